@@ -1,0 +1,27 @@
+//! Any bytes given as a checkpoint file are read or refused, never a panic, and never take more memory than they justify.
+#![no_main]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "the reader is compiled on its own, without libtorch; not all of it is used"
+)]
+
+#[path = "../../src/checkpoint/pickle/mod.rs"]
+mod pickle;
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| read(bytes));
+
+fn read(bytes: &[u8]) {
+    let Ok(state) = pickle::parse_module(Path::new("fuzz.pt"), bytes.to_vec()) else { return };
+    for name in state.names() {
+        let tensor = state.tensor(name).expect("was checked when the file was opened");
+        let numel: usize = tensor.shape.iter().product();
+        assert_eq!(tensor.data.len(), numel * tensor.kind.size());
+        assert!(tensor.data.len() <= bytes.len());
+    }
+}

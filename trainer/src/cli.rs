@@ -1,0 +1,151 @@
+//! The command line, as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use glm_schemas::manifest::Split;
+
+use crate::config::overrides::Layers;
+use crate::config::{Config, SettingsError};
+use crate::device::DeviceChoice;
+use crate::launch::{Init, Request};
+use crate::model::Preset;
+
+/// Fine-tunes GLM for multi-token cloze (ReCoRD).
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by Ctrl-C or SIGTERM with a checkpoint written.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Say less; twice: errors only.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub quiet: u8,
+    /// Say more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trains: without arguments, the published recipe on $GLM_DATA_DIR or /home/data/perf/glm
+    #[command(after_help = "Example: glm-trainer run --data sample --preset tiny --init random --out runs/first")]
+    Run(Box<RunArgs>),
+    /// Measures the accuracy of weights
+    #[command(after_help = "Example: glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
+    Eval(Box<EvalArgs>),
+    /// Prints every setting with its default and what it does, as a file for --config
+    Config,
+}
+
+/// Settings: defaults, then the file, then flags, then each --set.
+#[derive(Debug, Clone, Args)]
+pub struct SettingArgs {
+    /// Size of the model
+    #[arg(long)]
+    pub preset: Option<Preset>,
+    /// A file of settings; `glm-trainer config` prints one with all of them
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Changes one setting, for example optim.lr=2e-5; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Weights to start from: a file or folder, ours or published, or `random` [default: the published ones beside the data for large, else random]
+    #[arg(long, value_name = "PATH")]
+    pub init: Option<PathBuf>,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Where checkpoints, metrics and settings go [default: a new folder under runs]
+    #[arg(long, value_name = "RUNDIR")]
+    pub out: Option<PathBuf>,
+    /// Go on from the newest checkpoint in RUNDIR
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Most optimizer steps (train.max_steps)
+    #[arg(long, value_name = "N")]
+    pub max_steps: Option<u64>,
+    /// Questions between evaluations (train.eval_every)
+    #[arg(long, value_name = "N")]
+    pub eval_every: Option<u64>,
+    /// Seed of everything random (train.seed)
+    #[arg(long)]
+    pub seed: Option<u64>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub settings: SettingArgs,
+}
+
+/// Arguments of `eval`.
+#[derive(Debug, Clone, Args)]
+pub struct EvalArgs {
+    /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Weights: a file or folder, ours or published
+    #[arg(long, value_name = "PATH")]
+    pub init: PathBuf,
+    /// train or val
+    #[arg(long, default_value = "val")]
+    pub split: Split,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Write a JSON line a question: example_id, scores, predicted, correct, hit
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub settings: SettingArgs,
+}
+
+impl SettingArgs {
+    /// Lays file, flags and assignments over the defaults. `flags` are keys with values from other arguments.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names what is wrong.
+    pub fn resolve(&self, flags: &[(&str, Option<u64>)]) -> Result<Config, SettingsError> {
+        let mut layers = Layers::default();
+        if let Some(path) = &self.config {
+            layers.file(path)?;
+        }
+        if let Some(preset) = self.preset {
+            layers.set("--preset", "model.preset", preset.name().into())?;
+        }
+        for (key, value) in flags {
+            if let Some(value) = value {
+                layers.assignment(&format!("{key}={value}"))?;
+            }
+        }
+        self.set.iter().try_for_each(|text| layers.assignment(text))?;
+        layers.resolve()
+    }
+}
+
+impl RunArgs {
+    /// What the arguments ask for.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names what is wrong.
+    pub fn resolve(self) -> Result<(Request, Config), SettingsError> {
+        let flags = [("train.max_steps", self.max_steps), ("train.eval_every", self.eval_every), ("train.seed", self.seed)];
+        let config = self.settings.resolve(&flags)?;
+        let init = self.init.map(|path| if path.as_os_str() == "random" { Init::Random } else { Init::Path(path) });
+        let Self { data, device, out, resume, .. } = self;
+        Ok((Request { data, init, device, out, resume }, config))
+    }
+}

@@ -1,0 +1,256 @@
+//! What a run does: every setting, its default, and where it may come from.
+//!
+//! Later sources win: defaults, the file given with `--config`, flags such as `--preset`, then each `--set key=value`.
+
+pub mod overrides;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::data::pack::Truncation;
+use crate::model::config::{ConfigError, ModelConfig, Preset};
+use crate::optim::adamw::AdamWConfig;
+use crate::optim::loss_scale::LossScale;
+use crate::optim::schedule::Schedule;
+
+/// The documented defaults: the text that `glm-trainer config` prints, and from which [`Config::default`] is read.
+pub const REFERENCE: &str = include_str!("reference.toml");
+
+/// All settings of a run. [`REFERENCE`] documents every key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Sizes of the model.
+    pub model: ModelSettings,
+    /// Optimizer and learning rate.
+    pub optim: OptimSettings,
+    /// Loss scale of fp16.
+    pub loss_scale: LossScaleSettings,
+    /// From shards to batches.
+    pub data: DataSettings,
+    /// The run.
+    pub train: TrainSettings,
+}
+
+/// `[model]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "reference.toml documents every key")]
+pub struct ModelSettings {
+    pub preset: Preset,
+    pub layers: usize,
+    pub hidden: usize,
+    pub heads: usize,
+    pub dropout: f64,
+    pub attention_dropout: f64,
+    pub layernorm_eps: f64,
+    pub init_std: f64,
+}
+
+/// `[optim]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "reference.toml documents every key")]
+pub struct OptimSettings {
+    pub lr: f64,
+    pub warmup: f64,
+    pub schedule_steps: u64,
+    pub floor: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    pub clip: f64,
+}
+
+/// `[loss_scale]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "reference.toml documents every key")]
+pub struct LossScaleSettings {
+    pub start: f64,
+    pub factor: f64,
+    pub window: u32,
+    pub hysteresis: u32,
+    pub floor: f64,
+}
+
+/// `[data]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "reference.toml documents every key")]
+pub struct DataSettings {
+    pub max_seq_len: usize,
+    pub truncation: Truncation,
+    pub questions_a_step: usize,
+    pub batch_tokens: usize,
+    pub decode_threads: usize,
+    pub queue_steps: usize,
+}
+
+/// `[train]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "reference.toml documents every key")]
+pub struct TrainSettings {
+    pub precision: Precision,
+    pub epochs: u64,
+    pub max_steps: u64,
+    pub max_samples: u64,
+    pub target_accuracy: f64,
+    pub eval_every: u64,
+    pub eval_questions: usize,
+    pub log_every: u64,
+    pub keep_checkpoints: usize,
+    pub seed: u64,
+}
+
+/// Format of forward and backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// fp16 on a GPU, fp32 on a CPU.
+    Auto,
+    /// IEEE half precision, with a dynamic loss scale.
+    Fp16,
+    /// bfloat16.
+    Bf16,
+    /// Single precision.
+    Fp32,
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// The text is no TOML, or has a key or value that does not exist.
+    #[error("{origin}: {message}")]
+    Syntax {
+        /// The file, or the flag.
+        origin: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Sizes that do not go together.
+    #[error(transparent)]
+    Model(#[from] ConfigError),
+    /// A value out of range.
+    #[error("{key} = {value} is out of range: {rule}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        rule: &'static str,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        // A test parses the reference, so this cannot fail in a released program.
+        toml::from_str(REFERENCE).expect("reference.toml holds every key")
+    }
+}
+
+impl Config {
+    /// The sizes of a model that starts from random weights, with `vocab_rows` rows of embeddings.
+    ///
+    /// # Errors
+    /// [`SettingsError::Model`] where sizes do not go together.
+    pub fn random_model(&self, vocab_rows: usize) -> Result<ModelConfig, SettingsError> {
+        let preset = self.model.preset.config();
+        let or_preset = |size: usize, preset: usize| if size == 0 { preset } else { size };
+        let config = ModelConfig {
+            layers: or_preset(self.model.layers, preset.layers),
+            hidden: or_preset(self.model.hidden, preset.hidden),
+            heads: or_preset(self.model.heads, preset.heads),
+            vocab_rows,
+            positions: self.data.max_seq_len + 1,
+            ..self.rates(&preset)
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// `sizes` with the settings' dropout, epsilon and standard deviation.
+    pub fn rates(&self, sizes: &ModelConfig) -> ModelConfig {
+        let ModelSettings { dropout, attention_dropout, layernorm_eps, init_std, .. } = self.model;
+        ModelConfig { dropout, attention_dropout, layernorm_eps, init_std, ..sizes.clone() }
+    }
+
+    /// The learning rate over the run.
+    pub fn schedule(&self) -> Schedule {
+        let OptimSettings { lr, warmup, schedule_steps, floor, .. } = self.optim;
+        Schedule { lr, warmup, steps: schedule_steps, floor }
+    }
+
+    /// Rates of the optimizer.
+    pub fn adamw(&self) -> AdamWConfig {
+        let OptimSettings { beta1, beta2, eps, weight_decay, .. } = self.optim;
+        AdamWConfig { beta1, beta2, eps, weight_decay }
+    }
+
+    /// The loss scale that a run with `precision` starts with.
+    pub fn loss_scale(&self, precision: Precision) -> LossScale {
+        if precision != Precision::Fp16 {
+            return LossScale::off();
+        }
+        let LossScaleSettings { start, factor, window, hysteresis, floor } = self.loss_scale;
+        LossScale::dynamic(start, factor, window, hysteresis, floor)
+    }
+
+    /// Checks what a type cannot say.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the key.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let positive = [
+            ("data.questions_a_step", self.data.questions_a_step),
+            ("data.batch_tokens", self.data.batch_tokens),
+            ("data.max_seq_len", self.data.max_seq_len),
+        ];
+        for (key, value) in positive {
+            require(value > 0, key, value, "at least 1")?;
+        }
+        require((0.0..=1.0).contains(&self.optim.warmup), "optim.warmup", self.optim.warmup, "0 to 1")?;
+        require(self.optim.schedule_steps > 0, "optim.schedule_steps", 0, "at least 1")?;
+        require(self.optim.lr.is_finite() && self.optim.lr >= 0.0, "optim.lr", self.optim.lr, "0 or more")?;
+        for (key, beta) in [("optim.beta1", self.optim.beta1), ("optim.beta2", self.optim.beta2)] {
+            require((0.0..1.0).contains(&beta), key, beta, "at least 0 and below 1")?;
+        }
+        require(self.loss_scale.start >= 1.0, "loss_scale.start", self.loss_scale.start, "1 or more")?;
+        require(self.loss_scale.factor >= 1.0, "loss_scale.factor", self.loss_scale.factor, "1 or more")?;
+        require(self.train.epochs > 0, "train.epochs", 0, "at least 1")?;
+        self.random_model(1).map(drop)
+    }
+}
+
+fn require(holds: bool, key: &'static str, value: impl ToString, rule: &'static str) -> Result<(), SettingsError> {
+    if holds { Ok(()) } else { Err(SettingsError::Range { key, value: value.to_string(), rule }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_holds_the_published_recipe() {
+        let config = Config::default();
+        config.validate().expect("valid");
+        assert_eq!(config.schedule(), Schedule { lr: 1e-5, warmup: 0.1, steps: 4338, floor: 0.1 });
+        assert_eq!(config.adamw(), AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 });
+        assert_eq!(config.loss_scale(Precision::Fp16).scale(), 2_f64.powi(32));
+        assert_eq!(config.random_model(30592).expect("sizes"), Preset::Large.config());
+        assert_eq!((config.train.eval_every, config.train.target_accuracy, config.train.epochs), (19200, 0.81, 4));
+    }
+
+    #[test]
+    fn values_out_of_range_name_their_key() {
+        let mut config = Config::default();
+        config.optim.beta2 = 1.0;
+        assert_eq!(
+            config.validate().expect_err("range").to_string(),
+            "optim.beta2 = 1 is out of range: at least 0 and below 1"
+        );
+    }
+}

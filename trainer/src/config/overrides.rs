@@ -1,0 +1,133 @@
+//! Putting settings together: a file, then single keys.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::{Config, REFERENCE, SettingsError};
+
+/// Settings under construction: the defaults, and what has been laid over them.
+#[derive(Debug)]
+pub struct Layers {
+    table: Table,
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self { table: REFERENCE.parse().expect("reference.toml is TOML") }
+    }
+}
+
+impl Layers {
+    /// Lays a file over what is there.
+    ///
+    /// # Errors
+    /// [`SettingsError::Syntax`] names file and key.
+    pub fn file(&mut self, path: &Path) -> Result<(), SettingsError> {
+        let origin = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| SettingsError::Syntax { origin: origin.clone(), message: format!("cannot be read: {error}") })?;
+        let over: Table = text.parse().map_err(|error: toml::de::Error| SettingsError::Syntax {
+            origin: origin.clone(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        for (section, content) in over {
+            let Value::Table(keys) = content else {
+                return Err(unknown_key(&origin, &section, &self.table));
+            };
+            for (key, value) in keys {
+                self.set(&origin, &format!("{section}.{key}"), value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets one key from `section.key=value`, as `--set` takes it. A value that is no TOML value is taken as a string.
+    ///
+    /// # Errors
+    /// [`SettingsError::Syntax`] where there is no such key, or its type is another.
+    pub fn assignment(&mut self, text: &str) -> Result<(), SettingsError> {
+        let origin = format!("--set {text}");
+        let Some((key, value)) = text.split_once('=') else {
+            let message = "is no assignment; write section.key=value, for example optim.lr=2e-5".to_owned();
+            return Err(SettingsError::Syntax { origin, message });
+        };
+        let parsed = format!("v = {}", value.trim()).parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+        self.set(&origin, key.trim(), parsed.unwrap_or_else(|| Value::String(value.trim().to_owned())))
+    }
+
+    /// Sets one key.
+    ///
+    /// # Errors
+    /// [`SettingsError::Syntax`] where there is no such key, or its type is another.
+    pub fn set(&mut self, origin: &str, key: &str, value: Value) -> Result<(), SettingsError> {
+        let section =
+            key.split_once('.').and_then(|(section, name)| Some((self.table.get_mut(section)?.as_table_mut()?, name)));
+        let Some((section, name)) = section else { return Err(unknown_key(origin, key, &self.table)) };
+        let Some(slot) = section.get_mut(name) else { return Err(unknown_key(origin, key, &self.table)) };
+        *slot = match (&*slot, value) {
+            // `1` is a fine way to write 1.0.
+            (Value::Float(_), Value::Integer(whole)) => Value::Float(whole as f64),
+            (old, new) if old.same_type(&new) => new,
+            (old, new) => {
+                let message = format!("{key} takes a {}, not {new}", old.type_str());
+                return Err(SettingsError::Syntax { origin: origin.to_owned(), message });
+            }
+        };
+        Ok(())
+    }
+
+    /// The settings, checked.
+    ///
+    /// # Errors
+    /// [`SettingsError`] where a value is out of range or not among those allowed.
+    pub fn resolve(self) -> Result<Config, SettingsError> {
+        let config: Config = self.table.try_into().map_err(|error: toml::de::Error| SettingsError::Syntax {
+            origin: "settings".to_owned(),
+            message: error.to_string().trim().replace('\n', " "),
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// Names the keys that there are in the section that was meant, or all sections.
+fn unknown_key(origin: &str, key: &str, table: &Table) -> SettingsError {
+    let section = key.split('.').next().unwrap_or(key);
+    let known = match table.get(section).and_then(Value::as_table) {
+        Some(keys) => format!("[{section}] has {}", keys.keys().cloned().collect::<Vec<_>>().join(", ")),
+        None => format!("the sections are {}", table.keys().cloned().collect::<Vec<_>>().join(", ")),
+    };
+    SettingsError::Syntax { origin: origin.to_owned(), message: format!("there is no setting `{key}`; {known}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Precision;
+
+    #[test]
+    fn single_keys_win_over_the_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("run.toml");
+        std::fs::write(&path, "[optim]\nlr = 1\nclip = 0.5\n").expect("write");
+        let mut layers = Layers::default();
+        layers.file(&path).expect("file");
+        layers.assignment("optim.lr=2e-5").expect("set");
+        layers.assignment("train.precision=bf16").expect("set");
+        let config = layers.resolve().expect("resolve");
+        assert_eq!((config.optim.lr, config.optim.clip, config.train.precision), (2e-5, 0.5, Precision::Bf16));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = |text: &str| Layers::default().assignment(text).expect_err("mistake").to_string();
+        assert!(message("optim.rate=1").contains("there is no setting `optim.rate`; [optim] has "));
+        assert!(message("lr=1").contains("the sections are "));
+        assert!(message("optim.lr").contains("write section.key=value"));
+        assert_eq!(message("optim.lr=high"), "--set optim.lr=high: optim.lr takes a float, not \"high\"");
+        let mut layers = Layers::default();
+        layers.assignment("train.precision=fp8").expect("a string");
+        assert!(layers.resolve().expect_err("fp8").to_string().contains("fp8"));
+    }
+}

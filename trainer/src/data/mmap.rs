@@ -1,0 +1,198 @@
+//! Memory-mapped shards: opened once, decoded a row group at a time, never copied as a whole.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{RecordBatch, RecordBatchReader};
+use bytes::Bytes;
+use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS};
+use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
+use memmap2::Mmap;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+
+use super::DataError;
+
+/// A data set that is there: its folder and its checked manifest.
+#[derive(Debug)]
+pub struct DataSet {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl DataSet {
+    /// Opens the data set in `path`, which is the folder given to `glm-prep ingest` or its `shards`.
+    ///
+    /// # Errors
+    /// [`DataError`] where there is none, or its manifest cannot be used.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let candidates = [path.join(SHARDS_FOLDER), path.to_owned()];
+        let Some(folder) = candidates.into_iter().find(|folder| folder.join(MANIFEST_FILE).is_file()) else {
+            return Err(DataError::NotADataSet { path: path.to_owned() });
+        };
+        let file = folder.join(MANIFEST_FILE);
+        let text = std::fs::read_to_string(&file).map_err(|source| DataError::Io { path: file.clone(), source })?;
+        let manifest = Manifest::from_json(&text).map_err(|source| DataError::Manifest { path: file, source })?;
+        Ok(Self { folder, manifest })
+    }
+
+    /// The folder of the shards.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the data set consists of.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Maps the shards of a split.
+    ///
+    /// # Errors
+    /// [`DataError`] where the split is missing or empty, or a shard is not what the manifest says.
+    pub fn split(&self, split: Split) -> Result<SplitData, DataError> {
+        let Some(content) = self.manifest.splits.get(&split) else {
+            return Err(DataError::NoSplit { path: self.folder.clone(), split });
+        };
+        let mut data = SplitData { split, shards: Vec::new(), groups: Vec::new(), rows: 0 };
+        for listed in &content.shards {
+            let shard = Shard::open(self.folder.join(&listed.file), listed.bytes)?;
+            let groups: Vec<usize> = shard.metadata.metadata().row_groups().iter().map(|g| g.num_rows() as usize).collect();
+            let found = groups.iter().sum();
+            if found != listed.rows {
+                return Err(DataError::Rows { path: shard.path, found, expected: listed.rows });
+            }
+            for (group, rows) in groups.into_iter().enumerate() {
+                data.groups.push(RowGroup { shard: data.shards.len(), group, first_row: data.rows, rows });
+                data.rows += rows;
+            }
+            data.shards.push(shard);
+        }
+        if data.rows == 0 {
+            return Err(DataError::EmptySplit { path: self.folder.clone(), split });
+        }
+        Ok(data)
+    }
+}
+
+/// One mapped shard.
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    bytes: Bytes,
+    metadata: ArrowReaderMetadata,
+}
+
+impl Shard {
+    fn open(path: PathBuf, expected: u64) -> Result<Self, DataError> {
+        let io = |source| DataError::Io { path: path.clone(), source };
+        let file = File::open(&path).map_err(io)?;
+        let found = file.metadata().map_err(io)?.len();
+        if found != expected {
+            return Err(DataError::Size { path, found, expected });
+        }
+        // SAFETY: a published shard is never written again: `glm-prep` writes under another name and replaces the whole
+        // folder by a rename, which leaves this mapping with the old file. Nothing here writes through the mapping.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let bytes = Bytes::from_owner(map);
+        let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).map_err(|source| DataError::Parquet {
+            path: path.clone(),
+            group: 0,
+            source,
+        })?;
+        Ok(Self { path, bytes, metadata })
+    }
+
+    fn decode(&self, group: usize, rows: usize) -> Result<RecordBatch, ParquetError> {
+        let columns = ProjectionMask::columns(self.metadata.metadata().file_metadata().schema_descr(), TOKEN_COLUMNS);
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), self.metadata.clone())
+            .with_projection(columns)
+            .with_row_groups(vec![group])
+            .with_batch_size(rows)
+            .build()?;
+        let schema = reader.schema();
+        let batches = reader.collect::<Result<Vec<_>, _>>()?;
+        match <[RecordBatch; 1]>::try_from(batches) {
+            Ok([batch]) => Ok(batch),
+            Err(batches) => Ok(arrow::compute::concat_batches(&schema, &batches)?),
+        }
+    }
+}
+
+/// Where a row group is.
+#[derive(Debug, Clone, Copy)]
+struct RowGroup {
+    shard: usize,
+    group: usize,
+    first_row: usize,
+    rows: usize,
+}
+
+/// The mapped shards of one split.
+#[derive(Debug)]
+pub struct SplitData {
+    split: Split,
+    shards: Vec<Shard>,
+    groups: Vec<RowGroup>,
+    rows: usize,
+}
+
+impl SplitData {
+    /// Which split it is.
+    pub fn split(&self) -> Split {
+        self.split
+    }
+
+    /// Number of questions.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of questions in each row group, in order.
+    pub fn group_rows(&self) -> Vec<usize> {
+        self.groups.iter().map(|group| group.rows).collect()
+    }
+
+    /// Decodes the token columns of row group `index`.
+    ///
+    /// # Errors
+    /// [`DataError`] names shard and row group.
+    ///
+    /// # Panics
+    /// If there is no row group `index`.
+    pub fn decode(&self, index: usize) -> Result<DecodedGroup, DataError> {
+        let RowGroup { shard, group, first_row, rows } = self.groups[index];
+        let shard = &self.shards[shard];
+        let batch =
+            shard.decode(group, rows).map_err(|source| DataError::Parquet { path: shard.path.clone(), group, source })?;
+        let group = DecodedGroup { batch, first_row };
+        match group.view() {
+            Ok(view) if view.len() == rows => Ok(group),
+            Ok(view) => Err(DataError::Rows { path: shard.path.clone(), found: view.len(), expected: rows }),
+            Err(source) => Err(DataError::Columns { path: shard.path.clone(), source }),
+        }
+    }
+}
+
+/// The decoded token columns of one row group.
+#[derive(Debug)]
+pub struct DecodedGroup {
+    batch: RecordBatch,
+    first_row: usize,
+}
+
+impl DecodedGroup {
+    /// Index of the group's first row in its split.
+    pub fn first_row(&self) -> usize {
+        self.first_row
+    }
+
+    /// The rows.
+    ///
+    /// # Errors
+    /// [`ViewError`](glm_schemas::cloze::ViewError) where columns do not keep the contract; groups that [`SplitData::decode`] returned do.
+    pub fn view(&self) -> Result<ClozeView<'_>, glm_schemas::cloze::ViewError> {
+        ClozeView::try_new(&self.batch)
+    }
+}

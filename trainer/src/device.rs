@@ -1,0 +1,178 @@
+//! Which device computes, and in which format.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tch::{Cuda, Device, Kind};
+use thiserror::Error;
+
+use crate::config::Precision;
+
+/// What `--device` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU if there is one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU with this index.
+    Cuda(usize),
+}
+
+/// Why a device cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum DeviceError {
+    /// The text names no device.
+    #[error("`{0}` is no device; there are auto, cpu, cuda and cuda:N")]
+    Unknown(String),
+    /// A GPU was asked for by name and cannot be used.
+    #[error("cuda:{index} cannot be used: {reason}")]
+    NoGpu {
+        /// The GPU's index.
+        index: usize,
+        /// What is missing.
+        reason: String,
+    },
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || DeviceError::Unknown(text.to_owned());
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text.strip_prefix("cuda:").and_then(|index| index.parse().ok()).map(Self::Cuda).ok_or_else(unknown),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device itself.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoGpu`] where a GPU was asked for by name and is not there; `Auto` takes the CPU then.
+    pub fn resolve(self) -> Result<Device, DeviceError> {
+        let index = match self {
+            Self::Cpu => return Ok(Device::Cpu),
+            Self::Auto => 0,
+            Self::Cuda(index) => index,
+        };
+        let count = match (cuda_library::load(), self) {
+            (Ok(()), _) => Cuda::device_count().max(0) as usize,
+            (Err(_), Self::Auto) if !driver_is_there() => 0,
+            (Err(reason), Self::Auto) => {
+                tracing::warn!("this machine has an NVIDIA driver, but {reason}; using the CPU");
+                0
+            }
+            (Err(reason), _) => return Err(DeviceError::NoGpu { index, reason }),
+        };
+        match self {
+            Self::Auto if count == 0 => Ok(Device::Cpu),
+            _ if index < count => {
+                if self == Self::Auto && count > 1 {
+                    tracing::warn!("{count} GPUs are here; one process uses one of them: training on cuda:0");
+                }
+                Ok(Device::Cuda(index))
+            }
+            _ => Err(DeviceError::NoGpu { index, reason: format!("libtorch sees {count} GPUs") }),
+        }
+    }
+}
+
+fn driver_is_there() -> bool {
+    std::path::Path::new("/proc/driver/nvidia/version").exists()
+}
+
+#[cfg(feature = "cuda")]
+mod cuda_library {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    use std::sync::OnceLock;
+
+    /// Loads libtorch's CUDA half, which registers its kernels with the CPU half.
+    ///
+    /// It is loaded rather than linked, so that one binary runs on machines with a GPU and without.
+    pub(super) fn load() -> Result<(), String> {
+        static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+        LOADED
+            .get_or_init(|| {
+                // SAFETY: the library's initialisers register kernels and do nothing that depends on this program's state;
+                // it is the library that belongs to the linked libtorch_cpu, found through the same rpath.
+                let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
+                match library {
+                    Ok(library) => {
+                        // Kernels stay registered until the program ends, so the library must stay too.
+                        std::mem::forget(library);
+                        Ok(())
+                    }
+                    Err(error) => Err(format!("libtorch's CUDA half cannot be loaded ({error}): run scripts/setup --cuda")),
+                }
+            })
+            .clone()
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+mod cuda_library {
+    pub(super) fn load() -> Result<(), String> {
+        Err("this build is for CPUs: build with --features cuda".to_owned())
+    }
+}
+
+impl Precision {
+    /// `Auto` made definite: fp16 on a GPU, as published, and fp32 on a CPU.
+    pub fn on(self, device: Device) -> Self {
+        match self {
+            Self::Auto if device.is_cuda() => Self::Fp16,
+            Self::Auto => Self::Fp32,
+            definite => definite,
+        }
+    }
+
+    /// The kind of forward and backward pass.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Fp16 => Kind::Half,
+            Self::Bf16 => Kind::BFloat16,
+            Self::Fp32 | Self::Auto => Kind::Float,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_devices() {
+        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
+        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
+        assert_eq!("gpu".parse::<DeviceChoice>(), Err(DeviceError::Unknown("gpu".into())));
+        assert_eq!("cuda:3".parse::<DeviceChoice>().expect("name").to_string(), "cuda:3");
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error() {
+        assert!(matches!(DeviceChoice::Cuda(99).resolve(), Err(DeviceError::NoGpu { index: 99, .. })));
+        assert_eq!(DeviceChoice::Cpu.resolve(), Ok(Device::Cpu));
+    }
+
+    #[test]
+    fn auto_is_half_precision_on_gpus_only() {
+        assert_eq!(Precision::Auto.on(Device::Cuda(0)).kind(), Kind::Half);
+        assert_eq!(Precision::Auto.on(Device::Cpu).kind(), Kind::Float);
+        assert_eq!(Precision::Bf16.on(Device::Cpu).kind(), Kind::BFloat16);
+    }
+}

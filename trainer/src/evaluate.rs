@@ -1,0 +1,197 @@
+//! Accuracy: how often the best-scored choice is a right one, and what guessing would give.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use tch::{Kind, Tensor, no_grad};
+
+use crate::data::DataError;
+use crate::data::batch::{Batch, QuestionInfo};
+use crate::data::loader::{Loader, LoaderConfig, Position};
+use crate::data::mmap::SplitData;
+use crate::data::pack::Packer;
+use crate::data::sampler::Order;
+use crate::model::Glm;
+use crate::model::cloze::choice_scores;
+
+/// Questions that are sorted by length and packed together; more would pad less and hold more in memory.
+const WINDOW: usize = 256;
+
+/// How a question was answered: one line of `--scores`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// The question.
+    pub example_id: String,
+    /// The score of every choice, a sum of log probabilities.
+    pub scores: Vec<f64>,
+    /// Index of the best choice; the first where several are equal.
+    pub predicted: usize,
+    /// Indices of the right choices.
+    pub correct: Vec<usize>,
+    /// Whether the best choice is right.
+    pub hit: bool,
+}
+
+/// The outcome of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Evaluation {
+    /// Hits over questions.
+    pub accuracy: f64,
+    /// Questions whose best choice is right.
+    pub hits: usize,
+    /// Questions.
+    pub questions: usize,
+    /// Accuracy of a guess among the choices.
+    pub chance: f64,
+    /// Accuracy of guessing the choice whose tokens occur most often in the passage, a guess among equals.
+    pub most_frequent: f64,
+    /// Time that it took.
+    pub seconds: f64,
+}
+
+/// How to evaluate.
+#[derive(Debug, Clone, Copy)]
+pub struct EvaluationConfig {
+    /// The kind of the forward pass.
+    pub kind: Kind,
+    /// How questions become batches.
+    pub packer: Packer,
+    /// Decode threads.
+    pub threads: usize,
+    /// Most questions, the first of the split; 0 for all.
+    pub limit: usize,
+}
+
+/// Scores a split's questions in stored order and passes each answer to `on_answer`.
+///
+/// # Errors
+/// [`DataError`] where a shard cannot be read or libtorch refuses a batch.
+pub fn evaluate(
+    model: &Glm,
+    data: &Arc<SplitData>,
+    config: EvaluationConfig,
+    mut on_answer: impl FnMut(Answer),
+) -> Result<Evaluation, DataError> {
+    let start = Instant::now();
+    let loader = LoaderConfig {
+        order: Order::Stored,
+        questions_a_step: WINDOW,
+        start: Position::default(),
+        epochs: 1,
+        threads: config.threads,
+        queue_steps: 2,
+        packer: config.packer,
+    };
+    let limit = if config.limit == 0 { usize::MAX } else { config.limit };
+    let mut loader = Loader::start(Arc::clone(data), "", loader)?;
+    let mut tally = Tally::default();
+    while let Some(step) = loader.next_step()? {
+        let mut answers = Vec::with_capacity(step.questions);
+        for batch in &step.batches {
+            let scores = scores(model, batch, config.kind)?;
+            answers.extend(batch.questions.iter().map(|question| (question.row, answer(question, &scores), question)));
+        }
+        // Packing goes by length; what comes out is in stored order again.
+        answers.sort_by_key(|(row, ..)| *row);
+        for (row, answer, question) in answers {
+            if row < limit {
+                tally.add(&answer, question);
+                on_answer(answer);
+            }
+        }
+        if tally.questions >= limit {
+            break;
+        }
+    }
+    Ok(tally.evaluation(start.elapsed().as_secs_f64()))
+}
+
+/// Scores of a batch's choices.
+fn scores(model: &Glm, batch: &Batch, kind: Kind) -> Result<Vec<f64>, DataError> {
+    let device = model.parameters().device();
+    let scores: Tensor = no_grad(|| choice_scores(model, &batch.to_device(device)?, kind, false))?;
+    Ok(Vec::<f64>::try_from(scores.f_to_device(tch::Device::Cpu)?.f_totype(Kind::Double)?)?)
+}
+
+fn answer(question: &QuestionInfo, batch_scores: &[f64]) -> Answer {
+    let scores = batch_scores[question.first_choice..][..question.correct.len()].to_vec();
+    let mut predicted = 0;
+    for (i, score) in scores.iter().enumerate() {
+        if *score > scores[predicted] {
+            predicted = i;
+        }
+    }
+    let correct = question.correct.iter().enumerate().filter(|(_, right)| **right).map(|(i, _)| i).collect();
+    let hit = question.correct.get(predicted).copied().unwrap_or(false);
+    Answer { example_id: question.example_id.clone(), scores, predicted, correct, hit }
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    hits: usize,
+    questions: usize,
+    chance: f64,
+    most_frequent: f64,
+}
+
+impl Tally {
+    fn add(&mut self, answer: &Answer, question: &QuestionInfo) {
+        self.questions += 1;
+        self.hits += usize::from(answer.hit);
+        self.chance += right_share(question, |_| true);
+        let most = question.mentions.iter().copied().max().unwrap_or(0);
+        self.most_frequent += right_share(question, |mentions| mentions == most);
+    }
+
+    fn evaluation(&self, seconds: f64) -> Evaluation {
+        let questions = self.questions.max(1) as f64;
+        Evaluation {
+            accuracy: self.hits as f64 / questions,
+            hits: self.hits,
+            questions: self.questions,
+            chance: self.chance / questions,
+            most_frequent: self.most_frequent / questions,
+            seconds,
+        }
+    }
+}
+
+/// Share of right choices among those whose number of mentions is `considered`.
+fn right_share(question: &QuestionInfo, considered: impl Fn(u32) -> bool) -> f64 {
+    let among: Vec<bool> = question
+        .mentions
+        .iter()
+        .zip(&question.correct)
+        .filter(|(mentions, _)| considered(**mentions))
+        .map(|(_, right)| *right)
+        .collect();
+    among.iter().filter(|right| **right).count() as f64 / among.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(correct: &[bool], mentions: &[u32]) -> QuestionInfo {
+        QuestionInfo { example_id: "q".into(), row: 0, first_choice: 1, correct: correct.to_vec(), mentions: mentions.to_vec() }
+    }
+
+    #[test]
+    fn the_best_choice_is_looked_up_among_the_questions_own() {
+        let answer = answer(&question(&[false, true, true], &[0; 3]), &[9.0, -3.0, -1.0, -2.0, 5.0]);
+        assert_eq!(
+            answer,
+            Answer { example_id: "q".into(), scores: vec![-3.0, -1.0, -2.0], predicted: 1, correct: vec![1, 2], hit: true }
+        );
+    }
+
+    #[test]
+    fn guesses_count_by_their_odds() {
+        let mut tally = Tally::default();
+        let question = question(&[true, false, false, false], &[2, 2, 1, 0]);
+        tally.add(&answer(&question, &[0.0, 1.0, 2.0, 3.0, 4.0]), &question);
+        let evaluation = tally.evaluation(0.0);
+        assert_eq!((evaluation.hits, evaluation.chance, evaluation.most_frequent), (0, 0.25, 0.5));
+    }
+}

@@ -1,0 +1,265 @@
+//! From what was typed to a run that can start: finds data and weights, and says which command brings what is missing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use glm_schemas::encoding::ChoiceEncoder;
+use glm_schemas::manifest::{Manifest, Split};
+use glm_schemas::vocab::embedding_rows;
+use tch::{Device, Kind};
+
+use crate::checkpoint::run_folder::{RunFolder, RunState};
+use crate::checkpoint::weights::Weights;
+use crate::config::{Config, Precision};
+use crate::data::mmap::DataSet;
+use crate::data::pack::Packer;
+use crate::device::DeviceChoice;
+use crate::metrics::Metrics;
+use crate::model::{Glm, ModelConfig, Preset};
+use crate::optim::adamw::AdamW;
+use crate::train::{Run, TrainError};
+
+/// Where the published benchmark keeps its data.
+const PUBLISHED_DATA: &str = "/home/data/perf/glm";
+/// The folder of the published weights inside the data folder.
+const PUBLISHED_WEIGHTS: &str = "blocklm-large-blank";
+/// The variable that names the data folder.
+const DATA_VARIABLE: &str = "GLM_DATA_DIR";
+
+/// What a run was asked for, beside its settings.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The data set; `None`: the published place.
+    pub data: Option<PathBuf>,
+    /// The weights; `None`: published ones for GLM-large, random ones for other presets.
+    pub init: Option<Init>,
+    /// The device.
+    pub device: DeviceChoice,
+    /// The run's folder; `None`: a new one under `runs`.
+    pub out: Option<PathBuf>,
+    /// Whether to go on from the folder's newest checkpoint.
+    pub resume: bool,
+}
+
+/// What a model starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Init {
+    /// Random weights.
+    Random,
+    /// A file or folder of weights.
+    Path(PathBuf),
+}
+
+/// The folder of the data: as said, else `$GLM_DATA_DIR`, else where the published benchmark has it.
+pub fn data_folder(said: Option<PathBuf>) -> PathBuf {
+    said.or_else(|| std::env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from(PUBLISHED_DATA))
+}
+
+/// Opens the data set, or says what brings one.
+///
+/// # Errors
+/// [`TrainError`].
+pub fn open_data(folder: &Path) -> Result<DataSet, TrainError> {
+    if !folder.is_dir() {
+        return Err(TrainError::Setup(format!(
+            "there is no folder {}: say where the data is with --data DIR or {DATA_VARIABLE}; \
+             `glm-prep ingest DIR` makes a data set of the raw ReCoRD files in DIR",
+            folder.display()
+        )));
+    }
+    Ok(DataSet::open(folder)?)
+}
+
+/// How questions become batches, for a data set and its settings.
+pub fn packer(config: &Config, manifest: &Manifest, labelled: bool) -> Packer {
+    Packer {
+        encoder: ChoiceEncoder::new(manifest.special_ids, config.data.max_seq_len),
+        special: manifest.special_ids,
+        truncation: config.data.truncation,
+        batch_tokens: config.data.batch_tokens,
+        labelled,
+    }
+}
+
+/// Loads a model of the sizes that the weights have. `Kind::Float` for everything but tests against double precision.
+///
+/// # Errors
+/// [`TrainError`] where the weights cannot be read, or do not go with the settings or the data set.
+pub fn load_model(
+    weights: &Weights,
+    config: &Config,
+    manifest: &Manifest,
+    device: Device,
+    kind: Kind,
+) -> Result<Glm, TrainError> {
+    let heads = (config.model.heads > 0).then_some(config.model.heads);
+    let stored = weights.model_config(heads)?;
+    let asked = [("layers", config.model.layers, stored.layers), ("hidden", config.model.hidden, stored.hidden)];
+    if let Some((key, asked, found)) = asked.into_iter().find(|(_, asked, found)| *asked > 0 && asked != found) {
+        return Err(mismatch(weights, &format!("model.{key} = {found}, but {asked} was asked for")));
+    }
+    if manifest.tokenizer.vocab_size > stored.vocab_rows {
+        let (tokens, rows) = (manifest.tokenizer.vocab_size, stored.vocab_rows);
+        return Err(mismatch(
+            weights,
+            &format!("{rows} rows of word embeddings, but the data set's vocabulary has {tokens} tokens"),
+        ));
+    }
+    let positions = stored.positions.max(config.data.max_seq_len + 1);
+    if positions > stored.positions {
+        tracing::warn!(
+            "{} has {} positions; rows up to {positions}, for data.max_seq_len = {}, start from random values",
+            weights.path().display(),
+            stored.positions,
+            config.data.max_seq_len
+        );
+    }
+    let sizes = config.rates(&ModelConfig { positions, ..stored });
+    tch::manual_seed(config.train.seed as i64);
+    let model = Glm::new(&sizes, kind, device)?;
+    weights.load_into(model.parameters())?;
+    Ok(model)
+}
+
+fn mismatch(weights: &Weights, reason: &str) -> TrainError {
+    TrainError::Setup(format!("the weights in {} have {reason}", weights.path().display()))
+}
+
+/// Gets a run ready to start.
+///
+/// # Errors
+/// [`TrainError`] in one sentence that says what is missing and what brings it.
+pub fn prepare(request: Request, config: Config) -> Result<Run, TrainError> {
+    let device = request.device.resolve()?;
+    let precision = config.train.precision.on(device);
+    let folder = data_folder(request.data);
+    let data = open_data(&folder)?;
+    let manifest = data.manifest();
+    let train_data = Arc::new(data.split(Split::Train)?);
+    let val_data = match manifest.splits.contains_key(&Split::Val) {
+        true => Some(Arc::new(data.split(Split::Val)?)),
+        false => {
+            tracing::warn!("{} has no split `val`: accuracy will not be measured", data.folder().display());
+            None
+        }
+    };
+    let root = match request.out {
+        Some(root) => root,
+        None => new_run_folder(config.model.preset)?,
+    };
+    let run_folder = RunFolder::create(&root)?;
+    let checkpoint = resume_point(&run_folder, request.resume)?;
+    let model = match &checkpoint {
+        Some(checkpoint) => load_model(&Weights::open(checkpoint)?, &config, manifest, device, Kind::Float)?,
+        None => initial_model(request.init, &folder, &config, manifest, device)?,
+    };
+    let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
+    let state = match &checkpoint {
+        None => first_state(&config, precision, manifest),
+        Some(checkpoint) => {
+            let state = RunFolder::state(checkpoint)?;
+            if state.fingerprint != manifest.fingerprint {
+                return Err(TrainError::Setup(format!(
+                    "the run in {} was on another data set (fingerprint {}, not {}): resume it with the data that it began with",
+                    root.display(),
+                    state.fingerprint,
+                    manifest.fingerprint
+                )));
+            }
+            RunFolder::load_optimizer(checkpoint, &model, &mut optimizer, &state)?;
+            tracing::info!("going on from {} ({} questions)", checkpoint.display(), state.samples);
+            state
+        }
+    };
+    let resolved = toml::to_string(&config).map_err(|error| TrainError::Setup(format!("cannot write settings: {error}")))?;
+    run_folder.write("config.toml", resolved.as_bytes())?;
+    tracing::info!(
+        "{} parameters on {device:?} in {precision:?}; {} training questions, {} to evaluate on; writing to {}",
+        model.config().parameters(),
+        train_data.rows(),
+        val_data.as_ref().map_or(0, |data| data.rows()),
+        root.display()
+    );
+    let metrics = Metrics::open(&root)?;
+    let packer = packer(&config, manifest, true);
+    Ok(Run { config, precision, train_data, val_data, packer, model, optimizer, state, folder: run_folder, metrics })
+}
+
+fn first_state(config: &Config, precision: Precision, manifest: &Manifest) -> RunState {
+    RunState {
+        step: 0,
+        skipped: 0,
+        samples: 0,
+        position: Default::default(),
+        optimizer_steps: 0,
+        loss_scale: config.loss_scale(precision),
+        accuracy: None,
+        best_accuracy: None,
+        fingerprint: manifest.fingerprint.clone(),
+        config: config.clone(),
+    }
+}
+
+/// The checkpoint to go on from. A folder that holds a run is never overwritten by a new one.
+fn resume_point(folder: &RunFolder, resume: bool) -> Result<Option<PathBuf>, TrainError> {
+    match (folder.latest(), resume) {
+        (Some(_), false) => Err(TrainError::Setup(format!(
+            "{} already holds a run: go on with it by --resume, or say another --out",
+            folder.root().display()
+        ))),
+        (None, true) => Err(TrainError::Setup(format!("there is no checkpoint to resume from in {}", folder.root().display()))),
+        (latest, _) => Ok(latest),
+    }
+}
+
+fn initial_model(
+    init: Option<Init>,
+    data: &Path,
+    config: &Config,
+    manifest: &Manifest,
+    device: Device,
+) -> Result<Glm, TrainError> {
+    let path = match init {
+        Some(Init::Path(path)) => path,
+        Some(Init::Random) => return random_model(config, manifest, device),
+        None if config.model.preset != Preset::Large => {
+            tracing::info!("no --init given: GLM-{} starts from random weights", config.model.preset.name());
+            return random_model(config, manifest, device);
+        }
+        None => published_weights(data)?,
+    };
+    load_model(&Weights::open(&path)?, config, manifest, device, Kind::Float)
+}
+
+fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<Glm, TrainError> {
+    let sizes = config.random_model(embedding_rows(manifest.tokenizer.vocab_size))?;
+    tch::manual_seed(config.train.seed as i64);
+    Ok(Glm::new(&sizes, Kind::Float, device)?)
+}
+
+/// The published weights beside the data, or beside its `shards`.
+fn published_weights(data: &Path) -> Result<PathBuf, TrainError> {
+    let places = [Some(data), data.parent()].into_iter().flatten().map(|folder| folder.join(PUBLISHED_WEIGHTS));
+    if let Some(found) = places.into_iter().find(|path| path.is_dir()) {
+        return Ok(found);
+    }
+    let path = data.join(PUBLISHED_WEIGHTS);
+    let archive = data.join("glm-large-blank.tar.bz2");
+    let how = match archive.is_file() {
+        true => format!("unpack it with `tar -xjf {} -C {}`", archive.display(), data.display()),
+        false => format!("unpack glm-large-blank.tar.bz2 into {}", data.display()),
+    };
+    Err(TrainError::Setup(format!(
+        "there are no weights to start from in {}: {how}, say another file with --init PATH, or start from scratch with --init random",
+        path.display()
+    )))
+}
+
+/// `runs/large-001` or the next number that is free.
+fn new_run_folder(preset: Preset) -> Result<PathBuf, TrainError> {
+    (1..=9999)
+        .map(|number| PathBuf::from(format!("runs/{}-{number:03}", preset.name())))
+        .find(|path| !path.exists())
+        .ok_or_else(|| TrainError::Setup("runs/ holds 9,999 runs: say a folder with --out".to_owned()))
+}

@@ -1,0 +1,23 @@
+//! Fine-tunes GLM for multi-token cloze from memory-mapped Parquet shards.
+//!
+//! The way of the data through the crate:
+//!
+//! - [`data`]: shards are mapped, decoded, ordered and packed into batches by threads that read ahead.
+//! - [`model`]: a batch becomes a score for every choice; context once, pieces packed behind it.
+//! - [`optim`]: gradients become new weights.
+//! - [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`] and [`progress`] tell of it.
+//! - [`checkpoint`]: weights in and out, and where a run stands.
+//! - [`cli`], [`config`], [`device`] and [`launch`]: from what was typed to a run that can start.
+
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod device;
+pub mod evaluate;
+pub mod launch;
+pub mod metrics;
+pub mod model;
+pub mod optim;
+pub mod progress;
+pub mod train;

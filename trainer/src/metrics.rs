@@ -1,0 +1,137 @@
+//! What a run says about itself: JSON lines in its folder.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use thiserror::Error;
+
+/// One line of `metrics.jsonl`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Record {
+    /// Averages over the optimizer steps since the last such line.
+    Train(TrainRecord),
+    /// An evaluation.
+    Eval(EvalRecord),
+}
+
+/// Averages over a few optimizer steps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainRecord {
+    /// Completed optimizer steps.
+    pub step: u64,
+    /// Questions used in all.
+    pub samples: u64,
+    /// Epochs done, as a fraction.
+    pub epoch: f64,
+    /// Mean loss a question.
+    pub loss: f64,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Norm of the last step's gradient, before clipping.
+    pub gradient_norm: f64,
+    /// The loss scale.
+    pub loss_scale: f64,
+    /// Steps skipped in all because a gradient was not finite.
+    pub skipped: u64,
+    /// Questions a second.
+    pub samples_per_second: f64,
+    /// Tokens a second, padding not counted.
+    pub tokens_per_second: f64,
+    /// Share of tokens that is padding.
+    pub padding: f64,
+    /// Share of the time spent waiting for data.
+    pub data_wait: f64,
+}
+
+/// The outcome of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvalRecord {
+    /// Completed optimizer steps.
+    pub step: u64,
+    /// Questions trained on in all.
+    pub samples: u64,
+    /// Share of questions whose best choice is right.
+    pub accuracy: f64,
+    /// Questions whose best choice is right.
+    pub hits: usize,
+    /// Questions evaluated.
+    pub questions: usize,
+    /// Accuracy of a guess among the choices.
+    pub chance: f64,
+    /// Accuracy of guessing the choice that the passage names most often.
+    pub most_frequent: f64,
+    /// Time that it took.
+    pub seconds: f64,
+}
+
+/// A metrics file that cannot be written.
+#[derive(Debug, Error)]
+#[error("cannot write {}: {source}", path.display())]
+pub struct MetricsError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// Appends to `metrics.jsonl`.
+#[derive(Debug)]
+pub struct Metrics {
+    path: PathBuf,
+    file: File,
+}
+
+impl Metrics {
+    /// Opens the file of a run's folder, at its end.
+    ///
+    /// # Errors
+    /// [`MetricsError`] where it cannot be opened.
+    pub fn open(folder: &Path) -> Result<Self, MetricsError> {
+        let path = folder.join("metrics.jsonl");
+        match OpenOptions::new().create(true).append(true).open(&path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(source) => Err(MetricsError { path, source }),
+        }
+    }
+
+    /// Appends a line.
+    ///
+    /// # Errors
+    /// [`MetricsError`] where it cannot be written.
+    pub fn write(&mut self, record: &Record) -> Result<(), MetricsError> {
+        // One call a line: a killed run leaves no half line behind.
+        let line = serde_json::to_vec(record).map_err(std::io::Error::from).map(|mut line| {
+            line.push(b'\n');
+            line
+        });
+        line.and_then(|line| self.file.write_all(&line)).map_err(|source| MetricsError { path: self.path.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_appended() {
+        let folder = tempfile::tempdir().expect("folder");
+        let eval = EvalRecord {
+            step: 1,
+            samples: 32,
+            accuracy: 0.5,
+            hits: 1,
+            questions: 2,
+            chance: 0.1,
+            most_frequent: 0.2,
+            seconds: 1.0,
+        };
+        for _ in 0..2 {
+            Metrics::open(folder.path()).expect("open").write(&Record::Eval(eval.clone())).expect("write");
+        }
+        let text = std::fs::read_to_string(folder.path().join("metrics.jsonl")).expect("read");
+        assert_eq!(text.lines().count(), 2);
+        let line: serde_json::Value = serde_json::from_str(text.lines().next().expect("line")).expect("json");
+        assert_eq!((line["kind"].as_str(), line["accuracy"].as_f64()), (Some("eval"), Some(0.5)));
+    }
+}

@@ -1,0 +1,76 @@
+//! Multi-head attention under GLM's mask.
+
+use tch::{Kind, TchError, Tensor};
+
+use super::config::ModelConfig;
+use super::layers::{Linear, dropout};
+use super::parameters::Parameters;
+use crate::data::batch::DeviceBatch;
+
+/// Who sees whom, as a bias that is added to attention scores: 0 where a query sees a key, minus infinity where not.
+/// Shape `[rows, 1, width, width]`.
+///
+/// The context is visible to all. A piece token also sees its own piece up to itself, and no other piece: so one pass
+/// over a context and all its pieces computes what the published code computes in one padded pass a choice.
+///
+/// # Errors
+/// A [`TchError`].
+pub fn visibility_bias(batch: &DeviceBatch, kind: Kind) -> Result<Tensor, TchError> {
+    let index = Tensor::f_arange(batch.width, (Kind::Int64, batch.ids.device()))?;
+    let (query, key) = (index.f_unsqueeze(1)?, index.f_unsqueeze(0)?);
+    // [rows, 1, width]: keys that belong to the context.
+    let in_context = index.f_unsqueeze(0)?.f_lt_tensor(&batch.sep.f_unsqueeze(1)?)?.f_unsqueeze(1)?;
+    // [rows, width, width]: both in the same piece, the key not behind the query. Context and padding carry piece 0, and
+    // a padded key that saw itself would change nothing that is read.
+    let same_piece = batch.piece.f_unsqueeze(2)?.f_eq_tensor(&batch.piece.f_unsqueeze(1)?)?;
+    let own_piece =
+        same_piece.f_logical_and(&key.f_le_tensor(&query)?)?.f_logical_and(&batch.piece.f_gt(0)?.f_unsqueeze(2)?)?;
+    let hidden = in_context.f_logical_or(&own_piece)?.f_logical_not()?.f_unsqueeze(1)?;
+    let (rows, width) = (batch.rows, batch.width);
+    Tensor::f_zeros([rows, 1, width, width], (kind, batch.ids.device()))?.f_masked_fill(&hidden, f64::NEG_INFINITY)
+}
+
+/// `dense(softmax(q kᵀ / sqrt(d) + bias) v)`, heads side by side.
+#[derive(Debug)]
+pub struct Attention {
+    query_key_value: Linear,
+    dense: Linear,
+    heads: i64,
+    attention_dropout: f64,
+    dropout: f64,
+}
+
+impl Attention {
+    /// The parameters under `{name}.query_key_value` and `{name}.dense`.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn new(parameters: &mut Parameters, name: &str, config: &ModelConfig, output_std: f64) -> Result<Self, TchError> {
+        let hidden = config.hidden;
+        let query_key_value = Linear::new(parameters, &format!("{name}.query_key_value"), hidden, 3 * hidden, config.init_std)?;
+        Ok(Self {
+            query_key_value,
+            dense: Linear::new(parameters, &format!("{name}.dense"), hidden, hidden, output_std)?,
+            heads: config.heads as i64,
+            attention_dropout: config.attention_dropout,
+            dropout: config.dropout,
+        })
+    }
+
+    /// `x` `[rows, width, hidden]`, `bias` as of [`visibility_bias`]; the result has the shape of `x`.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn forward(&self, x: &Tensor, bias: &Tensor, training: bool) -> Result<Tensor, TchError> {
+        let (rows, width, hidden) = x.size3()?;
+        // [rows, width, 3 hidden] -> 3 x [rows, heads, width, hidden / heads]
+        let projected = self.query_key_value.forward(x)?;
+        let split = projected.f_reshape([rows, width, 3, self.heads, hidden / self.heads])?.f_permute([2, 0, 3, 1, 4])?;
+        let [query, key, value] = [split.f_select(0, 0)?, split.f_select(0, 1)?, split.f_select(0, 2)?];
+        let rate = if training { self.attention_dropout } else { 0.0 };
+        let mixed = Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(bias), rate, false, None, false)?;
+        // [rows, heads, width, hidden / heads] -> [rows, width, hidden]
+        let joined = mixed.f_transpose(1, 2)?.f_reshape([rows, width, hidden])?;
+        dropout(self.dense.forward(&joined)?, self.dropout, training)
+    }
+}

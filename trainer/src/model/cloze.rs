@@ -1,0 +1,36 @@
+//! The cloze head: how likely each choice is, and the loss over a question's choices.
+
+use tch::{Kind, Reduction, TchError, Tensor};
+
+use super::glm::Glm;
+use crate::data::batch::DeviceBatch;
+
+/// Score of a choice that a question does not have, as in the published loss.
+const MISSING_CHOICE: f64 = -10000.0;
+
+/// `score(c) = Σ log softmax(logits)[target]` over the positions of choice `c`, without length normalisation: `[choices]`.
+///
+/// `kind` is that of the forward pass; log softmax and sum are computed in 32 bits at least, because half precision flips answers.
+///
+/// # Errors
+/// A [`TchError`].
+pub fn choice_scores(model: &Glm, batch: &DeviceBatch, kind: Kind, training: bool) -> Result<Tensor, TchError> {
+    let score_kind = if kind == Kind::Double { Kind::Double } else { Kind::Float };
+    let logits = model.scored_logits(batch, kind, training)?.f_totype(score_kind)?;
+    let surprise = logits.f_cross_entropy_loss(&batch.target, None::<&Tensor>, Reduction::None, -100, 0.0)?;
+    let zeros = Tensor::f_zeros([batch.choices], (score_kind, surprise.device()))?;
+    zeros.f_index_add(0, &batch.choice_of_scored, &surprise.f_neg()?)
+}
+
+/// Cross entropy over each question's choices, summed over the batch's questions.
+///
+/// A sum, so that the caller divides by the questions of the whole optimizer step and batches of uneven size weigh rightly.
+///
+/// # Errors
+/// A [`TchError`]; the batch must be labelled.
+pub fn loss_sum(scores: &Tensor, batch: &DeviceBatch) -> Result<Tensor, TchError> {
+    let missing = Tensor::f_full([1], MISSING_CHOICE, (scores.f_kind()?, scores.device()))?;
+    let with_missing = Tensor::f_cat(&[scores, &missing], 0)?;
+    let by_question = with_missing.f_index_select(0, &batch.choice_table.f_reshape([-1])?)?.f_view_as(&batch.choice_table)?;
+    by_question.f_cross_entropy_loss(&batch.label, None::<&Tensor>, Reduction::Sum, -100, 0.0)
+}

@@ -1,0 +1,130 @@
+//! What a person sees of a run: a bar on a terminal, plain lines in a pipe.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::checkpoint::run_folder::RunState;
+use crate::data::loader::Step;
+use crate::metrics::{EvalRecord, TrainRecord};
+use crate::train::StepReport;
+
+/// Shows progress on stderr.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// For a run of `planned` questions that has used `done` of them.
+    pub fn new(planned: u64, done: u64) -> Self {
+        let bar = match std::io::stderr().is_terminal() {
+            true => ProgressBar::with_draw_target(Some(planned), ProgressDrawTarget::stderr()),
+            false => ProgressBar::hidden(),
+        };
+        let template = "{wide_bar} {human_pos}/{human_len} questions, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_position(done);
+        bar.reset_eta();
+        Self { bar }
+    }
+
+    /// Moves the bar to `samples` questions.
+    pub fn advance(&self, samples: u64) {
+        self.bar.set_position(samples);
+    }
+
+    /// A line about training.
+    pub fn train(&self, record: &TrainRecord) {
+        let TrainRecord { step, samples, epoch, loss, lr, gradient_norm, .. } = record;
+        self.line(&format!(
+            "step {step}, {samples} questions, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm {gradient_norm:.2}, \
+             {:.1} questions/s, {:.0} tokens/s, waited for data {:.1} %",
+            record.samples_per_second,
+            record.tokens_per_second,
+            100.0 * record.data_wait,
+        ));
+        if record.skipped > 0 {
+            self.line(&format!("{} steps skipped for overflow so far, loss scale {:e}", record.skipped, record.loss_scale));
+        }
+    }
+
+    /// A line about an evaluation.
+    pub fn evaluation(&self, record: &EvalRecord) {
+        let EvalRecord { step, hits, questions, seconds, .. } = record;
+        self.line(&format!(
+            "step {step}, evaluation: accuracy {:.2} % ({hits} of {questions}), chance {:.2} %, most frequent entity {:.2} %, {seconds:.1} s",
+            100.0 * record.accuracy,
+            100.0 * record.chance,
+            100.0 * record.most_frequent,
+        ));
+    }
+
+    /// Takes the bar away behind a last line.
+    pub fn finish(&self, text: &str) {
+        self.line(text);
+        self.bar.finish_and_clear();
+    }
+
+    fn line(&self, text: &str) {
+        self.bar.suspend(|| tracing::info!("{text}"));
+    }
+}
+
+/// Sums over the steps since the last log line.
+#[derive(Debug)]
+pub struct LogWindow {
+    start: Instant,
+    waited_before: Duration,
+    loss: f64,
+    questions: usize,
+    tokens: usize,
+    padded: usize,
+    last: StepReport,
+}
+
+impl LogWindow {
+    /// A window that starts now.
+    pub fn start() -> Self {
+        let last = StepReport { loss: 0.0, lr: 0.0, gradient_norm: 0.0 };
+        Self { start: Instant::now(), waited_before: Duration::ZERO, loss: 0.0, questions: 0, tokens: 0, padded: 0, last }
+    }
+
+    /// Takes note of a step.
+    pub fn add(&mut self, step: &Step, report: &StepReport) {
+        self.loss += report.loss * step.questions as f64;
+        self.questions += step.questions;
+        self.tokens += step.batches.iter().map(|batch| batch.tokens).sum::<usize>();
+        self.padded += step.batches.iter().map(|batch| batch.rows * batch.width).sum::<usize>();
+        self.last = *report;
+    }
+
+    /// Starts anew, so that an evaluation's time counts for nothing; `waited` is the loader's total.
+    pub fn restart(&mut self, waited: Duration) {
+        *self = Self { waited_before: waited, ..Self::start() };
+    }
+
+    /// The averages, and starts anew.
+    pub fn take(&mut self, state: &RunState, rows: usize, waited: Duration) -> TrainRecord {
+        let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
+        let record = TrainRecord {
+            step: state.step,
+            samples: state.samples,
+            epoch: state.samples as f64 / rows as f64,
+            loss: self.loss / self.questions.max(1) as f64,
+            lr: self.last.lr,
+            gradient_norm: self.last.gradient_norm,
+            loss_scale: state.loss_scale.scale(),
+            skipped: state.skipped,
+            samples_per_second: self.questions as f64 / seconds,
+            tokens_per_second: self.tokens as f64 / seconds,
+            padding: 1.0 - self.tokens as f64 / self.padded.max(1) as f64,
+            data_wait: (waited - self.waited_before).as_secs_f64() / seconds,
+        };
+        self.restart(waited);
+        record
+    }
+}
