@@ -1,5 +1,6 @@
 //! A batch of packed questions, on the host and on the device.
 
+use glm_schemas::vocab::TokenId;
 use tch::{Device, TchError, Tensor};
 
 /// Which question a batch's scores belong to.
@@ -34,16 +35,20 @@ pub struct Batch {
     pub position: Vec<i64>,
     /// Block position ids, `rows · width`.
     pub block_position: Vec<i64>,
-    /// Which piece of its row a token belongs to, from 1; 0 for context and padding. `rows · width`.
+    /// Which piece of its row a token belongs to: 0 for context and padding, 1 for the start of piece that all choices of the
+    /// row share, from 2 on the tokens of each choice. `rows · width`.
     pub piece: Vec<i64>,
-    /// Context tokens of each row.
+    /// Context tokens of each row; the start of piece stands right behind them.
     pub sep: Vec<i64>,
-    /// Positions that predict a token of a choice: indices into `rows · width`.
+    /// Positions that predict tokens of choices, each once: indices into `rows · width`.
     pub scored: Vec<i64>,
-    /// The token that each scored position has to predict.
+    /// For each token of each choice, the entry of `scored` that predicts it. The start of piece predicts the first token of
+    /// every choice of its row.
+    pub scored_of_pair: Vec<i64>,
+    /// For each token of each choice, its id.
     pub target: Vec<i64>,
-    /// The choice that each scored position belongs to.
-    pub choice_of_scored: Vec<i64>,
+    /// For each token of each choice, the choice.
+    pub choice_of_pair: Vec<i64>,
     /// Number of choices over all questions.
     pub choices: usize,
     /// For each question its choices, filled up with `choices` (a choice that is not there): `questions · most choices`.
@@ -69,16 +74,18 @@ pub struct DeviceBatch {
     pub position: Tensor,
     /// `[rows, width]` block position ids.
     pub block_position: Tensor,
-    /// `[rows, width]` piece numbers, 0 for context and padding.
+    /// `[rows, width]` piece numbers, 0 for context and padding, 1 for the start of piece.
     pub piece: Tensor,
     /// `[rows]` context tokens.
     pub sep: Tensor,
     /// `[scored]` indices into `rows · width`.
     pub scored: Tensor,
-    /// `[scored]` tokens to predict.
+    /// `[pairs]` entries of `scored`, one for each token of each choice.
+    pub scored_of_pair: Tensor,
+    /// `[pairs]` tokens to predict.
     pub target: Tensor,
-    /// `[scored]` choice that the position belongs to.
-    pub choice_of_scored: Tensor,
+    /// `[pairs]` choices that the tokens belong to.
+    pub choice_of_pair: Tensor,
     /// `[questions, most choices]` indices of choices; `choices` where there is none.
     pub choice_table: Tensor,
     /// `[questions]` index of the first right choice.
@@ -90,6 +97,23 @@ impl Batch {
     pub fn padding(&self) -> f64 {
         let all = self.rows * self.width;
         if all == 0 { 0.0 } else { 1.0 - self.tokens as f64 / all as f64 }
+    }
+
+    /// Appends a token whose output is scored; returns its entry in `scored`.
+    pub(super) fn push_scored(&mut self, id: TokenId, position: i64, block_position: i64, piece: i64) -> i64 {
+        self.scored.push(self.ids.len() as i64);
+        self.ids.push(id.into());
+        self.position.push(position);
+        self.block_position.push(block_position);
+        self.piece.push(piece);
+        self.scored.len() as i64 - 1
+    }
+
+    /// Notes that entry `scored` has to predict `target`, a token of `choice`.
+    pub(super) fn push_pair(&mut self, scored: i64, target: TokenId, choice: usize) {
+        self.scored_of_pair.push(scored);
+        self.target.push(target.into());
+        self.choice_of_pair.push(choice as i64);
     }
 
     /// Copies the batch to a device.
@@ -109,8 +133,9 @@ impl Batch {
             piece: grid(&self.piece)?,
             sep: flat(&self.sep)?,
             scored: flat(&self.scored)?,
+            scored_of_pair: flat(&self.scored_of_pair)?,
             target: flat(&self.target)?,
-            choice_of_scored: flat(&self.choice_of_scored)?,
+            choice_of_pair: flat(&self.choice_of_pair)?,
             choice_table: flat(&self.choice_table)?.f_reshape([self.questions.len() as i64, -1])?,
             label: flat(&self.label)?,
         })

@@ -1,4 +1,4 @@
-//! Packing questions into batches: context once, pieces behind it, lengths alike side by side.
+//! Packing questions into batches: context once, start of piece once, the choices' tokens behind it, lengths alike side by side.
 
 use glm_schemas::cloze::ClozeView;
 use glm_schemas::encoding::{ChoiceEncoder, EncodingError, Question};
@@ -110,13 +110,13 @@ impl Packer {
                 Some(row) => row,
                 None => {
                     let context = question.context_tokens() - question.passage.len() + kept_passage;
-                    rows.push(Row { kept_passage, choices: Vec::new(), length: context });
+                    rows.push(Row { kept_passage, choices: Vec::new(), length: context + 1 });
                     let last = rows.len() - 1;
                     &mut rows[last]
                 }
             };
             row.choices.push(choice);
-            row.length += length + 1;
+            row.length += length;
         }
         Ok(rows)
     }
@@ -182,17 +182,17 @@ impl Packer {
         batch.position.extend(0..context.len() as i64);
         batch.block_position.extend(std::iter::repeat_n(0, context.len()));
         batch.piece.extend(std::iter::repeat_n(0, context.len()));
-        for (piece, &choice) in row.choices.iter().enumerate() {
-            let ids = &question.choices[choice];
-            let length = ids.len() + 1;
-            let start = batch.ids.len() as i64;
-            batch.scored.extend(start..start + length as i64);
-            batch.target.extend(ids.iter().chain([&self.special.eop]).map(|&id| i64::from(id)));
-            batch.choice_of_scored.extend(std::iter::repeat_n((batch.choices + choice) as i64, length));
-            batch.ids.extend([&self.special.sop].into_iter().chain(ids).map(|&id| i64::from(id)));
-            batch.position.extend(std::iter::repeat_n(blank as i64, length));
-            batch.block_position.extend(1..=length as i64);
-            batch.piece.extend(std::iter::repeat_n(piece as i64 + 1, length));
+        // <sop> sees the context and itself, so it is the same for every choice: one stands for all.
+        let blank = blank as i64;
+        let start_of_piece = batch.push_scored(self.special.sop, blank, 1, 1);
+        for (piece, &choice) in (2..).zip(&row.choices) {
+            let flat_choice = batch.choices + choice;
+            let mut previous = start_of_piece;
+            for (block_position, &id) in (2..).zip(&question.choices[choice]) {
+                batch.push_pair(previous, id, flat_choice);
+                previous = batch.push_scored(id, blank, block_position, piece);
+            }
+            batch.push_pair(previous, self.special.eop, flat_choice);
         }
         batch.tokens += row.length;
         let end = batch.sep.len() * batch.width;
@@ -261,22 +261,29 @@ mod tests {
                     let shared = Question { passage, query_left, query_right };
                     for (i, choice) in choices.iter().enumerate() {
                         let expected = packer.encoder.encode(&shared, choice).expect("fits");
-                        let scored: Vec<usize> = (0..batch.scored.len())
-                            .filter(|&s| batch.choice_of_scored[s] == (info.first_choice + i) as i64).collect();
-                        let places: Vec<usize> = scored.iter().map(|&s| batch.scored[s] as usize).collect();
+                        let pairs: Vec<usize> = (0..batch.target.len())
+                            .filter(|&pair| batch.choice_of_pair[pair] == (info.first_choice + i) as i64).collect();
+                        let places: Vec<usize> = pairs.iter()
+                            .map(|&pair| batch.scored[batch.scored_of_pair[pair] as usize] as usize).collect();
                         let row = places[0] / batch.width;
                         let sep = batch.sep[row] as usize;
                         prop_assert_eq!(sep, expected.sep);
+                        prop_assert_eq!(places[0], row * batch.width + sep);
                         let all: Vec<usize> = (row * batch.width..row * batch.width + sep).chain(places.iter().copied()).collect();
                         let column = |values: &[i64]| all.iter().map(|&place| values[place] as i32).collect::<Vec<_>>();
                         prop_assert_eq!(column(&batch.ids), expected.ids);
                         prop_assert_eq!(column(&batch.position), expected.position);
                         prop_assert_eq!(column(&batch.block_position), expected.block_position);
-                        let targets: Vec<i32> = scored.iter().map(|&s| batch.target[s] as i32).collect();
+                        let targets: Vec<i32> = pairs.iter().map(|&pair| batch.target[pair] as i32).collect();
                         prop_assert_eq!(&targets[..], &expected.target[sep..]);
-                        let piece = batch.piece[places[0]];
-                        prop_assert!(piece > 0 && places.iter().all(|&place| batch.piece[place] == piece));
-                        prop_assert_eq!(batch.piece[row * batch.width..][..batch.width].iter().filter(|&&p| p == piece).count(), places.len());
+                        // Start of piece is in piece 1; the choice's own tokens are a piece, and nobody else is in it.
+                        prop_assert_eq!(batch.piece[places[0]], 1);
+                        if let Some(&second) = places.get(1) {
+                            let piece = batch.piece[second];
+                            prop_assert!(piece > 1 && places[1..].iter().all(|&place| batch.piece[place] == piece));
+                            let in_piece = batch.piece[row * batch.width..][..batch.width].iter().filter(|&&p| p == piece).count();
+                            prop_assert_eq!(in_piece, places.len() - 1);
+                        }
                     }
                 }
             }

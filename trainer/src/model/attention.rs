@@ -10,22 +10,25 @@ use crate::data::batch::DeviceBatch;
 /// Who sees whom, as a bias that is added to attention scores: 0 where a query sees a key, minus infinity where not.
 /// Shape `[rows, 1, width, width]`.
 ///
-/// The context is visible to all. A piece token also sees its own piece up to itself, and no other piece: so one pass
-/// over a context and all its pieces computes what the published code computes in one padded pass a choice.
+/// The context is visible to all. A choice's token also sees the start of piece, which stands right behind the context, and
+/// its own choice up to itself, and no other choice: so one pass over a context and all its choices computes what the
+/// published code computes in one padded pass a choice.
 ///
 /// # Errors
 /// A [`TchError`].
 pub fn visibility_bias(batch: &DeviceBatch, kind: Kind) -> Result<Tensor, TchError> {
     let index = Tensor::f_arange(batch.width, (Kind::Int64, batch.ids.device()))?;
     let (query, key) = (index.f_unsqueeze(1)?, index.f_unsqueeze(0)?);
-    // [rows, 1, width]: keys that belong to the context.
-    let in_context = index.f_unsqueeze(0)?.f_lt_tensor(&batch.sep.f_unsqueeze(1)?)?.f_unsqueeze(1)?;
-    // [rows, width, width]: both in the same piece, the key not behind the query. Context and padding carry piece 0, and
-    // a padded key that saw itself would change nothing that is read.
+    // [rows, 1, width]: keys that belong to the context, and the one that is the start of piece.
+    let sep = batch.sep.f_unsqueeze(1)?;
+    let in_context = key.f_lt_tensor(&sep)?.f_unsqueeze(1)?;
+    let start_of_piece = key.f_eq_tensor(&sep)?.f_unsqueeze(1)?;
+    // [rows, width, width]: both in the same choice, the key not behind the query.
     let same_piece = batch.piece.f_unsqueeze(2)?.f_eq_tensor(&batch.piece.f_unsqueeze(1)?)?;
-    let own_piece =
-        same_piece.f_logical_and(&key.f_le_tensor(&query)?)?.f_logical_and(&batch.piece.f_gt(0)?.f_unsqueeze(2)?)?;
-    let hidden = in_context.f_logical_or(&own_piece)?.f_logical_not()?.f_unsqueeze(1)?;
+    let own_piece = same_piece.f_logical_and(&key.f_le_tensor(&query)?)?.f_logical_or(&start_of_piece)?;
+    // [rows, width, 1]: queries that belong to a piece. Padding sees the context, so that its softmax is defined.
+    let in_piece = batch.piece.f_gt(0)?.f_unsqueeze(2)?;
+    let hidden = in_context.f_logical_or(&own_piece.f_logical_and(&in_piece)?)?.f_logical_not()?.f_unsqueeze(1)?;
     let (rows, width) = (batch.rows, batch.width);
     Tensor::f_zeros([rows, 1, width, width], (kind, batch.ids.device()))?.f_masked_fill(&hidden, f64::NEG_INFINITY)
 }

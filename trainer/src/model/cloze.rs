@@ -16,10 +16,12 @@ const MISSING_CHOICE: f64 = -10000.0;
 /// A [`TchError`].
 pub fn choice_scores(model: &Glm, batch: &DeviceBatch, kind: Kind, training: bool) -> Result<Tensor, TchError> {
     let score_kind = if kind == Kind::Double { Kind::Double } else { Kind::Float };
-    let logits = model.scored_logits(batch, kind, training)?.f_totype(score_kind)?;
-    let surprise = logits.f_cross_entropy_loss(&batch.target, None::<&Tensor>, Reduction::None, -100, 0.0)?;
-    let zeros = Tensor::f_zeros([batch.choices], (score_kind, surprise.device()))?;
-    zeros.f_index_add(0, &batch.choice_of_scored, &surprise.f_neg()?)
+    let log_probabilities = model.scored_logits(batch, kind, training)?.f_log_softmax(-1, score_kind)?;
+    let words = log_probabilities.size2()?.1;
+    let pairs = batch.scored_of_pair.f_mul_scalar(words)?.f_add(&batch.target)?;
+    let of_pairs = log_probabilities.f_reshape([-1])?.f_index_select(0, &pairs)?;
+    let zeros = Tensor::f_zeros([batch.choices], (score_kind, of_pairs.device()))?;
+    zeros.f_index_add(0, &batch.choice_of_pair, &of_pairs)
 }
 
 /// Cross entropy over each question's choices, summed over the batch's questions.

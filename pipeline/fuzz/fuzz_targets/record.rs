@@ -1,0 +1,25 @@
+//! Any line is either a passage whose spans lie in its text, or an error; never a panic.
+//!
+//! `cargo +nightly fuzz run record` in `pipeline/`.
+
+#![no_main]
+
+use glm_prep::source::text::CharOffsets;
+use glm_prep::source::{Format, record::Record};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|line: &str| {
+    for labelled in [false, true] {
+        let Ok(passage) = Record.parse(line, labelled) else { continue };
+        let offsets = CharOffsets::new(&passage.text);
+        for &mention in &passage.mentions {
+            assert!(offsets.slice(mention).is_some_and(|text| !text.is_empty()));
+        }
+        assert!(passage.candidates.is_sorted());
+        for question in passage.questions.iter().flatten() {
+            assert_eq!(&question.text[question.blank.clone()], glm_prep::source::record::PLACEHOLDER);
+            assert!(question.answers.iter().all(|&answer| answer < passage.candidates.len()));
+            assert_eq!(question.answers.is_empty(), !labelled);
+        }
+    }
+});

@@ -1,0 +1,93 @@
+//! How far an ingest has come, on a terminal and elsewhere.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::ingest::{Progress, Unit};
+
+/// A line at most this often where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// A bar, for a terminal.
+#[derive(Default)]
+pub(super) struct Bar {
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Bar {
+    fn with(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
+        act(&mut self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, part: &str, total: u64, unit: Unit) {
+        let template = match unit {
+            Unit::Bytes => "{msg} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+            Unit::Rows => "{msg} [{bar:32}] {human_pos}/{human_len} rows {per_sec} {eta} left",
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(part.to_owned());
+        self.with(|slot| *slot = Some(bar));
+    }
+
+    fn advance(&self, amount: u64) {
+        self.with(|slot| slot.iter().for_each(|bar| bar.inc(amount)));
+    }
+
+    fn end(&self) {
+        self.with(|slot| slot.take().iter().for_each(ProgressBar::finish));
+    }
+}
+
+/// Plain lines on standard error, for logs.
+#[derive(Default)]
+pub(super) struct Lines {
+    state: Mutex<Option<Part>>,
+}
+
+struct Part {
+    name: String,
+    total: u64,
+    done: u64,
+    unit: Unit,
+    started: Instant,
+    told: Instant,
+}
+
+impl Part {
+    fn tell(&self) {
+        let percent = if self.total == 0 { 100.0 } else { 100.0 * self.done as f64 / self.total as f64 };
+        let (amount, unit) = match self.unit {
+            Unit::Bytes => (self.done as f64 / 1e6, "MB"),
+            Unit::Rows => (self.done as f64, "rows"),
+        };
+        eprintln!("{}: {percent:.0}% ({amount:.0} {unit}) after {:.1} s", self.name, self.started.elapsed().as_secs_f64());
+    }
+}
+
+impl Progress for Lines {
+    fn begin(&self, part: &str, total: u64, unit: Unit) {
+        let now = Instant::now();
+        let part = Part { name: part.to_owned(), total, done: 0, unit, started: now, told: now };
+        *self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(part);
+    }
+
+    fn advance(&self, amount: u64) {
+        if let Some(part) = &mut *self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            part.done += amount;
+            if part.told.elapsed() >= LINE_EVERY {
+                part.told = Instant::now();
+                part.tell();
+            }
+        }
+    }
+
+    fn end(&self) {
+        if let Some(part) = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+            part.tell();
+        }
+    }
+}

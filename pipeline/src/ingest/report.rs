@@ -1,0 +1,126 @@
+//! What a run did, for people and for programs.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use glm_schemas::manifest::Split;
+use serde::Serialize;
+
+/// What a run did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// The folder of the shards.
+    pub shards: PathBuf,
+    /// Fingerprint of the data set.
+    pub fingerprint: String,
+    /// What was counted of every split that was there.
+    pub splits: Vec<SplitSummary>,
+    /// The splits that were not there.
+    pub missing: Vec<Split>,
+    /// The list of rejected records, if there is one.
+    pub rejects: Option<PathBuf>,
+    /// Wall time.
+    pub seconds: f64,
+    /// Rows (questions as examples) a second, over the whole run.
+    pub questions_per_second: f64,
+    /// Context and piece tokens a second, over the whole run.
+    pub tokens_per_second: f64,
+    /// Raw bytes a second, over the whole run.
+    pub raw_bytes_per_second: f64,
+    /// Threads that were used.
+    pub threads: usize,
+}
+
+/// What was counted of a split.
+#[derive(Debug, Clone, Serialize)]
+pub struct SplitSummary {
+    /// The split.
+    pub split: Split,
+    /// The raw file.
+    pub file: String,
+    /// Its size, unpacked.
+    pub raw_bytes: u64,
+    /// Its lines that are not blank.
+    pub records: usize,
+    /// Lines of which something was rejected.
+    pub rejected_records: usize,
+    /// Questions that were rejected on lines that are otherwise good.
+    pub rejected_questions: usize,
+    /// Rows written.
+    pub questions: usize,
+    /// Choices over all rows.
+    pub choices: usize,
+    /// Context and piece tokens over all rows, nothing truncated.
+    pub tokens: usize,
+    /// Parquet files written.
+    pub shards: usize,
+    /// Their size.
+    pub shard_bytes: u64,
+    /// Time spent reading, tokenizing and sorting the file.
+    pub seconds: f64,
+    /// Rows a second of that time.
+    pub questions_per_second: f64,
+}
+
+impl Summary {
+    /// Lines of which something was rejected, over all splits.
+    pub fn rejected_records(&self) -> usize {
+        self.splits.iter().map(|split| split.rejected_records).sum()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<6} {:>10} {:>10} {:>11} {:>13} {:>9} {:>7} {:>10} {:>12}",
+            "split", "records", "questions", "choices", "tokens", "rejected", "shards", "size", "questions/s"
+        )?;
+        for split in &self.splits {
+            writeln!(
+                f,
+                "{:<6} {:>10} {:>10} {:>11} {:>13} {:>9} {:>7} {:>10} {:>12.0}",
+                split.split.name(),
+                split.records,
+                split.questions,
+                split.choices,
+                split.tokens,
+                split.rejected_records,
+                split.shards,
+                size(split.shard_bytes),
+                split.questions_per_second
+            )?;
+        }
+        for split in &self.missing {
+            writeln!(f, "{:<6} there is no {split}.jsonl", split.name())?;
+        }
+        writeln!(
+            f,
+            "{:.1} s with {} threads, writing included: {:.0} questions/s, {:.0} tokens/s, {}/s raw",
+            self.seconds,
+            self.threads,
+            self.questions_per_second,
+            self.tokens_per_second,
+            size(self.raw_bytes_per_second as u64)
+        )?;
+        if let Some(rejects) = &self.rejects {
+            let questions: usize = self.splits.iter().map(|split| split.rejected_questions).sum();
+            writeln!(
+                f,
+                "{} records rejected in whole or in part ({questions} single questions), listed in {}",
+                self.rejected_records(),
+                rejects.display()
+            )?;
+        }
+        writeln!(f, "written to {}", self.shards.display())
+    }
+}
+
+fn size(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    match bytes {
+        ..1e6 => format!("{:.1} kB", bytes / 1e3),
+        ..1e9 => format!("{:.1} MB", bytes / 1e6),
+        _ => format!("{:.2} GB", bytes / 1e9),
+    }
+}

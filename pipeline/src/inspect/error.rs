@@ -1,0 +1,106 @@
+//! Why nothing can be shown.
+
+use std::io;
+use std::path::PathBuf;
+
+use glm_schemas::cloze::ViewError;
+use glm_schemas::encoding::EncodingError;
+use glm_schemas::manifest::{MANIFEST_FILE, ManifestError, SHARDS_FOLDER, Split};
+use parquet::errors::ParquetError;
+use polars::error::PolarsError;
+use thiserror::Error;
+
+/// Why `inspect` failed. Every message is one sentence.
+#[derive(Debug, Error)]
+pub enum InspectError {
+    /// The path is wrong.
+    #[error("there is no file or folder {}", path.display())]
+    Missing {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// A folder without a manifest.
+    #[error(
+        "{0} is not a data set: there is neither {0}/{MANIFEST_FILE} nor {0}/{SHARDS_FOLDER}/{MANIFEST_FILE}; `glm-prep ingest {0}` makes one out of raw data",
+        path.display()
+    )]
+    NotADataSet {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A manifest that cannot be used.
+    #[error("{}: {source}", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// A file of another kind.
+    #[error("{} is not a Parquet file", path.display())]
+    NotParquet {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The data set has no such split.
+    #[error("{} has no {split} split", path.display())]
+    NoSuchSplit {
+        /// The data set or shard.
+        path: PathBuf,
+        /// What was asked for.
+        split: Split,
+    },
+    /// The file system refused something.
+    #[error("cannot read {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A damaged Parquet file.
+    #[error("{} is damaged: {}", path.display(), first_line(source))]
+    Parquet {
+        /// The shard.
+        path: PathBuf,
+        /// What the Parquet reader said.
+        source: ParquetError,
+    },
+    /// A Parquet file that is no shard.
+    #[error("{} is not a shard of cloze questions: {source}", path.display())]
+    NotAShard {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or different.
+        source: ViewError,
+    },
+    /// `--max-seq-len` is too small for a question.
+    #[error("{}, question {example_id}: {source}", path.display())]
+    DoesNotFit {
+        /// The shard.
+        path: PathBuf,
+        /// The question.
+        example_id: String,
+        /// How much is needed.
+        source: EncodingError,
+    },
+    /// The query is wrong.
+    #[error("the query cannot be run: {}", first_line(.0))]
+    Sql(#[source] PolarsError),
+    /// Polars cannot read the shards.
+    #[error("cannot read {}: {}", path.display(), first_line(source))]
+    Polars {
+        /// The data set or shard.
+        path: PathBuf,
+        /// What Polars said.
+        source: PolarsError,
+    },
+    /// The output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Polars adds the whole query plan to some messages, from the second line on.
+fn first_line(message: &impl ToString) -> String {
+    message.to_string().lines().next().unwrap_or("no reason given").trim_end().to_owned()
+}

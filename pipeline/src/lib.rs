@@ -1,0 +1,27 @@
+//! Turns raw cloze data into tokenized, span-annotated Parquet shards.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//! raw line -> source::Passage -> tokens and spans -> rows in published order -> shards + manifest
+//! ```
+//!
+//! - [`source`]: finds the raw files and parses them; one file a format.
+//! - [`tokenize`]: text to token ids, equal to the published tokenizer.
+//! - [`annotate`]: spans of code points to spans of tokens.
+//! - [`choices`]: which candidates a training question is given.
+//! - [`ingest`]: the stages of `glm-prep ingest` and the queues between them.
+//! - [`shard`]: Parquet files, checksums, and publication that is all or nothing.
+//! - [`inspect`]: looks into shards.
+//! - [`sample`]: writes a sample corpus.
+//! - [`cli`]: what was typed.
+
+pub mod annotate;
+pub mod choices;
+pub mod cli;
+pub mod ingest;
+pub mod inspect;
+pub mod sample;
+pub mod shard;
+pub mod source;
+pub mod tokenize;

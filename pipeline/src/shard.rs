@@ -1,0 +1,276 @@
+//! Parquet shards: sizes, compression, checksums. [`publish`] makes a finished set of them visible at once.
+
+pub mod publish;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use arrow::error::ArrowError;
+use glm_schemas::builder::{ClozeBatchBuilder, ClozeRow};
+use glm_schemas::cloze::{self, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256};
+use glm_schemas::manifest::{self, Shard, Split};
+use glm_schemas::{SCHEMA_VERSION, manifest::hex};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// Rows of a row group: small enough that a reader can shuffle by whole groups.
+pub const ROWS_PER_GROUP: usize = 1024;
+/// A batch is handed on early when its texts and ids take this much, so that no column outgrows 32-bit offsets.
+const MAX_BATCH_BYTES: usize = 64 << 20;
+const ZSTD_LEVEL: i32 = 3;
+
+/// Why something cannot be written.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The disk is full.
+    #[error("no space left on the device for {}; free some and run it again (nothing was published)", .0.display())]
+    NoSpace(PathBuf),
+    /// Another failure of the file system.
+    #[error("cannot write {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The Parquet library refused the rows.
+    #[error("cannot write the shard {}: {reason}", path.display())]
+    Parquet {
+        /// The shard.
+        path: PathBuf,
+        /// What the library said.
+        reason: String,
+    },
+    /// What stands in the place of the data set is none of ours.
+    #[error("{} {found}, which is no data set of this program, so it is left as it is; move it away and run it again", path.display())]
+    NotOurs {
+        /// The place.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// Two runs at a time.
+    #[error("another run is writing to {}; wait until it has finished", .0.display())]
+    Locked(PathBuf),
+}
+
+impl WriteError {
+    /// From what the file system said about `path`.
+    pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(path.to_owned()),
+            _ => Self::Io { path: path.to_owned(), source },
+        }
+    }
+
+    fn parquet(path: &Path) -> impl FnOnce(ParquetError) -> Self + '_ {
+        |error| match error {
+            ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+                Ok(source) => Self::io(path)(*source),
+                Err(other) => Self::Parquet { path: path.to_owned(), reason: other.to_string() },
+            },
+            other => Self::Parquet { path: path.to_owned(), reason: other.to_string() },
+        }
+    }
+
+    fn arrow(path: &Path) -> impl FnOnce(ArrowError) -> Self + '_ {
+        |error| Self::Parquet { path: path.to_owned(), reason: error.to_string() }
+    }
+}
+
+/// The name of a shard.
+pub fn file_name(split: Split, index: usize, count: usize) -> String {
+    format!("{split}-{index:05}-of-{count:05}.parquet")
+}
+
+/// Writes one shard.
+pub struct ShardWriter {
+    path: PathBuf,
+    file: String,
+    builder: ClozeBatchBuilder,
+    writer: ArrowWriter<HashedFile>,
+    rows: usize,
+    pending_bytes: usize,
+}
+
+impl ShardWriter {
+    /// Creates the file `file` in `folder`.
+    ///
+    /// # Errors
+    /// [`WriteError`] where it cannot be created.
+    pub fn create(folder: &Path, file: String, tokenizer: &manifest::Tokenizer) -> Result<Self, WriteError> {
+        let path = folder.join(&file);
+        let target = HashedFile::create(&path).map_err(WriteError::io(&path))?;
+        let writer =
+            ArrowWriter::try_new(target, cloze::schema(), Some(properties(tokenizer)?)).map_err(WriteError::parquet(&path))?;
+        Ok(Self { path, file, builder: ClozeBatchBuilder::new(), writer, rows: 0, pending_bytes: 0 })
+    }
+
+    /// Appends a row that takes about `bytes`.
+    ///
+    /// # Errors
+    /// [`WriteError`] where it cannot be written.
+    pub fn append(&mut self, row: &ClozeRow<'_>, bytes: usize) -> Result<(), WriteError> {
+        self.builder.append(row).map_err(WriteError::arrow(&self.path))?;
+        self.rows += 1;
+        self.pending_bytes += bytes;
+        if self.builder.len() >= ROWS_PER_GROUP || self.pending_bytes >= MAX_BATCH_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), WriteError> {
+        let batch = self.builder.finish().map_err(WriteError::arrow(&self.path))?;
+        self.pending_bytes = 0;
+        self.writer.write(&batch).map_err(WriteError::parquet(&self.path))
+    }
+
+    /// Writes what is left and the footer, and brings it to the disk.
+    ///
+    /// # Errors
+    /// [`WriteError`] where it cannot be written.
+    pub fn finish(mut self) -> Result<Shard, WriteError> {
+        self.flush()?;
+        let file = self.writer.into_inner().map_err(WriteError::parquet(&self.path))?;
+        let (bytes, sha256) = file.finish().map_err(WriteError::io(&self.path))?;
+        Ok(Shard { file: self.file, rows: self.rows, bytes, sha256 })
+    }
+}
+
+fn properties(tokenizer: &manifest::Tokenizer) -> Result<WriterProperties, WriteError> {
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(WriteError::parquet(Path::new("")))?;
+    let metadata = vec![
+        KeyValue::new(METADATA_SCHEMA_VERSION.to_owned(), SCHEMA_VERSION.to_string()),
+        KeyValue::new(METADATA_TOKENIZER_SHA256.to_owned(), tokenizer.sha256.clone()),
+    ];
+    Ok(WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_dictionary_enabled(false)
+        .set_column_dictionary_enabled(ColumnPath::from("source"), true)
+        .set_key_value_metadata(Some(metadata))
+        .build())
+}
+
+/// A file whose checksum is computed on the way.
+struct HashedFile {
+    file: File,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl HashedFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::create_new(path)?, hash: Sha256::new(), bytes: 0 })
+    }
+
+    fn finish(mut self) -> io::Result<(u64, String)> {
+        self.file.flush()?;
+        self.file.sync_all()?;
+        Ok((self.bytes, hex(&self.hash.finalize())))
+    }
+}
+
+impl Write for HashedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Writes a whole file and brings it to the disk.
+///
+/// # Errors
+/// [`WriteError`] where it cannot be written.
+pub fn write_file(path: &Path, content: &[u8]) -> Result<(), WriteError> {
+    let write = || -> io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(WriteError::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use glm_schemas::builder::{ChoiceRow, EntityRow};
+    use glm_schemas::cloze::{CharSpan, ClozeView, TokenSpan};
+    use glm_schemas::encoding::Question;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    #[test]
+    fn a_shard_reads_back_and_keeps_the_contract() {
+        let dir = tempfile::tempdir().expect("folder");
+        let tokenizer = manifest::Tokenizer { name: "t".into(), sha256: "ab".into(), vocab_size: 30 };
+        let mut writer = ShardWriter::create(dir.path(), file_name(Split::Val, 0, 1), &tokenizer).expect("create");
+        let entities =
+            [EntityRow { text: "Bo", chars: CharSpan { start: 0, end: 2 }, tokens: Some(TokenSpan { start: 0, end: 1 }) }];
+        let choices = [ChoiceRow { text: "Bo", ids: &[5], correct: true }];
+        for id in 0..ROWS_PER_GROUP as i64 + 3 {
+            let row = ClozeRow {
+                example_id: &format!("dev-p{id}-q0"),
+                passage_id: id,
+                question_id: 0,
+                source: "own",
+                passage: "Bo",
+                query: "@placeholder",
+                tokens: Question { passage: &[5], query_left: &[], query_right: &[7] },
+                entities: &entities,
+                choices: &choices,
+                labelled: true,
+            };
+            writer.append(&row, 100).expect("append");
+        }
+        let shard = writer.finish().expect("finish");
+        assert_eq!((shard.file.as_str(), shard.rows), ("val-00000-of-00001.parquet", ROWS_PER_GROUP + 3));
+        let bytes = std::fs::read(dir.path().join(&shard.file)).expect("read");
+        assert_eq!((shard.bytes, shard.sha256.as_str()), (bytes.len() as u64, hex(&Sha256::digest(&bytes)).as_str()));
+
+        let file = File::open(dir.path().join(&shard.file)).expect("open");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("parquet");
+        let metadata = reader.metadata().clone();
+        assert_eq!(metadata.num_row_groups(), 2);
+        assert_eq!(metadata.row_group(0).num_rows(), ROWS_PER_GROUP as i64);
+        let pairs = metadata.file_metadata().key_value_metadata().expect("metadata");
+        for (key, value) in [(METADATA_SCHEMA_VERSION, "1"), (METADATA_TOKENIZER_SHA256, "ab")] {
+            assert!(pairs.iter().any(|pair| pair.key == key && pair.value.as_deref() == Some(value)), "{key}");
+        }
+        for column in metadata.row_group(0).columns() {
+            assert!(column.statistics().is_some(), "{}", column.column_path());
+            assert!(column.column_index_offset().is_some(), "{}", column.column_path());
+            assert!(matches!(column.compression(), Compression::ZSTD(_)));
+        }
+        let mut rows = 0;
+        for batch in reader.build().expect("reader") {
+            let batch = batch.expect("batch");
+            rows += ClozeView::try_new(&batch).expect("contract").len();
+        }
+        assert_eq!(rows, shard.rows);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let path = Path::new("x.parquet");
+        let full = ParquetError::from(io::Error::from(io::ErrorKind::StorageFull));
+        assert!(matches!(WriteError::parquet(path)(full), WriteError::NoSpace(_)));
+        let denied = ParquetError::from(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(matches!(WriteError::parquet(path)(denied), WriteError::Io { .. }));
+    }
+}

@@ -1,0 +1,284 @@
+//! ReCoRD as SuperGLUE publishes it: one JSON object a line.
+//!
+//! `{source, passage: {text, entities: [{start, end}]}, qas: [{query, answers: [{start, end, text}], idx}], idx}`; offsets count
+//! code points of the raw text and `end` is inclusive. The test split has no `answers`.
+
+use std::borrow::Cow;
+
+use glm_schemas::cloze::CharSpan;
+use serde::Deserialize;
+
+use super::text::{CharOffsets, Highlighted, standardise};
+use super::{Format, Passage, Question, QuestionError, RecordError, RejectedQuestion};
+
+/// What stands for the blank in a query.
+pub const PLACEHOLDER: &str = "@placeholder";
+
+/// Entities may overlap, so a short line could ask for any amount of text; real ones have a few hundred bytes together.
+const MAX_ENTITY_BYTES: usize = 16 << 20;
+
+/// The format.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Record;
+
+#[derive(Deserialize)]
+struct RawRecord<'a> {
+    #[serde(borrow, default)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    passage: RawPassage<'a>,
+    #[serde(borrow)]
+    qas: Vec<RawQuestion<'a>>,
+    idx: i64,
+}
+
+#[derive(Deserialize)]
+struct RawPassage<'a> {
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+    entities: Vec<RawSpan>,
+}
+
+#[derive(Deserialize)]
+struct RawSpan {
+    start: i64,
+    end: i64,
+}
+
+/// Fields are optional so that a missing one costs the question, not the passage.
+#[derive(Deserialize)]
+struct RawQuestion<'a> {
+    #[serde(borrow)]
+    query: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    answers: Option<Vec<RawAnswer<'a>>>,
+    idx: Option<i64>,
+}
+
+/// The recipe goes by the text of an answer alone, so its offsets are not read.
+#[derive(Deserialize)]
+struct RawAnswer<'a> {
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
+}
+
+impl Format for Record {
+    fn name(&self) -> &'static str {
+        "SuperGLUE ReCoRD"
+    }
+
+    fn parse(&self, record: &str, labelled: bool) -> Result<Passage, RecordError> {
+        // The parser would also take a list of the right values for an object.
+        if !record.trim_start().starts_with('{') {
+            return Err(RecordError::Syntax("no JSON object".to_owned()));
+        }
+        let raw: RawRecord<'_> = serde_json::from_str(record).map_err(|e| RecordError::Syntax(e.to_string()))?;
+        let standardised = standardise(&raw.passage.text);
+        let offsets = CharOffsets::new(&standardised);
+        let highlighted = Highlighted::new(&standardised);
+
+        let mut mentions = Vec::with_capacity(raw.passage.entities.len());
+        let mut candidates = Vec::with_capacity(raw.passage.entities.len());
+        let mut entity_bytes = 0;
+        for (position, entity) in raw.passage.entities.iter().enumerate() {
+            let span = char_span(position, entity, offsets.chars())?;
+            mentions.push(highlighted.moved(span));
+            candidates.extend(offsets.slice(span));
+            entity_bytes += offsets.bytes(span).map_or(0, |bytes| bytes.len());
+            if entity_bytes > MAX_ENTITY_BYTES {
+                return Err(RecordError::EntitiesTooLong { limit: MAX_ENTITY_BYTES });
+            }
+        }
+        // Byte order of UTF-8 is code point order.
+        candidates.sort_unstable();
+        candidates.dedup();
+
+        let questions = raw.qas.iter().enumerate().map(|(position, question)| {
+            parse_question(question, &candidates, labelled).map_err(|error| RejectedQuestion {
+                position,
+                id: question.idx,
+                error,
+            })
+        });
+        Ok(Passage {
+            id: raw.idx,
+            source: raw.source.into_owned(),
+            questions: questions.collect(),
+            candidates: candidates.into_iter().map(str::to_owned).collect(),
+            mentions,
+            text: highlighted.text,
+        })
+    }
+}
+
+fn char_span(position: usize, entity: &RawSpan, length: usize) -> Result<CharSpan, RecordError> {
+    let &RawSpan { start, end } = entity;
+    if start > end {
+        return Err(RecordError::EntityReversed { position, start, end });
+    }
+    match (usize::try_from(start), usize::try_from(end)) {
+        (Ok(first), Ok(last)) if last < length => Ok(CharSpan { start: first, end: last + 1 }),
+        _ => Err(RecordError::EntityOutOfRange { position, start, end, length }),
+    }
+}
+
+fn parse_question(raw: &RawQuestion<'_>, candidates: &[&str], labelled: bool) -> Result<Question, QuestionError> {
+    let id = raw.idx.ok_or(QuestionError::Missing("idx"))?;
+    let query = raw.query.as_deref().ok_or(QuestionError::Missing("query"))?;
+    let text = standardise(query);
+    let found = text.matches(PLACEHOLDER).count();
+    let blank = match text.find(PLACEHOLDER) {
+        Some(at) if found == 1 => at..at + PLACEHOLDER.len(),
+        _ => return Err(QuestionError::Placeholder { found }),
+    };
+    if candidates.is_empty() {
+        return Err(QuestionError::NoCandidates);
+    }
+    let answers = if labelled { parse_answers(raw, candidates)? } else { Vec::new() };
+    Ok(Question { id, text, blank, answers })
+}
+
+/// Indices of the distinct answers among the candidates, ascending, which is the order of their texts.
+fn parse_answers(raw: &RawQuestion<'_>, candidates: &[&str]) -> Result<Vec<usize>, QuestionError> {
+    let mut answers = Vec::new();
+    for answer in raw.answers.iter().flatten() {
+        let text = standardise(answer.text.as_deref().ok_or(QuestionError::Missing("answers[].text"))?);
+        match candidates.binary_search(&text.as_str()) {
+            Ok(index) => answers.push(index),
+            Err(_) => return Err(QuestionError::AnswerNotAnEntity(text)),
+        }
+    }
+    if answers.is_empty() {
+        return Err(QuestionError::NoAnswers);
+    }
+    answers.sort_unstable();
+    answers.dedup();
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LINE: &str = r#"{"source":"own","passage":{"text":"“Éa” met Bo.\n@highlight\nBo’s day","entities":[{"start":1,"end":2},{"start":9,"end":10},{"start":24,"end":25}]},"qas":[{"query":"– @placeholder’s","answers":[{"start":9,"end":10,"text":"Bo"},{"start":24,"end":25,"text":"Bo"},{"start":1,"end":2,"text":"Éa"}],"idx":7}],"idx":3}"#;
+
+    fn parse(line: &str) -> Passage {
+        Record.parse(line, true).expect("a record")
+    }
+
+    fn question_error(line: &str) -> QuestionError {
+        parse(line).questions[0].clone().expect_err("rejected").error
+    }
+
+    #[test]
+    fn a_record_is_read_in_standard_form() {
+        let passage = parse(LINE);
+        assert_eq!(passage.text, "\"Éa\" met Bo.\n- Bo's day");
+        assert_eq!((passage.id, passage.source.as_str()), (3, "own"));
+        let offsets = CharOffsets::new(&passage.text);
+        let mentions: Vec<_> = passage.mentions.iter().map(|&mention| offsets.slice(mention).expect("in range")).collect();
+        assert_eq!(mentions, ["Éa", "Bo", "Bo"]);
+        assert_eq!(passage.candidates, ["Bo", "Éa"]);
+        let question = passage.questions[0].clone().expect("good");
+        assert_eq!((question.id, question.text.as_str(), question.answers.as_slice()), (7, "- @placeholder's", &[0, 1][..]));
+        assert_eq!(&question.text[question.blank], PLACEHOLDER);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_record_is_said() {
+        for (line, message) in [
+            ("{\"source\":", "not a record of this format: EOF while parsing a value at line 1 column 10"),
+            ("[]", "not a record of this format: no JSON object"),
+            (&LINE.replace("\"idx\":3", "\"id\":3"), "not a record of this format: missing field `idx`"),
+            (&format!("{LINE} x"), "not a record of this format: trailing characters"),
+            (
+                &LINE.replace("\"end\":25},", "").replace("\"end\":25}]}", "\"end\":99}]}"),
+                "entity 2 spans 24 to 99 (inclusive), but the passage has 32 code points",
+            ),
+            (
+                &LINE.replace("{\"start\":1,\"end\":2}]", "").replace("{\"start\":1,", "{\"start\":-1,"),
+                "entity 0 spans -1 to 2 (inclusive), but the passage has 32 code points",
+            ),
+            (
+                &LINE.replace("{\"start\":9,\"end\":10},{", "{\"start\":9,\"end\":8},{"),
+                "entity 1 starts at 9 and ends before, at 8 (inclusive)",
+            ),
+        ] {
+            let error = Record.parse(line, true).expect_err(line).to_string();
+            assert!(error.starts_with(message), "{error}\n{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_question_costs_that_question_alone() {
+        use QuestionError as E;
+        for (line, error) in [
+            (LINE.replace("@placeholder", "@place"), E::Placeholder { found: 0 }),
+            (LINE.replace("@placeholder", "@placeholder@placeholder"), E::Placeholder { found: 2 }),
+            (LINE.replace("\"text\":\"Éa\"", "\"text\":\"Ea\""), E::AnswerNotAnEntity("Ea".into())),
+            (LINE.replace("\"text\":\"Éa\"", "\"txt\":\"Ea\""), E::Missing("answers[].text")),
+            (LINE.replace("answers", "answer"), E::NoAnswers),
+            (LINE.replace("\"query\"", "\"q\""), E::Missing("query")),
+            (LINE.replace(",\"idx\":7", ""), E::Missing("idx")),
+        ] {
+            assert_eq!(question_error(&line), error);
+        }
+        let no_entities = r#"{"passage":{"text":"a","entities":[]},"qas":[{"query":"@placeholder","idx":1}],"idx":3}"#;
+        assert_eq!(question_error(no_entities), E::NoCandidates);
+        let two = LINE.replace("\"qas\":[", "\"qas\":[{\"query\":\"x\",\"idx\":6},");
+        let questions = parse(&two).questions;
+        let message = questions[0].clone().expect_err("no blank").to_string();
+        assert_eq!(message, "question 0 (idx 6): the query holds `@placeholder` 0 times, it must hold it once");
+        assert!(questions[1].is_ok());
+    }
+
+    #[test]
+    fn a_short_line_cannot_ask_for_any_amount_of_memory() {
+        let text = "x".repeat(20_000);
+        let entities: Vec<_> = (0..1_000).map(|start| serde_json::json!({"start": start, "end": 19_999})).collect();
+        let line = serde_json::json!({"passage": {"text": text, "entities": entities}, "qas": [], "idx": 0}).to_string();
+        assert_eq!(Record.parse(&line, true), Err(RecordError::EntitiesTooLong { limit: MAX_ENTITY_BYTES }));
+    }
+
+    #[test]
+    fn without_labels_answers_are_not_looked_at() {
+        let unlabelled = Record.parse(&LINE.replace("answers", "answer"), false).expect("a record");
+        assert_eq!(unlabelled.questions[0].clone().expect("good").answers, [0_usize; 0]);
+        let labelled = Record.parse(LINE, false).expect("a record");
+        assert_eq!(labelled.questions[0].clone().expect("good").answers, [0_usize; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(line in "\\PC{0,80}", cut in 0_usize..400, labelled: bool) {
+            let _ = Record.parse(&line, labelled);
+            let at = (0..=cut.min(LINE.len())).rev().find(|&at| LINE.is_char_boundary(at)).unwrap_or(0);
+            prop_assert!(Record.parse(&LINE[..at], labelled).is_err() || at == LINE.len());
+            let _ = Record.parse(&format!("{}{line}{}", &LINE[..at], &LINE[at..]), labelled);
+        }
+
+        #[test]
+        fn mentions_of_random_text_are_where_they_were(
+            text in "([a-z éÉ中’“]|@highlight\n){0,40}", spans in prop::collection::vec((0_usize..60, 0_usize..8), 0..6),
+        ) {
+            let standard = standardise(&text);
+            let length = standard.chars().count();
+            let inside: Vec<_> = spans.into_iter().map(|(start, more)| (start, start + more)).filter(|&(_, end)| end < length).collect();
+            let entities: Vec<_> = inside.iter().map(|(start, end)| serde_json::json!({"start": start, "end": end})).collect();
+            let line = serde_json::json!({"passage": {"text": text, "entities": entities}, "qas": [], "idx": 0}).to_string();
+            let passage = parse(&line);
+            let offsets = CharOffsets::new(&passage.text);
+            prop_assert_eq!(passage.mentions.len(), inside.len());
+            for (mention, (start, end)) in passage.mentions.iter().zip(inside) {
+                let raw: String = standard.chars().skip(start).take(end + 1 - start).collect();
+                let now = offsets.slice(*mention).expect("in range");
+                prop_assert!(passage.candidates.contains(&raw));
+                // Equal, but where the mention runs into a marker.
+                prop_assert!(now == raw || raw.contains(['@', '\n']) || text.contains('@'));
+                if !text.contains('@') { prop_assert_eq!(now, raw); }
+            }
+        }
+    }
+}

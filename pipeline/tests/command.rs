@@ -1,0 +1,133 @@
+//! The program itself: exit codes, what it says, and what is left when it is killed.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use glm_schemas::manifest::{Split, hex};
+use sha2::{Digest, Sha256};
+
+fn glm_prep() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_glm-prep"))
+}
+
+fn ingest(dir: &Path, more: &[&str]) -> Output {
+    glm_prep().arg("ingest").arg(dir).args(more).output().expect("run")
+}
+
+fn passages() -> Vec<u8> {
+    fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages")
+}
+
+fn failure(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let said = String::from_utf8(output.stderr.clone()).expect("text");
+    let last = said.lines().last().expect("a message").to_owned();
+    last.strip_prefix("glm-prep: ").expect("its name first").to_owned()
+}
+
+#[test]
+fn the_exit_code_tells_what_happened() {
+    let dir = support::raw_folder(&[(Split::Train, &passages())]);
+    let clean = ingest(dir.path(), &[]);
+    assert_eq!(clean.status.code(), Some(0), "{clean:?}");
+    let said = String::from_utf8(clean.stdout).expect("text");
+    assert!(said.contains("there is no val.jsonl") && said.contains("written to"), "{said}");
+
+    fs::write(dir.path().join("ReCoRD/val.jsonl"), [passages(), b"bad\n".to_vec()].concat()).expect("write");
+    let some = ingest(dir.path(), &["--json", "--quiet"]);
+    assert_eq!(some.status.code(), Some(3), "{some:?}");
+    assert!(some.stderr.is_empty(), "{some:?}");
+    let summary: serde_json::Value = serde_json::from_slice(&some.stdout).expect("json");
+    assert_eq!((&summary["splits"][1]["rejected_records"], &summary["splits"][1]["records"]), (&1.into(), &25.into()));
+    assert!(Path::new(summary["rejects"].as_str().expect("a path")).is_file());
+
+    let too_many = failure(&ingest(dir.path(), &["--max-rejects", "0"]));
+    assert!(too_many.starts_with("1 of 49 records were rejected, --max-rejects allows 0; nothing was published"), "{too_many}");
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_sentence() {
+    let empty = tempfile::tempdir().expect("folder");
+    assert!(failure(&ingest(&empty.path().join("no"), &[])).ends_with("give the folder that holds ReCoRD/train.jsonl"));
+    assert!(failure(&ingest(empty.path(), &[])).contains("looked for ReCoRD/train.jsonl and ReCoRD/val.jsonl"));
+    assert_eq!(fs::read_dir(empty.path()).expect("list").count(), 0);
+
+    let dir = support::raw_folder(&[(Split::Train, &passages())]);
+    let vocabulary = dir.path().join("vocab.txt");
+    fs::write(&vocabulary, "the\n##m\n").expect("write");
+    let words = failure(&ingest(dir.path(), &["--tokenizer", vocabulary.to_str().expect("text")]));
+    assert!(words.contains("lacks the special tokens [PAD], [UNK], [CLS], [SEP], [MASK]"), "{words}");
+    fs::create_dir(dir.path().join("shards")).expect("folder");
+    fs::write(dir.path().join("shards/thesis.txt"), "years of work").expect("write");
+    assert!(failure(&ingest(dir.path(), &[])).contains("is no data set of this program, so it is left as it is"));
+    assert_eq!(fs::read_to_string(dir.path().join("shards/thesis.txt")).expect("there"), "years of work");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_said() {
+    if !Path::new("/dev/full").exists() {
+        eprintln!("not tested: there is no /dev/full");
+        return;
+    }
+    // The summary cannot be written; the data set is there all the same.
+    let dir = support::raw_folder(&[(Split::Train, &passages())]);
+    let full = fs::File::options().write(true).open("/dev/full").expect("open");
+    let output = glm_prep().arg("ingest").arg(dir.path()).stdout(full).output().expect("run");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write the output: No space left on device"));
+    assert_eq!(support::manifest(dir.path()).splits[&Split::Train].rows, 50);
+}
+
+#[test]
+fn a_closed_pipe_is_a_quiet_success() {
+    let dir = support::raw_folder(&[(Split::Train, &passages())]);
+    let mut child = glm_prep()
+        .arg("ingest")
+        .arg(dir.path())
+        .arg("-q")
+        .arg("--json")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("run");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("wait");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+/// Which of two versions of a data set is there, whole: its checksums must hold.
+fn rows_of_whole_set(dir: &Path) -> usize {
+    let manifest = support::manifest(dir);
+    for shard in manifest.splits.values().flat_map(|split| &split.shards) {
+        let bytes = fs::read(dir.join("shards").join(&shard.file)).expect("a shard");
+        assert_eq!(hex(&Sha256::digest(&bytes)), shard.sha256, "{}", shard.file);
+    }
+    manifest.splits[&Split::Train].rows
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_the_old_set_or_the_new_one() {
+    let dir = support::raw_folder(&[(Split::Train, &passages())]);
+    assert_eq!(ingest(dir.path(), &["-q"]).status.code(), Some(0));
+    let old = rows_of_whole_set(dir.path());
+    let new = 20 * old;
+    fs::write(dir.path().join("ReCoRD/train.jsonl"), passages().repeat(20)).expect("write");
+    for milliseconds in (0..200).step_by(8) {
+        let mut child = glm_prep().arg("ingest").arg(dir.path()).args(["-q", "--rows-per-shard", "50"]).spawn().expect("run");
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let rows = rows_of_whole_set(dir.path());
+        assert!(rows == old || rows == new, "{rows}");
+    }
+    assert_eq!(ingest(dir.path(), &["-q"]).status.code(), Some(0));
+    assert_eq!(rows_of_whole_set(dir.path()), new);
+    let left: Vec<_> = support::names(dir.path());
+    assert_eq!(left, ["ReCoRD", "shards"]);
+}

@@ -1,0 +1,83 @@
+//! The bytes that are written depend on the input and the settings alone.
+
+mod support;
+
+use std::fs::File;
+use std::io::Write;
+use std::num::NonZeroUsize;
+
+use glm_prep::ingest::{self, IngestOptions, Silent};
+use glm_schemas::manifest::Split;
+
+#[test]
+fn any_number_of_threads_writes_the_same_bytes() {
+    let passages = std::fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages");
+    // Enough for many batches, with bad lines between them.
+    let train = [passages.clone(), b"bad\n".to_vec()].concat().repeat(40);
+    let written = |threads: usize| {
+        let dir = support::raw_folder(&[(Split::Train, &train), (Split::Val, &passages), (Split::Test, &passages)]);
+        let options = IngestOptions {
+            threads: NonZeroUsize::new(threads).expect("some"),
+            rows_per_shard: NonZeroUsize::new(700).expect("some"),
+            ..IngestOptions::new(dir.path())
+        };
+        let summary = ingest::run(&options, &Silent).expect("ingest");
+        assert_eq!(summary.rejected_records(), 40);
+        support::contents(&dir.path().join("shards"))
+    };
+    let one = written(1);
+    let names: Vec<_> = one.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names.len(), 7, "{names:?}");
+    assert_eq!(names[..3], ["manifest.json", "rejects.jsonl", "test-00000-of-00001.parquet"]);
+    for threads in [2, 7] {
+        for ((name, bytes), (other, expected)) in written(threads).iter().zip(&one) {
+            assert!(name == other && bytes == expected, "{name} differs with {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn shards_hold_the_rows_in_published_order() {
+    let passages = std::fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages");
+    let rows = |per_shard: usize| {
+        let dir = support::raw_folder(&[(Split::Train, &passages)]);
+        let rows_per_shard = NonZeroUsize::new(per_shard).expect("some");
+        ingest::run(&IngestOptions { rows_per_shard, ..IngestOptions::new(dir.path()) }, &Silent).expect("ingest");
+        let manifest = support::manifest(dir.path());
+        assert!(manifest.splits[&Split::Train].shards.iter().rev().skip(1).all(|shard| shard.rows == per_shard));
+        let batches = support::batches(dir.path(), Split::Train);
+        batches
+            .iter()
+            .flat_map(|batch| support::texts(batch, "example_id").into_iter().zip(support::numbers(batch, "num_choices")))
+            .collect::<Vec<_>>()
+    };
+    let whole = rows(8192);
+    assert!(whole.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+    assert_eq!(rows(7), whole);
+    assert_eq!(rows(1), whole);
+}
+
+#[test]
+fn an_archive_gives_the_same_shards_as_the_files_in_it() {
+    let passages = std::fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages");
+    let unpacked = support::raw_folder(&[(Split::Train, &passages), (Split::Val, &passages)]);
+    support::ingest_with(unpacked.path(), 2).expect("ingest");
+
+    let packed = tempfile::tempdir().expect("folder");
+    let mut archive = zip::ZipWriter::new(File::create(packed.path().join("ReCoRD.zip")).expect("create"));
+    for split in ["train", "val"] {
+        archive.start_file(format!("ReCoRD/{split}.jsonl"), zip::write::SimpleFileOptions::default()).expect("member");
+        archive.write_all(&passages).expect("write");
+    }
+    archive.finish().expect("finish");
+    support::ingest_with(packed.path(), 2).expect("ingest");
+
+    let (unpacked, packed) = (support::manifest(unpacked.path()), support::manifest(packed.path()));
+    assert_eq!(packed.splits, unpacked.splits);
+    assert_eq!(packed.fingerprint, unpacked.fingerprint);
+    assert_eq!(packed.raw_files[0].file, "ReCoRD.zip/ReCoRD/train.jsonl");
+    assert_eq!(
+        (packed.raw_files[0].bytes, &packed.raw_files[0].sha256),
+        (unpacked.raw_files[0].bytes, &unpacked.raw_files[0].sha256)
+    );
+}

@@ -1,0 +1,45 @@
+//! Hard strings, compared with the ids of the published tokenizer.
+
+mod support;
+
+use glm_prep::tokenize::Tokenizer;
+use serde_json::Value;
+
+/// Strings with code points that the published tokenizer's Unicode tables do not know, or know as something else.
+const NEWER_CODE_POINTS: [&str; 2] = ["\u{1fae8} \u{1fae9} \u{1face}", "\u{d7ff}"];
+
+#[test]
+fn hard_strings_have_the_published_ids() {
+    let path = support::repository().join("tests/fixtures/golden/tokenizer/cases.json");
+    let cases: Value = serde_json::from_slice(&std::fs::read(path).expect("cases")).expect("json");
+    let tokenizer = Tokenizer::bert_uncased().expect("built in");
+    let mut session = tokenizer.session();
+    let mut differing = Vec::new();
+    let cases = cases.as_array().expect("a list");
+    assert_eq!(cases.len(), 66);
+    for case in cases {
+        let text = case["text"].as_str().expect("text");
+        let expected: Vec<i32> =
+            case["ids"].as_array().expect("ids").iter().map(|id| id.as_i64().expect("id") as i32).collect();
+        if session.encode(text).expect("encode").ids != expected {
+            differing.push(text);
+        }
+    }
+    assert_eq!(differing, NEWER_CODE_POINTS);
+}
+
+#[test]
+fn newer_code_points_are_read_as_the_list_of_differences_says() {
+    let path = support::repository().join("tests/fixtures/golden/tokenizer/codepoint_differences.json");
+    let listed: Value = serde_json::from_slice(&std::fs::read(path).expect("differences")).expect("json");
+    let tokenizer = Tokenizer::bert_uncased().expect("built in");
+    let mut session = tokenizer.session();
+    let examples = listed["examples"].as_object().expect("examples");
+    assert_eq!(examples.len(), 400);
+    for (code_point, ids) in examples {
+        // Each example is a code point inside, apart from and behind letters: the published ids, then those to be expected here.
+        let c = char::from_u32(u32::from_str_radix(code_point, 16).expect("hexadecimal")).expect("a code point");
+        let expected: Vec<i32> = ids[1].as_array().expect("ids").iter().map(|id| id.as_i64().expect("id") as i32).collect();
+        assert_eq!(session.encode(&format!("a{c}b {c} x{c}")).expect("encode").ids, expected, "U+{code_point}");
+    }
+}

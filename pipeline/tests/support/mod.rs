@@ -1,0 +1,89 @@
+//! Folders with raw data, runs of the library's ingest, and what it wrote.
+
+#![allow(dead_code)] // every test file uses a part of it
+
+use std::fs::{self, File};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int32Type};
+use glm_prep::ingest::{self, IngestError, IngestOptions, Silent, Summary};
+use glm_schemas::manifest::{Manifest, Split};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+/// The repository's root.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// A folder with `ReCoRD/{split}.jsonl` for every given split.
+pub(crate) fn raw_folder(files: &[(Split, &[u8])]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("folder");
+    fs::create_dir(dir.path().join("ReCoRD")).expect("folder");
+    for (split, content) in files {
+        fs::write(dir.path().join(format!("ReCoRD/{split}.jsonl")), content).expect("write");
+    }
+    dir
+}
+
+/// Ingests with `threads`.
+pub(crate) fn ingest_with(dir: &Path, threads: usize) -> Result<Summary, IngestError> {
+    ingest::run(&IngestOptions { threads: NonZeroUsize::new(threads).expect("some"), ..IngestOptions::new(dir) }, &Silent)
+}
+
+/// The manifest, checked.
+pub(crate) fn manifest(dir: &Path) -> Manifest {
+    Manifest::from_json(&fs::read_to_string(dir.join("shards/manifest.json")).expect("manifest")).expect("manifest")
+}
+
+/// All record batches of a split, shard after shard.
+pub(crate) fn batches(dir: &Path, split: Split) -> Vec<RecordBatch> {
+    let manifest = manifest(dir);
+    let files = manifest.splits[&split].shards.iter().map(|shard| dir.join("shards").join(&shard.file));
+    files.flat_map(|path| read_parquet(&path)).collect()
+}
+
+/// All record batches of a Parquet file.
+pub(crate) fn read_parquet(path: &Path) -> Vec<RecordBatch> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).expect("open")).expect("parquet");
+    reader.build().expect("reader").map(|batch| batch.expect("batch")).collect()
+}
+
+/// A column of whole numbers or of lists of them, whatever their width, one list a row.
+pub(crate) fn numbers(batch: &RecordBatch, name: &str) -> Vec<Vec<i32>> {
+    let column = batch.column_by_name(name).unwrap_or_else(|| panic!("column {name}"));
+    if !column.data_type().is_nested() {
+        let values = cast(column, &DataType::Int32).expect("numbers");
+        return values.as_primitive::<Int32Type>().values().iter().map(|&value| vec![value]).collect();
+    }
+    let lists = cast(column, &DataType::List(Field::new_list_field(DataType::Int32, true).into())).expect("lists of numbers");
+    let lists = lists.as_list::<i32>();
+    (0..lists.len()).map(|row| lists.value(row).as_primitive::<Int32Type>().values().to_vec()).collect()
+}
+
+/// A column of texts.
+pub(crate) fn texts(batch: &RecordBatch, name: &str) -> Vec<String> {
+    let column = cast(batch.column_by_name(name).unwrap_or_else(|| panic!("column {name}")), &DataType::Utf8).expect("texts");
+    column.as_string::<i32>().iter().map(|text| text.expect("no null").to_owned()).collect()
+}
+
+/// The files of a folder and their bytes, by name.
+pub(crate) fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .expect("list")
+        .map(|entry| entry.expect("entry"))
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("read")))
+        .collect();
+    files.sort();
+    files
+}
+
+/// The names in a folder, sorted.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("list").map(|entry| entry.expect("entry").file_name());
+    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

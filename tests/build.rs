@@ -1,0 +1,9 @@
+//! The tests that compare with golden outputs call the trainer's library, so they need libtorch's rpath as its binary does.
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-changed=build.rs");
+    if let Some(libtorch) = std::env::var_os("LIBTORCH") {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", std::path::Path::new(&libtorch).join("lib").display());
+    }
+}

@@ -1,0 +1,76 @@
+//! Harness of the end-to-end tests: finds and runs the real programs, each test in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The path of a program that `cargo build --release --workspace` made.
+///
+/// # Panics
+/// If it has not been built.
+pub fn program(name: &str) -> PathBuf {
+    // A test runs from target/<profile>/deps; the programs are one folder up.
+    let test = std::env::current_exe().expect("path of the test");
+    let folder = test.parent().and_then(Path::parent).expect("target folder");
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is missing: build the workspace first, as scripts/test does", path.display());
+    path
+}
+
+/// A command for one of the programs, with no setting of the caller's environment that could change what it does.
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    command.env_remove("GLM_DATA_DIR").env_remove("RUST_LOG");
+    command
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn run(command: &mut Command) -> Finished {
+    let output = command.output().expect("start the program");
+    Finished { output }
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    output: Output,
+}
+
+impl Finished {
+    /// The exit code.
+    pub fn code(&self) -> Option<i32> {
+        self.output.status.code()
+    }
+
+    /// What it printed.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    /// What it said beside.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    /// Itself, if it ended well.
+    ///
+    /// # Panics
+    /// If it did not.
+    pub fn success(self) -> Self {
+        assert_eq!(self.code(), Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr());
+        self
+    }
+}
+
+/// The folder of files that tests compare with.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// Files that may not be published with the project: beside the repository where they are there.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(name);
+    path.exists().then_some(path)
+}

@@ -1,0 +1,79 @@
+//! `glm-trainer eval` with published-layout weights gives the published scores, predictions and accuracy.
+
+use glm_tests::{command, fixtures, run};
+use serde_json::Value;
+
+fn lines(path: &std::path::Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).expect("read");
+    text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
+}
+
+#[test]
+fn the_cloze_set_with_published_weights() {
+    let folder = tempfile::tempdir().expect("folder");
+    let raw = folder.path().join("ReCoRD");
+    std::fs::create_dir_all(&raw).expect("folder");
+    for split in ["train", "val"] {
+        std::fs::copy(fixtures().join("golden/cloze/passages.jsonl"), raw.join(format!("{split}.jsonl"))).expect("copy");
+    }
+    run(command("glm-prep").arg("ingest").arg(folder.path())).success();
+
+    let weights = fixtures().join("golden/model/full-vocab/blocklm-tiny");
+    let golden: Value = serde_json::from_str(
+        &std::fs::read_to_string(fixtures().join("golden/model/full-vocab/cloze_scores.json")).expect("read"),
+    )
+    .expect("json");
+    for (split, name) in [("train", "train"), ("val", "dev")] {
+        let scores = folder.path().join(format!("{split}-scores.jsonl"));
+        let result = run(command("glm-trainer")
+            .args(["eval", "--device", "cpu", "--json", "--split", split, "--set", "model.heads=2"])
+            .arg("--data")
+            .arg(folder.path())
+            .arg("--init")
+            .arg(&weights)
+            .arg("--scores")
+            .arg(&scores))
+        .success();
+        let result: Value = serde_json::from_str(&result.stdout()).expect("json");
+        assert_eq!(result["hits"], golden[format!("{name}_hits")]);
+        assert_eq!(result["accuracy"], golden[format!("{name}_accuracy")]);
+
+        let expected = golden[name].as_array().expect("questions");
+        let found = lines(&scores);
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            for key in ["example_id", "predicted", "correct", "hit"] {
+                assert_eq!(found[key], expected[key], "{key} of {}", expected["example_id"]);
+            }
+            let scores = |value: &Value| -> Vec<f64> {
+                value["scores"].as_array().expect("scores").iter().map(|score| score.as_f64().expect("number")).collect()
+            };
+            let (found_scores, expected_scores) = (scores(found), scores(expected));
+            assert_eq!(found_scores.len(), expected_scores.len());
+            for (found_score, expected_score) in found_scores.iter().zip(expected_scores) {
+                assert!((found_score - expected_score).abs() <= 1e-5 * expected_score.abs(), "{}", expected["example_id"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_do_not_tell_their_heads_ask_for_them() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::create_dir_all(folder.path().join("ReCoRD")).expect("folder");
+    std::fs::copy(fixtures().join("golden/cloze/passages.jsonl"), folder.path().join("ReCoRD/val.jsonl")).expect("copy");
+    run(command("glm-prep").arg("ingest").arg(folder.path())).success();
+    let eval = |weights: &str| {
+        run(command("glm-trainer")
+            .args(["eval", "--device", "cpu", "--data"])
+            .arg(folder.path())
+            .arg("--init")
+            .arg(fixtures().join("golden/model").join(weights)))
+    };
+    let refused = eval("full-vocab");
+    assert_eq!(refused.code(), Some(1));
+    assert!(refused.stderr().contains("say it with --set model.heads=N"), "{}", refused.stderr());
+    let missing = eval("no-such-folder");
+    assert_eq!(missing.code(), Some(1));
+    assert!(missing.stderr().contains("there is no such file or folder"), "{}", missing.stderr());
+}

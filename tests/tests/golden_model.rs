@@ -1,0 +1,218 @@
+//! The model against what the published code computes on the `cloze` set: scores, loss, gradients and learning curves of a
+//! tiny GLM with 512 words, in double and single precision.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use glm_schemas::manifest::Split;
+use glm_tests::{command, fixtures, run};
+use glm_trainer::checkpoint::weights::Weights;
+use glm_trainer::config::Config;
+use glm_trainer::data::batch::Batch;
+use glm_trainer::data::loader::{Position, Step};
+use glm_trainer::data::mmap::DataSet;
+use glm_trainer::launch;
+use glm_trainer::model::cloze::choice_scores;
+use glm_trainer::model::{Glm, ModelConfig};
+use glm_trainer::optim::adamw::AdamW;
+use glm_trainer::optim::clip::{clip_factor, global_norm};
+use glm_trainer::optim::schedule::Schedule;
+use glm_trainer::train::accumulate_gradients;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+/// Words of the tiny model; the published code saw token ids modulo this number.
+const WORDS: i64 = 512;
+
+/// The `cloze` set, ingested by the real program, both as train and as val.
+fn data_set(folder: &Path) -> DataSet {
+    let raw = folder.join("ReCoRD");
+    std::fs::create_dir_all(&raw).expect("folder");
+    for split in ["train", "val"] {
+        std::fs::copy(fixtures().join("golden/cloze/passages.jsonl"), raw.join(format!("{split}.jsonl"))).expect("copy");
+    }
+    run(command("glm-prep").arg("ingest").arg(folder)).success();
+    DataSet::open(folder).expect("data set")
+}
+
+/// A step made of the questions with these places in the split.
+fn step(data: &DataSet, split: Split, orders: &[usize], batch_tokens: usize) -> Step {
+    let mut config = Config::default();
+    config.data.batch_tokens = batch_tokens;
+    let packer = launch::packer(&config, data.manifest(), true);
+    let group = data.split(split).expect("split").decode(0).expect("decode");
+    let view = group.view().expect("view");
+    let questions = orders.iter().map(|&order| packer.read(&view, order, 0).expect("read")).collect();
+    let mut batches = packer.pack(questions);
+    for batch in &mut batches {
+        let Batch { ids, target, .. } = batch;
+        ids.iter_mut().chain(target).for_each(|id| *id %= WORDS);
+    }
+    Step { batches, questions: orders.len(), position: Position::default() }
+}
+
+fn tiny(weights: &str, kind: Kind) -> Glm {
+    let weights = Weights::open(&fixtures().join("golden/model").join(weights)).expect("weights");
+    let config = weights.model_config(Some(4)).expect("sizes");
+    assert_eq!((config.layers, config.hidden, config.vocab_rows, config.positions), (2, 64, 512, 513));
+    let config = ModelConfig { dropout: 0.0, attention_dropout: 0.0, ..config };
+    let model = Glm::new(&config, kind, Device::Cpu).expect("model");
+    weights.load_into(model.parameters()).expect("load");
+    model
+}
+
+fn json(name: &str) -> Value {
+    let text = std::fs::read_to_string(fixtures().join("golden/model").join(name)).expect("read");
+    serde_json::from_str(&text).expect("json")
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().expect("list").iter().map(|number| number.as_f64().expect("number")).collect()
+}
+
+#[track_caller]
+fn close(found: f64, expected: f64, tolerance: f64, what: &str) {
+    assert!((found - expected).abs() <= tolerance * expected.abs().max(1e-12), "{what}: {found}, expected {expected}");
+}
+
+/// Scores of the questions of `step` by their place in the split.
+fn scores(model: &Glm, step: &Step, kind: Kind) -> BTreeMap<usize, Vec<f64>> {
+    let mut by_row = BTreeMap::new();
+    for batch in &step.batches {
+        let device_batch = batch.to_device(Device::Cpu).expect("batch");
+        let scores = tch::no_grad(|| choice_scores(model, &device_batch, kind, false)).expect("scores");
+        let scores = Vec::<f64>::try_from(scores.to_kind(Kind::Double)).expect("numbers");
+        for question in &batch.questions {
+            by_row.insert(question.row, scores[question.first_choice..][..question.correct.len()].to_vec());
+        }
+    }
+    by_row
+}
+
+#[test]
+fn scores_of_every_choice_equal_the_published_ones() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = data_set(folder.path());
+    let golden = json("scores_fp64.json");
+    let cases = [("tiny", Kind::Double, 1e-9), ("tiny", Kind::Float, 1e-4), ("tiny_legacy", Kind::Double, 1e-9)];
+    for (weights, kind, tolerance) in cases {
+        let model = tiny(weights, kind);
+        for (split, name) in [(Split::Train, "train"), (Split::Val, "dev")] {
+            let questions = golden[name].as_array().expect("questions");
+            let orders: Vec<usize> = (0..questions.len()).collect();
+            // A small and a large budget: many batches with little padding, and few with much.
+            for batch_tokens in [600, 20000] {
+                let step = step(&data, split, &orders, batch_tokens);
+                let found = scores(&model, &step, kind);
+                assert_eq!(found.len(), questions.len());
+                for (order, question) in questions.iter().enumerate() {
+                    let expected = numbers(&question["logits"]);
+                    assert_eq!(found[&order].len(), expected.len());
+                    for (found, expected) in found[&order].iter().zip(expected) {
+                        close(*found, expected, tolerance, &format!("{weights} {kind:?} {name} {order}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn loss_and_gradients_equal_the_published_ones() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = data_set(folder.path());
+    let golden = json("model_golden.json");
+    let orders: Vec<usize> = numbers(&golden["batch_train_order_idx"]).iter().map(|&order| order as usize).collect();
+    for (name, kind, tolerance) in [("fp64", Kind::Double, 1e-9), ("fp32", Kind::Float, 1e-4)] {
+        for batch_tokens in [1, 20000] {
+            let step = step(&data, Split::Train, &orders, batch_tokens);
+            assert_eq!(step.batches.len(), if batch_tokens == 1 { orders.len() } else { 1 });
+            let model = tiny("tiny", kind);
+            let loss = accumulate_gradients(&model, &step, kind, 1.0, |_| 0).expect("backward");
+            close(loss, golden[name]["loss_no_float_cast"].as_f64().expect("loss"), tolerance, name);
+            let norms = &golden[name]["grad_norms"];
+            assert_eq!(norms.as_object().expect("norms").len(), model.parameters().len());
+            for parameter in model.parameters().iter() {
+                let norm = parameter.tensor.grad().norm().double_value(&[]);
+                close(norm, norms[&parameter.name].as_f64().expect("norm"), tolerance, &format!("{name} {}", parameter.name));
+            }
+            let total = global_norm(model.parameters()).expect("norm");
+            close(total, golden[name]["total_grad_norm"].as_f64().expect("norm"), tolerance, name);
+        }
+    }
+}
+
+/// The values of an array in NumPy's format, which must hold little-endian single precision in C order.
+fn singles(file: &mut impl Read) -> Vec<f32> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).expect("read");
+    let header = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let description = String::from_utf8_lossy(&bytes[10..header]).into_owned();
+    assert!(description.contains("'<f4'") && description.contains("'fortran_order': False"), "{description}");
+    bytes[header..].chunks_exact(4).map(|chunk| f32::from_le_bytes(chunk.try_into().expect("4 bytes"))).collect()
+}
+
+#[test]
+fn every_single_gradient_equals_the_published_one() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = data_set(folder.path());
+    let model = tiny("tiny", Kind::Double);
+    let step = step(&data, Split::Train, &[2, 14, 24, 34], 20000);
+    accumulate_gradients(&model, &step, Kind::Double, 1.0, |_| 0).expect("backward");
+    let archive = std::fs::File::open(fixtures().join("golden/model/grads_fp64.npz")).expect("open");
+    let mut golden = zip::ZipArchive::new(archive).expect("npz");
+    for parameter in model.parameters().iter() {
+        let expected = singles(&mut golden.by_name(&format!("{}.npy", parameter.name)).expect("gradient"));
+        let expected = Tensor::from_slice(&expected).to_kind(Kind::Double).reshape(parameter.tensor.size());
+        let difference = (parameter.tensor.grad() - &expected).norm().double_value(&[]);
+        let norm = expected.norm().double_value(&[]);
+        // Computed in double precision, stored in single: that rounding is all that may differ.
+        assert!(difference <= 1e-7 * norm, "{}: off by {difference}, norm {norm}", parameter.name);
+    }
+}
+
+/// Trains 20 steps and compares every loss, norm and learning rate, then the weights.
+fn follow(golden: &Value, name: &str, mut batch: impl FnMut(usize) -> Step) {
+    let model = tiny("tiny", Kind::Float);
+    let mut optimizer = AdamW::new(Config::default().adamw(), model.parameters()).expect("optimizer");
+    let schedule = Schedule { lr: 1e-3, steps: 20, ..Config::default().schedule() };
+    let rows = golden[name]["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 20);
+    for (i, row) in rows.iter().enumerate() {
+        let loss = accumulate_gradients(&model, &batch(i), Kind::Float, 1.0, |_| 0).expect("backward");
+        let norm = global_norm(model.parameters()).expect("norm");
+        let lr = schedule.at(i as u64);
+        close(loss, row["loss"].as_f64().expect("loss"), 1e-4, &format!("{name} step {i} loss"));
+        close(norm, row["grad_norm"].as_f64().expect("norm"), 1e-3, &format!("{name} step {i} norm"));
+        close(lr, row["lr"].as_f64().expect("lr"), 1e-12, &format!("{name} step {i} lr"));
+        optimizer.step(model.parameters(), lr, clip_factor(norm, 1.0)).expect("step");
+    }
+    for parameter in model.parameters().iter() {
+        let norm = parameter.tensor.norm().double_value(&[]);
+        let expected = golden[name]["final_param_norms"][&parameter.name].as_f64().expect("norm");
+        close(norm, expected, 1e-4, &format!("{name} {}", parameter.name));
+    }
+}
+
+#[test]
+fn learning_curves_follow_the_published_ones() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = data_set(folder.path());
+    let golden = json("model_golden.json");
+    follow(&golden, "curve_fixed_batch", |_| step(&data, Split::Train, &[2, 14, 24, 34], 20000));
+    follow(&golden, "curve_cycle44_in_order", |i| {
+        // 48 of the 50 questions fill twelve steps; then it starts anew.
+        let first = 4 * (i % 12);
+        step(&data, Split::Train, &[first, first + 1, first + 2, first + 3], 20000)
+    });
+}
+
+#[test]
+fn half_precision_weights_load_by_name() {
+    let (full, half) = (tiny("tiny", Kind::Float), tiny("tiny_fp16", Kind::Float));
+    for (full, half) in full.parameters().iter().zip(half.parameters().iter()) {
+        let rounded = full.tensor.to_kind(Kind::Half).to_kind(Kind::Float);
+        assert!(bool::try_from(rounded.eq_tensor(&half.tensor).all()).expect("one value"), "{}", full.name);
+    }
+}

@@ -1,0 +1,171 @@
+//! `glm-trainer run` on a sample corpus: it repeats itself exactly, resumes exactly, stops when asked, and says what is missing.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use glm_tests::{Finished, command, run};
+use serde_json::Value;
+
+/// A small sample corpus, made and ingested by the real program.
+fn corpus(folder: &Path) {
+    run(command("glm-prep").args(["sample", "--passages", "60", "--val-passages", "12", "--seed", "5", "--out"]).arg(folder))
+        .success();
+    run(command("glm-prep").arg("ingest").arg(folder)).success();
+}
+
+/// A model that trains in no time; settings that log and evaluate often.
+fn trainer(data: &Path, out: &Path) -> Command {
+    let mut command = command("glm-trainer");
+    command.args(["run", "--device", "cpu", "--preset", "tiny", "--init", "random", "--seed", "3"]);
+    for setting in [
+        "model.layers=2",
+        "model.hidden=32",
+        "model.heads=2",
+        "data.questions_a_step=8",
+        "data.batch_tokens=600",
+        "optim.lr=1e-3",
+        "optim.schedule_steps=30",
+        "train.log_every=1",
+        "train.target_accuracy=0",
+    ] {
+        command.args(["--set", setting]);
+    }
+    command.arg("--data").arg(data).arg("--out").arg(out);
+    command
+}
+
+fn metrics(out: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
+    text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
+}
+
+/// Losses, gradient norms and accuracies in order: everything that does not depend on the clock.
+fn learned(out: &Path) -> Vec<String> {
+    let keys = ["kind", "step", "samples", "loss", "gradient_norm", "lr", "accuracy"];
+    metrics(out).iter().map(|line| keys.map(|key| line[key].to_string()).join(" ")).collect()
+}
+
+fn weights(out: &Path) -> Vec<u8> {
+    let latest = std::fs::read_to_string(out.join("checkpoints/latest")).expect("latest");
+    std::fs::read(out.join("checkpoints").join(latest).join("model.safetensors")).expect("weights")
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_whatever_the_threads() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let [first, second, other] = ["first", "second", "other"].map(|name| folder.path().join(name));
+    run(trainer(folder.path(), &first).args(["--max-steps", "6", "--eval-every", "24"])).success();
+    run(trainer(folder.path(), &second).args(["--max-steps", "6", "--eval-every", "24", "--set", "data.decode_threads=5"]))
+        .success();
+    assert_eq!(learned(&first), learned(&second));
+    assert_eq!(weights(&first), weights(&second));
+    let kinds: Vec<_> = metrics(&first).iter().map(|line| line["kind"].as_str().expect("kind").to_owned()).collect();
+    assert_eq!(kinds, ["train", "train", "train", "eval", "train", "train", "train", "eval"]);
+    assert!(first.join("config.toml").is_file());
+    run(trainer(folder.path(), &other).args(["--max-steps", "6", "--set", "train.seed=4"])).success();
+    assert_ne!(weights(&first), weights(&other));
+}
+
+#[test]
+fn a_resumed_run_ends_as_if_it_had_never_stopped() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let [whole, halved] = ["whole", "halved"].map(|name| folder.path().join(name));
+    run(trainer(folder.path(), &whole).args(["--max-steps", "9"])).success();
+    run(trainer(folder.path(), &halved).args(["--max-steps", "4"])).success();
+    let again = run(trainer(folder.path(), &halved).args(["--max-steps", "9"]));
+    assert_eq!(again.code(), Some(1));
+    assert!(again.stderr().contains("already holds a run"), "{}", again.stderr());
+    run(trainer(folder.path(), &halved).args(["--max-steps", "9", "--resume"])).success();
+    assert_eq!(weights(&whole), weights(&halved));
+    let train = |out: &Path| learned(out).into_iter().filter(|line| line.starts_with("\"train\"")).collect::<Vec<_>>();
+    assert_eq!(train(&whole), train(&halved));
+}
+
+#[test]
+fn eval_of_a_run_gives_the_accuracy_that_the_run_logged() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let out = folder.path().join("run");
+    run(trainer(folder.path(), &out).args(["--max-steps", "5"])).success();
+    let logged = metrics(&out).pop().expect("evaluation");
+    for budget in ["300", "9000"] {
+        let eval = run(command("glm-trainer")
+            .args(["eval", "--device", "cpu", "--json", "--set", &format!("data.batch_tokens={budget}"), "--data"])
+            .arg(folder.path().join("shards"))
+            .arg("--init")
+            .arg(&out))
+        .success();
+        let eval: Value = serde_json::from_str(&eval.stdout()).expect("json");
+        for key in ["accuracy", "hits", "questions", "chance", "most_frequent"] {
+            assert_eq!(eval[key], logged[key], "{key}");
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_a_checkpoint_to_resume_from() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let out = folder.path().join("run");
+    let mut child = trainer(folder.path(), &out)
+        .args(["--set", "train.epochs=100000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start");
+    while !std::fs::read_to_string(out.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() >= 3) {
+        assert!(child.try_wait().expect("wait").is_none(), "ended before it was asked to");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());
+    assert_eq!(child.wait().expect("wait").code(), Some(75));
+    assert!(!weights(&out).is_empty());
+    let steps = metrics(&out).len() as u64;
+    run(trainer(folder.path(), &out).args(["--resume", "--max-steps", &(steps + 2).to_string()])).success();
+}
+
+#[test]
+fn what_is_missing_is_said_with_what_brings_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let say = |finished: Finished, text: &str| {
+        assert_eq!(finished.code(), Some(1));
+        assert!(finished.stderr().contains(text), "{}", finished.stderr());
+        assert_eq!(finished.stderr().trim_end().lines().count(), 1, "{}", finished.stderr());
+    };
+    let nowhere = folder.path().join("nowhere");
+    say(
+        run(command("glm-trainer").args(["run", "--device", "cpu"]).env("GLM_DATA_DIR", &nowhere)),
+        "say where the data is with --data",
+    );
+    say(run(command("glm-trainer").args(["-q", "run", "--device", "cpu", "--data"]).arg(folder.path())), "`glm-prep ingest");
+    corpus(folder.path());
+    let no_weights = run(command("glm-trainer")
+        .args(["-q", "run", "--device", "cpu", "--data"])
+        .arg(folder.path())
+        .current_dir(folder.path()));
+    say(no_weights, "unpack glm-large-blank.tar.bz2");
+    let mistaken = run(command("glm-trainer").args(["run", "--set", "optim.rate=1"]));
+    say(mistaken, "there is no setting `optim.rate`");
+    let gpu = run(command("glm-trainer").args(["run", "--device", "cuda:77", "--data"]).arg(folder.path()));
+    say(gpu, "cuda:77 cannot be used");
+}
+
+#[test]
+fn a_damaged_shard_ends_the_run_with_its_name() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let shard = folder.path().join("shards/train-00000-of-00001.parquet");
+    let mut bytes = std::fs::read(&shard).expect("read");
+    // The first bytes of the first column's first page, behind the magic number.
+    bytes[4..64].fill(0xff);
+    std::fs::write(&shard, &bytes).expect("write");
+    let damaged = run(trainer(folder.path(), &folder.path().join("run")).args(["--max-steps", "2"]));
+    assert_eq!(damaged.code(), Some(1));
+    assert!(damaged.stderr().contains("train-00000-of-00001.parquet"), "{}", damaged.stderr());
+    std::fs::write(&shard, &bytes[..100]).expect("write");
+    let cut = run(trainer(folder.path(), &folder.path().join("run2")).args(["--max-steps", "2"]));
+    assert!(cut.stderr().contains("the manifest says"), "{}", cut.stderr());
+}
