@@ -2,7 +2,7 @@
 //!
 //! BERT's normalizer (control characters dropped, lower case, accents stripped, CJK characters apart) and WordPiece, from the
 //! crate `tokenizers`; the special tokens are found in the raw text before anything is normalized. Two things are added here:
-//! a final capital sigma is lower-cased as Python does it ([`sigma`]), and a [`Session`] remembers words that it has seen.
+//! a final capital sigma is lower-cased as Python does it (`sigma`), and a [`Session`] remembers words that it has seen.
 //!
 //! ```
 //! use glm_prep::tokenize::Tokenizer;

@@ -20,6 +20,8 @@ pub fn program(name: &str) -> PathBuf {
 pub fn command(name: &str) -> Command {
     let mut command = Command::new(program(name));
     command.env_remove("GLM_DATA_DIR").env_remove("RUST_LOG");
+    // Tests run side by side; more threads than cores that wait for each other by spinning would take minutes.
+    command.env("OMP_NUM_THREADS", "1");
     command
 }
 

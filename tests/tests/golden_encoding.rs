@@ -93,9 +93,9 @@ fn compare(golden: &Path, choices: usize) {
     }
     assert_eq!((found.len(), expected.len()), (choices, choices));
     let key = |row: &Value| (row["split"].to_string(), row["order"].as_i64(), row["choice_no"].as_i64());
-    assert!(found.is_sorted_by_key(|row| key(row)), "not in published order");
-    expected.sort_by_key(key);
-    found.sort_by_key(key);
+    assert!(found.is_sorted_by_key(&key), "not in published order");
+    expected.sort_by_key(&key);
+    found.sort_by_key(&key);
     for (found, expected) in found.iter().zip(&expected) {
         for (field, value) in expected.as_object().expect("object") {
             assert_eq!(&found[field], value, "{field} of {} choice {}", expected["example_id"], expected["choice_no"]);

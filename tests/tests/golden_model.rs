@@ -27,6 +27,8 @@ const WORDS: i64 = 512;
 
 /// The `cloze` set, ingested by the real program, both as train and as val.
 fn data_set(folder: &Path) -> DataSet {
+    // Tests run side by side, see `glm_tests::command`.
+    tch::set_num_threads(1);
     let raw = folder.join("ReCoRD");
     std::fs::create_dir_all(&raw).expect("folder");
     for split in ["train", "val"] {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::evaluate::Evaluation;
+
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -53,18 +55,9 @@ pub struct EvalRecord {
     pub step: u64,
     /// Questions trained on in all.
     pub samples: u64,
-    /// Share of questions whose best choice is right.
-    pub accuracy: f64,
-    /// Questions whose best choice is right.
-    pub hits: usize,
-    /// Questions evaluated.
-    pub questions: usize,
-    /// Accuracy of a guess among the choices.
-    pub chance: f64,
-    /// Accuracy of guessing the choice that the passage names most often.
-    pub most_frequent: f64,
-    /// Time that it took.
-    pub seconds: f64,
+    /// Its result.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
 }
 
 /// A metrics file that cannot be written.
@@ -116,16 +109,8 @@ mod tests {
     #[test]
     fn lines_are_appended() {
         let folder = tempfile::tempdir().expect("folder");
-        let eval = EvalRecord {
-            step: 1,
-            samples: 32,
-            accuracy: 0.5,
-            hits: 1,
-            questions: 2,
-            chance: 0.1,
-            most_frequent: 0.2,
-            seconds: 1.0,
-        };
+        let evaluation = Evaluation { accuracy: 0.5, hits: 1, questions: 2, chance: 0.1, most_frequent: 0.2, seconds: 1.0 };
+        let eval = EvalRecord { step: 1, samples: 32, evaluation };
         for _ in 0..2 {
             Metrics::open(folder.path()).expect("open").write(&Record::Eval(eval.clone())).expect("write");
         }

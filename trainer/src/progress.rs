@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::checkpoint::run_folder::RunState;
 use crate::data::loader::Step;
+use crate::evaluate::Evaluation;
 use crate::metrics::{EvalRecord, TrainRecord};
 use crate::train::StepReport;
 
@@ -54,12 +55,13 @@ impl Progress {
 
     /// A line about an evaluation.
     pub fn evaluation(&self, record: &EvalRecord) {
-        let EvalRecord { step, hits, questions, seconds, .. } = record;
+        let Evaluation { accuracy, hits, questions, chance, most_frequent, seconds } = record.evaluation;
         self.line(&format!(
-            "step {step}, evaluation: accuracy {:.2} % ({hits} of {questions}), chance {:.2} %, most frequent entity {:.2} %, {seconds:.1} s",
-            100.0 * record.accuracy,
-            100.0 * record.chance,
-            100.0 * record.most_frequent,
+            "step {}, evaluation: accuracy {:.2} % ({hits} of {questions}), chance {:.2} %, most frequent entity {:.2} %, {seconds:.1} s",
+            record.step,
+            100.0 * accuracy,
+            100.0 * chance,
+            100.0 * most_frequent,
         ));
     }
 

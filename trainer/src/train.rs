@@ -213,12 +213,10 @@ impl Run {
             limit: self.config.train.eval_questions,
         };
         let evaluation = evaluate(&self.model, data, config, drop)?;
-        let Evaluation { accuracy, hits, questions, chance, most_frequent, seconds } = evaluation;
-        let (step, samples) = (self.state.step, self.state.samples);
-        let record = EvalRecord { step, samples, accuracy, hits, questions, chance, most_frequent, seconds };
+        let record = EvalRecord { step: self.state.step, samples: self.state.samples, evaluation };
         progress.evaluation(&record);
         self.metrics.write(&Record::Eval(record))?;
-        self.state.accuracy = Some(accuracy);
+        self.state.accuracy = Some(evaluation.accuracy);
         Ok(Some(evaluation))
     }
 

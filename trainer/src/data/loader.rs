@@ -134,7 +134,8 @@ impl Loader {
     /// Waits for the threads; whether one of them panicked.
     fn join(&mut self) -> bool {
         self.steps = None;
-        self.threads.drain(..).fold(false, |panicked, thread| thread.join().is_err() || panicked)
+        // All of them are waited for, so no `any`, which would stop at the first.
+        self.threads.drain(..).filter_map(|thread| thread.join().err()).count() > 0
     }
 }
 
