@@ -7,6 +7,10 @@
 //! mentions and the place in the passage say nothing. Names are drawn anew for every passage, so an answer cannot be known by
 //! heart, and no pair of first name and surname is in both splits.
 //!
+//! Accuracy to compare with, for the default recipe: a blind guess is right in 16 of 100 questions and so is the entity that is
+//! named most often; a perfect reader of the query alone, who uses the half-way cues and never sees the passage, in 49; a
+//! simple rule that matches words of the query with the passage, in 98. What a model scores above 49, it has read.
+//!
 //! - `names`, `themes`: the words. `themes` holds twelve kinds of news.
 //! - `scene`: who is in a passage and what is true of them; `story` tells it, `question` asks about it.
 //! - [`record`]: one passage with its questions. [`corpus`]: the files. [`recipe`]: the difficulty.

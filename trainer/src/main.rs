@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use glm_schemas::manifest::Split;
 use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::cli::{Cli, Command, EvalArgs, RunArgs};
 use glm_trainer::config::REFERENCE;
@@ -87,6 +88,7 @@ fn run(args: RunArgs) -> Result<ExitCode> {
 }
 
 fn eval(args: EvalArgs) -> Result<ExitCode> {
+    ensure!(args.split != Split::Test, "the split test has no answers, so there is no accuracy to measure; take val or train");
     let config = args.settings.resolve(&[])?;
     let device = args.device.resolve()?;
     let data = launch::open_data(&launch::data_folder(args.data))?;

@@ -9,6 +9,7 @@
 //! that ends, by an error, a panic or because nobody wants more, closes its channels, and so ends the others.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -88,7 +89,9 @@ impl Loader {
             let (jobs, decoded_sender, data) = (jobs.clone(), decoded_sender.clone(), Arc::clone(&data));
             threads.push(spawn(format!("decode-{i}"), move || {
                 for group in jobs {
-                    if decoded_sender.send((group, data.decode(group).map(Arc::new))).is_err() {
+                    // A group that never arrives would leave the packer waiting for ever, so even a bug is handed on.
+                    let rows = catch_unwind(AssertUnwindSafe(|| data.decode(group).map(Arc::new)));
+                    if decoded_sender.send((group, rows.unwrap_or(Err(DataError::Panicked)))).is_err() {
                         return;
                     }
                 }
