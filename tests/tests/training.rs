@@ -60,12 +60,12 @@ fn the_same_seed_gives_the_same_run_whatever_the_threads() {
     run(trainer(folder.path(), &second).args(["--max-steps", "6", "--eval-every", "24", "--set", "data.decode_threads=5"]))
         .success();
     assert_eq!(learned(&first), learned(&second));
-    assert_eq!(weights(&first), weights(&second));
+    assert!(weights(&first) == weights(&second), "the weights differ");
     let kinds: Vec<_> = metrics(&first).iter().map(|line| line["kind"].as_str().expect("kind").to_owned()).collect();
     assert_eq!(kinds, ["train", "train", "train", "eval", "train", "train", "train", "eval"]);
     assert!(first.join("config.toml").is_file());
     run(trainer(folder.path(), &other).args(["--max-steps", "6", "--set", "train.seed=4"])).success();
-    assert_ne!(weights(&first), weights(&other));
+    assert!(weights(&first) != weights(&other), "another seed gave the same weights");
 }
 
 #[test]
@@ -79,9 +79,38 @@ fn a_resumed_run_ends_as_if_it_had_never_stopped() {
     assert_eq!(again.code(), Some(1));
     assert!(again.stderr().contains("already holds a run"), "{}", again.stderr());
     run(trainer(folder.path(), &halved).args(["--max-steps", "9", "--resume"])).success();
-    assert_eq!(weights(&whole), weights(&halved));
+    assert!(weights(&whole) == weights(&halved), "the weights differ");
     let train = |out: &Path| learned(out).into_iter().filter(|line| line.starts_with("\"train\"")).collect::<Vec<_>>();
     assert_eq!(train(&whole), train(&halved));
+}
+
+#[test]
+fn sixteen_bits_follow_thirty_two_and_overflow_skips_a_step() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let train = |name: &str, settings: &[&str]| {
+        let out = folder.path().join(name);
+        let mut command = trainer(folder.path(), &out);
+        command.args(["--max-steps", "2", "--set", "model.dropout=0", "--set", "model.attention_dropout=0"]);
+        settings.iter().for_each(|setting| {
+            command.args(["--set", setting]);
+        });
+        run(&mut command).success();
+        metrics(&out)
+    };
+    let single = train("fp32", &["train.precision=fp32"]);
+    for settings in [&["train.precision=bf16"][..], &["train.precision=fp16", "loss_scale.start=1024"]] {
+        let half = train(settings[0], settings);
+        for (half, single) in half.iter().zip(&single).take(2) {
+            let [half, single] = [half, single].map(|line| line["loss"].as_f64().expect("loss"));
+            assert!((half - single).abs() < 0.02 * single, "{settings:?}: loss {half}, in 32 bits {single}");
+        }
+    }
+    // Hysteresis forgives the first overflow; the second divides the scale, which then fits.
+    let scaled = train("scaled", &["train.precision=fp16", "loss_scale.start=4294967296.0", "loss_scale.factor=65536.0"]);
+    assert_eq!((scaled[0]["step"].as_u64(), scaled[0]["samples"].as_u64()), (Some(1), Some(24)));
+    assert_eq!((scaled[0]["skipped"].as_u64(), scaled[0]["loss_scale"].as_f64()), (Some(2), Some(65536.0)));
+    assert_eq!(scaled[0]["lr"].as_f64(), Some(0.0), "a skipped step does not advance the schedule");
 }
 
 #[test]

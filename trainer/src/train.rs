@@ -109,11 +109,13 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
 
     while !run.limit_reached() {
         let Some(step) = loader.next_step()? else { break };
+        let step_before = run.state.step;
         let report = run.optimizer_step(&step)?;
         window.add(&step, &report);
         progress.advance(run.state.samples);
 
-        if run.state.step.is_multiple_of(run.config.train.log_every.max(1)) {
+        // A step that was skipped for overflow does not count, and is told of with the next one that does.
+        if run.state.step > step_before && run.state.step.is_multiple_of(run.config.train.log_every.max(1)) {
             let record = window.take(&run.state, run.train_data.rows(), loader.waited());
             progress.train(&record);
             run.metrics.write(&Record::Train(record))?;

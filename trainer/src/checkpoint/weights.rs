@@ -249,7 +249,8 @@ pub fn write_safetensors<'a>(
     let host =
         tensors.into_iter().map(|(name, tensor)| Ok((name, HostTensor::new(tensor)?))).collect::<Result<Vec<_>, TchError>>()?;
     let json = serde_json::to_string(config).map_err(|source| CheckpointError::State { path: path.to_owned(), source })?;
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned()), (CONFIG_KEY.to_owned(), json)]);
+    // One key only: the map has no order, and the same weights are to be the same bytes.
+    let metadata = HashMap::from([(CONFIG_KEY.to_owned(), json)]);
     safetensors::serialize_to_file(host.iter().map(|(name, tensor)| (name.as_str(), tensor)), Some(metadata), path)
         .map_err(|source| CheckpointError::Safetensors { path: path.to_owned(), source })
 }
