@@ -71,6 +71,19 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
+/// Ingests one file of raw passages into `folder` with the real program, once for every split.
+///
+/// # Panics
+/// If that fails.
+pub fn ingest(folder: &Path, passages: &Path, splits: &[&str]) {
+    let raw = folder.join("ReCoRD");
+    std::fs::create_dir_all(&raw).expect("folder");
+    for split in splits {
+        std::fs::copy(passages, raw.join(format!("{split}.jsonl"))).expect("copy");
+    }
+    run(command("glm-prep").arg("ingest").arg(folder)).success();
+}
+
 /// Files that may not be published with the project: beside the repository where they are there.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(name);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use glm_tests::{command, fixtures, run, shared};
+use glm_tests::{command, fixtures, ingest, run, shared};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
@@ -75,12 +75,7 @@ fn integers(column: &dyn Array) -> Vec<i64> {
 /// Ingests `passages.jsonl` of a golden set as train and val, and compares everything.
 fn compare(golden: &Path, choices: usize) {
     let folder = tempfile::tempdir().expect("folder");
-    let raw = folder.path().join("ReCoRD");
-    std::fs::create_dir_all(&raw).expect("folder");
-    for split in ["train", "val"] {
-        std::fs::copy(golden.join("passages.jsonl"), raw.join(format!("{split}.jsonl"))).expect("copy");
-    }
-    run(command("glm-prep").arg("ingest").arg(folder.path())).success();
+    ingest(folder.path(), &golden.join("passages.jsonl"), &["train", "val"]);
     let printed =
         run(command("glm-prep").args(["inspect", "--model-input", "--max-seq-len", "512"]).arg(folder.path())).success();
     let mut found: Vec<Value> = printed.stdout().lines().map(|line| serde_json::from_str(line).expect("json")).collect();

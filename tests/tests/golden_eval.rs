@@ -1,6 +1,6 @@
 //! `glm-trainer eval` with published-layout weights gives the published scores, predictions and accuracy.
 
-use glm_tests::{command, fixtures, run};
+use glm_tests::{command, fixtures, ingest, run};
 use serde_json::Value;
 
 fn lines(path: &std::path::Path) -> Vec<Value> {
@@ -11,12 +11,7 @@ fn lines(path: &std::path::Path) -> Vec<Value> {
 #[test]
 fn the_cloze_set_with_published_weights() {
     let folder = tempfile::tempdir().expect("folder");
-    let raw = folder.path().join("ReCoRD");
-    std::fs::create_dir_all(&raw).expect("folder");
-    for split in ["train", "val"] {
-        std::fs::copy(fixtures().join("golden/cloze/passages.jsonl"), raw.join(format!("{split}.jsonl"))).expect("copy");
-    }
-    run(command("glm-prep").arg("ingest").arg(folder.path())).success();
+    ingest(folder.path(), &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
 
     let weights = fixtures().join("golden/model/full-vocab/blocklm-tiny");
     let golden: Value = serde_json::from_str(
@@ -60,9 +55,7 @@ fn the_cloze_set_with_published_weights() {
 #[test]
 fn weights_that_do_not_tell_their_heads_ask_for_them() {
     let folder = tempfile::tempdir().expect("folder");
-    std::fs::create_dir_all(folder.path().join("ReCoRD")).expect("folder");
-    std::fs::copy(fixtures().join("golden/cloze/passages.jsonl"), folder.path().join("ReCoRD/val.jsonl")).expect("copy");
-    run(command("glm-prep").arg("ingest").arg(folder.path())).success();
+    ingest(folder.path(), &fixtures().join("golden/cloze/passages.jsonl"), &["val"]);
     let eval = |weights: &str| {
         run(command("glm-trainer")
             .args(["eval", "--device", "cpu", "--data"])

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use glm_schemas::manifest::Split;
-use glm_tests::{command, fixtures, run};
+use glm_tests::{fixtures, ingest};
 use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::config::Config;
 use glm_trainer::data::batch::Batch;
@@ -29,12 +29,7 @@ const WORDS: i64 = 512;
 fn data_set(folder: &Path) -> DataSet {
     // Tests run side by side, see `glm_tests::command`.
     tch::set_num_threads(1);
-    let raw = folder.join("ReCoRD");
-    std::fs::create_dir_all(&raw).expect("folder");
-    for split in ["train", "val"] {
-        std::fs::copy(fixtures().join("golden/cloze/passages.jsonl"), raw.join(format!("{split}.jsonl"))).expect("copy");
-    }
-    run(command("glm-prep").arg("ingest").arg(folder)).success();
+    ingest(folder, &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
     DataSet::open(folder).expect("data set")
 }
 
