@@ -1,87 +1,57 @@
 //! `glm-prep ingest`: the stages and the queues between them.
 //!
 //! ```text
-//! reader ──batches of lines──▶ workers ──prepared passages──▶ ordered stage ──rows──▶ spool ──▶ shard writers
-//!   ▲        (bounded)         parse, tokenize,   (bounded)    distractors,            sorted       one a shard
-//!   └────────── permits ────── annotate, encode ────────────── counts, rejects         on disk
+//! reader ──batches of records──▶ workers ──prepared passages──▶ ordered stage ──rows──▶ spool ──▶ shard writers
+//!   ▲          (bounded)         parse, tokenize,   (bounded)    ids, distractors,       sorted       one a shard
+//!   └──────── permits ────────── annotate, encode ────────────── counts, rejects         on disk
 //! ```
 //!
 //! The reader needs a permit for every batch and the ordered stage gives it back, so however long one batch takes, only so many
 //! are under way: memory is bounded whatever the size of the input. Everything whose result depends on order happens in the
-//! ordered stage, so the bytes written do not depend on the number of threads. This module and [`write`] are the only ones that know about threads.
+//! ordered stage, so the bytes written do not depend on the number of threads. Only `pipeline` and `write` know about threads.
+//!
+//! A part of a shared ingest ends behind the workers: it writes its batches to a file (`part`), and [`merge`] takes
+//! the batches of all parts in order through the rest.
 
-mod lines;
+mod frame;
+mod merge;
+mod options;
 mod order;
+mod part;
+mod pipeline;
 mod prepare;
+mod records;
 mod rejects;
 mod report;
 mod row;
+mod run;
 mod spool;
+mod stages;
 mod write;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
-use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::encoding::PUBLISHED_SEQUENCE_LENGTH;
-use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, Shard, Split, SplitManifest};
+use glm_schemas::manifest::Split;
 use thiserror::Error;
 
-use self::lines::{FileDigest, LineBatch};
-use self::order::{Counts, OrderedStage};
+use self::part::{PartWriter, Plan, SplitEnd};
+use self::pipeline::{ReadFiles, Reading};
 use self::prepare::{Preparation, PreparedBatch};
-use self::rejects::RejectLog;
-use self::spool::{Spool, SpoolWriter};
-use crate::choices::{DISTRACTOR_SEED, MAX_DISTRACTORS};
-use crate::shard::publish::{REJECTS_FILE, Staging};
-use crate::shard::{self, ROWS_PER_GROUP, WriteError};
+use self::run::{Run, SortedSplit};
+use self::stages::Stages;
+use crate::shard::WriteError;
 use crate::source::input::{self, Input, InputError};
-use crate::source::record::Record;
+use crate::source::recognise::FormatName;
 use crate::tokenize::{Tokenizer, TokenizerError};
 
-pub use self::lines::MAX_LINE_BYTES;
+pub use self::merge::{MergeOptions, merge};
+pub use self::options::{DEFAULT_ROWS_PER_SHARD, IngestOptions, Partition};
+pub use self::records::MAX_LINE_BYTES;
 pub use self::rejects::RejectLimit;
-pub use self::report::{SplitSummary, Summary};
-
-/// Batches under way beyond one a worker, so that no worker waits for the reader or for order.
-const SPARE_BATCHES: usize = 6;
-/// Rows of a shard unless told otherwise.
-pub const DEFAULT_ROWS_PER_SHARD: usize = 8192;
-
-/// What a run is asked to do.
-#[derive(Debug, Clone)]
-pub struct IngestOptions {
-    /// The folder of the raw data; the shards go to `shards` in it.
-    pub dir: PathBuf,
-    /// A vocab.txt or tokenizer.json; none for the built-in vocabulary.
-    pub tokenizer: Option<PathBuf>,
-    /// Workers. What is written does not depend on it.
-    pub threads: NonZeroUsize,
-    /// Questions that do not fit this length without their passage are rejected.
-    pub max_seq_len: usize,
-    /// Rows of a shard.
-    pub rows_per_shard: NonZeroUsize,
-    /// How many rejected records are too many.
-    pub max_rejects: RejectLimit,
-}
-
-impl IngestOptions {
-    /// The defaults for a folder: one worker a core.
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: dir.into(),
-            tokenizer: None,
-            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            max_seq_len: PUBLISHED_SEQUENCE_LENGTH,
-            rows_per_shard: NonZeroUsize::new(DEFAULT_ROWS_PER_SHARD).unwrap_or(NonZeroUsize::MIN),
-            max_rejects: RejectLimit::default(),
-        }
-    }
-}
+pub use self::report::{Outcome, PartSummary, SplitSummary, Summary};
+pub use self::stages::StageSeconds;
 
 /// Is told how far a run has come. Called from several threads.
 pub trait Progress: Sync {
@@ -147,6 +117,41 @@ pub enum IngestError {
         /// The first of them and what is wrong with it.
         first: Option<String>,
     },
+    /// A part of a shared ingest cannot be used.
+    #[error("the part {} cannot be used: {reason}; ingest that part again", path.display())]
+    Part {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing to merge.
+    #[error("there are no parts in {}; make them with `glm-prep ingest {} --partition i/n`, for every i from 0 to n - 1", .0.display(), .0.display())]
+    NoParts(PathBuf),
+    /// Not all parts are there.
+    #[error("parts are missing: {missing}; run `glm-prep ingest {} --partition i/n` for each of them, then merge again", dir.display())]
+    MissingParts {
+        /// The folder of the raw data.
+        dir: PathBuf,
+        /// Which.
+        missing: String,
+    },
+    /// Parts that do not belong together.
+    #[error("the parts in {} do not belong together: {why}; remove that folder and make all parts again", folder.display())]
+    DifferentParts {
+        /// Where they lie.
+        folder: PathBuf,
+        /// What differs.
+        why: String,
+    },
+    /// The merge was given another tokenizer.
+    #[error("the parts were made with the tokenizer {parts}, not with {given}; give the same with --tokenizer")]
+    OtherTokenizer {
+        /// That of the parts.
+        parts: String,
+        /// The one given.
+        given: String,
+    },
     /// A bug.
     #[error("a worker stopped unexpectedly on a batch of {0}; nothing was published; please report it with that file")]
     Panicked(String),
@@ -155,227 +160,91 @@ pub enum IngestError {
     Manifest(#[from] glm_schemas::manifest::ManifestError),
 }
 
-/// A split whose rows are ready to be written.
-struct SortedSplit<'a> {
-    input: &'a Input,
-    digest: FileDigest,
-    spool: Spool,
-    counts: Counts,
-    seconds: f64,
-}
-
-/// Reads the raw data of a folder and publishes its shards.
+/// Reads the raw data of a folder and publishes its shards; or, as the options say, prepares one part of it, or writes nothing.
 ///
 /// # Errors
 /// [`IngestError`]; `DIR/shards` is then as it was before.
-pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Summary, IngestError> {
+pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, IngestError> {
     let started = Instant::now();
-    let inputs = input::find(&options.dir)?;
-    let tokenizer = match &options.tokenizer {
-        Some(path) => Tokenizer::from_path(path)?,
-        None => Tokenizer::bert_uncased()?,
-    };
-    let staging = Staging::create(&options.dir)?;
-    let mut rejects = RejectLog::new(staging.path());
-
-    let mut sorted = Vec::new();
-    for input in &inputs {
-        sorted.push(sort_split(input, options, &tokenizer, staging.path(), &mut rejects, progress)?);
+    let inputs = input::find(&options.dir, &options.selection)?;
+    let tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
+    if let Some(partition) = options.partition {
+        return prepare_part(options, partition, &inputs, &tokenizer, progress).map(Outcome::Part);
     }
-    check_limits(&sorted, options.max_rejects, &rejects)?;
-    rejects.finish()?;
-
-    let plan: Vec<_> = sorted.iter().map(|split| (split.input.split, &split.spool)).collect();
-    let shards = write::Job { splits: &plan, options, tokenizer: &tokenizer, folder: staging.path(), progress }.run()?;
-    let manifest = manifest(&sorted, shards, options, &tokenizer);
-    shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
-    let shards = staging.publish()?;
-    Ok(summary(&sorted, &manifest, shards, options, started))
+    let mut run = Run::begin(options, &tokenizer, progress, started)?;
+    let stages = Stages::default();
+    for inputs in inputs.chunk_by(|a, b| a.split == b.split) {
+        let started = Instant::now();
+        let split = inputs[0].split;
+        let files: Vec<_> = inputs.iter().map(|input| input.name.clone()).collect();
+        begin_part("reading", inputs, progress);
+        let mut stage = run.stage(split, &files)?;
+        let read = read(options, inputs, &tokenizer, &stages, |batch| {
+            progress.advance(batch.raw_bytes);
+            stage.take(batch).map_err(IngestError::from)
+        })?;
+        progress.end();
+        let (spool, counts) = stage.finish()?;
+        let seconds = started.elapsed().as_secs_f64();
+        run.splits.push(SortedSplit { split, files, digests: read.digests, spool, counts, seconds });
+    }
+    run.stages = stages;
+    run.publish().map(Outcome::Done)
 }
 
-/// Reads one file: everything up to its sorted rows.
-fn sort_split<'a>(
-    input: &'a Input,
+/// Reads the files of one split.
+fn read(
     options: &IngestOptions,
+    inputs: &[Input],
     tokenizer: &Tokenizer,
-    folder: &Path,
-    rejects: &mut RejectLog,
-    progress: &dyn Progress,
-) -> Result<SortedSplit<'a>, IngestError> {
-    let started = Instant::now();
-    let labelled = input.split != Split::Test;
-    let preparation = Preparation { format: &Record, tokenizer, max_seq_len: options.max_seq_len, labelled };
-    let spool = SpoolWriter::create(folder)?;
-    let mut stage = OrderedStage::new(input.split, &input.name, DISTRACTOR_SEED, spool, rejects);
-    progress.begin(&format!("reading {}", input.name), input.bytes, Unit::Bytes);
-    let digest = stream(input, preparation, options.threads.get(), |batch| {
-        progress.advance(batch.raw_bytes);
-        stage.take(batch).map_err(IngestError::from)
-    })?;
-    progress.end();
-    let (spool, counts) = stage.finish()?;
-    Ok(SortedSplit { input, digest, spool, counts, seconds: started.elapsed().as_secs_f64() })
-}
-
-/// Runs reader and workers; hands the prepared batches to `take` in file order, on the calling thread.
-fn stream(
-    input: &Input,
-    preparation: Preparation<'_>,
-    threads: usize,
+    stages: &Stages,
     take: impl FnMut(&PreparedBatch) -> Result<(), IngestError>,
-) -> Result<FileDigest, IngestError> {
-    let under_way = threads + SPARE_BATCHES;
-    let (permits, permit) = bounded::<()>(under_way);
-    for _ in 0..under_way {
-        // The channel has room for all of them.
-        let _ = permits.try_send(());
-    }
-    let (raw, raw_batches) = bounded::<LineBatch>(under_way);
-    let (prepared, prepared_batches) = bounded::<Outcome>(under_way);
-    std::thread::scope(|scope| {
-        let reader =
-            scope.spawn(move || input.read(|file| lines::read(file, |batch| permit.recv().is_ok() && raw.send(batch).is_ok())));
-        for _ in 0..threads {
-            let (raw_batches, prepared) = (raw_batches.clone(), prepared.clone());
-            scope.spawn(move || work(preparation, &raw_batches, &prepared));
-        }
-        drop((raw_batches, prepared));
-        // Whether it ends well or not, it drops its ends of the queues, and everybody else stops.
-        in_order(prepared_batches, permits, &input.name, take)?;
-        let read = reader.join().map_err(|_| IngestError::Panicked(input.name.clone()))?;
-        Ok(read?.map_err(|source| InputError::Read { name: input.name.clone(), source })?)
-    })
+) -> Result<ReadFiles, IngestError> {
+    let labelled = inputs[0].split != Split::Test;
+    let format = FormatName::default().format();
+    let preparation = Preparation { format, tokenizer, max_seq_len: options.max_seq_len, labelled, stages };
+    let IngestOptions { format, limit, partition, .. } = *options;
+    Reading { inputs, format, limit, partition, threads: options.threads.get(), stages }.run(preparation, take)
 }
 
-/// What became of a batch; none if the worker panicked.
-type Outcome = Option<Result<PreparedBatch, TokenizerError>>;
-
-fn work(preparation: Preparation<'_>, raw: &Receiver<LineBatch>, prepared: &Sender<Outcome>) {
-    let mut session = preparation.tokenizer.session();
-    for batch in raw {
-        // A batch that is lost would leave the ordered stage waiting for ever, so even a bug must be handed on.
-        let outcome = catch_unwind(AssertUnwindSafe(|| preparation.batch(&mut session, &batch))).ok();
-        if prepared.send(outcome).is_err() {
-            return;
-        }
-    }
+fn begin_part(what: &str, inputs: &[Input], progress: &dyn Progress) {
+    let more = if inputs.len() > 1 { format!(" and {} more files", inputs.len() - 1) } else { String::new() };
+    let total = inputs.iter().map(|input| input.bytes).sum();
+    progress.begin(&format!("{what} {}{more}", inputs[0].name), total, Unit::Bytes);
 }
 
-fn in_order(
-    prepared: Receiver<Outcome>,
-    permits: Sender<()>,
-    file: &str,
-    mut take: impl FnMut(&PreparedBatch) -> Result<(), IngestError>,
-) -> Result<(), IngestError> {
-    let mut early = BTreeMap::new();
-    let mut next = 0;
-    for outcome in prepared {
-        let batch = outcome.ok_or_else(|| IngestError::Panicked(file.to_owned()))??;
-        early.insert(batch.sequence, batch);
-        while let Some(batch) = early.remove(&next) {
-            take(&batch)?;
-            next += 1;
-            // Nobody takes it any more when the reader has come to the end.
-            let _ = permits.send(());
-        }
-    }
-    Ok(())
-}
-
-fn check_limits(sorted: &[SortedSplit<'_>], limit: RejectLimit, rejects: &RejectLog) -> Result<(), IngestError> {
-    let rejected = sorted.iter().map(|split| split.counts.rejected_records).sum();
-    let records = sorted.iter().map(|split| split.counts.records).sum();
-    if sorted.iter().all(|split| split.spool.rows() == 0) {
-        let files = sorted.iter().map(|split| split.input.name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(IngestError::Empty { files, rejected, first: rejects.first.clone() });
-    }
-    if !limit.allows(rejected, records) {
-        let first = rejects.first.clone().unwrap_or_default();
-        return Err(IngestError::TooManyRejects { rejected, records, limit, first });
-    }
-    Ok(())
-}
-
-fn manifest(
-    sorted: &[SortedSplit<'_>],
-    mut shards: BTreeMap<Split, Vec<Shard>>,
+/// Reads everything, prepares what belongs to the part, and leaves it for the merge.
+fn prepare_part(
     options: &IngestOptions,
+    partition: Partition,
+    inputs: &[Input],
     tokenizer: &Tokenizer,
-) -> Manifest {
-    let splits = sorted.iter().map(|split| {
-        let Counts { choices, tokens, .. } = split.counts;
-        let shards = shards.remove(&split.input.split).unwrap_or_default();
-        (split.input.split, SplitManifest { rows: split.spool.rows(), choices, tokens, shards })
-    });
-    let raw_files = sorted.iter().map(|split| RawFile {
-        file: split.input.name.clone(),
-        split: split.input.split,
-        bytes: split.digest.bytes,
-        sha256: split.digest.sha256.clone(),
-        records: split.counts.records,
-        rejects: split.counts.rejected_records,
-    });
-    let mut manifest = Manifest {
-        schema_version: SCHEMA_VERSION,
-        tool: concat!("glm-prep ", env!("CARGO_PKG_VERSION")).to_owned(),
-        fingerprint: String::new(),
+    progress: &dyn Progress,
+) -> Result<PartSummary, IngestError> {
+    let started = Instant::now();
+    let stages = Stages::default();
+    let mut plan = Plan {
+        tool: run::TOOL.to_owned(),
+        parts: partition.count.get(),
+        settings: options.settings(),
         tokenizer: tokenizer.identity().clone(),
-        special_ids: tokenizer.special(),
-        splits: splits.collect(),
-        raw_files: raw_files.collect(),
-        settings: IngestSettings {
-            max_seq_len: options.max_seq_len,
-            rows_per_shard: options.rows_per_shard.get(),
-            rows_per_group: ROWS_PER_GROUP,
-            max_distractors: MAX_DISTRACTORS,
-            distractor_seed: DISTRACTOR_SEED,
-        },
+        files: BTreeMap::new(),
     };
-    manifest.fingerprint = manifest.compute_fingerprint();
-    manifest
-}
-
-fn summary(
-    sorted: &[SortedSplit<'_>],
-    manifest: &Manifest,
-    shards: PathBuf,
-    options: &IngestOptions,
-    started: Instant,
-) -> Summary {
-    let splits: Vec<_> = sorted
-        .iter()
-        .map(|split| {
-            let shards = manifest.splits.get(&split.input.split).map_or(&[][..], |content| &content.shards);
-            SplitSummary {
-                split: split.input.split,
-                file: split.input.name.clone(),
-                raw_bytes: split.digest.bytes,
-                records: split.counts.records,
-                rejected_records: split.counts.rejected_records,
-                rejected_questions: split.counts.rejected_questions,
-                questions: split.spool.rows(),
-                choices: split.counts.choices,
-                tokens: split.counts.tokens,
-                shards: shards.len(),
-                shard_bytes: shards.iter().map(|shard| shard.bytes).sum(),
-                seconds: split.seconds,
-                questions_per_second: split.spool.rows() as f64 / split.seconds,
-            }
-        })
-        .collect();
-    let seconds = started.elapsed().as_secs_f64();
-    let rejects = shards.join(REJECTS_FILE);
-    let total = |count: fn(&SplitSummary) -> u64| splits.iter().map(count).sum::<u64>() as f64;
-    Summary {
-        fingerprint: manifest.fingerprint.clone(),
-        missing: Split::ALL.into_iter().filter(|split| !manifest.splits.contains_key(split)).collect(),
-        rejects: splits.iter().any(|split| split.rejected_records > 0).then_some(rejects),
-        seconds,
-        questions_per_second: total(|split| split.questions as u64) / seconds,
-        tokens_per_second: total(|split| split.tokens as u64) / seconds,
-        raw_bytes_per_second: total(|split| split.raw_bytes) / seconds,
-        threads: options.threads.get(),
-        shards,
-        splits,
+    for input in inputs {
+        plan.files.entry(input.split).or_default().push(input.name.clone());
     }
+    let mut writer = PartWriter::create(&options.dir, partition, &plan)?;
+    let mut records = 0;
+    for inputs in inputs.chunk_by(|a, b| a.split == b.split) {
+        begin_part(&format!("part {partition} of"), inputs, progress);
+        let read = read(options, inputs, tokenizer, &stages, |batch| {
+            records += batch.records.len();
+            progress.advance(batch.raw_bytes * partition.count.get() as u64);
+            Ok(writer.batch(batch)?)
+        })?;
+        progress.end();
+        writer.end_split(&SplitEnd { format: read.format.to_string(), digests: read.digests })?;
+    }
+    let file = writer.finish()?;
+    Ok(PartSummary { partition: partition.to_string(), file, records, seconds: started.elapsed().as_secs_f64() })
 }

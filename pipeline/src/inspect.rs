@@ -1,17 +1,25 @@
 //! `glm-prep inspect`: looks into a shard or a data set.
 //!
 //! - `source`: which shard files a path stands for, and what the manifest beside them says.
-//! - `rows`: schema, counts and the first questions in readable form, through Polars.
+//! - `selection`: which questions are shown: the first, a random sample, those that a condition holds for; through Polars.
+//! - `rows`: schema, counts and questions in readable form.
+//! - `question`: one question in full, laid out by `marks`, `tokens` and `paint`; `closest` for an id that is not there.
 //! - `sql`: a query over all shards, through Polars' SQL.
 //! - `json`: Polars values as JSON.
 //! - `model_input`: the exact model input of every choice, read by Arrow and encoded by [`glm_schemas::encoding`].
 
+mod closest;
 mod error;
 mod json;
+mod marks;
 mod model_input;
+mod paint;
+mod question;
 mod rows;
+mod selection;
 mod source;
 mod sql;
+mod tokens;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,6 +29,8 @@ use glm_schemas::encoding::{ChoiceEncoder, PUBLISHED_SEQUENCE_LENGTH};
 use glm_schemas::manifest::Split;
 
 pub use error::InspectError;
+pub use paint::ColourWhen;
+use selection::{Pick, Selection};
 use source::Source;
 
 /// Questions that are shown unless `--rows` says otherwise.
@@ -38,6 +48,24 @@ pub struct InspectArgs {
     /// Number of questions to show [default: 5; with --model-input: all].
     #[arg(long, value_name = "N", conflicts_with = "sql")]
     pub rows: Option<usize>,
+    /// Only questions that this SQL condition on the columns holds for, such as "num_choices > 9 and source = 'CNN'".
+    #[arg(long = "where", value_name = "EXPR", conflicts_with_all = ["sql", "model_input"])]
+    pub condition: Option<String>,
+    /// Show N random questions of those that would be shown.
+    #[arg(long, value_name = "N", conflicts_with_all = ["rows", "sql", "model_input"])]
+    pub sample: Option<usize>,
+    /// The same seed draws the same questions of the same data set.
+    #[arg(long, value_name = "S", default_value_t = 0, requires = "sample")]
+    pub seed: u64,
+    /// Show one question in full: its names marked in the text, its tokens, its choices.
+    #[arg(long, value_name = "EXAMPLE_ID", conflicts_with_all = ["rows", "condition", "sample", "sql", "model_input"])]
+    pub id: Option<String>,
+    /// The vocabulary whose texts --id shows, where it is not the built-in one: what `ingest --tokenizer` was given.
+    #[arg(long, value_name = "PATH", requires = "id")]
+    pub tokenizer: Option<PathBuf>,
+    /// Colour the question that --id shows; without colour, marks are brackets.
+    #[arg(long, alias = "colour", value_name = "WHEN", value_enum, default_value_t = ColourWhen::Auto)]
+    pub color: ColourWhen,
     /// Run a query on the table `shards`, which has a column `split` besides those of the shards.
     #[arg(long, value_name = "QUERY", conflicts_with = "model_input")]
     pub sql: Option<String>,
@@ -52,11 +80,32 @@ pub struct InspectArgs {
     pub max_seq_len: usize,
 }
 
+impl InspectArgs {
+    /// What `glm-prep inspect PATH` shows, to be changed from there.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            split: None,
+            rows: None,
+            condition: None,
+            sample: None,
+            seed: 0,
+            id: None,
+            tokenizer: None,
+            color: ColourWhen::Auto,
+            sql: None,
+            json: false,
+            model_input: false,
+            max_seq_len: PUBLISHED_SEQUENCE_LENGTH,
+        }
+    }
+}
+
 /// Prints what was asked for.
 ///
 /// # Errors
-/// [`InspectError`] where the path is no shard or data set, its content breaks the contract, the query is wrong, or `out`
-/// cannot be written to.
+/// [`InspectError`] where the path is no shard or data set, its content breaks the contract, the query, condition or id is
+/// wrong, or `out` cannot be written to.
 pub fn run(args: &InspectArgs, out: &mut dyn Write) -> Result<(), InspectError> {
     let source = Source::open(&args.path, args.split)?;
     if args.model_input {
@@ -66,6 +115,16 @@ pub fn run(args: &InspectArgs, out: &mut dyn Write) -> Result<(), InspectError> 
     if let Some(query) = &args.sql {
         return sql::print(&source, query, args.json, out);
     }
-    let rows = args.rows.unwrap_or(DEFAULT_ROWS);
-    if args.json { rows::print_json(&source, rows, out) } else { rows::print(&source, rows, out) }
+    if let Some(id) = &args.id {
+        if args.json {
+            return question::print_json(&source, id, out);
+        }
+        return question::print(&source, id, args.tokenizer.as_deref(), &args.color.for_stdout(), out);
+    }
+    let pick = match args.sample {
+        Some(rows) => Pick::Random { rows, seed: args.seed },
+        None => Pick::First(args.rows.unwrap_or(DEFAULT_ROWS)),
+    };
+    let selection = Selection::new(&source, args.condition.as_deref(), pick)?;
+    if args.json { rows::print_json(&selection, out) } else { rows::print(&selection, out) }
 }

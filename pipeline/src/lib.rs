@@ -13,15 +13,21 @@
 //! - [`ingest`]: the stages of `glm-prep ingest` and the queues between them.
 //! - [`shard`]: Parquet files, checksums, and publication that is all or nothing.
 //! - [`inspect`]: looks into shards.
+//! - [`verify`]: checks every byte and every row of a data set.
+//! - [`stats`]: counts lengths, choices, unknown tokens, shared passages.
+//! - [`fetch`]: downloads raw data.
 //! - [`sample`]: writes a sample corpus.
 //! - [`cli`]: what was typed.
 
 pub mod annotate;
 pub mod choices;
 pub mod cli;
+pub mod fetch;
 pub mod ingest;
 pub mod inspect;
 pub mod sample;
 pub mod shard;
 pub mod source;
+pub mod stats;
 pub mod tokenize;
+pub mod verify;

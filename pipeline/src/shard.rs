@@ -2,9 +2,11 @@
 
 pub mod publish;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use arrow::error::ArrowError;
 use glm_schemas::builder::{ClozeBatchBuilder, ClozeRow};
@@ -24,7 +26,50 @@ use thiserror::Error;
 pub const ROWS_PER_GROUP: usize = 1024;
 /// A batch is handed on early when its texts and ids take this much, so that no column outgrows 32-bit offsets.
 const MAX_BATCH_BYTES: usize = 64 << 20;
-const ZSTD_LEVEL: i32 = 3;
+
+/// How the columns of a shard are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardCompression {
+    /// Zstandard at a level from 1 (fast) to 22 (small).
+    Zstd(i32),
+    /// Snappy: larger, and a little faster to read.
+    Snappy,
+    /// Not at all.
+    None,
+}
+
+impl Default for ShardCompression {
+    fn default() -> Self {
+        Self::Zstd(3)
+    }
+}
+
+impl fmt::Display for ShardCompression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zstd(level) => write!(f, "zstd:{level}"),
+            Self::Snappy => f.write_str("snappy"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl FromStr for ShardCompression {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{text}` is no compression; there are zstd (zstd:1 to zstd:22), snappy and none");
+        match text {
+            "zstd" => Ok(Self::default()),
+            "snappy" => Ok(Self::Snappy),
+            "none" => Ok(Self::None),
+            _ => {
+                let level = text.strip_prefix("zstd:").and_then(|level| level.parse().ok()).ok_or_else(wrong)?;
+                if (1..=22).contains(&level) { Ok(Self::Zstd(level)) } else { Err(wrong()) }
+            }
+        }
+    }
+}
 
 /// Why something cannot be written.
 #[derive(Debug, Error)]
@@ -105,11 +150,16 @@ impl ShardWriter {
     ///
     /// # Errors
     /// [`WriteError`] where it cannot be created.
-    pub fn create(folder: &Path, file: String, tokenizer: &manifest::Tokenizer) -> Result<Self, WriteError> {
+    pub fn create(
+        folder: &Path,
+        file: String,
+        tokenizer: &manifest::Tokenizer,
+        compression: ShardCompression,
+    ) -> Result<Self, WriteError> {
         let path = folder.join(&file);
         let target = HashedFile::create(&path).map_err(WriteError::io(&path))?;
-        let writer =
-            ArrowWriter::try_new(target, cloze::schema(), Some(properties(tokenizer)?)).map_err(WriteError::parquet(&path))?;
+        let writer = ArrowWriter::try_new(target, cloze::schema(), Some(properties(tokenizer, compression)?))
+            .map_err(WriteError::parquet(&path))?;
         Ok(Self { path, file, builder: ClozeBatchBuilder::new(), writer, rows: 0, pending_bytes: 0 })
     }
 
@@ -145,14 +195,20 @@ impl ShardWriter {
     }
 }
 
-fn properties(tokenizer: &manifest::Tokenizer) -> Result<WriterProperties, WriteError> {
-    let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(WriteError::parquet(Path::new("")))?;
+fn properties(tokenizer: &manifest::Tokenizer, compression: ShardCompression) -> Result<WriterProperties, WriteError> {
+    let compression = match compression {
+        ShardCompression::Zstd(level) => {
+            Compression::ZSTD(ZstdLevel::try_new(level).map_err(WriteError::parquet(Path::new("")))?)
+        }
+        ShardCompression::Snappy => Compression::SNAPPY,
+        ShardCompression::None => Compression::UNCOMPRESSED,
+    };
     let metadata = vec![
         KeyValue::new(METADATA_SCHEMA_VERSION.to_owned(), SCHEMA_VERSION.to_string()),
         KeyValue::new(METADATA_TOKENIZER_SHA256.to_owned(), tokenizer.sha256.clone()),
     ];
     Ok(WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
+        .set_compression(compression)
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_dictionary_enabled(false)
@@ -219,7 +275,8 @@ mod tests {
     fn a_shard_reads_back_and_keeps_the_contract() {
         let dir = tempfile::tempdir().expect("folder");
         let tokenizer = manifest::Tokenizer { name: "t".into(), sha256: "ab".into(), vocab_size: 30 };
-        let mut writer = ShardWriter::create(dir.path(), file_name(Split::Val, 0, 1), &tokenizer).expect("create");
+        let mut writer = ShardWriter::create(dir.path(), file_name(Split::Val, 0, 1), &tokenizer, ShardCompression::default())
+            .expect("create");
         let entities =
             [EntityRow { text: "Bo", chars: CharSpan { start: 0, end: 2 }, tokens: Some(TokenSpan { start: 0, end: 1 }) }];
         let choices = [ChoiceRow { text: "Bo", ids: &[5], correct: true }];

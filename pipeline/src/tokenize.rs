@@ -118,6 +118,14 @@ impl Tokenizer {
         Self::from_vocabulary(BERT_UNCASED_NAME, BERT_UNCASED)
     }
 
+    /// The tokenizer of a file, as [`Tokenizer::from_path`], or without one [`Tokenizer::bert_uncased`].
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn load(path: Option<&Path>) -> Result<Self, TokenizerError> {
+        path.map_or_else(Self::bert_uncased, Self::from_path)
+    }
+
     /// A tokenizer from a `tokenizer.json` (by its extension) or, with any other name, a `vocab.txt`.
     ///
     /// # Errors

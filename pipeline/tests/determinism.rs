@@ -6,14 +6,19 @@ use std::fs::File;
 use std::io::Write;
 use std::num::NonZeroUsize;
 
-use glm_prep::ingest::{self, IngestOptions, Silent};
+use glm_prep::ingest::IngestOptions;
 use glm_schemas::manifest::Split;
 
 #[test]
 fn any_number_of_threads_writes_the_same_bytes() {
     let passages = std::fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages");
     // Enough for many batches, with bad lines between them.
-    let train = [passages.clone(), b"bad\n".to_vec()].concat().repeat(40);
+    let lines = support::renumbered(&passages, 40);
+    let train: Vec<u8> = lines
+        .split_inclusive(|&b| b == b'\n')
+        .enumerate()
+        .flat_map(|(number, line)| if number % 24 == 23 { [line, b"bad\n"].concat() } else { line.to_vec() })
+        .collect();
     let written = |threads: usize| {
         let dir = support::raw_folder(&[(Split::Train, &train), (Split::Val, &passages), (Split::Test, &passages)]);
         let options = IngestOptions {
@@ -21,7 +26,7 @@ fn any_number_of_threads_writes_the_same_bytes() {
             rows_per_shard: NonZeroUsize::new(700).expect("some"),
             ..IngestOptions::new(dir.path())
         };
-        let summary = ingest::run(&options, &Silent).expect("ingest");
+        let summary = support::run(&options).expect("ingest");
         assert_eq!(summary.rejected_records(), 40);
         support::contents(&dir.path().join("shards"))
     };
@@ -42,7 +47,7 @@ fn shards_hold_the_rows_in_published_order() {
     let rows = |per_shard: usize| {
         let dir = support::raw_folder(&[(Split::Train, &passages)]);
         let rows_per_shard = NonZeroUsize::new(per_shard).expect("some");
-        ingest::run(&IngestOptions { rows_per_shard, ..IngestOptions::new(dir.path()) }, &Silent).expect("ingest");
+        support::run(&IngestOptions { rows_per_shard, ..IngestOptions::new(dir.path()) }).expect("ingest");
         let manifest = support::manifest(dir.path());
         assert!(manifest.splits[&Split::Train].shards.iter().rev().skip(1).all(|shard| shard.rows == per_shard));
         let batches = support::batches(dir.path(), Split::Train);

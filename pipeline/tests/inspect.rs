@@ -76,6 +76,8 @@ fn data_set() -> TempDir {
             max_seq_len: 512,
             rows_per_shard: 3,
             rows_per_group: 2,
+            compression: "zstd:3".into(),
+            limit: None,
             max_distractors: 9,
             distractor_seed: 42,
         },
@@ -86,8 +88,7 @@ fn data_set() -> TempDir {
 }
 
 fn args(path: impl AsRef<Path>) -> InspectArgs {
-    let path = path.as_ref().to_owned();
-    InspectArgs { path, split: None, rows: None, sql: None, json: false, model_input: false, max_seq_len: 512 }
+    InspectArgs::new(path.as_ref())
 }
 
 fn printed(args: &InspectArgs) -> String {

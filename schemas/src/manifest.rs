@@ -122,6 +122,12 @@ pub struct IngestSettings {
     pub rows_per_shard: usize,
     /// Rows of a Parquet row group.
     pub rows_per_group: usize,
+    /// How shards are compressed, for example `zstd:3`.
+    #[serde(default)]
+    pub compression: String,
+    /// Records that were read of every split; none for all. The raw files' sizes and checksums are of what was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
     /// Most distractors of a training question.
     pub max_distractors: usize,
     /// Seed of the draw among more distractors than that.
@@ -251,6 +257,8 @@ mod tests {
                 max_seq_len: 512,
                 rows_per_shard: 8192,
                 rows_per_group: 1024,
+                compression: "zstd:3".into(),
+                limit: None,
                 max_distractors: 9,
                 distractor_seed: 42,
             },

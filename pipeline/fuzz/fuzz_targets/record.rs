@@ -10,7 +10,8 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|line: &str| {
     for labelled in [false, true] {
-        let Ok(passage) = Record.parse(line, labelled) else { continue };
+        let Ok(passages) = Record.parse(line, labelled) else { continue };
+        let [passage] = passages.as_slice() else { panic!("ReCoRD has one passage a line") };
         let offsets = CharOffsets::new(&passage.text);
         for &mention in &passage.mentions {
             assert!(offsets.slice(mention).is_some_and(|text| !text.is_empty()));

@@ -1,14 +1,24 @@
 //! How far an ingest has come, on a terminal and elsewhere.
 
+use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::ingest::{Progress, Unit};
+use crate::ingest::{Progress, Silent, Unit};
 
 /// A line at most this often where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// A bar on a terminal, lines elsewhere, nothing if quiet.
+pub(super) fn of(quiet: bool) -> Box<dyn Progress> {
+    match (quiet, io::stderr().is_terminal()) {
+        (true, _) => Box::new(Silent),
+        (false, true) => Box::new(Bar::default()),
+        (false, false) => Box::new(Lines::default()),
+    }
+}
 
 /// A bar, for a terminal.
 #[derive(Default)]

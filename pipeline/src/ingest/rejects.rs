@@ -8,7 +8,6 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::prepare::Reject;
 use crate::shard::WriteError;
 use crate::shard::publish::REJECTS_FILE;
 
@@ -64,42 +63,42 @@ struct Entry<'a> {
     file: &'a str,
     line: u64,
     reason: &'a str,
-    raw: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'a str>,
 }
 
 /// Writes the list; the file is there only if something was rejected.
 pub(super) struct RejectLog {
-    path: PathBuf,
+    /// None where nothing is written at all.
+    path: Option<PathBuf>,
     file: Option<BufWriter<File>>,
     /// The first of them, for messages.
     pub(super) first: Option<String>,
 }
 
 impl RejectLog {
-    pub(super) fn new(folder: &Path) -> Self {
-        Self { path: folder.join(REJECTS_FILE), file: None, first: None }
+    pub(super) fn new(folder: Option<&Path>) -> Self {
+        Self { path: folder.map(|folder| folder.join(REJECTS_FILE)), file: None, first: None }
     }
 
-    /// Adds a record of `file`.
-    pub(super) fn push(&mut self, file: &str, reject: &Reject) -> Result<(), WriteError> {
-        let Reject { line, reason, raw, .. } = reject;
+    /// Adds the record on a line of `file`; its text, where it is at hand.
+    pub(super) fn push(&mut self, file: &str, line: u64, reason: &str, raw: Option<&str>) -> Result<(), WriteError> {
         tracing::debug!("rejected {file}, line {line}: {reason}");
         self.first.get_or_insert_with(|| format!("{file}, line {line}: {reason}"));
-        let path = &self.path;
+        let Some(path) = &self.path else { return Ok(()) };
         let out = match &mut self.file {
             Some(out) => out,
             none => none.insert(BufWriter::new(File::create(path).map_err(WriteError::io(path))?)),
         };
-        serde_json::to_writer(&mut *out, &Entry { file, line: *line, reason, raw })
-            .map_err(|e| WriteError::io(path)(e.into()))?;
+        serde_json::to_writer(&mut *out, &Entry { file, line, reason, raw }).map_err(|e| WriteError::io(path)(e.into()))?;
         out.write_all(b"\n").map_err(WriteError::io(path))
     }
 
     /// Brings the list to the disk.
     pub(super) fn finish(self) -> Result<(), WriteError> {
-        let Some(file) = self.file else { return Ok(()) };
-        let file = file.into_inner().map_err(|e| WriteError::io(&self.path)(e.into_error()))?;
-        file.sync_all().map_err(WriteError::io(&self.path))
+        let (Some(path), Some(file)) = (self.path, self.file) else { return Ok(()) };
+        let file = file.into_inner().map_err(|e| WriteError::io(&path)(e.into_error()))?;
+        file.sync_all().map_err(WriteError::io(&path))
     }
 }
 

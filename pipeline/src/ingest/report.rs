@@ -6,13 +6,56 @@ use std::path::PathBuf;
 use glm_schemas::manifest::Split;
 use serde::Serialize;
 
+use super::stages::StageSeconds;
+
+/// What came of a run.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// A data set, or in a dry run what it would hold.
+    Done(Summary),
+    /// A part of one.
+    Part(PartSummary),
+}
+
+impl Outcome {
+    /// What the run did, unless it prepared a part.
+    pub fn done(self) -> Option<Summary> {
+        match self {
+            Self::Done(summary) => Some(summary),
+            Self::Part(_) => None,
+        }
+    }
+}
+
+/// What a part of a shared ingest did.
+#[derive(Debug, Clone, Serialize)]
+pub struct PartSummary {
+    /// Which part, for example `0/8`.
+    pub partition: String,
+    /// What it left for the merge.
+    pub file: PathBuf,
+    /// Records of the part.
+    pub records: usize,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+impl fmt::Display for PartSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { partition, file, records, seconds } = self;
+        writeln!(f, "part {partition}: {records} records in {seconds:.1} s, in {}", file.display())?;
+        writeln!(f, "when all parts are there, `glm-prep merge` makes the data set of them")
+    }
+}
+
 /// What a run did.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// The folder of the shards.
-    pub shards: PathBuf,
-    /// Fingerprint of the data set.
-    pub fingerprint: String,
+    /// The folder of the shards; none in a dry run.
+    pub shards: Option<PathBuf>,
+    /// Fingerprint of the data set; none in a dry run.
+    pub fingerprint: Option<String>,
     /// What was counted of every split that was there.
     pub splits: Vec<SplitSummary>,
     /// The splits that were not there.
@@ -29,6 +72,10 @@ pub struct Summary {
     pub raw_bytes_per_second: f64,
     /// Threads that were used.
     pub threads: usize,
+    /// The most memory that the process has held, where the system says so.
+    pub peak_memory_bytes: Option<u64>,
+    /// Where the time went.
+    pub stages: StageSeconds,
 }
 
 /// What was counted of a split.
@@ -36,15 +83,15 @@ pub struct Summary {
 pub struct SplitSummary {
     /// The split.
     pub split: Split,
-    /// The raw file.
-    pub file: String,
-    /// Its size, unpacked.
+    /// The raw files.
+    pub files: Vec<String>,
+    /// Their size, unpacked.
     pub raw_bytes: u64,
-    /// Its lines that are not blank.
+    /// Their records.
     pub records: usize,
-    /// Lines of which something was rejected.
+    /// Records of which something was rejected.
     pub rejected_records: usize,
-    /// Questions that were rejected on lines that are otherwise good.
+    /// Questions that were rejected in records that are otherwise good.
     pub rejected_questions: usize,
     /// Rows written.
     pub questions: usize,
@@ -56,14 +103,14 @@ pub struct SplitSummary {
     pub shards: usize,
     /// Their size.
     pub shard_bytes: u64,
-    /// Time spent reading, tokenizing and sorting the file.
+    /// Time spent reading, tokenizing and sorting the files.
     pub seconds: f64,
     /// Rows a second of that time.
     pub questions_per_second: f64,
 }
 
 impl Summary {
-    /// Lines of which something was rejected, over all splits.
+    /// Records of which something was rejected, over all splits.
     pub fn rejected_records(&self) -> usize {
         self.splits.iter().map(|split| split.rejected_records).sum()
     }
@@ -92,7 +139,7 @@ impl fmt::Display for Summary {
             )?;
         }
         for split in &self.missing {
-            writeln!(f, "{:<6} there is no {split}.jsonl", split.name())?;
+            writeln!(f, "{:<6} there is no {split} data", split.name())?;
         }
         writeln!(
             f,
@@ -112,7 +159,14 @@ impl fmt::Display for Summary {
                 rejects.display()
             )?;
         }
-        writeln!(f, "written to {}", self.shards.display())
+        match &self.shards {
+            Some(shards) => writeln!(f, "written to {}", shards.display()),
+            None => writeln!(
+                f,
+                "dry run: nothing was written; {} records would be rejected in whole or in part (-v lists them)",
+                self.rejected_records()
+            ),
+        }
     }
 }
 

@@ -46,9 +46,11 @@ pub(super) fn put_entity(bytes: &mut Vec<u8>, entity: &EntityRow<'_>) {
 /// The parts of a row, each encoded.
 pub(super) struct RowParts<'a> {
     pub(super) example_id: &'a str,
-    /// `passage_id`, `source`, `passage`, `passage_ids`, `entities`.
+    pub(super) passage_id: i64,
+    pub(super) question_id: i64,
+    /// `source`, `passage`, `passage_ids`, `entities`.
     pub(super) passage: &'a [u8],
-    /// `question_id`, `query`, `query_left_ids`, `query_right_ids`.
+    /// `query`, `query_left_ids`, `query_right_ids`.
     pub(super) question: &'a [u8],
     /// `text`, `ids` of each candidate that is a choice, and whether it is right.
     pub(super) choices: &'a [(&'a [u8], bool)],
@@ -60,6 +62,8 @@ impl RowParts<'_> {
         let start = bytes.len();
         put_u32(bytes, 0);
         put_text(bytes, self.example_id);
+        put_i64(bytes, self.passage_id);
+        put_i64(bytes, self.question_id);
         bytes.extend_from_slice(self.passage);
         bytes.extend_from_slice(self.question);
         put_u32(bytes, self.choices.len());
@@ -73,32 +77,32 @@ impl RowParts<'_> {
 }
 
 /// Reads the numbers and texts of a row. Every method returns `None` where the bytes end too early.
-struct Fields<'a> {
-    bytes: &'a [u8],
+pub(super) struct Fields<'a> {
+    pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(length)?;
         self.bytes = rest;
         Some(taken)
     }
 
-    fn u32(&mut self) -> Option<usize> {
+    pub(super) fn u32(&mut self) -> Option<usize> {
         Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?) as usize)
     }
 
-    fn i64(&mut self) -> Option<i64> {
+    pub(super) fn i64(&mut self) -> Option<i64> {
         Some(i64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn text(&mut self) -> Option<&'a str> {
         let length = self.u32()?;
         std::str::from_utf8(self.take(length)?).ok()
     }
 
     /// Appends the ids to `arena`; returns where they are in it.
-    fn ids(&mut self, arena: &mut Vec<TokenId>) -> Option<std::ops::Range<usize>> {
+    pub(super) fn ids(&mut self, arena: &mut Vec<TokenId>) -> Option<std::ops::Range<usize>> {
         let length = self.u32()?;
         let start = arena.len();
         let (ids, _) = self.take(length.checked_mul(4)?)?.as_chunks::<4>();
@@ -127,6 +131,7 @@ pub(super) fn decode<T>(
     let mut fields = Fields { bytes: row };
     let example_id = fields.text()?;
     let passage_id = fields.i64()?;
+    let question_id = fields.i64()?;
     let source = fields.text()?;
     let passage = fields.text()?;
     let passage_ids = fields.ids(arena)?;
@@ -138,7 +143,6 @@ pub(super) fn decode<T>(
         let tokens = (start < end).then_some(TokenSpan { start, end });
         entities.push(EntityRow { text, chars, tokens });
     }
-    let question_id = fields.i64()?;
     let query = fields.text()?;
     let query_left = fields.ids(arena)?;
     let query_right = fields.ids(arena)?;
@@ -171,7 +175,6 @@ mod tests {
 
     fn encoded() -> Vec<u8> {
         let mut passage = Vec::new();
-        put_i64(&mut passage, -3);
         put_text(&mut passage, "own");
         put_text(&mut passage, "Éa met Bo");
         put_ids(&mut passage, &[5, 6, 7]);
@@ -180,7 +183,6 @@ mod tests {
         put_entity(&mut passage, &EntityRow { text: "Éa", chars, tokens: Some(TokenSpan { start: 0, end: 1 }) });
         put_entity(&mut passage, &EntityRow { text: " ", chars, tokens: None });
         let mut question = Vec::new();
-        put_i64(&mut question, 9);
         put_text(&mut question, "@placeholder");
         put_ids(&mut question, &[]);
         put_ids(&mut question, &[8]);
@@ -189,7 +191,15 @@ mod tests {
         put_ids(&mut candidate, &[7]);
         let mut bytes = Vec::new();
         let choices = [(candidate.as_slice(), false), (candidate.as_slice(), true)];
-        RowParts { example_id: "dev-p-3-q9", passage: &passage, question: &question, choices: &choices }.put(&mut bytes);
+        RowParts {
+            example_id: "dev-p-3-q9",
+            passage_id: -3,
+            question_id: 9,
+            passage: &passage,
+            question: &question,
+            choices: &choices,
+        }
+        .put(&mut bytes);
         bytes
     }
 

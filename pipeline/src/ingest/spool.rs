@@ -184,7 +184,7 @@ mod tests {
                 let filler = vec![number as u8; size];
                 let choices = vec![(&b"c"[..], false); choices];
                 let id = number.to_string();
-                let parts = row::RowParts { example_id: &id, passage: &filler, question: &[], choices: &choices };
+                let parts = row::RowParts { example_id: &id, passage_id: 0, question_id: 0, passage: &filler, question: &[], choices: &choices };
                 writer.push(&parts).expect("push");
                 let mut bytes = Vec::new();
                 parts.put(&mut bytes);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use glm_schemas::manifest::{Shard, Split};
 
 use super::spool::Spool;
+use super::stages::{Clock, Stage, Stages};
 use super::{IngestOptions, Progress, Unit, row};
 use crate::shard::{self, ROWS_PER_GROUP, ShardWriter, WriteError};
 use crate::tokenize::Tokenizer;
@@ -19,6 +20,7 @@ pub(super) struct Job<'a> {
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) folder: &'a Path,
     pub(super) progress: &'a dyn Progress,
+    pub(super) stages: &'a Stages,
 }
 
 /// One shard of it.
@@ -41,13 +43,16 @@ impl<'a> Job<'a> {
         let failed = AtomicBool::new(false);
         let written = Mutex::new(BTreeMap::new());
         let write = || {
+            let mut clock = Clock::start();
             while !failed.load(Ordering::Relaxed) {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(part) = parts.get(index) else { return };
+                let Some(part) = parts.get(index) else { break };
                 let outcome = self.write(part);
                 failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
                 written.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(index, outcome);
             }
+            clock.lap(Stage::Write);
+            self.stages.add(&clock);
         };
         std::thread::scope(|scope| {
             for _ in 0..self.options.threads.get().min(parts.len()) {
@@ -77,7 +82,8 @@ impl<'a> Job<'a> {
     }
 
     fn write(&self, part: &Part<'_>) -> Result<Shard, WriteError> {
-        let mut writer = ShardWriter::create(self.folder, part.file.clone(), self.tokenizer.identity())?;
+        let mut writer =
+            ShardWriter::create(self.folder, part.file.clone(), self.tokenizer.identity(), self.options.compression)?;
         let labelled = part.split != Split::Test;
         let mut arena = Vec::new();
         let mut untold = 0;

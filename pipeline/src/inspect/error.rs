@@ -10,6 +10,8 @@ use parquet::errors::ParquetError;
 use polars::error::PolarsError;
 use thiserror::Error;
 
+use crate::tokenize::TokenizerError;
+
 /// Why `inspect` failed. Every message is one sentence.
 #[derive(Debug, Error)]
 pub enum InspectError {
@@ -87,6 +89,51 @@ pub enum InspectError {
     /// The query is wrong.
     #[error("the query cannot be run: {}", first_line(.0))]
     Sql(#[source] PolarsError),
+    /// The condition of `--where` is wrong.
+    #[error("the condition cannot be used: {}", first_line(.0))]
+    Condition(#[source] PolarsError),
+    /// An expression that is neither true nor false.
+    #[error("`{condition}` is no condition; give one that is true or false for a question, such as num_choices > 9")]
+    NoCondition {
+        /// What was typed.
+        condition: String,
+    },
+    /// No question has this id.
+    #[error("{} has no question {id}; {hint}", path.display())]
+    NoSuchQuestion {
+        /// The data set or shard.
+        path: PathBuf,
+        /// What was asked for.
+        id: String,
+        /// Which ids are close, or how to list them.
+        hint: String,
+    },
+    /// The vocabulary cannot be had.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A vocabulary that the shards were not made with.
+    #[error(
+        "{} was made with another vocabulary (sha256 {expected}) than {} (sha256 {found}); its tokens would be shown wrong",
+        path.display(), tokenizer.display()
+    )]
+    OtherTokenizer {
+        /// The data set or shard.
+        path: PathBuf,
+        /// The vocabulary that was given.
+        tokenizer: PathBuf,
+        /// sha256 of the data set's vocabulary.
+        expected: String,
+        /// sha256 of the one that was given.
+        found: String,
+    },
+    /// A question whose columns are not those of the contract.
+    #[error("{} is not a shard of cloze questions: {reason}", path.display())]
+    BadQuestion {
+        /// The data set or shard.
+        path: PathBuf,
+        /// What is missing or different.
+        reason: String,
+    },
     /// Polars cannot read the shards.
     #[error("cannot read {}: {}", path.display(), first_line(source))]
     Polars {

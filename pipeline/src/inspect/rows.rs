@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 
 use polars::error::PolarsError;
-use polars::prelude::{AnyValue, DataFrame, DataType, Expr, IdxSize, LazyFrame, all, col, len};
+use polars::prelude::{AnyValue, DataFrame, DataType, all, col, len};
 use serde_json::Value;
 
 use super::InspectError;
 use super::json::{self, PrintError};
+use super::selection::Selection;
 use super::source::Source;
 use super::sql::{scan, shorten};
 
@@ -16,31 +17,31 @@ const PASSAGE_CHARS: usize = 400;
 /// The columns of a question that are shown.
 const SHOWN: [&str; 6] = ["split", "example_id", "passage", "query", "choices", "context_tokens"];
 
-/// Prints what the data set is, its schema, its number of rows, and the first questions.
-pub(super) fn print(source: &Source, rows: usize, out: &mut dyn Write) -> Result<(), InspectError> {
+/// Prints what the data set is, its schema, its number of rows, and the chosen questions.
+pub(super) fn print(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), InspectError> {
+    let source = selection.source;
     print_manifest(source, out)?;
     if source.parts.is_empty() {
         writeln!(out, "  no shards")?;
         return Ok(());
     }
-    let mut frame = scan(source)?;
-    let schema = frame.collect_schema().map_err(polars_error(source))?;
+    let schema = scan(source)?.collect_schema().map_err(polars_error(source))?;
     writeln!(out, "schema")?;
     for (name, kind) in schema.iter() {
         writeln!(out, "  {name:<16} {}", type_name(kind))?;
     }
-    print_counts(source, &frame, out)?;
-    let shown = first(source, frame, rows, SHOWN.map(col).to_vec())?;
+    print_counts(selection, out)?;
+    let shown = selection.load(&SHOWN.map(col))?;
     for row in 0..shown.height() {
         print_question(&shown, row, out).map_err(print_error(source))?;
     }
     Ok(())
 }
 
-/// Prints the first questions with all their columns, one JSON object a line.
-pub(super) fn print_json(source: &Source, rows: usize, out: &mut dyn Write) -> Result<(), InspectError> {
-    let frame = first(source, scan(source)?, rows, vec![all().as_expr()])?;
-    json::print_lines(&frame, out).map_err(print_error(source))
+/// Prints the chosen questions with all their columns, one JSON object a line.
+pub(super) fn print_json(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), InspectError> {
+    let frame = selection.load(&[all().as_expr()])?;
+    json::print_lines(&frame, out).map_err(print_error(selection.source))
 }
 
 /// The type as Polars calls it, with the fields of a struct named.
@@ -55,12 +56,6 @@ fn type_name(kind: &DataType) -> String {
     }
 }
 
-fn first(source: &Source, frame: LazyFrame, rows: usize, columns: Vec<Expr>) -> Result<DataFrame, InspectError> {
-    // More rows than Polars can count are not there.
-    let rows = IdxSize::try_from(rows).unwrap_or(IdxSize::MAX);
-    frame.limit(rows).select(columns).collect().map_err(polars_error(source))
-}
-
 fn print_manifest(source: &Source, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", source.path.display())?;
     let Some(manifest) = &source.manifest else { return Ok(()) };
@@ -70,13 +65,20 @@ fn print_manifest(source: &Source, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "  fingerprint  {}", manifest.fingerprint)
 }
 
-fn print_counts(source: &Source, frame: &LazyFrame, out: &mut dyn Write) -> Result<(), InspectError> {
+fn print_counts(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), InspectError> {
+    let error = |error| selection.error(error);
     let sums = [len(), col("num_choices").sum().cast(DataType::Int64), col("context_tokens").sum().cast(DataType::Int64)];
-    let counts = frame.clone().group_by_stable([col("split")]).agg(sums).collect().map_err(polars_error(source))?;
-    writeln!(out, "rows")?;
+    let counts = selection.frame()?.group_by_stable([col("split")]).agg(sums).collect().map_err(error)?;
+    match selection.condition {
+        Some(condition) => writeln!(out, "rows where {}", shorten(condition, PASSAGE_CHARS))?,
+        None => writeln!(out, "rows")?,
+    }
+    if counts.height() == 0 {
+        writeln!(out, "  none")?;
+    }
     for row in 0..counts.height() {
         let cells = counts.columns().iter().map(|column| column.get(row).map(json::cell));
-        let cells: Vec<String> = cells.collect::<Result<_, _>>().map_err(polars_error(source))?;
+        let cells: Vec<String> = cells.collect::<Result<_, _>>().map_err(error)?;
         if let [split, rows, choices, tokens] = cells.as_slice() {
             writeln!(out, "  {split:<5} {rows:>9} questions {choices:>10} choices {tokens:>11} context tokens")?;
         }
@@ -99,11 +101,11 @@ fn print_question(shown: &DataFrame, row: usize, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-fn polars_error(source: &Source) -> impl Fn(PolarsError) -> InspectError + '_ {
+pub(super) fn polars_error(source: &Source) -> impl Fn(PolarsError) -> InspectError + '_ {
     |error| InspectError::Polars { path: source.path.clone(), source: error }
 }
 
-fn print_error(source: &Source) -> impl Fn(PrintError) -> InspectError + '_ {
+pub(super) fn print_error(source: &Source) -> impl Fn(PrintError) -> InspectError + '_ {
     |error| match error {
         PrintError::Output(error) => InspectError::Output(error),
         PrintError::Polars(error) => polars_error(source)(error),

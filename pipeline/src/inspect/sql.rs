@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use polars::error::PolarsError;
-use polars::prelude::{DataFrame, IntoLazy, LazyFrame, PlRefPath, ScanArgsParquet, UnionArgs, concat, lit};
+use polars::prelude::{DataFrame, IntoLazy, LazyFrame, PlRefPath, RowIndex, ScanArgsParquet, UnionArgs, concat, lit};
 use polars::sql::SQLContext;
 
 use super::InspectError;
@@ -25,10 +25,16 @@ pub(super) fn scan(source: &Source) -> Result<LazyFrame, InspectError> {
     }
 }
 
-fn scan_part(part: &Part) -> Result<LazyFrame, PolarsError> {
+/// One file as a frame, with a column `split`.
+pub(super) fn scan_part(part: &Part) -> Result<LazyFrame, PolarsError> {
+    scan_part_numbered(part, None)
+}
+
+/// The same, with a column before the others that numbers the rows.
+pub(super) fn scan_part_numbered(part: &Part, row_index: Option<RowIndex>) -> Result<LazyFrame, PolarsError> {
     // An absolute path cannot be taken for a URL, and what looks like a pattern is none.
     let path = PlRefPath::try_from_path(&std::path::absolute(&part.path)?)?;
-    let frame = LazyFrame::scan_parquet(path, ScanArgsParquet { glob: false, ..Default::default() })?;
+    let frame = LazyFrame::scan_parquet(path, ScanArgsParquet { glob: false, row_index, ..Default::default() })?;
     let split =
         part.split.map_or_else(|| lit(polars::prelude::NULL).cast(polars::prelude::DataType::String), |s| lit(s.name()));
     Ok(frame.with_column(split.alias("split")))

@@ -1,19 +1,27 @@
-//! The raw files of a folder.
+//! The raw files: where they lie, and their bytes.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::Split;
 use thiserror::Error;
-use zip::ZipArchive;
 
-/// The folder that the raw data unpacks to.
-const FOLDER: &str = "ReCoRD";
-/// The archive that the raw data comes in.
-const ARCHIVE: &str = "ReCoRD.zip";
-/// An archive's member that claims more is no ReCoRD (0.2 GB) and no corpus that this program is for.
-const MAX_MEMBER_BYTES: u64 = 1 << 38;
+use super::{archive, discover};
+
+/// How deep folders are searched for files of splits.
+const MAX_DEPTH: usize = 5;
+/// What stands for standard input on the command line.
+const STDIN: &str = "-";
+
+/// Where raw data is looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Paths, globs, archives or `-` for a split each; if there are none, the folder is searched.
+    pub named: Vec<(Split, String)>,
+    /// The splits that are wanted; empty for all.
+    pub splits: Vec<Split>,
+}
 
 /// One raw file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +30,7 @@ pub struct Input {
     pub split: Split,
     /// Path relative to the folder; a member of an archive is written as if the archive were a folder.
     pub name: String,
-    /// Size, unpacked.
+    /// Size as it lies there, or inside its archive; 0 where it is not known.
     pub bytes: u64,
     place: Place,
 }
@@ -30,7 +38,8 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     File(PathBuf),
-    Member { archive: PathBuf, index: usize },
+    Member { archive: PathBuf, kind: archive::Kind, index: usize },
+    Stdin,
 }
 
 /// Why the raw files cannot be had.
@@ -44,8 +53,9 @@ pub enum InputError {
     NotAFolder(PathBuf),
     /// Nothing to ingest.
     #[error(
-        "no raw data in {}: looked for ReCoRD/train.jsonl and ReCoRD/val.jsonl, then train.jsonl and val.jsonl, then ReCoRD.zip",
-        .0.display()
+        "no raw data in {}: looked for ReCoRD/train.jsonl and ReCoRD/val.jsonl, then train.jsonl and val.jsonl, folders of splits \
+         and archives such as ReCoRD.zip; `glm-prep fetch record {}` downloads ReCoRD, and --train, --val and --test name other files",
+        .0.display(), .0.display()
     )]
     NoData(PathBuf),
     /// A test split alone.
@@ -56,6 +66,32 @@ pub enum InputError {
         /// What was found.
         found: String,
     },
+    /// A split that is asked for is not there.
+    #[error("there is no {split} split among the raw data of {}; leave it out of --splits", dir.display())]
+    NoSplit {
+        /// The split.
+        split: Split,
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// It cannot be told what is meant.
+    #[error("in {}: {reason}", place.display())]
+    Ambiguous {
+        /// The folder or archive.
+        place: PathBuf,
+        /// What is not clear, and what to do.
+        reason: String,
+    },
+    /// A name on the command line that stands for nothing.
+    #[error("--{split} {pattern}: {reason}")]
+    Named {
+        /// The split.
+        split: Split,
+        /// What was typed.
+        pattern: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A file cannot be opened or read.
     #[error("cannot read {name}: {source}")]
     Read {
@@ -64,8 +100,29 @@ pub enum InputError {
         /// What the system said.
         source: io::Error,
     },
-    /// An archive cannot be opened, or is damaged.
-    #[error("cannot read the archive {}: {reason}; fetch it again", path.display())]
+    /// A file that became shorter or longer.
+    #[error("{name} changed while it was read ({before} bytes at first, {read} were read); run it again when it is whole")]
+    Changed {
+        /// The file.
+        name: String,
+        /// Its size when it was opened.
+        before: u64,
+        /// What was read.
+        read: u64,
+    },
+    /// A file without content.
+    #[error("{0} is empty; fetch it again, or remove it if the split is not wanted")]
+    Empty(String),
+    /// A file of another kind.
+    #[error("{name} {what}")]
+    Wrong {
+        /// The file.
+        name: String,
+        /// What it seems to be and what to do.
+        what: String,
+    },
+    /// An archive cannot be opened, is damaged, or is refused.
+    #[error("cannot read the archive {}: {reason}", path.display())]
     Archive {
         /// The archive.
         path: PathBuf,
@@ -74,159 +131,274 @@ pub enum InputError {
     },
 }
 
-/// Finds the raw files of `dir`, in the order of [`Split::ALL`]: in `dir/ReCoRD`, else in `dir`, else in `dir/ReCoRD.zip`.
+/// Finds the raw files, in the order of [`Split::ALL`] and then of names: those that are named, else in `dir/ReCoRD`, else in
+/// `dir`, else in folders of splits below it, else in an archive in it.
 ///
 /// # Errors
-/// [`InputError`] where there is neither a training nor a validation file.
-pub fn find(dir: &Path) -> Result<Vec<Input>, InputError> {
-    match std::fs::metadata(dir) {
+/// [`InputError`] where there is neither a training nor a validation file, or where it cannot be told which files are meant.
+pub fn find(dir: &Path, selection: &Selection) -> Result<Vec<Input>, InputError> {
+    match fs::metadata(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(InputError::NoFolder(dir.to_owned())),
         Err(source) => return Err(InputError::Read { name: dir.display().to_string(), source }),
         Ok(found) if !found.is_dir() => return Err(InputError::NotAFolder(dir.to_owned())),
         Ok(_) => {}
     }
-    let mut inputs = files(&dir.join(FOLDER), &format!("{FOLDER}/"))?;
-    if inputs.is_empty() {
-        inputs = files(dir, "")?;
-    }
-    if inputs.is_empty() {
-        inputs = members(&dir.join(ARCHIVE))?;
+    let mut inputs = if selection.named.is_empty() { search(dir)? } else { named(dir, &selection.named)? };
+    if !selection.splits.is_empty() {
+        inputs.retain(|input| selection.splits.contains(&input.split));
+        if let Some(&split) = selection.splits.iter().find(|&&split| inputs.iter().all(|input| input.split != split)) {
+            return Err(InputError::NoSplit { split, dir: dir.to_owned() });
+        }
     }
     match inputs.first() {
         None => Err(InputError::NoData(dir.to_owned())),
-        Some(first) if first.split == Split::Test => {
+        Some(first) if first.split == Split::Test && selection.splits.is_empty() => {
             Err(InputError::NoLabelledSplit { dir: dir.to_owned(), found: first.name.clone() })
         }
         Some(_) => Ok(inputs),
     }
 }
 
-fn files(folder: &Path, prefix: &str) -> Result<Vec<Input>, InputError> {
-    let mut inputs = Vec::new();
-    for split in Split::ALL {
-        let path = folder.join(format!("{split}.jsonl"));
-        let name = format!("{prefix}{split}.jsonl");
-        match std::fs::metadata(&path) {
-            Ok(found) => inputs.push(Input { split, name, bytes: found.len(), place: Place::File(path) }),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(source) => return Err(InputError::Read { name, source }),
+fn search(dir: &Path) -> Result<Vec<Input>, InputError> {
+    let mut paths = Vec::new();
+    for depth in [1, MAX_DEPTH] {
+        paths.clear();
+        list(dir, "", depth, &mut paths)?;
+        let chosen = discover::choose(&paths).map_err(|reason| InputError::Ambiguous { place: dir.to_owned(), reason })?;
+        if !chosen.is_empty() {
+            let input = |(split, index): (Split, usize)| file_input(split, paths[index].clone(), dir.join(&paths[index]));
+            return chosen.into_iter().map(input).collect();
         }
     }
-    Ok(inputs)
-}
-
-/// The members are looked up by exactly these names, so a member that would lead out of the folder is never opened.
-fn members(path: &Path) -> Result<Vec<Input>, InputError> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let mut archive = open_archive(path)?;
-    let mut inputs = Vec::new();
-    for prefix in [format!("{FOLDER}/"), String::new()] {
-        for split in Split::ALL {
-            let member = format!("{prefix}{split}.jsonl");
-            let Some(index) = archive.index_for_name(&member) else { continue };
-            let file = archive.by_index(index).map_err(|e| damaged(path, format!("{member}: {e}")))?;
-            let bytes = file.size();
-            if bytes > MAX_MEMBER_BYTES {
-                return Err(damaged(path, format!("{member} claims to unpack to {bytes} bytes, more than {MAX_MEMBER_BYTES}")));
-            }
-            let place = Place::Member { archive: path.to_owned(), index };
-            inputs.push(Input { split, name: format!("{ARCHIVE}/{member}"), bytes, place });
-        }
+    let archives: Vec<_> = paths.iter().filter(|path| !path.contains('/') && archive::Kind::of(path).is_some()).collect();
+    let mut found: Vec<(&String, Vec<Input>)> = Vec::new();
+    for name in archives {
+        let inputs = members(&dir.join(name), name)?;
         if !inputs.is_empty() {
-            break;
+            found.push((name, inputs));
         }
     }
+    if let [(first, _), (other, _), ..] = found.as_slice() {
+        let reason = format!("both {first} and {other} hold raw data; move one away");
+        return Err(InputError::Ambiguous { place: dir.to_owned(), reason });
+    }
+    Ok(found.into_iter().next().map_or_else(Vec::new, |(_, inputs)| inputs))
+}
+
+/// Files below `dir`, relative, sorted; at depth 1 the folder itself and its `ReCoRD`.
+fn list(dir: &Path, prefix: &str, depth: usize, paths: &mut Vec<String>) -> Result<(), InputError> {
+    let unreadable = |source| InputError::Read { name: dir.join(prefix).display().to_string(), source };
+    let mut entries: Vec<_> = fs::read_dir(dir.join(prefix))
+        .and_then(Iterator::collect)
+        .map_err(unreadable)
+        .map(|entries: Vec<fs::DirEntry>| entries)?;
+    entries.sort_unstable_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        // A name that is no text is none that is looked for.
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.starts_with('.') || (prefix.is_empty() && name == glm_schemas::manifest::SHARDS_FOLDER) {
+            continue;
+        }
+        // Links are followed: the folder is the user's own. What vanishes meanwhile or leads nowhere is not there.
+        let Ok(found) = fs::metadata(entry.path()) else { continue };
+        let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+        if found.is_file() {
+            paths.push(path);
+        } else if found.is_dir() && (depth > 1 || path == "ReCoRD") {
+            match list(dir, &path, depth.saturating_sub(1), paths) {
+                Err(_) if path != "ReCoRD" => tracing::debug!("{} cannot be searched", dir.join(&path).display()),
+                other => other?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn file_input(split: Split, name: String, path: PathBuf) -> Result<Input, InputError> {
+    let found = fs::metadata(&path).map_err(|source| InputError::Read { name: name.clone(), source })?;
+    Ok(Input { split, name, bytes: found.len(), place: Place::File(path) })
+}
+
+fn members(path: &Path, name: &str) -> Result<Vec<Input>, InputError> {
+    let Some(kind) = archive::Kind::of(name) else { return Ok(Vec::new()) };
+    let refuse = |reason: String| InputError::Archive { path: path.to_owned(), reason };
+    let members = archive::members(path, kind).map_err(|error| refuse(error.to_string()))?;
+    let names: Vec<_> = members.iter().map(|member| member.name.trim_start_matches("./").to_owned()).collect();
+    let chosen = discover::choose(&names).map_err(|reason| InputError::Ambiguous { place: path.to_owned(), reason })?;
+    let mut inputs: Vec<_> = chosen
+        .into_iter()
+        .map(|(split, at)| Input {
+            split,
+            name: format!("{name}/{}", names[at]),
+            bytes: members[at].bytes,
+            place: Place::Member { archive: path.to_owned(), kind, index: members[at].index },
+        })
+        .collect();
+    // An archive is read in one pass a split, so its own order is the order.
+    inputs.sort_by_key(|input| (input.split, input.index()));
     Ok(inputs)
 }
 
-fn open_archive(path: &Path) -> Result<ZipArchive<BufReader<File>>, InputError> {
-    let file = File::open(path).map_err(|source| InputError::Read { name: path.display().to_string(), source })?;
-    ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(path, e.to_string()))
+/// What is named on the command line, relative to the current folder.
+fn named(dir: &Path, named: &[(Split, String)]) -> Result<Vec<Input>, InputError> {
+    let mut inputs = Vec::new();
+    for (split, pattern) in named {
+        let wrong = |reason: String| InputError::Named { split: *split, pattern: pattern.clone(), reason };
+        if pattern == STDIN {
+            inputs.push(Input { split: *split, name: "standard input".to_owned(), bytes: 0, place: Place::Stdin });
+            continue;
+        }
+        let paths = expand(pattern).map_err(wrong)?;
+        for path in paths {
+            // Told as the folder's own where it is, so that the manifest does not depend on where the folder lies.
+            let name = path.strip_prefix(dir).unwrap_or(&path).to_string_lossy().into_owned();
+            if archive::Kind::of(&name).is_none() {
+                inputs.push(file_input(*split, name, path)?);
+                continue;
+            }
+            let before = inputs.len();
+            inputs.extend(members(&path, &name)?.into_iter().filter(|input| input.split == *split));
+            if inputs.len() == before {
+                return Err(wrong(format!("the archive holds no file of the {split} split")));
+            }
+        }
+    }
+    if inputs.iter().filter(|input| input.place == Place::Stdin).count() > 1 {
+        return Err(InputError::Named {
+            split: inputs[0].split,
+            pattern: STDIN.to_owned(),
+            reason: "standard input can be read once only; put the other split into a file".to_owned(),
+        });
+    }
+    // The sort is stable: files come in the order in which they are named.
+    inputs.sort_by_key(|input| input.split);
+    Ok(inputs)
 }
 
-fn damaged(path: &Path, reason: String) -> InputError {
-    InputError::Archive { path: path.to_owned(), reason }
+/// The file of this name, else the files that the glob matches, sorted.
+fn expand(pattern: &str) -> Result<Vec<PathBuf>, String> {
+    if Path::new(pattern).is_file() {
+        return Ok(vec![PathBuf::from(pattern)]);
+    }
+    if Path::new(pattern).is_dir() {
+        return Err("that is a folder; name its files, for example with a glob such as 'folder/*.json'".to_owned());
+    }
+    let found: Result<Vec<_>, _> = glob::glob(pattern).map_err(|error| format!("no glob: {error}"))?.collect();
+    let mut paths: Vec<_> = found.map_err(|error| error.to_string())?.into_iter().filter(|path| path.is_file()).collect();
+    paths.sort_unstable();
+    if paths.is_empty() { Err("there is no such file".to_owned()) } else { Ok(paths) }
 }
 
 impl Input {
-    /// Opens the file and hands its bytes, unpacked as they are read, to `consume`.
-    ///
-    /// # Errors
-    /// [`InputError`] where it cannot be opened; what `consume` itself returns is passed on.
-    pub fn read<T>(&self, consume: impl FnOnce(&mut dyn Read) -> T) -> Result<T, InputError> {
+    fn index(&self) -> usize {
+        if let Place::Member { index, .. } = self.place { index } else { 0 }
+    }
+
+    fn error(&self, source: io::Error) -> InputError {
         match &self.place {
-            Place::File(path) => {
-                let mut file = File::open(path).map_err(|source| InputError::Read { name: self.name.clone(), source })?;
-                Ok(consume(&mut file))
-            }
-            Place::Member { archive: path, index } => {
-                let mut archive = open_archive(path)?;
-                let mut file = archive.by_index(*index).map_err(|e| damaged(path, e.to_string()))?;
-                // A member cannot give more than it claims; the archive's own checksum finds one that gives something else.
-                Ok(consume(&mut Read::by_ref(&mut file).take(self.bytes + 1)))
-            }
+            // What was wrong with the file itself was said with its name before.
+            Place::Member { archive, .. } => InputError::Archive { path: archive.clone(), reason: source.to_string() },
+            _ => InputError::Read { name: self.name.clone(), source },
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use zip::write::SimpleFileOptions;
-
-    use super::*;
-
-    fn zip(path: &Path, members: &[(&str, &str)]) {
-        let mut archive = zip::ZipWriter::new(File::create(path).expect("create"));
-        for (name, content) in members {
-            archive.start_file(*name, SimpleFileOptions::default()).expect("member");
-            archive.write_all(content.as_bytes()).expect("content");
+/// Opens the files one after the other and hands their bytes, unpacked as they are read, to `consume` with the file's place in
+/// `inputs`, until it returns false. Members of one archive that follow each other are read in one pass.
+///
+/// # Errors
+/// [`InputError`] where one cannot be read; what `consume` fails with is told of the file.
+pub fn read(
+    inputs: &[Input],
+    mut consume: impl FnMut(usize, &mut dyn Read) -> Result<bool, ReadError>,
+) -> Result<(), InputError> {
+    let mut at = 0;
+    while let Some(input) = inputs.get(at) {
+        match &input.place {
+            Place::File(path) => {
+                let file = File::open(path).map_err(|e| input.error(e))?;
+                let before = file.metadata().map_err(|e| input.error(e))?;
+                let mut counted = Counted { file, bytes: 0 };
+                if !told(input, consume(at, &mut counted))? {
+                    return Ok(());
+                }
+                if before.is_file() && counted.bytes != before.len() {
+                    let name = input.name.clone();
+                    return Err(InputError::Changed { name, before: before.len(), read: counted.bytes });
+                }
+                at += 1;
+            }
+            Place::Stdin => {
+                if !told(input, consume(at, &mut io::stdin().lock()))? {
+                    return Ok(());
+                }
+                at += 1;
+            }
+            Place::Member { archive: path, kind, .. } => {
+                let of_archive = |other: &&Input| matches!(&other.place, Place::Member { archive, .. } if archive == path);
+                let count = inputs[at..].iter().take_while(of_archive).count();
+                let indices: Vec<_> = inputs[at..at + count].iter().map(Input::index).collect();
+                let mut failed = None;
+                let mut ended = false;
+                let outcome = archive::read(path, *kind, &indices, &mut |number, file| match told(
+                    &inputs[at + number],
+                    consume(at + number, file),
+                ) {
+                    Ok(true) => Ok(true),
+                    Ok(false) => {
+                        ended = true;
+                        Ok(false)
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        Ok(false)
+                    }
+                });
+                if let Some(error) = failed {
+                    return Err(error);
+                }
+                outcome.map_err(|e| input.error(e))?;
+                if ended {
+                    return Ok(());
+                }
+                at += count;
+            }
         }
-        archive.finish().expect("finish");
     }
+    Ok(())
+}
 
-    fn content(input: &Input) -> String {
-        let mut text = String::new();
-        input.read(|file| file.read_to_string(&mut text)).expect("open").expect("read");
-        text
+/// What reading a file failed with.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The system, or the unpacking.
+    Io(io::Error),
+    /// The file as a whole is none that is wanted.
+    File(InputError),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
     }
+}
 
-    #[test]
-    fn the_unpacked_folder_comes_first_then_the_folder_itself_then_the_archive() {
-        let dir = tempfile::tempdir().expect("folder");
-        zip(
-            &dir.path().join(ARCHIVE),
-            &[("../ReCoRD/train.jsonl", "evil"), ("ReCoRD/val.jsonl", "zipped"), ("train.jsonl", "other")],
-        );
-        let found = find(dir.path()).expect("archive");
-        assert_eq!(found.len(), 1);
-        assert_eq!((found[0].name.as_str(), found[0].split, found[0].bytes), ("ReCoRD.zip/ReCoRD/val.jsonl", Split::Val, 6));
-        assert_eq!(content(&found[0]), "zipped");
+fn told(input: &Input, outcome: Result<bool, ReadError>) -> Result<bool, InputError> {
+    outcome.map_err(|error| match error {
+        ReadError::Io(source) => InputError::Read { name: input.name.clone(), source },
+        ReadError::File(error) => error,
+    })
+}
 
-        std::fs::write(dir.path().join("train.jsonl"), "plain").expect("write");
-        let found = find(dir.path()).expect("files");
-        assert_eq!(found.iter().map(|input| input.name.as_str()).collect::<Vec<_>>(), ["train.jsonl"]);
+struct Counted {
+    file: File,
+    bytes: u64,
+}
 
-        std::fs::create_dir(dir.path().join(FOLDER)).expect("folder");
-        std::fs::write(dir.path().join("ReCoRD/val.jsonl"), "unpacked").expect("write");
-        let found = find(dir.path()).expect("folder");
-        assert_eq!(found.iter().map(content).collect::<Vec<_>>(), ["unpacked"]);
-    }
-
-    #[test]
-    fn what_is_missing_is_said() {
-        let dir = tempfile::tempdir().expect("folder");
-        let message = |path: &Path| find(path).expect_err("nothing there").to_string();
-        assert!(message(dir.path()).contains("looked for ReCoRD/train.jsonl and ReCoRD/val.jsonl, then train.jsonl"));
-        assert!(message(&dir.path().join("no")).ends_with("does not exist; give the folder that holds ReCoRD/train.jsonl"));
-        std::fs::write(dir.path().join("test.jsonl"), "").expect("write");
-        assert!(message(dir.path()).contains("holds test.jsonl alone"));
-        assert!(message(&dir.path().join("test.jsonl")).contains("is not a folder"));
-        std::fs::remove_file(dir.path().join("test.jsonl")).expect("remove");
-        std::fs::write(dir.path().join(ARCHIVE), "no archive").expect("write");
-        assert!(message(dir.path()).starts_with("cannot read the archive"));
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.bytes += read as u64;
+        Ok(read)
     }
 }

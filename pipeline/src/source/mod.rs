@@ -2,34 +2,75 @@
 //!
 //! Every format becomes the same thing, a [`Passage`] with its questions in standardised text. What is wrong with a record is
 //! a [`RecordError`], what is wrong with one question only a [`QuestionError`]: the other questions of its passage stay.
+//! Which format a file has is what [`recognise`] tells.
 
+mod archive;
+pub mod cbt;
+pub mod cloth;
+mod discover;
 pub mod input;
+pub mod lambada;
+pub mod original_record;
+pub mod plain;
+pub mod recognise;
 pub mod record;
+mod sentence;
 pub mod text;
+pub mod unpack;
+mod words;
 
 use std::ops::Range;
 
 use glm_schemas::cloze::CharSpan;
 use glm_schemas::encoding::EncodingError;
+use serde::Deserialize;
 use thiserror::Error;
 
-/// A format of raw cloze data, one record a line.
+/// How the bytes of a file are cut into records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// A record a line; blank lines are left out.
+    Lines,
+    /// The whole file is one record.
+    Document,
+    /// One JSON document; the elements of the array under its key `data` are the records.
+    DataArray,
+    /// Records are blocks of lines, parted by blank lines.
+    Blocks,
+}
+
+/// A format of raw cloze data.
 pub trait Format: Sync {
     /// The name for people.
     fn name(&self) -> &'static str;
 
-    /// Parses one record. With `labelled`, a question without a right answer is an error of that question.
+    /// How a file is cut into records.
+    fn framing(&self) -> Framing {
+        Framing::Lines
+    }
+
+    /// Parses one record: one passage in most formats, and one for every blank where every blank has choices of its own.
+    /// With `labelled`, a question without a right answer is an error of that question.
     ///
     /// # Errors
     /// [`RecordError`] where nothing of the record can be used.
-    fn parse(&self, record: &str, labelled: bool) -> Result<Passage, RecordError>;
+    fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError>;
+}
+
+/// Reads a record that is a JSON object.
+fn json_object<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, RecordError> {
+    // The parser would also take a list of the right values for an object.
+    if !record.trim_start().starts_with('{') {
+        return Err(RecordError::Syntax("no JSON object".to_owned()));
+    }
+    serde_json::from_str(record).map_err(|e| RecordError::Syntax(e.to_string()))
 }
 
 /// A passage, everything that is said about it, in standardised text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passage {
-    /// Index of the passage in the raw data.
-    pub id: i64,
+    /// Index of the passage in the raw data; none where the format gives none, then passages are numbered in file order.
+    pub id: Option<i64>,
     /// Where it comes from, for example a newspaper.
     pub source: String,
     /// The text, as it is tokenized.
@@ -45,8 +86,10 @@ pub struct Passage {
 /// One question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Index of the question in the raw data.
-    pub id: i64,
+    /// Index of the question in the raw data; none where the format gives none, then questions are numbered in file order.
+    pub id: Option<i64>,
+    /// The question's own name in the raw data, where ids are texts.
+    pub name: Option<String>,
     /// The query, blank included.
     pub text: String,
     /// Where the blank is: bytes of `text`.
@@ -113,6 +156,35 @@ pub enum RecordError {
         /// How long they may be.
         limit: usize,
     },
+    /// A text for every blank, and too many blanks for so long a text.
+    #[error("a copy of the text for each of its {blanks} blanks is longer than {limit} bytes together; split the text")]
+    PassagesTooLong {
+        /// How many blanks there are.
+        blanks: usize,
+        /// How long the copies may be.
+        limit: usize,
+    },
+    /// A text that asks nothing.
+    #[error("`{field}` has no blank, which is written `{marker}`; it must have one or more")]
+    NoBlank {
+        /// Where it is looked for.
+        field: &'static str,
+        /// How it is written.
+        marker: &'static str,
+    },
+    /// A list that should have an entry for every blank.
+    #[error("`{field}` has {found} entries, but the text has {blanks} blanks; it must have one for each")]
+    BlankCount {
+        /// The list.
+        field: &'static str,
+        /// Its entries.
+        found: usize,
+        /// The blanks of the text.
+        blanks: usize,
+    },
+    /// What is wrong with the only question.
+    #[error(transparent)]
+    Question(#[from] QuestionError),
 }
 
 /// Why a question cannot be used.
@@ -136,6 +208,45 @@ pub enum QuestionError {
     /// A right answer that is not among the candidates.
     #[error("the answer `{0}` is not among the passage's entities")]
     AnswerNotAnEntity(String),
+    /// No blank, or more than one, in a format that writes it in its own way.
+    #[error("the text holds `{marker}` {found} times, it must hold it once")]
+    Blank {
+        /// How the format writes a blank.
+        marker: &'static str,
+        /// How often it is there.
+        found: usize,
+    },
+    /// An empty list of choices.
+    #[error("no choices are given, so there is nothing to choose from")]
+    NoChoices,
+    /// A choice without text.
+    #[error("choice {position} is empty; every choice must hold some text")]
+    EmptyChoice {
+        /// Its place in the list, from 0.
+        position: usize,
+    },
+    /// A right answer that is not among the choices.
+    #[error("the answer {answer} is none of the {choices} choices; expected {expected}")]
+    AnswerNotAChoice {
+        /// The answer, as it stands in the record.
+        answer: String,
+        /// How many choices there are.
+        choices: usize,
+        /// How an answer is written.
+        expected: &'static str,
+    },
+    /// An open cloze of hardly any words.
+    #[error("no word of 3 letters or more stands before the last one, so there is nothing to choose from")]
+    NoWords,
+    /// An open cloze whose answer is not a word of the text.
+    #[error("the last word `{0}` is not among the words to choose from: those of 3 letters or more that stand before it")]
+    LastWordIsNew(String),
+    /// A question that was there before.
+    #[error("a question {} came before in this split; give every question an id of its own", match name { Some(name) => format!("named `{name}`"), None => "with this idx".to_owned() })]
+    Repeated {
+        /// Its name, where it has one.
+        name: Option<String>,
+    },
     /// Too long for the model, whatever is cut off the passage.
     #[error(transparent)]
     TooLong(#[from] EncodingErrorText),

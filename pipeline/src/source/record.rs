@@ -9,13 +9,13 @@ use glm_schemas::cloze::CharSpan;
 use serde::Deserialize;
 
 use super::text::{CharOffsets, Highlighted, standardise};
-use super::{Format, Passage, Question, QuestionError, RecordError, RejectedQuestion};
+use super::{Format, Passage, Question, QuestionError, RecordError, RejectedQuestion, json_object};
 
 /// What stands for the blank in a query.
 pub const PLACEHOLDER: &str = "@placeholder";
 
 /// Entities may overlap, so a short line could ask for any amount of text; real ones have a few hundred bytes together.
-const MAX_ENTITY_BYTES: usize = 16 << 20;
+pub(super) const MAX_ENTITY_BYTES: usize = 16 << 20;
 
 /// The format.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,8 +32,9 @@ struct RawRecord<'a> {
     idx: i64,
 }
 
+/// The text with its entities, as both forms of ReCoRD write it.
 #[derive(Deserialize)]
-struct RawPassage<'a> {
+pub(super) struct RawPassage<'a> {
     #[serde(borrow)]
     text: Cow<'a, str>,
     entities: Vec<RawSpan>,
@@ -57,7 +58,7 @@ struct RawQuestion<'a> {
 
 /// The recipe goes by the text of an answer alone, so its offsets are not read.
 #[derive(Deserialize)]
-struct RawAnswer<'a> {
+pub(super) struct RawAnswer<'a> {
     #[serde(borrow)]
     text: Option<Cow<'a, str>>,
 }
@@ -67,20 +68,38 @@ impl Format for Record {
         "SuperGLUE ReCoRD"
     }
 
-    fn parse(&self, record: &str, labelled: bool) -> Result<Passage, RecordError> {
-        // The parser would also take a list of the right values for an object.
-        if !record.trim_start().starts_with('{') {
-            return Err(RecordError::Syntax("no JSON object".to_owned()));
-        }
-        let raw: RawRecord<'_> = serde_json::from_str(record).map_err(|e| RecordError::Syntax(e.to_string()))?;
-        let standardised = standardise(&raw.passage.text);
+    fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
+        let raw: RawRecord<'_> = json_object(record)?;
+        let mut passage = raw.passage.annotated()?;
+        let questions = raw.qas.iter().enumerate().map(|(position, question)| {
+            let parsed = match question.idx {
+                Some(_) => {
+                    parse_question(question.query.as_deref(), question.answers.as_deref(), &passage.candidates, labelled)
+                }
+                None => Err(QuestionError::Missing("idx")),
+            };
+            parsed.map(|parsed| Question { id: question.idx, ..parsed }).map_err(|error| RejectedQuestion {
+                position,
+                id: question.idx,
+                error,
+            })
+        });
+        passage.questions = questions.collect();
+        Ok(vec![Passage { id: Some(raw.idx), source: raw.source.into_owned(), ..passage }])
+    }
+}
+
+impl RawPassage<'_> {
+    /// The text in standard form with its entities; no id, no source and no questions yet.
+    pub(super) fn annotated(&self) -> Result<Passage, RecordError> {
+        let standardised = standardise(&self.text);
         let offsets = CharOffsets::new(&standardised);
         let highlighted = Highlighted::new(&standardised);
 
-        let mut mentions = Vec::with_capacity(raw.passage.entities.len());
-        let mut candidates = Vec::with_capacity(raw.passage.entities.len());
+        let mut mentions = Vec::with_capacity(self.entities.len());
+        let mut candidates = Vec::with_capacity(self.entities.len());
         let mut entity_bytes = 0;
-        for (position, entity) in raw.passage.entities.iter().enumerate() {
+        for (position, entity) in self.entities.iter().enumerate() {
             let span = char_span(position, entity, offsets.chars())?;
             mentions.push(highlighted.moved(span));
             candidates.extend(offsets.slice(span));
@@ -92,21 +111,13 @@ impl Format for Record {
         // Byte order of UTF-8 is code point order.
         candidates.sort_unstable();
         candidates.dedup();
-
-        let questions = raw.qas.iter().enumerate().map(|(position, question)| {
-            parse_question(question, &candidates, labelled).map_err(|error| RejectedQuestion {
-                position,
-                id: question.idx,
-                error,
-            })
-        });
         Ok(Passage {
-            id: raw.idx,
-            source: raw.source.into_owned(),
-            questions: questions.collect(),
+            id: None,
+            source: String::new(),
             candidates: candidates.into_iter().map(str::to_owned).collect(),
             mentions,
             text: highlighted.text,
+            questions: Vec::new(),
         })
     }
 }
@@ -122,10 +133,14 @@ fn char_span(position: usize, entity: &RawSpan, length: usize) -> Result<CharSpa
     }
 }
 
-fn parse_question(raw: &RawQuestion<'_>, candidates: &[&str], labelled: bool) -> Result<Question, QuestionError> {
-    let id = raw.idx.ok_or(QuestionError::Missing("idx"))?;
-    let query = raw.query.as_deref().ok_or(QuestionError::Missing("query"))?;
-    let text = standardise(query);
+/// A question without id or name, which the two forms of ReCoRD write in different ways.
+pub(super) fn parse_question(
+    query: Option<&str>,
+    answers: Option<&[RawAnswer<'_>]>,
+    candidates: &[String],
+    labelled: bool,
+) -> Result<Question, QuestionError> {
+    let text = standardise(query.ok_or(QuestionError::Missing("query"))?);
     let found = text.matches(PLACEHOLDER).count();
     let blank = match text.find(PLACEHOLDER) {
         Some(at) if found == 1 => at..at + PLACEHOLDER.len(),
@@ -134,16 +149,16 @@ fn parse_question(raw: &RawQuestion<'_>, candidates: &[&str], labelled: bool) ->
     if candidates.is_empty() {
         return Err(QuestionError::NoCandidates);
     }
-    let answers = if labelled { parse_answers(raw, candidates)? } else { Vec::new() };
-    Ok(Question { id, text, blank, answers })
+    let answers = if labelled { parse_answers(answers.unwrap_or_default(), candidates)? } else { Vec::new() };
+    Ok(Question { id: None, name: None, text, blank, answers })
 }
 
 /// Indices of the distinct answers among the candidates, ascending, which is the order of their texts.
-fn parse_answers(raw: &RawQuestion<'_>, candidates: &[&str]) -> Result<Vec<usize>, QuestionError> {
+fn parse_answers(raw: &[RawAnswer<'_>], candidates: &[String]) -> Result<Vec<usize>, QuestionError> {
     let mut answers = Vec::new();
-    for answer in raw.answers.iter().flatten() {
+    for answer in raw {
         let text = standardise(answer.text.as_deref().ok_or(QuestionError::Missing("answers[].text"))?);
-        match candidates.binary_search(&text.as_str()) {
+        match candidates.binary_search(&text) {
             Ok(index) => answers.push(index),
             Err(_) => return Err(QuestionError::AnswerNotAnEntity(text)),
         }
@@ -165,7 +180,7 @@ mod tests {
     const LINE: &str = r#"{"source":"own","passage":{"text":"“Éa” met Bo.\n@highlight\nBo’s day","entities":[{"start":1,"end":2},{"start":9,"end":10},{"start":24,"end":25}]},"qas":[{"query":"– @placeholder’s","answers":[{"start":9,"end":10,"text":"Bo"},{"start":24,"end":25,"text":"Bo"},{"start":1,"end":2,"text":"Éa"}],"idx":7}],"idx":3}"#;
 
     fn parse(line: &str) -> Passage {
-        Record.parse(line, true).expect("a record")
+        Record.parse(line, true).expect("a record").remove(0)
     }
 
     fn question_error(line: &str) -> QuestionError {
@@ -176,13 +191,16 @@ mod tests {
     fn a_record_is_read_in_standard_form() {
         let passage = parse(LINE);
         assert_eq!(passage.text, "\"Éa\" met Bo.\n- Bo's day");
-        assert_eq!((passage.id, passage.source.as_str()), (3, "own"));
+        assert_eq!((passage.id, passage.source.as_str()), (Some(3), "own"));
         let offsets = CharOffsets::new(&passage.text);
         let mentions: Vec<_> = passage.mentions.iter().map(|&mention| offsets.slice(mention).expect("in range")).collect();
         assert_eq!(mentions, ["Éa", "Bo", "Bo"]);
         assert_eq!(passage.candidates, ["Bo", "Éa"]);
         let question = passage.questions[0].clone().expect("good");
-        assert_eq!((question.id, question.text.as_str(), question.answers.as_slice()), (7, "- @placeholder's", &[0, 1][..]));
+        assert_eq!(
+            (question.id, question.text.as_str(), question.answers.as_slice()),
+            (Some(7), "- @placeholder's", &[0, 1][..])
+        );
         assert_eq!(&question.text[question.blank], PLACEHOLDER);
     }
 
@@ -245,9 +263,9 @@ mod tests {
     #[test]
     fn without_labels_answers_are_not_looked_at() {
         let unlabelled = Record.parse(&LINE.replace("answers", "answer"), false).expect("a record");
-        assert_eq!(unlabelled.questions[0].clone().expect("good").answers, [0_usize; 0]);
+        assert_eq!(unlabelled[0].questions[0].clone().expect("good").answers, [0_usize; 0]);
         let labelled = Record.parse(LINE, false).expect("a record");
-        assert_eq!(labelled.questions[0].clone().expect("good").answers, [0_usize; 0]);
+        assert_eq!(labelled[0].questions[0].clone().expect("good").answers, [0_usize; 0]);
     }
 
     proptest! {

@@ -28,9 +28,32 @@ pub(crate) fn raw_folder(files: &[(Split, &[u8])]) -> tempfile::TempDir {
     dir
 }
 
+/// ReCoRD lines, so many times, with new numbers for passages and questions every time.
+pub(crate) fn renumbered(lines: &[u8], times: i64) -> Vec<u8> {
+    let lines: Vec<serde_json::Value> =
+        serde_json::Deserializer::from_slice(lines).into_iter().map(|line| line.expect("json")).collect();
+    let mut all = Vec::new();
+    for time in 0..times {
+        for mut line in lines.clone() {
+            line["idx"] = (line["idx"].as_i64().expect("idx") + 10_000 * time).into();
+            for question in line["qas"].as_array_mut().expect("questions") {
+                question["idx"] = (question["idx"].as_i64().expect("idx") + 100_000 * time).into();
+            }
+            all.extend(line.to_string().into_bytes());
+            all.push(b'\n');
+        }
+    }
+    all
+}
+
 /// Ingests with `threads`.
 pub(crate) fn ingest_with(dir: &Path, threads: usize) -> Result<Summary, IngestError> {
-    ingest::run(&IngestOptions { threads: NonZeroUsize::new(threads).expect("some"), ..IngestOptions::new(dir) }, &Silent)
+    run(&IngestOptions { threads: NonZeroUsize::new(threads).expect("some"), ..IngestOptions::new(dir) })
+}
+
+/// Ingests all of it.
+pub(crate) fn run(options: &IngestOptions) -> Result<Summary, IngestError> {
+    ingest::run(options, &Silent).map(|outcome| outcome.done().expect("no part"))
 }
 
 /// The manifest, checked.

@@ -1,0 +1,264 @@
+//! Where one record of a file ends and the next begins. Every framer takes the file in pieces of any size.
+
+use super::records::Records;
+use crate::source::Framing;
+
+/// Cuts a file into records.
+pub(super) struct Framer {
+    line: u64,
+    state: State,
+}
+
+enum State {
+    Lines,
+    Document,
+    Blocks(Block),
+    DataArray(DataArray),
+}
+
+#[derive(Default)]
+struct Block {
+    /// Line where the block began, and whether it has one that is not blank.
+    start: u64,
+    begun: bool,
+    /// Whether the line so far is blank.
+    blank_line: bool,
+}
+
+impl Framer {
+    pub(super) fn new(framing: Framing) -> Self {
+        let state = match framing {
+            Framing::Lines => State::Lines,
+            Framing::Document => State::Document,
+            Framing::Blocks => State::Blocks(Block { start: 1, begun: false, blank_line: true }),
+            Framing::DataArray => State::DataArray(DataArray::default()),
+        };
+        Self { line: 1, state }
+    }
+
+    /// Takes a piece of the file; returns how much of it was taken. Stops early where `records` are full.
+    pub(super) fn feed(&mut self, chunk: &[u8], records: &mut impl Records) -> usize {
+        match &mut self.state {
+            State::Lines => {
+                let mut taken = 0;
+                while taken < chunk.len() {
+                    let rest = &chunk[taken..];
+                    let Some(end) = memchr::memchr(b'\n', rest) else {
+                        records.extend(rest);
+                        return chunk.len();
+                    };
+                    records.extend(&rest[..end]);
+                    records.close(self.line);
+                    self.line += 1;
+                    taken += end + 1;
+                    if records.is_full() {
+                        break;
+                    }
+                }
+                taken
+            }
+            State::Document => {
+                records.extend(chunk);
+                chunk.len()
+            }
+            State::Blocks(block) => {
+                let mut taken = 0;
+                while taken < chunk.len() {
+                    let rest = &chunk[taken..];
+                    let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+                    let (piece, is_whole) = (&rest[..end], rest[..end].ends_with(b"\n"));
+                    taken += end;
+                    block.blank_line &= piece.trim_ascii().is_empty();
+                    if !block.blank_line && !block.begun {
+                        (block.begun, block.start) = (true, self.line);
+                    }
+                    if block.begun {
+                        records.extend(piece);
+                    }
+                    if !is_whole {
+                        continue;
+                    }
+                    self.line += 1;
+                    if std::mem::replace(&mut block.blank_line, true) && block.begun {
+                        block.begun = false;
+                        records.close(block.start);
+                        if records.is_full() {
+                            break;
+                        }
+                    }
+                }
+                taken
+            }
+            State::DataArray(array) => array.feed(chunk, &mut self.line, records),
+        }
+    }
+
+    /// The file ends.
+    pub(super) fn finish(&mut self, records: &mut impl Records) {
+        match &mut self.state {
+            State::Lines => records.close(self.line),
+            State::Document => records.close(1),
+            State::Blocks(block) => records.close(block.start),
+            State::DataArray(array) => array.finish(records),
+        }
+    }
+}
+
+/// Where in the document `{…, "data": [record, record, …], …}` it is. Only the brackets are looked at: whether a record is good
+/// JSON is for its parser to say.
+#[derive(Default)]
+struct DataArray {
+    /// Open brackets.
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    /// The last string at depth 1, while it may be a key.
+    key: Vec<u8>,
+    in_data: bool,
+    /// The array came to its end.
+    seen: bool,
+    /// Line where the record began, while there is one.
+    record: Option<u64>,
+    any: bool,
+}
+
+impl DataArray {
+    fn feed(&mut self, chunk: &[u8], line: &mut u64, records: &mut impl Records) -> usize {
+        // Where the part of this chunk that belongs to the record begins.
+        let mut start = 0;
+        for (at, &byte) in chunk.iter().enumerate() {
+            self.any |= !byte.is_ascii_whitespace();
+            *line += u64::from(byte == b'\n');
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ if self.depth == 1 && self.key.len() < 8 => self.key.push(byte),
+                    _ => {}
+                }
+                continue;
+            }
+            if self.in_data && self.depth == 2 {
+                let ends = byte == b',' || byte == b']';
+                match (self.record, ends) {
+                    (None, false) if !byte.is_ascii_whitespace() => (self.record, start) = (Some(*line), at),
+                    (Some(began), true) => {
+                        self.record = None;
+                        records.extend(&chunk[start..at]);
+                        records.close(began);
+                    }
+                    _ => {}
+                }
+                if byte == b']' {
+                    (self.in_data, self.seen) = (false, true);
+                }
+            }
+            match byte {
+                b'"' => {
+                    self.in_string = true;
+                    self.key.clear();
+                }
+                b'{' | b'[' => {
+                    self.in_data |= byte == b'[' && self.depth == 1 && self.key == b"data";
+                    self.depth += 1;
+                }
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                b',' if self.depth == 1 => self.key.clear(),
+                _ => {}
+            }
+            if self.record.is_none() && records.is_full() {
+                return at + 1;
+            }
+        }
+        if self.record.is_some() {
+            records.extend(&chunk[start..]);
+        }
+        chunk.len()
+    }
+
+    /// A record that has not come to its end is one all the same: its parser says what is wrong. So is a file without `data`.
+    fn finish(&mut self, records: &mut impl Records) {
+        if let Some(began) = self.record.take() {
+            records.close(began);
+        } else if self.any && !self.seen && !self.in_data {
+            records.extend(b"(the document has no array `data`)");
+            records.close(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Collected {
+        open: Vec<u8>,
+        closed: Vec<(u64, String)>,
+    }
+
+    impl Records for Collected {
+        fn extend(&mut self, bytes: &[u8]) {
+            self.open.extend_from_slice(bytes);
+        }
+
+        fn close(&mut self, line: u64) {
+            let text = String::from_utf8(std::mem::take(&mut self.open)).expect("text");
+            if !text.trim().is_empty() {
+                self.closed.push((line, text));
+            }
+        }
+
+        fn is_full(&self) -> bool {
+            false
+        }
+    }
+
+    fn framed(framing: Framing, pieces: &[&str]) -> Vec<(u64, String)> {
+        let mut framer = Framer::new(framing);
+        let mut collected = Collected::default();
+        for piece in pieces {
+            assert_eq!(framer.feed(piece.as_bytes(), &mut collected), piece.len());
+        }
+        framer.finish(&mut collected);
+        collected.closed
+    }
+
+    fn owned(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
+        expected.iter().map(|&(line, text)| (line, text.to_owned())).collect()
+    }
+
+    const DATA: &str = "{\"version\": \"[1,\\\"data\\\"\", \"x\": {\"data\": [7]}, \"data\":\n [{\"a\": \"}],\\\\\"},\n {\"b\": [1, 2]}\n, 3 ], \"y\": [4]}";
+
+    #[test]
+    fn the_elements_of_data_are_records() {
+        let expected = owned(&[(2, "{\"a\": \"}],\\\\\"}"), (3, "{\"b\": [1, 2]}\n"), (4, "3 ")]);
+        assert_eq!(framed(Framing::DataArray, &[DATA]), expected);
+        assert_eq!(framed(Framing::DataArray, &["{\"data\": []}"]), []);
+        assert_eq!(framed(Framing::DataArray, &["{\"data\": [{\"cut"]), owned(&[(1, "{\"cut")]));
+        assert_eq!(framed(Framing::DataArray, &["{\"date\": [1]}"])[0].1, "(the document has no array `data`)");
+        assert_eq!(framed(Framing::DataArray, &[" \n"]), []);
+    }
+
+    #[test]
+    fn blocks_are_parted_by_blank_lines() {
+        let text = "\n1 a\n2 b\n\n \n\n1 c\r\n2 d";
+        assert_eq!(framed(Framing::Blocks, &[text]), owned(&[(2, "1 a\n2 b\n\n"), (7, "1 c\r\n2 d")]));
+        assert_eq!(framed(Framing::Document, &["{\n", "}"]), owned(&[(1, "{\n}")]));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_any_size_give_the_same_records(cuts in prop::collection::vec(0_usize..120, 0..8), which in 0_usize..4) {
+            let framing = [Framing::Lines, Framing::Document, Framing::Blocks, Framing::DataArray][which];
+            let text = if which == 3 { DATA } else { "\n1 a\n2 b\n\n \n\n1 c\r\n2 d\n" };
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(framed(framing, &pieces), framed(framing, &[text]));
+        }
+    }
+}

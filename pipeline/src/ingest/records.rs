@@ -1,0 +1,273 @@
+//! A raw file as batches of records.
+
+use std::io::{self, BufRead};
+
+use glm_schemas::manifest::hex;
+use sha2::{Digest, Sha256};
+
+use super::frame::Framer;
+use crate::source::Framing;
+
+/// Records beyond this are not read whole: a passage with its questions takes a few kilobytes.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+/// How much of such a record is kept, for the list of rejects.
+const KEPT_OF_LONG_RECORD: usize = 64 << 10;
+/// A batch is closed when it holds this much: enough that handing it on costs nothing, and little enough to be spread.
+const BATCH_BYTES: usize = 128 << 10;
+
+/// One record, as bytes of its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Number of the line where it begins, from 1.
+    pub(super) line: u64,
+    /// Place among the records of the file, from 0.
+    pub(super) position: u64,
+    start: usize,
+    end: usize,
+    /// Longer than [`MAX_LINE_BYTES`]; only its beginning is here.
+    pub(super) too_long: bool,
+}
+
+/// Records that travel together.
+#[derive(Debug, Default)]
+pub(super) struct RecordBatch {
+    /// Place among the batches of the split, from 0.
+    pub(super) sequence: u64,
+    /// Place of the file among those of the split.
+    pub(super) file: usize,
+    /// Bytes of the file that it stands for, for the progress bar.
+    pub(super) raw_bytes: u64,
+    data: Vec<u8>,
+    records: Vec<Record>,
+}
+
+impl RecordBatch {
+    /// The records and their bytes, without line ends. None is blank.
+    pub(super) fn records(&self) -> impl Iterator<Item = (Record, &[u8])> {
+        self.records.iter().map(|record| (*record, &self.data[record.start..record.end]))
+    }
+}
+
+/// What a file was.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct FileDigest {
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+}
+
+/// Puts records together to batches, over all files of a split.
+pub(super) struct Batcher<F> {
+    batch: RecordBatch,
+    /// Where the record begins that is being put together.
+    start: usize,
+    too_long: bool,
+    position: u64,
+    records: u64,
+    limit: u64,
+    stopped: bool,
+    send: F,
+}
+
+impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
+    /// Ends after `limit` records; hands batches to `send` until that returns false.
+    pub(super) fn new(limit: Option<usize>, send: F) -> Self {
+        let limit = limit.map_or(u64::MAX, |limit| limit as u64);
+        Self {
+            batch: RecordBatch::default(),
+            start: 0,
+            too_long: false,
+            position: 0,
+            records: 0,
+            limit,
+            stopped: limit == 0,
+            send,
+        }
+    }
+
+    /// Reads `file` to its end, or until nothing more is wanted: then `None`.
+    pub(super) fn read(&mut self, number: usize, framing: Framing, file: &mut dyn BufRead) -> io::Result<Option<FileDigest>> {
+        self.batch.file = number;
+        self.position = 0;
+        let mut framer = Framer::new(framing);
+        let mut hash = Sha256::new();
+        let mut bytes = 0;
+        while !self.stopped {
+            let chunk = match file.fill_buf() {
+                Ok(chunk) => chunk,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            if chunk.is_empty() {
+                framer.finish(self);
+                self.send_batch();
+                break;
+            }
+            let consumed = framer.feed(chunk, self);
+            hash.update(&chunk[..consumed]);
+            bytes += consumed as u64;
+            self.batch.raw_bytes += consumed as u64;
+            file.consume(consumed);
+            if self.batch.data.len() >= BATCH_BYTES && self.start == self.batch.data.len() {
+                self.send_batch();
+            }
+        }
+        // What a reader leaves unread of an archive's member or a pipe is its own affair, a file's checksum is of all that was read.
+        let ended = !self.stopped || self.records >= self.limit;
+        Ok(ended.then(|| FileDigest { bytes, sha256: hex(&hash.finalize()) }))
+    }
+
+    /// Whether no more is wanted.
+    pub(super) fn is_done(&self) -> bool {
+        self.stopped
+    }
+
+    fn send_batch(&mut self) {
+        if self.batch.raw_bytes == 0 && self.batch.records.is_empty() {
+            return;
+        }
+        let next = RecordBatch { sequence: self.batch.sequence + 1, file: self.batch.file, ..RecordBatch::default() };
+        self.start = 0;
+        if !(self.send)(std::mem::replace(&mut self.batch, next)) {
+            self.stopped = true;
+        }
+    }
+}
+
+/// What a [`Framer`] builds records with.
+pub(super) trait Records {
+    /// More bytes of the record.
+    fn extend(&mut self, bytes: &[u8]);
+    /// The record ends. A blank one is left out.
+    fn close(&mut self, line: u64);
+    /// Whether no more records are wanted.
+    fn is_full(&self) -> bool;
+}
+
+impl<F: FnMut(RecordBatch) -> bool> Records for Batcher<F> {
+    fn extend(&mut self, bytes: &[u8]) {
+        if self.too_long {
+            return;
+        }
+        self.batch.data.extend_from_slice(bytes);
+        if self.batch.data.len() - self.start > MAX_LINE_BYTES {
+            self.too_long = true;
+            self.batch.data.truncate(self.start + KEPT_OF_LONG_RECORD);
+        }
+    }
+
+    fn close(&mut self, line: u64) {
+        let too_long = std::mem::take(&mut self.too_long);
+        // Some editors put a byte order mark at the start of a file; no record begins with one.
+        let mark = if line == 1 && self.batch.data[self.start..].starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
+        let start = self.start + mark;
+        let content = &self.batch.data[start..];
+        if content.trim_ascii().is_empty() {
+            self.batch.data.truncate(self.start);
+            return;
+        }
+        let carriage_return = usize::from(content.ends_with(b"\r") && !too_long);
+        let end = self.batch.data.len() - carriage_return;
+        self.batch.records.push(Record { line, position: self.position, start, end, too_long });
+        self.start = self.batch.data.len();
+        self.position += 1;
+        self.records += 1;
+        if self.records >= self.limit {
+            self.send_batch();
+            self.stopped = true;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.stopped || self.batch.data.len() >= BATCH_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Number, bytes, and whether it was too long.
+    type ReadLine = (u64, Vec<u8>, bool);
+
+    /// The lines, what the file was, and the bytes that the batches say they stand for.
+    fn read_all(file: &[u8]) -> (Vec<ReadLine>, FileDigest, u64) {
+        read_framed(file, Framing::Lines, None)
+    }
+
+    fn read_framed(mut file: &[u8], framing: Framing, limit: Option<usize>) -> (Vec<ReadLine>, FileDigest, u64) {
+        let mut lines = Vec::new();
+        let mut raw = 0;
+        let mut sequence = 0;
+        let mut batcher = Batcher::new(limit, |batch: RecordBatch| {
+            assert_eq!((batch.sequence, batch.file), (sequence, 3));
+            sequence += 1;
+            raw += batch.raw_bytes;
+            lines.extend(batch.records().map(|(record, bytes)| (record.line, bytes.to_vec(), record.too_long)));
+            true
+        });
+        let digest = batcher.read(3, framing, &mut file).expect("read").expect("wanted");
+        drop(batcher);
+        (lines, digest, raw)
+    }
+
+    #[test]
+    fn lines_keep_their_numbers_and_blank_ones_are_left_out() {
+        let (lines, digest, raw) = read_all(b"\xef\xbb\xbf{1}\r\n\n  \t\n{2}\n\xff{3}");
+        let expected: [(u64, &[u8], bool); 3] = [(1, b"{1}", false), (4, b"{2}", false), (5, b"\xff{3}", false)];
+        assert_eq!(lines, expected.map(|(number, bytes, long)| (number, bytes.to_vec(), long)));
+        assert_eq!((digest.bytes, raw), (21, 21));
+        assert_eq!(read_all(b"").0, []);
+        assert_eq!(read_all(b"").1.sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_memory() {
+        let mut file = vec![b'x'; MAX_LINE_BYTES + 10];
+        file.extend_from_slice(b"\n{}\n");
+        let (lines, digest, _) = read_all(&file);
+        assert_eq!((lines[0].0, lines[0].1.len(), lines[0].2), (1, KEPT_OF_LONG_RECORD, true));
+        assert_eq!(lines[1], (2, b"{}".to_vec(), false));
+        assert_eq!(digest.bytes, file.len() as u64);
+    }
+
+    #[test]
+    fn reading_stops_when_nobody_listens() {
+        let file = b"x\n".repeat(400_000);
+        let mut batches = 0;
+        let mut batcher = Batcher::new(None, |_| {
+            batches += 1;
+            false
+        });
+        assert_eq!(batcher.read(0, Framing::Lines, &mut file.as_slice()).expect("read"), None);
+        drop(batcher);
+        assert_eq!(batches, 1);
+    }
+
+    #[test]
+    fn no_more_records_are_read_than_wanted() {
+        for framing in [Framing::Lines, Framing::DataArray] {
+            let file: &[u8] = if framing == Framing::Lines { b"{1}\n{2}\n{3}\n" } else { b"{\"data\": [{1},{2},{3}]}" };
+            for limit in 0..3 {
+                let (records, _, _) = read_framed(file, framing, Some(limit));
+                assert_eq!(records.len(), limit);
+            }
+            assert_eq!(read_framed(file, framing, Some(9)).0.len(), 3);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_lost(lengths in prop::collection::vec(prop_oneof![0_usize..3, 0_usize..900, 0_usize..90_000], 0..60), last_ends: bool) {
+            let lines: Vec<_> = lengths.iter().zip((b'a'..=b'z').cycle()).map(|(&length, letter)| vec![letter; length]).collect();
+            let mut file = lines.join(&b'\n');
+            if last_ends { file.push(b'\n'); }
+            let expected: Vec<_> = file.split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.is_empty())
+                .map(|(at, line)| (at as u64 + 1, line.to_vec(), false)).collect();
+            let (found, digest, raw) = read_all(&file);
+            prop_assert!(found == expected);
+            prop_assert_eq!((digest.bytes, raw), (file.len() as u64, file.len() as u64));
+        }
+    }
+}

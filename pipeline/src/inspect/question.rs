@@ -1,0 +1,264 @@
+//! One question in full, for people.
+
+use std::io::Write;
+
+use glm_schemas::vocab::TokenId;
+use polars::prelude::{DataFrame, col, lit};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::InspectError;
+use super::closest::Closest;
+use super::json;
+use super::marks::{Mark, marked, occurrences};
+use super::paint::{Glyph, Kind, Screen, Style, glyphs, paint, text_columns, wrap};
+use super::rows::{polars_error, print_error};
+use super::source::Source;
+use super::sql::{scan, scan_part, shorten};
+use super::tokens::Vocabulary;
+use crate::source::record::PLACEHOLDER;
+
+/// Choices are padded to the longest, if that is no longer.
+const CHOICE_COLUMNS: usize = 28;
+const INDENT: usize = 2;
+
+/// The columns of a question.
+#[derive(Debug, Deserialize)]
+struct Question {
+    split: Option<String>,
+    example_id: String,
+    passage_id: i64,
+    question_id: i64,
+    source: String,
+    passage: String,
+    query: String,
+    passage_ids: Vec<TokenId>,
+    query_left_ids: Vec<TokenId>,
+    query_right_ids: Vec<TokenId>,
+    entities: Vec<Mention>,
+    choices: Vec<Choice>,
+    context_tokens: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Mention {
+    text: String,
+    char_start: usize,
+    char_end: usize,
+    /// -1 where no token covers the mention.
+    token_start: i64,
+    token_end: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    text: String,
+    ids: Vec<TokenId>,
+    correct: bool,
+}
+
+/// Prints the questions that have this id: one, unless two splits name theirs alike.
+pub(super) fn print(
+    source: &Source,
+    id: &str,
+    tokenizer: Option<&std::path::Path>,
+    screen: &Screen,
+    out: &mut dyn Write,
+) -> Result<(), InspectError> {
+    let frame = find(source, id)?;
+    let vocabulary = Vocabulary::find(source, tokenizer)?;
+    for row in 0..frame.height() {
+        if row > 0 {
+            writeln!(out)?;
+        }
+        let question = read(source, &frame, row)?;
+        Page { vocabulary: &vocabulary, screen, mask: source.special.mask, out }.print(&question)?;
+    }
+    Ok(())
+}
+
+/// Prints the same questions with all their columns, one JSON object a line.
+pub(super) fn print_json(source: &Source, id: &str, out: &mut dyn Write) -> Result<(), InspectError> {
+    json::print_lines(&find(source, id)?, out).map_err(print_error(source))
+}
+
+fn find(source: &Source, id: &str) -> Result<DataFrame, InspectError> {
+    let error = polars_error(source);
+    if source.parts.is_empty() {
+        return Err(unknown(source, id, Vec::new()));
+    }
+    let frame = scan(source)?.filter(col("example_id").eq(lit(id))).collect().map_err(&error)?;
+    if frame.height() > 0 {
+        return Ok(frame);
+    }
+    let mut closest = Closest::new(id);
+    for part in &source.parts {
+        let ids = scan_part(part).and_then(|frame| frame.select([col("example_id")]).collect()).map_err(&error)?;
+        let ids = ids.column("example_id").and_then(|column| column.str().cloned()).map_err(&error)?;
+        ids.iter().flatten().for_each(|id| closest.look_at(id));
+    }
+    Err(unknown(source, id, closest.ids()))
+}
+
+fn unknown(source: &Source, id: &str, closest: Vec<String>) -> InspectError {
+    let path = source.path.display();
+    let hint = match closest.as_slice() {
+        [] => format!("`glm-prep inspect {path} --sql \"select example_id from shards\"` lists all ids"),
+        [one] => format!("the closest is {one}"),
+        [others @ .., last] => format!("the closest are {} and {last}", others.join(", ")),
+    };
+    InspectError::NoSuchQuestion { path: source.path.clone(), id: id.to_owned(), hint }
+}
+
+fn read(source: &Source, frame: &DataFrame, row: usize) -> Result<Question, InspectError> {
+    let mut columns = Map::new();
+    for column in frame.columns() {
+        columns.insert(column.name().to_string(), json::value(column.get(row).map_err(polars_error(source))?));
+    }
+    serde_json::from_value(Value::Object(columns))
+        .map_err(|error| InspectError::BadQuestion { path: source.path.clone(), reason: error.to_string() })
+}
+
+/// Where a question is printed to, and how.
+struct Page<'a> {
+    vocabulary: &'a Vocabulary,
+    screen: &'a Screen,
+    mask: TokenId,
+    out: &'a mut dyn Write,
+}
+
+impl Page<'_> {
+    fn print(&mut self, question: &Question) -> Result<(), InspectError> {
+        let Question { split, example_id, passage_id, question_id, source, context_tokens, .. } = question;
+        let heading = [split.as_deref(), Some(example_id)].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        self.text(&heading, 0)?;
+        let about = format!("source {source}, passage {passage_id}, question {question_id}, {context_tokens} context tokens");
+        self.text(&about, INDENT)?;
+        self.legend()?;
+
+        let answers: Vec<&str> = question.choices.iter().filter(|c| c.correct).map(|c| c.text.as_str()).collect();
+        let kind = |text: &str| if answers.contains(&text) { Kind::Answer } else { Kind::Name };
+        self.heading("passage")?;
+        let mentions = question.entities.iter().enumerate();
+        let marks: Vec<Mark> = mentions
+            .map(|(number, mention)| {
+                let kind = kind(&mention.text);
+                let star = if kind == Kind::Answer { "*" } else { "" };
+                Mark { start: mention.char_start, end: mention.char_end, kind, label: format!("{star}{number}") }
+            })
+            .collect();
+        self.wrapped(&marked(&question.passage, &marks, self.screen.colour), INDENT)?;
+        self.heading("query")?;
+        self.wrapped(&marked(&question.query, &query_marks(question, kind), self.screen.colour), INDENT)?;
+        self.note()?;
+        self.choices(&question.choices)?;
+        self.tokens(question, &marks)
+    }
+
+    fn legend(&mut self) -> Result<(), InspectError> {
+        if !self.screen.colour {
+            return self.text("[3:a mention and its number] [*4:the right answer] [the blank]", INDENT);
+        }
+        let mut legend = Vec::new();
+        for (kind, text) in [(Kind::Name, "a mention"), (Kind::Answer, "the right answer"), (Kind::Blank, "the blank")] {
+            legend.extend(glyphs(text, Style::of(kind)));
+            legend.extend(glyphs("  ", Style::default()));
+        }
+        legend.extend(glyphs("in several mentions", Style { kind: Kind::Name, several: true }));
+        self.wrapped(&legend, INDENT)
+    }
+
+    fn note(&mut self) -> Result<(), InspectError> {
+        let Some(note) = &self.vocabulary.note else { return Ok(()) };
+        writeln!(self.out)?;
+        self.wrapped(&glyphs(note, Style::of(Kind::Note)).collect::<Vec<_>>(), 0)
+    }
+
+    fn choices(&mut self, choices: &[Choice]) -> Result<(), InspectError> {
+        self.heading("choices")?;
+        let longest = choices.iter().map(|choice| text_columns(&choice.text)).max().unwrap_or(0).min(CHOICE_COLUMNS);
+        for (number, choice) in choices.iter().enumerate() {
+            let (mark, kind) = if choice.correct { ('*', Kind::Answer) } else { (' ', Kind::Plain) };
+            let mut line: Vec<Glyph> = glyphs(&format!("{number:>5} {mark} "), Style::default()).collect();
+            line.extend(glyphs(&choice.text.replace('\n', " "), Style::of(kind)));
+            let padding = longest.saturating_sub(text_columns(&choice.text));
+            line.extend(glyphs(&" ".repeat(padding + 2), Style::default()));
+            let indent = 8 + longest + 2;
+            let tokens: Vec<Glyph> = glyphs(&self.vocabulary.list(&choice.ids), Style::default()).collect();
+            let mut lines = wrap(&tokens, self.screen.width.saturating_sub(indent).max(16)).into_iter();
+            if text_columns(&choice.text) <= longest {
+                line.extend(lines.next().unwrap_or_default());
+            }
+            writeln!(self.out, "{}", paint(&line, self.screen.colour).trim_end())?;
+            for more in lines {
+                writeln!(self.out, "{:indent$}{}", "", paint(&more, self.screen.colour))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tokens(&mut self, question: &Question, marks: &[Mark]) -> Result<(), InspectError> {
+        self.heading(&format!("tokens of the passage ({})", question.passage_ids.len()))?;
+        self.text(&self.vocabulary.heading("mention"), 0)?;
+        for (index, &id) in question.passage_ids.iter().enumerate() {
+            let (mut kind, mut of) = (Kind::Plain, Vec::new());
+            for (mention, mark) in question.entities.iter().zip(marks) {
+                if (mention.token_start..mention.token_end).contains(&(index as i64)) {
+                    kind = if kind == Kind::Answer { kind } else { mark.kind };
+                    of.push(format!("{} {}", mark.label, mention.text));
+                }
+            }
+            self.token(index, id, kind, &of.join(", "))?;
+        }
+        for (mention, mark) in question.entities.iter().zip(marks) {
+            if mention.token_start < 0 {
+                self.text(&format!("mention {} ({}) has no token", mark.label, mention.text), INDENT)?;
+            }
+        }
+        let (left, right) = (&question.query_left_ids, &question.query_right_ids);
+        self.heading(&format!("tokens of the query ({} before the blank, {} behind it)", left.len(), right.len()))?;
+        self.text(&self.vocabulary.heading(""), 0)?;
+        let ids = left.iter().map(|&id| (id, "")).chain([(self.mask, "the blank")]).chain(right.iter().map(|&id| (id, "")));
+        for (index, (id, about)) in ids.enumerate() {
+            self.token(index, id, if about.is_empty() { Kind::Plain } else { Kind::Blank }, about)?;
+        }
+        Ok(())
+    }
+
+    fn token(&mut self, index: usize, id: TokenId, kind: Kind, about: &str) -> Result<(), InspectError> {
+        // What is not cut is put on the same line, however long the token.
+        let about = shorten(about, self.screen.width.saturating_sub(34).max(16));
+        let line = self.vocabulary.line(index, id, kind, &about);
+        Ok(writeln!(self.out, "{}", paint(&line, self.screen.colour))?)
+    }
+
+    fn heading(&mut self, text: &str) -> Result<(), InspectError> {
+        Ok(writeln!(self.out, "\n{text}")?)
+    }
+
+    fn text(&mut self, text: &str, indent: usize) -> Result<(), InspectError> {
+        self.wrapped(&glyphs(text, Style::default()).collect::<Vec<_>>(), indent)
+    }
+
+    fn wrapped(&mut self, text: &[Glyph], indent: usize) -> Result<(), InspectError> {
+        for line in wrap(text, self.screen.width.saturating_sub(indent)) {
+            writeln!(self.out, "{}", format!("{:indent$}{}", "", paint(&line, self.screen.colour)).trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// The blank, and the names of the choices: of a query no mentions are stored.
+fn query_marks(question: &Question, kind: impl Fn(&str) -> Kind) -> Vec<Mark> {
+    let mut marks: Vec<Mark> = occurrences(&question.query, PLACEHOLDER)
+        .into_iter()
+        .map(|(start, end)| Mark { start, end, kind: Kind::Blank, label: String::new() })
+        .collect();
+    for choice in &question.choices {
+        let kind = kind(&choice.text);
+        let label = if kind == Kind::Answer { "*" } else { "" };
+        let places = occurrences(&question.query, &choice.text).into_iter();
+        marks.extend(places.map(|(start, end)| Mark { start, end, kind, label: label.to_owned() }));
+    }
+    marks
+}

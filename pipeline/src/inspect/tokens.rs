@@ -1,0 +1,105 @@
+//! The tokens of a question: their texts, and the tables of them.
+
+use std::fs::File;
+use std::path::Path;
+
+use glm_schemas::cloze::METADATA_TOKENIZER_SHA256;
+use glm_schemas::vocab::{BERT_UNCASED_SHA256, TokenId};
+use parquet::file::metadata::ParquetMetaDataReader;
+
+use super::InspectError;
+use super::paint::{Glyph, HARD_SPACE, Kind, Style, glyphs, text_columns};
+use super::source::Source;
+use crate::tokenize::Tokenizer;
+
+/// Columns that a token's text is padded to.
+const TOKEN_COLUMNS: usize = 14;
+const NAME_IT: &str = "--tokenizer PATH names it, then tokens have texts.";
+
+/// The texts of tokens, where they can be had.
+pub(super) struct Vocabulary {
+    tokenizer: Option<Tokenizer>,
+    /// Why there are none.
+    pub(super) note: Option<String>,
+}
+
+impl Vocabulary {
+    /// The vocabulary that is given, else the built-in one where the shards were made with it.
+    pub(super) fn find(source: &Source, given: Option<&Path>) -> Result<Self, InspectError> {
+        let expected = tokenizer_sha256(source);
+        if let Some(path) = given {
+            let tokenizer = Tokenizer::from_path(path)?;
+            let found = &tokenizer.identity().sha256;
+            return match expected {
+                Some(expected) if expected != *found => Err(InspectError::OtherTokenizer {
+                    path: source.path.clone(),
+                    tokenizer: path.to_owned(),
+                    expected,
+                    found: found.clone(),
+                }),
+                _ => Ok(Self { tokenizer: Some(tokenizer), note: None }),
+            };
+        }
+        match expected {
+            Some(expected) if expected == BERT_UNCASED_SHA256 => {
+                Ok(Self { tokenizer: Some(Tokenizer::bert_uncased()?), note: None })
+            }
+            Some(expected) => {
+                let start: String = expected.chars().take(12).collect();
+                let note = format!("The vocabulary (sha256 {start}…) is not the built-in one; {NAME_IT}");
+                Ok(Self { tokenizer: None, note: Some(note) })
+            }
+            None => {
+                Ok(Self { tokenizer: None, note: Some(format!("Nothing says which vocabulary this was made with; {NAME_IT}")) })
+            }
+        }
+    }
+
+    /// The token as the vocabulary has it; a question mark for an id that it does not have; nothing without a vocabulary.
+    fn text(&self, id: TokenId) -> Option<String> {
+        self.tokenizer.as_ref().map(|tokenizer| tokenizer.token(id).unwrap_or_else(|| "?".to_owned()))
+    }
+
+    /// Ids with their texts, as a text that breaks between tokens.
+    pub(super) fn list(&self, ids: &[TokenId]) -> String {
+        let one = |&id: &TokenId| match self.text(id) {
+            Some(text) => format!("{id}{HARD_SPACE}{text}"),
+            None => id.to_string(),
+        };
+        ids.iter().map(one).collect::<Vec<_>>().join("  ")
+    }
+
+    /// The heading of a table of tokens.
+    pub(super) fn heading(&self, last: &str) -> String {
+        let token = if self.tokenizer.is_some() { format!("  {:<TOKEN_COLUMNS$}", "token") } else { String::new() };
+        format!("{:>7} {:>7}{token}  {last}", "index", "id").trim_end().to_owned()
+    }
+
+    /// A line of a table of tokens.
+    pub(super) fn line(&self, index: usize, id: TokenId, kind: Kind, last: &str) -> Vec<Glyph> {
+        let mut line: Vec<Glyph> = glyphs(&format!("{index:>7} {id:>7}"), Style::default()).collect();
+        if let Some(text) = self.text(id) {
+            line.extend(glyphs("  ", Style::default()));
+            line.extend(glyphs(&text, Style::of(kind)));
+            let padding = TOKEN_COLUMNS.saturating_sub(text_columns(&text));
+            line.extend(glyphs(&" ".repeat(padding), Style::default()));
+        }
+        line.extend(glyphs("  ", Style::default()));
+        line.extend(glyphs(last, Style::of(kind)));
+        while line.last().is_some_and(|&(c, _)| c == ' ') {
+            line.pop();
+        }
+        line
+    }
+}
+
+/// sha256 of the vocabulary: the manifest says it, and so does every shard.
+fn tokenizer_sha256(source: &Source) -> Option<String> {
+    if let Some(manifest) = &source.manifest {
+        return Some(manifest.tokenizer.sha256.clone());
+    }
+    let file = File::open(&source.parts.first()?.path).ok()?;
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).ok()?;
+    let pairs = metadata.file_metadata().key_value_metadata()?;
+    pairs.iter().find(|pair| pair.key == METADATA_TOKENIZER_SHA256)?.value.clone()
+}

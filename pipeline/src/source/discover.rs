@@ -1,0 +1,183 @@
+//! Which files of a folder or an archive are the splits of a data set.
+//!
+//! A file belongs to the split whose name its own name holds (`train.jsonl`, `cbtest_NE_valid_2000ex.txt`), else to that of the
+//! folder it lies in (`CLOTH/train/middle/1.json`). A file with the bare name of a split comes before longer names, and
+//! those before folders.
+
+use std::collections::BTreeSet;
+
+use glm_schemas::manifest::Split;
+
+/// The folder that SuperGLUE's archive unpacks to.
+const RECORD_FOLDER: &str = "ReCoRD";
+const DATA: [&str; 4] = ["jsonl", "ndjson", "json", "txt"];
+const PACKED: [&str; 3] = ["gz", "zst", "bz2"];
+
+/// What is chosen: a split and the place of its path in the list, in the order of splits and then of paths.
+pub(super) type Chosen = Vec<(Split, usize)>;
+
+/// A path, taken apart.
+struct Candidate<'a> {
+    index: usize,
+    path: &'a str,
+    folder: &'a str,
+    split: Split,
+    rank: Rank,
+    /// What the name holds besides the split and numbers, or the folder above that of the split.
+    set: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Bare,
+    Word,
+    Folder,
+}
+
+/// Chooses among paths (forward slashes, relative).
+///
+/// # Errors
+/// A sentence, where it cannot be told which files are meant.
+pub(super) fn choose(paths: &[String]) -> Result<Chosen, String> {
+    let candidates: Vec<_> = paths.iter().enumerate().filter_map(|(index, path)| candidate(index, path)).collect();
+    let in_folder = |folder: &str, rank| -> Vec<&Candidate<'_>> {
+        candidates.iter().filter(|found| found.rank == rank && found.folder == folder).collect()
+    };
+    let folders: BTreeSet<_> = candidates.iter().map(|found| found.folder).collect();
+    // ReCoRD/ before the top, the top before other folders.
+    let order =
+        [RECORD_FOLDER, ""].into_iter().chain(folders.iter().copied().filter(|folder| ![RECORD_FOLDER, ""].contains(folder)));
+    for rank in [Rank::Bare, Rank::Word] {
+        let mut found: Vec<Vec<&Candidate<'_>>> = Vec::new();
+        for folder in order.clone() {
+            let here = in_folder(folder, rank);
+            if !here.is_empty() && [RECORD_FOLDER, ""].contains(&folder) {
+                return of_one_set(here);
+            }
+            found.extend((!here.is_empty()).then_some(here));
+        }
+        match found.as_slice() {
+            [] => {}
+            [one] => return of_one_set(one.clone()),
+            [first, second, ..] => {
+                // Bare names in folders of splits are documents of them, not splits of their own.
+                if rank == Rank::Bare {
+                    return Err(several(first[0].path, second[0].path));
+                }
+            }
+        }
+    }
+    of_one_set(candidates.iter().filter(|found| found.rank == Rank::Folder).collect())
+}
+
+fn of_one_set(mut found: Vec<&Candidate<'_>>) -> Result<Chosen, String> {
+    for split in Split::ALL {
+        let of_split: Vec<_> = found.iter().filter(|one| one.split == split).collect();
+        if let [first, rest @ ..] = of_split.as_slice()
+            && let Some(other) = rest.iter().find(|other| other.set != first.set || first.rank == Rank::Bare)
+        {
+            return Err(several(first.path, other.path));
+        }
+    }
+    found.sort_by_key(|one| (one.split, one.path));
+    Ok(found.into_iter().map(|one| (one.split, one.index)).collect())
+}
+
+fn several(first: &str, other: &str) -> String {
+    format!("both {first} and {other} could be meant; move one away, or say which with --train, --val and --test")
+}
+
+fn candidate(index: usize, path: &str) -> Option<Candidate<'_>> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if name.starts_with('.') || path.split('/').any(|part| part == "__MACOSX") {
+        return None;
+    }
+    let stem = data_stem(name)?;
+    let words: Vec<_> = stem.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let named: BTreeSet<_> = words.iter().filter_map(|word| split_of_word(word)).collect();
+    if named.len() == 1
+        && let Some(&split) = named.first()
+    {
+        let rank = if words.len() == 1 { Rank::Bare } else { Rank::Word };
+        let is_rest = |word: &&&str| split_of_word(word).is_none() && !word.starts_with(|c: char| c.is_ascii_digit());
+        let rest: Vec<_> = words.iter().filter(is_rest).copied().filter(|&word| word != "of").collect();
+        return Some(Candidate { index, path, folder, split, rank, set: rest.join("_") });
+    }
+    // The nearest folder that is named like a split.
+    let mut above = folder;
+    while !above.is_empty() {
+        let (parent, last) = above.rsplit_once('/').unwrap_or(("", above));
+        if let Some(split) = split_of_word(last) {
+            return Some(Candidate { index, path, folder, split, rank: Rank::Folder, set: parent.to_owned() });
+        }
+        above = parent;
+    }
+    None
+}
+
+/// The name without its ending, for a name that data can have.
+fn data_stem(name: &str) -> Option<&str> {
+    let (mut stem, mut ending) = name.rsplit_once('.')?;
+    if PACKED.contains(&ending.to_ascii_lowercase().as_str()) {
+        (stem, ending) = stem.rsplit_once('.')?;
+    }
+    DATA.contains(&ending.to_ascii_lowercase().as_str()).then_some(stem)
+}
+
+fn split_of_word(word: &str) -> Option<Split> {
+    match word.to_ascii_lowercase().as_str() {
+        "train" | "training" => Some(Split::Train),
+        "val" | "valid" | "validation" | "dev" | "development" => Some(Split::Val),
+        "test" | "testing" => Some(Split::Test),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(paths: &[&str]) -> Result<Vec<String>, String> {
+        let paths: Vec<_> = paths.iter().map(|&path| path.to_owned()).collect();
+        Ok(choose(&paths)?.into_iter().map(|(split, index)| format!("{split} {}", paths[index])).collect())
+    }
+
+    #[test]
+    fn splits_are_told_by_name_then_by_folder() {
+        for (paths, expected) in [
+            (&["val.jsonl", "README.md", "train.jsonl", "notes.txt"][..], &["train train.jsonl", "val val.jsonl"][..]),
+            (&["train.jsonl", "ReCoRD/val.jsonl"], &["val ReCoRD/val.jsonl"]),
+            (&["x/ReCoRD/val.jsonl", "__MACOSX/train.jsonl", "._train.jsonl"], &["val x/ReCoRD/val.jsonl"]),
+            (&["dev.json.gz", "Train.JSON"], &["train Train.JSON", "val dev.json.gz"]),
+            (
+                &["train-00001-of-2.jsonl", "train-00000-of-2.jsonl"],
+                &["train train-00000-of-2.jsonl", "train train-00001-of-2.jsonl"],
+            ),
+            (&["train.jsonl", "train_old.jsonl"], &["train train.jsonl"]),
+            (
+                &["d/cbtest_NE_train.txt", "d/cbtest_NE_valid_2000ex.txt", "d/cbtest_NE_test_2500ex.txt"],
+                &["train d/cbtest_NE_train.txt", "val d/cbtest_NE_valid_2000ex.txt", "test d/cbtest_NE_test_2500ex.txt"],
+            ),
+            (
+                &["CLOTH/valid/high/2.json", "CLOTH/train/middle/9.json", "CLOTH/train/high/1.json"],
+                &["train CLOTH/train/high/1.json", "train CLOTH/train/middle/9.json", "val CLOTH/valid/high/2.json"],
+            ),
+            (&["shards/manifest.json", "train_or_test.jsonl"], &[]),
+        ] {
+            assert_eq!(chosen(paths).expect("clear"), expected, "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_clear_is_asked_about() {
+        for paths in [
+            &["train.jsonl", "train.jsonl.gz"][..],
+            &["cbtest_CN_train.txt", "cbtest_NE_train.txt"],
+            &["a/train/1.json", "b/train/1.json"],
+            &["a/train.jsonl", "b/train.jsonl"],
+        ] {
+            let said = chosen(paths).expect_err("two sets");
+            assert_eq!(said, several(paths[0], paths[1]));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! ReCoRD as its authors publish it: one JSON document, its passages under `data`.
+//!
+//! `{version, data: [{id, source, passage: {text, entities: [{start, end}]}, qas: [{id, query, answers: [{start, end, text}]}]}]}`,
+//! read one passage at a time. Offsets are those of [`super::record`], but ids are texts: passages and questions are numbered in
+//! file order, and the id of a question is kept as its name. The test split has no `answers`.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::record::{RawAnswer, RawPassage, parse_question};
+use super::{Format, Framing, Passage, Question, QuestionError, RecordError, RejectedQuestion, json_object};
+
+/// The format.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OriginalRecord;
+
+#[derive(Deserialize)]
+struct RawRecord<'a> {
+    #[serde(borrow, default)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    passage: RawPassage<'a>,
+    #[serde(borrow)]
+    qas: Vec<RawQuestion<'a>>,
+}
+
+/// Fields are optional so that a missing one costs the question, not the passage.
+#[derive(Deserialize)]
+struct RawQuestion<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    query: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    answers: Option<Vec<RawAnswer<'a>>>,
+}
+
+impl Format for OriginalRecord {
+    fn name(&self) -> &'static str {
+        "original ReCoRD"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::DataArray
+    }
+
+    fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
+        let raw: RawRecord<'_> = json_object(record)?;
+        let passage = raw.passage.annotated()?;
+        let questions = raw.qas.into_iter().enumerate().map(|(position, question)| {
+            let RawQuestion { id, query, answers } = question;
+            let name = id.ok_or(QuestionError::Missing("id"));
+            name.and_then(|name| {
+                let parsed = parse_question(query.as_deref(), answers.as_deref(), &passage.candidates, labelled)?;
+                Ok(Question { name: Some(name.into_owned()), ..parsed })
+            })
+            .map_err(|error| RejectedQuestion { position, id: None, error })
+        });
+        let questions = questions.collect();
+        Ok(vec![Passage { source: raw.source.into_owned(), questions, ..passage }])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::text::CharOffsets;
+    use super::*;
+
+    const ELEMENT: &str = r#"{
+        "id": "0a1f",
+        "source": "own",
+        "passage": {"text": "“Zoë” fed Max.\n@highlight\nMax ate", "entities": [{"start": 1, "end": 3}, {"start": 10, "end": 12}, {"start": 26, "end": 28}]},
+        "qas": [
+            {"id": "0a1f-7c-3", "query": "@placeholder’s cat", "answers": [{"start": 1, "end": 3, "text": "Zoë"}]},
+            {"query": "@placeholder", "answers": []},
+            {"id": "0a1f-7c-4", "query": "no blank", "answers": []}
+        ]
+    }"#;
+
+    fn parse(element: &str, labelled: bool) -> Passage {
+        let mut passages = OriginalRecord.parse(element, labelled).expect("a record");
+        assert_eq!(passages.len(), 1);
+        passages.remove(0)
+    }
+
+    #[test]
+    fn an_element_is_read_as_superglue_would_write_it() {
+        let passage = parse(ELEMENT, true);
+        assert_eq!(passage.text, "\"Zoë\" fed Max.\n- Max ate");
+        assert_eq!((passage.id, passage.source.as_str()), (None, "own"));
+        assert_eq!(passage.candidates, ["Max", "Zoë"]);
+        let offsets = CharOffsets::new(&passage.text);
+        let mentions: Vec<_> = passage.mentions.iter().map(|&mention| offsets.slice(mention).expect("in range")).collect();
+        assert_eq!(mentions, ["Zoë", "Max", "Max"]);
+        let question = passage.questions[0].clone().expect("good");
+        assert_eq!((question.id, question.name.as_deref()), (None, Some("0a1f-7c-3")));
+        assert_eq!((&question.text[question.blank.clone()], question.answers.as_slice()), ("@placeholder", &[1][..]));
+        assert_eq!(question.text, "@placeholder's cat");
+    }
+
+    #[test]
+    fn a_bad_question_costs_that_question_alone() {
+        let errors: Vec<_> =
+            parse(ELEMENT, true).questions.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
+        assert_eq!(errors, ["question 1: no `id`", "question 2: the query holds `@placeholder` 0 times, it must hold it once"]);
+    }
+
+    #[test]
+    fn without_labels_answers_are_not_looked_at() {
+        let question = parse(&ELEMENT.replace("answers", "x"), false).questions[0].clone().expect("good");
+        assert!(question.answers.is_empty());
+        let error = parse(&ELEMENT.replace("answers", "x"), true).questions[0].clone().expect_err("no answers").error;
+        assert_eq!(error, QuestionError::NoAnswers);
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_element_is_said() {
+        for (element, message) in [
+            ("17", "not a record of this format: no JSON object"),
+            (r#"{"passage":{"text":"a","entities":[]}}"#, "not a record of this format: missing field `qas`"),
+            (
+                r#"{"passage":{"text":"a","entities":[{"start":0,"end":1}]},"qas":[]}"#,
+                "entity 0 spans 0 to 1 (inclusive), but the passage has 1 code points",
+            ),
+        ] {
+            let error = OriginalRecord.parse(element, true).expect_err(element).to_string();
+            assert!(error.starts_with(message), "{error}\n{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,60}", cut in 0_usize..700, labelled: bool) {
+            let _ = OriginalRecord.parse(&text, labelled);
+            let at = (0..=cut.min(ELEMENT.len())).rev().find(|&at| ELEMENT.is_char_boundary(at)).unwrap_or(0);
+            let _ = OriginalRecord.parse(&ELEMENT[..at], labelled);
+            let _ = OriginalRecord.parse(&format!("{}{text}{}", &ELEMENT[..at], &ELEMENT[at..]), labelled);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Anybody's own cloze data: one JSON object a line.
+//!
+//! `{"context": "… [BLANK] …", "choices": ["…", …], "answer": 0, "id": …}`. The answer is an index of `choices`, counted from 0, or
+//! a list of them where several are right, or `null` or left out where it is not known. The id is a text, which is kept as the
+//! question's name, or an integer, or left out.
+//!
+//! The query is the sentence of the context that holds the blank (what a sentence is, [`super`]'s module `sentence` says), the
+//! passage is the rest of the context: nothing where the context is one sentence.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::sentence::{holding, sentences, without};
+use super::text::standardise;
+use super::words::{Choices, mentions};
+use super::{Format, Passage, Question, QuestionError, RecordError, json_object};
+
+/// What stands for the blank.
+pub const BLANK: &str = "[BLANK]";
+
+/// The format.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Plain;
+
+#[derive(Deserialize)]
+struct RawLine<'a> {
+    #[serde(borrow)]
+    context: Cow<'a, str>,
+    choices: Vec<String>,
+    #[serde(default)]
+    answer: Value,
+    #[serde(default)]
+    id: Value,
+    #[serde(borrow, default)]
+    source: Cow<'a, str>,
+}
+
+impl Format for Plain {
+    fn name(&self) -> &'static str {
+        "plain cloze"
+    }
+
+    fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
+        let raw: RawLine<'_> = json_object(record)?;
+        let (id, name) = match &raw.id {
+            Value::Null => (None, None),
+            Value::String(name) => (None, Some(name.clone())),
+            Value::Number(number) if number.is_i64() => (number.as_i64(), None),
+            other => return Err(RecordError::Syntax(format!("`id` is {}; expected a text or an integer", shown(other)))),
+        };
+        let context = standardise(&raw.context);
+        let found = context.matches(BLANK).count();
+        let at = match context.find(BLANK) {
+            Some(at) if found == 1 => at,
+            _ => return Err(QuestionError::Blank { marker: BLANK, found }.into()),
+        };
+        let choices = Choices::new(&raw.choices)?;
+        let answers = if labelled { parse_answers(&raw.answer, &choices)? } else { Vec::new() };
+
+        let sentence = holding(&sentences(&context), at);
+        let text = without(&context, &sentence).map(|part| &context[part]).concat();
+        let start = at - sentence.start;
+        let question = Question { id, name, text: context[sentence].to_owned(), blank: start..start + BLANK.len(), answers };
+        Ok(vec![Passage {
+            id: None,
+            source: raw.source.into_owned(),
+            mentions: mentions(&text, &choices.candidates)?,
+            text,
+            candidates: choices.candidates,
+            questions: vec![Ok(question)],
+        }])
+    }
+}
+
+/// Indices of the right candidates, ascending.
+fn parse_answers(answer: &Value, choices: &Choices) -> Result<Vec<usize>, QuestionError> {
+    let given = match answer {
+        Value::Null => &[][..],
+        Value::Array(list) => list.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    if given.is_empty() {
+        return Err(QuestionError::NoAnswers);
+    }
+    let index = |value: &Value| {
+        let index = value.as_u64().and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| choices.candidate(index)).ok_or_else(|| QuestionError::AnswerNotAChoice {
+            answer: shown(value),
+            choices: choices.given(),
+            expected: "an index of `choices`, counted from 0, or a list of them",
+        })
+    };
+    let mut answers = given.iter().map(index).collect::<Result<Vec<_>, _>>()?;
+    answers.sort_unstable();
+    answers.dedup();
+    Ok(answers)
+}
+
+/// A value for a message: the beginning of what was written.
+fn shown(value: &Value) -> String {
+    const SHOWN_CHARS: usize = 40;
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::text::CharOffsets;
+    use super::*;
+
+    const LINE: &str = r#"{"context": "Leo’s kite flew. It got stuck in the [BLANK]! Leo, said Eva, climbs.", "choices": ["tree", "pond", "Eva", "tree"], "answer": [3, 0], "id": "k-1"}"#;
+
+    fn parse(line: &str, labelled: bool) -> Passage {
+        Plain.parse(line, labelled).expect("a line").remove(0)
+    }
+
+    fn with(field: &str, value: Value) -> String {
+        let mut line: Value = serde_json::from_str(LINE).expect("good");
+        line[field] = value;
+        line.to_string()
+    }
+
+    #[test]
+    fn the_sentence_with_the_blank_is_the_query() {
+        let passage = parse(LINE, true);
+        assert_eq!(passage.text, "Leo's kite flew. Leo, said Eva, climbs.");
+        assert_eq!(passage.candidates, ["Eva", "pond", "tree"]);
+        let question = passage.questions[0].clone().expect("good");
+        assert_eq!(question.text, "It got stuck in the [BLANK]!");
+        assert_eq!((&question.text[question.blank.clone()], question.answers.as_slice()), ("[BLANK]", &[2][..]));
+        assert_eq!((passage.id, question.id, question.name.as_deref()), (None, None, Some("k-1")));
+        let offsets = CharOffsets::new(&passage.text);
+        assert_eq!(passage.mentions.iter().map(|&m| offsets.slice(m).expect("in range")).collect::<Vec<_>>(), ["Eva"]);
+    }
+
+    #[test]
+    fn one_sentence_is_a_query_without_a_passage() {
+        let passage = parse(&with("context", json!("A [BLANK] sings.")), true);
+        let question = passage.questions[0].clone().expect("good");
+        assert_eq!((passage.text.as_str(), question.text.as_str()), ("", "A [BLANK] sings."));
+    }
+
+    #[test]
+    fn ids_and_answers_may_be_numbers_or_missing() {
+        let question = |line: &str, labelled| parse(line, labelled).questions[0].clone().expect("good");
+        let numbered = question(&with("id", json!(-4)), true);
+        assert_eq!((numbered.id, numbered.name), (Some(-4), None));
+        assert_eq!(question(&with("id", Value::Null), true).name, None);
+        assert_eq!(question(&with("answer", json!(1)), true).answers, [1]);
+        for line in [with("answer", Value::Null), LINE.replace("answer", "x"), with("answer", json!([]))] {
+            assert!(question(&line, false).answers.is_empty());
+            assert_eq!(Plain.parse(&line, true), Err(QuestionError::NoAnswers.into()));
+        }
+        assert!(question(&with("answer", json!("odd")), false).answers.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_said() {
+        let index = "expected an index of `choices`, counted from 0, or a list of them";
+        for (line, message) in [
+            ("[]".to_owned(), "not a record of this format: no JSON object"),
+            (LINE.replace("choices", "choice"), "not a record of this format: missing field `choices`"),
+            (with("id", json!(1.5)), "not a record of this format: `id` is 1.5; expected a text or an integer"),
+            (with("context", json!("none")), "the text holds `[BLANK]` 0 times, it must hold it once"),
+            (with("context", json!("[BLANK] [BLANK]")), "the text holds `[BLANK]` 2 times, it must hold it once"),
+            (with("choices", json!([])), "no choices are given, so there is nothing to choose from"),
+            (with("choices", json!(["a", ""])), "choice 1 is empty; every choice must hold some text"),
+            (with("answer", json!([0, 4])), &format!("the answer 4 is none of the 4 choices; {index}")),
+            (with("answer", json!(-1)), &format!("the answer -1 is none of the 4 choices; {index}")),
+            (with("answer", json!("tree")), &format!("the answer \"tree\" is none of the 4 choices; {index}")),
+            (with("answer", json!("é".repeat(99))), &format!("the answer \"{}… is none of the 4 choices", "é".repeat(39))),
+        ] {
+            let error = Plain.parse(&line, true).expect_err(message).to_string();
+            assert!(error.starts_with(message), "{error}\n{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(\\PC|\\. |\n){0,40}", behind in "(\\PC|\\. |\n){0,20}", cut in 0_usize..200, labelled: bool) {
+            let _ = Plain.parse(&text, labelled);
+            let at = (0..=cut.min(LINE.len())).rev().find(|&at| LINE.is_char_boundary(at)).unwrap_or(0);
+            prop_assert!(Plain.parse(&LINE[..at], labelled).is_err() || at == LINE.len());
+            let _ = Plain.parse(&format!("{}{text}{}", &LINE[..at], &LINE[at..]), labelled);
+            let passage = parse(&with("context", json!(format!("{text}[BLANK]{behind}"))), labelled);
+            let question = passage.questions[0].clone().expect("good");
+            prop_assert_eq!(&question.text[question.blank], BLANK);
+        }
+    }
+}

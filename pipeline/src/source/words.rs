@@ -1,0 +1,193 @@
+//! Choices, and where they stand in a text, for formats that have no annotation of entities.
+
+use std::ops::Range;
+
+use glm_schemas::cloze::CharSpan;
+
+use super::record::MAX_ENTITY_BYTES;
+use super::text::standardise;
+use super::{QuestionError, RecordError};
+
+/// A list of choices, once in the order of candidates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Choices {
+    /// The distinct choices in standard form, without white space around them, sorted by code point.
+    pub(super) candidates: Vec<String>,
+    /// For every choice, in the order given, which candidate it is.
+    candidate_of: Vec<usize>,
+}
+
+impl Choices {
+    /// Choices that are written twice count once.
+    pub(super) fn new<T: AsRef<str>>(given: &[T]) -> Result<Self, QuestionError> {
+        if given.is_empty() {
+            return Err(QuestionError::NoChoices);
+        }
+        let texts: Vec<_> = given.iter().map(|choice| standardise(choice.as_ref().trim())).collect();
+        if let Some(position) = texts.iter().position(String::is_empty) {
+            return Err(QuestionError::EmptyChoice { position });
+        }
+        let mut candidates = texts.clone();
+        candidates.sort_unstable();
+        candidates.dedup();
+        let candidate_of = texts.iter().map(|text| candidates.binary_search(text).unwrap_or_default()).collect();
+        Ok(Self { candidates, candidate_of })
+    }
+
+    /// How many choices were given.
+    pub(super) fn given(&self) -> usize {
+        self.candidate_of.len()
+    }
+
+    /// Which candidate the choice with this place in the given list is.
+    pub(super) fn candidate(&self, given: usize) -> Option<usize> {
+        self.candidate_of.get(given).copied()
+    }
+}
+
+/// Whether no word ends between two characters that stand side by side. Chinese and Japanese write no spaces, so there
+/// every character may be a word.
+fn joined(before: Option<char>, after: Option<char>) -> bool {
+    let in_word = |c: char| c.is_alphanumeric() && !is_ideograph(c);
+    before.is_some_and(in_word) && after.is_some_and(in_word)
+}
+
+fn is_ideograph(c: char) -> bool {
+    matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
+/// The runs of letters and digits in a text, as bytes.
+pub(super) fn words(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut rest = 0;
+    std::iter::from_fn(move || {
+        let start = rest + text[rest..].find(char::is_alphanumeric)?;
+        let end = text[start..].find(|c: char| !c.is_alphanumeric()).map_or(text.len(), |length| start + length);
+        rest = end;
+        Some(start..end)
+    })
+}
+
+/// Where the candidates stand in a text as whole words, in the order of the text; of two that begin together the longer
+/// stands first. The candidates are sorted.
+pub(super) fn mentions(text: &str, candidates: &[String]) -> Result<Vec<CharSpan>, RecordError> {
+    let parents = longest_prefixes(candidates);
+    let chars: Vec<_> = candidates.iter().map(|candidate| candidate.chars().count()).collect();
+    let mut mentions = Vec::new();
+    let mut bytes = 0;
+    let mut before = None;
+    for (start, (at, first)) in text.char_indices().enumerate() {
+        let word_starts = !joined(before, Some(first));
+        before = Some(first);
+        if !word_starts {
+            continue;
+        }
+        // All candidates that the rest of the text begins with are the last one that does not stand behind it in the
+        // alphabet, or prefixes of that one.
+        let rest = &text[at..];
+        let mut next = candidates.partition_point(|candidate| candidate.as_str() <= rest).checked_sub(1);
+        while let Some(index) = next {
+            let candidate = candidates[index].as_str();
+            next = parents[index];
+            let Some(after) = rest.strip_prefix(candidate) else { continue };
+            if candidate.is_empty() || joined(candidate.chars().next_back(), after.chars().next()) {
+                continue;
+            }
+            mentions.push(CharSpan { start, end: start + chars[index] });
+            bytes += candidate.len();
+            if bytes > MAX_ENTITY_BYTES {
+                return Err(RecordError::EntitiesTooLong { limit: MAX_ENTITY_BYTES });
+            }
+        }
+    }
+    Ok(mentions)
+}
+
+/// For every text of a sorted list the longest other one that it begins with.
+fn longest_prefixes(sorted: &[String]) -> Vec<Option<usize>> {
+    let mut open: Vec<usize> = Vec::new();
+    let mut prefixes = Vec::with_capacity(sorted.len());
+    for (index, text) in sorted.iter().enumerate() {
+        while open.last().is_some_and(|&last| !text.starts_with(&sorted[last])) {
+            open.pop();
+        }
+        prefixes.push(open.last().copied());
+        open.push(index);
+    }
+    prefixes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::text::CharOffsets;
+    use super::*;
+
+    fn sorted(texts: &[&str]) -> Vec<String> {
+        Choices::new(texts).expect("choices").candidates
+    }
+
+    fn found<'a>(text: &'a str, candidates: &[String]) -> Vec<&'a str> {
+        let offsets = CharOffsets::new(text);
+        let mentions = mentions(text, candidates).expect("short");
+        mentions.iter().map(|&mention| offsets.slice(mention).expect("in range")).collect()
+    }
+
+    #[test]
+    fn choices_are_sorted_and_know_where_they_were() {
+        let choices = Choices::new(&["pear", " fig ", "‘fig’", "fig"]).expect("choices");
+        assert_eq!(choices.candidates, ["'fig'", "fig", "pear"]);
+        assert_eq!(choices.given(), 4);
+        assert_eq!([0, 1, 2, 3, 4].map(|given| choices.candidate(given)), [Some(2), Some(1), Some(0), Some(1), None]);
+        assert_eq!(Choices::new::<&str>(&[]), Err(QuestionError::NoChoices));
+        assert_eq!(Choices::new(&["a", " \n"]), Err(QuestionError::EmptyChoice { position: 1 }));
+    }
+
+    #[test]
+    fn mentions_are_whole_words() {
+        let candidates = sorted(&["art", "art show", "artist", "é", "中"]);
+        let text = "An artist's art show; smart art, café é. Party 中中 art";
+        assert_eq!(found(text, &candidates), ["artist", "art show", "art", "art", "é", "中", "中", "art"]);
+        assert_eq!(found("a+b a+bc b", &sorted(&["+", "a+b"])), ["a+b", "+", "+"]);
+        assert!(found("", &candidates).is_empty() && found("art", &[]).is_empty());
+    }
+
+    #[test]
+    fn words_are_runs_of_letters_and_digits() {
+        let text = "Don't stop: 4th, Zoë.";
+        assert_eq!(words(text).map(|word| &text[word]).collect::<Vec<_>>(), ["Don", "t", "stop", "4th", "Zoë"]);
+    }
+
+    #[test]
+    fn many_choices_inside_each_other_cannot_ask_for_any_amount_of_memory() {
+        let text = "a ".repeat(10_000);
+        let candidates: Vec<_> = (1..3_000).map(|count| "a ".repeat(count).trim_end().to_owned()).collect();
+        assert_eq!(mentions(&text, &candidates), Err(RecordError::EntitiesTooLong { limit: MAX_ENTITY_BYTES }));
+    }
+
+    proptest! {
+        #[test]
+        fn mentions_are_what_a_plain_search_finds(text in "[ab é中.]{0,30}", choices in prop::collection::vec("[ab é中.]{1,4}", 1..8)) {
+            let Ok(Choices { candidates, .. }) = Choices::new(&choices) else { return Ok(()) };
+            let letters: Vec<_> = text.chars().collect();
+            let mut expected = Vec::new();
+            for candidate in &candidates {
+                let wanted: Vec<_> = candidate.chars().collect();
+                for start in 0..letters.len() {
+                    let end = start + wanted.len();
+                    if letters[start..].starts_with(&wanted)
+                        && !joined(start.checked_sub(1).map(|at| letters[at]), Some(letters[start]))
+                        && !joined(Some(letters[end - 1]), letters.get(end).copied())
+                    {
+                        expected.push((start, end));
+                    }
+                }
+            }
+            let mut found: Vec<_> = mentions(&text, &candidates).expect("short").iter().map(|m| (m.start, m.end)).collect();
+            prop_assert!(found.is_sorted_by_key(|&(start, end)| (start, usize::MAX - end)));
+            expected.sort_unstable();
+            found.sort_unstable();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Reads the shards of a split batch by batch and counts.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+use arrow::array::{Array, RecordBatch};
+use glm_schemas::cloze::{self, ClozeView, TOKEN_COLUMNS, ViewError};
+use glm_schemas::encoding::{ChoiceEncoder, Question};
+use glm_schemas::manifest::Split;
+use glm_schemas::vocab::SpecialIds;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Serialize;
+
+use super::lengths::LengthCounter;
+use super::passages::Passages;
+use super::{Share, SplitStats, StatsError, Truncation};
+
+const BATCH_ROWS: usize = 256;
+const MAX_SOURCES: usize = 10;
+
+/// Where passages come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// Questions about passages from there.
+    pub questions: usize,
+}
+
+/// Counts one split.
+pub(super) struct SplitCounter<'a> {
+    split: Split,
+    unk: i32,
+    encoder: ChoiceEncoder,
+    /// The split that no passage should be shared with.
+    other: Option<&'a Passages>,
+    passages: Passages,
+    questions: usize,
+    choices: LengthCounter,
+    context: LengthCounter,
+    choice: LengthCounter,
+    truncation: Truncation,
+    tokens: usize,
+    unknown: usize,
+    sources: HashMap<String, usize>,
+}
+
+impl<'a> SplitCounter<'a> {
+    pub(super) fn new(split: Split, special: SpecialIds, max_seq_len: usize, other: Option<&'a Passages>) -> Self {
+        Self {
+            split,
+            unk: special.unk,
+            encoder: ChoiceEncoder::new(special, max_seq_len),
+            other,
+            passages: Passages::default(),
+            questions: 0,
+            choices: LengthCounter::default(),
+            context: LengthCounter::default(),
+            choice: LengthCounter::default(),
+            truncation: Truncation::default(),
+            tokens: 0,
+            unknown: 0,
+            sources: HashMap::new(),
+        }
+    }
+
+    /// Counts the rows of one shard.
+    pub(super) fn add_shard(&mut self, path: &Path) -> Result<(), StatsError> {
+        let damaged = |source| StatsError::Parquet { path: path.to_owned(), source };
+        let file = File::open(path).map_err(|source| StatsError::Read { path: path.to_owned(), source })?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
+        let columns = TOKEN_COLUMNS.into_iter().chain(["passage_id", "source", "passage"]);
+        let columns = ProjectionMask::columns(builder.parquet_schema(), columns);
+        for batch in builder.with_projection(columns).with_batch_size(BATCH_ROWS).build().map_err(damaged)? {
+            let batch = batch.map_err(|source| StatsError::Arrow { path: path.to_owned(), source })?;
+            self.add_batch(&batch).map_err(|source| StatsError::NotAShard { path: path.to_owned(), source })?;
+        }
+        Ok(())
+    }
+
+    fn add_batch(&mut self, batch: &RecordBatch) -> Result<(), ViewError> {
+        let view = ClozeView::try_new(batch)?;
+        let text = cloze::strings("passage", cloze::column(batch, "passage")?)?;
+        let index = cloze::int64("passage_id", cloze::column(batch, "passage_id")?)?;
+        for row in 0..view.len() {
+            self.questions += 1;
+            self.passages.add(text.value(row), index.value(row), view.example_id(row), self.other);
+            let question = view.question(row);
+            self.context.add(question.context_tokens());
+            self.count_unknown(question.passage);
+            self.count_unknown(question.query_left);
+            self.count_unknown(question.query_right);
+            let choices = view.choices(row);
+            self.choices.add(choices.len());
+            let mut longest = 0;
+            for choice in choices {
+                self.choice.add(choice.ids.len());
+                self.count_unknown(choice.ids);
+                longest = longest.max(choice.ids.len());
+            }
+            self.count_truncation(&question, longest);
+        }
+        self.count_sources(batch)
+    }
+
+    fn count_unknown(&mut self, ids: &[i32]) {
+        self.tokens += ids.len();
+        self.unknown += ids.iter().filter(|&&id| id == self.unk).count();
+    }
+
+    /// The longest choice is the one that costs the passage most.
+    fn count_truncation(&mut self, question: &Question<'_>, longest: usize) {
+        match self.encoder.kept_passage(question, longest) {
+            Ok(kept) => {
+                let lost = question.passage.len() - kept;
+                self.truncation.questions += usize::from(lost > 0);
+                self.truncation.tokens_lost += lost;
+            }
+            Err(_) => self.truncation.do_not_fit += 1,
+        }
+    }
+
+    /// By the dictionary's keys, so that there is no look-up by name for every row.
+    fn count_sources(&mut self, batch: &RecordBatch) -> Result<(), ViewError> {
+        let column = cloze::dictionary("source", cloze::column(batch, "source")?)?;
+        let names = cloze::strings("source", column.values().as_ref())?;
+        let mut counts = vec![0; names.len()];
+        for key in column.keys_iter() {
+            let count = key.and_then(|key| counts.get_mut(key)).ok_or(ViewError::Null("source"))?;
+            *count += 1;
+        }
+        for (i, count) in counts.into_iter().enumerate().filter(|&(_, count)| count > 0) {
+            *self.sources.entry(names.value(i).to_owned()).or_default() += count;
+        }
+        Ok(())
+    }
+
+    /// What was counted, and the passages for the splits after this one.
+    pub(super) fn finish(self) -> (SplitStats, Passages) {
+        let distinct_sources = self.sources.len();
+        let mut sources: Vec<_> = self.sources.into_iter().map(|(name, questions)| Source { name, questions }).collect();
+        sources.sort_by(|a, b| b.questions.cmp(&a.questions).then_with(|| a.name.cmp(&b.name)));
+        sources.truncate(MAX_SOURCES);
+        let truncated = Share::new(self.truncation.questions, self.questions);
+        let stats = SplitStats {
+            split: self.split,
+            questions: self.questions,
+            passages: self.passages.indices(),
+            distinct_passages: self.passages.distinct(),
+            duplicates: self.passages.duplicates.clone(),
+            choices: self.choices.finish(),
+            context: self.context.finish(),
+            choice: self.choice.finish(),
+            truncation: Truncation { share: truncated.share, ..self.truncation },
+            unknown: Share::new(self.unknown, self.tokens),
+            sources,
+            distinct_sources,
+        };
+        (stats, self.passages)
+    }
+}

@@ -1,0 +1,201 @@
+//! The rules that every row keeps.
+
+use arrow::array::{Array, AsArray, Int32Array, ListArray, RecordBatch, StringArray};
+use arrow::datatypes::Int32Type;
+use glm_schemas::cloze::{self, CharSpan, ClozeView, ViewError};
+use glm_schemas::encoding::ChoiceEncoder;
+use glm_schemas::vocab::{SpecialIds, TokenId};
+
+use super::fault::Wrong;
+use crate::source::text::CharOffsets;
+
+/// Longest piece of a text that a message shows, in code points.
+const SHOWN_CHARS: usize = 60;
+
+/// The columns of a batch.
+pub(super) struct Columns<'a> {
+    pub(super) view: ClozeView<'a>,
+    passage: &'a StringArray,
+    entities: &'a ListArray,
+    entity_text: &'a StringArray,
+    /// `char_start`, `char_end`, `token_start`, `token_end`.
+    entity_spans: [&'a Int32Array; 4],
+    label: &'a Int32Array,
+    context_tokens: &'a Int32Array,
+    choice_tokens: &'a Int32Array,
+    num_choices: &'a Int32Array,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn try_new(batch: &'a RecordBatch) -> Result<Self, ViewError> {
+        let wrong_type =
+            |column, array: &dyn Array, expected| ViewError::Type { column, found: array.data_type().to_string(), expected };
+        let int32 = |name| {
+            let array = cloze::column(batch, name)?;
+            array.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong_type(name, array, "int32"))
+        };
+        let lists = cloze::column(batch, "entities")?;
+        let entities = lists.as_list_opt::<i32>().ok_or_else(|| wrong_type("entities", lists, "list"))?;
+        let fields = entities.values().as_struct_opt().ok_or_else(|| wrong_type("entities", lists, "list<struct>"))?;
+        let field = |name: &'static str| fields.column_by_name(name).ok_or(ViewError::Missing(name));
+        let span = |name| {
+            let array = field(name)?;
+            array.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong_type(name, array, "int32"))
+        };
+        Ok(Self {
+            view: ClozeView::try_new(batch)?,
+            passage: cloze::strings("passage", cloze::column(batch, "passage")?)?,
+            entities,
+            entity_text: cloze::strings("entities.text", field("text")?)?,
+            entity_spans: [span("char_start")?, span("char_end")?, span("token_start")?, span("token_end")?],
+            label: int32("label")?,
+            context_tokens: int32("context_tokens")?,
+            choice_tokens: int32("choice_tokens")?,
+            num_choices: int32("num_choices")?,
+        })
+    }
+}
+
+/// What a row adds to the totals of its split.
+pub(super) struct Counted {
+    pub(super) choices: usize,
+    pub(super) tokens: usize,
+}
+
+/// What the manifest says that rows are held against.
+pub(super) struct Rules {
+    pub(super) vocab_size: usize,
+    pub(super) special: SpecialIds,
+    pub(super) max_seq_len: usize,
+    /// Whether the split has answers.
+    pub(super) labelled: bool,
+}
+
+/// A row with fewer choices than the row before it.
+pub(super) fn out_of_order(found: usize, before: usize) -> Wrong {
+    Wrong::new("num_choices", found, format!("at least {before}, as in the row before (rows are sorted by number of choices)"))
+}
+
+impl Rules {
+    /// Checks one row, rule after rule, always in this order.
+    pub(super) fn check(&self, columns: &Columns<'_>, row: usize) -> Result<Counted, Wrong> {
+        let (choices, choice_tokens) = self.check_choices(columns, row)?;
+        let question = columns.view.question(row);
+        self.check_ids("passage_ids", question.passage)?;
+        self.check_ids("query_left_ids", question.query_left)?;
+        self.check_ids("query_right_ids", question.query_right)?;
+        let context_tokens = question.context_tokens();
+        for (column, found, expected) in [
+            ("context_tokens", columns.context_tokens, context_tokens),
+            ("choice_tokens", columns.choice_tokens, choice_tokens),
+        ] {
+            equal(column, found.value(row), expected)?;
+        }
+        self.check_label(columns, row)?;
+        self.check_length(columns, row)?;
+        check_entities(columns, row)?;
+        Ok(Counted { choices, tokens: context_tokens + choice_tokens })
+    }
+
+    /// Number of choices, and of the tokens that they predict.
+    fn check_choices(&self, columns: &Columns<'_>, row: usize) -> Result<(usize, usize), Wrong> {
+        let choices = columns.view.choices(row);
+        let count = choices.len();
+        if count == 0 {
+            return Err(Wrong::new("choices", "no choice", "at least one"));
+        }
+        equal("num_choices", columns.num_choices.value(row), count)?;
+        let mut tokens = 0;
+        for (number, choice) in choices.enumerate() {
+            self.check_ids("choices.ids", choice.ids)
+                .map_err(|wrong| Wrong { found: format!("choice {number}: {}", wrong.found), ..wrong })?;
+            // The end of the piece is predicted, too.
+            tokens += choice.ids.len() + 1;
+        }
+        Ok((count, tokens))
+    }
+
+    fn check_ids(&self, column: &'static str, ids: &[TokenId]) -> Result<(), Wrong> {
+        match ids.iter().position(|&id| usize::try_from(id).map_or(true, |id| id >= self.vocab_size)) {
+            None => Ok(()),
+            Some(at) => {
+                let found = format!("id {} at position {at}", ids[at]);
+                Err(Wrong::new(column, found, format!("ids from 0 to below vocab_size = {}", self.vocab_size)))
+            }
+        }
+    }
+
+    fn check_label(&self, columns: &Columns<'_>, row: usize) -> Result<(), Wrong> {
+        let found = (!columns.label.is_null(row)).then(|| columns.label.value(row));
+        let shown = found.map_or("null".to_owned(), |label| label.to_string());
+        if !self.labelled {
+            return if found.is_none() { Ok(()) } else { Err(Wrong::new("label", shown, "null in the test split")) };
+        }
+        let Some(first) = columns.view.choices(row).position(|choice| choice.correct) else {
+            return Err(Wrong::new("choices.correct", "no choice that is correct", "at least one outside the test split"));
+        };
+        if found.and_then(|label| usize::try_from(label).ok()) != Some(first) {
+            return Err(Wrong::new("label", shown, format!("{first}, the first correct choice")));
+        }
+        Ok(())
+    }
+
+    /// `ingest` leaves out what cannot fit the sequence length it was given.
+    fn check_length(&self, columns: &Columns<'_>, row: usize) -> Result<(), Wrong> {
+        let encoder = ChoiceEncoder::new(self.special, self.max_seq_len);
+        let longest = columns.view.choices(row).map(|choice| choice.ids.len()).max().unwrap_or(0);
+        match encoder.kept_passage(&columns.view.question(row), longest) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Wrong::new("choices.ids", error, "that it fits, as the manifest's max_seq_len says")),
+        }
+    }
+}
+
+fn check_entities(columns: &Columns<'_>, row: usize) -> Result<(), Wrong> {
+    let offsets = columns.entities.offsets();
+    let entities = offsets[row] as usize..offsets[row + 1] as usize;
+    if entities.is_empty() {
+        return Ok(());
+    }
+    let passage = CharOffsets::new(columns.passage.value(row));
+    let tokens = columns.view.question(row).passage.len();
+    for (number, at) in entities.enumerate() {
+        let [char_start, char_end, token_start, token_end] = columns.entity_spans.map(|span| span.value(at));
+        let chars = span(char_start, char_end).and_then(|(start, end)| passage.slice(CharSpan { start, end }));
+        let Some(text) = chars else {
+            let found = format!("entity {number} from {char_start} to {char_end}");
+            let expected = format!("code points of the passage, which has {}", passage.chars());
+            return Err(Wrong::new("entities.char_start", found, expected));
+        };
+        let found = columns.entity_text.value(at);
+        if found != text {
+            let found = format!("entity {number} {}", shown(found));
+            let expected = format!("{}, code points {char_start} to {char_end} of the passage", shown(text));
+            return Err(Wrong::new("entities.text", found, expected));
+        }
+        let covered = span(token_start, token_end).is_some_and(|(_, end)| end <= tokens);
+        if !covered && (token_start, token_end) != (-1, -1) {
+            let found = format!("entity {number} from {token_start} to {token_end}");
+            let expected = format!("-1 to -1, or tokens of the passage, which has {tokens}");
+            return Err(Wrong::new("entities.token_start", found, expected));
+        }
+    }
+    Ok(())
+}
+
+/// A span that holds something.
+fn span(start: i32, end: i32) -> Option<(usize, usize)> {
+    let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
+    (start < end).then_some((start, end))
+}
+
+fn equal(column: &'static str, found: i32, expected: usize) -> Result<(), Wrong> {
+    if usize::try_from(found) == Ok(expected) { Ok(()) } else { Err(Wrong::new(column, found, expected)) }
+}
+
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+    }
+}

@@ -1,0 +1,181 @@
+//! The manifest, and which files are there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use glm_schemas::SCHEMA_VERSION;
+use glm_schemas::manifest::{MANIFEST_FILE, Manifest, ManifestError, SHARDS_FOLDER, Shard, Split};
+
+use super::VerifyError;
+use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Stop, read_error};
+use crate::shard::file_name;
+
+const SHARD_EXTENSION: &str = ".parquet";
+
+/// One shard, as the manifest lists it.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) split: Split,
+    pub(super) shard: Shard,
+}
+
+/// A data set whose manifest is consistent.
+#[derive(Debug)]
+pub(super) struct Set {
+    pub(super) folder: PathBuf,
+    pub(super) manifest: Manifest,
+    /// All shards, split after split, in order.
+    pub(super) parts: Vec<Part>,
+}
+
+/// The folder of the shards that `dir` stands for, and the bytes of its manifest.
+pub(crate) fn find_manifest(dir: &Path) -> Result<(PathBuf, Vec<u8>), VerifyError> {
+    for folder in [dir.to_owned(), dir.join(SHARDS_FOLDER)] {
+        let path = folder.join(MANIFEST_FILE);
+        match fs::read(&path) {
+            Ok(bytes) => return Ok((folder, bytes)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(read_error(&path)(error)),
+        }
+    }
+    Err(VerifyError::NotADataSet { path: dir.to_owned() })
+}
+
+impl Set {
+    /// Reads the manifest and checks what it says about itself.
+    pub(super) fn open(folder: PathBuf, manifest: &[u8]) -> Result<Self, Stop> {
+        let manifest = parse(manifest)?;
+        check_tokens(&manifest)?;
+        let mut parts = Vec::new();
+        let mut names = BTreeSet::new();
+        for (&split, content) in &manifest.splits {
+            let count = content.shards.len();
+            for (index, shard) in content.shards.iter().enumerate() {
+                if !names.insert(shard.file.clone()) {
+                    return Err(of_shard(split, shard, "listed twice", "every shard once").into());
+                }
+                check_entry(&manifest, split, shard, &file_name(split, index, count))?;
+                parts.push(Part { split, shard: shard.clone() });
+            }
+            let rows = content.shards.iter().fold(0, |sum: usize, shard| sum.saturating_add(shard.rows));
+            if content.rows != rows {
+                let found = format!("splits.{split}.rows = {}", content.rows);
+                return Err(of_manifest(found, format!("{rows}, the sum over its shards")).of(split).into());
+            }
+        }
+        for raw in &manifest.raw_files {
+            if raw.rejects > raw.records {
+                let found = format!("raw_files: {} rejects of {} records of {}", raw.rejects, raw.records, raw.file);
+                return Err(of_manifest(found, "no more rejects than records").of(raw.split).into());
+            }
+        }
+        Ok(Self { folder, manifest, parts })
+    }
+
+    /// The manifest's name in messages.
+    pub(super) fn manifest_name(&self) -> &'static str {
+        MANIFEST_FILE
+    }
+
+    /// Checks that the folder holds every shard that is listed, and no other.
+    pub(super) fn check_files(&self) -> Result<(), Stop> {
+        let mut there = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder).map_err(read_error(&self.folder))? {
+            let entry = entry.map_err(read_error(&self.folder))?;
+            there.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+        for part in &self.parts {
+            if !there.remove(&part.shard.file) {
+                let fault = Fault::new(&part.shard.file, "no such file", "the shard that the manifest lists", COPY_AGAIN);
+                return Err(fault.of(part.split).into());
+            }
+        }
+        match there.iter().find(|name| name.to_ascii_lowercase().ends_with(SHARD_EXTENSION)) {
+            None => Ok(()),
+            Some(other) => {
+                let advice = "move it away, or ingest the raw data again";
+                Err(Fault::new(other, "a shard that the manifest does not list", "no other Parquet files", advice).into())
+            }
+        }
+    }
+}
+
+fn of_manifest(found: impl Into<String>, expected: impl Into<String>) -> Fault {
+    Fault::new(MANIFEST_FILE, found, expected, INGEST_AGAIN)
+}
+
+fn of_shard(split: Split, shard: &Shard, found: &str, expected: impl Into<String>) -> Fault {
+    of_manifest(format!("shard {:?} {found}", shard.file), expected).of(split)
+}
+
+fn parse(bytes: &[u8]) -> Result<Manifest, Stop> {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(of_manifest("bytes that are no UTF-8", "the JSON of a manifest").into());
+    };
+    Manifest::from_json(text).map_err(|error| {
+        Stop::from(match error {
+            ManifestError::Syntax(error) => of_manifest(format!("no manifest ({error})"), "the JSON of a manifest"),
+            ManifestError::Version { found } => {
+                of_manifest(format!("schema version {found}"), format!("{SCHEMA_VERSION}, which this program reads"))
+            }
+            ManifestError::Fingerprint { found, expected } => {
+                of_manifest(format!("fingerprint {found}"), format!("{expected}, which the shards listed have"))
+            }
+        })
+    })
+}
+
+fn check_tokens(manifest: &Manifest) -> Result<(), Stop> {
+    let named = manifest.special_ids.named();
+    let size = manifest.tokenizer.vocab_size;
+    for (i, &(name, id)) in named.iter().enumerate() {
+        if usize::try_from(id).map_or(true, |id| id >= size) {
+            return Err(of_manifest(
+                format!("special id {id} for {name}"),
+                format!("an id from 0 to below vocab_size = {size}"),
+            )
+            .into());
+        }
+        if let Some((other, _)) = named[..i].iter().find(|(_, earlier)| *earlier == id) {
+            return Err(of_manifest(format!("special id {id} for both {other} and {name}"), "an id for each").into());
+        }
+    }
+    Ok(())
+}
+
+/// What the manifest says about one shard. `usual` is the name that `ingest` gives to the shard in this place.
+fn check_entry(manifest: &Manifest, split: Split, shard: &Shard, usual: &str) -> Result<(), Stop> {
+    // A name that leads out of the folder must not be followed.
+    if Path::new(&shard.file).file_name().is_none_or(|name| name != shard.file.as_str()) {
+        return Err(of_shard(split, shard, "listed", "the name of a file in the folder itself").into());
+    }
+    if !shard.file.ends_with(SHARD_EXTENSION) {
+        return Err(of_shard(split, shard, "listed", format!("a name that ends in {SHARD_EXTENSION}")).into());
+    }
+    // Sets that others make may use other names; but names like those of `ingest` must not contradict their place.
+    if is_numbered(&shard.file) && shard.file != usual {
+        return Err(of_shard(split, shard, "in this place", format!("{usual:?}")).into());
+    }
+    if shard.sha256.len() != 64 || !shard.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(
+            of_shard(split, shard, &format!("with sha256 {:?}", shard.sha256), "64 hexadecimal digits, lower case").into()
+        );
+    }
+    let most = manifest.settings.rows_per_shard;
+    if shard.rows > most {
+        return Err(
+            of_shard(split, shard, &format!("with {} rows", shard.rows), format!("at most rows_per_shard = {most}")).into()
+        );
+    }
+    Ok(())
+}
+
+fn is_numbered(file: &str) -> bool {
+    Split::ALL.iter().any(|split| {
+        let rest = file.strip_prefix(split.name()).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(SHARD_EXTENSION));
+        let numbers = rest.and_then(|rest| rest.split_once("-of-"));
+        numbers.is_some_and(|(index, count)| [index, count].iter().all(|n| n.bytes().all(|b| b.is_ascii_digit())))
+    })
+}

@@ -1,0 +1,306 @@
+//! Size, checksum, footer and row groups of one file.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema};
+use glm_schemas::SCHEMA_VERSION;
+use glm_schemas::cloze::{self, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256};
+use glm_schemas::manifest::hex;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+use sha2::{Digest, Sha256};
+
+use super::VerifyError;
+use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Place, Stop, read_error};
+use super::rows::{Columns, Rules, out_of_order};
+use super::set::{Part, Set};
+
+/// Rows in memory at a time: enough to decode fast, and a few MB even where passages are long.
+const BATCH_ROWS: usize = 256;
+const READ_BYTES: usize = 1 << 18;
+
+/// What a sound shard holds.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) choices: usize,
+    pub(super) tokens: usize,
+    /// The first row; none where the shard is empty.
+    pub(super) first: Option<First>,
+    /// Number of choices of the last row.
+    pub(super) most_choices: usize,
+}
+
+/// The first row of a shard, to be compared with the last of the shard before it.
+#[derive(Debug)]
+pub(super) struct First {
+    pub(super) choices: usize,
+    pub(super) place: Place,
+}
+
+/// Checks one shard from its first byte to its last row.
+pub(super) fn check(set: &Set, part: &Part) -> Result<Checked, Stop> {
+    let path = set.folder.join(&part.shard.file);
+    let shard = Open { set, part, path: &path, file: File::open(&path).map_err(read_error(&path))? };
+    shard.check_bytes()?;
+    let metadata = shard.check_footer()?;
+    shard.check_rows(&metadata)
+}
+
+struct Open<'a> {
+    set: &'a Set,
+    part: &'a Part,
+    path: &'a Path,
+    file: File,
+}
+
+/// Why something cannot be decoded.
+enum Broken {
+    /// The file cannot be read any more.
+    Io(io::Error),
+    /// It can, but holds nonsense.
+    Content(String),
+}
+
+impl Open<'_> {
+    fn fault(&self, found: impl Into<String>, expected: impl Into<String>, advice: &'static str) -> Fault {
+        Fault::new(&self.part.shard.file, found, expected, advice).of(self.part.split)
+    }
+
+    fn unreadable(&self, source: io::Error) -> VerifyError {
+        read_error(self.path)(source)
+    }
+
+    fn check_bytes(&self) -> Result<(), Stop> {
+        let listed = &self.part.shard;
+        let found = self.file.metadata().map_err(|error| self.unreadable(error))?;
+        if !found.is_file() {
+            return Err(self.fault("something that is no file", "a Parquet file", COPY_AGAIN).into());
+        }
+        if found.len() != listed.bytes {
+            return Err(self.fault(format!("{} bytes", found.len()), format!("{} bytes", listed.bytes), COPY_AGAIN).into());
+        }
+        let sha256 = self.sha256().map_err(|error| self.unreadable(error))?;
+        if sha256 != listed.sha256 {
+            return Err(self.diagnose(&sha256)?.into());
+        }
+        Ok(())
+    }
+
+    fn sha256(&self) -> io::Result<String> {
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            match (&self.file).read(&mut buffer) {
+                Ok(0) => return Ok(hex(&hash.finalize())),
+                Ok(read) => hash.update(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The fault of a wrong checksum, with the row group that shows it, if one does.
+    fn diagnose(&self, sha256: &str) -> Result<Fault, VerifyError> {
+        let fault = |where_: String| {
+            let found = format!("sha256 {sha256} ({where_})");
+            self.fault(found, self.part.shard.sha256.clone(), COPY_AGAIN)
+        };
+        let metadata = match self.metadata() {
+            Ok(metadata) => metadata,
+            Err(Broken::Io(error)) => return Err(self.unreadable(error)),
+            Err(Broken::Content(reason)) => return Ok(fault(format!("its footer cannot be read: {reason}"))),
+        };
+        for group in 0..metadata.metadata().num_row_groups() {
+            match self.decode(&metadata, group, |_| Ok::<_, Stop>(())) {
+                Ok(()) => {}
+                Err(Broken::Io(error)) => return Err(self.unreadable(error)),
+                Err(Broken::Content(reason)) => {
+                    return Ok(fault(format!("row group {group} is the first that does not decode: {reason}")).in_group(group));
+                }
+            }
+        }
+        Ok(fault("all its row groups still decode".to_owned()))
+    }
+
+    fn metadata(&self) -> Result<ArrowReaderMetadata, Broken> {
+        guarded(|| ArrowReaderMetadata::load(&self.file, ArrowReaderOptions::default()))
+    }
+
+    /// Decodes one row group batch by batch. What `take` returns as an error ends it; the caller keeps that error.
+    fn decode<E>(
+        &self,
+        metadata: &ArrowReaderMetadata,
+        group: usize,
+        mut take: impl FnMut(&RecordBatch) -> Result<(), E>,
+    ) -> Result<(), Broken> {
+        let file = self.file.try_clone().map_err(Broken::Io)?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone());
+        let mut reader = guarded(|| builder.with_row_groups(vec![group]).with_batch_size(BATCH_ROWS).build())?;
+        while let Some(batch) = guarded(|| reader.next().transpose().map_err(ParquetError::from))? {
+            if take(&batch).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_footer(&self) -> Result<ArrowReaderMetadata, Stop> {
+        let metadata = self.metadata().map_err(|broken| self.broken(broken, None))?;
+        if let Some((column, found, expected)) = difference(metadata.schema(), &cloze::schema()) {
+            return Err(self.fault(found, expected, INGEST_AGAIN).in_column(column).into());
+        }
+        let footer = metadata.metadata();
+        let pairs = footer.file_metadata().key_value_metadata();
+        let version = SCHEMA_VERSION.to_string();
+        let tokenizer = &self.set.manifest.tokenizer.sha256;
+        for (key, expected) in [(METADATA_SCHEMA_VERSION, &version), (METADATA_TOKENIZER_SHA256, tokenizer)] {
+            let found = pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == key)).and_then(|pair| pair.value.as_ref());
+            if found != Some(expected) {
+                let found = found.map_or("none".to_owned(), |value| format!("{value:?}"));
+                return Err(self.fault(format!("metadata {key} = {found}"), format!("{expected:?}"), INGEST_AGAIN).into());
+            }
+        }
+        let listed = self.part.shard.rows;
+        let rows = footer.file_metadata().num_rows();
+        if usize::try_from(rows) != Ok(listed) {
+            let expected = format!("{listed} rows, as the manifest says");
+            return Err(self.fault(format!("{rows} rows"), expected, INGEST_AGAIN).into());
+        }
+        let most = self.set.manifest.settings.rows_per_group;
+        for (group, content) in footer.row_groups().iter().enumerate() {
+            if usize::try_from(content.num_rows()).map_or(true, |rows| rows > most) {
+                let found = format!("{} rows", content.num_rows());
+                let fault = self.fault(found, format!("at most rows_per_group = {most}"), INGEST_AGAIN);
+                return Err(fault.in_group(group).into());
+            }
+        }
+        Ok(metadata)
+    }
+
+    fn check_rows(&self, metadata: &ArrowReaderMetadata) -> Result<Checked, Stop> {
+        let manifest = &self.set.manifest;
+        let rules = Rules {
+            vocab_size: manifest.tokenizer.vocab_size,
+            special: manifest.special_ids,
+            max_seq_len: manifest.settings.max_seq_len,
+            labelled: self.part.split != glm_schemas::manifest::Split::Test,
+        };
+        let mut state = Checked { choices: 0, tokens: 0, first: None, most_choices: 0 };
+        let mut start = 0;
+        for (group, content) in metadata.metadata().row_groups().iter().enumerate() {
+            let mut row = start;
+            let mut stopped = None;
+            let decoded = self.decode(metadata, group, |batch| {
+                let outcome = self.check_batch(&rules, batch, group, row, &mut state);
+                row += batch.num_rows();
+                outcome.map_err(|stop| stopped = Some(stop))
+            });
+            if let Some(stop) = stopped {
+                return Err(stop);
+            }
+            decoded.map_err(|broken| self.broken(broken, Some(group)))?;
+            if usize::try_from(content.num_rows()) != Ok(row - start) {
+                let expected = format!("{} rows, as the footer says", content.num_rows());
+                return Err(self.fault(format!("{} rows", row - start), expected, INGEST_AGAIN).in_group(group).into());
+            }
+            start = row;
+        }
+        if start != self.part.shard.rows {
+            let expected = format!("{} rows, as the manifest says", self.part.shard.rows);
+            return Err(self.fault(format!("{start} rows in all row groups"), expected, INGEST_AGAIN).into());
+        }
+        Ok(state)
+    }
+
+    fn check_batch(
+        &self,
+        rules: &Rules,
+        batch: &RecordBatch,
+        row_group: usize,
+        first_row: usize,
+        state: &mut Checked,
+    ) -> Result<(), Stop> {
+        let columns = Columns::try_new(batch).map_err(|error| {
+            let fault = self.fault(error.to_string(), "the columns of the contract", INGEST_AGAIN);
+            Stop::from(fault.in_group(row_group))
+        })?;
+        for row in 0..batch.num_rows() {
+            let place = || Place {
+                file: self.part.shard.file.clone(),
+                split: self.part.split,
+                row_group,
+                row: first_row + row,
+                example_id: columns.view.example_id(row).to_owned(),
+            };
+            let counted = rules.check(&columns, row).map_err(|wrong| wrong.at(place()))?;
+            if counted.choices < state.most_choices {
+                return Err(out_of_order(counted.choices, state.most_choices).at(place()).into());
+            }
+            if state.first.is_none() {
+                state.first = Some(First { choices: counted.choices, place: place() });
+            }
+            state.most_choices = counted.choices;
+            state.choices += counted.choices;
+            state.tokens += counted.tokens;
+        }
+        Ok(())
+    }
+
+    /// The bytes are those of the manifest, so what does not decode was written that way.
+    fn broken(&self, broken: Broken, group: Option<usize>) -> Stop {
+        match broken {
+            Broken::Io(error) => self.unreadable(error).into(),
+            Broken::Content(reason) => {
+                let fault = self.fault(format!("content that does not decode ({reason})"), "a Parquet file", INGEST_AGAIN);
+                Fault { row_group: group, ..fault }.into()
+            }
+        }
+    }
+}
+
+/// Calls the Parquet reader. It is not made for bytes that someone has changed: it may panic, which is taken for an error.
+fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Broken> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(match error {
+            ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+                // Decompressors report nonsense as errors of this type, too; those do not come from the system.
+                Ok(error) if error.raw_os_error().is_some() && error.kind() != io::ErrorKind::InvalidInput => {
+                    Broken::Io(*error)
+                }
+                Ok(error) => Broken::Content(first_line(&error.to_string())),
+                Err(other) => Broken::Content(first_line(&other.to_string())),
+            },
+            other => Broken::Content(first_line(&other.to_string())),
+        }),
+        Err(_) => Err(Broken::Content("the Parquet reader cannot make sense of it".to_owned())),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or("no reason given").trim_end().to_owned()
+}
+
+/// The first column that is not as the contract says: its name, what is there, and what should be.
+fn difference(found: &Schema, contract: &Schema) -> Option<(String, String, String)> {
+    let describe = |field: Option<&Field>| match field {
+        None => "no column".to_owned(),
+        Some(field) => {
+            let null = if field.is_nullable() { ", may be null" } else { "" };
+            format!("`{}` {}{null}", field.name(), field.data_type())
+        }
+    };
+    (0..found.fields().len().max(contract.fields().len())).find_map(|i| {
+        let (there, expected) = (found.fields().get(i), contract.fields().get(i));
+        let same = match (there, expected) {
+            (Some(a), Some(b)) => a.name() == b.name() && a.data_type() == b.data_type() && a.is_nullable() == b.is_nullable(),
+            _ => false,
+        };
+        let name = expected.or(there)?.name().clone();
+        (!same).then(|| (name, describe(there.map(AsRef::as_ref)), describe(expected.map(AsRef::as_ref))))
+    })
+}

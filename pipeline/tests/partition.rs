@@ -1,0 +1,102 @@
+//! An ingest shared among several runs gives what one run gives, to the byte.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use glm_prep::ingest::{self, IngestError, IngestOptions, MergeOptions, Outcome, RejectLimit, Silent, Summary};
+use glm_schemas::manifest::Split;
+
+/// Several batches a split, with bad lines, ids that come twice, and files that batches end with.
+fn raw() -> tempfile::TempDir {
+    let passages = fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages");
+    let mut train = support::renumbered(&passages, 30);
+    train.extend_from_slice(b"bad\n");
+    train.extend_from_slice(&passages);
+    let dir = support::raw_folder(&[(Split::Val, &support::renumbered(&passages, 5)), (Split::Test, &passages)]);
+    let cut = train[..train.len() / 3].iter().rposition(|&b| b == b'\n').expect("a line") + 1;
+    fs::write(dir.path().join("ReCoRD/train-0.jsonl"), &train[..cut]).expect("write");
+    fs::write(dir.path().join("ReCoRD/train-1.jsonl"), &train[cut..]).expect("write");
+    for split in ["val", "test"] {
+        fs::rename(dir.path().join(format!("ReCoRD/{split}.jsonl")), dir.path().join(format!("ReCoRD/{split}-0.jsonl")))
+            .expect("rename");
+    }
+    dir
+}
+
+fn options(dir: &Path) -> IngestOptions {
+    IngestOptions { rows_per_shard: 500.try_into().expect("some"), ..IngestOptions::new(dir) }
+}
+
+fn part(dir: &Path, index: usize, count: usize) {
+    let partition = Some(format!("{index}/{count}").parse().expect("a part"));
+    let outcome = ingest::run(&IngestOptions { partition, ..options(dir) }, &Silent).expect("part");
+    assert!(matches!(outcome, Outcome::Part(_)));
+}
+
+fn merge(dir: &Path) -> Result<Summary, IngestError> {
+    let threads = 2.try_into().expect("some");
+    ingest::merge(&MergeOptions { dir: dir.to_owned(), tokenizer: None, threads, max_rejects: RejectLimit::default() }, &Silent)
+}
+
+#[test]
+fn merged_parts_are_what_one_run_writes() {
+    let dir = raw();
+    let whole = support::run(&options(dir.path())).expect("whole");
+    let expected = support::contents(&dir.path().join("shards"));
+    assert!(expected.iter().any(|(name, _)| name == "rejects.jsonl") && expected.len() > 6);
+    for count in [1, 2, 5] {
+        fs::remove_dir_all(dir.path().join("shards")).expect("remove");
+        // In any order.
+        for index in (0..count).rev() {
+            assert!(!dir.path().join("shards").exists());
+            part(dir.path(), index, count);
+        }
+        let merged = merge(dir.path()).expect("merge");
+        assert_eq!(merged.fingerprint, whole.fingerprint);
+        for ((name, bytes), (other, expected)) in support::contents(&dir.path().join("shards")).iter().zip(&expected) {
+            assert!(name == other && bytes == expected, "{name} differs with {count} parts");
+        }
+        assert_eq!(support::names(dir.path()), ["ReCoRD", "shards"], "the parts are gone");
+    }
+}
+
+#[test]
+fn parts_that_cannot_be_merged_are_told() {
+    let dir = raw();
+    let said = || merge(dir.path()).expect_err("refused").to_string();
+    assert!(said().starts_with("there are no parts in"), "{}", said());
+    part(dir.path(), 0, 3);
+    part(dir.path(), 2, 3);
+    assert!(said().starts_with("parts are missing: 1/3; run `glm-prep ingest"), "{}", said());
+
+    // Made of other data.
+    let file = dir.path().join("ReCoRD/val-0.jsonl");
+    let val = fs::read(&file).expect("read");
+    fs::write(&file, &val[..val.len() / 2]).expect("write");
+    part(dir.path(), 1, 3);
+    assert!(said().contains("do not belong together"), "{}", said());
+    fs::write(&file, &val).expect("write");
+    part(dir.path(), 1, 3);
+
+    // Damaged anywhere, or cut.
+    let path = dir.path().join(".shards.parts/part-00001-of-00003");
+    let good = fs::read(&path).expect("read");
+    for at in [0, good.len() / 3, good.len() / 2, good.len() - 3] {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        fs::write(&path, &bad).expect("write");
+        assert!(said().starts_with("the part ") || said().contains("do not belong together"), "{at}: {}", said());
+    }
+    fs::write(&path, &good[..good.len() - 40]).expect("write");
+    assert!(said().starts_with("the part "), "{}", said());
+    assert!(!dir.path().join("shards").exists());
+
+    // Nothing of that keeps good parts from being merged.
+    fs::write(&path, &good).expect("write");
+    merge(dir.path()).expect("merge");
+    part(dir.path(), 0, 2);
+    part(dir.path(), 0, 3);
+    assert!(said().contains("some are of another number of parts"), "{}", said());
+}

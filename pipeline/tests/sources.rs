@@ -1,0 +1,304 @@
+//! Raw data as it comes: packed, in archives, in several files, on standard input, in every format, and of the wrong kind.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use glm_prep::ingest::{IngestOptions, MAX_LINE_BYTES};
+use glm_prep::source::input::Selection;
+use glm_prep::source::recognise::FormatName;
+use glm_schemas::cloze::ClozeView;
+use glm_schemas::manifest::{Manifest, Split};
+use serde_json::{Value, json};
+
+fn passages() -> Vec<u8> {
+    fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages")
+}
+
+fn ingested(dir: &Path) -> Manifest {
+    support::ingest_with(dir, 2).expect("ingest");
+    support::manifest(dir)
+}
+
+fn failure(dir: &Path) -> String {
+    let error = support::ingest_with(dir, 2).expect_err("refused").to_string();
+    assert!(!dir.join("shards").exists());
+    error
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packer.write_all(content).expect("pack");
+    packer.finish().expect("pack")
+}
+
+fn bzip2(content: &[u8]) -> Vec<u8> {
+    let mut packer = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::default());
+    packer.write_all(content).expect("pack");
+    packer.finish().expect("pack")
+}
+
+fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append_data(&mut header, name, *content).expect("append");
+    }
+    archive.into_inner().expect("finish")
+}
+
+#[test]
+fn however_it_is_packed_the_shards_are_the_same() {
+    let (train, val) = (passages(), support::renumbered(&passages(), 1));
+    let plain = support::raw_folder(&[(Split::Train, &train), (Split::Val, &val)]);
+    let expected = ingested(plain.path());
+    let members = [("ReCoRD/val.jsonl", val.as_slice()), ("ReCoRD/train.jsonl", &train), ("README.txt", b"x")];
+    let files: Vec<Vec<(&str, Vec<u8>)>> = vec![
+        vec![("train.jsonl.gz", gzip(&train)), ("dev.jsonl.zst", zstd::encode_all(val.as_slice(), 3).expect("zstd"))],
+        vec![("train.jsonl.bz2", bzip2(&train)), ("val.jsonl", gzip(&val))],
+        vec![("data.tar.bz2", bzip2(&tar(&members)))],
+        vec![("data.tgz", gzip(&tar(&members)))],
+        vec![("data.tar", tar(&members))],
+    ];
+    for files in files {
+        let dir = tempfile::tempdir().expect("folder");
+        for (name, content) in &files {
+            fs::write(dir.path().join(name), content).expect("write");
+        }
+        let manifest = ingested(dir.path());
+        assert_eq!(manifest.fingerprint, expected.fingerprint, "{}", files[0].0);
+        let sums = |manifest: &Manifest| manifest.raw_files.iter().map(|raw| raw.sha256.clone()).collect::<Vec<_>>();
+        assert_eq!(sums(&manifest), sums(&expected), "checksums are of what is packed");
+    }
+}
+
+#[test]
+fn several_files_of_a_split_are_one_after_the_other() {
+    let all = support::renumbered(&passages(), 4);
+    let whole = support::raw_folder(&[(Split::Train, &all)]);
+    let expected = ingested(whole.path()).fingerprint;
+
+    let cut = all[..all.len() / 2].iter().rposition(|&b| b == b'\n').expect("a line") + 1;
+    let parts = tempfile::tempdir().expect("folder");
+    fs::write(parts.path().join("train-00000-of-00002.jsonl"), &all[..cut]).expect("write");
+    fs::write(parts.path().join("train-00001-of-00002.jsonl"), &all[cut..]).expect("write");
+    let found = ingested(parts.path());
+    assert_eq!((found.fingerprint.as_str(), found.raw_files.len()), (expected.as_str(), 2));
+    assert_eq!(found.raw_files.iter().map(|raw| raw.records).sum::<usize>(), 24 * 4);
+
+    // The same by name: a glob, and in the order in which they are named.
+    let (first, second) = (parts.path().join("train-00000-of-00002.jsonl"), parts.path().join("train-00001-of-00002.jsonl"));
+    let named = |patterns: &[&Path]| {
+        let out = tempfile::tempdir().expect("folder");
+        let named = patterns.iter().map(|path| (Split::Train, path.to_string_lossy().into_owned())).collect();
+        let selection = Selection { named, splits: Vec::new() };
+        support::run(&IngestOptions { selection, ..IngestOptions::new(out.path()) })
+            .map(|_| support::manifest(out.path()).fingerprint)
+    };
+    assert_eq!(named(&[&parts.path().join("train-*.jsonl")]).expect("glob"), expected);
+    assert_eq!(named(&[&first, &second]).expect("files"), expected);
+    assert_ne!(named(&[&second, &first]).expect("files"), expected);
+    let error = named(&[&parts.path().join("no-*.jsonl")]).expect_err("nothing").to_string();
+    assert!(error.starts_with("--train ") && error.ends_with("no-*.jsonl: there is no such file"), "{error}");
+}
+
+#[test]
+fn standard_input_is_a_file_like_any_other() {
+    let expected = ingested(support::raw_folder(&[(Split::Train, &passages())]).path()).fingerprint;
+    let out = tempfile::tempdir().expect("folder");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_glm-prep"))
+        .args(["ingest", "-q", "--train", "-"])
+        .arg(out.path())
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("run");
+    child.stdin.take().expect("a pipe").write_all(&gzip(&passages())).expect("write");
+    assert!(child.wait().expect("wait").success());
+    let manifest = support::manifest(out.path());
+    assert_eq!((manifest.fingerprint, manifest.raw_files[0].file.as_str()), (expected, "standard input"));
+}
+
+/// Example ids, queries and right answers of a split.
+fn questions(dir: &Path, split: Split) -> Vec<(String, String, String)> {
+    let batches = support::batches(dir, split);
+    let mut rows = Vec::new();
+    for batch in &batches {
+        let view = ClozeView::try_new(batch).expect("the contract");
+        let queries = support::texts(batch, "query");
+        for (row, query) in queries.into_iter().enumerate() {
+            let right = view.choices(row).find(|choice| choice.correct).and_then(|choice| choice.text.map(str::to_owned));
+            rows.push((view.example_id(row).to_owned(), query, right.unwrap_or_default()));
+        }
+    }
+    rows
+}
+
+#[test]
+fn every_format_is_recognised_and_becomes_questions() {
+    let original = json!({"version": "1.0", "data": [
+        {"id": "ab12", "source": "own", "passage": {"text": "Ada met Bo.", "entities": [{"start": 0, "end": 2}, {"start": 8, "end": 9}]},
+         "qas": [{"id": "ab12-0", "query": "@placeholder smiled.", "answers": [{"start": 8, "end": 9, "text": "Bo"}]}]},
+        {"id": "cd34", "source": "own", "passage": {"text": "Cy left.", "entities": [{"start": 0, "end": 9}]}, "qas": []},
+        {"id": "ef56", "source": "own", "passage": {"text": "Cy left.", "entities": [{"start": 0, "end": 1}]},
+         "qas": [{"id": "ef56-0", "query": "@placeholder came back.", "answers": [{"start": 0, "end": 1, "text": "Cy"}]}]}
+    ]}).to_string();
+    let plain = "{\"context\": \"Ada had a dog. The [BLANK] barked.\", \"choices\": [\"cat\", \"dog\"], \"answer\": 1, \"id\": \"x-1\"}\n\
+                 {\"context\": \"Rain fell. It was [BLANK].\", \"choices\": [\"wet\", \"dry\"], \"answer\": 0}\n";
+    let cloth = json!({"article": "Ada had a dog. The _ barked at the _ .", "options": [["cat", "dog", "cow", "hen"], ["moon", "sun", "sea", "sky"]],
+        "answers": ["B", "A"], "source": "high1.txt"}).to_string();
+    let lines: String = (1..=20).map(|n| format!("{n} Ada met Bo and Cy on day {n} .\n")).collect();
+    let cbt = format!("{lines}21 Then XXXXX went home .\tBo\t\tAda|Bo|Cy|day|met|home|on|and|went|Then\n\n");
+    for (name, content, format, expected) in [
+        (
+            "train.json",
+            original.as_str(),
+            FormatName::OriginalRecord,
+            vec![("train-ef56-0-a0", "@placeholder came back.", "Cy"), ("train-ab12-0-a0", "@placeholder smiled.", "Bo")],
+        ),
+        (
+            "train.jsonl",
+            plain,
+            FormatName::Plain,
+            vec![("train-x-1-a0", "The [BLANK] barked.", "dog"), ("train-p1-q1-a0", "It was [BLANK].", "wet")],
+        ),
+        ("train/high/1.json", cloth.as_str(), FormatName::Cloth, vec![("", "", "dog"), ("", "", "moon")]),
+        ("set_train.txt", cbt.as_str(), FormatName::Cbt, vec![("train-p0-q0-a0", "Then XXXXX went home .", "Bo")]),
+        (
+            "train.txt",
+            "ada saw the old boat and then she sailed the boat\n",
+            FormatName::Lambada,
+            vec![("train-p0-q0-a0", "", "boat")],
+        ),
+    ] {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
+        fs::write(&path, content).expect("write");
+        support::ingest_with(dir.path(), 2).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let told = questions(dir.path(), Split::Train);
+        assert_eq!(told.len(), expected.len(), "{name}: {told:?}");
+        for ((id, query, right), (expected_id, expected_query, expected_right)) in told.iter().zip(expected) {
+            assert_eq!(right, expected_right, "{name}");
+            assert!(id == expected_id || expected_id.is_empty(), "{id}");
+            assert!(query == expected_query || expected_query.is_empty(), "{query}");
+        }
+        // Said instead of recognised, it is the same.
+        let fingerprint = support::manifest(dir.path()).fingerprint;
+        support::run(&IngestOptions { format: Some(format), ..IngestOptions::new(dir.path()) }).expect("given");
+        assert_eq!(support::manifest(dir.path()).fingerprint, fingerprint);
+        if format == FormatName::OriginalRecord {
+            let list = fs::read_to_string(dir.path().join("shards/rejects.jsonl")).expect("rejects");
+            let entry: Value = serde_json::from_str(list.lines().next().expect("one")).expect("json");
+            assert_eq!(entry["reason"], "data[1]: entity 0 spans 0 to 9 (inclusive), but the passage has 8 code points");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_another_kind_is_named() {
+    for (content, said) in [
+        (&b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n"[..], "git-lfs"),
+        (b"{\"question\": \"is it\", \"passage\": \"It is.\", \"idx\": 0, \"label\": true}\n", "BoolQ"),
+        (b"{\"premise\": \"a\", \"choice1\": \"b\", \"choice2\": \"c\", \"question\": \"cause\", \"label\": 0, \"idx\": 0}\n", "COPA"),
+        (b"{\"idx\": 0, \"version\": 1.1, \"passage\": {\"text\": \"a\", \"questions\": [{\"question\": \"b\"}]}}\n", "MultiRC"),
+        (b"{\"word\": \"a\", \"sentence1\": \"b\", \"sentence2\": \"c\", \"idx\": 0, \"label\": true}\n", "WiC"),
+        (b"{\"premise\": \"a\", \"hypothesis\": \"b\", \"label\": \"neutral\", \"idx\": 4}\n", "CB"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
+        (b"", "ReCoRD/train.jsonl is empty; fetch it again"),
+        (b" \n\n", "ReCoRD/train.jsonl is empty"),
+        (b"P\x00K\x00", "binary"),
+    ] {
+        let dir = support::raw_folder(&[(Split::Train, content)]);
+        let error = failure(dir.path());
+        assert!(error.starts_with("ReCoRD/train.jsonl ") && error.contains(said), "{error}");
+    }
+    // Also where the other split is right.
+    let dir = support::raw_folder(&[
+        (Split::Train, &passages()),
+        (Split::Val, b"{\"context\": \"a [BLANK]\", \"choices\": [\"b\"]}\n"),
+    ]);
+    let error = failure(dir.path());
+    assert!(error.starts_with("ReCoRD/val.jsonl seems to be"), "{error}");
+}
+
+#[test]
+fn lines_that_editors_and_other_systems_leave_are_read_or_told() {
+    let line = |id: i64| {
+        let question = json!({"query": "@placeholder", "answers": [{"text": "Bo"}], "idx": id});
+        json!({"passage": {"text": "Bo", "entities": [{"start": 0, "end": 1}]}, "qas": [question], "idx": id}).to_string()
+    };
+    let long = format!("{{\"x\": \"{}\"}}", "y".repeat(50 << 20));
+    assert!(long.len() > MAX_LINE_BYTES);
+    let content = format!("\u{feff}{}\r\n\r\n{}\n{}\0\n{long}\n{}\n", line(1), line(2), line(3), line(2));
+    let dir = support::raw_folder(&[(Split::Train, content.as_bytes())]);
+    let summary = support::ingest_with(dir.path(), 2).expect("ingest");
+    assert_eq!((summary.splits[0].questions, summary.rejected_records(), summary.splits[0].rejected_questions), (2, 3, 1));
+    let list = fs::read_to_string(dir.path().join("shards/rejects.jsonl")).expect("rejects");
+    assert!(list.len() < 200_000, "only the beginning of a long line is kept");
+    let entries: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
+    for (entry, (number, reason)) in entries.iter().zip([
+        (4, "not a record of this format: trailing characters at line 1 column"),
+        (5, "the line is longer than 16777216 bytes"),
+        (6, "question 0 (idx 2): a question with this idx came before in this split; give every question an id of its own"),
+    ]) {
+        assert_eq!(entry["line"], number);
+        assert!(entry["reason"].as_str().expect("a reason").starts_with(reason), "{entry}");
+    }
+}
+
+#[test]
+fn splits_and_limits_and_dry_runs() {
+    let dir = support::raw_folder(&[(Split::Train, &passages()), (Split::Val, &passages())]);
+    let options = || IngestOptions::new(dir.path());
+    let dry = support::run(&IngestOptions { dry_run: true, ..options() }).expect("dry");
+    assert_eq!((dry.splits[0].questions, dry.shards, dry.fingerprint), (50, None, None));
+    assert_eq!(support::names(dir.path()), ["ReCoRD"]);
+
+    let val = Selection { splits: vec![Split::Val], ..Selection::default() };
+    support::run(&IngestOptions { selection: val, limit: Some(3), ..options() }).expect("val");
+    let manifest = support::manifest(dir.path());
+    assert_eq!(manifest.splits.keys().collect::<Vec<_>>(), [&Split::Val]);
+    assert_eq!((manifest.raw_files[0].records, manifest.settings.limit), (3, Some(3)));
+
+    let test = Selection { splits: vec![Split::Test], ..Selection::default() };
+    let error = support::run(&IngestOptions { selection: test, ..options() }).expect_err("no test split").to_string();
+    assert!(error.starts_with("there is no test split among the raw data of"), "{error}");
+
+    for compression in ["snappy", "none", "zstd:9"] {
+        let compression = compression.parse().expect("known");
+        support::run(&IngestOptions { compression, ..options() }).expect("ingest");
+        assert_eq!(support::batches(dir.path(), Split::Train).iter().map(|batch| batch.num_rows()).sum::<usize>(), 50);
+    }
+}
+
+#[test]
+fn hostile_archives_are_refused_with_their_name() {
+    let dir = tempfile::tempdir().expect("folder");
+    let path = dir.path().join("ReCoRD.zip");
+    let mut archive = zip::ZipWriter::new(File::create(&path).expect("create"));
+    for name in ["ReCoRD/train.jsonl", "../../etc/train.jsonl"] {
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).expect("member");
+        archive.write_all(&passages()).expect("write");
+    }
+    archive.finish().expect("finish");
+    let error = failure(dir.path());
+    assert!(
+        error.starts_with("cannot read the archive") && error.contains("`../../etc/train.jsonl` leads out of it"),
+        "{error}"
+    );
+
+    let bomb = tempfile::tempdir().expect("folder");
+    fs::write(bomb.path().join("train.jsonl.gz"), gzip(&[b"{\"x\": \"", vec![b'a'; 80 << 20].as_slice(), b"\"}"].concat()))
+        .expect("write");
+    let error = failure(bomb.path());
+    assert!(error.starts_with("cannot read train.jsonl.gz: it unpacks to more than 250 times its size"), "{error}");
+    fs::write(bomb.path().join("train.jsonl.gz"), &gzip(&passages())[..900]).expect("write");
+    let error = failure(bomb.path());
+    assert!(error.starts_with("cannot read train.jsonl.gz: the packed data is damaged or incomplete"), "{error}");
+}
