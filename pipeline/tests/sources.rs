@@ -171,7 +171,7 @@ fn every_format_is_recognised_and_becomes_questions() {
         ("set_train.txt", cbt.as_str(), FormatName::Cbt, vec![("train-p0-q0-a0", "Then XXXXX went home .", "Bo")]),
         (
             "train.txt",
-            "ada saw the old boat and then she sailed the boat\n",
+            "ada saw the old boat at the pier , and then , when all was still , she sailed the boat\n",
             FormatName::Lambada,
             vec![("train-p0-q0-a0", "", "boat")],
         ),
@@ -212,7 +212,7 @@ fn a_file_of_another_kind_is_named() {
         (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
         (b"", "ReCoRD/train.jsonl is empty; fetch it again"),
         (b" \n\n", "ReCoRD/train.jsonl is empty"),
-        (b"P\x00K\x00", "binary"),
+        (b"a\x00b\x00\x00c\x01\x02", "binary"),
     ] {
         let dir = support::raw_folder(&[(Split::Train, content)]);
         let error = failure(dir.path());

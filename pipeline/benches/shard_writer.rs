@@ -1,0 +1,83 @@
+//! Rows to a Parquet shard on the disk, checksum and fsync included, with each compression.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use glm_prep::annotate::token_span;
+use glm_prep::shard::{ROWS_PER_GROUP, ShardWriter, file_name};
+use glm_prep::source::Format;
+use glm_prep::source::record::Record;
+use glm_prep::tokenize::Tokenizer;
+use glm_schemas::builder::{ChoiceRow, ClozeRow, EntityRow};
+use glm_schemas::cloze::CharSpan;
+use glm_schemas::encoding::Question;
+use glm_schemas::manifest::Split;
+
+const ROWS: usize = 4 * ROWS_PER_GROUP;
+const LINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/golden/cloze/passages.jsonl");
+
+fn shard_writer(criterion: &mut Criterion) {
+    let lines = std::fs::read_to_string(LINES).expect("passages");
+    let passages: Vec<_> = lines.lines().flat_map(|line| Record.parse(line, true).expect("a record")).collect();
+    let tokenizer = Tokenizer::bert_uncased().expect("built in");
+    let mut session = tokenizer.session();
+    let prepared: Vec<_> = passages
+        .iter()
+        .map(|passage| {
+            let tokens = session.encode(&passage.text).expect("encode");
+            let choices: Vec<_> = passage.candidates.iter().map(|text| session.encode(text).expect("encode").ids).collect();
+            (passage, tokens, choices)
+        })
+        .collect();
+
+    let mut group = criterion.benchmark_group("shard_writer");
+    group.throughput(Throughput::Elements(ROWS as u64)).sample_size(10);
+    for compression in ["zstd:1", "zstd:3", "snappy", "none"] {
+        let codec = compression.parse().expect("known");
+        group.bench_function(compression, |bencher| {
+            bencher.iter_batched(
+                || tempfile::tempdir().expect("folder"),
+                |dir| {
+                    let name = file_name(Split::Val, 0, 1);
+                    let mut writer = ShardWriter::create(dir.path(), name, tokenizer.identity(), codec).expect("create");
+                    for number in 0..ROWS {
+                        let (passage, tokens, choices) = &prepared[number % prepared.len()];
+                        let entities: Vec<_> = passage
+                            .mentions
+                            .iter()
+                            .map(|&CharSpan { start, end }| EntityRow {
+                                text: "a name of some length",
+                                chars: CharSpan { start, end },
+                                tokens: token_span(&tokens.spans, start..end),
+                            })
+                            .collect();
+                        let choices: Vec<_> = passage
+                            .candidates
+                            .iter()
+                            .zip(choices)
+                            .enumerate()
+                            .map(|(at, (text, ids))| ChoiceRow { text, ids, correct: at == 0 })
+                            .collect();
+                        let row = ClozeRow {
+                            example_id: &format!("dev-p{number}-q{number}"),
+                            passage_id: number as i64,
+                            question_id: number as i64,
+                            source: "bench",
+                            passage: &passage.text,
+                            query: "@placeholder said so.",
+                            tokens: Question { passage: &tokens.ids, query_left: &[], query_right: &[2056, 2061, 1012] },
+                            entities: &entities,
+                            choices: &choices,
+                            labelled: true,
+                        };
+                        writer.append(&row, passage.text.len()).expect("append");
+                    }
+                    (writer.finish().expect("finish"), dir)
+                },
+                criterion::BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, shard_writer);
+criterion_main!(benches);
