@@ -23,6 +23,7 @@ mod prepare;
 mod records;
 mod rejects;
 mod report;
+mod reuse;
 mod row;
 mod run;
 mod spool;
@@ -171,21 +172,30 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
     if let Some(partition) = options.partition {
         return prepare_part(options, partition, &inputs, &tokenizer, progress).map(Outcome::Part);
     }
+    if !options.force
+        && !options.dry_run
+        && let Some(manifest) = reuse::published(options, &inputs, &tokenizer)?
+    {
+        return run::unchanged(&manifest, options, started).map(Outcome::Done);
+    }
     let mut run = Run::begin(options, &tokenizer, progress, started)?;
     let stages = Stages::default();
+    let mut before = None;
     for inputs in inputs.chunk_by(|a, b| a.split == b.split) {
         let started = Instant::now();
         let split = inputs[0].split;
         let files: Vec<_> = inputs.iter().map(|input| input.name.clone()).collect();
         begin_part("reading", inputs, progress);
         let mut stage = run.stage(split, &files)?;
-        let read = read(options, inputs, &tokenizer, &stages, |batch| {
+        let read = read(options, inputs, before, &tokenizer, &stages, |batch| {
             progress.advance(batch.raw_bytes);
             stage.take(batch).map_err(IngestError::from)
         })?;
         progress.end();
         let (spool, counts) = stage.finish()?;
         let seconds = started.elapsed().as_secs_f64();
+        before = Some(read.format);
+        run.format = read.format.to_string();
         run.splits.push(SortedSplit { split, files, digests: read.digests, spool, counts, seconds });
     }
     run.stages = stages;
@@ -196,6 +206,7 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
 fn read(
     options: &IngestOptions,
     inputs: &[Input],
+    before: Option<FormatName>,
     tokenizer: &Tokenizer,
     stages: &Stages,
     take: impl FnMut(&PreparedBatch) -> Result<(), IngestError>,
@@ -204,7 +215,7 @@ fn read(
     let format = FormatName::default().format();
     let preparation = Preparation { format, tokenizer, max_seq_len: options.max_seq_len, labelled, stages };
     let IngestOptions { format, limit, partition, .. } = *options;
-    Reading { inputs, format, limit, partition, threads: options.threads.get(), stages }.run(preparation, take)
+    Reading { inputs, format, before, limit, partition, threads: options.threads.get(), stages }.run(preparation, take)
 }
 
 fn begin_part(what: &str, inputs: &[Input], progress: &dyn Progress) {
@@ -233,18 +244,29 @@ fn prepare_part(
     for input in inputs {
         plan.files.entry(input.split).or_default().push(input.name.clone());
     }
+    let partition_name = partition.to_string();
+    if !options.force
+        && let Some(records) = reuse::part(options, partition, &plan, inputs)?
+    {
+        let file = part::path(&options.dir, partition.index, partition.count.get());
+        let seconds = started.elapsed().as_secs_f64();
+        return Ok(PartSummary { partition: partition_name, file, records, reused: true, seconds });
+    }
     let mut writer = PartWriter::create(&options.dir, partition, &plan)?;
     let mut records = 0;
+    let mut before = None;
     for inputs in inputs.chunk_by(|a, b| a.split == b.split) {
         begin_part(&format!("part {partition} of"), inputs, progress);
-        let read = read(options, inputs, tokenizer, &stages, |batch| {
+        let read = read(options, inputs, before, tokenizer, &stages, |batch| {
             records += batch.records.len();
             progress.advance(batch.raw_bytes * partition.count.get() as u64);
             Ok(writer.batch(batch)?)
         })?;
         progress.end();
+        before = Some(read.format);
         writer.end_split(&SplitEnd { format: read.format.to_string(), digests: read.digests })?;
     }
     let file = writer.finish()?;
-    Ok(PartSummary { partition: partition.to_string(), file, records, seconds: started.elapsed().as_secs_f64() })
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(PartSummary { partition: partition_name, file, records, reused: false, seconds })
 }

@@ -78,6 +78,7 @@ fn data_set() -> TempDir {
             rows_per_group: 2,
             compression: "zstd:3".into(),
             limit: None,
+            format: "record".into(),
             max_distractors: 9,
             distractor_seed: 42,
         },

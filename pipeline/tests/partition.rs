@@ -29,10 +29,11 @@ fn options(dir: &Path) -> IngestOptions {
     IngestOptions { rows_per_shard: 500.try_into().expect("some"), ..IngestOptions::new(dir) }
 }
 
-fn part(dir: &Path, index: usize, count: usize) {
+fn part(dir: &Path, index: usize, count: usize) -> bool {
     let partition = Some(format!("{index}/{count}").parse().expect("a part"));
     let outcome = ingest::run(&IngestOptions { partition, ..options(dir) }, &Silent).expect("part");
-    assert!(matches!(outcome, Outcome::Part(_)));
+    let Outcome::Part(part) = outcome else { panic!("no part") };
+    part.reused
 }
 
 fn merge(dir: &Path) -> Result<Summary, IngestError> {
@@ -51,7 +52,8 @@ fn merged_parts_are_what_one_run_writes() {
         // In any order.
         for index in (0..count).rev() {
             assert!(!dir.path().join("shards").exists());
-            part(dir.path(), index, count);
+            assert!(!part(dir.path(), index, count));
+            assert!(part(dir.path(), index, count), "a part that is there is made only once");
         }
         let merged = merge(dir.path()).expect("merge");
         assert_eq!(merged.fingerprint, whole.fingerprint);

@@ -302,3 +302,43 @@ fn hostile_archives_are_refused_with_their_name() {
     let error = failure(bomb.path());
     assert!(error.starts_with("cannot read train.jsonl.gz: the packed data is damaged or incomplete"), "{error}");
 }
+
+#[test]
+fn what_is_done_already_is_not_done_again() {
+    let dir = support::raw_folder(&[(Split::Train, &[passages(), b"bad\n".to_vec()].concat()), (Split::Val, &passages())]);
+    let ingest = |change: &dyn Fn(&mut IngestOptions)| {
+        let mut options = IngestOptions::new(dir.path());
+        change(&mut options);
+        support::run(&options).expect("ingest")
+    };
+    let first = ingest(&|_| ());
+    assert!(!first.unchanged);
+    let before = support::contents(&dir.path().join("shards"));
+    let again = ingest(&|_| ());
+    assert!(again.unchanged && again.fingerprint == first.fingerprint && again.rejected_records() == 1);
+    assert_eq!(support::contents(&dir.path().join("shards")), before);
+    assert!(again.to_string().contains("nothing has changed"), "{again}");
+
+    assert!(!ingest(&|options| options.force = true).unchanged);
+    assert!(!ingest(&|options| options.max_seq_len = 300).unchanged);
+    assert!(!ingest(&|_| ()).unchanged);
+    assert!(ingest(&|options| options.format = Some(FormatName::Record)).unchanged);
+
+    // A byte of a shard, then a byte of the raw data.
+    let shard = dir.path().join("shards/val-00000-of-00001.parquet");
+    let mut bytes = fs::read(&shard).expect("read");
+    bytes[99] ^= 1;
+    fs::write(&shard, bytes).expect("write");
+    assert!(!ingest(&|_| ()).unchanged);
+    assert_eq!(support::contents(&dir.path().join("shards")), before);
+    let raw = dir.path().join("ReCoRD/val.jsonl");
+    let text = fs::read_to_string(&raw).expect("read");
+    fs::write(&raw, text.replacen("the", "teh", 1)).expect("write");
+    let changed = ingest(&|_| ());
+    assert!(!changed.unchanged && changed.fingerprint != first.fingerprint);
+
+    // What was wrong with it is still too much where less is allowed.
+    let error = support::run(&IngestOptions { max_rejects: "0".parse().expect("a limit"), ..IngestOptions::new(dir.path()) });
+    let error = error.expect_err("too many").to_string();
+    assert!(error.starts_with("1 of 49 records were rejected, --max-rejects allows 0"), "{error}");
+}

@@ -87,6 +87,7 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
             rows_per_group: 1024,
             compression: "zstd:3".into(),
             limit: None,
+            format: "record".into(),
             max_distractors: 9,
             distractor_seed: 42,
         },

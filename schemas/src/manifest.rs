@@ -128,6 +128,9 @@ pub struct IngestSettings {
     /// Records that were read of every split; none for all. The raw files' sizes and checksums are of what was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// The format of the raw files, by the name that `--format` knows it by.
+    #[serde(default)]
+    pub format: String,
     /// Most distractors of a training question.
     pub max_distractors: usize,
     /// Seed of the draw among more distractors than that.
@@ -259,6 +262,7 @@ mod tests {
                 rows_per_group: 1024,
                 compression: "zstd:3".into(),
                 limit: None,
+                format: "record".into(),
                 max_distractors: 9,
                 distractor_seed: 42,
             },

@@ -78,6 +78,9 @@ pub(super) struct IngestArgs {
     /// Do everything but write: count, and say what would be rejected
     #[arg(long)]
     dry_run: bool,
+    /// Ingest also where the published set, or the part, is already what would be written
+    #[arg(long)]
+    force: bool,
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
@@ -123,6 +126,7 @@ impl IngestArgs {
             max_rejects: self.max_rejects.unwrap_or_default(),
             partition: self.partition,
             dry_run: self.dry_run,
+            force: self.force,
             ..defaults
         }
     }

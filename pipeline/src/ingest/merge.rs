@@ -59,6 +59,7 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
         run.stages.add(&clock);
         progress.end();
         let seconds = started.elapsed().as_secs_f64();
+        run.format = end.format;
         run.splits.push(SortedSplit { split, files: files.clone(), digests: end.digests, spool, counts, seconds });
     }
     for part in &mut parts {

@@ -44,6 +44,8 @@ pub struct IngestOptions {
     pub partition: Option<Partition>,
     /// Do everything but write.
     pub dry_run: bool,
+    /// Also where the published set is what would be written.
+    pub force: bool,
 }
 
 impl IngestOptions {
@@ -62,6 +64,7 @@ impl IngestOptions {
             max_rejects: RejectLimit::default(),
             partition: None,
             dry_run: false,
+            force: false,
         }
     }
 
@@ -73,6 +76,7 @@ impl IngestOptions {
             rows_per_group: ROWS_PER_GROUP,
             compression: self.compression.to_string(),
             limit: self.limit,
+            format: self.format.map(|format| format.to_string()).unwrap_or_default(),
             max_distractors: MAX_DISTRACTORS,
             distractor_seed: DISTRACTOR_SEED,
         }

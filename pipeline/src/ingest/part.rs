@@ -50,7 +50,7 @@ pub(super) fn folder(dir: &Path) -> PathBuf {
     dir.join(FOLDER)
 }
 
-fn path(dir: &Path, index: usize, count: usize) -> PathBuf {
+pub(super) fn path(dir: &Path, index: usize, count: usize) -> PathBuf {
     folder(dir).join(format!("part-{index:05}-of-{count:05}"))
 }
 

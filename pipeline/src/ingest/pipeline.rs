@@ -25,6 +25,8 @@ pub(super) struct Reading<'a> {
     pub(super) inputs: &'a [Input],
     /// None where it is told from the first bytes.
     pub(super) format: Option<FormatName>,
+    /// That of the splits before, which have the same.
+    pub(super) before: Option<FormatName>,
     pub(super) limit: Option<usize>,
     pub(super) partition: Option<Partition>,
     pub(super) threads: usize,
@@ -71,7 +73,7 @@ impl Reading<'_> {
 
     fn read(&self, permit: &Receiver<()>, raw: &Sender<(FormatName, RecordBatch)>) -> Result<ReadFiles, InputError> {
         let mut digests = Vec::new();
-        let mut chosen = None;
+        let mut chosen = self.before;
         let mut clock = Clock::start();
         // Known before a batch of the first file is sent.
         let format = Cell::new(self.format.unwrap_or_default());

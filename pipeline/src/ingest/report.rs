@@ -37,14 +37,17 @@ pub struct PartSummary {
     pub file: PathBuf,
     /// Records of the part.
     pub records: usize,
+    /// It was there already, made of the same files with the same settings.
+    pub reused: bool,
     /// Wall time.
     pub seconds: f64,
 }
 
 impl fmt::Display for PartSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { partition, file, records, seconds } = self;
-        writeln!(f, "part {partition}: {records} records in {seconds:.1} s, in {}", file.display())?;
+        let Self { partition, file, records, reused, seconds } = self;
+        let how = if *reused { "were there already" } else { "prepared" };
+        writeln!(f, "part {partition}: {records} records {how} in {seconds:.1} s, in {}", file.display())?;
         writeln!(f, "when all parts are there, `glm-prep merge` makes the data set of them")
     }
 }
@@ -72,6 +75,8 @@ pub struct Summary {
     pub raw_bytes_per_second: f64,
     /// Threads that were used.
     pub threads: usize,
+    /// Nothing was written: the published set is what would have been.
+    pub unchanged: bool,
     /// The most memory that the process has held, where the system says so.
     pub peak_memory_bytes: Option<u64>,
     /// Where the time went.
@@ -140,6 +145,13 @@ impl fmt::Display for Summary {
         }
         for split in &self.missing {
             writeln!(f, "{:<6} there is no {split} data", split.name())?;
+        }
+        if self.unchanged {
+            writeln!(
+                f,
+                "nothing has changed: raw files, settings and shards are as they were, every byte (--force ingests again)"
+            )?;
+            return self.shards.iter().try_for_each(|shards| writeln!(f, "left as it is in {}", shards.display()));
         }
         writeln!(
             f,

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::manifest::{MANIFEST_FILE, Manifest, RawFile, SHARDS_FOLDER, Split, SplitManifest};
+use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, SHARDS_FOLDER, Split, SplitManifest};
 
 use super::order::{Counts, OrderedStage};
 use super::records::FileDigest;
 use super::rejects::RejectLog;
 use super::spool::{Spool, SpoolWriter};
 use super::stages::Stages;
-use super::{IngestError, IngestOptions, Progress, SplitSummary, Summary, write};
+use super::{IngestError, IngestOptions, Progress, SplitSummary, Summary, reuse, write};
 use crate::choices::DISTRACTOR_SEED;
 use crate::shard::publish::{REJECTS_FILE, Staging};
 use crate::shard::{self};
@@ -43,6 +43,8 @@ pub(super) struct Run<'a> {
     staging: Option<Staging>,
     rejects: RejectLog,
     pub(super) splits: Vec<SortedSplit>,
+    /// The format of the files, as it was told.
+    pub(super) format: String,
     pub(super) stages: Stages,
 }
 
@@ -55,7 +57,17 @@ impl<'a> Run<'a> {
     ) -> Result<Self, IngestError> {
         let staging = if options.dry_run { None } else { Some(Staging::create(&options.dir)?) };
         let rejects = RejectLog::new(staging.as_ref().map(Staging::path));
-        Ok(Self { options, tokenizer, progress, started, staging, rejects, splits: Vec::new(), stages: Stages::default() })
+        Ok(Self {
+            options,
+            tokenizer,
+            progress,
+            started,
+            staging,
+            rejects,
+            splits: Vec::new(),
+            format: String::new(),
+            stages: Stages::default(),
+        })
     }
 
     /// The ordered stage for a split.
@@ -68,15 +80,15 @@ impl<'a> Run<'a> {
     /// Writes the shards and makes them visible.
     pub(super) fn publish(self) -> Result<Summary, IngestError> {
         self.check_limits()?;
-        let Self { options, tokenizer, progress, started, staging, rejects, splits, stages } = self;
+        let Self { options, tokenizer, progress, started, staging, rejects, splits, format, stages } = self;
         let Some(staging) = staging else {
-            let manifest = manifest(&splits, Default::default(), options, tokenizer);
+            let manifest = manifest(&splits, Default::default(), options, tokenizer, format);
             return Ok(summary(&splits, &manifest, options, &stages, started));
         };
         rejects.finish()?;
         let plan: Vec<_> = splits.iter().filter_map(|split| Some((split.split, split.spool.as_ref()?))).collect();
         let job = write::Job { splits: &plan, options, tokenizer, folder: staging.path(), progress, stages: &stages };
-        let manifest = manifest(&splits, job.run()?, options, tokenizer);
+        let manifest = manifest(&splits, job.run()?, options, tokenizer, format);
         shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
         staging.publish()?;
         Ok(summary(&splits, &manifest, options, &stages, started))
@@ -104,6 +116,7 @@ fn manifest(
     mut shards: std::collections::BTreeMap<Split, Vec<glm_schemas::manifest::Shard>>,
     options: &IngestOptions,
     tokenizer: &Tokenizer,
+    format: String,
 ) -> Manifest {
     let content = splits.iter().map(|sorted| {
         let Counts { rows, choices, tokens, .. } = sorted.counts;
@@ -128,7 +141,7 @@ fn manifest(
         special_ids: tokenizer.special(),
         splits: content.collect(),
         raw_files: raw_files.collect(),
-        settings: options.settings(),
+        settings: IngestSettings { format, ..options.settings() },
     };
     manifest.fingerprint = manifest.compute_fingerprint();
     manifest
@@ -171,9 +184,58 @@ fn summary(splits: &[SortedSplit], manifest: &Manifest, options: &IngestOptions,
         tokens_per_second: total(|split| split.tokens as u64) / seconds,
         raw_bytes_per_second: total(|split| split.raw_bytes) / seconds,
         threads: options.threads.get(),
+        unchanged: false,
         peak_memory_bytes: super::stages::peak_memory(),
         stages: stages.seconds(),
         shards: (!options.dry_run).then_some(shards),
         splits: summaries,
     }
+}
+
+/// What is said of a data set that is what would be written.
+pub(super) fn unchanged(manifest: &Manifest, options: &IngestOptions, started: Instant) -> Result<Summary, IngestError> {
+    let of_split = |(&split, content): (&Split, &SplitManifest)| {
+        let raw: Vec<_> = reuse::raw_files(manifest, split).collect();
+        SplitSummary {
+            split,
+            files: raw.iter().map(|raw| raw.file.clone()).collect(),
+            raw_bytes: raw.iter().map(|raw| raw.bytes).sum(),
+            records: raw.iter().map(|raw| raw.records).sum(),
+            rejected_records: raw.iter().map(|raw| raw.rejects).sum(),
+            rejected_questions: 0,
+            questions: content.rows,
+            choices: content.choices,
+            tokens: content.tokens,
+            shards: content.shards.len(),
+            shard_bytes: content.shards.iter().map(|shard| shard.bytes).sum(),
+            seconds: 0.0,
+            questions_per_second: 0.0,
+        }
+    };
+    let splits: Vec<_> = manifest.splits.iter().map(of_split).collect();
+    let rejected = splits.iter().map(|split| split.rejected_records).sum();
+    let records = splits.iter().map(|split| split.records).sum();
+    let shards = options.dir.join(SHARDS_FOLDER);
+    let list = shards.join(REJECTS_FILE);
+    if !options.max_rejects.allows(rejected, records) {
+        let first = format!("listed in {}", list.display());
+        return Err(IngestError::TooManyRejects { rejected, records, limit: options.max_rejects, first });
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let raw_bytes: u64 = splits.iter().map(|split| split.raw_bytes).sum();
+    Ok(Summary {
+        shards: Some(shards),
+        fingerprint: Some(manifest.fingerprint.clone()),
+        missing: Split::ALL.into_iter().filter(|split| !manifest.splits.contains_key(split)).collect(),
+        rejects: (rejected > 0).then_some(list),
+        seconds,
+        questions_per_second: 0.0,
+        tokens_per_second: 0.0,
+        raw_bytes_per_second: raw_bytes as f64 / seconds,
+        threads: options.threads.get(),
+        unchanged: true,
+        peak_memory_bytes: super::stages::peak_memory(),
+        stages: Stages::default().seconds(),
+        splits,
+    })
 }

@@ -294,6 +294,18 @@ impl Input {
         if let Place::Member { index, .. } = self.place { index } else { 0 }
     }
 
+    /// Whether it can be read once only.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.place == Place::Stdin
+    }
+
+    /// Whether it can hold so many bytes, unpacked: for a file that is not packed, its size says so without reading it.
+    pub(crate) fn may_hold(&self, bytes: u64) -> bool {
+        let plain = [".jsonl", ".json", ".txt", ".ndjson"].iter().any(|ending| self.name.ends_with(ending));
+        // A packed file with a plain name is bigger inside.
+        !plain || bytes >= self.bytes
+    }
+
     fn error(&self, source: io::Error) -> InputError {
         match &self.place {
             // What was wrong with the file itself was said with its name before.
