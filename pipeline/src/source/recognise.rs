@@ -3,10 +3,12 @@
 //! JSON is told apart by the keys of its first value, collected as paths such as `passage.text` and `data[].passage`; everything
 //! else by its shape. Where a file is of a known kind that is no cloze data, [`Recognised::Wrong`] says which.
 
+mod bytes;
 mod keys;
 
 use std::fmt;
 
+use bytes::{begins_with_a_good_line, not_text};
 use clap::ValueEnum;
 use keys::Keys;
 use serde::de::IgnoredAny;
@@ -124,47 +126,6 @@ const INSTEAD: &str =
 
 fn wrong(what: String) -> Recognised {
     Recognised::Wrong(what)
-}
-
-/// What bytes that are no text seem to be.
-fn not_text(head: &[u8]) -> Option<String> {
-    const PACKED: [(&[u8], &str, &str); 5] = [
-        (b"\x1f\x8b", "gzip", "gz"),
-        (b"\x28\xb5\x2f\xfd", "zstd", "zst"),
-        (b"BZh", "bzip2", "bz2"),
-        (b"PK\x03\x04", "zip", "zip"),
-        (b"\xfd7zXZ\x00", "xz", "xz"),
-    ];
-    for (magic, name, extension) in PACKED {
-        if head.starts_with(magic) {
-            return Some(format!(
-                "seems to be packed with {name}; unpack it, or let its name end in `.{extension}` if it does not"
-            ));
-        }
-    }
-    if head.starts_with(b"PAR1") || head.starts_with(b"ARROW1") {
-        let name = if head.starts_with(b"PAR1") { "a Parquet" } else { "an Arrow" };
-        return Some(format!("seems to be {name} file, not raw text; export it as JSON, one object a line"));
-    }
-    // Every other byte of plain English in UTF-16 is 0, and no text holds one.
-    if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") || is_utf_16(head) {
-        return Some("seems to be text in UTF-16; convert it to UTF-8, for example with `iconv -f UTF-16 -t UTF-8`".to_owned());
-    }
-    let nul = head.iter().position(|&byte| byte == 0)?;
-    (!begins_with_a_good_line(&head[..nul])).then(|| "seems to be binary data, not text".to_owned())
-}
-
-/// Whether what stands before the first bad byte is at least the beginning of a JSON object or a line of text.
-fn begins_with_a_good_line(before: &[u8]) -> bool {
-    let before = before.strip_prefix(b"\xef\xbb\xbf").unwrap_or(before).trim_ascii_start();
-    before.starts_with(b"{") || before.contains(&b'\n')
-}
-
-fn is_utf_16(head: &[u8]) -> bool {
-    let begin = &head[..head.len().min(512)];
-    let zeros = |parity: usize| begin.iter().skip(parity).step_by(2).filter(|&&byte| byte == 0).count();
-    let (even, odd) = (zeros(0), zeros(1));
-    begin.len() >= 4 && even.max(odd) * 3 > begin.len() && even.min(odd) == 0
 }
 
 /// What JSON is, by the keys of its first value.
@@ -371,10 +332,10 @@ mod tests {
     fn what_is_no_data_is_named() {
         let utf_16: Vec<u8> = "{\"context\"".encode_utf16().flat_map(u16::to_le_bytes).collect();
         for (head, message) in [
-            (&b"\x1f\x8b\x08\x00"[..], "seems to be packed with gzip; unpack it, or let its name end in `.gz`"),
-            (b"\x28\xb5\x2f\xfd\x00", "seems to be packed with zstd"),
-            (b"BZh91AY", "seems to be packed with bzip2"),
-            (b"PK\x03\x04\x00", "seems to be packed with zip"),
+            (&b"\x1f\x8b\x08\x00"[..], "seems to hold gzip data where text was expected; unpack it"),
+            (b"\x28\xb5\x2f\xfd\x00", "seems to hold zstd data"),
+            (b"BZh91AY", "seems to hold bzip2 data"),
+            (b"PK\x03\x04\x00", "seems to hold zip data"),
             (b"PAR1\x15\x04", "seems to be a Parquet file"),
             (b"\xff\xfe{\x00", "seems to be text in UTF-16"),
             (&utf_16, "seems to be text in UTF-16"),
