@@ -56,7 +56,7 @@ pub use self::stages::StageSeconds;
 
 /// Is told how far a run has come. Called from several threads.
 pub trait Progress: Sync {
-    /// A part begins, for example "reading ReCoRD/train.jsonl", of so many bytes or rows.
+    /// A part begins, for example "reading ReCoRD/train.jsonl", of so many bytes or rows; 0 where that is not known.
     fn begin(&self, part: &str, total: u64, unit: Unit);
     /// So much of it is done in addition.
     fn advance(&self, amount: u64);
@@ -220,7 +220,8 @@ fn read(
 
 fn begin_part(what: &str, inputs: &[Input], progress: &dyn Progress) {
     let more = if inputs.len() > 1 { format!(" and {} more files", inputs.len() - 1) } else { String::new() };
-    let total = inputs.iter().map(|input| input.bytes).sum();
+    // 0 is unknown: what is packed has another size than what is read.
+    let total = if inputs.iter().any(Input::is_packed) { 0 } else { inputs.iter().map(|input| input.bytes).sum() };
     progress.begin(&format!("{what} {}{more}", inputs[0].name), total, Unit::Bytes);
 }
 

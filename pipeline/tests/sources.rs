@@ -111,16 +111,18 @@ fn several_files_of_a_split_are_one_after_the_other() {
 #[test]
 fn standard_input_is_a_file_like_any_other() {
     let expected = ingested(support::raw_folder(&[(Split::Train, &passages())]).path()).fingerprint;
-    let out = tempfile::tempdir().expect("folder");
+    let parent = tempfile::tempdir().expect("folder");
+    // It is made where it is not there.
+    let out = parent.path().join("new/out");
     let mut child = Command::new(env!("CARGO_BIN_EXE_glm-prep"))
         .args(["ingest", "-q", "--train", "-"])
-        .arg(out.path())
+        .arg(&out)
         .stdin(Stdio::piped())
         .spawn()
         .expect("run");
     child.stdin.take().expect("a pipe").write_all(&gzip(&passages())).expect("write");
     assert!(child.wait().expect("wait").success());
-    let manifest = support::manifest(out.path());
+    let manifest = support::manifest(&out);
     assert_eq!((manifest.fingerprint, manifest.raw_files[0].file.as_str()), (expected, "standard input"));
 }
 

@@ -35,6 +35,7 @@ impl Bar {
 impl Progress for Bar {
     fn begin(&self, part: &str, total: u64, unit: Unit) {
         let template = match unit {
+            Unit::Bytes if total == 0 => "{msg} {spinner} {bytes} {bytes_per_sec}",
             Unit::Bytes => "{msg} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
             Unit::Rows => "{msg} [{bar:32}] {human_pos}/{human_len} rows {per_sec} {eta} left",
         };
@@ -69,12 +70,15 @@ struct Part {
 
 impl Part {
     fn tell(&self) {
-        let percent = if self.total == 0 { 100.0 } else { 100.0 * self.done as f64 / self.total as f64 };
+        let percent = match self.total {
+            0 => String::new(),
+            total => format!("{:.0}% ", (100.0 * self.done as f64 / total as f64).min(100.0)),
+        };
         let (amount, unit) = match self.unit {
             Unit::Bytes => (self.done as f64 / 1e6, "MB"),
             Unit::Rows => (self.done as f64, "rows"),
         };
-        eprintln!("{}: {percent:.0}% ({amount:.0} {unit}) after {:.1} s", self.name, self.started.elapsed().as_secs_f64());
+        eprintln!("{}: {percent}({amount:.0} {unit}) after {:.1} s", self.name, self.started.elapsed().as_secs_f64());
     }
 }
 

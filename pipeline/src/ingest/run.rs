@@ -14,7 +14,7 @@ use super::stages::Stages;
 use super::{IngestError, IngestOptions, Progress, SplitSummary, Summary, reuse, write};
 use crate::choices::DISTRACTOR_SEED;
 use crate::shard::publish::{REJECTS_FILE, Staging};
-use crate::shard::{self};
+use crate::shard::{self, WriteError};
 use crate::tokenize::Tokenizer;
 
 /// The program's name and version, as the manifest records it.
@@ -55,7 +55,12 @@ impl<'a> Run<'a> {
         progress: &'a dyn Progress,
         started: Instant,
     ) -> Result<Self, IngestError> {
-        let staging = if options.dry_run { None } else { Some(Staging::create(&options.dir)?) };
+        let staging = if options.dry_run {
+            None
+        } else {
+            std::fs::create_dir_all(&options.dir).map_err(WriteError::io(&options.dir))?;
+            Some(Staging::create(&options.dir)?)
+        };
         let rejects = RejectLog::new(staging.as_ref().map(Staging::path));
         Ok(Self {
             options,

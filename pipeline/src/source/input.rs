@@ -52,6 +52,8 @@ enum Place {
 /// [`InputError`] where there is neither a training nor a validation file, or where it cannot be told which files are meant.
 pub fn find(dir: &Path, selection: &Selection) -> Result<Vec<Input>, InputError> {
     match fs::metadata(dir) {
+        // Where the files are named, the folder is only where the shards go.
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !selection.named.is_empty() => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(InputError::NoFolder(dir.to_owned())),
         Err(source) => return Err(InputError::Read { name: dir.display().to_string(), source }),
         Ok(found) if !found.is_dir() => return Err(InputError::NotAFolder(dir.to_owned())),
@@ -211,6 +213,11 @@ impl Input {
     /// Whether it can be read once only.
     pub(crate) fn is_stream(&self) -> bool {
         self.place == Place::Stdin
+    }
+
+    /// Whether its name says that it is packed.
+    pub(crate) fn is_packed(&self) -> bool {
+        [".gz", ".zst", ".bz2"].iter().any(|ending| self.name.ends_with(ending))
     }
 
     /// Whether it can hold so many bytes, unpacked: for a file that is not packed, its size says so without reading it.
