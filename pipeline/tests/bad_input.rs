@@ -56,6 +56,14 @@ fn every_bad_line_is_listed_with_its_reason_and_the_others_stay() {
             changed(1, |r| r["passage"]["entities"][1]["end"] = json!(11)),
             "entity 1 spans 8 to 11 (inclusive), but the passage has 11",
         ),
+        (
+            changed(1, |r| r["passage"]["entities"][0] = json!({"start": 3, "end": 3})),
+            "entity 0 spans 3 to 3 (inclusive), where the passage has only white space",
+        ),
+        (
+            changed(1, |r| r["passage"]["text"] = json!("")),
+            "entity 0 spans 0 to 2 (inclusive), but the passage has 0 code points",
+        ),
         (changed(1, |r| r["passage"]["entities"][0]["start"] = json!(-1)), "entity 0 spans -1 to 2 (inclusive)"),
         (changed(1, |r| r["passage"]["entities"][0]["start"] = json!(3)), "entity 0 starts at 3 and ends before, at 2"),
         (vec![b'x'; MAX_LINE_BYTES + 1], "the line is longer than 16777216 bytes"),

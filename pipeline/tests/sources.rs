@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use glm_prep::ingest::{IngestOptions, MAX_LINE_BYTES};
-use glm_prep::source::input::Selection;
+use glm_prep::source::input::{self, Selection};
 use glm_prep::source::recognise::FormatName;
 use glm_schemas::cloze::ClozeView;
 use glm_schemas::manifest::{Manifest, Split};
@@ -343,4 +343,24 @@ fn what_is_done_already_is_not_done_again() {
     let error = support::run(&IngestOptions { max_rejects: "0".parse().expect("a limit"), ..IngestOptions::new(dir.path()) });
     let error = error.expect_err("too many").to_string();
     assert!(error.starts_with("1 of 49 records were rejected, --max-rejects allows 0"), "{error}");
+}
+
+#[test]
+fn a_file_that_vanishes_or_shrinks_is_named() {
+    let dir = support::raw_folder(&[(Split::Train, &passages()), (Split::Val, &passages())]);
+    let inputs = input::find(dir.path(), &Selection::default()).expect("found");
+    let path = |name: &str| dir.path().join("ReCoRD").join(name);
+    // Cut while it is read, and gone before its turn.
+    let error = input::read(&inputs[..1], |_, file| {
+        let mut head = [0; 100];
+        file.read_exact(&mut head)?;
+        File::options().write(true).open(path("train.jsonl"))?.set_len(5_000)?;
+        std::io::copy(file, &mut std::io::sink())?;
+        Ok(true)
+    });
+    let said = error.expect_err("cut").to_string();
+    assert!(said.starts_with("ReCoRD/train.jsonl changed while it was read (") && said.contains("5000 were read"), "{said}");
+    fs::remove_file(path("val.jsonl")).expect("remove");
+    let said = input::read(&inputs[1..], |_, _| Ok(true)).expect_err("gone").to_string();
+    assert!(said.starts_with("cannot read ReCoRD/val.jsonl: No such file"), "{said}");
 }

@@ -140,6 +140,16 @@ pub enum RecordError {
         /// Code points of the passage.
         length: usize,
     },
+    /// An entity of nothing.
+    #[error("entity {position} spans {start} to {end} (inclusive), where the passage has only white space")]
+    EntityBlank {
+        /// Its place in the list of entities, from 0.
+        position: usize,
+        /// First code point.
+        start: i64,
+        /// Last code point.
+        end: i64,
+    },
     /// An entity that ends before it starts.
     #[error("entity {position} starts at {start} and ends before, at {end} (inclusive)")]
     EntityReversed {

@@ -101,8 +101,12 @@ impl RawPassage<'_> {
         let mut entity_bytes = 0;
         for (position, entity) in self.entities.iter().enumerate() {
             let span = char_span(position, entity, offsets.chars())?;
+            let text = offsets.slice(span).unwrap_or_default();
+            if text.trim().is_empty() {
+                return Err(RecordError::EntityBlank { position, start: entity.start, end: entity.end });
+            }
             mentions.push(highlighted.moved(span));
-            candidates.extend(offsets.slice(span));
+            candidates.push(text);
             entity_bytes += offsets.bytes(span).map_or(0, |bytes| bytes.len());
             if entity_bytes > MAX_ENTITY_BYTES {
                 return Err(RecordError::EntitiesTooLong { limit: MAX_ENTITY_BYTES });
@@ -283,7 +287,8 @@ mod tests {
         ) {
             let standard = standardise(&text);
             let length = standard.chars().count();
-            let inside: Vec<_> = spans.into_iter().map(|(start, more)| (start, start + more)).filter(|&(_, end)| end < length).collect();
+            let inside: Vec<_> = spans.into_iter().map(|(start, more)| (start, start + more))
+                .filter(|&(start, end)| end < length && !standard.chars().skip(start).take(end + 1 - start).all(char::is_whitespace)).collect();
             let entities: Vec<_> = inside.iter().map(|(start, end)| serde_json::json!({"start": start, "end": end})).collect();
             let line = serde_json::json!({"passage": {"text": text, "entities": entities}, "qas": [], "idx": 0}).to_string();
             let passage = parse(&line);
