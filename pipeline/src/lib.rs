@@ -20,6 +20,7 @@
 //! - [`cli`]: what was typed.
 
 pub mod annotate;
+mod checksum;
 pub mod choices;
 pub mod cli;
 pub mod fetch;

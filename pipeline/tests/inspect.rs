@@ -1,5 +1,7 @@
 //! `glm-prep inspect` on small shards that are made here.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -72,16 +74,7 @@ fn data_set() -> TempDir {
         special_ids: SpecialIds::BERT_UNCASED,
         splits,
         raw_files: vec![],
-        settings: IngestSettings {
-            max_seq_len: 512,
-            rows_per_shard: 3,
-            rows_per_group: 2,
-            compression: "zstd:3".into(),
-            limit: None,
-            format: "record".into(),
-            max_distractors: 9,
-            distractor_seed: 42,
-        },
+        settings: IngestSettings { rows_per_group: 2, ..support::settings() },
     };
     manifest.fingerprint = manifest.compute_fingerprint();
     fs::write(shards.join("manifest.json"), manifest.to_json().expect("json")).expect("write");

@@ -1,5 +1,7 @@
 //! `glm-prep stats` on a small data set that was counted by hand.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -10,7 +12,7 @@ use glm_prep::stats::{Bar, Share, Shared, Source, Stats, Truncation, count};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::builder::{ChoiceRow, ClozeRow};
 use glm_schemas::encoding::Question;
-use glm_schemas::manifest::{IngestSettings, Manifest, Split, SplitManifest, Tokenizer};
+use glm_schemas::manifest::{Manifest, Split, SplitManifest, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use tempfile::TempDir;
 
@@ -81,16 +83,7 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
         special_ids: SpecialIds::BERT_UNCASED,
         splits,
         raw_files: vec![],
-        settings: IngestSettings {
-            max_seq_len: 512,
-            rows_per_shard: 3,
-            rows_per_group: 1024,
-            compression: "zstd:3".into(),
-            limit: None,
-            format: "record".into(),
-            max_distractors: 9,
-            distractor_seed: 42,
-        },
+        settings: support::settings(),
     };
     manifest.fingerprint = manifest.compute_fingerprint();
     fs::write(folder.join("manifest.json"), manifest.to_json().expect("json")).expect("write");

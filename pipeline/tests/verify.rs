@@ -1,5 +1,7 @@
 //! `glm-prep verify` on small data sets that are made here, sound and with every kind of fault.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
@@ -15,7 +17,7 @@ use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::builder::{ChoiceRow, ClozeRow, EntityRow};
 use glm_schemas::cloze::{CharSpan, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256, TokenSpan};
 use glm_schemas::encoding::Question;
-use glm_schemas::manifest::{IngestSettings, Manifest, RawFile, Split, SplitManifest, Tokenizer, hex};
+use glm_schemas::manifest::{Manifest, RawFile, Split, SplitManifest, Tokenizer, hex};
 use glm_schemas::vocab::SpecialIds;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -130,16 +132,7 @@ fn write_set(shards: &Shards) -> TempDir {
             records: 3,
             rejects: 1,
         }],
-        settings: IngestSettings {
-            max_seq_len: 512,
-            rows_per_shard: 3,
-            rows_per_group: 1024,
-            compression: "zstd:3".into(),
-            limit: None,
-            format: "record".into(),
-            max_distractors: 9,
-            distractor_seed: 42,
-        },
+        settings: support::settings(),
     };
     write_manifest(dir.path(), manifest);
     dir

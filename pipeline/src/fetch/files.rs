@@ -1,18 +1,15 @@
 //! The part file, what is known about it, checksums, and what the archive must hold.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use glm_schemas::manifest::hex;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
 use super::error::{read_error, write_error};
 use super::{FetchError, sync_folder};
-
-const READ_BYTES: usize = 1 << 18;
+use crate::checksum::digest;
 
 /// The files of one download.
 #[derive(Debug)]
@@ -125,24 +122,8 @@ pub(super) fn sha256_digits(text: &str) -> Option<String> {
 
 /// Size and checksum of a file.
 pub(super) fn sha256(path: &Path) -> Result<(u64, String), FetchError> {
-    let read = || -> io::Result<(u64, String)> {
-        let mut file = File::open(path)?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; READ_BYTES];
-        let mut bytes = 0;
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok((bytes, hex(&hash.finalize()))),
-                Ok(read) => {
-                    bytes += read as u64;
-                    hash.update(&buffer[..read]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    };
-    read().map_err(read_error(path))
+    let found = File::open(path).and_then(digest).map_err(read_error(path))?;
+    Ok((found.bytes, found.sha256))
 }
 
 /// Checks that the archive can be read, every member to its end, and holds `member`. `url` is its name in messages.

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use zstd::stream::write::Encoder;
 
 use super::prepare::{PreparedBatch, PreparedCandidate, PreparedPassage, PreparedQuestion, PreparedRecord, Reject};
-use super::records::FileDigest;
 use super::row::{Fields, put_i64, put_text, put_u32};
 use super::{IngestError, Partition};
+use crate::checksum::FileDigest;
 use crate::shard::WriteError;
 
 /// The folder of the parts, inside the folder of the raw data.

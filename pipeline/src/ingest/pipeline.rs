@@ -8,9 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::prepare::{Preparation, PreparedBatch};
-use super::records::{Batcher, FileDigest, RecordBatch};
+use super::records::{Batcher, RecordBatch};
 use super::stages::{Clock, Stage, Stages};
 use super::{IngestError, Partition};
+use crate::checksum::FileDigest;
 use crate::source::input::{self, Input, InputError, ReadError};
 use crate::source::recognise::{FormatName, Recognised, recognise};
 use crate::source::unpack::{fill, unpacked};

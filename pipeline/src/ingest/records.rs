@@ -6,7 +6,9 @@ use glm_schemas::manifest::hex;
 use sha2::{Digest, Sha256};
 
 use super::frame::Framer;
+use crate::checksum::FileDigest;
 use crate::source::Framing;
+use crate::source::unpack::fill;
 
 /// Records beyond this are not read whole: a passage with its questions takes a few kilobytes.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
@@ -48,13 +50,6 @@ impl RecordBatch {
     }
 }
 
-/// What a file was.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct FileDigest {
-    pub(super) bytes: u64,
-    pub(super) sha256: String,
-}
-
 /// Puts records together to batches, over all files of a split.
 pub(super) struct Batcher<F> {
     batch: RecordBatch,
@@ -92,11 +87,7 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
         let mut hash = Sha256::new();
         let mut bytes = 0;
         while !self.stopped {
-            let chunk = match file.fill_buf() {
-                Ok(chunk) => chunk,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
-            };
+            let chunk = fill(file)?;
             if chunk.is_empty() {
                 framer.finish(self);
                 self.send_batch();

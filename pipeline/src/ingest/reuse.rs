@@ -4,21 +4,17 @@
 //! if every byte is what the manifest says is the set left as it is.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
 use std::path::Path;
 
-use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, SHARDS_FOLDER, Split, hex};
-use sha2::{Digest, Sha256};
+use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, SHARDS_FOLDER, Split};
 
 use super::part::{Frame, PartReader, Plan, SplitEnd};
-use super::records::FileDigest;
 use super::run::TOOL;
 use super::{IngestError, IngestOptions, Partition};
+use crate::checksum::{FileDigest, digest};
 use crate::source::input::{self, Input, InputError};
 use crate::source::unpack::unpacked;
 use crate::tokenize::Tokenizer;
-
-const READ_BYTES: usize = 1 << 20;
 
 /// The manifest of the published set, if an ingest would write exactly that set again.
 pub(super) fn published(
@@ -51,7 +47,7 @@ pub(super) fn published(
 /// Whether every shard is what the manifest says.
 fn is_whole(folder: &Path, manifest: &Manifest) -> bool {
     manifest.splits.values().flat_map(|split| &split.shards).all(|shard| {
-        let digest = File::open(folder.join(&shard.file)).and_then(|mut file| digest(&mut file));
+        let digest = File::open(folder.join(&shard.file)).and_then(digest);
         digest.is_ok_and(|digest| digest.bytes == shard.bytes && digest.sha256 == shard.sha256)
     })
 }
@@ -91,35 +87,19 @@ fn contents(mut part: PartReader) -> Result<(usize, Vec<SplitEnd>), IngestError>
 
 /// Reads all files; ends with false at the first that is not as it should be.
 fn digests(inputs: &[Input], is_same: impl Fn(usize, &FileDigest) -> bool) -> Result<bool, InputError> {
+    let mut before = 0;
     for of_split in inputs.chunk_by(|a, b| a.split == b.split) {
-        let before = inputs.iter().position(|input| input.split == of_split[0].split).unwrap_or(0);
         let mut same = true;
         input::read(of_split, |number, file| {
-            same = is_same(before + number, &digest(&mut unpacked(file)?)?);
+            same = is_same(before + number, &digest(unpacked(file)?)?);
             Ok(same)
         })?;
         if !same {
             return Ok(false);
         }
+        before += of_split.len();
     }
     Ok(true)
-}
-
-fn digest(file: &mut dyn Read) -> io::Result<FileDigest> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; READ_BYTES];
-    let mut bytes = 0;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(FileDigest { bytes, sha256: hex(&hash.finalize()) }),
-            Ok(read) => {
-                hash.update(&buffer[..read]);
-                bytes += read as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
 }
 
 /// The raw files of a split.

@@ -7,11 +7,11 @@ use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, SHARDS_FOLDER, Split, SplitManifest};
 
 use super::order::{Counts, OrderedStage};
-use super::records::FileDigest;
 use super::rejects::RejectLog;
 use super::spool::{Spool, SpoolWriter};
 use super::stages::Stages;
 use super::{IngestError, IngestOptions, Progress, SplitSummary, Summary, reuse, write};
+use crate::checksum::FileDigest;
 use crate::choices::DISTRACTOR_SEED;
 use crate::shard::publish::{REJECTS_FILE, Staging};
 use crate::shard::{self, WriteError};

@@ -118,10 +118,15 @@ fn candidate(index: usize, path: &str) -> Option<Candidate<'_>> {
 /// The name without its ending, for a name that data can have.
 fn data_stem(name: &str) -> Option<&str> {
     let (mut stem, mut ending) = name.rsplit_once('.')?;
-    if PACKED.contains(&ending.to_ascii_lowercase().as_str()) {
+    if is_packed(name) {
         (stem, ending) = stem.rsplit_once('.')?;
     }
     DATA.contains(&ending.to_ascii_lowercase().as_str()).then_some(stem)
+}
+
+/// Whether the name says that the file is packed.
+pub(super) fn is_packed(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, ending)| PACKED.contains(&ending.to_ascii_lowercase().as_str()))
 }
 
 fn split_of_word(word: &str) -> Option<Split> {

@@ -217,7 +217,7 @@ impl Input {
 
     /// Whether its name says that it is packed.
     pub(crate) fn is_packed(&self) -> bool {
-        [".gz", ".zst", ".bz2"].iter().any(|ending| self.name.ends_with(ending))
+        discover::is_packed(&self.name)
     }
 
     /// Whether it can hold so many bytes, unpacked: for a file that is not packed, its size says so without reading it.

@@ -1,7 +1,7 @@
 //! Size, checksum, footer and row groups of one file.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -9,19 +9,17 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::cloze::{self, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256};
-use glm_schemas::manifest::hex;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
-use sha2::{Digest, Sha256};
 
 use super::VerifyError;
 use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Place, Stop, read_error};
 use super::rows::{Columns, Rules, out_of_order};
 use super::set::{Part, Set};
+use crate::checksum::digest;
 
 /// Rows in memory at a time: enough to decode fast, and a few MB even where passages are long.
 const BATCH_ROWS: usize = 256;
-const READ_BYTES: usize = 1 << 18;
 
 /// What a sound shard holds.
 #[derive(Debug)]
@@ -83,24 +81,11 @@ impl Open<'_> {
         if found.len() != listed.bytes {
             return Err(self.fault(format!("{} bytes", found.len()), format!("{} bytes", listed.bytes), COPY_AGAIN).into());
         }
-        let sha256 = self.sha256().map_err(|error| self.unreadable(error))?;
+        let sha256 = digest(&self.file).map_err(|error| self.unreadable(error))?.sha256;
         if sha256 != listed.sha256 {
             return Err(self.diagnose(&sha256)?.into());
         }
         Ok(())
-    }
-
-    fn sha256(&self) -> io::Result<String> {
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            match (&self.file).read(&mut buffer) {
-                Ok(0) => return Ok(hex(&hash.finalize())),
-                Ok(read) => hash.update(&buffer[..read]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// The fault of a wrong checksum, with the row group that shows it, if one does.

@@ -10,7 +10,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int32Type};
 use glm_prep::ingest::{self, IngestError, IngestOptions, Silent, Summary};
-use glm_schemas::manifest::{Manifest, Split};
+use glm_schemas::manifest::{IngestSettings, Manifest, Split};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// The repository's root.
@@ -26,6 +26,20 @@ pub(crate) fn raw_folder(files: &[(Split, &[u8])]) -> tempfile::TempDir {
         fs::write(dir.path().join(format!("ReCoRD/{split}.jsonl")), content).expect("write");
     }
     dir
+}
+
+/// Settings of a data set that a test writes by itself.
+pub(crate) fn settings() -> IngestSettings {
+    IngestSettings {
+        max_seq_len: 512,
+        rows_per_shard: 3,
+        rows_per_group: 1024,
+        compression: "zstd:3".into(),
+        limit: None,
+        format: "record".into(),
+        max_distractors: 9,
+        distractor_seed: 42,
+    }
 }
 
 /// ReCoRD lines, so many times, with new numbers for passages and questions every time.
