@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use glm_schemas::manifest::Split;
 use glm_tests::{fixtures, ingest};
@@ -12,6 +13,7 @@ use glm_trainer::config::Config;
 use glm_trainer::data::batch::Batch;
 use glm_trainer::data::loader::{Position, Step};
 use glm_trainer::data::mmap::DataSet;
+use glm_trainer::data::pack::Sample;
 use glm_trainer::launch;
 use glm_trainer::model::cloze::choice_scores;
 use glm_trainer::model::{Glm, ModelConfig};
@@ -38,14 +40,14 @@ fn step(data: &DataSet, split: Split, orders: &[usize], batch_tokens: usize) -> 
     let mut config = Config::default();
     config.data.batch_tokens = batch_tokens;
     let packer = launch::packer(&config, data.manifest(), true);
-    let group = data.split(split).expect("split").decode(0).expect("decode");
-    let view = group.view().expect("view");
-    let questions = orders.iter().map(|&order| packer.read(&view, order, 0).expect("read")).collect();
-    let mut batches = packer.pack(questions);
+    let group = Arc::new(data.split(split).expect("split").decode(0).expect("decode"));
+    let samples: Vec<_> = orders.iter().map(|&row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect();
+    let mut batches = packer.pack(&samples).expect("pack");
     for batch in &mut batches {
         let Batch { ids, target, .. } = batch;
         ids.iter_mut().chain(target).for_each(|id| *id %= WORDS);
     }
+    let batches = batches.into_iter().map(Arc::new).collect();
     Step { batches, questions: orders.len(), position: Position::default() }
 }
 
@@ -77,11 +79,11 @@ fn close(found: f64, expected: f64, tolerance: f64, what: &str) {
 fn scores(model: &Glm, step: &Step, kind: Kind) -> BTreeMap<usize, Vec<f64>> {
     let mut by_row = BTreeMap::new();
     for batch in &step.batches {
-        let device_batch = batch.to_device(Device::Cpu).expect("batch");
+        let device_batch = batch.to_device(Device::Cpu, true).expect("batch");
         let scores = tch::no_grad(|| choice_scores(model, &device_batch, kind, false)).expect("scores");
         let scores = Vec::<f64>::try_from(scores.to_kind(Kind::Double)).expect("numbers");
         for question in &batch.questions {
-            by_row.insert(question.row, scores[question.first_choice..][..question.correct.len()].to_vec());
+            by_row.insert(question.row, scores[question.first_choice..][..question.choices].to_vec());
         }
     }
     by_row

@@ -45,8 +45,8 @@ fn main() -> anyhow::Result<()> {
         questions += step.questions;
         batches += step.batches.len();
         for batch in &step.batches {
-            tokens += batch.tokens;
-            largest = largest.max(batch.tokens);
+            tokens += batch.tokens();
+            largest = largest.max(batch.tokens());
         }
     }
     let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds()? - before);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::data::DataError;
-use crate::data::batch::{Batch, QuestionInfo};
+use crate::data::batch::{Batch, Grading, QuestionInfo};
 use crate::data::loader::{Loader, LoaderConfig, Position};
 use crate::data::mmap::SplitData;
 use crate::data::pack::Packer;
@@ -81,7 +81,7 @@ pub fn evaluate(
         epochs: 1,
         threads: config.threads,
         queue_steps: 2,
-        packer: config.packer,
+        packer: Packer { graded: true, ..config.packer },
     };
     let limit = if config.limit == 0 { usize::MAX } else { config.limit };
     let mut loader = Loader::start(Arc::clone(data), "", loader)?;
@@ -90,13 +90,14 @@ pub fn evaluate(
         let mut answers = Vec::with_capacity(step.questions);
         for batch in &step.batches {
             let scores = scores(model, batch, config.kind)?;
-            answers.extend(batch.questions.iter().map(|question| (question.row, answer(question, &scores), question)));
+            let graded = batch.questions.iter().filter_map(|question| Some((question, question.grading.as_ref()?)));
+            answers.extend(graded.map(|(question, grading)| (question.row, answer(question, grading, &scores), grading)));
         }
         // Packing goes by length; what comes out is in stored order again.
         answers.sort_by_key(|(row, ..)| *row);
-        for (row, answer, question) in answers {
+        for (row, answer, grading) in answers {
             if row < limit {
-                tally.add(&answer, question);
+                tally.add(&answer, grading);
                 on_answer(answer);
             }
         }
@@ -108,23 +109,23 @@ pub fn evaluate(
 }
 
 /// Scores of a batch's choices.
-fn scores(model: &Glm, batch: &Batch, kind: Kind) -> Result<Vec<f64>, DataError> {
+fn scores(model: &Glm, batch: &Arc<Batch>, kind: Kind) -> Result<Vec<f64>, DataError> {
     let device = model.parameters().device();
-    let scores: Tensor = no_grad(|| choice_scores(model, &batch.to_device(device)?, kind, false))?;
+    let scores: Tensor = no_grad(|| choice_scores(model, &batch.to_device(device, true)?, kind, false))?;
     Ok(Vec::<f64>::try_from(scores.f_to_device(tch::Device::Cpu)?.f_totype(Kind::Double)?)?)
 }
 
-fn answer(question: &QuestionInfo, batch_scores: &[f64]) -> Answer {
-    let scores = batch_scores[question.first_choice..][..question.correct.len()].to_vec();
+fn answer(question: &QuestionInfo, grading: &Grading, batch_scores: &[f64]) -> Answer {
+    let scores = batch_scores[question.first_choice..][..question.choices].to_vec();
     let mut predicted = 0;
     for (i, score) in scores.iter().enumerate() {
         if *score > scores[predicted] {
             predicted = i;
         }
     }
-    let correct = question.correct.iter().enumerate().filter(|(_, right)| **right).map(|(i, _)| i).collect();
-    let hit = question.correct.get(predicted).copied().unwrap_or(false);
-    Answer { example_id: question.example_id.clone(), scores, predicted, correct, hit }
+    let correct = grading.correct.iter().enumerate().filter(|(_, right)| **right).map(|(i, _)| i).collect();
+    let hit = grading.correct.get(predicted).copied().unwrap_or(false);
+    Answer { example_id: grading.example_id.clone(), scores, predicted, correct, hit }
 }
 
 #[derive(Debug, Default)]
@@ -136,7 +137,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, answer: &Answer, question: &QuestionInfo) {
+    fn add(&mut self, answer: &Answer, question: &Grading) {
         self.questions += 1;
         self.hits += usize::from(answer.hit);
         self.chance += right_share(question, |_| true);
@@ -158,7 +159,7 @@ impl Tally {
 }
 
 /// Share of right choices among those whose number of mentions is `considered`.
-fn right_share(question: &QuestionInfo, considered: impl Fn(u32) -> bool) -> f64 {
+fn right_share(question: &Grading, considered: impl Fn(u32) -> bool) -> f64 {
     let among: Vec<bool> = question
         .mentions
         .iter()
@@ -173,13 +174,18 @@ fn right_share(question: &QuestionInfo, considered: impl Fn(u32) -> bool) -> f64
 mod tests {
     use super::*;
 
-    fn question(correct: &[bool], mentions: &[u32]) -> QuestionInfo {
-        QuestionInfo { example_id: "q".into(), row: 0, first_choice: 1, correct: correct.to_vec(), mentions: mentions.to_vec() }
+    fn grading(correct: &[bool], mentions: &[u32]) -> Grading {
+        Grading { example_id: "q".into(), correct: correct.to_vec(), mentions: mentions.to_vec() }
+    }
+
+    fn answer(grading: &Grading, scores: &[f64]) -> Answer {
+        let question = QuestionInfo { row: 0, first_choice: 1, choices: grading.correct.len(), grading: None };
+        super::answer(&question, grading, scores)
     }
 
     #[test]
     fn the_best_choice_is_looked_up_among_the_questions_own() {
-        let answer = answer(&question(&[false, true, true], &[0; 3]), &[9.0, -3.0, -1.0, -2.0, 5.0]);
+        let answer = answer(&grading(&[false, true, true], &[0; 3]), &[9.0, -3.0, -1.0, -2.0, 5.0]);
         assert_eq!(
             answer,
             Answer { example_id: "q".into(), scores: vec![-3.0, -1.0, -2.0], predicted: 1, correct: vec![1, 2], hit: true }
@@ -189,7 +195,7 @@ mod tests {
     #[test]
     fn guesses_count_by_their_odds() {
         let mut tally = Tally::default();
-        let question = question(&[true, false, false, false], &[2, 2, 1, 0]);
+        let question = grading(&[true, false, false, false], &[2, 2, 1, 0]);
         tally.add(&answer(&question, &[0.0, 1.0, 2.0, 3.0, 4.0]), &question);
         let evaluation = tally.evaluation(0.0);
         assert_eq!((evaluation.hits, evaluation.chance, evaluation.most_frequent), (0, 0.25, 0.5));

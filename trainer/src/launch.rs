@@ -71,7 +71,7 @@ pub fn open_data(folder: &Path) -> Result<DataSet, TrainError> {
     Ok(DataSet::open(folder)?)
 }
 
-/// How questions become batches, for a data set and its settings.
+/// How questions become batches, for a data set and its settings: labelled to train on, graded to evaluate.
 pub fn packer(config: &Config, manifest: &Manifest, labelled: bool) -> Packer {
     Packer {
         encoder: ChoiceEncoder::new(manifest.special_ids, config.data.max_seq_len),
@@ -79,6 +79,7 @@ pub fn packer(config: &Config, manifest: &Manifest, labelled: bool) -> Packer {
         truncation: config.data.truncation,
         batch_tokens: config.data.batch_tokens,
         labelled,
+        graded: !labelled,
     }
 }
 

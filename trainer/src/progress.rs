@@ -99,8 +99,8 @@ impl LogWindow {
     pub fn add(&mut self, step: &Step, report: &StepReport) {
         self.loss += report.loss * step.questions as f64;
         self.questions += step.questions;
-        self.tokens += step.batches.iter().map(|batch| batch.tokens).sum::<usize>();
-        self.padded += step.batches.iter().map(|batch| batch.rows * batch.width).sum::<usize>();
+        self.tokens += step.tokens();
+        self.padded += step.batches.iter().map(|batch| batch.rows.len() * batch.max_row()).sum::<usize>();
         self.last = *report;
     }
 

@@ -259,7 +259,7 @@ pub fn accumulate_gradients(
     model.parameters().zero_grad()?;
     let mut loss = 0.0;
     for (i, batch) in step.batches.iter().enumerate() {
-        let batch = batch.to_device(device)?;
+        let batch = batch.to_device(device, true)?;
         // Dropout depends on where the run stands and on nothing that happened before, so a resumed run repeats it.
         tch::manual_seed(dropout_seed(i));
         let scores = choice_scores(model, &batch, kind, true)?;

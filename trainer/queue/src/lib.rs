@@ -207,6 +207,12 @@ impl<T> Closer<T> {
     }
 }
 
+impl<T> Clone for Closer<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
 impl<T> fmt::Debug for Closer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Closer(..)")

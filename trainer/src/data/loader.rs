@@ -1,26 +1,31 @@
-//! Threads that read ahead: decode workers turn row groups into rows, a packer turns rows into batches, and the consumer
-//! takes them from a bounded queue, in an order that does not depend on the threads.
+//! Threads that read ahead: decode threads turn row groups into rows, pack threads turn rows into batches, and the consumer
+//! takes steps from bounded queues, in an order that does not depend on the threads.
 //!
 //! ```text
-//! packer --(row group wanted)--> decode workers --(rows)--> packer --(steps, bounded)--> consumer
+//!          --(row groups wanted)--> decode threads --(rows)-->
+//!   dealer                                                    dealer --(samples)--> pack threads --(steps)--> consumer
 //! ```
 //!
-//! The queues are crossbeam's bounded channels: arrays of slots taken by atomic operations, whose waiters park. Any stage
-//! that ends, by an error, a panic or because nobody wants more, closes its channels, and so ends the others.
+//! The dealer deals steps to the pack threads in turn, and the consumer collects them in the same turn: so order needs no
+//! sorting, and every queue behind the dealer has one sender and one receiver.
+//!
+//! An error or a panic in any stage travels the same way, behind the steps before it. Any stage that ends closes its queues,
+//! which ends its neighbours, and so all of them.
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use glm_queue::{Closer, Receiver, Sender, bounded};
 
 use super::DataError;
 use super::batch::Batch;
+use super::dealer::{Dealer, Decoded, Hand, Job};
 use super::mmap::{DecodedGroup, SplitData};
-use super::pack::{PackedQuestion, Packer};
-use super::sampler::{Block, Order, Sampler};
+use super::pack::{Packer, Sample};
+use super::sampler::{GROUPS_A_BLOCK, Order, Sampler};
+use super::threads::{guarded, join, spawn};
 
 /// Where in the order of samples a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -32,14 +37,21 @@ pub struct Position {
 }
 
 /// What one optimizer step works on.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// The batches.
-    pub batches: Vec<Batch>,
+    pub batches: Vec<Arc<Batch>>,
     /// Questions over all batches.
     pub questions: usize,
     /// Where the order of samples stands behind this step.
     pub position: Position,
+}
+
+impl Step {
+    /// Tokens over all batches.
+    pub fn tokens(&self) -> usize {
+        self.batches.iter().map(|batch| batch.tokens()).sum()
+    }
 }
 
 /// What a loader delivers.
@@ -47,15 +59,15 @@ pub struct Step {
 pub struct LoaderConfig {
     /// Order of samples.
     pub order: Order,
-    /// Questions of a step; the last of an epoch may have fewer.
+    /// Questions of a step, at least 1; the last of an epoch may have fewer.
     pub questions_a_step: usize,
     /// First epoch and sample.
     pub start: Position,
     /// The loader ends behind this many epochs (counted from epoch 0).
     pub epochs: u64,
-    /// Decode threads, at least 1.
+    /// Decode threads, and as many pack threads; at least 1.
     pub threads: usize,
-    /// Steps that wait in the queue at most.
+    /// Steps that wait ready-made at most; a pack thread keeps one at least.
     pub queue_steps: usize,
     /// How questions become batches.
     pub packer: Packer,
@@ -64,14 +76,41 @@ pub struct LoaderConfig {
 /// Delivers steps in order, prepared by threads of its own. Dropping it ends them.
 #[derive(Debug)]
 pub struct Loader {
-    steps: Option<Receiver<Result<Step, DataError>>>,
+    /// One queue a pack thread; step `n` comes out of number `n` modulo their count.
+    steps: Vec<Receiver<Result<Step, DataError>>>,
+    turn: usize,
+    stopper: Stopper,
     threads: Vec<JoinHandle<()>>,
     waited: Duration,
-    ended: bool,
 }
 
-type Job = usize;
-type Decoded = (usize, Result<Arc<DecodedGroup>, DataError>);
+/// Ends a loader's threads from elsewhere; what they had ready may still be delivered.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    decoded: Closer<Decoded>,
+    steps: Vec<Closer<Result<Step, DataError>>>,
+}
+
+impl Stopper {
+    /// Closes the queues on which the dealer and the pack threads may sleep; the others follow.
+    pub fn stop(&self) {
+        self.decoded.close();
+        self.steps.iter().for_each(Closer::close);
+    }
+}
+
+/// What the stages do, so that tests can let them fail.
+#[derive(Clone)]
+pub(super) struct Stages {
+    pub(super) decode: Arc<dyn Fn(usize) -> Result<Arc<DecodedGroup>, DataError> + Send + Sync>,
+    pub(super) pack: Arc<dyn Fn(&[Sample]) -> Result<Vec<Batch>, DataError> + Send + Sync>,
+}
+
+impl fmt::Debug for Stages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stages")
+    }
+}
 
 impl Loader {
     /// Starts the threads.
@@ -80,52 +119,66 @@ impl Loader {
     /// [`DataError::Io`] where a thread cannot be started.
     pub fn start(data: Arc<SplitData>, fingerprint: &str, config: LoaderConfig) -> Result<Self, DataError> {
         let sampler = Sampler::new(data.group_rows(), config.order, fingerprint);
-        // Two blocks of jobs are under way at most, see `pack_steps`.
-        let (job_sender, jobs) = bounded::<Job>(2 * super::sampler::GROUPS_A_BLOCK);
-        let (decoded_sender, decoded) = bounded::<Decoded>(2 * super::sampler::GROUPS_A_BLOCK);
-        let (step_sender, steps) = bounded(config.queue_steps.max(1));
-        let mut threads = Vec::new();
-        for i in 0..config.threads.max(1) {
-            let (jobs, decoded_sender, data) = (jobs.clone(), decoded_sender.clone(), Arc::clone(&data));
-            threads.push(spawn(format!("decode-{i}"), move || {
-                for group in jobs {
-                    // A group that never arrives would leave the packer waiting for ever, so even a bug is handed on.
-                    let rows = catch_unwind(AssertUnwindSafe(|| data.decode(group).map(Arc::new)));
-                    if decoded_sender.send((group, rows.unwrap_or(Err(DataError::Panicked)))).is_err() {
-                        return;
-                    }
-                }
-            })?);
+        let stages = Stages {
+            decode: Arc::new(move |group| data.decode(group).map(Arc::new)),
+            pack: Arc::new(move |samples| config.packer.pack(samples)),
+        };
+        Self::with_stages(sampler, config, stages)
+    }
+
+    pub(super) fn with_stages(sampler: Sampler, config: LoaderConfig, stages: Stages) -> Result<Self, DataError> {
+        let count = config.threads.max(1);
+        // One block of jobs is under way at most, so that nobody waits to hand in a request or a result.
+        let (job_sender, jobs) = bounded(GROUPS_A_BLOCK);
+        let (decoded_sender, decoded) = bounded(GROUPS_A_BLOCK);
+        let (hand_senders, hands): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(1)).unzip();
+        let (step_senders, steps): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(config.queue_steps.div_ceil(count))).unzip();
+        let stopper = Stopper { decoded: decoded.closer(), steps: steps.iter().map(Receiver::closer).collect() };
+        // From here on, whatever fails drops the loader, and that ends the threads that have been started.
+        let mut loader = Self { steps, turn: 0, stopper, threads: Vec::new(), waited: Duration::ZERO };
+        let dealer = Dealer {
+            sampler,
+            questions_a_step: config.questions_a_step.max(1),
+            start: config.start,
+            epochs: config.epochs,
+            jobs: job_sender,
+            decoded,
+            hands: hand_senders,
+        };
+        loader.threads.push(spawn("deal", move || dealer.run())?);
+        for i in 0..count {
+            let (jobs, decoded, stages) = (jobs.clone(), decoded_sender.clone(), stages.clone());
+            loader.threads.push(spawn(&format!("decode-{i}"), move || decode_groups(&stages, &jobs, &decoded))?);
         }
-        threads.push(spawn("pack".to_owned(), move || {
-            let mut groups = GroupRequests { jobs: job_sender, decoded, arrived: HashMap::new() };
-            if let Err(Some(error)) = pack_steps(&sampler, &config, &mut groups, &step_sender) {
-                // Nobody listening is no error: the consumer has ended first.
-                let _ = step_sender.send(Err(error));
-            }
-        })?);
-        Ok(Self { steps: Some(steps), threads, waited: Duration::ZERO, ended: false })
+        for (i, (hands, steps)) in hands.into_iter().zip(step_senders).enumerate() {
+            let stages = stages.clone();
+            loader.threads.push(spawn(&format!("pack-{i}"), move || pack_hands(&stages, &hands, &steps))?);
+        }
+        Ok(loader)
     }
 
     /// The next step; `None` behind the last epoch.
     ///
     /// # Errors
-    /// [`DataError`] of whichever stage failed. The loader delivers nothing more afterwards.
+    /// [`DataError`] of whichever stage failed. All threads have ended then, and the loader delivers nothing more.
     pub fn next_step(&mut self) -> Result<Option<Step>, DataError> {
-        let Some(steps) = self.steps.as_ref().filter(|_| !self.ended) else { return Ok(None) };
+        let Some(steps) = self.steps.get(self.turn) else { return Ok(None) };
         let start = Instant::now();
         let received = steps.recv();
         self.waited += start.elapsed();
         match received {
-            Ok(Ok(step)) => Ok(Some(step)),
-            Ok(Err(error)) => {
-                self.ended = true;
+            Some(Ok(step)) => {
+                self.turn = (self.turn + 1) % self.steps.len();
+                Ok(Some(step))
+            }
+            Some(Err(error)) => {
+                self.end();
                 Err(error)
             }
-            Err(_) => {
-                self.ended = true;
-                if self.join() { Err(DataError::Panicked) } else { Ok(None) }
-            }
+            None => match self.end() {
+                true => Err(DataError::Panicked),
+                false => Ok(None),
+            },
         }
     }
 
@@ -134,103 +187,45 @@ impl Loader {
         self.waited
     }
 
-    /// Waits for the threads; whether one of them panicked.
-    fn join(&mut self) -> bool {
-        self.steps = None;
-        // All of them are waited for, so no `any`, which would stop at the first.
-        self.threads.drain(..).filter_map(|thread| thread.join().err()).count() > 0
+    /// A handle that ends the threads from elsewhere; [`Self::next_step`] then ends too.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Ends the threads and waits for them; whether one of them panicked.
+    fn end(&mut self) -> bool {
+        self.steps.clear();
+        self.stopper.stop();
+        join(&mut self.threads)
     }
 }
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        self.join();
+        self.end();
     }
 }
 
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DataError> {
-    let path = std::path::PathBuf::from(&name);
-    std::thread::Builder::new().name(name).spawn(work).map_err(|source| DataError::Io { path, source })
-}
-
-/// Row groups that the packer has asked for and those that have arrived.
-struct GroupRequests {
-    jobs: Sender<Job>,
-    decoded: Receiver<Decoded>,
-    arrived: HashMap<usize, Arc<DecodedGroup>>,
-}
-
-/// `None`: the other side has ended, and whoever ended it has said why.
-type Ended = Option<DataError>;
-
-impl GroupRequests {
-    fn request(&self, block: &Block) -> Result<(), Ended> {
-        block.groups.iter().try_for_each(|&group| self.jobs.send(group).map_err(|_| None))
-    }
-
-    /// The groups of a block that was requested, in the block's order.
-    fn wait_for(&mut self, block: &Block) -> Result<Vec<Arc<DecodedGroup>>, Ended> {
-        block
-            .groups
-            .iter()
-            .map(|group| {
-                loop {
-                    if let Some(rows) = self.arrived.remove(group) {
-                        return Ok(rows);
-                    }
-                    let (group, rows) = self.decoded.recv().map_err(|_| Some(DataError::Panicked))?;
-                    self.arrived.insert(group, rows.map_err(Some)?);
-                }
-            })
-            .collect()
-    }
-}
-
-/// Packs all epochs, one block behind the decoders.
-fn pack_steps(
-    sampler: &Sampler,
-    config: &LoaderConfig,
-    groups: &mut GroupRequests,
-    steps: &Sender<Result<Step, DataError>>,
-) -> Result<(), Ended> {
-    let rows = sampler.rows();
-    for epoch in config.start.epoch..config.epochs {
-        let mut skip = if epoch == config.start.epoch { config.start.samples } else { 0 };
-        let mut used = skip.min(rows);
-        // Whole blocks that have been used need not be decoded.
-        let mut blocks = sampler.epoch(epoch).peekable();
-        while let Some(used_up) = blocks.next_if(|block| skip >= block.rows.len()) {
-            skip -= used_up.rows.len();
-        }
-        let mut next = blocks.next();
-        if let Some(block) = &next {
-            groups.request(block)?;
-        }
-        let mut waiting: Vec<PackedQuestion> = Vec::with_capacity(config.questions_a_step);
-        while let Some(block) = next {
-            let decoded = groups.wait_for(&block)?;
-            next = blocks.next();
-            if let Some(following) = &next {
-                groups.request(following)?;
-            }
-            let first = std::mem::take(&mut skip);
-            for &(slot, row) in &block.rows[first..] {
-                let group = &decoded[slot as usize];
-                let view = group.view().map_err(|_| Some(DataError::Panicked))?;
-                waiting.push(config.packer.read(&view, row as usize, group.first_row()).map_err(Some)?);
-                used += 1;
-                if waiting.len() == config.questions_a_step || used == rows {
-                    let questions = waiting.len();
-                    let batches = config.packer.pack(std::mem::take(&mut waiting));
-                    let position = if used == rows {
-                        Position { epoch: epoch + 1, samples: 0 }
-                    } else {
-                        Position { epoch, samples: used }
-                    };
-                    steps.send(Ok(Step { batches, questions, position })).map_err(|_| None)?;
-                }
-            }
+/// A decode thread. A group that never arrived would leave the dealer waiting for ever, so a panic is handed on as well.
+fn decode_groups(stages: &Stages, jobs: &Receiver<Job>, decoded: &Sender<Decoded>) {
+    while let Some(Job { slot, group }) = jobs.recv() {
+        if decoded.send((slot, guarded(|| (stages.decode)(group)))).is_err() {
+            return;
         }
     }
-    Ok(())
+}
+
+/// A pack thread. It ends with the first step that cannot be made.
+fn pack_hands(stages: &Stages, hands: &Receiver<Result<Hand, DataError>>, steps: &Sender<Result<Step, DataError>>) {
+    while let Some(hand) = hands.recv() {
+        let step = hand.and_then(|hand| {
+            let batches = guarded(|| (stages.pack)(&hand.samples))?;
+            let batches = batches.into_iter().map(Arc::new).collect();
+            Ok(Step { batches, questions: hand.samples.len(), position: hand.position })
+        });
+        let failed = step.is_err();
+        if steps.send(step).is_err() || failed {
+            return;
+        }
+    }
 }

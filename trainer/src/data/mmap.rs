@@ -166,33 +166,47 @@ impl SplitData {
         let shard = &self.shards[shard];
         let batch =
             shard.decode(group, rows).map_err(|source| DataError::Parquet { path: shard.path.clone(), group, source })?;
-        let group = DecodedGroup { batch, first_row };
-        match group.view() {
-            Ok(view) if view.len() == rows => Ok(group),
-            Ok(view) => Err(DataError::Rows { path: shard.path.clone(), found: view.len(), expected: rows }),
-            Err(source) => Err(DataError::Columns { path: shard.path.clone(), source }),
+        if batch.num_rows() != rows {
+            return Err(DataError::Rows { path: shard.path.clone(), found: batch.num_rows(), expected: rows });
         }
+        DecodedGroup::try_new(&shard.path, batch, first_row)
     }
 }
 
 /// The decoded token columns of one row group.
 #[derive(Debug)]
 pub struct DecodedGroup {
+    path: PathBuf,
     batch: RecordBatch,
     first_row: usize,
 }
 
 impl DecodedGroup {
+    /// Takes the rows of a shard from `first_row` of its split on; `path` is the shard's, for messages.
+    ///
+    /// # Errors
+    /// [`DataError::Columns`] where the columns do not keep the contract.
+    pub fn try_new(path: &Path, batch: RecordBatch, first_row: usize) -> Result<Self, DataError> {
+        let group = Self { path: path.to_owned(), batch, first_row };
+        group.view()?;
+        Ok(group)
+    }
+
     /// Index of the group's first row in its split.
     pub fn first_row(&self) -> usize {
         self.first_row
     }
 
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
     /// The rows.
     ///
     /// # Errors
-    /// [`ViewError`](glm_schemas::cloze::ViewError) where columns do not keep the contract; groups that [`SplitData::decode`] returned do.
-    pub fn view(&self) -> Result<ClozeView<'_>, glm_schemas::cloze::ViewError> {
-        ClozeView::try_new(&self.batch)
+    /// None in fact: the columns were looked at when the group was made.
+    pub fn view(&self) -> Result<ClozeView<'_>, DataError> {
+        ClozeView::try_new(&self.batch).map_err(|source| DataError::Columns { path: self.path.clone(), source })
     }
 }

@@ -1,11 +1,23 @@
-//! From shards to batches: [`mmap`] gives rows, [`sampler`] their order, [`pack`] makes [`batch`]es of them, and [`loader`]
-//! does all that on threads of its own and hands the batches on through a bounded queue.
+//! From shards to batches: [`mmap`] gives rows, [`sampler`] their order, [`pack`] makes [`batch`]es of them, [`loader`] does
+//! all that on threads of its own, and [`feed`] keeps [`device_batch`]es of the next steps ready for the one that trains.
 
 pub mod batch;
+mod cut;
+mod dealer;
+pub mod device_batch;
+pub mod feed;
+pub mod key;
 pub mod loader;
+#[cfg(test)]
+mod loader_tests;
+#[cfg(test)]
+mod made_up;
 pub mod mmap;
 pub mod pack;
+mod partition;
 pub mod sampler;
+mod threads;
+pub mod transfer;
 
 use std::path::PathBuf;
 

@@ -1,44 +1,32 @@
 //! Packing questions into batches: context once, start of piece once, the choices' tokens behind it, lengths alike side by side.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
+
 use glm_schemas::cloze::ClozeView;
-use glm_schemas::encoding::{ChoiceEncoder, EncodingError, Question};
+use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::vocab::{SpecialIds, TokenId};
-use serde::{Deserialize, Serialize};
 
 use super::DataError;
-use super::batch::{Batch, QuestionInfo};
+use super::batch::{Batch, Grading, QuestionInfo};
+use super::cut::Cut;
+pub use super::cut::Truncation;
+use super::mmap::DecodedGroup;
+use super::partition::even_runs;
 
-/// How a context that is too long is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Truncation {
-    /// For each choice by its own length, as published; a long question then has several contexts.
-    Choice,
-    /// For the whole question by its longest choice; every question has one context.
-    Question,
+/// A question in the order of samples: where it stands, and what number it has. Cheap to copy and to sort; its tokens stay in
+/// the decoded row group until they are written into a batch.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// The decoded row group.
+    pub group: Arc<DecodedGroup>,
+    /// The question's row in it.
+    pub row: usize,
+    /// Its number in the order of samples, counted over all epochs: what its random draws depend on, see [`super::key`].
+    pub ordinal: u64,
 }
 
-/// One row of a batch: a context and the choices that share it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Row {
-    kept_passage: usize,
-    choices: Vec<usize>,
-    length: usize,
-}
-
-/// One question, cut into rows and ready to be packed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackedQuestion {
-    passage: Vec<TokenId>,
-    query_left: Vec<TokenId>,
-    query_right: Vec<TokenId>,
-    choices: Vec<Vec<TokenId>>,
-    rows: Vec<Row>,
-    info: QuestionInfo,
-    label: Option<usize>,
-}
-
-/// Turns rows of a shard into batches.
+/// Turns rows of shards into batches.
 #[derive(Debug, Clone, Copy)]
 pub struct Packer {
     /// How a choice becomes model input.
@@ -47,158 +35,121 @@ pub struct Packer {
     pub special: SpecialIds,
     /// How a context that is too long is cut.
     pub truncation: Truncation,
-    /// Most tokens of a batch, padding included. One question is never split, so it may exceed this alone.
+    /// Most tokens of a batch. One question is never split, so it may exceed this alone.
     pub batch_tokens: usize,
     /// Whether a question without a right answer is an error.
     pub labelled: bool,
+    /// Whether questions carry what an evaluation wants to know, [`Grading`].
+    pub graded: bool,
 }
 
-impl PackedQuestion {
-    fn question(&self) -> Question<'_> {
-        Question { passage: &self.passage, query_left: &self.query_left, query_right: &self.query_right }
-    }
+/// A sample whose rows have been measured.
+struct Measured<'a> {
+    sample: &'a Sample,
+    view: ClozeView<'a>,
+    tokens: usize,
+    longest_row: usize,
+    scored: usize,
+}
 
-    fn width(&self) -> usize {
-        self.rows.iter().map(|row| row.length).max().unwrap_or(0)
-    }
+/// Buffers that packing one question leaves to the next.
+#[derive(Default)]
+struct Scratch {
+    cut: Cut,
+    context: Vec<TokenId>,
 }
 
 impl Packer {
-    /// Reads one row of a shard. `row` counts within the view, `first_row` is the view's place in the split.
+    /// Packs samples into batches within the token budget, as few and as even as it allows.
+    ///
+    /// The longest come first, so that the largest batch shows at once whether memory suffices, and lengths alike are side by
+    /// side; equal lengths keep their order. What comes out depends on the samples and on nothing else.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] where the question does not fit; [`DataError::Unlabelled`].
-    pub fn read(&self, view: &ClozeView<'_>, row: usize, first_row: usize) -> Result<PackedQuestion, DataError> {
-        let question = view.question(row);
-        let choices: Vec<_> = view.choices(row).collect();
-        let lengths: Vec<usize> = choices.iter().map(|choice| choice.ids.len()).collect();
-        let label = view.label(row);
+    /// [`DataError::Encoding`] where a question does not fit; [`DataError::Unlabelled`].
+    ///
+    /// # Panics
+    /// If a sample's row is not in its row group.
+    pub fn pack(&self, samples: &[Sample]) -> Result<Vec<Batch>, DataError> {
+        let mut scratch = Scratch::default();
+        let mut measured =
+            samples.iter().map(|sample| self.measure(sample, &mut scratch)).collect::<Result<Vec<_>, DataError>>()?;
+        measured.sort_by_key(|question| (Reverse(question.longest_row), Reverse(question.tokens)));
+        let tokens: Vec<usize> = measured.iter().map(|question| question.tokens).collect();
+        even_runs(&tokens, self.batch_tokens).into_iter().map(|run| self.fill(&measured[run], &mut scratch)).collect()
+    }
+
+    fn measure<'a>(&self, sample: &'a Sample, scratch: &mut Scratch) -> Result<Measured<'a>, DataError> {
+        let view = sample.group.view()?;
+        self.cut(&view, sample.row, &mut scratch.cut)?;
+        let label = view.label(sample.row).filter(|&label| label < view.choices(sample.row).len());
         if self.labelled && label.is_none() {
-            return Err(DataError::Unlabelled { example_id: view.example_id(row).to_owned() });
+            return Err(DataError::Unlabelled { example_id: view.example_id(sample.row).to_owned() });
         }
-        let rows = self
-            .rows(&question, &lengths)
-            .map_err(|source| DataError::Encoding { example_id: view.example_id(row).to_owned(), source })?;
-        Ok(PackedQuestion {
-            rows,
-            label,
-            info: QuestionInfo {
-                example_id: view.example_id(row).to_owned(),
-                row: first_row + row,
-                first_choice: 0,
-                correct: choices.iter().map(|choice| choice.correct).collect(),
-                mentions: choices.iter().map(|choice| occurrences(question.passage, choice.ids)).collect(),
-            },
-            passage: question.passage.to_vec(),
-            query_left: question.query_left.to_vec(),
-            query_right: question.query_right.to_vec(),
-            choices: choices.iter().map(|choice| choice.ids.to_vec()).collect(),
-        })
+        let (tokens, longest_row, scored) = (scratch.cut.tokens(), scratch.cut.longest_row(), scratch.cut.scored());
+        Ok(Measured { sample, view, tokens, longest_row, scored })
     }
 
-    /// Choices that keep the same part of the passage share a row; rows come in the order of their first choice.
-    fn rows(&self, question: &Question<'_>, lengths: &[usize]) -> Result<Vec<Row>, EncodingError> {
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut rows: Vec<Row> = Vec::with_capacity(1);
-        for (choice, &length) in lengths.iter().enumerate() {
-            let decides = match self.truncation {
-                Truncation::Choice => length,
-                Truncation::Question => longest,
-            };
-            let kept_passage = self.encoder.kept_passage(question, decides)?;
-            let row = match rows.iter_mut().find(|row| row.kept_passage == kept_passage) {
-                Some(row) => row,
-                None => {
-                    let context = question.context_tokens() - question.passage.len() + kept_passage;
-                    rows.push(Row { kept_passage, choices: Vec::new(), length: context + 1 });
-                    let last = rows.len() - 1;
-                    &mut rows[last]
+    fn cut(&self, view: &ClozeView<'_>, row: usize, cut: &mut Cut) -> Result<(), DataError> {
+        let lengths = view.choices(row).map(|choice| choice.ids.len());
+        cut.question(&self.encoder, self.truncation, &view.question(row), lengths)
+            .map_err(|source| DataError::Encoding { example_id: view.example_id(row).to_owned(), source })
+    }
+
+    fn fill(&self, questions: &[Measured<'_>], scratch: &mut Scratch) -> Result<Batch, DataError> {
+        let room = |measure: fn(&Measured<'_>) -> usize| questions.iter().map(measure).sum();
+        let mut batch = Batch::with_room(room(|question| question.tokens), room(|question| question.scored));
+        for Measured { sample, view, .. } in questions {
+            let row = sample.row;
+            self.cut(view, row, &mut scratch.cut)?;
+            self.push_rows(&mut batch, view, sample, scratch);
+            let choices = view.choices(row).len();
+            batch.questions.push(QuestionInfo {
+                row: sample.group.first_row() + row,
+                first_choice: batch.choices,
+                choices,
+                grading: self.graded.then(|| grading(view, row)),
+            });
+            batch.choices += choices;
+            batch.label.push(view.label(row).filter(|&label| label < choices).unwrap_or(0) as i64);
+        }
+        Ok(batch.finish())
+    }
+
+    /// Writes a question's rows straight from its row group into the batch.
+    fn push_rows(&self, batch: &mut Batch, view: &ClozeView<'_>, sample: &Sample, scratch: &mut Scratch) {
+        let question = view.question(sample.row);
+        for (number, row) in scratch.cut.rows().iter().enumerate() {
+            scratch.context.clear();
+            let blank = self.encoder.push_context(&question, row.kept_passage, &mut scratch.context) as i64;
+            batch.push_context(&scratch.context);
+            // <sop> sees the context and itself, so it is the same for every choice: one stands for all.
+            let start_of_piece = batch.push_scored(self.special.sop, blank, 1, row.context);
+            let mut index = row.context + 1;
+            for (choice, tokens) in view.choices(sample.row).enumerate() {
+                if scratch.cut.row_of(choice) != number {
+                    continue;
                 }
-            };
-            row.choices.push(choice);
-            row.length += length;
-        }
-        Ok(rows)
-    }
-
-    /// Packs questions into batches within the token budget. The longest come first, so that the largest batch shows at
-    /// once whether memory suffices; equal lengths keep their order.
-    pub fn pack(&self, mut questions: Vec<PackedQuestion>) -> Vec<Batch> {
-        questions.sort_by_key(|question| std::cmp::Reverse(question.width()));
-        let mut batches = Vec::new();
-        let mut rest = questions.as_slice();
-        while let Some(first) = rest.first() {
-            let width = first.width();
-            let mut rows = 0;
-            let fit = rest
-                .iter()
-                .take_while(|question| {
-                    rows += question.rows.len();
-                    rows * width <= self.batch_tokens
-                })
-                .count()
-                .max(1);
-            batches.push(self.fill(&rest[..fit], width));
-            rest = &rest[fit..];
-        }
-        batches
-    }
-
-    fn fill(&self, questions: &[PackedQuestion], width: usize) -> Batch {
-        let rows = questions.iter().map(|question| question.rows.len()).sum::<usize>();
-        let mut batch = Batch {
-            rows,
-            width,
-            ids: Vec::with_capacity(rows * width),
-            position: Vec::with_capacity(rows * width),
-            block_position: Vec::with_capacity(rows * width),
-            piece: Vec::with_capacity(rows * width),
-            ..Batch::default()
-        };
-        let mut context = Vec::new();
-        for question in questions {
-            for row in &question.rows {
-                self.push_row(&mut batch, question, row, &mut context);
+                let flat_choice = batch.choices + choice;
+                let mut previous = start_of_piece;
+                for (block_position, &id) in (2..).zip(tokens.ids) {
+                    batch.push_pair(previous, id, flat_choice);
+                    previous = batch.push_scored(id, blank, block_position, index);
+                }
+                batch.push_pair(previous, self.special.eop, flat_choice);
+                index += tokens.ids.len();
             }
-            let info = QuestionInfo { first_choice: batch.choices, ..question.info.clone() };
-            batch.choices += question.choices.len();
-            batch.label.push(question.label.unwrap_or(0) as i64);
-            batch.questions.push(info);
+            batch.end_row(sample.ordinal, number);
         }
-        let most = questions.iter().map(|question| question.choices.len()).max().unwrap_or(0);
-        for info in &batch.questions {
-            let own = info.first_choice..info.first_choice + info.correct.len();
-            batch.choice_table.extend(own.map(|choice| choice as i64));
-            batch.choice_table.extend(std::iter::repeat_n(batch.choices as i64, most - info.correct.len()));
-        }
-        batch
     }
+}
 
-    fn push_row(&self, batch: &mut Batch, question: &PackedQuestion, row: &Row, context: &mut Vec<TokenId>) {
-        context.clear();
-        let blank = self.encoder.push_context(&question.question(), row.kept_passage, context);
-        batch.sep.push(context.len() as i64);
-        batch.ids.extend(context.iter().map(|&id| i64::from(id)));
-        batch.position.extend(0..context.len() as i64);
-        batch.block_position.extend(std::iter::repeat_n(0, context.len()));
-        batch.piece.extend(std::iter::repeat_n(0, context.len()));
-        // <sop> sees the context and itself, so it is the same for every choice: one stands for all.
-        let blank = blank as i64;
-        let start_of_piece = batch.push_scored(self.special.sop, blank, 1, 1);
-        for (piece, &choice) in (2..).zip(&row.choices) {
-            let flat_choice = batch.choices + choice;
-            let mut previous = start_of_piece;
-            for (block_position, &id) in (2..).zip(&question.choices[choice]) {
-                batch.push_pair(previous, id, flat_choice);
-                previous = batch.push_scored(id, blank, block_position, piece);
-            }
-            batch.push_pair(previous, self.special.eop, flat_choice);
-        }
-        batch.tokens += row.length;
-        let end = batch.sep.len() * batch.width;
-        for column in [&mut batch.ids, &mut batch.position, &mut batch.block_position, &mut batch.piece] {
-            column.resize(end, 0);
-        }
+fn grading(view: &ClozeView<'_>, row: usize) -> Grading {
+    let passage = view.question(row).passage;
+    Grading {
+        example_id: view.example_id(row).to_owned(),
+        correct: view.choices(row).map(|choice| choice.correct).collect(),
+        mentions: view.choices(row).map(|choice| occurrences(passage, choice.ids)).collect(),
     }
 }
 
@@ -213,93 +164,128 @@ fn occurrences(passage: &[TokenId], choice: &[TokenId]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::key::{mix, token_key};
+    use crate::data::made_up::{MadeUp, group, packer, samples};
     use proptest::prelude::*;
-
-    fn packer(max_seq_len: usize, batch_tokens: usize, truncation: Truncation) -> Packer {
-        let special = SpecialIds::BERT_UNCASED;
-        let encoder = ChoiceEncoder::new(special, max_seq_len);
-        Packer { encoder, special, truncation, batch_tokens, labelled: false }
-    }
-
-    fn question(packer: &Packer, row: usize, parts: &[Vec<TokenId>; 3], choices: &[Vec<TokenId>]) -> PackedQuestion {
-        let [passage, query_left, query_right] = parts.clone();
-        let shared = Question { passage: &passage, query_left: &query_left, query_right: &query_right };
-        let lengths: Vec<_> = choices.iter().map(Vec::len).collect();
-        let info = QuestionInfo {
-            example_id: format!("q{row}"),
-            row,
-            first_choice: 0,
-            correct: choices.iter().map(|_| false).collect(),
-            mentions: vec![0; choices.len()],
-        };
-        let rows = packer.rows(&shared, &lengths).expect("fits");
-        PackedQuestion { rows, info, label: None, passage, query_left, query_right, choices: choices.to_vec() }
-    }
 
     fn ids(max: usize) -> impl Strategy<Value = Vec<TokenId>> {
         prop::collection::vec(prop_oneof![30 => 1000..30000, 1 => Just(103)], 1..max)
     }
 
+    fn questions(max: usize) -> impl Strategy<Value = Vec<MadeUp>> {
+        let question = (ids(60), ids(6), ids(6), prop::collection::vec(ids(7), 1..6)).prop_map(
+            |(passage, query_left, query_right, choices)| MadeUp { passage, query_left, query_right, choices, right: 0 },
+        );
+        prop::collection::vec(question, 1..max)
+    }
+
+    /// Which keys a token sees, by their index in the row.
+    fn sees(row: &super::super::batch::RowSpan, visible_from: i32, query: usize) -> Vec<usize> {
+        match query < row.context {
+            true => (0..row.context).collect(),
+            false => (0..=row.context).chain((visible_from as usize).max(row.context + 1)..=query).collect(),
+        }
+    }
+
     proptest! {
         /// Whatever is packed together, each choice's context and piece are those of the published encoding of that choice.
         #[test]
-        fn packing_keeps_the_published_encoding(
-            questions in prop::collection::vec((ids(60), ids(6), ids(6), prop::collection::vec(ids(7), 1..6)), 1..9),
-            max in 32_usize..80,
-            budget in 1_usize..600,
-        ) {
-            let packer = packer(max, budget, Truncation::Choice);
-            let packed: Vec<_> = questions.iter().enumerate()
-                .map(|(i, (p, l, r, c))| question(&packer, i, &[p.clone(), l.clone(), r.clone()], c)).collect();
-            let batches = packer.pack(packed);
+        fn packing_keeps_the_published_encoding(questions in questions(9), max in 32_usize..80, budget in 1_usize..600) {
+            let packer = packer(max, budget);
+            let batches = packer.pack(&samples(&group(&questions), 100)).expect("fits");
             let mut seen = 0;
             for batch in &batches {
-                prop_assert!(batch.rows * batch.width <= budget || batch.questions.len() == 1);
+                prop_assert!(batch.tokens() <= budget || batch.questions.len() == 1);
+                prop_assert_eq!(batch.tokens(), batch.rows.iter().map(|row| row.length).sum::<usize>());
                 for info in &batch.questions {
                     seen += 1;
-                    let (passage, query_left, query_right, choices) = &questions[info.row];
-                    let shared = Question { passage, query_left, query_right };
-                    for (i, choice) in choices.iter().enumerate() {
-                        let expected = packer.encoder.encode(&shared, choice).expect("fits");
+                    let question = &questions[info.row];
+                    for (i, choice) in question.choices.iter().enumerate() {
+                        let expected = packer.encoder.encode(&question.tokens(), choice).expect("fits");
                         let pairs: Vec<usize> = (0..batch.target.len())
                             .filter(|&pair| batch.choice_of_pair[pair] == (info.first_choice + i) as i64).collect();
                         let places: Vec<usize> = pairs.iter()
                             .map(|&pair| batch.scored[batch.scored_of_pair[pair] as usize] as usize).collect();
-                        let row = places[0] / batch.width;
-                        let sep = batch.sep[row] as usize;
-                        prop_assert_eq!(sep, expected.sep);
-                        prop_assert_eq!(places[0], row * batch.width + sep);
-                        let all: Vec<usize> = (row * batch.width..row * batch.width + sep).chain(places.iter().copied()).collect();
+                        let row = batch.rows.iter().rfind(|row| row.start <= places[0]).expect("a row");
+                        prop_assert_eq!(row.context, expected.sep);
+                        prop_assert_eq!(places[0], row.start + row.context);
+                        let context = row.start..row.start + row.context;
+                        let all: Vec<usize> = context.clone().chain(places.iter().copied()).collect();
                         let column = |values: &[i64]| all.iter().map(|&place| values[place] as i32).collect::<Vec<_>>();
                         prop_assert_eq!(column(&batch.ids), expected.ids);
                         prop_assert_eq!(column(&batch.position), expected.position);
                         prop_assert_eq!(column(&batch.block_position), expected.block_position);
                         let targets: Vec<i32> = pairs.iter().map(|&pair| batch.target[pair] as i32).collect();
-                        prop_assert_eq!(&targets[..], &expected.target[sep..]);
-                        // Start of piece is in piece 1; the choice's own tokens are a piece, and nobody else is in it.
-                        prop_assert_eq!(batch.piece[places[0]], 1);
-                        if let Some(&second) = places.get(1) {
-                            let piece = batch.piece[second];
-                            prop_assert!(piece > 1 && places[1..].iter().all(|&place| batch.piece[place] == piece));
-                            let in_piece = batch.piece[row * batch.width..][..batch.width].iter().filter(|&&p| p == piece).count();
-                            prop_assert_eq!(in_piece, places.len() - 1);
+                        prop_assert_eq!(&targets[..], &expected.target[expected.sep..]);
+                        // A context token sees the context; one of the piece also the piece up to itself, and nothing else.
+                        prop_assert!(batch.visible_from[context].iter().all(|&from| from == -1));
+                        prop_assert_eq!(batch.visible_from[places[0]], row.context as i32);
+                        for (n, &place) in places.iter().enumerate() {
+                            let expected: Vec<usize> = all[..row.context + n + 1].iter().map(|place| place - row.start).collect();
+                            prop_assert_eq!(sees(row, batch.visible_from[place], place - row.start), expected);
                         }
                     }
                 }
             }
             prop_assert_eq!(seen, questions.len());
         }
+
+        /// A token's key depends on its sample's number, its row and its place there, and not on what it is packed with.
+        #[test]
+        fn keys_do_not_depend_on_the_packing(questions in questions(9), max in 32_usize..60, budget in 1_usize..600) {
+            let group = group(&questions);
+            let by_question = |budget| -> std::collections::BTreeMap<usize, Vec<(u64, Vec<u64>)>> {
+                let mut keys = std::collections::BTreeMap::<_, Vec<_>>::new();
+                for batch in packer(max, budget).pack(&samples(&group, 7)).expect("fits") {
+                    let mut rows = batch.rows.iter().zip(&batch.row_key);
+                    for question in &batch.questions {
+                        // As many rows as starts of piece, whose pairs are the first of each choice.
+                        let mut starts: Vec<i64> = (0..batch.target.len())
+                            .filter(|&pair| {
+                                let choice = batch.choice_of_pair[pair] as usize;
+                                (question.first_choice..question.first_choice + question.choices).contains(&choice)
+                                    && batch.block_position[batch.scored[batch.scored_of_pair[pair] as usize] as usize] == 1
+                            })
+                            .map(|pair| batch.scored_of_pair[pair]).collect();
+                        starts.sort_unstable();
+                        starts.dedup();
+                        let own = rows.by_ref().take(starts.len());
+                        keys.insert(question.row, own.map(|(row, &key)| {
+                            (key, batch.token_key[row.start..row.start + row.length].to_vec())
+                        }).collect());
+                    }
+                }
+                keys
+            };
+            let keys = by_question(budget);
+            prop_assert_eq!(&keys, &by_question(1));
+            for (&row, rows) in &keys {
+                for (number, (key, tokens)) in rows.iter().enumerate() {
+                    prop_assert_eq!(*key, mix(mix(7 + row as u64) ^ number as u64));
+                    prop_assert!(tokens.iter().enumerate().all(|(index, &token)| token == token_key(*key, index)));
+                }
+            }
+        }
     }
 
     #[test]
-    fn one_setting_gives_every_question_one_context() {
-        let parts = [vec![1; 50], vec![2; 3], vec![3; 3]];
-        let choices = [vec![7], vec![8, 8], vec![9]];
-        let by_choice = question(&packer(30, 100, Truncation::Choice), 0, &parts, &choices);
-        assert_eq!(by_choice.rows.iter().map(|row| row.choices.clone()).collect::<Vec<_>>(), [vec![0, 2], vec![1]]);
-        let by_question = question(&packer(30, 100, Truncation::Question), 0, &parts, &choices);
-        assert_eq!(by_question.rows.len(), 1);
-        assert_eq!(by_question.rows[0].kept_passage, by_choice.rows[1].kept_passage);
+    fn questions_are_graded_where_asked() {
+        let question = MadeUp { right: 1, ..MadeUp::of_length(20, 2) };
+        let samples = samples(&group(&[question]), 0);
+        let graded = Packer { graded: true, ..packer(64, 100) }.pack(&samples).expect("fits");
+        let grading = graded[0].questions[0].grading.as_ref().expect("graded");
+        assert_eq!((grading.example_id.as_str(), &grading.correct[..]), ("q0", &[false, true][..]));
+        assert_eq!((graded[0].label[0], graded[0].choice_table.as_slice()), (1, &[0, 1][..]));
+        assert_eq!(packer(64, 100).pack(&samples).expect("fits")[0].questions[0].grading, None);
+    }
+
+    #[test]
+    fn what_cannot_be_packed_is_an_error() {
+        let samples = samples(&group(&[MadeUp { choices: Vec::new(), ..MadeUp::of_length(20, 1) }]), 0);
+        let labelled = Packer { labelled: true, ..packer(64, 100) };
+        assert!(matches!(labelled.pack(&samples), Err(DataError::Unlabelled { example_id }) if example_id == "q0"));
+        let samples = super::tests::samples(&group(&[MadeUp::of_length(20, 9)]), 0);
+        assert!(matches!(packer(7, 100).pack(&samples), Err(DataError::Encoding { .. })));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use tch::{Kind, TchError, Tensor};
 use super::config::ModelConfig;
 use super::layers::{Linear, dropout};
 use super::parameters::Parameters;
-use crate::data::batch::DeviceBatch;
+use crate::data::device_batch::PaddedView;
 
 /// Who sees whom, as a bias that is added to attention scores: 0 where a query sees a key, minus infinity where not.
 /// Shape `[rows, 1, width, width]`.
@@ -16,8 +16,8 @@ use crate::data::batch::DeviceBatch;
 ///
 /// # Errors
 /// A [`TchError`].
-pub fn visibility_bias(batch: &DeviceBatch, kind: Kind) -> Result<Tensor, TchError> {
-    let index = Tensor::f_arange(batch.width, (Kind::Int64, batch.ids.device()))?;
+pub fn visibility_bias(batch: &PaddedView, kind: Kind) -> Result<Tensor, TchError> {
+    let index = Tensor::f_arange(batch.width, (Kind::Int64, batch.sep.device()))?;
     let (query, key) = (index.f_unsqueeze(1)?, index.f_unsqueeze(0)?);
     // [rows, 1, width]: keys that belong to the context, and the one that is the start of piece.
     let sep = batch.sep.f_unsqueeze(1)?;
@@ -30,7 +30,7 @@ pub fn visibility_bias(batch: &DeviceBatch, kind: Kind) -> Result<Tensor, TchErr
     let in_piece = batch.piece.f_gt(0)?.f_unsqueeze(2)?;
     let hidden = in_context.f_logical_or(&own_piece.f_logical_and(&in_piece)?)?.f_logical_not()?.f_unsqueeze(1)?;
     let (rows, width) = (batch.rows, batch.width);
-    Tensor::f_zeros([rows, 1, width, width], (kind, batch.ids.device()))?.f_masked_fill(&hidden, f64::NEG_INFINITY)
+    Tensor::f_zeros([rows, 1, width, width], (kind, batch.sep.device()))?.f_masked_fill(&hidden, f64::NEG_INFINITY)
 }
 
 /// `dense(softmax(q kᵀ / sqrt(d) + bias) v)`, heads side by side.
@@ -60,20 +60,20 @@ impl Attention {
         })
     }
 
-    /// `x` `[rows, width, hidden]`, `bias` as of [`visibility_bias`]; the result has the shape of `x`.
+    /// `x` `[T, hidden]`, `bias` as of [`visibility_bias`]; the result has the shape of `x`.
     ///
     /// # Errors
     /// A [`TchError`].
-    pub fn forward(&self, x: &Tensor, bias: &Tensor, training: bool) -> Result<Tensor, TchError> {
-        let (rows, width, hidden) = x.size3()?;
-        // [rows, width, 3 hidden] -> 3 x [rows, heads, width, hidden / heads]
-        let projected = self.query_key_value.forward(x)?;
+    pub fn forward(&self, x: &Tensor, view: &PaddedView, bias: &Tensor, training: bool) -> Result<Tensor, TchError> {
+        let (rows, width, hidden) = (view.rows, view.width, x.size2()?.1);
+        // [T, 3 hidden] -> [rows · width, 3 hidden] -> 3 x [rows, heads, width, hidden / heads]
+        let projected = self.query_key_value.forward(x)?.f_index_select(0, &view.pad_index)?;
         let split = projected.f_reshape([rows, width, 3, self.heads, hidden / self.heads])?.f_permute([2, 0, 3, 1, 4])?;
         let [query, key, value] = [split.f_select(0, 0)?, split.f_select(0, 1)?, split.f_select(0, 2)?];
         let rate = if training { self.attention_dropout } else { 0.0 };
         let mixed = Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(bias), rate, false, None, false)?;
-        // [rows, heads, width, hidden / heads] -> [rows, width, hidden]
-        let joined = mixed.f_transpose(1, 2)?.f_reshape([rows, width, hidden])?;
+        // [rows, heads, width, hidden / heads] -> [rows · width, hidden] -> [T, hidden]
+        let joined = mixed.f_transpose(1, 2)?.f_reshape([rows * width, hidden])?.f_index_select(0, &view.unpad_index)?;
         dropout(self.dense.forward(&joined)?, self.dropout, training)
     }
 }

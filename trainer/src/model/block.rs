@@ -6,6 +6,7 @@ use super::attention::Attention;
 use super::config::ModelConfig;
 use super::layers::{LayerNorm, Linear, dropout};
 use super::parameters::Parameters;
+use crate::data::device_batch::PaddedView;
 
 /// `x += dropout(attention(ln1 x)); x += dropout(W2 gelu(W1 ln2 x))`: LayerNorm first, GELU in its tanh form.
 #[derive(Debug)]
@@ -37,12 +38,12 @@ impl Block {
         })
     }
 
-    /// `[rows, width, hidden]` to the same shape; `bias` as of [`super::attention::visibility_bias`].
+    /// `[T, hidden]` to the same shape; `bias` as of [`super::attention::visibility_bias`].
     ///
     /// # Errors
     /// A [`TchError`].
-    pub fn forward(&self, x: &Tensor, bias: &Tensor, training: bool) -> Result<Tensor, TchError> {
-        let x = x.f_add(&self.attention.forward(&self.input_layernorm.forward(x)?, bias, training)?)?;
+    pub fn forward(&self, x: &Tensor, view: &PaddedView, bias: &Tensor, training: bool) -> Result<Tensor, TchError> {
+        let x = x.f_add(&self.attention.forward(&self.input_layernorm.forward(x)?, view, bias, training)?)?;
         let inner = self.dense_h_to_4h.forward(&self.post_attention_layernorm.forward(&x)?)?.f_gelu("tanh")?;
         x.f_add(&dropout(self.dense_4h_to_h.forward(&inner)?, self.dropout, training)?)
     }

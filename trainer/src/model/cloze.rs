@@ -3,7 +3,7 @@
 use tch::{Kind, Reduction, TchError, Tensor};
 
 use super::glm::Glm;
-use crate::data::batch::DeviceBatch;
+use crate::data::device_batch::DeviceBatch;
 
 /// Score of a choice that a question does not have, as in the published loss.
 const MISSING_CHOICE: f64 = -10000.0;

@@ -5,7 +5,7 @@ use tch::{Kind, TchError, Tensor};
 use super::config::ModelConfig;
 use super::layers::dropout;
 use super::parameters::{Init, Parameters};
-use crate::data::batch::DeviceBatch;
+use crate::data::device_batch::DeviceBatch;
 
 /// `hidden = word[id] + position[p] + block_position[b]`, then dropout.
 ///
@@ -35,7 +35,7 @@ impl Embeddings {
         })
     }
 
-    /// `[rows, width]` ids to `[rows, width, hidden]`, in `kind`.
+    /// `[T]` ids to `[T, hidden]`, in `kind`.
     ///
     /// # Errors
     /// A [`TchError`].

@@ -8,7 +8,7 @@ use super::config::ModelConfig;
 use super::embeddings::Embeddings;
 use super::layers::LayerNorm;
 use super::parameters::Parameters;
-use crate::data::batch::DeviceBatch;
+use crate::data::device_batch::DeviceBatch;
 
 /// GLM ("General Language Model Pretraining with Autoregressive Blank Infilling", Du et al. 2022): a pre-LayerNorm
 /// transformer that fills blanks of a context with pieces.
@@ -54,12 +54,15 @@ impl Glm {
     /// # Errors
     /// A [`TchError`].
     pub fn scored_logits(&self, batch: &DeviceBatch, kind: Kind, training: bool) -> Result<Tensor, TchError> {
-        let bias = visibility_bias(batch, kind)?;
+        let Some(view) = &batch.padded else {
+            return Err(TchError::Torch("the batch has no padded view".to_owned()));
+        };
+        let bias = visibility_bias(view, kind)?;
         let mut x = self.embeddings.forward(batch, kind, training)?;
         for block in &self.blocks {
-            x = block.forward(&x, &bias, training)?;
+            x = block.forward(&x, view, &bias, training)?;
         }
-        let scored = x.f_reshape([-1, self.config.hidden as i64])?.f_index_select(0, &batch.scored)?;
+        let scored = x.f_index_select(0, &batch.scored)?;
         self.embeddings.project(&self.final_layernorm.forward(&scored)?)
     }
 }

@@ -1,0 +1,139 @@
+//! The stage between loader and trainer: makes the next steps' tensors, and copies them to the device, while the trainer
+//! still computes.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use glm_queue::{Receiver, Sender, bounded};
+use tch::Device;
+
+use super::DataError;
+use super::device_batch::DeviceBatch;
+use super::loader::{Loader, Position, Step, Stopper};
+use super::threads::{guarded, join, spawn};
+use super::transfer::{Direct, Ready, Transfer};
+
+/// Steps whose tensors are kept ready. One hides the transfer; the second evens out steps of different size.
+const STEPS_AHEAD: usize = 2;
+
+/// What one optimizer step works on, on the device.
+#[derive(Debug)]
+pub struct DeviceStep {
+    /// The batches.
+    pub batches: Vec<DeviceBatch>,
+    /// Questions over all batches.
+    pub questions: usize,
+    /// Tokens over all batches.
+    pub tokens: usize,
+    /// Where the order of samples stands behind this step.
+    pub position: Position,
+}
+
+impl DeviceStep {
+    /// Starts copying a step to a transfer's device. What comes back must not be used before the transfer's
+    /// [`ready`](Transfer::ready) says so.
+    ///
+    /// # Errors
+    /// [`DataError::Torch`], for example out of memory.
+    pub fn upload(step: &Step, transfer: &mut dyn Transfer, padded_view: bool) -> Result<Self, DataError> {
+        let batches = step.batches.iter().map(|batch| batch.upload(transfer, padded_view)).collect::<Result<_, _>>()?;
+        Ok(Self { batches, questions: step.questions, tokens: step.tokens(), position: step.position })
+    }
+
+    /// Copies a step to a device and waits until it is there.
+    ///
+    /// # Errors
+    /// [`DataError::Torch`], for example out of memory.
+    pub fn on(step: &Step, device: Device, padded_view: bool) -> Result<Self, DataError> {
+        Self::upload(step, &mut Direct::to(device), padded_view)
+    }
+}
+
+/// A step on its way to the device.
+type Fed = (DeviceStep, Box<dyn Ready>);
+
+/// Delivers steps on the device, made ready by a thread of its own. Dropping it ends that thread and the loader's.
+#[derive(Debug)]
+pub struct Feeder {
+    steps: Option<Receiver<Result<Fed, DataError>>>,
+    stopper: Stopper,
+    thread: Vec<JoinHandle<()>>,
+    waited: Duration,
+}
+
+impl Feeder {
+    /// Starts feeding a device with what a loader delivers, by plain copies. `padded_view`: whether batches get a
+    /// [`PaddedView`](super::device_batch::PaddedView).
+    ///
+    /// # Errors
+    /// [`DataError::Io`] where the thread cannot be started.
+    pub fn start(loader: Loader, device: Device, padded_view: bool) -> Result<Self, DataError> {
+        Self::with_transfer(loader, Box::new(Direct::to(device)), padded_view)
+    }
+
+    /// Starts feeding through a transfer.
+    ///
+    /// # Errors
+    /// [`DataError::Io`] where the thread cannot be started.
+    pub fn with_transfer(loader: Loader, transfer: Box<dyn Transfer>, padded_view: bool) -> Result<Self, DataError> {
+        let (sender, steps) = bounded(STEPS_AHEAD);
+        let stopper = loader.stopper();
+        let thread = spawn("feed", move || feed(loader, transfer, padded_view, &sender))?;
+        Ok(Self { steps: Some(steps), stopper, thread: vec![thread], waited: Duration::ZERO })
+    }
+
+    /// The next step; `None` behind the last epoch. Work that the caller queues on its current stream comes behind the
+    /// step's copies.
+    ///
+    /// # Errors
+    /// [`DataError`] of whichever stage failed. All threads have ended then, and the feeder delivers nothing more.
+    pub fn next_step(&mut self) -> Result<Option<DeviceStep>, DataError> {
+        let Some(steps) = &self.steps else { return Ok(None) };
+        let start = Instant::now();
+        let received = steps.recv();
+        self.waited += start.elapsed();
+        let received = match received {
+            Some(Ok((step, ready))) => ready.wait_on_current_stream(&step.batches).map(|()| Some(step)).map_err(Into::into),
+            Some(Err(error)) => Err(error),
+            None => Ok(None),
+        };
+        if !matches!(received, Ok(Some(_))) && self.end() && received.is_ok() {
+            return Err(DataError::Panicked);
+        }
+        received
+    }
+
+    /// How long [`Self::next_step`] has waited for data in all.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Ends the threads and waits for them; whether the feeding one panicked.
+    fn end(&mut self) -> bool {
+        self.steps = None;
+        self.stopper.stop();
+        join(&mut self.thread)
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The feeding thread; the loader ends with it.
+fn feed(mut loader: Loader, mut transfer: Box<dyn Transfer>, padded_view: bool, steps: &Sender<Result<Fed, DataError>>) {
+    loop {
+        let fed = guarded(|| {
+            let Some(step) = loader.next_step()? else { return Ok(None) };
+            let step = DeviceStep::upload(&step, transfer.as_mut(), padded_view)?;
+            Ok(Some((step, transfer.ready()?)))
+        });
+        let last = !matches!(fed, Ok(Some(_)));
+        let Some(fed) = fed.transpose() else { return };
+        if steps.send(fed).is_err() || last {
+            return;
+        }
+    }
+}

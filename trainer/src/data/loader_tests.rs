@@ -1,0 +1,260 @@
+//! Tests of the loader and the feeder together: order, resuming, and the end of every thread whatever stage fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+use tch::{Device, TchError, Tensor};
+
+use super::DataError;
+use super::feed::Feeder;
+use super::loader::{Loader, LoaderConfig, Position, Stages, Step};
+use super::made_up::{MadeUp, group_at, packer};
+use super::pack::Packer;
+use super::sampler::{Order, Sampler};
+use super::transfer::{Direct, Ready, Transfer};
+
+/// Rows of each row group of the made-up split.
+const GROUPS: [usize; 3] = [5, 2, 6];
+const ROWS: usize = 13;
+
+fn config(threads: usize) -> LoaderConfig {
+    LoaderConfig {
+        order: Order::Shuffled { seed: 1 },
+        questions_a_step: 4,
+        start: Position::default(),
+        epochs: 3,
+        threads,
+        queue_steps: 2,
+        packer: Packer { labelled: true, ..packer(64, 150) },
+    }
+}
+
+/// Stages over the made-up split; each row has a length of its own. Threads of the loader hold `alive` while they live.
+fn stages(packer: Packer) -> (Stages, Arc<()>) {
+    let alive = Arc::new(());
+    let held = Arc::clone(&alive);
+    let stages = Stages {
+        decode: Arc::new(move |index| {
+            let _ = &held;
+            let first: usize = GROUPS[..index].iter().sum();
+            let questions: Vec<_> = (first..first + GROUPS[index]).map(|row| MadeUp::of_length(10 + 3 * row, 2)).collect();
+            Ok(group_at(&questions, first))
+        }),
+        pack: Arc::new(move |samples| packer.pack(samples)),
+    };
+    (stages, alive)
+}
+
+fn start(config: LoaderConfig, stages: Stages) -> Loader {
+    let sampler = Sampler::new(GROUPS.to_vec(), config.order, "made up");
+    Loader::with_stages(sampler, config, stages).expect("starts")
+}
+
+fn all_steps(mut loader: Loader) -> Vec<Step> {
+    std::iter::from_fn(|| loader.next_step().expect("no error")).collect()
+}
+
+fn run(config: LoaderConfig) -> Vec<Step> {
+    all_steps(start(config, stages(config.packer).0))
+}
+
+#[test]
+fn every_question_comes_once_an_epoch_and_its_number_tells_where() {
+    let steps = run(config(2));
+    let sizes: Vec<_> = steps.iter().map(|step| step.questions).collect();
+    assert_eq!(sizes, [4, 4, 4, 1, 4, 4, 4, 1, 4, 4, 4, 1]);
+    assert_eq!(steps[1].position, Position { epoch: 0, samples: 8 });
+    assert_eq!(steps[3].position, Position { epoch: 1, samples: 0 });
+    for (epoch, steps) in steps.chunks(4).enumerate() {
+        let mut rows: Vec<_> =
+            steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.questions.iter().map(|q| q.row)).collect();
+        rows.sort_unstable();
+        assert!(rows.into_iter().eq(0..ROWS));
+        let mut keys: Vec<_> =
+            steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.row_key.iter().copied()).collect();
+        let first = (epoch * ROWS) as u64;
+        let mut expected: Vec<_> = (first..first + ROWS as u64).map(|ordinal| super::key::row_key(ordinal, 0)).collect();
+        keys.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(keys, expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Threads change nothing, and who starts in the middle gets what came there.
+    #[test]
+    fn steps_do_not_depend_on_threads_or_on_where_one_starts(
+        threads in 1_usize..5, other in 1_usize..5, queue_steps in 0_usize..5, epoch in 0_u64..3, step in 0_usize..4,
+    ) {
+        let whole = run(config(threads));
+        let start = Position { epoch, samples: (4 * step).min(ROWS) };
+        let rest = run(LoaderConfig { start, queue_steps, ..config(other) });
+        prop_assert_eq!(&whole[4 * epoch as usize + step..], &rest[..]);
+    }
+}
+
+#[test]
+fn a_loader_that_nobody_listens_to_ends() {
+    for taken in 0..4 {
+        let (stages, alive) = stages(config(2).packer);
+        let mut loader = start(LoaderConfig { epochs: u64::MAX, ..config(2) }, stages);
+        for _ in 0..taken {
+            loader.next_step().expect("no error").expect("a step");
+        }
+        drop(loader);
+        assert_eq!(Arc::strong_count(&alive), 1, "a thread is left");
+    }
+}
+
+/// What goes wrong in a stage.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Error,
+    Panic,
+}
+
+impl Fault {
+    fn happen(self) -> TchError {
+        match self {
+            Self::Error => TchError::Torch("injected".to_owned()),
+            Self::Panic => panic!("injected"),
+        }
+    }
+
+    #[track_caller]
+    fn check(self, error: &DataError) {
+        match (self, error) {
+            (Self::Error, DataError::Torch(TchError::Torch(text))) if text == "injected" => {}
+            (Self::Panic, DataError::Panicked) => {}
+            (fault, error) => panic!("{fault:?} arrived as {error:?}"),
+        }
+    }
+}
+
+/// A transfer that fails with its call number `at`.
+#[derive(Debug)]
+struct Faulty {
+    inner: Direct,
+    fault: Option<(Fault, usize)>,
+    calls: usize,
+}
+
+impl Faulty {
+    fn never() -> Self {
+        Self { inner: Direct::to(Device::Cpu), fault: None, calls: 0 }
+    }
+}
+
+impl Transfer for Faulty {
+    fn pin(&mut self, columns: &[&[i64]]) -> Result<Tensor, TchError> {
+        self.inner.pin(columns)
+    }
+
+    fn copy_async(&mut self, pinned: &Tensor) -> Result<Tensor, TchError> {
+        self.inner.copy_async(pinned)
+    }
+
+    fn ready(&mut self) -> Result<Box<dyn Ready>, TchError> {
+        self.calls += 1;
+        match self.fault {
+            Some((fault, at)) if self.calls > at => Err(fault.happen()),
+            _ => self.inner.ready(),
+        }
+    }
+}
+
+/// Takes steps until the fault arrives; how many came before.
+#[track_caller]
+fn steps_before(fault: Fault, mut feeder: Feeder, alive: &Arc<()>) -> usize {
+    let mut steps = 0;
+    loop {
+        match feeder.next_step() {
+            Ok(Some(_)) => steps += 1,
+            Ok(None) => panic!("ended without the error"),
+            Err(error) => {
+                fault.check(&error);
+                // Once, and everything has ended though the feeder is still there.
+                assert_eq!(Arc::strong_count(alive), 1, "a thread is left");
+                assert!(matches!(feeder.next_step(), Ok(None)));
+                return steps;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fault_in_any_stage_arrives_behind_the_steps_before_it_and_ends_all() {
+    for fault in [Fault::Error, Fault::Panic] {
+        for threads in [1, 3] {
+            let endless = LoaderConfig { epochs: u64::MAX, ..config(threads) };
+            let feed = |stages, transfer: Faulty| {
+                Feeder::with_transfer(start(endless, stages), Box::new(transfer), true).expect("starts")
+            };
+            // The second epoch's first group cannot be decoded: the four steps of the first epoch come.
+            let (mut broken, alive) = stages(endless.packer);
+            let (decode, calls) = (broken.decode, AtomicUsize::new(0));
+            broken.decode = Arc::new(move |group| match calls.fetch_add(1, Ordering::Relaxed) {
+                call if call < GROUPS.len() => decode(group),
+                _ => Err(fault.happen().into()),
+            });
+            assert_eq!(steps_before(fault, feed(broken, Faulty::never()), &alive), 4);
+
+            // Step 5, the second of the second epoch, cannot be packed.
+            let (mut broken, alive) = stages(endless.packer);
+            let pack = broken.pack;
+            broken.pack = Arc::new(move |samples| match samples.iter().any(|sample| sample.ordinal == ROWS as u64 + 5) {
+                false => pack(samples),
+                true => Err(fault.happen().into()),
+            });
+            assert_eq!(steps_before(fault, feed(broken, Faulty::never()), &alive), 5);
+
+            // The seventh step cannot be copied.
+            let (whole, alive) = stages(endless.packer);
+            assert_eq!(steps_before(fault, feed(whole, Faulty { fault: Some((fault, 6)), ..Faulty::never() }), &alive), 6);
+        }
+    }
+}
+
+#[test]
+fn the_feeder_delivers_what_the_loader_would() {
+    let steps = run(config(2));
+    let (stages, alive) = stages(config(2).packer);
+    let mut feeder = Feeder::start(start(config(2), stages), Device::Cpu, false).expect("starts");
+    for step in steps {
+        let fed = feeder.next_step().expect("no error").expect("a step");
+        assert_eq!((fed.questions, fed.tokens, fed.position), (step.questions, step.tokens(), step.position));
+        for (fed, batch) in fed.batches.iter().zip(&step.batches) {
+            assert_eq!(&fed.host, batch);
+            let column = |tensor: &Tensor| Vec::<i64>::try_from(tensor.reshape([-1])).expect("integers");
+            assert_eq!(column(&fed.ids), batch.ids);
+            assert_eq!(column(&fed.position), batch.position);
+            assert_eq!(column(&fed.block_position), batch.block_position);
+            assert_eq!(column(&fed.scored), batch.scored);
+            assert_eq!(column(&fed.scored_of_pair), batch.scored_of_pair);
+            assert_eq!(column(&fed.target), batch.target);
+            assert_eq!(column(&fed.choice_of_pair), batch.choice_of_pair);
+            assert_eq!(column(&fed.choice_table), batch.choice_table);
+            assert_eq!(fed.choice_table.size(), [batch.questions.len() as i64, 2]);
+            assert_eq!(column(&fed.label), batch.label);
+            assert!(fed.padded.is_none());
+        }
+    }
+    assert!(feeder.next_step().expect("no error").is_none());
+    assert_eq!(Arc::strong_count(&alive), 1, "a thread is left");
+}
+
+#[test]
+fn a_feeder_that_nobody_listens_to_ends() {
+    for taken in 0..4 {
+        let (stages, alive) = stages(config(2).packer);
+        let endless = LoaderConfig { epochs: u64::MAX, ..config(2) };
+        let mut feeder = Feeder::start(start(endless, stages), Device::Cpu, true).expect("starts");
+        for _ in 0..taken {
+            feeder.next_step().expect("no error").expect("a step");
+        }
+        drop(feeder);
+        assert_eq!(Arc::strong_count(&alive), 1, "a thread is left");
+    }
+}
