@@ -11,16 +11,19 @@ use glm_tests::{fixtures, ingest};
 use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::config::Config;
 use glm_trainer::data::batch::Batch;
+use glm_trainer::data::feed::DeviceStep;
 use glm_trainer::data::loader::{Position, Step};
 use glm_trainer::data::mmap::DataSet;
 use glm_trainer::data::pack::Sample;
 use glm_trainer::launch;
 use glm_trainer::model::cloze::choice_scores;
-use glm_trainer::model::{Glm, ModelConfig};
-use glm_trainer::optim::adamw::AdamW;
-use glm_trainer::optim::clip::{clip_factor, global_norm};
+use glm_trainer::model::{Glm, Kernels, ModelConfig, Pass};
+use glm_trainer::optim::adamw::{AdamW, StepRates};
+use glm_trainer::optim::clip::global_norm;
+use glm_trainer::optim::control::StepControl;
+use glm_trainer::optim::loss_scale::LossScale;
 use glm_trainer::optim::schedule::Schedule;
-use glm_trainer::train::accumulate_gradients;
+use glm_trainer::step::accumulate_gradients;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -66,6 +69,17 @@ fn json(name: &str) -> Value {
     serde_json::from_str(&text).expect("json")
 }
 
+/// Both ways to compute, without dropout.
+fn passes(kind: Kind) -> [Pass; 2] {
+    [Kernels::Auto, Kernels::Plain].map(|kernels| Pass::evaluation(kind, kernels))
+}
+
+/// Leaves a step's gradients in the parameters and returns its loss.
+fn backward(model: &Glm, step: &Step, pass: &Pass) -> f64 {
+    let step = DeviceStep::on(step, Device::Cpu, true).expect("step");
+    accumulate_gradients(model, &step, pass, None).expect("backward").double_value(&[])
+}
+
 fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().expect("list").iter().map(|number| number.as_f64().expect("number")).collect()
 }
@@ -76,11 +90,11 @@ fn close(found: f64, expected: f64, tolerance: f64, what: &str) {
 }
 
 /// Scores of the questions of `step` by their place in the split.
-fn scores(model: &Glm, step: &Step, kind: Kind) -> BTreeMap<usize, Vec<f64>> {
+fn scores(model: &Glm, step: &Step, pass: &Pass) -> BTreeMap<usize, Vec<f64>> {
     let mut by_row = BTreeMap::new();
     for batch in &step.batches {
         let device_batch = batch.to_device(Device::Cpu, true).expect("batch");
-        let scores = tch::no_grad(|| choice_scores(model, &device_batch, kind, false)).expect("scores");
+        let scores = tch::no_grad(|| choice_scores(model, &device_batch, pass)).expect("scores");
         let scores = Vec::<f64>::try_from(scores.to_kind(Kind::Double)).expect("numbers");
         for question in &batch.questions {
             by_row.insert(question.row, scores[question.first_choice..][..question.choices].to_vec());
@@ -103,13 +117,15 @@ fn scores_of_every_choice_equal_the_published_ones() {
             // A small and a large budget: many batches with little padding, and few with much.
             for batch_tokens in [600, 20000] {
                 let step = step(&data, split, &orders, batch_tokens);
-                let found = scores(&model, &step, kind);
-                assert_eq!(found.len(), questions.len());
-                for (order, question) in questions.iter().enumerate() {
-                    let expected = numbers(&question["logits"]);
-                    assert_eq!(found[&order].len(), expected.len());
-                    for (found, expected) in found[&order].iter().zip(expected) {
-                        close(*found, expected, tolerance, &format!("{weights} {kind:?} {name} {order}"));
+                for pass in passes(kind) {
+                    let found = scores(&model, &step, &pass);
+                    assert_eq!(found.len(), questions.len());
+                    for (order, question) in questions.iter().enumerate() {
+                        let expected = numbers(&question["logits"]);
+                        assert_eq!(found[&order].len(), expected.len());
+                        for (found, expected) in found[&order].iter().zip(expected) {
+                            close(*found, expected, tolerance, &format!("{weights} {pass:?} {name} {order}"));
+                        }
                     }
                 }
             }
@@ -127,17 +143,20 @@ fn loss_and_gradients_equal_the_published_ones() {
         for batch_tokens in [1, 20000] {
             let step = step(&data, Split::Train, &orders, batch_tokens);
             assert_eq!(step.batches.len(), if batch_tokens == 1 { orders.len() } else { 1 });
-            let model = tiny("tiny", kind);
-            let loss = accumulate_gradients(&model, &step, kind, 1.0, |_| 0).expect("backward");
-            close(loss, golden[name]["loss_no_float_cast"].as_f64().expect("loss"), tolerance, name);
-            let norms = &golden[name]["grad_norms"];
-            assert_eq!(norms.as_object().expect("norms").len(), model.parameters().len());
-            for parameter in model.parameters().iter() {
-                let norm = parameter.tensor.grad().norm().double_value(&[]);
-                close(norm, norms[&parameter.name].as_f64().expect("norm"), tolerance, &format!("{name} {}", parameter.name));
+            for pass in passes(kind) {
+                let model = tiny("tiny", kind);
+                let loss = backward(&model, &step, &pass);
+                close(loss, golden[name]["loss_no_float_cast"].as_f64().expect("loss"), tolerance, name);
+                let norms = &golden[name]["grad_norms"];
+                assert_eq!(norms.as_object().expect("norms").len(), model.parameters().len());
+                for parameter in model.parameters().iter() {
+                    let norm = parameter.tensor.grad().norm().double_value(&[]);
+                    let expected = norms[&parameter.name].as_f64().expect("norm");
+                    close(norm, expected, tolerance, &format!("{pass:?} {}", parameter.name));
+                }
+                let total = global_norm(model.parameters()).expect("norm").double_value(&[]);
+                close(total, golden[name]["total_grad_norm"].as_f64().expect("norm"), tolerance, name);
             }
-            let total = global_norm(model.parameters()).expect("norm");
-            close(total, golden[name]["total_grad_norm"].as_f64().expect("norm"), tolerance, name);
         }
     }
 }
@@ -156,36 +175,40 @@ fn singles(file: &mut impl Read) -> Vec<f32> {
 fn every_single_gradient_equals_the_published_one() {
     let folder = tempfile::tempdir().expect("folder");
     let data = data_set(folder.path());
-    let model = tiny("tiny", Kind::Double);
     let step = step(&data, Split::Train, &[2, 14, 24, 34], 20000);
-    accumulate_gradients(&model, &step, Kind::Double, 1.0, |_| 0).expect("backward");
     let archive = std::fs::File::open(fixtures().join("golden/model/grads_fp64.npz")).expect("open");
     let mut golden = zip::ZipArchive::new(archive).expect("npz");
-    for parameter in model.parameters().iter() {
-        let expected = singles(&mut golden.by_name(&format!("{}.npy", parameter.name)).expect("gradient"));
-        let expected = Tensor::from_slice(&expected).to_kind(Kind::Double).reshape(parameter.tensor.size());
-        let difference = (parameter.tensor.grad() - &expected).norm().double_value(&[]);
-        let norm = expected.norm().double_value(&[]);
-        // Computed in double precision, stored in single: that rounding is all that may differ.
-        assert!(difference <= 1e-7 * norm, "{}: off by {difference}, norm {norm}", parameter.name);
+    for pass in passes(Kind::Double) {
+        let model = tiny("tiny", Kind::Double);
+        backward(&model, &step, &pass);
+        for parameter in model.parameters().iter() {
+            let expected = singles(&mut golden.by_name(&format!("{}.npy", parameter.name)).expect("gradient"));
+            let expected = Tensor::from_slice(&expected).to_kind(Kind::Double).reshape(parameter.tensor.size());
+            let difference = (parameter.tensor.grad() - &expected).norm().double_value(&[]);
+            let norm = expected.norm().double_value(&[]);
+            // Computed in double precision, stored in single: that rounding is all that may differ.
+            assert!(difference <= 1e-7 * norm, "{pass:?} {}: off by {difference}, norm {norm}", parameter.name);
+        }
     }
 }
 
 /// Trains 20 steps and compares every loss, norm and learning rate, then the weights.
-fn follow(golden: &Value, name: &str, mut batch: impl FnMut(usize) -> Step) {
+fn follow(golden: &Value, name: &str, pass: &Pass, mut batch: impl FnMut(usize) -> Step) {
     let model = tiny("tiny", Kind::Float);
     let mut optimizer = AdamW::new(Config::default().adamw(), model.parameters()).expect("optimizer");
     let schedule = Schedule { lr: 1e-3, steps: 20, ..Config::default().schedule() };
+    let mut control = StepControl::new(schedule, 1.0, LossScale::off(), 0, Device::Cpu).expect("control");
     let rows = golden[name]["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 20);
     for (i, row) in rows.iter().enumerate() {
-        let loss = accumulate_gradients(&model, &batch(i), Kind::Float, 1.0, |_| 0).expect("backward");
-        let norm = global_norm(model.parameters()).expect("norm");
-        let lr = schedule.at(i as u64);
+        let loss = backward(&model, &batch(i), pass);
+        let decision = control.decide(&global_norm(model.parameters()).expect("norm"), &Tensor::from(loss)).expect("decide");
+        let (norm, lr) = (decision.report.read().expect("report").gradient_norm, decision.lr.double_value(&[]));
         close(loss, row["loss"].as_f64().expect("loss"), 1e-4, &format!("{name} step {i} loss"));
         close(norm, row["grad_norm"].as_f64().expect("norm"), 1e-3, &format!("{name} step {i} norm"));
         close(lr, row["lr"].as_f64().expect("lr"), 1e-12, &format!("{name} step {i} lr"));
-        optimizer.step(model.parameters(), lr, clip_factor(norm, 1.0)).expect("step");
+        let rates = StepRates { lr: &decision.lr, gradient_divisor: &decision.gradient_divisor, skip: &decision.skip };
+        optimizer.step(model.parameters(), &rates).expect("step");
     }
     for parameter in model.parameters().iter() {
         let norm = parameter.tensor.norm().double_value(&[]);
@@ -199,12 +222,14 @@ fn learning_curves_follow_the_published_ones() {
     let folder = tempfile::tempdir().expect("folder");
     let data = data_set(folder.path());
     let golden = json("model_golden.json");
-    follow(&golden, "curve_fixed_batch", |_| step(&data, Split::Train, &[2, 14, 24, 34], 20000));
-    follow(&golden, "curve_cycle44_in_order", |i| {
-        // 48 of the 50 questions fill twelve steps; then it starts anew.
-        let first = 4 * (i % 12);
-        step(&data, Split::Train, &[first, first + 1, first + 2, first + 3], 20000)
-    });
+    for pass in passes(Kind::Float) {
+        follow(&golden, "curve_fixed_batch", &pass, |_| step(&data, Split::Train, &[2, 14, 24, 34], 20000));
+        follow(&golden, "curve_cycle44_in_order", &pass, |i| {
+            // 48 of the 50 questions fill twelve steps; then it starts anew.
+            let first = 4 * (i % 12);
+            step(&data, Split::Train, &[first, first + 1, first + 2, first + 3], 20000)
+        });
+    }
 }
 
 #[test]

@@ -12,8 +12,8 @@ use crate::data::loader::{Loader, LoaderConfig, Position};
 use crate::data::mmap::SplitData;
 use crate::data::pack::Packer;
 use crate::data::sampler::Order;
-use crate::model::Glm;
 use crate::model::cloze::choice_scores;
+use crate::model::{Glm, Kernels, Pass};
 
 /// Questions that are sorted by length and packed together; more would pad less and hold more in memory.
 const WINDOW: usize = 256;
@@ -55,6 +55,8 @@ pub struct Evaluation {
 pub struct EvaluationConfig {
     /// The kind of the forward pass.
     pub kind: Kind,
+    /// Which operations compute.
+    pub kernels: Kernels,
     /// How questions become batches.
     pub packer: Packer,
     /// Decode threads.
@@ -83,13 +85,14 @@ pub fn evaluate(
         queue_steps: 2,
         packer: Packer { graded: true, ..config.packer },
     };
+    let pass = Pass::evaluation(config.kind, config.kernels);
     let limit = if config.limit == 0 { usize::MAX } else { config.limit };
     let mut loader = Loader::start(Arc::clone(data), "", loader)?;
     let mut tally = Tally::default();
     while let Some(step) = loader.next_step()? {
         let mut answers = Vec::with_capacity(step.questions);
         for batch in &step.batches {
-            let scores = scores(model, batch, config.kind)?;
+            let scores = scores(model, batch, &pass)?;
             let graded = batch.questions.iter().filter_map(|question| Some((question, question.grading.as_ref()?)));
             answers.extend(graded.map(|(question, grading)| (question.row, answer(question, grading, &scores), grading)));
         }
@@ -109,9 +112,9 @@ pub fn evaluate(
 }
 
 /// Scores of a batch's choices.
-fn scores(model: &Glm, batch: &Arc<Batch>, kind: Kind) -> Result<Vec<f64>, DataError> {
+fn scores(model: &Glm, batch: &Arc<Batch>, pass: &Pass) -> Result<Vec<f64>, DataError> {
     let device = model.parameters().device();
-    let scores: Tensor = no_grad(|| choice_scores(model, &batch.to_device(device, true)?, kind, false))?;
+    let scores: Tensor = no_grad(|| choice_scores(model, &batch.to_device(device, !model.is_fused(pass))?, pass))?;
     Ok(Vec::<f64>::try_from(scores.f_to_device(tch::Device::Cpu)?.f_totype(Kind::Double)?)?)
 }
 

@@ -17,6 +17,7 @@ use crate::device::DeviceChoice;
 use crate::metrics::Metrics;
 use crate::model::{Glm, ModelConfig, Preset};
 use crate::optim::adamw::AdamW;
+use crate::step::Stepper;
 use crate::train::{Run, TrainError};
 
 /// Where the published benchmark keeps its data.
@@ -184,7 +185,8 @@ pub fn prepare(request: Request, config: Config) -> Result<Run, TrainError> {
     );
     let metrics = Metrics::open(&root)?;
     let packer = packer(&config, manifest, true);
-    Ok(Run { config, precision, train_data, val_data, packer, model, optimizer, state, folder: run_folder, metrics })
+    let stepper = Stepper::new(model, optimizer, &config, precision, state.step, state.loss_scale)?;
+    Ok(Run { config, precision, train_data, val_data, packer, stepper, state, folder: run_folder, metrics })
 }
 
 fn first_state(config: &Config, precision: Precision, manifest: &Manifest) -> RunState {

@@ -5,7 +5,7 @@
 //! - [`data`]: shards are mapped, decoded, ordered and packed into batches by threads that read ahead.
 //! - [`model`]: a batch becomes a score for every choice; context once, pieces packed behind it.
 //! - [`optim`]: gradients become new weights.
-//! - [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`] and [`progress`] tell of it.
+//! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`] and [`progress`] tell of it.
 //! - [`checkpoint`]: weights in and out, and where a run stands.
 //! - [`cli`], [`config`], [`device`] and [`launch`]: from what was typed to a run that can start.
 
@@ -20,4 +20,5 @@ pub mod metrics;
 pub mod model;
 pub mod optim;
 pub mod progress;
+pub mod step;
 pub mod train;

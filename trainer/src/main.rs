@@ -96,6 +96,7 @@ fn eval(args: EvalArgs) -> Result<ExitCode> {
     let model = launch::load_model(&Weights::open(&args.init)?, &config, data.manifest(), device, Kind::Float)?;
     let evaluation = EvaluationConfig {
         kind: config.train.precision.on(device).kind(),
+        kernels: config.train.kernels,
         packer: launch::packer(&config, data.manifest(), false),
         threads: config.data.decode_threads,
         limit: config.train.eval_questions,

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::checkpoint::run_folder::RunState;
-use crate::data::loader::Step;
 use crate::evaluate::Evaluation;
 use crate::metrics::{EvalRecord, TrainRecord};
-use crate::train::StepReport;
+use crate::train::{StepReport, Work};
 
 /// Shows progress on stderr.
 #[derive(Debug)]
@@ -91,16 +90,17 @@ pub struct LogWindow {
 impl LogWindow {
     /// A window that starts now.
     pub fn start() -> Self {
-        let last = StepReport { loss: 0.0, lr: 0.0, gradient_norm: 0.0 };
+        let last = StepReport { loss: 0.0, lr: 0.0, gradient_norm: 0.0, counts: false, work: Work::default() };
         Self { start: Instant::now(), waited_before: Duration::ZERO, loss: 0.0, questions: 0, tokens: 0, padded: 0, last }
     }
 
     /// Takes note of a step.
-    pub fn add(&mut self, step: &Step, report: &StepReport) {
-        self.loss += report.loss * step.questions as f64;
-        self.questions += step.questions;
-        self.tokens += step.tokens();
-        self.padded += step.batches.iter().map(|batch| batch.rows.len() * batch.max_row()).sum::<usize>();
+    pub fn add(&mut self, report: &StepReport) {
+        let Work { questions, tokens, padded } = report.work;
+        self.loss += report.loss * questions as f64;
+        self.questions += questions;
+        self.tokens += tokens;
+        self.padded += padded;
         self.last = *report;
     }
 

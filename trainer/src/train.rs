@@ -1,27 +1,27 @@
 //! The training loop.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tch::{Kind, TchError};
+use tch::TchError;
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::config::{Config, Precision, SettingsError, TrainSettings};
 use crate::data::DataError;
-use crate::data::loader::{Loader, LoaderConfig, Step};
+use crate::data::feed::{DeviceStep, Feeder};
+use crate::data::loader::{Loader, LoaderConfig, Position};
 use crate::data::mmap::SplitData;
 use crate::data::pack::Packer;
 use crate::data::sampler::Order;
 use crate::device::DeviceError;
 use crate::evaluate::{Evaluation, EvaluationConfig, evaluate};
 use crate::metrics::{EvalRecord, Metrics, MetricsError, Record};
-use crate::model::Glm;
-use crate::model::cloze::{choice_scores, loss_sum};
-use crate::optim::adamw::AdamW;
-use crate::optim::clip::{clip_factor, global_norm};
+use crate::optim::control::Report;
 use crate::progress::{LogWindow, Progress};
+use crate::step::Stepper;
 
 /// Why a run failed.
 #[derive(Debug, Error)]
@@ -73,10 +73,8 @@ pub struct Run {
     pub val_data: Option<Arc<SplitData>>,
     /// How questions become batches.
     pub packer: Packer,
-    /// The model.
-    pub model: Glm,
-    /// The optimizer.
-    pub optimizer: AdamW,
+    /// The model and what trains it.
+    pub stepper: Stepper,
     /// Where the run stands.
     pub state: RunState,
     /// Where it writes.
@@ -94,6 +92,37 @@ pub struct StepReport {
     pub lr: f64,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
+    /// Whether the step counts; one whose gradient was not finite does not.
+    pub counts: bool,
+    /// What it worked on.
+    pub work: Work,
+}
+
+/// What an optimizer step works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Questions.
+    pub questions: usize,
+    /// Tokens.
+    pub tokens: usize,
+    /// Tokens that rows of equal width would have.
+    pub padded: usize,
+}
+
+/// A step that was asked for and whose outcome has not been read yet.
+#[derive(Debug)]
+struct Pending {
+    report: Report,
+    work: Work,
+    position: Position,
+}
+
+impl Work {
+    /// That of a step.
+    pub fn of(step: &DeviceStep) -> Self {
+        let padded = step.batches.iter().map(|batch| batch.host.rows.len() * batch.host.max_row()).sum();
+        Self { questions: step.questions, tokens: step.tokens, padded }
+    }
 }
 
 /// Trains until the run's limits, its target, or `stop`.
@@ -101,30 +130,32 @@ pub struct StepReport {
 /// # Errors
 /// [`TrainError`] of whichever part failed; checkpoints that were written stay whole.
 pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
-    let mut loader = Loader::start(Arc::clone(&run.train_data), &run.state.fingerprint, run.loader_config())?;
-    let mut window = LogWindow::start();
-    let progress = Progress::new(run.planned_samples(), run.state.samples);
+    let loader = Loader::start(Arc::clone(&run.train_data), &run.state.fingerprint, run.loader_config())?;
+    let mut feeder = run.feed(loader)?;
+    let mut log = Log { window: LogWindow::start(), progress: Progress::new(run.planned_samples(), run.state.samples) };
+    let mut pending = VecDeque::new();
     let mut evaluated_at = None;
     let mut outcome = Outcome::Finished;
 
-    while !run.limit_reached() {
-        let Some(step) = loader.next_step()? else { break };
-        let step_before = run.state.step;
-        let report = run.optimizer_step(&step)?;
-        window.add(&step, &report);
-        progress.advance(run.state.samples);
-
-        // A step that was skipped for overflow does not count, and is told of with the next one that does.
-        if run.state.step > step_before && run.state.step.is_multiple_of(run.config.train.log_every.max(1)) {
-            let record = window.take(&run.state, run.train_data.rows(), loader.waited());
-            progress.train(&record);
-            run.metrics.write(&Record::Train(record))?;
+    loop {
+        // Steps that are under way count until they turn out to have been skipped.
+        if run.limit_reached(&pending) {
+            run.settle(&mut pending, 0, &mut log, &feeder)?;
+            if run.limit_reached(&pending) {
+                break;
+            }
         }
-        if run.evaluation_due(step.questions) {
-            let evaluation = run.evaluate(&progress)?;
+        let Some(step) = feeder.next_step()? else { break };
+        let report = run.stepper.step(&step)?;
+        pending.push_back(Pending { report, work: Work::of(&step), position: step.position });
+        run.settle(&mut pending, run.steps_under_way(), &mut log, &feeder)?;
+
+        if run.evaluation_due(&pending, step.questions) {
+            run.settle(&mut pending, 0, &mut log, &feeder)?;
+            let evaluation = run.evaluate(&log.progress)?;
             evaluated_at = Some(run.state.samples);
             run.save()?;
-            window.restart(loader.waited());
+            log.window.restart(feeder.waited());
             if evaluation.is_some_and(|evaluation| run.reaches_target(evaluation)) {
                 outcome = Outcome::TargetReached;
                 break;
@@ -135,18 +166,28 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
             break;
         }
     }
+    run.settle(&mut pending, 0, &mut log, &feeder)?;
 
     // A run that was asked to stop is in a hurry; any other ends with the accuracy of what it leaves behind.
     if outcome != Outcome::Interrupted && evaluated_at != Some(run.state.samples) {
-        let evaluation = run.evaluate(&progress)?;
+        let evaluation = run.evaluate(&log.progress)?;
         if evaluation.is_some_and(|evaluation| run.reaches_target(evaluation)) {
             outcome = Outcome::TargetReached;
         }
     }
     let checkpoint = run.save()?;
-    progress.finish(&format!("checkpoint {}", checkpoint.display()));
+    log.progress.finish(&format!("checkpoint {}", checkpoint.display()));
     Ok(outcome)
 }
+
+/// What is told of a run.
+struct Log {
+    window: LogWindow,
+    progress: Progress,
+}
+
+/// Steps that a GPU may be behind: the host reads a step's outcome when that many have been asked for behind it.
+const STEPS_UNDER_WAY: usize = 4;
 
 impl Run {
     fn loader_config(&self) -> LoaderConfig {
@@ -161,30 +202,44 @@ impl Run {
         }
     }
 
-    /// Forward, backward and update for one step's questions.
-    ///
-    /// A gradient that is not finite skips the update and does not advance the schedule.
-    ///
-    /// # Errors
-    /// [`TchError`], for example out of memory.
-    pub fn optimizer_step(&mut self, step: &Step) -> Result<StepReport, TchError> {
-        let scale = self.state.loss_scale.scale();
-        let (seed, samples) = (self.config.train.seed, self.state.samples);
-        let loss =
-            accumulate_gradients(&self.model, step, self.precision.kind(), scale, |batch| dropout_seed(seed, samples, batch))?;
-        let gradient_norm = global_norm(self.model.parameters())? / scale;
-        let lr = self.config.schedule().at(self.state.step);
-        let overflowed = !gradient_norm.is_finite();
-        if !overflowed {
-            let factor = clip_factor(gradient_norm, self.config.optim.clip) / scale;
-            self.optimizer.step(self.model.parameters(), lr, factor)?;
+    fn feed(&self, loader: Loader) -> Result<Feeder, TrainError> {
+        let device = self.stepper.model.parameters().device();
+        Ok(Feeder::start(loader, device, self.stepper.needs_padded_view())?)
+    }
+
+    fn steps_under_way(&self) -> usize {
+        // A CPU has done a step when the call returns.
+        if self.stepper.model.parameters().device().is_cuda() { STEPS_UNDER_WAY } else { 0 }
+    }
+
+    /// Reads outcomes, the oldest first, until only `left` steps are under way, and logs what is due.
+    fn settle(
+        &mut self,
+        pending: &mut VecDeque<Pending>,
+        left: usize,
+        log: &mut Log,
+        feeder: &Feeder,
+    ) -> Result<(), TrainError> {
+        while pending.len() > left {
+            let Some(Pending { report, work, position }) = pending.pop_front() else { break };
+            let outcome = report.read()?;
+            let lr = self.config.schedule().at(self.state.step);
+            self.state.loss_scale.update(outcome.skipped);
+            self.state.step += u64::from(!outcome.skipped);
+            self.state.skipped += u64::from(outcome.skipped);
+            self.state.samples += work.questions as u64;
+            self.state.position = position;
+            let (loss, gradient_norm) = (outcome.loss, outcome.gradient_norm);
+            log.window.add(&StepReport { loss, lr, gradient_norm, counts: !outcome.skipped, work });
+            log.progress.advance(self.state.samples);
+            // A step that was skipped for overflow does not count, and is told of with the next one that does.
+            if !outcome.skipped && self.state.step.is_multiple_of(self.config.train.log_every.max(1)) {
+                let record = log.window.take(&self.state, self.train_data.rows(), feeder.waited());
+                log.progress.train(&record);
+                self.metrics.write(&Record::Train(record))?;
+            }
         }
-        self.state.loss_scale.update(overflowed);
-        self.state.step += u64::from(!overflowed);
-        self.state.skipped += u64::from(overflowed);
-        self.state.samples += step.questions as u64;
-        self.state.position = step.position;
-        Ok(StepReport { loss, lr, gradient_norm })
+        Ok(())
     }
 
     fn planned_samples(&self) -> u64 {
@@ -195,26 +250,34 @@ impl Run {
         all.min(by_steps).min(by_samples)
     }
 
-    fn limit_reached(&self) -> bool {
+    /// Whether the run is at its end once all steps under way have counted.
+    fn limit_reached(&self, pending: &VecDeque<Pending>) -> bool {
         let TrainSettings { max_steps, max_samples, .. } = self.config.train;
-        (max_steps > 0 && self.state.step >= max_steps) || (max_samples > 0 && self.state.samples >= max_samples)
+        let step = self.state.step + pending.len() as u64;
+        (max_steps > 0 && step >= max_steps) || (max_samples > 0 && self.samples_asked_for(pending) >= max_samples)
     }
 
-    /// Whether the step that has just been made passed a multiple of `eval_every`.
-    fn evaluation_due(&self, questions: usize) -> bool {
-        let every = self.config.train.eval_every;
-        every > 0 && self.state.samples / every > (self.state.samples - questions as u64) / every
+    /// Questions used, steps under way included.
+    fn samples_asked_for(&self, pending: &VecDeque<Pending>) -> u64 {
+        self.state.samples + pending.iter().map(|step| step.work.questions as u64).sum::<u64>()
+    }
+
+    /// Whether the step that was asked for last passed a multiple of `eval_every`. On a CPU it is no longer under way.
+    fn evaluation_due(&self, pending: &VecDeque<Pending>, questions: usize) -> bool {
+        let (every, samples) = (self.config.train.eval_every, self.samples_asked_for(pending));
+        every > 0 && samples / every > (samples - questions as u64) / every
     }
 
     fn evaluate(&mut self, progress: &Progress) -> Result<Option<Evaluation>, TrainError> {
         let Some(data) = &self.val_data else { return Ok(None) };
         let config = EvaluationConfig {
             kind: self.precision.kind(),
-            packer: Packer { labelled: false, ..self.packer },
+            kernels: self.config.train.kernels,
+            packer: Packer { labelled: false, graded: true, ..self.packer },
             threads: self.config.data.decode_threads,
             limit: self.config.train.eval_questions,
         };
-        let evaluation = evaluate(&self.model, data, config, drop)?;
+        let evaluation = evaluate(&self.stepper.model, data, config, drop)?;
         let record = EvalRecord { step: self.state.step, samples: self.state.samples, evaluation };
         progress.evaluation(&record);
         self.metrics.write(&Record::Eval(record))?;
@@ -237,41 +300,8 @@ impl Run {
         if is_best {
             self.state.best_accuracy = self.state.accuracy;
         }
-        self.state.optimizer_steps = self.optimizer.steps();
+        self.state.optimizer_steps = self.stepper.optimizer.steps()?;
         let keep = self.config.train.keep_checkpoints;
-        Ok(self.folder.save(&self.model, &self.optimizer, &self.state, is_best, keep)?)
+        Ok(self.folder.save(&self.stepper.model, &self.stepper.optimizer, &self.state, is_best, keep)?)
     }
-}
-
-/// Forward and backward over a step's batches: leaves the gradient of the mean loss a question, times `scale`, in the
-/// parameters, and returns that mean loss. `dropout_seed` gives each batch its seed.
-///
-/// # Errors
-/// A [`TchError`], for example out of memory.
-pub fn accumulate_gradients(
-    model: &Glm,
-    step: &Step,
-    kind: Kind,
-    scale: f64,
-    dropout_seed: impl Fn(usize) -> i64,
-) -> Result<f64, TchError> {
-    let device = model.parameters().device();
-    model.parameters().zero_grad()?;
-    let mut loss = 0.0;
-    for (i, batch) in step.batches.iter().enumerate() {
-        let batch = batch.to_device(device, true)?;
-        // Dropout depends on where the run stands and on nothing that happened before, so a resumed run repeats it.
-        tch::manual_seed(dropout_seed(i));
-        let scores = choice_scores(model, &batch, kind, true)?;
-        let mean = loss_sum(&scores, &batch)?.f_div_scalar(step.questions as f64)?;
-        mean.f_mul_scalar(scale)?.f_backward()?;
-        loss += mean.f_double_value(&[])?;
-    }
-    Ok(loss)
-}
-
-/// A seed for each batch of each step; multiplication by odd constants keeps neighbours apart.
-fn dropout_seed(seed: u64, samples: u64, batch: usize) -> i64 {
-    let mixed = seed ^ samples.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (batch as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
-    mixed as i64
 }

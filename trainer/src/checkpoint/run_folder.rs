@@ -210,7 +210,7 @@ impl RunFolder {
             }
             Ok::<_, CheckpointError>(())
         })?;
-        optimizer.set_steps(state.optimizer_steps);
+        optimizer.set_steps(state.optimizer_steps)?;
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::data::pack::Truncation;
 use crate::model::config::{ConfigError, ModelConfig, Preset};
+use crate::model::pass::Kernels;
 use crate::optim::adamw::AdamWConfig;
 use crate::optim::loss_scale::LossScale;
 use crate::optim::schedule::Schedule;
@@ -94,6 +95,7 @@ pub struct DataSettings {
 #[expect(missing_docs, reason = "reference.toml documents every key")]
 pub struct TrainSettings {
     pub precision: Precision,
+    pub kernels: Kernels,
     pub epochs: u64,
     pub max_steps: u64,
     pub max_samples: u64,

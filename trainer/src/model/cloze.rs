@@ -2,7 +2,9 @@
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
+use super::fused;
 use super::glm::Glm;
+use super::pass::Pass;
 use crate::data::device_batch::DeviceBatch;
 
 /// Score of a choice that a question does not have, as in the published loss.
@@ -10,13 +12,17 @@ const MISSING_CHOICE: f64 = -10000.0;
 
 /// `score(c) = Σ log softmax(logits)[target]` over the positions of choice `c`, without length normalisation: `[choices]`.
 ///
-/// `kind` is that of the forward pass; log softmax and sum are computed in 32 bits at least, because half precision flips answers.
+/// Log softmax and sum are computed in 32 bits at least, because half precision flips answers.
 ///
 /// # Errors
 /// A [`TchError`].
-pub fn choice_scores(model: &Glm, batch: &DeviceBatch, kind: Kind, training: bool) -> Result<Tensor, TchError> {
-    let score_kind = if kind == Kind::Double { Kind::Double } else { Kind::Float };
-    let log_probabilities = model.scored_logits(batch, kind, training)?.f_log_softmax(-1, score_kind)?;
+pub fn choice_scores(model: &Glm, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
+    let logits = model.scored_logits(batch, pass)?;
+    if model.is_fused(pass) {
+        return fused::scores::choice_scores(logits, &batch.host);
+    }
+    let score_kind = if pass.kind == Kind::Double { Kind::Double } else { Kind::Float };
+    let log_probabilities = logits.f_log_softmax(-1, score_kind)?;
     let words = log_probabilities.size2()?.1;
     let pairs = batch.scored_of_pair.f_mul_scalar(words)?.f_add(&batch.target)?;
     let of_pairs = log_probabilities.f_reshape([-1])?.f_index_select(0, &pairs)?;

@@ -1,10 +1,12 @@
 //! What the first block sees: word, position and block position.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::config::ModelConfig;
+use super::fused;
 use super::layers::dropout;
 use super::parameters::{Init, Parameters};
+use super::pass::{Pass, Place};
 use crate::data::device_batch::DeviceBatch;
 
 /// `hidden = word[id] + position[p] + block_position[b]`, then dropout.
@@ -35,17 +37,26 @@ impl Embeddings {
         })
     }
 
-    /// `[T]` ids to `[T, hidden]`, in `kind`.
+    /// The batch's tokens as `[tokens, hidden]`, in the pass's kind, by libtorch's operations.
     ///
     /// # Errors
     /// A [`TchError`].
-    pub fn forward(&self, batch: &DeviceBatch, kind: Kind, training: bool) -> Result<Tensor, TchError> {
+    pub fn forward(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
         let look_up = |table: &Tensor, ids: &Tensor| Tensor::f_embedding(table, ids, -1, false, false);
         let mut sum = look_up(&self.word, &batch.ids)?;
         // In place: no gradient needs the partial sums.
         let _ = sum.f_add_(&look_up(&self.position, &batch.position)?)?;
         let _ = sum.f_add_(&look_up(&self.block_position, &batch.block_position)?)?;
-        dropout(sum.f_totype(kind)?, self.dropout, training)
+        dropout(sum.f_totype(pass.kind)?, self.dropout, pass.trains())
+    }
+
+    /// The same by fused operations.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn fused(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
+        let tables = [&self.word, &self.position, &self.block_position];
+        fused::embedding::embed(tables, &batch.host, pass.site(Place::Embeddings, self.dropout), pass.kind)
     }
 
     /// The output projection, tied to the word embeddings: `[n, hidden]` to logits `[n, vocab_rows]`.
@@ -54,5 +65,13 @@ impl Embeddings {
     /// A [`TchError`].
     pub fn project(&self, x: &Tensor) -> Result<Tensor, TchError> {
         x.f_linear(&self.word.f_totype(x.f_kind()?)?, None::<&Tensor>)
+    }
+
+    /// [`Self::project`] by fused operations.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn project_fused(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        fused::linear::linear(x, &self.word, 0..self.word.size2()?.0)
     }
 }

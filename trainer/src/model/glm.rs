@@ -3,11 +3,13 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::attention::visibility_bias;
-use super::block::Block;
+use super::block::{Block, Stream};
 use super::config::ModelConfig;
 use super::embeddings::Embeddings;
+use super::fused::residual::norm;
 use super::layers::LayerNorm;
 use super::parameters::Parameters;
+use super::pass::Pass;
 use crate::data::device_batch::DeviceBatch;
 
 /// GLM ("General Language Model Pretraining with Autoregressive Blank Infilling", Du et al. 2022): a pre-LayerNorm
@@ -30,10 +32,11 @@ impl Glm {
         let mut parameters = Parameters::new(kind, device);
         let embeddings = Embeddings::new(&mut parameters, config)?;
         let blocks = (0..config.layers)
-            .map(|i| Block::new(&mut parameters, &format!("transformer.layers.{i}"), config))
+            .map(|i| Block::new(&mut parameters, &format!("transformer.layers.{i}"), i, config))
             .collect::<Result<_, _>>()?;
         let final_layernorm =
             LayerNorm::new(&mut parameters, "transformer.final_layernorm", config.hidden, config.layernorm_eps)?;
+        parameters.gather()?;
         Ok(Self { embeddings, blocks, final_layernorm, parameters, config: config.clone() })
     }
 
@@ -47,22 +50,49 @@ impl Glm {
         &self.parameters
     }
 
-    /// Logits `[scored, vocab_rows]` of the batch's scored positions, computed in `kind`.
+    /// Whether a pass on this model's device goes through the fused operations; else its batches need a padded view.
+    pub fn is_fused(&self, pass: &Pass) -> bool {
+        pass.is_fused(self.parameters.device(), self.parameters.kind())
+    }
+
+    /// Logits `[scored, vocab_rows]` of the batch's scored positions, in the pass's kind.
     ///
-    /// Only those positions go through the final LayerNorm and the vocabulary projection.
+    /// In the last block only those positions ask; and only they go through its feed-forward layer, the final LayerNorm and the
+    /// vocabulary projection.
     ///
     /// # Errors
-    /// A [`TchError`].
-    pub fn scored_logits(&self, batch: &DeviceBatch, kind: Kind, training: bool) -> Result<Tensor, TchError> {
-        let Some(view) = &batch.padded else {
-            return Err(TchError::Torch("the batch has no padded view".to_owned()));
-        };
-        let bias = visibility_bias(view, kind)?;
-        let mut x = self.embeddings.forward(batch, kind, training)?;
-        for block in &self.blocks {
-            x = block.forward(&x, view, &bias, training)?;
+    /// A [`TchError`]; without fused operations a batch without a padded view is one.
+    pub fn scored_logits(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
+        if self.is_fused(pass) { self.fused_logits(batch, pass) } else { self.padded_logits(batch, pass) }
+    }
+
+    fn fused_logits(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
+        let Some((last, blocks)) = self.blocks.split_last() else { return Err(no_blocks()) };
+        let residual = self.embeddings.fused(batch, pass)?;
+        let normed = norm(&residual, self.blocks[0].input_layernorm())?;
+        let mut stream = Stream { residual, normed };
+        for (block, next) in blocks.iter().zip(&self.blocks[1..]) {
+            stream = block.fused(&stream, &batch.host, next.input_layernorm(), pass)?;
         }
-        let scored = x.f_index_select(0, &batch.scored)?;
+        let stream = last.fused_for_scored(&stream, &batch.scored, &batch.host, &self.final_layernorm, pass)?;
+        self.embeddings.project_fused(&stream.normed)
+    }
+
+    fn padded_logits(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
+        let Some((last, blocks)) = self.blocks.split_last() else { return Err(no_blocks()) };
+        let Some(view) = &batch.padded else {
+            return Err(TchError::Shape("libtorch's attention needs a padded view of the batch".to_owned()));
+        };
+        let (bias, training) = (visibility_bias(view, pass.kind)?, pass.trains());
+        let mut x = self.embeddings.forward(batch, pass)?;
+        for block in blocks {
+            x = block.padded(&x, view, &bias, None, training)?;
+        }
+        let scored = last.padded(&x, view, &bias, Some(&batch.scored), training)?;
         self.embeddings.project(&self.final_layernorm.forward(&scored)?)
     }
+}
+
+fn no_blocks() -> TchError {
+    TchError::Shape("a model without blocks".to_owned())
 }

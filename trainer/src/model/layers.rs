@@ -1,10 +1,11 @@
 //! The two layers that everything is made of.
 //!
-//! Both keep their parameters in the master kind and cast them to the kind of their input, so that a forward pass in
-//! 16 bits trains 32-bit weights: the cast is part of the graph, and gradients arrive in the master kind.
+//! Both keep their parameters in the master kind. In libtorch's own operations these are cast to the kind of the input, so
+//! that a forward pass in 16 bits trains 32-bit weights: the cast is part of the graph, and gradients arrive in the master kind.
 
 use tch::{TchError, Tensor};
 
+use super::fused;
 use super::parameters::{Init, Parameters};
 
 /// `y = x Wᵀ + b`.
@@ -27,13 +28,34 @@ impl Linear {
         })
     }
 
-    /// `[…, input]` to `[…, output]`.
+    /// `[output]`.
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    /// `[…, input]` to `[…, output]`, by libtorch's own operations.
     ///
     /// # Errors
     /// A [`TchError`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let kind = x.f_kind()?;
         x.f_linear(&self.weight.f_totype(kind)?, Some(&self.bias.f_totype(kind)?))
+    }
+
+    /// `[tokens, input]` to `[tokens, output]` without the bias, which whoever uses the result adds: see [`fused`].
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn product(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        fused::linear::linear(x, &self.weight, 0..self.weight.size2()?.0)
+    }
+
+    /// [`Self::product`] with the outputs `rows` only.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn part_of_product(&self, x: &Tensor, rows: std::ops::Range<i64>) -> Result<Tensor, TchError> {
+        fused::linear::linear(x, &self.weight, rows)
     }
 }
 
@@ -61,7 +83,22 @@ impl LayerNorm {
         })
     }
 
-    /// `[…, width]` to the same shape.
+    /// `[width]`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// `[width]`.
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    /// What is added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    /// `[…, width]` to the same shape, by libtorch's own operation.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -72,7 +109,7 @@ impl LayerNorm {
     }
 }
 
-/// Dropout in training, the input itself otherwise.
+/// Dropout in training, the input itself otherwise, by libtorch's own operation.
 ///
 /// # Errors
 /// A [`TchError`].

@@ -1,6 +1,7 @@
-//! The named parameters of a model, and how they start.
+//! The named parameters of a model: how they start, and the buffers that hold all of them.
 
-use tch::{Device, Kind, TchError, Tensor};
+use libtorch_ext::autograd::set_gradient;
+use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 /// How the values of a parameter start.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,18 +25,34 @@ pub struct Parameter {
     pub decay: bool,
 }
 
+/// A part of the buffers whose parameters are treated alike, each `[n]`: one call of the optimizer updates it.
+#[derive(Debug)]
+pub struct Group {
+    /// Values of its parameters, end to end.
+    pub values: Tensor,
+    /// Their gradients.
+    pub gradients: Tensor,
+    /// Whether weight decay applies.
+    pub decay: bool,
+}
+
 /// All parameters of a model, in the order in which layers made them.
+///
+/// [`Self::gather`] lays values and gradients end to end in one buffer each, those that decay first; every parameter is then
+/// a view of it. So the gradient's norm and the optimizer are one pass over memory each.
 #[derive(Debug)]
 pub struct Parameters {
     named: Vec<Parameter>,
     kind: Kind,
     device: Device,
+    groups: Vec<Group>,
+    gradients: Tensor,
 }
 
 impl Parameters {
     /// An empty set; parameters will have this kind ([`Kind::Float`] for training) and live on this device.
     pub fn new(kind: Kind, device: Device) -> Self {
-        Self { named: Vec::new(), kind, device }
+        Self { named: Vec::new(), kind, device, groups: Vec::new(), gradients: Tensor::new() }
     }
 
     /// Makes a parameter and returns a handle to it.
@@ -58,9 +75,68 @@ impl Parameters {
         Ok(handle)
     }
 
+    /// Moves the parameters into common buffers and makes places for their gradients. Handles stay valid.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn gather(&mut self) -> Result<(), TchError> {
+        let (all, options) =
+            (self.named.iter().map(|parameter| parameter.tensor.numel()).sum::<usize>(), (self.kind, self.device));
+        let values = Tensor::f_empty([all as i64], options)?;
+        self.gradients = Tensor::f_zeros([all as i64], options)?;
+        self.groups.clear();
+        let mut next = 0;
+        for decay in [true, false] {
+            let first = next;
+            for parameter in self.named.iter_mut().filter(|parameter| parameter.decay == decay) {
+                let (count, shape) = (parameter.tensor.numel() as i64, parameter.tensor.size());
+                let place = |buffer: &Tensor| buffer.f_narrow(0, next, count)?.f_view(&shape[..]);
+                let (mut value, gradient) = (place(&values)?, place(&self.gradients)?);
+                no_grad(|| {
+                    value.f_copy_(&parameter.tensor)?;
+                    // The variable stays the same; only its memory is another.
+                    parameter.tensor.f_set_data(&value)
+                })?;
+                set_gradient(&parameter.tensor, &gradient)?;
+                next += count;
+            }
+            let part = |buffer: &Tensor| buffer.f_narrow(0, first, next - first);
+            self.groups.push(Group { values: part(&values)?, gradients: part(&self.gradients)?, decay });
+        }
+        Ok(())
+    }
+
     /// The parameters, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Parameter> {
         self.named.iter()
+    }
+
+    /// The parts of the common buffers: what decays, then what does not.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The gradients of all parameters as one vector.
+    pub fn gradients(&self) -> &Tensor {
+        &self.gradients
+    }
+
+    /// The part of a vector as long as [`Self::gradients`] that belongs to each parameter, in the order of the parameters and
+    /// in their shapes.
+    ///
+    /// # Errors
+    /// A [`TchError`] where the vector has another length.
+    pub fn cut(&self, vector: &Tensor) -> Result<Vec<Tensor>, TchError> {
+        let mut next = 0;
+        let mut pieces: Vec<Option<Tensor>> = self.named.iter().map(|_| None).collect();
+        for decay in [true, false] {
+            for (parameter, piece) in self.named.iter().zip(&mut pieces).filter(|(parameter, _)| parameter.decay == decay) {
+                let count = parameter.tensor.numel() as i64;
+                *piece = Some(vector.f_narrow(0, next, count)?.f_view(&parameter.tensor.size()[..])?);
+                next += count;
+            }
+        }
+        Ok(pieces.into_iter().flatten().collect())
     }
 
     /// Number of parameter tensors.
@@ -83,17 +159,36 @@ impl Parameters {
         self.device
     }
 
-    /// Drops collected gradients, so that the next backward pass starts from zero.
+    /// Sets all gradients to zero, so that the next backward pass starts from there.
     ///
     /// # Errors
     /// A [`TchError`].
     pub fn zero_grad(&self) -> Result<(), TchError> {
-        for parameter in &self.named {
-            let mut gradient = parameter.tensor.f_grad()?;
-            if gradient.defined() {
-                let _ = gradient.f_detach_()?.f_zero_()?;
-            }
-        }
-        Ok(())
+        no_grad(|| self.gradients.shallow_clone().f_zero_().map(drop))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_and_gradients_are_views_of_the_buffers() {
+        let mut parameters = Parameters::new(Kind::Float, Device::Cpu);
+        let bias = parameters.add("bias".into(), &[2], Init::Zeros).expect("bias");
+        let weight = parameters.add("weight".into(), &[2, 3], Init::Ones).expect("weight");
+        parameters.gather().expect("gather");
+        let numbers = |tensor: &Tensor| Vec::<f32>::try_from(tensor.reshape([-1])).expect("numbers");
+        let [decayed, rest] = parameters.groups() else { panic!("two groups") };
+        assert_eq!((numbers(&decayed.values), numbers(&rest.values)), (vec![1.0; 6], vec![0.0; 2]));
+
+        let _filled = no_grad(|| decayed.values.shallow_clone().fill_(2.0));
+        assert_eq!(numbers(&weight), [2.0; 6]);
+        (weight.sum(Kind::Float) * 3.0 + bias.sum(Kind::Float)).backward();
+        assert_eq!(numbers(parameters.gradients()), [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 1.0, 1.0]);
+        let pieces = parameters.cut(parameters.gradients()).expect("cut");
+        assert_eq!((numbers(&pieces[0]), pieces[1].size()), (vec![1.0; 2], vec![2, 3]));
+        parameters.zero_grad().expect("zero");
+        assert_eq!(numbers(&weight.grad()), [0.0; 6]);
     }
 }

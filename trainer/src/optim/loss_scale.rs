@@ -32,6 +32,21 @@ impl LossScale {
         self.scale
     }
 
+    /// Whether it adapts at all.
+    pub fn is_dynamic(&self) -> bool {
+        self.factor != 1.0
+    }
+
+    /// Scale, steps since an overflow, and hysteresis left.
+    pub(super) fn state(&self) -> (f64, f64, f64) {
+        (self.scale, self.steps_since_overflow.into(), self.hysteresis_left.into())
+    }
+
+    /// Factor, window, hysteresis and floor.
+    pub(super) fn rules(&self) -> (f64, f64, f64, f64) {
+        (self.factor, self.window.into(), self.hysteresis.into(), self.floor)
+    }
+
     /// Takes note of a step, `overflowed` if a gradient was not finite.
     pub fn update(&mut self, overflowed: bool) {
         if overflowed {

@@ -1,0 +1,102 @@
+//! Log softmax at the targets only: a row of logits is read once forward and rewritten once backward.
+
+use crate::number::{Element, LANES, Real, largest};
+use crate::simd::{self, Kernel};
+
+/// The logarithm of the sum of exponentials of each row of `logits`, rows of `width`.
+///
+/// # Panics
+/// Where slices are of unequal length.
+pub fn log_sum_exp<T: Element>(logits: &[T], width: usize, out: &mut [T::Real]) {
+    assert_eq!(logits.len(), width * out.len());
+    simd::run(LogSumExp { logits, width, out });
+}
+
+struct LogSumExp<'a, T: Element> {
+    logits: &'a [T],
+    width: usize,
+    out: &'a mut [T::Real],
+}
+
+impl<T: Element> Kernel for LogSumExp<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        for (row, out) in self.logits.chunks_exact(self.width).zip(self.out) {
+            let most = largest(row);
+            // Blocks, so that adding up thirty thousand small numbers loses none of them.
+            let mut total = T::Real::ZERO;
+            for block in row.chunks(64 * LANES) {
+                total += crate::number::sum(block.len(), |i| (block[i].load() - most).exp());
+            }
+            *out = most + total.ln();
+        }
+    }
+}
+
+/// The gradient of a row's logits, put in their place: `- weight · softmax`. The caller adds what each target gets.
+///
+/// # Panics
+/// Where slices are of unequal length.
+pub fn backward<T: Element>(logits: &mut [T], width: usize, log_sum: &[T::Real], weights: &[T::Real]) {
+    assert!(logits.len() == width * log_sum.len() && weights.len() == log_sum.len(), "unequal rows");
+    simd::run(Backward { logits, width, log_sum, weights });
+}
+
+struct Backward<'a, T: Element> {
+    logits: &'a mut [T],
+    width: usize,
+    log_sum: &'a [T::Real],
+    weights: &'a [T::Real],
+}
+
+impl<T: Element> Kernel for Backward<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let rows = self.logits.chunks_exact_mut(self.width).zip(self.log_sum.iter().zip(self.weights));
+        for (row, (log_sum, weight)) in rows {
+            let weight = T::Real::ZERO - *weight;
+            for value in row {
+                *value = T::store(weight * (value.load() - *log_sum).exp());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_its_definition() {
+        let logits: Vec<f64> = (0..3000).map(|i| f64::from(i * 37 % 101) / 9.0).collect();
+        let mut found = vec![0.0; 2];
+        log_sum_exp(&logits, 1500, &mut found);
+        for (row, found) in logits.chunks(1500).zip(&found) {
+            let expected = row.iter().map(|x| x.exp()).sum::<f64>().ln();
+            assert!((expected - found).abs() < 1e-12);
+        }
+        let single: Vec<f32> = logits.iter().map(|x| *x as f32).collect();
+        let mut single_found = vec![0.0; 2];
+        log_sum_exp(&single, 1500, &mut single_found);
+        assert!((f64::from(single_found[1]) - found[1]).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_gradient_is_minus_the_softmax() {
+        let logits = [1.0_f64, 2.0, 3.0, 0.0];
+        let mut log_sum = [0.0; 2];
+        log_sum_exp(&logits, 2, &mut log_sum);
+        let mut gradient = logits;
+        backward(&mut gradient, 2, &log_sum, &[1.0, -2.0]);
+        assert!((gradient[0] + gradient[1] + 1.0).abs() < 1e-12);
+        assert!((gradient[2] + gradient[3] - 2.0).abs() < 1e-12);
+        assert!((gradient[1] / gradient[0] - 1_f64.exp()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_not_a_number_shows() {
+        let mut out = [0.0_f32];
+        log_sum_exp(&[1.0_f32, f32::NAN, 2.0], 3, &mut out);
+        assert!(out[0].is_nan());
+    }
+}

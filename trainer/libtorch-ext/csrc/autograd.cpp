@@ -1,0 +1,136 @@
+// Autograd functions whose backward pass is a Rust closure.
+
+#include "ext.h"
+
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+
+namespace {
+
+using torch::autograd::Node;
+using torch::autograd::variable_list;
+
+// Fills `out` with the gradients of the inputs (nullptr: none) from those of the outputs (nullptr: none).
+using backward_fn = char* (*)(void* closure, const ext_tensor* grads, size_t n_grads, ext_tensor* out, size_t n_out);
+using drop_fn = void (*)(void* closure);
+
+class ClosureNode final : public Node {
+ public:
+  ClosureNode(void* closure, backward_fn backward, drop_fn drop, size_t inputs, const char* name)
+      : closure_(closure), backward_(backward), drop_(drop), inputs_(inputs), name_(name) {}
+
+  ~ClosureNode() override {
+    forget();
+  }
+
+  // Shown by libtorch's profiler.
+  std::string name() const override {
+    return name_;
+  }
+
+  variable_list apply(variable_list&& grads) override {
+    // As Node asks for where apply is not thread-safe: the closure is used up by its call.
+    std::lock_guard<std::mutex> lock(mutex_);
+    TORCH_CHECK(closure_ != nullptr, name_, ": backward ran through this graph already, and its values are freed");
+    std::vector<ext_tensor> in;
+    in.reserve(grads.size());
+    for (auto& grad : grads) {
+      in.push_back(grad.defined() ? &grad : nullptr);
+    }
+    std::vector<ext_tensor> out(inputs_, nullptr);
+    char* error = backward_(closure_, in.data(), in.size(), out.data(), out.size());
+    variable_list result(inputs_);
+    for (size_t i = 0; i < inputs_; ++i) {
+      std::unique_ptr<at::Tensor> owned(out[i]);
+      if (owned) {
+        result[i] = std::move(*owned);
+      }
+    }
+    if (error != nullptr) {
+      std::string message(error);
+      std::free(error);
+      TORCH_CHECK(false, name_, ": ", message);
+    }
+    return result;
+  }
+
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    forget();
+  }
+
+ private:
+  void forget() {
+    if (closure_ != nullptr) {
+      drop_(closure_);
+      closure_ = nullptr;
+    }
+  }
+
+  void* closure_;
+  backward_fn backward_;
+  drop_fn drop_;
+  size_t inputs_;
+  std::string name_;
+};
+
+}  // namespace
+
+extern "C" {
+
+void glm_ext_free(char* message) {
+  std::free(message);
+}
+
+// Makes `outputs` the results of a function of `inputs` whose backward pass is `closure`. The node owns the closure from
+// here on, whatever this returns.
+char* glm_ext_record(
+    const ext_tensor* inputs,
+    size_t n_inputs,
+    const ext_tensor* outputs,
+    size_t n_outputs,
+    void* closure,
+    backward_fn backward,
+    drop_fn drop,
+    const char* name) {
+  return ext_guarded([&] {
+    std::shared_ptr<ClosureNode> node(
+        new ClosureNode(closure, backward, drop, n_inputs, name), torch::autograd::deleteNode);
+    variable_list list;
+    list.reserve(n_inputs);
+    for (size_t i = 0; i < n_inputs; ++i) {
+      list.push_back(*inputs[i]);
+    }
+    node->set_next_edges(torch::autograd::collect_next_edges(list));
+    for (size_t i = 0; i < n_outputs; ++i) {
+      TORCH_CHECK(!outputs[i]->requires_grad(), name, ": output ", i, " belongs to a graph already");
+    }
+    for (size_t i = 0; i < n_outputs; ++i) {
+      torch::autograd::set_history(*outputs[i], node);
+    }
+  });
+}
+
+// Makes `gradient` the place where backward passes add up the gradient of `parameter`.
+char* glm_ext_set_gradient(ext_tensor parameter, ext_tensor gradient) {
+  return ext_guarded([&] {
+    TORCH_CHECK(parameter->is_leaf() && parameter->requires_grad(), "only a leaf that needs a gradient has a place for it");
+    TORCH_CHECK(
+        gradient->sizes() == parameter->sizes() && gradient->scalar_type() == parameter->scalar_type() &&
+            gradient->device() == parameter->device(),
+        "a gradient has the shape, kind and device of its parameter");
+    parameter->mutable_grad() = *gradient;
+  });
+}
+
+// Whether operations are recorded for a backward pass on this thread.
+int glm_ext_grad_enabled() {
+  return c10::GradMode::is_enabled() ? 1 : 0;
+}
+
+}  // extern "C"

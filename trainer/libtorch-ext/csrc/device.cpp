@@ -1,0 +1,79 @@
+// Streams, events and memory of an accelerator, through c10's interface that is the same for all of them: no header and no
+// library of CUDA is needed to build this.
+
+#include "ext.h"
+
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
+#include <c10/core/Stream.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+namespace {
+
+c10::Device cuda(int index) {
+  return c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+c10::impl::VirtualGuardImpl guard() {
+  return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA);
+}
+
+}  // namespace
+
+extern "C" {
+
+char* glm_ext_stream_from_pool(int device, c10::Stream** out) {
+  return ext_guarded([&] { *out = new c10::Stream(guard().getStreamFromGlobalPool(cuda(device), false)); });
+}
+
+char* glm_ext_stream_current(int device, c10::Stream** out) {
+  return ext_guarded([&] { *out = new c10::Stream(guard().getStream(cuda(device))); });
+}
+
+void glm_ext_stream_free(c10::Stream* stream) {
+  delete stream;
+}
+
+// Makes `stream` the current one of this thread, and returns the one before.
+char* glm_ext_stream_exchange(const c10::Stream* stream, c10::Stream** before) {
+  return ext_guarded([&] { *before = new c10::Stream(guard().exchangeStream(*stream)); });
+}
+
+char* glm_ext_event_record(const c10::Stream* stream, c10::Event** out) {
+  return ext_guarded([&] {
+    auto event = std::make_unique<c10::Event>(c10::DeviceType::CUDA);
+    event->record(*stream);
+    *out = event.release();
+  });
+}
+
+char* glm_ext_event_block(const c10::Event* event, const c10::Stream* stream) {
+  return ext_guarded([&] { event->block(*stream); });
+}
+
+char* glm_ext_event_query(const c10::Event* event, int* done) {
+  return ext_guarded([&] { *done = event->query() ? 1 : 0; });
+}
+
+char* glm_ext_event_synchronize(const c10::Event* event) {
+  return ext_guarded([&] { event->synchronize(); });
+}
+
+void glm_ext_event_free(c10::Event* event) {
+  delete event;
+}
+
+// Keeps a tensor's memory from being given to others until what `stream` has been asked to do by then is done.
+char* glm_ext_record_stream(ext_tensor tensor, const c10::Stream* stream) {
+  return ext_guarded([&] { tensor->record_stream(*stream); });
+}
+
+// Most bytes that tensors of this process have held on a device.
+char* glm_ext_peak_bytes(int device, uint64_t* bytes) {
+  return ext_guarded([&] {
+    const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(device));
+    *bytes = static_cast<uint64_t>(stats.allocated_bytes[0].peak);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,111 @@
+// Operators that tch's generator leaves out, and libtorch's thread pool.
+
+#include "ext.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/mm.h>
+#include <c10/core/GradMode.h>
+
+#include <optional>
+#include <vector>
+
+namespace {
+
+using pointwise_linear = at::Tensor(
+    const at::Tensor&,
+    const at::Tensor&,
+    const std::optional<at::Tensor>&,
+    c10::string_view,
+    c10::List<std::optional<at::Scalar>>,
+    std::optional<c10::string_view>);
+
+// oneDNN's linear layer, where this build of libtorch has it.
+const std::optional<c10::TypedOperatorHandle<pointwise_linear>>& onednn_linear() {
+  static const auto found = []() -> std::optional<c10::TypedOperatorHandle<pointwise_linear>> {
+    auto handle = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+    if (!handle.has_value()) {
+      return std::nullopt;
+    }
+    return handle->typed<pointwise_linear>();
+  }();
+  return found;
+}
+
+std::vector<at::Tensor> copy_list(const ext_tensor* tensors, size_t n) {
+  std::vector<at::Tensor> list;
+  list.reserve(n);
+  for (size_t i = 0; i < n; ++i) {
+    list.push_back(*tensors[i]);
+  }
+  return list;
+}
+
+}  // namespace
+
+extern "C" {
+
+// a [m, k] times the transpose of b [n, k], through oneDNN where that is faster than libtorch's own choice.
+char* glm_ext_matmul_nt(ext_tensor* out, ext_tensor a, ext_tensor b) {
+  return ext_guarded([&] {
+    c10::NoGradGuard no_grad;
+    const bool single = a->device().is_cpu() && a->scalar_type() == at::kFloat && b->scalar_type() == at::kFloat;
+    if (single && onednn_linear().has_value() && a->numel() > 0 && b->numel() > 0) {
+      *out = new at::Tensor(onednn_linear()->call(*a, *b, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt));
+    } else {
+      *out = new at::Tensor(at::mm(*a, b->t()));
+    }
+  });
+}
+
+// One step of AdamW over lists of tensors. `scale` and `found_inf` may be null: gradients are divided by the former, and
+// nothing but zero in the latter leaves everything as it is.
+char* glm_ext_fused_adamw(
+    const ext_tensor* params,
+    const ext_tensor* grads,
+    const ext_tensor* first,
+    const ext_tensor* second,
+    const ext_tensor* steps,
+    size_t n,
+    ext_tensor lr,
+    double beta1,
+    double beta2,
+    double weight_decay,
+    double eps,
+    ext_tensor scale,
+    ext_tensor found_inf) {
+  return ext_guarded([&] {
+    c10::NoGradGuard no_grad;
+    const auto optional = [](ext_tensor tensor) {
+      return tensor == nullptr ? std::optional<at::Tensor>() : std::optional<at::Tensor>(*tensor);
+    };
+    at::_fused_adamw_(
+        copy_list(params, n),
+        copy_list(grads, n),
+        copy_list(first, n),
+        copy_list(second, n),
+        {},
+        copy_list(steps, n),
+        *lr,
+        beta1,
+        beta2,
+        weight_decay,
+        eps,
+        /*amsgrad=*/false,
+        /*maximize=*/false,
+        optional(scale),
+        optional(found_inf));
+  });
+}
+
+// Runs `body` over pieces of 0..n on libtorch's threads; a piece has at least `grain` items, but for the last.
+char* glm_ext_parallel_for(size_t n, size_t grain, void (*body)(void*, size_t, size_t), void* context) {
+  return ext_guarded([&] {
+    at::parallel_for(0, static_cast<int64_t>(n), static_cast<int64_t>(grain), [&](int64_t begin, int64_t end) {
+      body(context, static_cast<size_t>(begin), static_cast<size_t>(end));
+    });
+  });
+}
+
+}  // extern "C"
