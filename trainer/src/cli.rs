@@ -37,6 +37,9 @@ pub enum Command {
     /// Measures the accuracy of weights
     #[command(after_help = "Example: glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
     Eval(Box<EvalArgs>),
+    /// Measures how fast this machine trains, or with --data-only how fast it reads shards
+    #[command(after_help = "Example: glm-trainer bench --preset base --precision fp32 --steps 3 --profile")]
+    Bench(Box<BenchArgs>),
     /// Prints every setting with its default and what it does, as a file for --config
     Config,
 }
@@ -111,6 +114,56 @@ pub struct EvalArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub settings: SettingArgs,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// A data set; without it, questions of ReCoRD's lengths are made up
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Threads of operators on a CPU (train.threads)
+    #[arg(long, value_name = "N")]
+    pub threads: Option<u64>,
+    /// fp32, bf16, fp16 or auto (train.precision)
+    #[arg(long)]
+    pub precision: Option<String>,
+    /// Steps before the clock starts
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub warmup: usize,
+    /// Steps that are timed
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub steps: usize,
+    /// Tell where the time of a step goes, on a CPU
+    #[arg(long)]
+    pub profile: bool,
+    /// Read an epoch of the data set and do nothing with it
+    #[arg(long, requires = "data")]
+    pub data_only: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub settings: SettingArgs,
+}
+
+impl BenchArgs {
+    /// The settings that the arguments ask for.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names what is wrong.
+    pub fn resolve(&self) -> Result<Config, SettingsError> {
+        let mut settings = self.settings.clone();
+        if let Some(precision) = &self.precision {
+            settings.set.insert(0, format!("train.precision={precision}"));
+        }
+        let epochs = self.data_only.then_some(1);
+        settings.resolve(&[("train.threads", self.threads), ("train.epochs", epochs)])
+    }
 }
 
 impl SettingArgs {

@@ -72,6 +72,13 @@ pub fn open_data(folder: &Path) -> Result<DataSet, TrainError> {
     Ok(DataSet::open(folder)?)
 }
 
+/// Sets the number of threads that libtorch's operators on a CPU use.
+pub fn use_threads(config: &Config) {
+    if config.train.threads > 0 {
+        tch::set_num_threads(i32::try_from(config.train.threads).unwrap_or(i32::MAX));
+    }
+}
+
 /// How questions become batches, for a data set and its settings: labelled to train on, graded to evaluate.
 pub fn packer(config: &Config, manifest: &Manifest, labelled: bool) -> Packer {
     Packer {
@@ -133,6 +140,7 @@ fn mismatch(weights: &Weights, reason: &str) -> TrainError {
 /// # Errors
 /// [`TrainError`] in one sentence that says what is missing and what brings it.
 pub fn prepare(request: Request, config: Config) -> Result<Run, TrainError> {
+    use_threads(&config);
     let device = request.device.resolve()?;
     let precision = config.train.precision.on(device);
     let folder = data_folder(request.data);

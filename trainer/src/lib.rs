@@ -7,8 +7,10 @@
 //! - [`optim`]: gradients become new weights.
 //! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`] and [`progress`] tell of it.
 //! - [`checkpoint`]: weights in and out, and where a run stands.
+//! - [`bench`] measures all of it; [`memory`] what it holds.
 //! - [`cli`], [`config`], [`device`] and [`launch`]: from what was typed to a run that can start.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
@@ -16,6 +18,7 @@ pub mod data;
 pub mod device;
 pub mod evaluate;
 pub mod launch;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod optim;

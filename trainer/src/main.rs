@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use glm_schemas::manifest::Split;
+use glm_trainer::bench;
 use glm_trainer::checkpoint::weights::Weights;
-use glm_trainer::cli::{Cli, Command, EvalArgs, RunArgs};
+use glm_trainer::cli::{BenchArgs, Cli, Command, EvalArgs, RunArgs};
 use glm_trainer::config::REFERENCE;
 use glm_trainer::evaluate::{Evaluation, EvaluationConfig, evaluate};
 use glm_trainer::launch;
@@ -21,6 +22,7 @@ use tch::Kind;
 const INTERRUPTED: u8 = 75;
 
 fn main() -> ExitCode {
+    glm_trainer::memory::keep_freed_memory();
     let cli = Cli::parse();
     let level = match (cli.quiet, cli.verbose) {
         (0, 0) => tracing::Level::INFO,
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run(*args),
         Command::Eval(args) => eval(*args),
+        Command::Bench(args) => bench(&args),
         Command::Config => print(REFERENCE),
     };
     match result {
@@ -87,9 +90,29 @@ fn run(args: RunArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn bench(args: &BenchArgs) -> Result<ExitCode> {
+    let config = args.resolve()?;
+    launch::use_threads(&config);
+    let data = args.data.as_deref().map(launch::open_data).transpose()?;
+    let text = match (&data, args.data_only) {
+        (Some(data), true) => show(&bench::reading(&config, data)?, args.json)?,
+        _ => {
+            let plan = bench::Plan { warmup: args.warmup, steps: args.steps, profile: args.profile };
+            show(&bench::training(&config, data.as_ref(), args.device.resolve()?, plan)?, args.json)?
+        }
+    };
+    print(&text)
+}
+
+/// A result as JSON, or as a person reads it.
+fn show(result: &(impl serde::Serialize + std::fmt::Display), json: bool) -> Result<String> {
+    if json { Ok(serde_json::to_string(result).context("cannot print the result")? + "\n") } else { Ok(result.to_string()) }
+}
+
 fn eval(args: EvalArgs) -> Result<ExitCode> {
     ensure!(args.split != Split::Test, "the split test has no answers, so there is no accuracy to measure; take val or train");
     let config = args.settings.resolve(&[])?;
+    launch::use_threads(&config);
     let device = args.device.resolve()?;
     let data = launch::open_data(&launch::data_folder(args.data))?;
     let split = Arc::new(data.split(args.split)?);

@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::checkpoint::run_folder::RunState;
 use crate::evaluate::Evaluation;
 use crate::metrics::{EvalRecord, TrainRecord};
-use crate::train::{StepReport, Work};
+use crate::model::flops::Work;
+use crate::train::StepReport;
 
 /// Shows progress on stderr.
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl LogWindow {
 
     /// Takes note of a step.
     pub fn add(&mut self, report: &StepReport) {
-        let Work { questions, tokens, padded } = report.work;
+        let Work { questions, tokens, padded, .. } = report.work;
         self.loss += report.loss * questions as f64;
         self.questions += questions;
         self.tokens += tokens;

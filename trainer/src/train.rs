@@ -19,6 +19,7 @@ use crate::data::sampler::Order;
 use crate::device::DeviceError;
 use crate::evaluate::{Evaluation, EvaluationConfig, evaluate};
 use crate::metrics::{EvalRecord, Metrics, MetricsError, Record};
+use crate::model::flops::Work;
 use crate::optim::control::Report;
 use crate::progress::{LogWindow, Progress};
 use crate::step::Stepper;
@@ -60,6 +61,13 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// What a step's batches consist of.
+fn work_of(step: &DeviceStep) -> Work {
+    let mut work = Work::default();
+    step.batches.iter().for_each(|batch| work += Work::of(&batch.host));
+    work
+}
+
 /// Everything that a run works with.
 #[derive(Debug)]
 pub struct Run {
@@ -98,31 +106,12 @@ pub struct StepReport {
     pub work: Work,
 }
 
-/// What an optimizer step works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Work {
-    /// Questions.
-    pub questions: usize,
-    /// Tokens.
-    pub tokens: usize,
-    /// Tokens that rows of equal width would have.
-    pub padded: usize,
-}
-
 /// A step that was asked for and whose outcome has not been read yet.
 #[derive(Debug)]
 struct Pending {
     report: Report,
     work: Work,
     position: Position,
-}
-
-impl Work {
-    /// That of a step.
-    pub fn of(step: &DeviceStep) -> Self {
-        let padded = step.batches.iter().map(|batch| batch.host.rows.len() * batch.host.max_row()).sum();
-        Self { questions: step.questions, tokens: step.tokens, padded }
-    }
 }
 
 /// Trains until the run's limits, its target, or `stop`.
@@ -147,7 +136,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         }
         let Some(step) = feeder.next_step()? else { break };
         let report = run.stepper.step(&step)?;
-        pending.push_back(Pending { report, work: Work::of(&step), position: step.position });
+        pending.push_back(Pending { report, work: work_of(&step), position: step.position });
         run.settle(&mut pending, run.steps_under_way(), &mut log, &feeder)?;
 
         if run.evaluation_due(&pending, step.questions) {

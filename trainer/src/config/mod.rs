@@ -96,6 +96,7 @@ pub struct DataSettings {
 pub struct TrainSettings {
     pub precision: Precision,
     pub kernels: Kernels,
+    pub threads: u64,
     pub epochs: u64,
     pub max_steps: u64,
     pub max_samples: u64,

@@ -9,6 +9,7 @@ pub mod block;
 pub mod cloze;
 pub mod config;
 pub mod embeddings;
+pub mod flops;
 pub mod fused;
 pub mod glm;
 pub mod layers;

@@ -8,6 +8,7 @@ use libtorch_ext::autograd::record;
 use libtorch_ext::parallel::for_each;
 use tch::{Kind, TchError, Tensor, no_grad};
 
+use super::clock::{Stage, timed};
 use super::{Stored, add_rows, by_kind, gradient_of, values, values_mut, whole};
 use crate::data::batch::{Batch, RowSpan};
 
@@ -44,7 +45,7 @@ pub fn attention(projected: &Projected, bias: &Tensor, batch: &Arc<Batch>, heads
         Projected::Together(all) => all.f_kind()?,
         Projected::Apart { query, .. } => query.f_kind()?,
     };
-    by_kind!(kind, attention_of(projected, bias, batch, heads, site))
+    timed(Stage::Attention, || by_kind!(kind, attention_of(projected, bias, batch, heads, site)))
 }
 
 /// One row of a batch and who asks in it.
@@ -153,7 +154,7 @@ fn attention_of<T: Stored>(
         let dy = whole(grads[0].as_ref(), &saved)?;
         no_grad(|| {
             let pass = Pass { source: &source, rows: &rows(&batch, queries), site };
-            backward::<T>(pass, queries, [&saved, &dy], &log_sums, &mut gradient)
+            timed(Stage::AttentionBack, || backward::<T>(pass, queries, [&saved, &dy], &log_sums, &mut gradient))
         })
     };
     match projected {

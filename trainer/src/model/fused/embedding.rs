@@ -8,6 +8,7 @@ use libtorch_ext::autograd::record;
 use libtorch_ext::parallel::for_each;
 use tch::{Kind, TchError, Tensor};
 
+use super::clock::{Stage, timed};
 use super::{Stored, TOKENS_A_TASK, by_kind, gradient_of, values, values_mut, whole};
 use crate::data::batch::Batch;
 
@@ -20,7 +21,7 @@ const PARTS: usize = 16;
 /// # Errors
 /// A [`TchError`]; a token that is not in a table is one.
 pub fn embed(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site, kind: Kind) -> Result<Tensor, TchError> {
-    by_kind!(kind, embed_of(tables, batch, site))
+    timed(Stage::Embedding, || by_kind!(kind, embed_of(tables, batch, site)))
 }
 
 fn columns(batch: &Batch) -> [&[i64]; 3] {
@@ -54,7 +55,7 @@ fn embed_of<T: Stored>(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site) -> 
     let (batch, like) = (Arc::clone(batch), out.f_detach()?);
     record(c"glm::embed", &tables, &[&out], move |grads| {
         let dy = whole(grads[0].as_ref(), &like)?;
-        backward::<T>(gradients, &batch, site, width, &dy)?;
+        timed(Stage::Embedding, || backward::<T>(gradients, &batch, site, width, &dy))?;
         Ok(vec![None, None, None])
     })?;
     Ok(out)

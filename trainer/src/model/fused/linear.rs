@@ -6,6 +6,7 @@ use libtorch_ext::autograd::record;
 use libtorch_ext::operators::matmul_nt;
 use tch::{TchError, Tensor, no_grad};
 
+use super::clock::{Stage, timed};
 use super::{add_to_gradient, by_kind, gradient_of};
 
 /// `x Wᵀ` with some rows of `weight` `[output, input]`: `x` is `[tokens, input]`, the result `[tokens, rows]`, in the kind of `x`.
@@ -17,17 +18,20 @@ pub fn linear(x: &Tensor, weight: &Tensor, rows: Range<i64>) -> Result<Tensor, T
     let gradient = gradient_of(weight)?;
     let (out, cast) = no_grad(|| {
         let cast = weight.f_detach()?.f_narrow(0, rows.start, rows.end - rows.start)?.f_totype(kind)?;
-        Ok::<_, TchError>((matmul_nt(&x.f_detach()?, &cast)?, cast))
+        let out = timed(Stage::Linear, || matmul_nt(&x.f_detach()?, &cast))?;
+        Ok::<_, TchError>((out, cast))
     })?;
     let input = x.f_detach()?;
     record(c"glm::linear", &[x, weight], &[&out], move |grads| {
         let Some(dy) = grads[0].as_ref() else { return Ok(vec![None, None]) };
         no_grad(|| {
-            let dw = matmul_nt(&dy.f_tr()?, &input.f_tr()?)?.f_contiguous()?;
+            timed(Stage::LinearWeight, || {
+                let dw = matmul_nt(&dy.f_tr()?, &input.f_tr()?)?.f_contiguous()?;
+                let mut gradient = gradient.f_narrow(0, rows.start, rows.end - rows.start)?;
+                by_kind!(kind, add_to_gradient(&mut gradient, &dw))
+            })?;
             drop(input);
-            let mut gradient = gradient.f_narrow(0, rows.start, rows.end - rows.start)?;
-            by_kind!(kind, add_to_gradient(&mut gradient, &dw))?;
-            Ok(vec![Some(matmul_nt(dy, &cast.f_tr()?)?), None])
+            Ok(vec![Some(timed(Stage::LinearInput, || matmul_nt(dy, &cast.f_tr()?))?), None])
         })
     })?;
     Ok(out)

@@ -8,6 +8,7 @@
 //! Storage is 32 bits, 64 bits or bfloat16; parameters are 32 bits for the first and last.
 
 pub mod attention;
+pub mod clock;
 pub mod embedding;
 pub mod gelu;
 pub mod linear;

@@ -7,6 +7,7 @@ use libtorch_ext::autograd::record;
 use libtorch_ext::parallel::for_each;
 use tch::{TchError, Tensor};
 
+use super::clock::{Stage, timed};
 use super::{Stored, by_kind, values, values_mut, whole};
 use crate::data::batch::Batch;
 
@@ -18,7 +19,7 @@ use crate::data::batch::Batch;
 /// A [`TchError`]; a target that is no word is one.
 pub fn choice_scores(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
     let kind = logits.f_kind()?;
-    by_kind!(kind, choice_scores_of(logits, batch))
+    timed(Stage::Scores, || by_kind!(kind, choice_scores_of(logits, batch)))
 }
 
 fn choice_scores_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
@@ -47,7 +48,7 @@ fn choice_scores_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<Ten
     record(c"glm::choice_scores", &[&logits], &[&result], move |grads| {
         let mut saved = saved;
         let dy = whole(grads[0].as_ref(), &like)?;
-        backward::<T>(&mut saved, &batch, &log_sum, &dy)?;
+        timed(Stage::Scores, || backward::<T>(&mut saved, &batch, &log_sum, &dy))?;
         Ok(vec![Some(saved)])
     })?;
     Ok(result)
