@@ -1,63 +1,113 @@
-//! How many questions a second the loader hands to a consumer that does nothing with them.
+//! How many questions a second the loader hands to a consumer that does nothing with them; scripts/bench has the data for it.
 //!
 //! ```text
-//! cargo run --release --workspace --example loader_throughput -- DIR [THREADS] [EPOCHS] [QUESTIONS_A_STEP] [BATCH_TOKENS]
+//! cargo run --release --workspace --example loader_throughput -- DIR [--threads N] [--epochs N] [--step QUESTIONS] [--tokens N] [--feed]
 //! ```
 //!
-//! It prints wall-clock and CPU seconds: the rate a core is questions over CPU seconds, whatever the number of threads.
+//! With `--feed`, through the feeder to tensors on the CPU, padded view included. It prints wall-clock and CPU seconds: the
+//! rate a core is questions over CPU seconds, whatever the number of threads.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use clap::Parser;
 use glm_schemas::manifest::Split;
 use glm_trainer::config::Config;
+use glm_trainer::data::DataError;
+use glm_trainer::data::feed::Feeder;
 use glm_trainer::data::loader::{Loader, LoaderConfig, Position};
 use glm_trainer::data::mmap::DataSet;
 use glm_trainer::data::sampler::Order;
 use glm_trainer::launch;
+use tch::Device;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Folder of a data set.
+    dir: PathBuf,
+    /// Decode threads, and as many pack threads.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Times that every question comes.
+    #[arg(long, default_value_t = 1)]
+    epochs: u64,
+    /// Questions of a step.
+    #[arg(long, default_value_t = 24)]
+    step: usize,
+    /// Most tokens of a batch.
+    #[arg(long, default_value_t = 4096)]
+    tokens: usize,
+    /// Through the feeder to tensors.
+    #[arg(long)]
+    feed: bool,
+}
+
+/// What came out.
+#[derive(Default)]
+struct Total {
+    questions: usize,
+    tokens: usize,
+    batches: usize,
+    /// Time to the first step.
+    first: Option<Duration>,
+}
+
+impl Total {
+    fn add(&mut self, questions: usize, tokens: usize, batches: usize, start: Instant) {
+        self.first.get_or_insert_with(|| start.elapsed());
+        self.questions += questions;
+        self.tokens += tokens;
+        self.batches += batches;
+    }
+}
 
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some(folder) = arguments.first() else { anyhow::bail!("say the folder of a data set") };
-    let number = |place: usize, default: usize| arguments.get(place).map_or(Ok(default), |text| text.parse());
-    let (threads, epochs, questions_a_step) = (number(1, 1)?, number(2, 1)?, number(3, 24)?);
+    let arguments = Arguments::parse();
     let mut config = Config::default();
-    config.data.batch_tokens = number(4, 4096)?;
-
-    let data = DataSet::open(Path::new(folder))?;
+    config.data.batch_tokens = arguments.tokens;
+    let data = DataSet::open(&arguments.dir)?;
     let split = Arc::new(data.split(Split::Train)?);
     let loader = LoaderConfig {
         order: Order::Shuffled { seed: 1 },
-        questions_a_step,
+        questions_a_step: arguments.step,
         start: Position::default(),
-        epochs: epochs as u64,
-        threads,
-        queue_steps: 4,
+        epochs: arguments.epochs,
+        threads: arguments.threads,
+        queue_steps: config.data.queue_steps,
         packer: launch::packer(&config, data.manifest(), true),
     };
-    let before = cpu_seconds()?;
+    let cpu_before = cpu_seconds()?;
     let start = Instant::now();
-    let mut loader = Loader::start(Arc::clone(&split), &data.manifest().fingerprint, loader)?;
-    let (mut questions, mut tokens, mut batches, mut largest, mut first) = (0, 0, 0, 0, None);
-    while let Some(step) = loader.next_step()? {
-        first.get_or_insert_with(|| start.elapsed());
-        questions += step.questions;
-        batches += step.batches.len();
-        for batch in &step.batches {
-            tokens += batch.tokens();
-            largest = largest.max(batch.tokens());
-        }
-    }
-    let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds()? - before);
-    println!("{questions} questions, {tokens} tokens, {batches} batches, largest {largest} tokens; {threads} decode threads");
-    println!("first step after {:.3} s; wall {wall:.3} s, CPU {cpu:.3} s", first.unwrap_or_default().as_secs_f64());
-    let (by_wall, by_cpu) = (questions as f64 / wall, questions as f64 / cpu);
-    println!("{by_wall:.0} questions/s, {by_cpu:.0} questions a CPU second, {:.0} tokens a CPU second", tokens as f64 / cpu);
+    let loader = Loader::start(split, &data.manifest().fingerprint, loader)?;
+    let total = if arguments.feed { feed(loader, start)? } else { load(loader, start)? };
+    let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds()? - cpu_before);
+
+    let Total { questions, tokens, batches, first } = total;
+    println!("{questions} questions, {tokens} tokens in {batches} batches; --threads {}", arguments.threads);
+    println!("first step after {:.3} s, wall {wall:.3} s, CPU {cpu:.3} s", first.unwrap_or_default().as_secs_f64());
+    println!("{:.0} questions/s, {:.0} questions a CPU second", questions as f64 / wall, questions as f64 / cpu);
     Ok(())
 }
 
-/// User and system time of this process, all threads, as Linux counts it: hundredths of a second.
+fn load(mut loader: Loader, start: Instant) -> Result<Total, DataError> {
+    let mut total = Total::default();
+    while let Some(step) = loader.next_step()? {
+        total.add(step.questions, step.tokens(), step.batches.len(), start);
+    }
+    Ok(total)
+}
+
+fn feed(loader: Loader, start: Instant) -> Result<Total, DataError> {
+    let mut feeder = Feeder::start(loader, Device::Cpu, true)?;
+    let mut total = Total::default();
+    while let Some(step) = feeder.next_step()? {
+        total.add(step.questions, step.tokens, step.batches.len(), start);
+    }
+    Ok(total)
+}
+
+/// User and system time of this process, all threads, as Linux counts it: in hundredths of a second.
 fn cpu_seconds() -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     // The second field is a name in parentheses, which may hold anything; user and system time are the 14th and 15th.

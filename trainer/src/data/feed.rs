@@ -13,8 +13,9 @@ use super::loader::{Loader, Position, Step, Stopper};
 use super::threads::{guarded, join, spawn};
 use super::transfer::{Direct, Ready, Transfer};
 
-/// Steps whose tensors are kept ready. One hides the transfer; the second evens out steps of different size.
-const STEPS_AHEAD: usize = 2;
+/// Steps that wait in the queue. With the one that the feeding thread holds until there is room, two are ready ahead of the
+/// trainer: one hides the transfer, the second evens out steps of different size.
+const QUEUED_STEPS: usize = 1;
 
 /// What one optimizer step works on, on the device.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Feeder {
     /// # Errors
     /// [`DataError::Io`] where the thread cannot be started.
     pub fn with_transfer(loader: Loader, transfer: Box<dyn Transfer>, padded_view: bool) -> Result<Self, DataError> {
-        let (sender, steps) = bounded(STEPS_AHEAD);
+        let (sender, steps) = bounded(QUEUED_STEPS);
         let stopper = loader.stopper();
         let thread = spawn("feed", move || feed(loader, transfer, padded_view, &sender))?;
         Ok(Self { steps: Some(steps), stopper, thread: vec![thread], waited: Duration::ZERO })

@@ -99,11 +99,16 @@ impl Stopper {
     }
 }
 
+/// Decodes the row group with this index.
+type Decode = dyn Fn(usize) -> Result<Arc<DecodedGroup>, DataError> + Send + Sync;
+/// Packs the samples of a step.
+type Pack = dyn Fn(&[Sample]) -> Result<Vec<Batch>, DataError> + Send + Sync;
+
 /// What the stages do, so that tests can let them fail.
 #[derive(Clone)]
 pub(super) struct Stages {
-    pub(super) decode: Arc<dyn Fn(usize) -> Result<Arc<DecodedGroup>, DataError> + Send + Sync>,
-    pub(super) pack: Arc<dyn Fn(&[Sample]) -> Result<Vec<Batch>, DataError> + Send + Sync>,
+    pub(super) decode: Arc<Decode>,
+    pub(super) pack: Arc<Pack>,
 }
 
 impl fmt::Debug for Stages {

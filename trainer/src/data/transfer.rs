@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, TchError, Tensor};
 
 use super::device_batch::DeviceBatch;
 
@@ -58,9 +58,7 @@ impl Direct {
 
 impl Transfer for Direct {
     fn pin(&mut self, columns: &[&[i64]]) -> Result<Tensor, TchError> {
-        let values = columns.concat();
-        // tch refuses an empty slice no tensor, but a slice without an address is not one that libtorch may read from.
-        if values.is_empty() { Tensor::f_empty([0], (Kind::Int64, Device::Cpu)) } else { Tensor::f_from_slice(&values) }
+        Tensor::f_from_slice(&columns.concat())
     }
 
     fn copy_async(&mut self, pinned: &Tensor) -> Result<Tensor, TchError> {
