@@ -199,10 +199,11 @@ def print_summary(args, place, result):
           f"{args.batch} a batch; median of {args.rounds} rounds\n")
     rows = [["program", "questions/s", "(lowest to highest)", "a CPU second", "cores used", "positions/question", "questions", "glm-trainer is"]]
     for name, row in result.items():
+        ratio = result[OURS]["questions_per_second"] / row["questions_per_second"]
         rows.append([
             name, f"{row['questions_per_second']:,.0f}", f"({row['lowest']:,.0f} to {row['highest']:,.0f})",
             f"{row['questions_per_cpu_second']:,.0f}", f"{row['cores']:.2f}", f"{row['tokens_a_question']:,.0f}", f"{row['questions']:,}",
-            f"1/{result[OURS]['questions_per_second'] / row['questions_per_second']:.1f}",
+            "" if name == OURS else f"{ratio:.1f} times",
         ])
     machine.table(rows)
 

@@ -101,7 +101,8 @@ def programs(args, data, preset, most_choices):
 def measure(args, data, preset, split):
     """`{name: [result of each round]}`."""
     most = max(len(split[row].choices) for row in split.spread(args.questions))
-    runs = {name: [] for name in (todo := programs(args, data, preset, most))}
+    todo = programs(args, data, preset, most)
+    runs = {name: [] for name in todo}
     for number in range(args.rounds):
         for name, run in todo.items():
             runs[name].append(run())

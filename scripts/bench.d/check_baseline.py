@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import cloze_data
+import flops
 import padded_baseline
 import padded_model
 
@@ -163,12 +165,26 @@ def check_training(checks, fixtures):
     checks.near("norms of the parameters after them, fp32", [got[name] for name in want], list(want.values()), 1e-4)
 
 
+def check_flops(checks, split):
+    """The formulas of flops.py for the published form, against what torch counts while it computes."""
+    question = min((split[row] for row in range(len(split))), key=lambda one: len(one.choices))
+    batch = padded_baseline.micro_batch([question])
+    layers, hidden, heads = padded_model.PRESETS["tiny"]
+    steps = flops.steps([flops.count_one(question)], layers, hidden)
+    for recompute, (_, expected) in zip((True, False), steps):
+        model = padded_model.Glm(layers, hidden, heads, recompute=recompute).initialise().train()
+        with FlopCounterMode(display=False) as counter:
+            padded_model.loss(model(batch), batch).backward()
+        checks.near(f"FLOPs, {'with' if recompute else 'without'} recomputation", counter.get_total_flops(), expected, 0)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default=None, metavar="GLM_PREP", help="also compare the encoding, with the shards that it writes")
     parser.add_argument("--fixtures", type=Path, default=ROOT / "tests/fixtures/golden", metavar="FOLDER")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    padded_baseline.keep_freed_memory()
     torch.set_num_threads(args.threads)
     checks = Checks()
     check_gradients(checks, args.fixtures)
@@ -179,6 +195,7 @@ def main():
             splits = {name: cloze_data.Split(folder, name) for name in SPLITS}
             check_encoding(checks, args.fixtures, splits)
             check_scores(checks, args.fixtures, splits)
+            check_flops(checks, splits["train"])
     if checks.failed:
         print(f"{checks.failed} checks failed")
     sys.exit(1 if checks.failed else 0)
