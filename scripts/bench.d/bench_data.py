@@ -197,7 +197,8 @@ def print_summary(args, place, result):
     print(place)
     print(f"data: {args.data or f'corpus of {args.passages:,} passages'}; DataLoader: {args.questions:,} shuffled questions, "
           f"{args.batch} a batch; median of {args.rounds} rounds\n")
-    rows = [["program", "questions/s", "(lowest to highest)", "a CPU second", "cores used", "positions/question", "questions", "glm-trainer is"]]
+    rows = [["program", "questions/s", "(lowest to highest)", "a CPU second", "cores used", "positions/question", "questions",
+             "glm-trainer is"]]
     for name, row in result.items():
         ratio = result[OURS]["questions_per_second"] / row["questions_per_second"]
         rows.append([

@@ -187,10 +187,12 @@ def print_summary(args, result, runs, means):
 
 
 def print_counts(means):
-    print(f"\na question of these shards, mean of {means['questions']:,}: {means['choices']:.2f} choices, {means['answer_tokens']:.1f} answer tokens")
+    print(f"\na question of these shards, mean of {means['questions']:,}: {means['choices']:.2f} choices, "
+          f"{means['answer_tokens']:.1f} answer tokens")
     print(f"published: {means['published_positions']:,.0f} positions computed, each projected to the vocabulary; "
           f"{means['published_positions_without_padding']:,.0f} are no padding")
-    print(f"packed: {means['packed_context_tokens'] + means['packed_piece_tokens']:,.1f} positions computed in {means['packed_rows']:.3f} rows, "
+    print(f"packed: {means['packed_context_tokens'] + means['packed_piece_tokens']:,.1f} positions computed "
+          f"in {means['packed_rows']:.3f} rows, "
           f"{means['packed_context_tokens']:,.1f} of the context and {means['packed_piece_tokens']:.1f} of pieces; "
           f"{means['packed_scored_positions']:.1f} projected to the vocabulary")
 

@@ -67,7 +67,8 @@ class Split:
         paths = sorted(Path(folder, "shards").glob(f"{split}-*.parquet"))
         if not paths:
             raise SystemExit(f"there is no shard {split}-*.parquet in {folder}/shards; glm-prep ingest writes them")
-        names = ["example_id", "passage_ids", "query_left_ids", "query_right_ids", "choices.list.element.ids", "choices.list.element.correct"]
+        names = ["example_id", "passage_ids", "query_left_ids", "query_right_ids",
+                 "choices.list.element.ids", "choices.list.element.correct"]
         self.chunks, self.starts = [], [0]
         for path in paths:
             table = pq.ParquetFile(path).read(columns=names).combine_chunks()
