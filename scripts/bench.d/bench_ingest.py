@@ -5,12 +5,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import corpus
+import machine
+from machine import say
 
 
 def numbers(text):
@@ -29,10 +30,6 @@ def arguments():
     parser.add_argument("--json", action="store_true", help="print every run as one JSON object instead of the tables")
     parser.add_argument("--program", required=True, help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def ingest(program, folder, threads):
@@ -67,13 +64,6 @@ def ingest(program, folder, threads):
     }
 
 
-def table(rows):
-    """Rows of texts, right-aligned under a heading."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    print("\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows))
-
-
 def print_tables(runs):
     first = {}
     rows = [["passages", "questions", "raw MB", "threads", "seconds", "questions/s", "speedup", "CPU s", "peak MB", "bytes/row"]]
@@ -85,7 +75,7 @@ def print_tables(runs):
             f"{run['questions_per_second'] / base['questions_per_second']:.2f}", f"{run['cpu_seconds']:.1f}",
             f"{run['peak_bytes'] / 1e6:.0f}", f"{run['bytes_a_row']:,.0f}",
         ])
-    table(rows)
+    machine.table(rows, left=0)
     last = runs[-1]
     print(f"\na question: {last['choices'] / last['questions']:.1f} choices, {last['tokens'] / last['questions']:.0f} tokens")
     stages = list(dict.fromkeys(name for run in runs for name in run["stages"]))
@@ -97,17 +87,7 @@ def print_tables(runs):
         total = sum(run["stages"].values()) or 1.0
         shares = (f"{run['stages'].get(name, 0):.2f} {run['stages'].get(name, 0) / total:4.0%}" for name in stages)
         rows.append([f"{run['passages']:,}", str(run["threads"]), *shares])
-    table(rows)
-
-
-def machine():
-    model = "unknown processor"
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before the first run"
+    machine.table(rows, left=0)
 
 
 def main():
@@ -115,7 +95,7 @@ def main():
     program = str(Path(args.program).resolve())
     folder = Path(tempfile.mkdtemp(prefix="glm-bench-", dir=args.dir))
     runs = []
-    say(machine())
+    say(machine.describe())
     try:
         for passages in args.passages:
             place = folder / str(passages)

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import re
+import subprocess
 from collections import Counter
 from math import factorial, gcd
 from pathlib import Path
@@ -216,3 +217,10 @@ def write(folder, passages):
             with open(Path(folder, f"{name}.jsonl"), "wb") as file:
                 for data in pool.imap(block, bounds):
                     file.write(data)
+
+
+def ingested(folder, passages, program):
+    """A data set: such a corpus, and the shards that `program`, glm-prep, makes of it. The folder as text."""
+    write(folder, passages)
+    subprocess.run([program, "ingest", str(folder), "--quiet"], check=True, stdout=subprocess.DEVNULL)
+    return str(folder)
