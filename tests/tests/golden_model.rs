@@ -1,68 +1,25 @@
 //! The model against what the published code computes on the `cloze` set: scores, loss, gradients and learning curves of a
 //! tiny GLM with 512 words, in double and single precision.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
-use std::sync::Arc;
 
 use glm_schemas::manifest::Split;
-use glm_tests::{fixtures, ingest};
-use glm_trainer::checkpoint::weights::Weights;
+use glm_tests::fixtures;
 use glm_trainer::config::Config;
-use glm_trainer::data::batch::Batch;
-use glm_trainer::data::feed::DeviceStep;
-use glm_trainer::data::loader::{Position, Step};
-use glm_trainer::data::mmap::DataSet;
-use glm_trainer::data::pack::Sample;
-use glm_trainer::launch;
+use glm_trainer::data::loader::Step;
 use glm_trainer::model::cloze::choice_scores;
-use glm_trainer::model::{Glm, Kernels, ModelConfig, Pass};
+use glm_trainer::model::{Glm, Kernels, Pass};
 use glm_trainer::optim::adamw::{AdamW, StepRates};
 use glm_trainer::optim::clip::global_norm;
 use glm_trainer::optim::control::StepControl;
 use glm_trainer::optim::loss_scale::LossScale;
 use glm_trainer::optim::schedule::Schedule;
-use glm_trainer::step::accumulate_gradients;
 use serde_json::Value;
+use support::{backward, data_set, step, tiny};
 use tch::{Device, Kind, Tensor};
-
-/// Words of the tiny model; the published code saw token ids modulo this number.
-const WORDS: i64 = 512;
-
-/// The `cloze` set, ingested by the real program, both as train and as val.
-fn data_set(folder: &Path) -> DataSet {
-    // Tests run side by side, see `glm_tests::command`.
-    tch::set_num_threads(1);
-    ingest(folder, &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
-    DataSet::open(folder).expect("data set")
-}
-
-/// A step made of the questions with these places in the split.
-fn step(data: &DataSet, split: Split, orders: &[usize], batch_tokens: usize) -> Step {
-    let mut config = Config::default();
-    config.data.batch_tokens = batch_tokens;
-    let packer = launch::packer(&config, data.manifest(), true);
-    let group = Arc::new(data.split(split).expect("split").decode(0).expect("decode"));
-    let samples: Vec<_> = orders.iter().map(|&row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect();
-    let mut batches = packer.pack(&samples).expect("pack");
-    for batch in &mut batches {
-        let Batch { ids, target, .. } = batch;
-        ids.iter_mut().chain(target).for_each(|id| *id %= WORDS);
-    }
-    let batches = batches.into_iter().map(Arc::new).collect();
-    Step { batches, questions: orders.len(), position: Position::default() }
-}
-
-fn tiny(weights: &str, kind: Kind) -> Glm {
-    let weights = Weights::open(&fixtures().join("golden/model").join(weights)).expect("weights");
-    let config = weights.model_config(Some(4)).expect("sizes");
-    assert_eq!((config.layers, config.hidden, config.vocab_rows, config.positions), (2, 64, 512, 513));
-    let config = ModelConfig { dropout: 0.0, attention_dropout: 0.0, ..config };
-    let model = Glm::new(&config, kind, Device::Cpu).expect("model");
-    weights.load_into(model.parameters()).expect("load");
-    model
-}
 
 fn json(name: &str) -> Value {
     let text = std::fs::read_to_string(fixtures().join("golden/model").join(name)).expect("read");
@@ -72,12 +29,6 @@ fn json(name: &str) -> Value {
 /// Both ways to compute, without dropout.
 fn passes(kind: Kind) -> [Pass; 2] {
     [Kernels::Auto, Kernels::Plain].map(|kernels| Pass::evaluation(kind, kernels))
-}
-
-/// Leaves a step's gradients in the parameters and returns its loss.
-fn backward(model: &Glm, step: &Step, pass: &Pass) -> f64 {
-    let step = DeviceStep::on(step, Device::Cpu, true).expect("step");
-    accumulate_gradients(model, &step, pass, None).expect("backward").double_value(&[])
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -110,7 +61,7 @@ fn scores_of_every_choice_equal_the_published_ones() {
     let golden = json("scores_fp64.json");
     let cases = [("tiny", Kind::Double, 1e-9), ("tiny", Kind::Float, 1e-4), ("tiny_legacy", Kind::Double, 1e-9)];
     for (weights, kind, tolerance) in cases {
-        let model = tiny(weights, kind);
+        let model = tiny(weights, kind, 0.0);
         for (split, name) in [(Split::Train, "train"), (Split::Val, "dev")] {
             let questions = golden[name].as_array().expect("questions");
             let orders: Vec<usize> = (0..questions.len()).collect();
@@ -144,7 +95,7 @@ fn loss_and_gradients_equal_the_published_ones() {
             let step = step(&data, Split::Train, &orders, batch_tokens);
             assert_eq!(step.batches.len(), if batch_tokens == 1 { orders.len() } else { 1 });
             for pass in passes(kind) {
-                let model = tiny("tiny", kind);
+                let model = tiny("tiny", kind, 0.0);
                 let loss = backward(&model, &step, &pass);
                 close(loss, golden[name]["loss_no_float_cast"].as_f64().expect("loss"), tolerance, name);
                 let norms = &golden[name]["grad_norms"];
@@ -179,7 +130,7 @@ fn every_single_gradient_equals_the_published_one() {
     let archive = std::fs::File::open(fixtures().join("golden/model/grads_fp64.npz")).expect("open");
     let mut golden = zip::ZipArchive::new(archive).expect("npz");
     for pass in passes(Kind::Double) {
-        let model = tiny("tiny", Kind::Double);
+        let model = tiny("tiny", Kind::Double, 0.0);
         backward(&model, &step, &pass);
         for parameter in model.parameters().iter() {
             let expected = singles(&mut golden.by_name(&format!("{}.npy", parameter.name)).expect("gradient"));
@@ -194,7 +145,7 @@ fn every_single_gradient_equals_the_published_one() {
 
 /// Trains 20 steps and compares every loss, norm and learning rate, then the weights.
 fn follow(golden: &Value, name: &str, pass: &Pass, mut batch: impl FnMut(usize) -> Step) {
-    let model = tiny("tiny", Kind::Float);
+    let model = tiny("tiny", Kind::Float, 0.0);
     let mut optimizer = AdamW::new(Config::default().adamw(), model.parameters()).expect("optimizer");
     let schedule = Schedule { lr: 1e-3, steps: 20, ..Config::default().schedule() };
     let mut control = StepControl::new(schedule, 1.0, LossScale::off(), 0, Device::Cpu).expect("control");
@@ -234,7 +185,7 @@ fn learning_curves_follow_the_published_ones() {
 
 #[test]
 fn half_precision_weights_load_by_name() {
-    let (full, half) = (tiny("tiny", Kind::Float), tiny("tiny_fp16", Kind::Float));
+    let (full, half) = (tiny("tiny", Kind::Float, 0.0), tiny("tiny_fp16", Kind::Float, 0.0));
     for (full, half) in full.parameters().iter().zip(half.parameters().iter()) {
         let rounded = full.tensor.to_kind(Kind::Half).to_kind(Kind::Float);
         assert!(bool::try_from(rounded.eq_tensor(&half.tensor).all()).expect("one value"), "{}", full.name);

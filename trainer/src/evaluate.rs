@@ -7,7 +7,9 @@ use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::data::DataError;
-use crate::data::batch::{Batch, Grading, QuestionInfo};
+use crate::data::batch::{Grading, QuestionInfo};
+use crate::data::device_batch::DeviceBatch;
+use crate::data::feed::Feeder;
 use crate::data::loader::{Loader, LoaderConfig, Position};
 use crate::data::mmap::SplitData;
 use crate::data::pack::Packer;
@@ -87,13 +89,14 @@ pub fn evaluate(
     };
     let pass = Pass::evaluation(config.kind, config.kernels);
     let limit = if config.limit == 0 { usize::MAX } else { config.limit };
-    let mut loader = Loader::start(Arc::clone(data), "", loader)?;
+    let loader = Loader::start(Arc::clone(data), "", loader)?;
+    let mut feeder = Feeder::start(loader, model.parameters().device(), !model.is_fused(&pass))?;
     let mut tally = Tally::default();
-    while let Some(step) = loader.next_step()? {
+    while let Some(step) = feeder.next_step()? {
         let mut answers = Vec::with_capacity(step.questions);
         for batch in &step.batches {
             let scores = scores(model, batch, &pass)?;
-            let graded = batch.questions.iter().filter_map(|question| Some((question, question.grading.as_ref()?)));
+            let graded = batch.host.questions.iter().filter_map(|question| Some((question, question.grading.as_ref()?)));
             answers.extend(graded.map(|(question, grading)| (question.row, answer(question, grading, &scores), grading)));
         }
         // Packing goes by length; what comes out is in stored order again.
@@ -112,9 +115,8 @@ pub fn evaluate(
 }
 
 /// Scores of a batch's choices.
-fn scores(model: &Glm, batch: &Arc<Batch>, pass: &Pass) -> Result<Vec<f64>, DataError> {
-    let device = model.parameters().device();
-    let scores: Tensor = no_grad(|| choice_scores(model, &batch.to_device(device, !model.is_fused(pass))?, pass))?;
+fn scores(model: &Glm, batch: &DeviceBatch, pass: &Pass) -> Result<Vec<f64>, DataError> {
+    let scores: Tensor = no_grad(|| choice_scores(model, batch, pass))?;
     Ok(Vec::<f64>::try_from(scores.f_to_device(tch::Device::Cpu)?.f_totype(Kind::Double)?)?)
 }
 

@@ -42,8 +42,12 @@ pub struct TrainRecord {
     pub samples_per_second: f64,
     /// Tokens a second, padding not counted.
     pub tokens_per_second: f64,
-    /// Share of tokens that is padding.
+    /// Share of computed tokens that is padding.
     pub padding: f64,
+    /// Operations of the model a second, of tokens that carry information (see [`crate::model::flops`]).
+    pub model_flops_per_second: f64,
+    /// Most bytes that were held at a time, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
     /// Share of the time spent waiting for data.
     pub data_wait: f64,
 }

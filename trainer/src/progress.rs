@@ -3,10 +3,13 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use tch::Device;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::checkpoint::run_folder::RunState;
 use crate::evaluate::Evaluation;
+use crate::memory::peak_bytes;
 use crate::metrics::{EvalRecord, TrainRecord};
 use crate::model::flops::Work;
 use crate::train::StepReport;
@@ -43,9 +46,10 @@ impl Progress {
         let TrainRecord { step, samples, epoch, loss, lr, gradient_norm, .. } = record;
         self.line(&format!(
             "step {step}, {samples} questions, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm {gradient_norm:.2}, \
-             {:.1} questions/s, {:.0} tokens/s, waited for data {:.1} %",
+             {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waited for data {:.1} %",
             record.samples_per_second,
             record.tokens_per_second,
+            record.model_flops_per_second / 1e12,
             100.0 * record.data_wait,
         ));
         if record.skipped > 0 {
@@ -85,23 +89,27 @@ pub struct LogWindow {
     questions: usize,
     tokens: usize,
     padded: usize,
+    flops: f64,
     last: StepReport,
 }
 
 impl LogWindow {
     /// A window that starts now.
     pub fn start() -> Self {
-        let last = StepReport { loss: 0.0, lr: 0.0, gradient_norm: 0.0, counts: false, work: Work::default() };
-        Self { start: Instant::now(), waited_before: Duration::ZERO, loss: 0.0, questions: 0, tokens: 0, padded: 0, last }
+        let last = StepReport { loss: 0.0, lr: 0.0, gradient_norm: 0.0, pads: false, flops: 0.0, work: Work::default() };
+        Self { start: Instant::now(), waited_before: Duration::ZERO, loss: 0.0, questions: 0, tokens: 0, padded: 0, flops: 0.0, last }
     }
 
     /// Takes note of a step.
     pub fn add(&mut self, report: &StepReport) {
         let Work { questions, tokens, padded, .. } = report.work;
+        // Fused operations compute no padding.
+        let padded = if report.pads { padded } else { tokens };
         self.loss += report.loss * questions as f64;
         self.questions += questions;
         self.tokens += tokens;
         self.padded += padded;
+        self.flops += report.flops;
         self.last = *report;
     }
 
@@ -110,8 +118,8 @@ impl LogWindow {
         *self = Self { waited_before: waited, ..Self::start() };
     }
 
-    /// The averages, and starts anew.
-    pub fn take(&mut self, state: &RunState, rows: usize, waited: Duration) -> TrainRecord {
+    /// The averages, and starts anew; `device` is where the model is.
+    pub fn take(&mut self, state: &RunState, rows: usize, waited: Duration, device: Device) -> TrainRecord {
         let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
         let record = TrainRecord {
             step: state.step,
@@ -125,6 +133,8 @@ impl LogWindow {
             samples_per_second: self.questions as f64 / seconds,
             tokens_per_second: self.tokens as f64 / seconds,
             padding: 1.0 - self.tokens as f64 / self.padded.max(1) as f64,
+            model_flops_per_second: self.flops / seconds,
+            peak_memory_bytes: peak_bytes(device),
             data_wait: (waited - self.waited_before).as_secs_f64() / seconds,
         };
         self.restart(waited);

@@ -1,10 +1,10 @@
 //! One optimizer step: forward and backward over its batches, then the update.
 
-use glm_kernels::dropout::mix;
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use crate::config::{Config, Precision};
 use crate::data::feed::DeviceStep;
+use crate::data::key::mix;
 use crate::model::cloze::{choice_scores, loss_sum};
 use crate::model::{Glm, Pass};
 use crate::optim::adamw::{AdamW, StepRates};

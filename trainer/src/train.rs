@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tch::TchError;
+use tch::{Device, TchError};
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
@@ -100,8 +100,10 @@ pub struct StepReport {
     pub lr: f64,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
-    /// Whether the step counts; one whose gradient was not finite does not.
-    pub counts: bool,
+    /// Whether padding is computed, as libtorch's own operations do.
+    pub pads: bool,
+    /// Operations of the model.
+    pub flops: f64,
     /// What it worked on.
     pub work: Work,
 }
@@ -192,13 +194,16 @@ impl Run {
     }
 
     fn feed(&self, loader: Loader) -> Result<Feeder, TrainError> {
-        let device = self.stepper.model.parameters().device();
-        Ok(Feeder::start(loader, device, self.stepper.needs_padded_view())?)
+        Ok(Feeder::start(loader, self.device(), self.stepper.needs_padded_view())?)
+    }
+
+    fn device(&self) -> Device {
+        self.stepper.model.parameters().device()
     }
 
     fn steps_under_way(&self) -> usize {
         // A CPU has done a step when the call returns.
-        if self.stepper.model.parameters().device().is_cuda() { STEPS_UNDER_WAY } else { 0 }
+        if self.device().is_cuda() { STEPS_UNDER_WAY } else { 0 }
     }
 
     /// Reads outcomes, the oldest first, until only `left` steps are under way, and logs what is due.
@@ -219,11 +224,12 @@ impl Run {
             self.state.samples += work.questions as u64;
             self.state.position = position;
             let (loss, gradient_norm) = (outcome.loss, outcome.gradient_norm);
-            log.window.add(&StepReport { loss, lr, gradient_norm, counts: !outcome.skipped, work });
+            let flops = work.training_flops(self.stepper.model.config());
+            log.window.add(&StepReport { loss, lr, gradient_norm, pads: self.stepper.needs_padded_view(), flops, work });
             log.progress.advance(self.state.samples);
             // A step that was skipped for overflow does not count, and is told of with the next one that does.
             if !outcome.skipped && self.state.step.is_multiple_of(self.config.train.log_every.max(1)) {
-                let record = log.window.take(&self.state, self.train_data.rows(), feeder.waited());
+                let record = log.window.take(&self.state, self.train_data.rows(), feeder.waited(), self.device());
                 log.progress.train(&record);
                 self.metrics.write(&Record::Train(record))?;
             }

@@ -14,10 +14,15 @@ pub struct Dropout<R> {
     scale: R,
 }
 
-/// Splitmix64's finaliser: every bit of the result depends on every bit of `x`.
+/// What SplitMix64 adds to its state each time, 2⁶⁴ over the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The finaliser of SplitMix64: a bijection in which every bit of `x` flips each bit of the result with a chance of about one half.
+///
+/// 0 stays 0, so that a consumer mixes its seed in before it draws.
+#[must_use]
 #[inline(always)]
-pub fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+pub const fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
@@ -44,7 +49,7 @@ impl Site {
     /// What is dropped along the row with this key.
     #[inline(always)]
     pub fn row<R: Real>(&self, key: u64) -> Dropout<R> {
-        let mixed = mix(self.key ^ key);
+        let mixed = mix(self.key.wrapping_add(GOLDEN) ^ key);
         // Of 2³² equally likely values, those below the limit are dropped.
         let limit = (self.rate * 4_294_967_296.0) as u32;
         Dropout { offset: mixed as u32, factor: (mixed >> 32) as u32 | 1, limit, scale: R::of(1.0 / (1.0 - self.rate)) }
@@ -74,6 +79,14 @@ mod tests {
     fn mask(site: Site, key: u64, n: u32) -> Vec<bool> {
         let row = site.row::<f64>(key);
         (0..n).map(|i| row.factor(i) == 0.0).collect()
+    }
+
+    #[test]
+    fn mix_is_the_published_finaliser() {
+        // SplitMix64 seeded with 0 and 1: its state advances by the golden ratio and goes through the finaliser.
+        assert_eq!(mix(GOLDEN), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(mix(GOLDEN.wrapping_mul(2)), 0x6e78_9e6a_a1b9_65f4);
+        assert_eq!(mix(0), 0);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use glm_kernels::dropout::mix;
 use glm_schemas::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::encoding::Question;
 use glm_schemas::vocab::TokenId;
 
+use crate::data::key::mix;
 use crate::data::loader::{Position, Step};
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::{Packer, Sample};

@@ -8,6 +8,7 @@ use glm_queue::{Receiver, Sender, bounded};
 use tch::Device;
 
 use super::DataError;
+use super::copy_stream::CopyStream;
 use super::device_batch::DeviceBatch;
 use super::loader::{Loader, Position, Step, Stopper};
 use super::threads::{guarded, join, spawn};
@@ -63,13 +64,17 @@ pub struct Feeder {
 }
 
 impl Feeder {
-    /// Starts feeding a device with what a loader delivers, by plain copies. `padded_view`: whether batches get a
-    /// [`PaddedView`](super::device_batch::PaddedView).
+    /// Starts feeding a device with what a loader delivers: a GPU through a stream of its own, the CPU by plain copies.
+    /// `padded_view`: whether batches get a [`PaddedView`](super::device_batch::PaddedView).
     ///
     /// # Errors
-    /// [`DataError::Io`] where the thread cannot be started.
+    /// [`DataError::Io`] where the thread cannot be started; [`DataError::Torch`] of the device.
     pub fn start(loader: Loader, device: Device, padded_view: bool) -> Result<Self, DataError> {
-        Self::with_transfer(loader, Box::new(Direct::to(device)), padded_view)
+        let transfer: Box<dyn Transfer> = match device {
+            Device::Cuda(index) => Box::new(CopyStream::to(index)?),
+            _ => Box::new(Direct::to(device)),
+        };
+        Self::with_transfer(loader, transfer, padded_view)
     }
 
     /// Starts feeding through a transfer.

@@ -2,6 +2,7 @@
 //! all that on threads of its own, and [`feed`] keeps [`device_batch`]es of the next steps ready for the one that trains.
 
 pub mod batch;
+pub mod copy_stream;
 mod cut;
 mod dealer;
 pub mod device_batch;

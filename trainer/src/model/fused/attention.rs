@@ -1,4 +1,7 @@
 //! Attention, one row of the batch after the other: within a row every head is a task.
+//!
+//! Scores, softmax and their gradients are 32 bits at least. With bfloat16 the probabilities and the scores' gradients are
+//! rounded to it for the products behind them, as FlashAttention does, because those are twice as fast then.
 
 use std::sync::Arc;
 
@@ -196,7 +199,7 @@ fn forward<T: Stored>(pass: Pass<'_>) -> Result<(Tensor, Vec<Vec<T::Real>>), Tch
         let numbers = unsafe { values_mut::<T::Real>(&mut scores, T::REAL) }?;
         let tasks = numbers.chunks_mut(asked * tokens).zip(log_sum.chunks_mut(asked)).enumerate();
         for_each(tasks, |(i, (scores, log_sum))| softmax(head(row, site, i, scale), scores, log_sum))?;
-        let mixed = scores.f_bmm(&value)?;
+        let mixed = scores.f_totype(T::KIND)?.f_bmm(&value.f_totype(T::KIND)?)?;
         source.by_head(&out.f_narrow(0, row.first_query, asked as i64)?)?.f_copy_(&mixed)?;
         log_sums.push(log_sum);
     }
@@ -247,13 +250,16 @@ fn backward<T: Stored>(
                 softmax_backward(head(row, site, i, scale), scores, gradient, log_sum, dot);
             })?;
         }
+        let narrow = |x: &Tensor| x.f_totype(T::KIND);
+        let (probabilities, gradient) = (narrow(&scores)?, narrow(&gradient)?);
+        let (query, key, d_out) = (narrow(&query)?, narrow(&key)?, narrow(&d_out)?);
         let put = |target: &Tensor, start: i64, count: usize, values: &Tensor| {
             source.by_head(&target.f_narrow(0, start, count as i64)?)?.f_copy_(values)
         };
         put(&d_query, row.first_query, asked, &gradient.f_bmm(&key)?)?;
         let (d_key, d_value) = (d_key_value.f_narrow(1, 0, hidden)?, d_key_value.f_narrow(1, hidden, hidden)?);
         put(&d_key, row.span.start as i64, length, &gradient.f_transpose(1, 2)?.f_bmm(&query)?)?;
-        put(&d_value, row.span.start as i64, length, &scores.f_transpose(1, 2)?.f_bmm(&d_out)?)?;
+        put(&d_value, row.span.start as i64, length, &probabilities.f_transpose(1, 2)?.f_bmm(&d_out)?)?;
     }
     // SAFETY: one backward pass at a time adds to a model's gradients.
     let total = unsafe { values_mut::<T::Real>(bias_gradient, T::REAL) }?;

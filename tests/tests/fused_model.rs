@@ -1,0 +1,101 @@
+//! The fused operations where golden outputs do not reach: with dropout, and in 16 bits.
+
+mod support;
+
+use glm_schemas::manifest::Split;
+use glm_trainer::model::{Glm, Kernels, Pass};
+use support::{backward, data_set, step, tiny};
+use tch::{Kind, Tensor, no_grad};
+
+/// A pass that drops.
+fn training(kind: Kind, seed: u64) -> Pass {
+    Pass { kind, dropout: Some(seed), kernels: Kernels::Auto }
+}
+
+fn gradient(model: &Glm) -> Tensor {
+    model.parameters().gradients().to_kind(Kind::Double)
+}
+
+fn norm(x: &Tensor) -> f64 {
+    x.norm().double_value(&[])
+}
+
+#[test]
+fn with_dropout_the_gradient_is_the_slope_of_the_loss() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = data_set(folder.path());
+    let step = step(&data, Split::Train, &[1, 2, 14, 24, 34], 1200);
+    let model = tiny("tiny", Kind::Double, 0.1);
+    let pass = training(Kind::Double, 7);
+    backward(&model, &step, &pass);
+    let found = gradient(&model).shallow_clone().copy();
+    let mut values: Vec<Tensor> = model.parameters().groups().iter().map(|group| group.values.shallow_clone()).collect();
+    tch::manual_seed(1);
+    for direction in 0..4 {
+        let along: Vec<Tensor> = values.iter().map(|values| values.randn_like() / (values.numel() as f64).sqrt()).collect();
+        let mut loss_at = |size: f64| {
+            let mut go = |size: f64| {
+                for (values, along) in values.iter_mut().zip(&along) {
+                    let _moved = no_grad(|| values.g_add_(&(along * size)));
+                }
+            };
+            go(size);
+            let loss = backward(&model, &step, &pass);
+            go(-size);
+            loss
+        };
+        let slope = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5;
+        let expected = (Tensor::cat(&along, 0) * &found).sum(Kind::Double).double_value(&[]);
+        assert!((slope - expected).abs() < 1e-5 * expected.abs().max(1e-3), "direction {direction}: {expected}, slope {slope}");
+    }
+}
+
+#[test]
+fn what_is_dropped_does_not_depend_on_what_a_question_is_packed_with() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = data_set(folder.path());
+    let model = tiny("tiny", Kind::Double, 0.1);
+    let orders: Vec<usize> = (0..24).collect();
+    let run = |batch_tokens: usize, seed: u64| {
+        let loss = backward(&model, &step(&data, Split::Train, &orders, batch_tokens), &training(Kind::Double, seed));
+        (loss, gradient(&model).copy())
+    };
+    let (loss, whole) = run(20000, 3);
+    for batch_tokens in [1, 700, 3000] {
+        let (other, parts) = run(batch_tokens, 3);
+        assert!((loss - other).abs() < 1e-12 * loss, "{batch_tokens} tokens a batch: loss {other}, not {loss}");
+        assert!(norm(&(&whole - &parts)) < 1e-11 * norm(&whole), "{batch_tokens} tokens a batch");
+    }
+    let (other, gradients) = run(20000, 4);
+    assert!((loss - other).abs() > 1e-4 * loss && norm(&(&whole - &gradients)) > 1e-2 * norm(&whole), "another seed");
+    let (undropped, _) = {
+        let step = step(&data, Split::Train, &orders, 20000);
+        (backward(&model, &step, &Pass::evaluation(Kind::Double, Kernels::Auto)), ())
+    };
+    assert!((undropped - loss).abs() > 1e-4 * loss, "nothing was dropped");
+}
+
+#[test]
+fn sixteen_bits_stay_within_their_rounding() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = data_set(folder.path());
+    let model = tiny("tiny", Kind::Float, 0.1);
+    let orders: Vec<usize> = (0..12).collect();
+    let run = |kind: Kind, kernels: Kernels, dropout: Option<u64>| {
+        let pass = Pass { kind, dropout, kernels };
+        let loss = backward(&model, &step(&data, Split::Train, &orders, 4000), &pass);
+        (loss, gradient(&model).copy())
+    };
+    // A unit of the last place is 2⁻⁸; some hundred roundings of either sign lie between input and loss.
+    for dropout in [None, Some(5)] {
+        let (loss, exact) = run(Kind::Float, Kernels::Auto, dropout);
+        let (half_loss, half) = run(Kind::BFloat16, Kernels::Auto, dropout);
+        assert!((loss - half_loss).abs() < 0.01 * loss, "{dropout:?}: {half_loss}, not {loss}");
+        assert!(norm(&(&exact - &half)) < 0.05 * norm(&exact), "{dropout:?}: {}", norm(&(&exact - &half)) / norm(&exact));
+    }
+    // And they are no further from the truth than libtorch's own operations in the same kind.
+    let (_, exact) = run(Kind::Float, Kernels::Auto, None);
+    let (_, fused) = run(Kind::BFloat16, Kernels::Auto, None);
+    let (_, plain) = run(Kind::BFloat16, Kernels::Plain, None);
+    assert!(norm(&(&exact - &fused)) < 1.1 * norm(&(&exact - &plain)));
+}

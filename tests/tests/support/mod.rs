@@ -1,0 +1,62 @@
+//! What the tests of the model share: the `cloze` set, batches of it, and the tiny GLM with 512 words.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use glm_schemas::manifest::Split;
+use glm_tests::{fixtures, ingest};
+use glm_trainer::checkpoint::weights::Weights;
+use glm_trainer::config::Config;
+use glm_trainer::data::batch::Batch;
+use glm_trainer::data::feed::DeviceStep;
+use glm_trainer::data::loader::{Position, Step};
+use glm_trainer::data::mmap::DataSet;
+use glm_trainer::data::pack::Sample;
+use glm_trainer::launch;
+use glm_trainer::model::{Glm, ModelConfig, Pass};
+use glm_trainer::step::accumulate_gradients;
+use tch::{Device, Kind};
+
+/// Words of the tiny model; the published code saw token ids modulo this number.
+const WORDS: i64 = 512;
+
+/// The `cloze` set, ingested by the real program, both as train and as val.
+pub(crate) fn data_set(folder: &Path) -> DataSet {
+    // Tests run side by side, see `glm_tests::command`.
+    tch::set_num_threads(1);
+    ingest(folder, &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
+    DataSet::open(folder).expect("data set")
+}
+
+/// A step made of the questions with these places in the split.
+pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], batch_tokens: usize) -> Step {
+    let mut config = Config::default();
+    config.data.batch_tokens = batch_tokens;
+    let packer = launch::packer(&config, data.manifest(), true);
+    let group = Arc::new(data.split(split).expect("split").decode(0).expect("decode"));
+    let samples: Vec<_> = orders.iter().map(|&row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect();
+    let mut batches = packer.pack(&samples).expect("pack");
+    for batch in &mut batches {
+        let Batch { ids, target, .. } = batch;
+        ids.iter_mut().chain(target).for_each(|id| *id %= WORDS);
+    }
+    let batches = batches.into_iter().map(Arc::new).collect();
+    Step { batches, questions: orders.len(), position: Position::default() }
+}
+
+/// The tiny GLM with some of the golden weights; `dropout` is that of everything.
+pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64) -> Glm {
+    let weights = Weights::open(&fixtures().join("golden/model").join(weights)).expect("weights");
+    let config = weights.model_config(Some(4)).expect("sizes");
+    assert_eq!((config.layers, config.hidden, config.vocab_rows, config.positions), (2, 64, 512, 513));
+    let config = ModelConfig { dropout, attention_dropout: dropout, ..config };
+    let model = Glm::new(&config, kind, Device::Cpu).expect("model");
+    weights.load_into(model.parameters()).expect("load");
+    model
+}
+
+/// Leaves a step's gradients in the parameters and returns its loss.
+pub(crate) fn backward(model: &Glm, step: &Step, pass: &Pass) -> f64 {
+    let step = DeviceStep::on(step, Device::Cpu, true).expect("step");
+    accumulate_gradients(model, &step, pass, None).expect("backward").double_value(&[])
+}
