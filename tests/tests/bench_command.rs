@@ -44,8 +44,10 @@ fn made_up_questions_are_trained_on_in_every_precision() {
 #[test]
 fn shards_are_trained_on_and_read() {
     let folder = tempfile::tempdir().expect("folder");
-    run(command("glm-prep").args(["sample", "--passages", "60", "--val-passages", "12", "--seed", "5", "--out"]).arg(folder.path()))
-        .success();
+    run(command("glm-prep")
+        .args(["sample", "--passages", "60", "--val-passages", "12", "--seed", "5", "--out"])
+        .arg(folder.path()))
+    .success();
     run(command("glm-prep").arg("ingest").arg(folder.path())).success();
     let trained = bench(&["--steps", "1", "--set", "data.questions_a_step=8"], Some(folder.path()));
     assert!(number(&trained, "data_wait") >= 0.0 && number(&trained, "mean_context_tokens") > 20.0);

@@ -97,7 +97,16 @@ impl LogWindow {
     /// A window that starts now.
     pub fn start() -> Self {
         let last = StepReport { loss: 0.0, lr: 0.0, gradient_norm: 0.0, pads: false, flops: 0.0, work: Work::default() };
-        Self { start: Instant::now(), waited_before: Duration::ZERO, loss: 0.0, questions: 0, tokens: 0, padded: 0, flops: 0.0, last }
+        Self {
+            start: Instant::now(),
+            waited_before: Duration::ZERO,
+            loss: 0.0,
+            questions: 0,
+            tokens: 0,
+            padded: 0,
+            flops: 0.0,
+            last,
+        }
     }
 
     /// Takes note of a step.

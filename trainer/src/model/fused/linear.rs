@@ -26,8 +26,11 @@ pub fn linear(x: &Tensor, weight: &Tensor, rows: Range<i64>) -> Result<Tensor, T
         let Some(dy) = grads[0].as_ref() else { return Ok(vec![None, None]) };
         no_grad(|| {
             timed(Stage::LinearWeight, || {
-                let dw = matmul_nt(&dy.f_tr()?, &input.f_tr()?)?.f_contiguous()?;
                 let mut gradient = gradient.f_narrow(0, rows.start, rows.end - rows.start)?;
+                if kind == gradient.f_kind()? {
+                    return gradient.f_addmm_(&dy.f_tr()?, &input).map(drop);
+                }
+                let dw = dy.f_tr()?.f_mm(&input)?;
                 by_kind!(kind, add_to_gradient(&mut gradient, &dw))
             })?;
             drop(input);
