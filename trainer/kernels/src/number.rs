@@ -229,7 +229,7 @@ mod tests {
             let value = f32::from_bits(bits);
             prop_assume!(value.is_finite());
             let stored = Bf16::store(value).load();
-            let next = |step: i32| f32::from_bits(((stored.to_bits() >> 16) as i32 + step) as u32 as u32 * 0x1_0000);
+            let next = |step: i32| f32::from_bits(((stored.to_bits() >> 16) as i32 + step) as u32 * 0x1_0000);
             let off = |other: f32| (f64::from(other) - f64::from(value)).abs();
             prop_assert!(!stored.is_finite() || !next(1).is_finite() || off(stored) <= off(next(1)));
             prop_assert!(stored == 0.0 || !stored.is_finite() || off(stored) <= off(next(-1)));

@@ -281,8 +281,9 @@ mod tests {
     fn a_row_is_normalised() {
         let case = Case::new(0.0);
         let (sum, out, _) = case.forward();
-        for i in 0..ROWS * WIDTH {
-            assert!((sum[i] - case.residual[i] - case.branch[i] - case.branch_bias[i % WIDTH]).abs() < 1e-12);
+        assert_eq!(sum.len(), ROWS * WIDTH);
+        for (i, sum) in sum.iter().enumerate() {
+            assert!((sum - case.residual[i] - case.branch[i] - case.branch_bias[i % WIDTH]).abs() < 1e-12);
         }
         let normal: Vec<f64> = (0..WIDTH).map(|i| (out[i] - case.bias[i]) / case.weight[i]).collect();
         let mean = normal.iter().sum::<f64>() / WIDTH as f64;
