@@ -5,6 +5,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/logger.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 #ifdef USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -61,6 +62,43 @@ void give(c10::intrusive_ptr<c10d::Work> work, ext_work** out) {
   *out = new ext_work{std::move(work)};
 }
 
+// The numbers of all ranks, in order; all have as many.
+std::vector<at::Tensor> gather(c10d::ProcessGroup& group, const std::vector<int64_t>& numbers) {
+  std::vector<at::Tensor> inputs = {at::tensor(numbers, at::kLong)};
+  std::vector<std::vector<at::Tensor>> outputs(1);
+  for (int rank = 0; rank < group.getSize(); ++rank) {
+    outputs[0].push_back(at::empty_like(inputs[0]));
+  }
+  group.allgather(outputs, inputs)->wait();
+  return outputs[0];
+}
+
+// Fails on every rank where parameters differ on one. c10d's own check fails on the ranks that differ from rank 0 only, and
+// overlooks kinds.
+void check_same_parameters(c10d::ProcessGroup& group, const std::vector<at::Tensor>& parameters) {
+  const auto counts = gather(group, {static_cast<int64_t>(parameters.size())});
+  for (size_t rank = 1; rank < counts.size(); ++rank) {
+    const auto count = counts[rank].item<int64_t>(), first = counts[0].item<int64_t>();
+    TORCH_CHECK(count == first, "rank ", rank, " has ", count, " parameters, rank 0 has ", first);
+  }
+  std::vector<int64_t> shapes;
+  for (const auto& parameter : parameters) {
+    uint64_t shape = static_cast<uint64_t>(parameter.scalar_type());
+    for (const auto size : parameter.sizes()) {
+      shape = shape * 1000003 + static_cast<uint64_t>(size) + 1;
+    }
+    shapes.push_back(static_cast<int64_t>(shape));
+  }
+  const auto all = gather(group, shapes);
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      TORCH_CHECK(
+          all[rank].const_data_ptr<int64_t>()[i] == all[0].const_data_ptr<int64_t>()[i],
+          "parameter ", i, " of rank ", rank, " has another shape or kind than that of rank 0");
+    }
+  }
+}
+
 // Adds the gradients of all ranks up, bucket by bucket. With a hook the Reducer itself divides nothing.
 class SumHook final : public c10d::CommHookInterface {
  public:
@@ -91,7 +129,9 @@ class SumHook final : public c10d::CommHookInterface {
 }  // namespace
 
 struct ext_reducer {
-  std::unique_ptr<c10d::Reducer> reducer;
+  std::shared_ptr<c10d::Reducer> reducer;
+  // The Reducer calls it, whether it has one or not, when a pass leaves out other parameters than the one before.
+  std::shared_ptr<c10d::Logger> logger;
   // Buckets whose reduction was started since the last glm_ext_reducer_prepare.
   std::shared_ptr<std::atomic<uint64_t>> started;
 };
@@ -231,13 +271,14 @@ char* glm_ext_reducer_new(
       list.push_back(*parameters[i]);
     }
     TORCH_CHECK(!list.empty(), "no parameters");
-    c10d::verify_params_across_processes(group->group, list, std::nullopt);
+    c10::NoGradGuard no_grad;
+    check_same_parameters(*group->group, list);
     auto buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(list, {first_bucket, bucket}));
     // Gradients come roughly in the opposite order of the parameters; from the second pass on, in the order of the first.
     std::reverse(buckets.begin(), buckets.end());
     auto reducer = std::make_unique<ext_reducer>();
     reducer->started = std::make_shared<std::atomic<uint64_t>>(0);
-    reducer->reducer = std::make_unique<c10d::Reducer>(
+    reducer->reducer = std::make_shared<c10d::Reducer>(
         list,
         std::move(buckets),
         group->group,
@@ -251,6 +292,8 @@ char* glm_ext_reducer_new(
         /*use_python_reducer=*/false,
         std::vector<int64_t>());
     reducer->reducer->register_comm_hook(std::make_unique<SumHook>(group->group, average != 0, reducer->started));
+    reducer->logger = std::make_shared<c10d::Logger>(reducer->reducer);
+    reducer->reducer->set_logger(reducer->logger);
     *out = reducer.release();
   });
 }

@@ -49,12 +49,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(super) fn glm_ext_store_add(store: *mut c_void, key: Bytes<'_>, amount: i64, sum: *mut i64) -> *mut c_char;
     pub(super) fn glm_ext_store_delete(store: *mut c_void, key: Bytes<'_>, existed: *mut c_int) -> *mut c_char;
-    pub(super) fn glm_ext_store_check(
-        store: *mut c_void,
-        keys: *const Bytes<'_>,
-        n: usize,
-        all: *mut c_int,
-    ) -> *mut c_char;
+    pub(super) fn glm_ext_store_check(store: *mut c_void, keys: *const Bytes<'_>, n: usize, all: *mut c_int) -> *mut c_char;
     pub(super) fn glm_ext_store_wait(store: *mut c_void, keys: *const Bytes<'_>, n: usize, timeout: u64) -> *mut c_char;
 
     pub(super) fn glm_ext_group_new(

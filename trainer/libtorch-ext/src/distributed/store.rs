@@ -31,13 +31,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     /// One process on this machine, PyTorch's port and patience.
     fn default() -> Self {
-        Self {
-            host: "127.0.0.1".into(),
-            port: 29500,
-            world_size: 1,
-            timeout: Duration::from_secs(300),
-            listen: None,
-        }
+        Self { host: "127.0.0.1".into(), port: 29500, world_size: 1, timeout: Duration::from_secs(300), listen: None }
     }
 }
 
@@ -193,8 +187,7 @@ impl Store {
     pub fn wait(&self, keys: &[&str], timeout: Duration) -> Result<(), TchError> {
         let list = lend(keys);
         // SAFETY: the store is alive, the list is as long as said and its keys outlive the call.
-        let done =
-            check(unsafe { ffi::glm_ext_store_wait(self.raw, list.as_ptr(), list.len(), milliseconds(timeout)) });
+        let done = check(unsafe { ffi::glm_ext_store_wait(self.raw, list.as_ptr(), list.len(), milliseconds(timeout)) });
         self.named(done, || format!("waiting for {keys:?}"))
     }
 

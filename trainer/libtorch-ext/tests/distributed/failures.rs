@@ -141,9 +141,20 @@ fn a_group_that_is_too_large_is_an_error() {
 #[test]
 fn ranks_with_other_parameters_are_an_error() {
     on_ranks("failures::ranks_with_other_parameters_are_an_error", 2, |ranks| {
-        let group = ranks.group(Duration::from_secs(2));
-        let weight = Tensor::from_slice(&vec![1.0; 2 + ranks.rank]).set_requires_grad(true);
-        let error = error_of(Reducer::new(group, &[&weight], &ReducerOptions::default()));
-        assert!(error.contains("making a reducer on rank"), "{error}");
+        let group = ranks.group(LONG);
+        let variable = |n: usize| Tensor::from_slice(&vec![1.0; n]).set_requires_grad(true);
+        let (common, other) = (variable(2), variable(3 + ranks.rank));
+        let single = variable(2).to_kind(Kind::Float).detach().set_requires_grad(true);
+        let lists = [
+            (vec![&common, &other], "parameter 1 of rank 1 has another shape or kind"),
+            (vec![&common; 1 + ranks.rank], "rank 1 has 2 parameters, rank 0 has 1"),
+            (vec![if ranks.rank == 0 { &common } else { &single }], "parameter 0 of rank 1"),
+        ];
+        for (parameters, expected) in lists {
+            let error = error_of(Reducer::new(group.clone(), &parameters, &ReducerOptions::default()));
+            assert!(error.contains("making a reducer on rank") && error.contains(expected), "{error}");
+        }
+        // On all ranks, which so can go on.
+        let _reducer = Reducer::new(group, &[&common], &ReducerOptions::default()).expect("the same");
     });
 }

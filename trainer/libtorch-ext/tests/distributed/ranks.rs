@@ -40,12 +40,7 @@ pub(crate) fn on_ranks(test: &str, world_size: usize, body: impl FnOnce(&Rank)) 
 }
 
 /// Runs `body` on that many ranks and shows to `check` how each ended.
-pub(crate) fn on_ranks_that_end(
-    test: &str,
-    world_size: usize,
-    body: impl FnOnce(&Rank),
-    check: impl Fn(usize, ExitStatus),
-) {
+pub(crate) fn on_ranks_that_end(test: &str, world_size: usize, body: impl FnOnce(&Rank), check: impl Fn(usize, ExitStatus)) {
     if let Ok(told) = std::env::var(VARIABLE) {
         return run_as_rank(&told, body);
     }

@@ -161,8 +161,7 @@ fn several_passes_are_reduced_once() {
 fn a_parameter_may_be_unused_on_some_ranks_and_used_in_an_earlier_pass() {
     on_ranks("reducer::a_parameter_may_be_unused_on_some_ranks_and_used_in_an_earlier_pass", 2, |ranks| {
         let (model, rank) = (Model::new(), ranks.rank as f64);
-        let mut reducer =
-            Reducer::new(ranks.group(LONG), &model.parameters(), &small(false, true)).expect("a reducer");
+        let mut reducer = Reducer::new(ranks.group(LONG), &model.parameters(), &small(false, true)).expect("a reducer");
         for _ in 0..2 {
             model.zero();
             // `bias` on both ranks, `last` on rank 1, `first` on rank 0 in a pass that is not reduced, `shared` nowhere.
