@@ -21,7 +21,7 @@ const VARIABLE: &str = "ALL_REDUCE_RANK";
 const ROUNDS: u32 = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    available()?;
+    available().map_err(|unavailable| unavailable.to_string())?;
     let number = |i, default| std::env::args().nth(i).map_or(Ok(default), |text| text.parse::<usize>());
     let (world_size, megabytes) = (number(1, 2)?, number(2, 440)?);
     if let Ok(told) = std::env::var(VARIABLE) {
