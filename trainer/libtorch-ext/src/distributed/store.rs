@@ -233,7 +233,12 @@ mod tests {
     use super::*;
 
     fn options(port: u16) -> StoreOptions {
-        StoreOptions { port, timeout: Duration::from_millis(300), ..StoreOptions::default() }
+        StoreOptions { port, timeout: Duration::from_secs(10), ..StoreOptions::default() }
+    }
+
+    /// For what is to fail.
+    fn hasty(port: u16) -> StoreOptions {
+        StoreOptions { timeout: Duration::from_secs(1), ..options(port) }
     }
 
     #[test]
@@ -264,7 +269,7 @@ mod tests {
 
     #[test]
     fn errors_say_what_was_being_done() {
-        let server = Store::serve(&options(0)).expect("a server");
+        let server = Store::serve(&hasty(0)).expect("a server");
         let text = |error: TchError| error.to_string();
         let missing = text(server.get("missing").expect_err("nobody sets it"));
         assert!(missing.contains("getting \"missing\" in the store at 127.0.0.1:"), "{missing}");
@@ -277,14 +282,14 @@ mod tests {
         drop(server);
         let gone = text(client.set("a", b"b").and_then(|()| client.set("a", b"b")).expect_err("the server is gone"));
         assert!(gone.contains("setting \"a\""), "{gone}");
-        let nobody = text(Store::connect(&options(port)).expect_err("nobody listens"));
+        let nobody = text(Store::connect(&hasty(port)).expect_err("nobody listens"));
         assert!(nobody.contains("opening the store"), "{nobody}");
     }
 
     #[test]
     fn rank_0_waits_for_the_others() {
         let two = StoreOptions { world_size: 2, ..options(0) };
-        let server = Store::open(0, &two).expect("a server");
+        let server = Store::open(0, &StoreOptions { world_size: 2, ..hasty(0) }).expect("a server");
         let error = server.join().expect_err("nobody else comes").to_string();
         assert!(error.contains("waiting for all processes") && error.contains("1/2"), "{error}");
 

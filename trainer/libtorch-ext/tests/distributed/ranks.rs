@@ -22,6 +22,13 @@ pub(crate) struct Rank {
 }
 
 impl Rank {
+    /// Waits in the store until all of `ranks` are there; once a test.
+    pub(crate) fn meet(&self, ranks: &[usize]) {
+        self.store.set(&format!("met/{}", self.rank), b"").expect("the store");
+        let keys: Vec<String> = ranks.iter().map(|rank| format!("met/{rank}")).collect();
+        self.store.wait(&keys.iter().map(String::as_str).collect::<Vec<_>>(), PATIENCE).expect("all come");
+    }
+
     /// The group of all ranks.
     pub(crate) fn group(&self, timeout: Duration) -> Rc<ProcessGroup> {
         self.group_named("world", timeout)
