@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    for variable in ["LIBTORCH", "GLOO_INCLUDE", "GLM_WITHOUT_GLOO"] {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
     for file in ["csrc", "build.rs"] {
         println!("cargo:rerun-if-changed={file}");
     }
@@ -18,8 +20,13 @@ fn main() {
         header.display()
     );
 
-    let sources = ["csrc/autograd.cpp", "csrc/operators.cpp", "csrc/device.cpp"];
-    cc::Build::new()
+    let sources = ["csrc/autograd.cpp", "csrc/operators.cpp", "csrc/device.cpp", "csrc/store.cpp", "csrc/distributed.cpp"];
+    let mut build = cc::Build::new();
+    // Behind `include`, where headers of the same name would be libtorch's.
+    if let Some(folder) = gloo() {
+        build.define("USE_C10D_GLOO", None).flag(format!("-idirafter{}", folder.display()));
+    }
+    build
         .cpp(true)
         .std("c++17")
         .files(sources)
@@ -30,9 +37,30 @@ fn main() {
         // The headers are not ours to mend.
         .flag("-w")
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
+        .define("USE_DISTRIBUTED", None)
         .compile("torch_ext");
 
     link(&libtorch.join("lib"));
+}
+
+/// Where gloo's headers are, which libtorch's of ProcessGroupGloo include and the wheel lacks; the library itself is in
+/// libtorch. Without them there is one process only, and `distributed::available` tells why.
+fn gloo() -> Option<PathBuf> {
+    if std::env::var_os("GLM_WITHOUT_GLOO").is_some_and(|value| value != "0") {
+        return None;
+    }
+    let told = std::env::var_os("GLOO_INCLUDE").map(PathBuf::from);
+    let folder = told.clone().unwrap_or_else(|| "/usr/include".into());
+    let header = folder.join("gloo/rendezvous/store.h");
+    if header.is_file() {
+        println!("cargo:rerun-if-changed={}", header.display());
+        return Some(folder);
+    }
+    // Only where somebody meant to have it; a build for one process is nothing to warn of.
+    if told.is_some() {
+        println!("cargo:warning=GLOO_INCLUDE has no gloo/rendezvous/store.h: building for one process");
+    }
+    None
 }
 
 fn link(lib: &Path) {

@@ -1,6 +1,7 @@
 //! The few parts of libtorch that [`tch`] does not offer, behind a safe interface.
 //!
 //! - [`autograd`]: functions whose backward pass is a Rust closure.
+//! - [`distributed`]: several processes, whose gradients are added up during the backward pass.
 //! - [`operators`]: fused AdamW, and matrix products through oneDNN.
 //! - [`parallel`]: libtorch's own threads, so that Rust code and libtorch's operators do not fight for the cores.
 //! - [`stream`]: streams, events and memory of a GPU, with no header and no library of CUDA needed to build.
@@ -8,6 +9,7 @@
 //! The C++ side is in `csrc`. Exceptions become [`tch::TchError`] with the C++ message.
 
 pub mod autograd;
+pub mod distributed;
 pub mod operators;
 pub mod parallel;
 pub mod stream;

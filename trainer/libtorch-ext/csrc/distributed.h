@@ -1,0 +1,30 @@
+// What the C++ files of the module `distributed` share. Handles are made by a function of theirs and freed by another.
+#pragma once
+
+#include "ext.h"
+
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+// Text or bytes that are lent, not ended by a zero.
+struct ext_bytes {
+  const uint8_t* data;
+  size_t size;
+
+  std::string text() const {
+    return std::string(reinterpret_cast<const char*>(data), size);
+  }
+};
+
+// A connection to the store, with the server behind it where this process has it.
+struct ext_store {
+  c10::intrusive_ptr<c10d::TCPStore> store;
+};
+
+// Milliseconds; c10d reads 0 as "without end", which Rust never asks for.
+inline std::chrono::milliseconds ext_milliseconds(uint64_t milliseconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(milliseconds));
+}

@@ -1,0 +1,137 @@
+//! Training by several processes at once: PyTorch's own c10d, from Rust.
+//!
+//! One process is started for each share of the work, one a GPU as a rule, and knows its *rank*, a number from 0 on, and the
+//! *world size*, how many there are.
+//!
+//! 1. A [`Store`] is how they find each other: rank 0 serves it, the others connect to it.
+//! 2. A [`ProcessGroup`] is made of all of them together. What it offers (sums, broadcasts, barriers) every rank has to ask
+//!    for, in the same order and with tensors of the same shape and kind.
+//! 3. A [`Reducer`] adds the gradients of all ranks up while a backward pass is still computing others.
+//!
+//! The same program with one process:
+//!
+//! ```
+//! use std::{rc::Rc, time::Duration};
+//! use libtorch_ext::distributed::*;
+//! use tch::{Device, Kind, Tensor};
+//!
+//! if let Err(unavailable) = available() {
+//!     println!("{unavailable}");
+//!     return Ok(());
+//! }
+//! let (rank, world_size) = (0, 1); // as the launcher says
+//! let store = Store::open(rank, &StoreOptions {
+//!     host: "127.0.0.1".into(),
+//!     port: 0, // rank 0 gets a free one and tells it to the others: `store.port()`
+//!     world_size,
+//!     ..StoreOptions::default()
+//! })?;
+//! store.join()?;
+//! let group = Rc::new(ProcessGroup::new(&store, rank, world_size, &GroupOptions::default())?);
+//!
+//! let mut questions = Tensor::from_slice(&[32_i64]);
+//! group.all_reduce(&mut questions, ReduceOp::Sum)?;
+//! assert_eq!(i64::try_from(questions)?, 32);
+//!
+//! let weight = Tensor::ones([3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+//! let mut reducer = Reducer::new(group.clone(), &[&weight], &ReducerOptions::default())?;
+//! for step in 0..2 {
+//!     reducer.backward(&(&weight * 2.0).sum(Kind::Float))?;
+//!     assert_eq!(Vec::<f32>::try_from(weight.grad())?, [2.0; 3]); // the sum over all ranks
+//!     let _zeros = weight.grad().zero_();
+//! }
+//! group.barrier_within(Duration::from_secs(60))?;
+//! # Ok::<(), tch::TchError>(())
+//! ```
+//!
+//! # When something goes wrong
+//! Every error says what was being done, on which rank, and why it failed. A rank that dies closes its connections, which the
+//! others notice at once; one that hangs they notice after [`GroupOptions::timeout`]. Behind an error ranks are out of step:
+//! a group that had one is to be dropped, and in practice the process ends and starts again from a checkpoint.
+//!
+//! # Waiting and signals
+//! A call that waits for other ranks blocks its thread, holds no lock that a signal's handler or another thread could want,
+//! and goes on waiting when a signal comes. To look at a flag meanwhile, start the work ([`ProcessGroup::all_reduce_async`])
+//! and poll it ([`Work::wait_for`]).
+//!
+//! # What is needed
+//! Gloo, which moves tensors between CPUs, is in libtorch, but its headers are not: `apt-get install libgloo-dev` has them
+//! (or `GLOO_INCLUDE` names a folder). A build without them can do everything but make a [`ProcessGroup`]; see [`available`].
+//! Setting `GLM_WITHOUT_GLOO=1` asks for such a build. NCCL, for GPUs, is not built in yet.
+
+mod ffi;
+mod group;
+mod reducer;
+mod store;
+mod work;
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use tch::TchError;
+
+pub use group::{Backend, GroupOptions, ProcessGroup, ReduceOp};
+pub use reducer::{Reducer, ReducerOptions};
+pub use store::{Store, StoreOptions};
+pub use work::Work;
+
+/// Why several processes cannot work together; its text says what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unavailable;
+
+impl Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "this build is for a single process, because the headers of gloo were missing: `apt-get install libgloo-dev` (or \
+             set GLOO_INCLUDE to a folder that has them), then `cargo clean --release -p libtorch-ext` and build again",
+        )
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+/// Whether this build can make a [`ProcessGroup`].
+///
+/// # Errors
+/// [`Unavailable`] where it cannot.
+pub fn available() -> Result<(), Unavailable> {
+    // SAFETY: returns a constant.
+    if unsafe { ffi::glm_ext_has_gloo() } != 0 { Ok(()) } else { Err(Unavailable) }
+}
+
+/// Milliseconds for c10d, which reads 0 as "without end" and overflows at the far end of time.
+fn milliseconds(timeout: Duration) -> u64 {
+    const YEAR: u128 = 365 * 24 * 3600 * 1000;
+    timeout.as_millis().clamp(1, YEAR) as u64
+}
+
+/// Puts what was being done before the text of an error.
+fn during<T>(result: Result<T, TchError>, what: impl FnOnce() -> String) -> Result<T, TchError> {
+    result.map_err(|error| match error {
+        TchError::Torch(text) => failed(format!("{}: {text}", what())),
+        other => failed(format!("{}: {other}", what())),
+    })
+}
+
+/// An error with this text.
+fn failed(text: String) -> TchError {
+    TchError::Torch(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_comes_with_what_to_do() {
+        let text = Unavailable.to_string();
+        assert!(text.contains("apt-get install libgloo-dev") && text.contains("build again"), "{text}");
+    }
+
+    #[test]
+    fn no_timeout_is_endless() {
+        assert_eq!(milliseconds(Duration::ZERO), 1);
+        assert_eq!(milliseconds(Duration::from_secs(2)), 2000);
+        assert!(milliseconds(Duration::MAX) < 1 << 36);
+    }
+}
