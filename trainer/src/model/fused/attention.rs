@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use glm_kernels::attention::{Head, Visibility, softmax, softmax_backward};
 use glm_kernels::dropout::{Site, mix};
+use glm_kernels::number::Element;
 use libtorch_ext::autograd::record;
 use libtorch_ext::parallel::for_each;
 use tch::{Kind, TchError, Tensor, no_grad};
@@ -183,8 +184,11 @@ struct Pass<'a> {
     site: Site,
 }
 
-/// The result and, for each row, `[heads, queries]` logarithms of sums.
-fn forward<T: Stored>(pass: Pass<'_>) -> Result<(Tensor, Vec<Vec<T::Real>>), TchError> {
+/// For each row of a batch, `[heads, queries]` logarithms of sums of exponentials.
+type LogSums<T> = Vec<Vec<<T as Element>::Real>>;
+
+/// The result, and what the backward pass needs.
+fn forward<T: Stored>(pass: Pass<'_>) -> Result<(Tensor, LogSums<T>), TchError> {
     let Pass { source, rows, site } = pass;
     let (queries, scale) = (source.query.size2()?.0, source.scale());
     let out = Tensor::f_empty([queries, source.hidden], (T::KIND, tch::Device::Cpu))?;
@@ -263,9 +267,9 @@ fn backward<T: Stored>(
     }
     // SAFETY: one backward pass at a time adds to a model's gradients.
     let total = unsafe { values_mut::<T::Real>(bias_gradient, T::REAL) }?;
-    // SAFETY: the tensors were made above, and nothing writes to them any more.
     match whole {
         Some(all) => {
+            // SAFETY: made above, and nothing writes to it any more.
             add_rows(total, unsafe { values::<T>(&all, T::KIND) }?)?;
             Ok([all, Tensor::new()])
         }

@@ -202,15 +202,15 @@ impl<T: Stored> Saved<T> {
             });
         })?;
 
-        let sums: [fn(&mut Part<T::Real>) -> &mut Vec<T::Real>; 3] =
-            [|part| &mut part.weight, |part| &mut part.bias, |part| &mut part.branch_bias];
-        for (of, gradient) in sums.into_iter().zip(&mut self.gradients) {
-            if !gradient.defined() {
-                continue;
+        let mut columns: [Vec<Vec<T::Real>>; 3] = Default::default();
+        for Part { weight, bias, branch_bias } in parts {
+            for (column, part) in columns.iter_mut().zip([weight, bias, branch_bias]) {
+                column.push(part);
             }
-            let parts: Vec<Vec<T::Real>> = parts.iter_mut().map(|part| std::mem::take(of(part))).collect();
+        }
+        for (column, gradient) in columns.iter().zip(&mut self.gradients).filter(|(_, gradient)| gradient.defined()) {
             // SAFETY: one backward pass at a time adds to a model's gradients.
-            add_parts(unsafe { values_mut::<T::Real>(gradient, T::REAL) }?, &parts);
+            add_parts(unsafe { values_mut::<T::Real>(gradient, T::REAL) }?, column);
         }
         let branch = match (&self.branch, branch) {
             (None, _) => None,
