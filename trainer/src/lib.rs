@@ -7,7 +7,7 @@
 //! - [`optim`]: gradients become new weights.
 //! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`] and [`progress`] tell of it.
 //! - [`checkpoint`]: weights in and out, and where a run stands.
-//! - [`bench`] measures all of it; [`memory`] what it holds.
+//! - [`bench`](mod@bench) measures all of it; [`memory`] what it holds.
 //! - [`cli`], [`config`], [`device`] and [`launch`]: from what was typed to a run that can start.
 
 pub mod bench;
