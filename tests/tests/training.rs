@@ -150,7 +150,8 @@ fn ctrl_c_leaves_a_checkpoint_to_resume_from() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());
-    assert_eq!(child.wait().expect("wait").code(), Some(75));
+    let status = child.wait().expect("wait");
+    assert_eq!(status.code(), Some(75), "{status}");
     assert!(!weights(&out).is_empty());
     let steps = metrics(&out).len() as u64;
     run(trainer(folder.path(), &out).args(["--resume", "--max-steps", &(steps + 2).to_string()])).success();

@@ -19,7 +19,6 @@ use glm_trainer::data::feed::Feeder;
 use glm_trainer::data::loader::{Loader, LoaderConfig, Position};
 use glm_trainer::data::mmap::DataSet;
 use glm_trainer::data::sampler::Order;
-use glm_trainer::launch;
 use tch::Device;
 
 #[derive(Parser)]
@@ -75,7 +74,7 @@ fn main() -> anyhow::Result<()> {
         epochs: arguments.epochs,
         threads: arguments.threads,
         queue_steps: config.data.queue_steps,
-        packer: launch::packer(&config, data.manifest(), true),
+        packer: config.packer(data.manifest().special_ids, true),
     };
     let cpu_before = cpu_seconds()?;
     let start = Instant::now();
@@ -102,7 +101,7 @@ fn feed(loader: Loader, start: Instant) -> Result<Total, DataError> {
     let mut feeder = Feeder::start(loader, Device::Cpu, true)?;
     let mut total = Total::default();
     while let Some(step) = feeder.next_step()? {
-        total.add(step.questions, step.tokens, step.batches.len(), start);
+        total.add(step.questions, step.work().tokens, step.batches.len(), start);
     }
     Ok(total)
 }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::manifest::{Manifest, Split};
 use glm_schemas::vocab::embedding_rows;
 use tch::{Device, Kind};
@@ -12,7 +11,6 @@ use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::weights::Weights;
 use crate::config::{Config, Precision};
 use crate::data::mmap::DataSet;
-use crate::data::pack::Packer;
 use crate::device::DeviceChoice;
 use crate::metrics::Metrics;
 use crate::model::{Glm, ModelConfig, Preset};
@@ -76,18 +74,6 @@ pub fn open_data(folder: &Path) -> Result<DataSet, TrainError> {
 pub fn use_threads(config: &Config) {
     if config.train.threads > 0 {
         tch::set_num_threads(i32::try_from(config.train.threads).unwrap_or(i32::MAX));
-    }
-}
-
-/// How questions become batches, for a data set and its settings: labelled to train on, graded to evaluate.
-pub fn packer(config: &Config, manifest: &Manifest, labelled: bool) -> Packer {
-    Packer {
-        encoder: ChoiceEncoder::new(manifest.special_ids, config.data.max_seq_len),
-        special: manifest.special_ids,
-        truncation: config.data.truncation,
-        batch_tokens: config.data.batch_tokens,
-        labelled,
-        graded: !labelled,
     }
 }
 
@@ -192,7 +178,7 @@ pub fn prepare(request: Request, config: Config) -> Result<Run, TrainError> {
         root.display()
     );
     let metrics = Metrics::open(&root)?;
-    let packer = packer(&config, manifest, true);
+    let packer = config.packer(manifest.special_ids, true);
     let stepper = Stepper::new(model, optimizer, &config, precision, state.step, state.loss_scale)?;
     Ok(Run { config, precision, train_data, val_data, packer, stepper, state, folder: run_folder, metrics })
 }

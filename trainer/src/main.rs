@@ -120,7 +120,7 @@ fn eval(args: EvalArgs) -> Result<ExitCode> {
     let evaluation = EvaluationConfig {
         kind: config.train.precision.on(device).kind(),
         kernels: config.train.kernels,
-        packer: launch::packer(&config, data.manifest(), false),
+        packer: config.packer(data.manifest().special_ids, false),
         threads: config.data.decode_threads,
         limit: config.train.eval_questions,
     };

@@ -11,11 +11,10 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::config::{Config, Precision, SettingsError, TrainSettings};
 use crate::data::DataError;
-use crate::data::feed::{DeviceStep, Feeder};
-use crate::data::loader::{Loader, LoaderConfig, Position};
+use crate::data::feed::Feeder;
+use crate::data::loader::{Loader, Position};
 use crate::data::mmap::SplitData;
 use crate::data::pack::Packer;
-use crate::data::sampler::Order;
 use crate::device::DeviceError;
 use crate::evaluate::{Evaluation, EvaluationConfig, evaluate};
 use crate::metrics::{EvalRecord, Metrics, MetricsError, Record};
@@ -59,13 +58,6 @@ pub enum Outcome {
     TargetReached,
     /// It was asked to stop.
     Interrupted,
-}
-
-/// What a step's batches consist of.
-fn work_of(step: &DeviceStep) -> Work {
-    let mut work = Work::default();
-    step.batches.iter().for_each(|batch| work += Work::of(&batch.host));
-    work
 }
 
 /// Everything that a run works with.
@@ -121,7 +113,8 @@ struct Pending {
 /// # Errors
 /// [`TrainError`] of whichever part failed; checkpoints that were written stay whole.
 pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
-    let loader = Loader::start(Arc::clone(&run.train_data), &run.state.fingerprint, run.loader_config())?;
+    let loader =
+        Loader::start(Arc::clone(&run.train_data), &run.state.fingerprint, run.config.loader(run.packer, run.state.position))?;
     let mut feeder = run.feed(loader)?;
     let mut log = Log { window: LogWindow::start(), progress: Progress::new(run.planned_samples(), run.state.samples) };
     let mut pending = VecDeque::new();
@@ -138,7 +131,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         }
         let Some(step) = feeder.next_step()? else { break };
         let report = run.stepper.step(&step)?;
-        pending.push_back(Pending { report, work: work_of(&step), position: step.position });
+        pending.push_back(Pending { report, work: step.work(), position: step.position });
         run.settle(&mut pending, run.steps_under_way(), &mut log, &feeder)?;
 
         if run.evaluation_due(&pending, step.questions) {
@@ -181,18 +174,6 @@ struct Log {
 const STEPS_UNDER_WAY: usize = 4;
 
 impl Run {
-    fn loader_config(&self) -> LoaderConfig {
-        LoaderConfig {
-            order: Order::Shuffled { seed: self.config.train.seed },
-            questions_a_step: self.config.data.questions_a_step,
-            start: self.state.position,
-            epochs: self.config.train.epochs,
-            threads: self.config.data.decode_threads,
-            queue_steps: self.config.data.queue_steps,
-            packer: self.packer,
-        }
-    }
-
     fn feed(&self, loader: Loader) -> Result<Feeder, TrainError> {
         Ok(Feeder::start(loader, self.device(), self.stepper.needs_padded_view())?)
     }
@@ -240,7 +221,7 @@ impl Run {
     fn planned_samples(&self) -> u64 {
         let TrainSettings { epochs, max_steps, max_samples, .. } = self.config.train;
         let all = epochs.saturating_mul(self.train_data.rows() as u64);
-        let by_steps = if max_steps == 0 { all } else { max_steps.saturating_mul(self.config.data.questions_a_step as u64) };
+        let by_steps = if max_steps == 0 { all } else { max_steps.saturating_mul(self.config.questions_an_update() as u64) };
         let by_samples = if max_samples == 0 { all } else { max_samples };
         all.min(by_steps).min(by_samples)
     }

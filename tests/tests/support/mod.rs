@@ -12,7 +12,6 @@ use glm_trainer::data::feed::DeviceStep;
 use glm_trainer::data::loader::{Position, Step};
 use glm_trainer::data::mmap::DataSet;
 use glm_trainer::data::pack::Sample;
-use glm_trainer::launch;
 use glm_trainer::model::{Glm, ModelConfig, Pass};
 use glm_trainer::step::accumulate_gradients;
 use tch::{Device, Kind};
@@ -32,16 +31,16 @@ pub(crate) fn data_set(folder: &Path) -> DataSet {
 pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], batch_tokens: usize) -> Step {
     let mut config = Config::default();
     config.data.batch_tokens = batch_tokens;
-    let packer = launch::packer(&config, data.manifest(), true);
+    let packer = config.packer(data.manifest().special_ids, true);
     let group = Arc::new(data.split(split).expect("split").decode(0).expect("decode"));
     let samples: Vec<_> = orders.iter().map(|&row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect();
-    let mut batches = packer.pack(&samples).expect("pack");
+    let mut batches = packer.pack(&samples).expect("pack").batches;
     for batch in &mut batches {
         let Batch { ids, target, .. } = batch;
         ids.iter_mut().chain(target).for_each(|id| *id %= WORDS);
     }
     let batches = batches.into_iter().map(Arc::new).collect();
-    Step { batches, questions: orders.len(), position: Position::default() }
+    Step { batches, questions: orders.len(), loads: Vec::new(), position: Position::default() }
 }
 
 /// The tiny GLM with some of the golden weights; `dropout` is that of everything.

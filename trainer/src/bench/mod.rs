@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::manifest::Split;
 use glm_schemas::vocab::{SpecialIds, embedding_rows};
 use libtorch_ext::operators::matmul_nt;
@@ -19,9 +18,6 @@ use crate::data::DataError;
 use crate::data::feed::{DeviceStep, Feeder};
 use crate::data::loader::{Loader, LoaderConfig, Position};
 use crate::data::mmap::DataSet;
-use crate::data::pack::Packer;
-use crate::data::sampler::Order;
-use crate::launch;
 use crate::memory::peak_bytes;
 use crate::model::flops::Work;
 use crate::model::fused::clock;
@@ -152,13 +148,14 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     let mut source = match data {
         Some(data) => {
             let split = Arc::new(data.split(Split::Train)?);
-            let packer = launch::packer(config, data.manifest(), true);
-            let loader = Loader::start(split, &data.manifest().fingerprint, loader_config(config, packer, u64::MAX))?;
+            let packer = config.packer(data.manifest().special_ids, true);
+            let endless = LoaderConfig { epochs: u64::MAX, ..config.loader(packer, Position::default()) };
+            let loader = Loader::start(split, &data.manifest().fingerprint, endless)?;
             Source::Shards(Box::new(Feeder::start(loader, device, padded_view)?))
         }
         None => {
-            let packer = packer(config);
-            let steps = synthetic::steps(config.data.questions_a_step, plan.warmup + plan.steps, &packer)?;
+            let packer = config.packer(SpecialIds::BERT_UNCASED, true);
+            let steps = synthetic::steps(config.questions_an_update(), plan.warmup + plan.steps, &packer)?;
             let steps = steps.iter().map(|step| DeviceStep::on(step, device, padded_view));
             Source::MadeUp(steps.collect::<Result<Vec<_>, DataError>>()?.into_iter())
         }
@@ -172,7 +169,7 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
         if i < plan.warmup + plan.steps {
             let step = source.next()?;
             if i >= plan.warmup {
-                step.batches.iter().for_each(|batch| total += Work::of(&batch.host));
+                total += step.work();
                 batches += step.batches.len();
             }
             pending.push_back(stepper.step(&step)?);
@@ -204,7 +201,7 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     Ok(TrainingSpeed {
         questions_per_second: questions / median,
         tokens_per_second: total.tokens as f64 / plan.steps as f64 / median,
-        questions_a_step: config.data.questions_a_step,
+        questions_a_step: config.questions_an_update(),
         mean_batches: batches as f64 / plan.steps as f64,
         mean_context_tokens: per_question(total.context),
         mean_piece_tokens: per_question(total.tokens - total.context),
@@ -233,9 +230,9 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
 /// [`TrainError`].
 pub fn reading(config: &Config, data: &DataSet) -> Result<ReadingSpeed, TrainError> {
     let split = Arc::new(data.split(Split::Train)?);
-    let packer = launch::packer(config, data.manifest(), true);
+    let packer = config.packer(data.manifest().special_ids, true);
     let (start, before) = (Instant::now(), cpu_seconds());
-    let mut loader = Loader::start(split, &data.manifest().fingerprint, loader_config(config, packer, config.train.epochs))?;
+    let mut loader = Loader::start(split, &data.manifest().fingerprint, config.loader(packer, Position::default()))?;
     let (mut questions, mut tokens) = (0, 0);
     while let Some(step) = loader.next_step()? {
         questions += step.questions;
@@ -244,31 +241,6 @@ pub fn reading(config: &Config, data: &DataSet) -> Result<ReadingSpeed, TrainErr
     let (wall_seconds, cpu_seconds) = (start.elapsed().as_secs_f64(), cpu_seconds() - before);
     let (questions_per_second, questions_per_cpu_second) = (questions as f64 / wall_seconds, questions as f64 / cpu_seconds);
     Ok(ReadingSpeed { questions_per_second, questions_per_cpu_second, cpu_seconds, wall_seconds, questions, tokens })
-}
-
-fn loader_config(config: &Config, packer: Packer, epochs: u64) -> LoaderConfig {
-    LoaderConfig {
-        order: Order::Shuffled { seed: config.train.seed },
-        questions_a_step: config.data.questions_a_step,
-        start: Position::default(),
-        epochs,
-        threads: config.data.decode_threads,
-        queue_steps: config.data.queue_steps,
-        packer,
-    }
-}
-
-/// The packer of made-up questions.
-fn packer(config: &Config) -> Packer {
-    let special = SpecialIds::BERT_UNCASED;
-    Packer {
-        encoder: ChoiceEncoder::new(special, config.data.max_seq_len),
-        special,
-        truncation: config.data.truncation,
-        batch_tokens: config.data.batch_tokens,
-        labelled: true,
-        graded: false,
-    }
 }
 
 /// Seconds of a step by kind of operation, and what is left over.

@@ -10,7 +10,7 @@ use glm_schemas::vocab::TokenId;
 use crate::data::key::mix;
 use crate::data::loader::{Position, Step};
 use crate::data::mmap::DecodedGroup;
-use crate::data::pack::{Packer, Sample};
+use crate::data::pack::{Packed, Packer, Sample};
 use crate::train::TrainError;
 
 /// Numbers without a pattern, the same on every machine.
@@ -46,8 +46,9 @@ pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<V
             let first = (step * questions) as u64;
             let samples: Vec<_> =
                 (0..questions).map(|row| Sample { group: Arc::clone(&group), row, ordinal: first + row as u64 }).collect();
-            let batches = packer.pack(&samples)?.into_iter().map(Arc::new).collect();
-            Ok(Step { batches, questions, position: Position::default() })
+            let Packed { batches, loads } = packer.pack(&samples)?;
+            let batches = batches.into_iter().map(Arc::new).collect();
+            Ok(Step { batches, questions, loads, position: Position::default() })
         })
         .collect()
 }
@@ -91,12 +92,12 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::model::flops::Work;
+    use glm_schemas::vocab::SpecialIds;
 
     #[test]
     fn lengths_are_those_of_record() {
-        let steps = steps(200, 3, &super::super::packer(&Config::default())).expect("steps");
-        let mut work = Work::default();
-        steps.iter().flat_map(|step| &step.batches).for_each(|batch| work += Work::of(batch));
+        let steps = steps(200, 3, &Config::default().packer(SpecialIds::BERT_UNCASED, true)).expect("steps");
+        let work = Work::of_all(steps.iter().flat_map(|step| &step.batches).map(|batch| &**batch));
         assert_eq!(work.questions, 600);
         let mean = |count: usize| count as f64 / 600.0;
         let (context, pieces, choices) = (mean(work.context), mean(work.tokens - work.context), mean(work.choices));

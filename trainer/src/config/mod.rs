@@ -4,10 +4,14 @@
 
 pub mod overrides;
 
+use glm_schemas::encoding::ChoiceEncoder;
+use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::data::pack::Truncation;
+use crate::data::loader::{LoaderConfig, Position};
+use crate::data::pack::{Packer, Truncation};
+use crate::data::sampler::Order;
 use crate::model::config::{ConfigError, ModelConfig, Preset};
 use crate::model::pass::Kernels;
 use crate::optim::adamw::AdamWConfig;
@@ -62,6 +66,7 @@ pub struct OptimSettings {
     pub eps: f64,
     pub weight_decay: f64,
     pub clip: f64,
+    pub accumulate: usize,
 }
 
 /// `[loss_scale]`.
@@ -202,6 +207,37 @@ impl Config {
         LossScale::dynamic(start, factor, window, hysteresis, floor)
     }
 
+    /// Questions between two updates of the parameters, over all batches and ranks.
+    pub fn questions_an_update(&self) -> usize {
+        self.data.questions_a_step.saturating_mul(self.optim.accumulate)
+    }
+
+    /// How questions become batches, for a data set with these special tokens: labelled to train on, graded to evaluate.
+    pub fn packer(&self, special: SpecialIds, labelled: bool) -> Packer {
+        Packer {
+            encoder: ChoiceEncoder::new(special, self.data.max_seq_len),
+            special,
+            truncation: self.data.truncation,
+            batch_tokens: self.data.batch_tokens,
+            labelled,
+            graded: !labelled,
+            share: None,
+        }
+    }
+
+    /// How training questions are read.
+    pub fn loader(&self, packer: Packer, start: Position) -> LoaderConfig {
+        LoaderConfig {
+            order: Order::Shuffled { seed: self.train.seed },
+            questions_a_step: self.questions_an_update(),
+            start,
+            epochs: self.train.epochs,
+            threads: self.data.decode_threads,
+            queue_steps: self.data.queue_steps,
+            packer,
+        }
+    }
+
     /// Checks what a type cannot say.
     ///
     /// # Errors
@@ -209,6 +245,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), SettingsError> {
         let positive = [
             ("data.questions_a_step", self.data.questions_a_step),
+            ("optim.accumulate", self.optim.accumulate),
             ("data.batch_tokens", self.data.batch_tokens),
             ("data.max_seq_len", self.data.max_seq_len),
         ];

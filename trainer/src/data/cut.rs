@@ -3,6 +3,8 @@
 use glm_schemas::encoding::{ChoiceEncoder, EncodingError, Question};
 use serde::{Deserialize, Serialize};
 
+use crate::model::flops::Work;
+
 /// How a context that is too long is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -22,6 +24,8 @@ pub(super) struct CutRow {
     pub(super) context: usize,
     /// All of its tokens.
     pub(super) length: usize,
+    /// Pairs of a scored token and what it sees.
+    pub(super) scored_pairs: usize,
 }
 
 /// A question cut into rows. It is made anew for each question, and keeps its memory.
@@ -61,11 +65,14 @@ impl Cut {
                 None => {
                     let context = question.context_tokens() - question.passage.len() + kept_passage;
                     // The start of piece stands behind the context.
-                    self.rows.push(CutRow { kept_passage, context, length: context + 1 });
+                    self.rows.push(CutRow { kept_passage, context, length: context + 1, scored_pairs: context + 1 });
                     self.rows.len() - 1
                 }
             };
-            self.rows[row].length += length;
+            let cut = &mut self.rows[row];
+            cut.length += length;
+            // A piece's tokens see the context, the start of piece, and the piece up to themselves.
+            cut.scored_pairs += length * (cut.context + 1) + length * (length + 1) / 2;
             self.row_of_choice.push(row);
         }
         Ok(())
@@ -81,19 +88,22 @@ impl Cut {
         self.row_of_choice[choice]
     }
 
-    /// Tokens of all rows.
-    pub(super) fn tokens(&self) -> usize {
-        self.rows.iter().map(|row| row.length).sum()
-    }
-
     /// Tokens of the longest row.
     pub(super) fn longest_row(&self) -> usize {
         self.rows.iter().map(|row| row.length).max().unwrap_or(0)
     }
 
-    /// Tokens of all pieces.
-    pub(super) fn scored(&self) -> usize {
-        self.rows.iter().map(|row| row.length - row.context).sum()
+    /// What the question adds to the work of a batch; what depends on the batch, its padding, is left out.
+    pub(super) fn work(&self) -> Work {
+        let mut work = Work { questions: 1, choices: self.row_of_choice.len(), ..Work::default() };
+        for row in &self.rows {
+            work.tokens += row.length;
+            work.context += row.context;
+            work.scored += row.length - row.context;
+            work.scored_pairs += row.scored_pairs;
+            work.pairs += row.context * row.context + row.scored_pairs;
+        }
+        work
     }
 }
 
@@ -114,7 +124,8 @@ mod tests {
         let by_choice = cut(Truncation::Choice);
         assert_eq!(by_choice.row_of_choice, [0, 1, 0]);
         assert_eq!(by_choice.rows.iter().map(|row| row.length).collect::<Vec<_>>(), [31, 30]);
-        assert_eq!((by_choice.tokens(), by_choice.longest_row(), by_choice.scored()), (61, 31, 6));
+        let work = by_choice.work();
+        assert_eq!((work.tokens, by_choice.longest_row(), work.scored, work.choices), (61, 31, 6, 3));
         let by_question = cut(Truncation::Question);
         assert_eq!(by_question.row_of_choice, [0, 0, 0]);
         assert_eq!(by_question.rows[0].kept_passage, by_choice.rows[1].kept_passage);

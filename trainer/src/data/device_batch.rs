@@ -201,7 +201,7 @@ mod tests {
     fn a_padded_view_holds_every_token_once_and_gives_it_back() {
         // A passage that is too long for its longer choice: rows of two different contexts, and a short question.
         let long = MadeUp { choices: vec![vec![11], vec![12, 13, 14], vec![15]], ..MadeUp::of_length(60, 1) };
-        let batches = packer(40, 1000).pack(&samples(&group(&[long, MadeUp::of_length(5, 2)]), 0)).expect("fits");
+        let batches = packer(40, 1000).pack(&samples(&group(&[long, MadeUp::of_length(5, 2)]), 0)).expect("fits").batches;
         let batch = Arc::new(batches.into_iter().next().expect("one batch"));
         assert_eq!(batch.rows.iter().map(|row| row.length).collect::<Vec<_>>(), [41, 40, 14]);
         let on_device = batch.to_device(Device::Cpu, true).expect("tensors");

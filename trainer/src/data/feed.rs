@@ -13,6 +13,7 @@ use super::device_batch::DeviceBatch;
 use super::loader::{Loader, Position, Step, Stopper};
 use super::threads::{guarded, join, spawn};
 use super::transfer::{Direct, Ready, Transfer};
+use crate::model::flops::Work;
 
 /// Steps that wait in the queue. With the one that the feeding thread holds until there is room, two are ready ahead of the
 /// trainer: one hides the transfer, the second evens out steps of different size.
@@ -21,12 +22,12 @@ const QUEUED_STEPS: usize = 1;
 /// What one optimizer step works on, on the device.
 #[derive(Debug)]
 pub struct DeviceStep {
-    /// The batches.
+    /// The batches; of several ranks, this one's.
     pub batches: Vec<DeviceBatch>,
-    /// Questions over all batches.
+    /// Questions of the step over all ranks.
     pub questions: usize,
-    /// Tokens over all batches.
-    pub tokens: usize,
+    /// Operations of a forward pass over each rank's questions; empty where there is one rank only.
+    pub loads: Vec<u64>,
     /// Where the order of samples stands behind this step.
     pub position: Position,
 }
@@ -39,7 +40,12 @@ impl DeviceStep {
     /// [`DataError::Torch`], for example out of memory.
     pub fn upload(step: &Step, transfer: &mut dyn Transfer, padded_view: bool) -> Result<Self, DataError> {
         let batches = step.batches.iter().map(|batch| batch.upload(transfer, padded_view)).collect::<Result<_, _>>()?;
-        Ok(Self { batches, questions: step.questions, tokens: step.tokens(), position: step.position })
+        Ok(Self { batches, questions: step.questions, loads: step.loads.clone(), position: step.position })
+    }
+
+    /// What its batches consist of.
+    pub fn work(&self) -> Work {
+        Work::of_all(self.batches.iter().map(|batch| &*batch.host))
     }
 
     /// Copies a step to a device and waits until it is there.

@@ -23,7 +23,7 @@ use super::DataError;
 use super::batch::Batch;
 use super::dealer::{Dealer, Decoded, Hand, Job};
 use super::mmap::{DecodedGroup, SplitData};
-use super::pack::{Packer, Sample};
+use super::pack::{Packed, Packer, Sample};
 use super::sampler::{GROUPS_A_BLOCK, Order, Sampler};
 use super::threads::{guarded, join, spawn};
 
@@ -39,16 +39,18 @@ pub struct Position {
 /// What one optimizer step works on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The batches.
+    /// The batches; of several ranks, this one's.
     pub batches: Vec<Arc<Batch>>,
-    /// Questions over all batches.
+    /// Questions of the step over all ranks.
     pub questions: usize,
+    /// Operations of a forward pass over each rank's questions; empty where there is one rank only.
+    pub loads: Vec<u64>,
     /// Where the order of samples stands behind this step.
     pub position: Position,
 }
 
 impl Step {
-    /// Tokens over all batches.
+    /// Tokens over its batches.
     pub fn tokens(&self) -> usize {
         self.batches.iter().map(|batch| batch.tokens()).sum()
     }
@@ -102,7 +104,7 @@ impl Stopper {
 /// Decodes the row group with this index.
 type Decode = dyn Fn(usize) -> Result<Arc<DecodedGroup>, DataError> + Send + Sync;
 /// Packs the samples of a step.
-type Pack = dyn Fn(&[Sample]) -> Result<Vec<Batch>, DataError> + Send + Sync;
+type Pack = dyn Fn(&[Sample]) -> Result<Packed, DataError> + Send + Sync;
 
 /// What the stages do, so that tests can let them fail.
 #[derive(Clone)]
@@ -224,9 +226,9 @@ fn decode_groups(stages: &Stages, jobs: &Receiver<Job>, decoded: &Sender<Decoded
 fn pack_hands(stages: &Stages, hands: &Receiver<Result<Hand, DataError>>, steps: &Sender<Result<Step, DataError>>) {
     while let Some(hand) = hands.recv() {
         let step = hand.and_then(|hand| {
-            let batches = guarded(|| (stages.pack)(&hand.samples))?;
+            let Packed { batches, loads } = guarded(|| (stages.pack)(&hand.samples))?;
             let batches = batches.into_iter().map(Arc::new).collect();
-            Ok(Step { batches, questions: hand.samples.len(), position: hand.position })
+            Ok(Step { batches, questions: hand.samples.len(), loads, position: hand.position })
         });
         let failed = step.is_err();
         if steps.send(step).is_err() || failed {

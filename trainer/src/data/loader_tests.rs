@@ -224,7 +224,7 @@ fn the_feeder_delivers_what_the_loader_would() {
     let mut feeder = Feeder::start(start(config(2), stages), Device::Cpu, false).expect("starts");
     for step in steps {
         let fed = feeder.next_step().expect("no error").expect("a step");
-        assert_eq!((fed.questions, fed.tokens, fed.position), (step.questions, step.tokens(), step.position));
+        assert_eq!((fed.questions, fed.work().tokens, fed.position), (step.questions, step.tokens(), step.position));
         for (fed, batch) in fed.batches.iter().zip(&step.batches) {
             assert_eq!(&fed.host, batch);
             let column = |tensor: &Tensor| Vec::<i64>::try_from(tensor.reshape([-1])).expect("integers");

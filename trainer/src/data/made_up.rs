@@ -78,5 +78,5 @@ pub(super) fn samples(group: &Arc<DecodedGroup>, first_ordinal: u64) -> Vec<Samp
 pub(super) fn packer(max_seq_len: usize, batch_tokens: usize) -> Packer {
     let special = SpecialIds::BERT_UNCASED;
     let encoder = ChoiceEncoder::new(special, max_seq_len);
-    Packer { encoder, special, truncation: Truncation::Choice, batch_tokens, labelled: false, graded: false }
+    Packer { encoder, special, truncation: Truncation::Choice, batch_tokens, labelled: false, graded: false, share: None }
 }

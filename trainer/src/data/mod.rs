@@ -1,6 +1,7 @@
 //! From shards to batches: [`mmap`] gives rows, [`sampler`] their order, [`pack`] makes [`batch`]es of them, [`loader`] does
 //! all that on threads of its own, and [`feed`] keeps [`device_batch`]es of the next steps ready for the one that trains.
 
+pub mod balance;
 pub mod batch;
 pub mod copy_stream;
 mod cut;

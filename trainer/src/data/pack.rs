@@ -8,11 +8,13 @@ use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::vocab::{SpecialIds, TokenId};
 
 use super::DataError;
+use super::balance::{assign, loads};
 use super::batch::{Batch, Grading, QuestionInfo};
 use super::cut::Cut;
 pub use super::cut::Truncation;
 use super::mmap::DecodedGroup;
 use super::partition::even_runs;
+use crate::model::flops::{FlopRates, Work};
 
 /// A question in the order of samples: where it stands, and what number it has. Cheap to copy and to sort; its tokens stay in
 /// the decoded row group until they are written into a batch.
@@ -24,6 +26,26 @@ pub struct Sample {
     pub row: usize,
     /// Its number in the order of samples, counted over all epochs: what its random draws depend on, see [`super::key`].
     pub ordinal: u64,
+}
+
+/// Which of several ranks packs, and what makes their work even.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// This one, from 0.
+    pub rank: usize,
+    /// How many there are.
+    pub ranks: usize,
+    /// What a question costs.
+    pub rates: FlopRates,
+}
+
+/// What becomes of a step's samples.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Packed {
+    /// This rank's batches; none where there are fewer questions than ranks.
+    pub batches: Vec<Batch>,
+    /// Operations of a forward pass over each rank's questions; empty where there is one rank only.
+    pub loads: Vec<u64>,
 }
 
 /// Turns rows of shards into batches.
@@ -41,15 +63,16 @@ pub struct Packer {
     pub labelled: bool,
     /// Whether questions carry what an evaluation wants to know, [`Grading`].
     pub graded: bool,
+    /// Whose questions are packed; `None`: all.
+    pub share: Option<Share>,
 }
 
 /// A sample whose rows have been measured.
 struct Measured<'a> {
     sample: &'a Sample,
     view: ClozeView<'a>,
-    tokens: usize,
+    work: Work,
     longest_row: usize,
-    scored: usize,
 }
 
 /// Buffers that packing one question leaves to the next.
@@ -60,23 +83,31 @@ struct Scratch {
 }
 
 impl Packer {
-    /// Packs samples into batches within the token budget, as few and as even as it allows.
+    /// Packs samples, or this rank's share of them, into batches within the token budget, as few and as even as it allows.
     ///
     /// The longest come first, so that the largest batch shows at once whether memory suffices, and lengths alike are side by
-    /// side; equal lengths keep their order. What comes out depends on the samples and on nothing else.
+    /// side; equal lengths keep their order. What comes out depends on the samples and on nothing else, so every rank finds
+    /// the same shares for itself.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] where a question does not fit; [`DataError::Unlabelled`].
+    /// [`DataError::Encoding`] where a question does not fit; [`DataError::Unlabelled`]. Every rank has them, whosever question
+    /// it is.
     ///
     /// # Panics
     /// If a sample's row is not in its row group.
-    pub fn pack(&self, samples: &[Sample]) -> Result<Vec<Batch>, DataError> {
+    pub fn pack(&self, samples: &[Sample]) -> Result<Packed, DataError> {
         let mut scratch = Scratch::default();
         let mut measured =
             samples.iter().map(|sample| self.measure(sample, &mut scratch)).collect::<Result<Vec<_>, DataError>>()?;
-        measured.sort_by_key(|question| (Reverse(question.longest_row), Reverse(question.tokens)));
-        let tokens: Vec<usize> = measured.iter().map(|question| question.tokens).collect();
-        even_runs(&tokens, self.batch_tokens).into_iter().map(|run| self.fill(&measured[run], &mut scratch)).collect()
+        let loads = match self.share {
+            Some(share) => share.take(&mut measured),
+            None => Vec::new(),
+        };
+        measured.sort_by_key(|question| (Reverse(question.longest_row), Reverse(question.work.tokens)));
+        let tokens: Vec<usize> = measured.iter().map(|question| question.work.tokens).collect();
+        let runs = even_runs(&tokens, self.batch_tokens).into_iter();
+        let batches = runs.map(|run| self.fill(&measured[run], &mut scratch)).collect::<Result<_, _>>()?;
+        Ok(Packed { batches, loads })
     }
 
     fn measure<'a>(&self, sample: &'a Sample, scratch: &mut Scratch) -> Result<Measured<'a>, DataError> {
@@ -86,8 +117,7 @@ impl Packer {
         if self.labelled && label.is_none() {
             return Err(DataError::Unlabelled { example_id: view.example_id(sample.row).to_owned() });
         }
-        let (tokens, longest_row, scored) = (scratch.cut.tokens(), scratch.cut.longest_row(), scratch.cut.scored());
-        Ok(Measured { sample, view, tokens, longest_row, scored })
+        Ok(Measured { sample, view, work: scratch.cut.work(), longest_row: scratch.cut.longest_row() })
     }
 
     fn cut(&self, view: &ClozeView<'_>, row: usize, cut: &mut Cut) -> Result<(), DataError> {
@@ -98,7 +128,7 @@ impl Packer {
 
     fn fill(&self, questions: &[Measured<'_>], scratch: &mut Scratch) -> Result<Batch, DataError> {
         let room = |measure: fn(&Measured<'_>) -> usize| questions.iter().map(measure).sum();
-        let mut batch = Batch::with_room(room(|question| question.tokens), room(|question| question.scored));
+        let mut batch = Batch::with_room(room(|question| question.work.tokens), room(|question| question.work.scored));
         for Measured { sample, view, .. } in questions {
             let row = sample.row;
             self.cut(view, row, &mut scratch.cut)?;
@@ -141,6 +171,17 @@ impl Packer {
             }
             batch.end_row(sample.ordinal, number);
         }
+    }
+}
+
+impl Share {
+    /// Leaves this rank's questions, and returns the work of every rank.
+    fn take(&self, questions: &mut Vec<Measured<'_>>) -> Vec<u64> {
+        let costs: Vec<u64> = questions.iter().map(|question| self.rates.forward(&question.work) as u64).collect();
+        let rank_of = assign(&costs, self.ranks);
+        let mut ranks = rank_of.iter();
+        questions.retain(|_| ranks.next() == Some(&self.rank));
+        loads(&costs, &rank_of, self.ranks)
     }
 }
 
@@ -192,7 +233,7 @@ mod tests {
         #[test]
         fn packing_keeps_the_published_encoding(questions in questions(9), max in 32_usize..80, budget in 1_usize..600) {
             let packer = packer(max, budget);
-            let batches = packer.pack(&samples(&group(&questions), 100)).expect("fits");
+            let batches = packer.pack(&samples(&group(&questions), 100)).expect("fits").batches;
             let mut seen = 0;
             for batch in &batches {
                 prop_assert!(batch.tokens() <= budget || batch.questions.len() == 1);
@@ -236,7 +277,7 @@ mod tests {
             let group = group(&questions);
             let by_question = |budget| -> std::collections::BTreeMap<usize, Vec<(u64, Vec<u64>)>> {
                 let mut keys = std::collections::BTreeMap::<_, Vec<_>>::new();
-                for batch in packer(max, budget).pack(&samples(&group, 7)).expect("fits") {
+                for batch in packer(max, budget).pack(&samples(&group, 7)).expect("fits").batches {
                     let mut rows = batch.rows.iter().zip(&batch.row_key);
                     for question in &batch.questions {
                         // As many rows as starts of piece, whose pairs are the first of each choice.
@@ -268,15 +309,39 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Each question is one rank's, packed as it would be alone, and every rank knows what the others have to do.
+        #[test]
+        fn ranks_share_the_questions(questions in questions(12), ranks in 1_usize..6, max in 32_usize..80) {
+            let group = group(&questions);
+            let rates = FlopRates::of(&crate::model::Preset::Base.config());
+            let whole = packer(max, 1).pack(&samples(&group, 7)).expect("fits").batches;
+            let mut shared = Vec::new();
+            for rank in 0..ranks {
+                let packer = Packer { share: Some(Share { rank, ranks, rates }), ..packer(max, 1) };
+                let packed = packer.pack(&samples(&group, 7)).expect("fits");
+                // What was measured before packing is what the batches hold.
+                let flops: f64 = packed.batches.iter().map(|batch| rates.forward(&Work::of(batch)).floor()).sum();
+                prop_assert_eq!(packed.loads[rank], flops as u64);
+                shared.extend(packed.batches);
+            }
+            let by_row = |batch: &Batch| batch.questions[0].row;
+            shared.sort_by_key(by_row);
+            let mut whole = whole;
+            whole.sort_by_key(by_row);
+            prop_assert_eq!(shared, whole);
+        }
+    }
+
     #[test]
     fn questions_are_graded_where_asked() {
         let question = MadeUp { right: 1, ..MadeUp::of_length(20, 2) };
         let samples = samples(&group(&[question]), 0);
-        let graded = Packer { graded: true, ..packer(64, 100) }.pack(&samples).expect("fits");
+        let graded = Packer { graded: true, ..packer(64, 100) }.pack(&samples).expect("fits").batches;
         let grading = graded[0].questions[0].grading.as_ref().expect("graded");
         assert_eq!((grading.example_id.as_str(), &grading.correct[..]), ("q0", &[false, true][..]));
         assert_eq!((graded[0].label[0], graded[0].choice_table.as_slice()), (1, &[0, 1][..]));
-        assert_eq!(packer(64, 100).pack(&samples).expect("fits")[0].questions[0].grading, None);
+        assert_eq!(packer(64, 100).pack(&samples).expect("fits").batches[0].questions[0].grading, None);
     }
 
     #[test]

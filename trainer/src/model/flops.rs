@@ -48,23 +48,54 @@ impl Work {
         work
     }
 
-    /// Operations of a forward pass: a multiplication and an addition count as two.
-    ///
-    /// With width h, vocabulary V, n tokens of which s are scored, and p pairs of query and visible key of which q have a
-    /// scored query: a block does `24 h² n` in its products (query, key, value 6, dense 2, feed-forward 16) and `4 h p` in
-    /// attention. The last one needs keys and values of all tokens, the rest for scored ones: `4 h² n + 20 h² s + 4 h q`. The
-    /// vocabulary takes `2 h V s`. Embeddings, LayerNorm, GELU and softmax are not counted, as is usual.
+    /// That of all these batches together.
+    pub fn of_all<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> Self {
+        let mut work = Self::default();
+        batches.into_iter().for_each(|batch| work += Self::of(batch));
+        work
+    }
+
+    /// Operations of a forward pass, see [`FlopRates`].
     pub fn forward_flops(&self, config: &ModelConfig) -> f64 {
-        let [h, words, layers] = [config.hidden, config.vocab_rows, config.layers].map(|size| size as f64);
-        let [n, s, p, q] = [self.tokens, self.scored, self.pairs, self.scored_pairs].map(|count| count as f64);
-        let block = 24.0 * h * h * n + 4.0 * h * p;
-        let last = 4.0 * h * h * n + 20.0 * h * h * s + 4.0 * h * q;
-        (layers - 1.0) * block + last + 2.0 * h * words * s
+        FlopRates::of(config).forward(self)
     }
 
     /// Operations of a training step: the backward pass does twice what the forward pass does.
     pub fn training_flops(&self, config: &ModelConfig) -> f64 {
         3.0 * self.forward_flops(config)
+    }
+}
+
+/// Operations of a forward pass for each thing that a [`Work`] counts: a multiplication and an addition count as two.
+///
+/// With width h, vocabulary V, n tokens of which s are scored, and p pairs of query and visible key of which q have a
+/// scored query: a block does `24 h² n` in its products (query, key, value 6, dense 2, feed-forward 16) and `4 h p` in
+/// attention. The last one needs keys and values of all tokens, the rest for scored ones: `4 h² n + 20 h² s + 4 h q`. The
+/// vocabulary takes `2 h V s`. Embeddings, LayerNorm, GELU and softmax are not counted, as is usual.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FlopRates {
+    token: f64,
+    scored: f64,
+    pair: f64,
+    scored_pair: f64,
+}
+
+impl FlopRates {
+    /// Those of a model of these sizes.
+    pub fn of(config: &ModelConfig) -> Self {
+        let [h, words, layers] = [config.hidden, config.vocab_rows, config.layers].map(|size| size as f64);
+        Self {
+            token: (24.0 * (layers - 1.0) + 4.0) * h * h,
+            scored: 20.0 * h * h + 2.0 * h * words,
+            pair: 4.0 * (layers - 1.0) * h,
+            scored_pair: 4.0 * h,
+        }
+    }
+
+    /// Operations of a forward pass.
+    pub fn forward(&self, work: &Work) -> f64 {
+        let [n, s, p, q] = [work.tokens, work.scored, work.pairs, work.scored_pairs].map(|count| count as f64);
+        self.token * n + self.scored * s + self.pair * p + self.scored_pair * q
     }
 }
 
