@@ -8,7 +8,7 @@ use glm_schemas::manifest::Split;
 use crate::config::overrides::Layers;
 use crate::config::{Config, SettingsError};
 use crate::device::DeviceChoice;
-use crate::launch::{Init, Request};
+use crate::launch::{Init, Request, Resume};
 use crate::model::Preset;
 
 /// Fine-tunes GLM for multi-token cloze (ReCoRD).
@@ -199,6 +199,7 @@ impl RunArgs {
         let config = self.settings.resolve(&flags)?;
         let init = self.init.map(|path| if path.as_os_str() == "random" { Init::Random } else { Init::Path(path) });
         let Self { data, device, out, resume, .. } = self;
+        let resume = if resume { Resume::Yes } else { Resume::No };
         Ok((Request { data, init, device, out, resume }, config))
     }
 }

@@ -25,6 +25,12 @@ pub enum DeviceError {
     /// The text names no device.
     #[error("`{0}` is no device; there are auto, cpu, cuda and cuda:N")]
     Unknown(String),
+    /// Several processes would share a GPU.
+    #[error("--device cuda:{index} would be shared by all processes of this machine: say cuda, and each gets its own")]
+    Shared {
+        /// The GPU's index.
+        index: usize,
+    },
     /// A GPU was asked for by name and cannot be used.
     #[error("cuda:{index} cannot be used: {reason}")]
     NoGpu {
@@ -60,6 +66,19 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// The device of the process that has this number on its machine: each has a GPU of its own.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`]; also where there are fewer GPUs than processes, or one is named that all would share.
+    pub fn resolve_for(self, local_rank: usize) -> Result<Device, DeviceError> {
+        match self {
+            Self::Cuda(index) if index > 0 => Err(DeviceError::Shared { index }),
+            Self::Cuda(_) => Self::Cuda(local_rank).resolve(),
+            Self::Auto if gpus() > 0 => Self::Cuda(local_rank).resolve(),
+            other => other.resolve(),
+        }
+    }
+
     /// The device itself.
     ///
     /// # Errors
@@ -83,13 +102,18 @@ impl DeviceChoice {
             Self::Auto if count == 0 => Ok(Device::Cpu),
             _ if index < count => {
                 if self == Self::Auto && count > 1 {
-                    tracing::warn!("{count} GPUs are here; one process uses one of them: training on cuda:0");
+                    tracing::warn!("{count} GPUs are here; one process uses one of them, cuda:0: --nproc {count} uses all");
                 }
                 Ok(Device::Cuda(index))
             }
             _ => Err(DeviceError::NoGpu { index, reason: format!("libtorch sees {count} GPUs") }),
         }
     }
+}
+
+/// GPUs of this machine that this build can use.
+pub fn gpus() -> usize {
+    if cuda_library::load().is_ok() { Cuda::device_count().max(0) as usize } else { 0 }
 }
 
 fn driver_is_there() -> bool {

@@ -14,6 +14,7 @@ use crate::data::loader::{Loader, LoaderConfig, Position};
 use crate::data::mmap::SplitData;
 use crate::data::pack::Packer;
 use crate::data::sampler::Order;
+use crate::distributed::World;
 use crate::model::cloze::choice_scores;
 use crate::model::{Glm, Kernels, Pass};
 
@@ -69,12 +70,16 @@ pub struct EvaluationConfig {
 
 /// Scores a split's questions in stored order and passes each answer to `on_answer`.
 ///
+/// In a `world` each rank scores the share of the questions that the packer gives it, and hears of its own answers only; the
+/// outcome is that of all.
+///
 /// # Errors
-/// [`DataError`] where a shard cannot be read or libtorch refuses a batch.
+/// [`DataError`] where a shard cannot be read, libtorch refuses a batch, or another rank is gone.
 pub fn evaluate(
     model: &Glm,
     data: &Arc<SplitData>,
     config: EvaluationConfig,
+    world: Option<&World>,
     mut on_answer: impl FnMut(Answer),
 ) -> Result<Evaluation, DataError> {
     let start = Instant::now();
@@ -91,7 +96,7 @@ pub fn evaluate(
     let limit = if config.limit == 0 { usize::MAX } else { config.limit };
     let loader = Loader::start(Arc::clone(data), "", loader)?;
     let mut feeder = Feeder::start(loader, model.parameters().device(), !model.is_fused(&pass))?;
-    let mut tally = Tally::default();
+    let (mut tally, mut seen) = (Tally::default(), 0);
     while let Some(step) = feeder.next_step()? {
         let mut answers = Vec::with_capacity(step.questions);
         for batch in &step.batches {
@@ -107,9 +112,14 @@ pub fn evaluate(
                 on_answer(answer);
             }
         }
-        if tally.questions >= limit {
+        // Of all ranks, so that all stop together.
+        seen += step.questions;
+        if seen >= limit {
             break;
         }
+    }
+    if let Some(world) = world {
+        tally = Tally::sum(&world.gather(&tally.numbers())?);
     }
     Ok(tally.evaluation(start.elapsed().as_secs_f64()))
 }
@@ -133,7 +143,7 @@ fn answer(question: &QuestionInfo, grading: &Grading, batch_scores: &[f64]) -> A
     Answer { example_id: grading.example_id.clone(), scores, predicted, correct, hit }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Tally {
     hits: usize,
     questions: usize,
@@ -142,6 +152,17 @@ struct Tally {
 }
 
 impl Tally {
+    /// For sending.
+    fn numbers(&self) -> [f64; 4] {
+        [self.hits as f64, self.questions as f64, self.chance, self.most_frequent]
+    }
+
+    /// That of all ranks.
+    fn sum(numbers: &[Vec<f64>]) -> Self {
+        let sum = |i: usize| numbers.iter().filter_map(|of_rank| of_rank.get(i)).sum::<f64>();
+        Self { hits: sum(0) as usize, questions: sum(1) as usize, chance: sum(2), most_frequent: sum(3) }
+    }
+
     fn add(&mut self, answer: &Answer, question: &Grading) {
         self.questions += 1;
         self.hits += usize::from(answer.hit);
@@ -204,5 +225,7 @@ mod tests {
         tally.add(&answer(&question, &[0.0, 1.0, 2.0, 3.0, 4.0]), &question);
         let evaluation = tally.evaluation(0.0);
         assert_eq!((evaluation.hits, evaluation.chance, evaluation.most_frequent), (0, 0.25, 0.5));
+        let both = Tally::sum(&[tally.numbers().to_vec(), tally.numbers().to_vec()]);
+        assert_eq!((both.questions, both.chance, both.most_frequent), (2, 0.5, 1.0));
     }
 }

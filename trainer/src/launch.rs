@@ -1,22 +1,29 @@
 //! From what was typed to a run that can start: finds data and weights, and says which command brings what is missing.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use glm_schemas::manifest::{Manifest, Split};
 use glm_schemas::vocab::embedding_rows;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::weights::Weights;
 use crate::config::{Config, Precision};
 use crate::data::mmap::DataSet;
+use crate::data::pack::Share;
 use crate::device::DeviceChoice;
+use crate::distributed::agree::Identity;
+use crate::distributed::watch::OnHang;
+use crate::distributed::{Environment, World};
 use crate::metrics::Metrics;
+use crate::model::flops::FlopRates;
 use crate::model::{Glm, ModelConfig, Preset};
 use crate::optim::adamw::AdamW;
 use crate::step::Stepper;
-use crate::train::{Run, TrainError};
+use crate::train::{Records, Run, TrainError};
 
 /// Where the published benchmark keeps its data.
 const PUBLISHED_DATA: &str = "/home/data/perf/glm";
@@ -37,7 +44,18 @@ pub struct Request {
     /// The run's folder; `None`: a new one under `runs`.
     pub out: Option<PathBuf>,
     /// Whether to go on from the folder's newest checkpoint.
-    pub resume: bool,
+    pub resume: Resume,
+}
+
+/// Whether a run goes on from the newest checkpoint in its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// It is a new run.
+    No,
+    /// It does.
+    Yes,
+    /// It does if there is one: for a launcher that starts it again.
+    IfPossible,
 }
 
 /// What a model starts from.
@@ -121,17 +139,44 @@ fn mismatch(weights: &Weights, reason: &str) -> TrainError {
     TrainError::Setup(format!("the weights in {} have {reason}", weights.path().display()))
 }
 
-/// Gets a run ready to start.
+/// Finds the device, and joins the other processes if the environment says that there are any. `on_hang`: see
+/// [`World::join`].
+///
+/// # Errors
+/// [`TrainError`].
+pub fn join(
+    device: DeviceChoice,
+    config: &Config,
+    environment: Option<Environment>,
+    on_hang: OnHang,
+) -> Result<(Device, Option<Rc<World>>), TrainError> {
+    use_threads(config);
+    let Some(environment) = environment else { return Ok((device.resolve()?, None)) };
+    let device = device.resolve_for(environment.local_rank)?;
+    let world = World::join(environment, device, &config.distributed, on_hang)?;
+    Ok((device, Some(Rc::new(world))))
+}
+
+/// What the first rank begins with, and the others take from it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Start {
+    sizes: ModelConfig,
+    state: RunState,
+}
+
+/// Gets a run ready to start. In a `world`, all ranks read the data, and the first one alone reads weights and writes files.
 ///
 /// # Errors
 /// [`TrainError`] in one sentence that says what is missing and what brings it.
-pub fn prepare(request: Request, config: Config) -> Result<Run, TrainError> {
-    use_threads(&config);
-    let device = request.device.resolve()?;
+pub fn prepare(request: Request, config: Config, device: Device, world: Option<Rc<World>>) -> Result<Run, TrainError> {
     let precision = config.train.precision.on(device);
-    let folder = data_folder(request.data);
+    let folder = data_folder(request.data.clone());
     let data = open_data(&folder)?;
     let manifest = data.manifest();
+    if let Some(world) = &world {
+        let kind = if device.is_cuda() { "a GPU" } else { "the CPU" };
+        world.agree(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
+    }
     let train_data = Arc::new(data.split(Split::Train)?);
     let val_data = match manifest.splits.contains_key(&Split::Val) {
         true => Some(Arc::new(data.split(Split::Val)?)),
@@ -140,19 +185,75 @@ pub fn prepare(request: Request, config: Config) -> Result<Run, TrainError> {
             None
         }
     };
+    let first = world.as_ref().is_none_or(|world| world.is_first());
+    let (model, optimizer, state, records) = match first {
+        true => {
+            let (model, optimizer, state, records) = begin(request, &folder, &config, precision, manifest, device)?;
+            (model, optimizer, state, Some(records))
+        }
+        false => {
+            let Start { sizes, state } = follow(world.as_deref())?;
+            let model = Glm::new(&sizes, Kind::Float, device)?;
+            let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
+            optimizer.set_steps(state.optimizer_steps)?;
+            (model, optimizer, state, None)
+        }
+    };
+    let mut packer = config.packer(manifest.special_ids, true);
+    if let Some(world) = &world {
+        if first {
+            world.from_first(START, Some(Start { sizes: model.config().clone(), state: state.clone() }))?;
+        }
+        let weights = model.parameters().groups().iter().map(|group| &group.values);
+        world.broadcast(weights.chain(optimizer.averages()))?;
+        packer.share = Some(Share { rank: world.rank(), ranks: world.size(), rates: FlopRates::of(model.config()) });
+    }
+    if let Some(Records { folder, .. }) = &records {
+        tracing::info!(
+            "{} parameters on {device:?} in {precision:?}{}; {} training questions, {} to evaluate on; writing to {}",
+            model.config().parameters(),
+            world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size())),
+            train_data.rows(),
+            val_data.as_ref().map_or(0, |data| data.rows()),
+            folder.root().display()
+        );
+    }
+    let stepper = Stepper::new(model, optimizer, &config, precision, (state.step, state.loss_scale), world.clone())?;
+    Ok(Run { config, precision, train_data, val_data, packer, stepper, state, records, world })
+}
+
+/// Under which name the first rank leaves what a run begins with.
+const START: &str = "start";
+
+fn follow(world: Option<&World>) -> Result<Start, TrainError> {
+    match world {
+        Some(world) => Ok(world.from_first(START, None)?),
+        None => Err(TrainError::Setup("there is no other rank to follow".to_owned())),
+    }
+}
+
+/// Model, optimizer and state of a new run, or of one that goes on, and the files that it writes.
+fn begin(
+    request: Request,
+    data: &Path,
+    config: &Config,
+    precision: Precision,
+    manifest: &Manifest,
+    device: Device,
+) -> Result<(Glm, AdamW, RunState, Records), TrainError> {
     let root = match request.out {
         Some(root) => root,
         None => new_run_folder(config.model.preset)?,
     };
-    let run_folder = RunFolder::create(&root)?;
-    let checkpoint = resume_point(&run_folder, request.resume)?;
+    let folder = RunFolder::create(&root)?;
+    let checkpoint = resume_point(&folder, request.resume)?;
     let model = match &checkpoint {
-        Some(checkpoint) => load_model(&Weights::open(checkpoint)?, &config, manifest, device, Kind::Float)?,
-        None => initial_model(request.init, &folder, &config, manifest, device)?,
+        Some(checkpoint) => load_model(&Weights::open(checkpoint)?, config, manifest, device, Kind::Float)?,
+        None => initial_model(request.init, data, config, manifest, device)?,
     };
     let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
     let state = match &checkpoint {
-        None => first_state(&config, precision, manifest),
+        None => first_state(config, precision, manifest),
         Some(checkpoint) => {
             let state = RunFolder::state(checkpoint)?;
             if state.fingerprint != manifest.fingerprint {
@@ -168,19 +269,10 @@ pub fn prepare(request: Request, config: Config) -> Result<Run, TrainError> {
             state
         }
     };
-    let resolved = toml::to_string(&config).map_err(|error| TrainError::Setup(format!("cannot write settings: {error}")))?;
-    run_folder.write("config.toml", resolved.as_bytes())?;
-    tracing::info!(
-        "{} parameters on {device:?} in {precision:?}; {} training questions, {} to evaluate on; writing to {}",
-        model.config().parameters(),
-        train_data.rows(),
-        val_data.as_ref().map_or(0, |data| data.rows()),
-        root.display()
-    );
+    let resolved = toml::to_string(config).map_err(|error| TrainError::Setup(format!("cannot write settings: {error}")))?;
+    folder.write("config.toml", resolved.as_bytes())?;
     let metrics = Metrics::open(&root)?;
-    let packer = config.packer(manifest.special_ids, true);
-    let stepper = Stepper::new(model, optimizer, &config, precision, state.step, state.loss_scale)?;
-    Ok(Run { config, precision, train_data, val_data, packer, stepper, state, folder: run_folder, metrics })
+    Ok((model, optimizer, state, Records { folder, metrics }))
 }
 
 fn first_state(config: &Config, precision: Precision, manifest: &Manifest) -> RunState {
@@ -199,13 +291,15 @@ fn first_state(config: &Config, precision: Precision, manifest: &Manifest) -> Ru
 }
 
 /// The checkpoint to go on from. A folder that holds a run is never overwritten by a new one.
-fn resume_point(folder: &RunFolder, resume: bool) -> Result<Option<PathBuf>, TrainError> {
+fn resume_point(folder: &RunFolder, resume: Resume) -> Result<Option<PathBuf>, TrainError> {
     match (folder.latest(), resume) {
-        (Some(_), false) => Err(TrainError::Setup(format!(
+        (Some(_), Resume::No) => Err(TrainError::Setup(format!(
             "{} already holds a run: go on with it by --resume, or say another --out",
             folder.root().display()
         ))),
-        (None, true) => Err(TrainError::Setup(format!("there is no checkpoint to resume from in {}", folder.root().display()))),
+        (None, Resume::Yes) => {
+            Err(TrainError::Setup(format!("there is no checkpoint to resume from in {}", folder.root().display())))
+        }
         (latest, _) => Ok(latest),
     }
 }

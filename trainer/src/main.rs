@@ -13,9 +13,10 @@ use glm_trainer::bench;
 use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::cli::{BenchArgs, Cli, Command, EvalArgs, RunArgs};
 use glm_trainer::config::REFERENCE;
+use glm_trainer::distributed::{DistributedError, Environment};
 use glm_trainer::evaluate::{Evaluation, EvaluationConfig, evaluate};
-use glm_trainer::launch;
-use glm_trainer::train::{Outcome, train};
+use glm_trainer::launch::{self, Resume};
+use glm_trainer::train::{Outcome, Records, Run, train};
 use tch::Kind;
 
 /// A run was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h.
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
     glm_trainer::memory::keep_freed_memory();
     let cli = Cli::parse();
     let level = match (cli.quiet, cli.verbose) {
+        // The first rank tells for all.
+        (0, 0) if is_another_rank() => tracing::Level::WARN,
         (0, 0) => tracing::Level::INFO,
         (0, _) => tracing::Level::DEBUG,
         (1, _) => tracing::Level::WARN,
@@ -52,6 +55,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether this process is one of several and not the first.
+fn is_another_rank() -> bool {
+    // What is wrong with the environment is said where it is used.
+    matches!(Environment::read(), Ok(Some(environment)) if environment.rank > 0)
+}
+
 /// Whoever read our output has seen enough.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
@@ -73,21 +82,45 @@ fn run(args: RunArgs) -> Result<ExitCode> {
         eprintln!("stopping behind this step, with a checkpoint; once more to stop at once");
     })
     .context("cannot watch for Ctrl-C")?;
-    let (request, config) = args.resolve()?;
-    let mut run = launch::prepare(request, config)?;
-    let outcome = train(&mut run, &stop)?;
-    let folder = run.folder.root().display();
+    let (mut request, config) = args.resolve()?;
+    let environment = Environment::read()?;
+    if environment.as_ref().is_some_and(|environment| environment.attempt > 0) {
+        // Whoever started all processes again did so with the same arguments.
+        request.resume = Resume::IfPossible;
+    }
+    let (device, world) = launch::join(request.device, &config, environment, Box::new(end_at_once))?;
+    let result = launch::prepare(request, config, device, world.clone()).and_then(|mut run| {
+        let outcome = train(&mut run, &stop)?;
+        tell(&run, outcome);
+        Ok(outcome)
+    });
+    match (result, world) {
+        (Ok(Outcome::Interrupted), _) => Ok(ExitCode::from(INTERRUPTED)),
+        (Ok(_), _) => Ok(ExitCode::SUCCESS),
+        (Err(error), Some(world)) => Err(error.told_to(&world).into()),
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+/// A rank that waits inside a call that never comes back can only be ended.
+fn end_at_once(error: DistributedError) {
+    tracing::error!("{error}");
+    std::process::exit(1);
+}
+
+/// The last line of a run, on the rank that has written it.
+fn tell(run: &Run, outcome: Outcome) {
+    let Some(Records { folder, .. }) = &run.records else { return };
     match outcome {
         Outcome::Finished => tracing::info!("done: {} questions in {} steps", run.state.samples, run.state.step),
         Outcome::TargetReached => {
             tracing::info!("target accuracy reached: {:.4}", run.state.accuracy.unwrap_or_default());
         }
         Outcome::Interrupted => {
+            let folder = folder.root().display();
             tracing::warn!("stopped at step {}; go on with --out {folder} --resume", run.state.step);
-            return Ok(ExitCode::from(INTERRUPTED));
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn bench(args: &BenchArgs) -> Result<ExitCode> {
@@ -134,7 +167,7 @@ fn eval(args: EvalArgs) -> Result<ExitCode> {
         None => None,
     };
     let mut written = Ok(());
-    let result = evaluate(&model, &split, evaluation, |answer| {
+    let result = evaluate(&model, &split, evaluation, None, |answer| {
         if let (Some((file, ..)), Ok(())) = (&mut lines, &written) {
             written = serde_json::to_writer(&mut *file, &answer).map_err(Into::into).and_then(|()| file.write_all(b"\n"));
         }

@@ -46,10 +46,14 @@ pub struct TrainRecord {
     pub padding: f64,
     /// Operations of the model a second, of tokens that carry information (see [`crate::model::flops`]).
     pub model_flops_per_second: f64,
-    /// Most bytes that were held at a time, where the system tells.
+    /// Most bytes that a rank held at a time, where the system tells.
     pub peak_memory_bytes: Option<u64>,
-    /// Share of the time spent waiting for data.
+    /// Share of the time spent waiting for data, of the rank that waited most.
     pub data_wait: f64,
+    /// Processes that train together.
+    pub ranks: usize,
+    /// By how much the busiest rank's share of a step exceeds the mean, on average, as a share of the mean.
+    pub rank_spread: f64,
 }
 
 /// The outcome of an evaluation.

@@ -14,16 +14,21 @@ use crate::metrics::{EvalRecord, TrainRecord};
 use crate::model::flops::Work;
 use crate::train::StepReport;
 
+/// Up to this step it is told how evenly the work is shared, which then stays as it is.
+const FIRST_STEPS: u64 = 10;
+
 /// Shows progress on stderr.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
+    shown: bool,
 }
 
 impl Progress {
     /// For a run of `planned` questions that has used `done` of them.
-    pub fn new(planned: u64, done: u64) -> Self {
-        let bar = match std::io::stderr().is_terminal() {
+    /// `shown`: whether this process is the one that tells of it.
+    pub fn new(planned: u64, done: u64, shown: bool) -> Self {
+        let bar = match shown && std::io::stderr().is_terminal() {
             true => ProgressBar::with_draw_target(Some(planned), ProgressDrawTarget::stderr()),
             false => ProgressBar::hidden(),
         };
@@ -33,7 +38,7 @@ impl Progress {
         }
         bar.set_position(done);
         bar.reset_eta();
-        Self { bar }
+        Self { bar, shown }
     }
 
     /// Moves the bar to `samples` questions.
@@ -52,6 +57,13 @@ impl Progress {
             record.model_flops_per_second / 1e12,
             100.0 * record.data_wait,
         ));
+        if record.ranks > 1 && record.step <= FIRST_STEPS {
+            self.line(&format!(
+                "{} ranks; the busiest has {:.1} % more work than the mean",
+                record.ranks,
+                100.0 * record.rank_spread
+            ));
+        }
         if record.skipped > 0 {
             self.line(&format!("{} steps skipped for overflow so far, loss scale {:e}", record.skipped, record.loss_scale));
         }
@@ -76,6 +88,9 @@ impl Progress {
     }
 
     fn line(&self, text: &str) {
+        if !self.shown {
+            return;
+        }
         self.bar.suspend(|| tracing::info!("{text}"));
     }
 }
@@ -90,13 +105,24 @@ pub struct LogWindow {
     tokens: usize,
     padded: usize,
     flops: f64,
+    spread: f64,
+    steps: usize,
     last: StepReport,
 }
 
 impl LogWindow {
     /// A window that starts now.
     pub fn start() -> Self {
-        let last = StepReport { loss: 0.0, lr: 0.0, gradient_norm: 0.0, pads: false, flops: 0.0, work: Work::default() };
+        let last = StepReport {
+            loss: 0.0,
+            lr: 0.0,
+            gradient_norm: 0.0,
+            pads: false,
+            questions: 0,
+            spread: 0.0,
+            flops: 0.0,
+            work: Work::default(),
+        };
         Self {
             start: Instant::now(),
             waited_before: Duration::ZERO,
@@ -105,17 +131,21 @@ impl LogWindow {
             tokens: 0,
             padded: 0,
             flops: 0.0,
+            spread: 0.0,
+            steps: 0,
             last,
         }
     }
 
     /// Takes note of a step.
     pub fn add(&mut self, report: &StepReport) {
-        let Work { questions, tokens, padded, .. } = report.work;
+        let Work { tokens, padded, .. } = report.work;
         // Fused operations compute no padding.
         let padded = if report.pads { padded } else { tokens };
-        self.loss += report.loss * questions as f64;
-        self.questions += questions;
+        self.loss += report.loss * report.questions as f64;
+        self.questions += report.questions;
+        self.spread += report.spread;
+        self.steps += 1;
         self.tokens += tokens;
         self.padded += padded;
         self.flops += report.flops;
@@ -127,9 +157,20 @@ impl LogWindow {
         *self = Self { waited_before: waited, ..Self::start() };
     }
 
-    /// The averages, and starts anew; `device` is where the model is.
-    pub fn take(&mut self, state: &RunState, rows: usize, waited: Duration, device: Device) -> TrainRecord {
+    /// What this rank has to say of the window: tokens, tokens with padding, operations, seconds spent waiting for data, and
+    /// most bytes held at a time (0 where that is not known). `device` is where the model is.
+    pub fn numbers(&self, waited: Duration, device: Device) -> [f64; 5] {
+        let bytes = peak_bytes(device).unwrap_or(0) as f64;
+        let wait = waited.saturating_sub(self.waited_before).as_secs_f64();
+        [self.tokens as f64, self.padded as f64, self.flops, wait, bytes]
+    }
+
+    /// The averages, and starts anew; `numbers` are those of all ranks.
+    pub fn take(&mut self, state: &RunState, rows: usize, waited: Duration, numbers: &[Vec<f64>]) -> TrainRecord {
         let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
+        let of = |i: usize| numbers.iter().filter_map(move |of_rank| of_rank.get(i).copied());
+        let [tokens, padded, flops] = [0, 1, 2].map(|i| of(i).sum::<f64>());
+        let peak = of(4).fold(0.0, f64::max) as u64;
         let record = TrainRecord {
             step: state.step,
             samples: state.samples,
@@ -140,11 +181,13 @@ impl LogWindow {
             loss_scale: state.loss_scale.scale(),
             skipped: state.skipped,
             samples_per_second: self.questions as f64 / seconds,
-            tokens_per_second: self.tokens as f64 / seconds,
-            padding: 1.0 - self.tokens as f64 / self.padded.max(1) as f64,
-            model_flops_per_second: self.flops / seconds,
-            peak_memory_bytes: peak_bytes(device),
-            data_wait: (waited - self.waited_before).as_secs_f64() / seconds,
+            tokens_per_second: tokens / seconds,
+            padding: 1.0 - tokens / padded.max(1.0),
+            model_flops_per_second: flops / seconds,
+            peak_memory_bytes: (peak > 0).then_some(peak),
+            data_wait: of(3).fold(0.0, f64::max) / seconds,
+            ranks: numbers.len(),
+            rank_spread: self.spread / self.steps.max(1) as f64,
         };
         self.restart(waited);
         record

@@ -1,6 +1,8 @@
 //! The training loop.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,11 +13,14 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::config::{Config, Precision, SettingsError, TrainSettings};
 use crate::data::DataError;
+use crate::data::balance::spread;
 use crate::data::feed::Feeder;
 use crate::data::loader::{Loader, Position};
 use crate::data::mmap::SplitData;
 use crate::data::pack::Packer;
 use crate::device::DeviceError;
+use crate::distributed::watch::Phase;
+use crate::distributed::{DistributedError, World};
 use crate::evaluate::{Evaluation, EvaluationConfig, evaluate};
 use crate::metrics::{EvalRecord, Metrics, MetricsError, Record};
 use crate::model::flops::Work;
@@ -44,9 +49,36 @@ pub enum TrainError {
     /// Things that do not go together, or are missing.
     #[error("{0}")]
     Setup(String),
+    /// Several processes.
+    #[error(transparent)]
+    Distributed(#[from] DistributedError),
     /// libtorch.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
+}
+
+impl TrainError {
+    /// What an error means where several processes train: if another rank is the reason, that one is named instead of what
+    /// libtorch says of a call that failed for it. The others are told.
+    #[must_use]
+    pub fn told_to(self, world: &World) -> Self {
+        let of_a_call = match &self {
+            Self::Torch(_) | Self::Data(DataError::Torch(_)) => true,
+            Self::Distributed(error) => matches!(error, DistributedError::Torch(_)),
+            _ => false,
+        };
+        let error = match of_a_call.then(|| world.culprit()).flatten() {
+            Some(culprit) => Self::Distributed(culprit),
+            None => self,
+        };
+        let because_of = match &error {
+            Self::Distributed(DistributedError::Peer { rank, .. }) => Some(*rank),
+            Self::Distributed(DistributedError::StoreLost { .. }) => Some(0),
+            _ => None,
+        };
+        world.leave_word(error.to_string(), because_of);
+        error
+    }
 }
 
 /// How a run ended. It has written a checkpoint in each case.
@@ -77,7 +109,16 @@ pub struct Run {
     pub stepper: Stepper,
     /// Where the run stands.
     pub state: RunState,
-    /// Where it writes.
+    /// What it leaves behind; of several ranks, the first one writes.
+    pub records: Option<Records>,
+    /// The other ranks, where there are any.
+    pub world: Option<Rc<World>>,
+}
+
+/// Where a run writes.
+#[derive(Debug)]
+pub struct Records {
+    /// Its folder.
     pub folder: RunFolder,
     /// What it says.
     pub metrics: Metrics,
@@ -94,9 +135,13 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// Whether padding is computed, as libtorch's own operations do.
     pub pads: bool,
-    /// Operations of the model.
+    /// Questions of all ranks.
+    pub questions: usize,
+    /// How uneven the ranks' shares are, see [`spread`].
+    pub spread: f64,
+    /// Operations of the model on this rank.
     pub flops: f64,
-    /// What it worked on.
+    /// What this rank worked on.
     pub work: Work,
 }
 
@@ -104,11 +149,13 @@ pub struct StepReport {
 #[derive(Debug)]
 struct Pending {
     report: Report,
+    questions: usize,
+    spread: f64,
     work: Work,
     position: Position,
 }
 
-/// Trains until the run's limits, its target, or `stop`.
+/// Trains until the run's limits, its target, or `stop`. Where several ranks train, all call it, and all come to the same end.
 ///
 /// # Errors
 /// [`TrainError`] of whichever part failed; checkpoints that were written stay whole.
@@ -116,7 +163,8 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
     let loader =
         Loader::start(Arc::clone(&run.train_data), &run.state.fingerprint, run.config.loader(run.packer, run.state.position))?;
     let mut feeder = run.feed(loader)?;
-    let mut log = Log { window: LogWindow::start(), progress: Progress::new(run.planned_samples(), run.state.samples) };
+    let progress = Progress::new(run.planned_samples(), run.state.samples, run.records.is_some());
+    let mut log = Log { window: LogWindow::start(), progress };
     let mut pending = VecDeque::new();
     let mut evaluated_at = None;
     let mut outcome = Outcome::Finished;
@@ -129,15 +177,20 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
                 break;
             }
         }
+        run.at(Phase::Data);
         let Some(step) = feeder.next_step()? else { break };
-        let report = run.stepper.step(&step)?;
-        pending.push_back(Pending { report, work: step.work(), position: step.position });
-        run.settle(&mut pending, run.steps_under_way(), &mut log, &feeder)?;
+        let report = run.stepper.step(&step, stop.load(Ordering::Relaxed))?;
+        let (questions, spread) = (step.questions, spread(&step.loads));
+        pending.push_back(Pending { report, questions, spread, work: step.work(), position: step.position });
+        let mut stopping = run.settle(&mut pending, run.steps_under_way(), &mut log, &feeder)?;
 
-        if run.evaluation_due(&pending, step.questions) {
-            run.settle(&mut pending, 0, &mut log, &feeder)?;
-            let evaluation = run.evaluate(&log.progress)?;
-            evaluated_at = Some(run.state.samples);
+        let evaluation_due = run.passed(run.config.train.eval_every, &pending, step.questions);
+        if evaluation_due || run.passed(run.config.train.save_every, &pending, step.questions) {
+            stopping |= run.settle(&mut pending, 0, &mut log, &feeder)?;
+            let evaluation = if evaluation_due { run.evaluate(&log.progress)? } else { None };
+            if evaluation_due {
+                evaluated_at = Some(run.state.samples);
+            }
             run.save()?;
             log.window.restart(feeder.waited());
             if evaluation.is_some_and(|evaluation| run.reaches_target(evaluation)) {
@@ -145,7 +198,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
                 break;
             }
         }
-        if stop.load(Ordering::Relaxed) {
+        if stopping {
             outcome = Outcome::Interrupted;
             break;
         }
@@ -159,8 +212,12 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
             outcome = Outcome::TargetReached;
         }
     }
-    let checkpoint = run.save()?;
-    log.progress.finish(&format!("checkpoint {}", checkpoint.display()));
+    if let Some(checkpoint) = run.save()? {
+        log.progress.finish(&format!("checkpoint {}", checkpoint.display()));
+    }
+    if let Some(world) = &run.world {
+        world.finish()?;
+    }
     Ok(outcome)
 }
 
@@ -187,35 +244,58 @@ impl Run {
         if self.device().is_cuda() { STEPS_UNDER_WAY } else { 0 }
     }
 
-    /// Reads outcomes, the oldest first, until only `left` steps are under way, and logs what is due.
+    /// Tells other ranks what this one is doing.
+    fn at(&self, phase: Phase) {
+        if let Some(world) = &self.world {
+            world.at(self.state.step, phase);
+        }
+    }
+
+    /// Reads outcomes, the oldest first, until only `left` steps are under way, and logs what is due. Whether a rank was asked
+    /// to stop: all ranks hear of it behind the same step.
     fn settle(
         &mut self,
         pending: &mut VecDeque<Pending>,
         left: usize,
         log: &mut Log,
         feeder: &Feeder,
-    ) -> Result<(), TrainError> {
+    ) -> Result<bool, TrainError> {
+        let mut stopping = false;
         while pending.len() > left {
-            let Some(Pending { report, work, position }) = pending.pop_front() else { break };
+            let Some(Pending { report, questions, spread, work, position }) = pending.pop_front() else { break };
             let outcome = report.read()?;
+            stopping |= outcome.stop;
             let lr = self.config.schedule().at(self.state.step);
             self.state.loss_scale.update(outcome.skipped);
             self.state.step += u64::from(!outcome.skipped);
             self.state.skipped += u64::from(outcome.skipped);
-            self.state.samples += work.questions as u64;
+            self.state.samples += questions as u64;
             self.state.position = position;
             let (loss, gradient_norm) = (outcome.loss, outcome.gradient_norm);
             let flops = work.training_flops(self.stepper.model.config());
-            log.window.add(&StepReport { loss, lr, gradient_norm, pads: self.stepper.needs_padded_view(), flops, work });
+            let pads = self.stepper.needs_padded_view();
+            log.window.add(&StepReport { loss, lr, gradient_norm, pads, questions, spread, flops, work });
             log.progress.advance(self.state.samples);
             // A step that was skipped for overflow does not count, and is told of with the next one that does.
             if !outcome.skipped && self.state.step.is_multiple_of(self.config.train.log_every.max(1)) {
-                let record = log.window.take(&self.state, self.train_data.rows(), feeder.waited(), self.device());
+                let own = log.window.numbers(feeder.waited(), self.device());
+                let numbers = match &self.world {
+                    Some(world) => world.gather(&own)?,
+                    None => vec![own.to_vec()],
+                };
+                let record = log.window.take(&self.state, self.train_data.rows(), feeder.waited(), &numbers);
                 log.progress.train(&record);
-                self.metrics.write(&Record::Train(record))?;
+                self.write(&Record::Train(record))?;
             }
         }
-        Ok(())
+        Ok(stopping)
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), TrainError> {
+        match &mut self.records {
+            Some(records) => Ok(records.metrics.write(record)?),
+            None => Ok(()),
+        }
     }
 
     fn planned_samples(&self) -> u64 {
@@ -235,16 +315,17 @@ impl Run {
 
     /// Questions used, steps under way included.
     fn samples_asked_for(&self, pending: &VecDeque<Pending>) -> u64 {
-        self.state.samples + pending.iter().map(|step| step.work.questions as u64).sum::<u64>()
+        self.state.samples + pending.iter().map(|step| step.questions as u64).sum::<u64>()
     }
 
-    /// Whether the step that was asked for last passed a multiple of `eval_every`. On a CPU it is no longer under way.
-    fn evaluation_due(&self, pending: &VecDeque<Pending>, questions: usize) -> bool {
-        let (every, samples) = (self.config.train.eval_every, self.samples_asked_for(pending));
+    /// Whether the step that was asked for last passed a multiple of `every` questions. On a CPU it is no longer under way.
+    fn passed(&self, every: u64, pending: &VecDeque<Pending>, questions: usize) -> bool {
+        let samples = self.samples_asked_for(pending);
         every > 0 && samples / every > (samples - questions as u64) / every
     }
 
     fn evaluate(&mut self, progress: &Progress) -> Result<Option<Evaluation>, TrainError> {
+        self.at(Phase::Evaluation);
         let Some(data) = &self.val_data else { return Ok(None) };
         let config = EvaluationConfig {
             kind: self.precision.kind(),
@@ -253,10 +334,10 @@ impl Run {
             threads: self.config.data.decode_threads,
             limit: self.config.train.eval_questions,
         };
-        let evaluation = evaluate(&self.stepper.model, data, config, drop)?;
+        let evaluation = evaluate(&self.stepper.model, data, config, self.world.as_deref(), drop)?;
         let record = EvalRecord { step: self.state.step, samples: self.state.samples, evaluation };
         progress.evaluation(&record);
-        self.metrics.write(&Record::Eval(record))?;
+        self.write(&Record::Eval(record))?;
         self.state.accuracy = Some(evaluation.accuracy);
         Ok(Some(evaluation))
     }
@@ -266,8 +347,12 @@ impl Run {
         target > 0.0 && evaluation.accuracy >= target
     }
 
-    /// Writes a checkpoint; the one with the best accuracy so far is marked.
-    fn save(&mut self) -> Result<std::path::PathBuf, TrainError> {
+    /// Writes a checkpoint, on the first rank; the one with the best accuracy so far is marked.
+    fn save(&mut self) -> Result<Option<PathBuf>, TrainError> {
+        self.at(Phase::Checkpoint);
+        if let Some(world) = &self.world {
+            world.check_weights(self.stepper.model.parameters(), self.state.step)?;
+        }
         let is_best = match (self.state.accuracy, self.state.best_accuracy) {
             (Some(accuracy), Some(best)) => accuracy > best,
             (accuracy, None) => accuracy.is_some(),
@@ -278,6 +363,7 @@ impl Run {
         }
         self.state.optimizer_steps = self.stepper.optimizer.steps()?;
         let keep = self.config.train.keep_checkpoints;
-        Ok(self.folder.save(&self.stepper.model, &self.stepper.optimizer, &self.state, is_best, keep)?)
+        let Some(Records { folder, .. }) = &self.records else { return Ok(None) };
+        Ok(Some(folder.save(&self.stepper.model, &self.stepper.optimizer, &self.state, is_best, keep)?))
     }
 }

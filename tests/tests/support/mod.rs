@@ -57,5 +57,5 @@ pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64) -> Glm {
 /// Leaves a step's gradients in the parameters and returns its loss.
 pub(crate) fn backward(model: &Glm, step: &Step, pass: &Pass) -> f64 {
     let step = DeviceStep::on(step, Device::Cpu, true).expect("step");
-    accumulate_gradients(model, &step, pass, None).expect("backward").double_value(&[])
+    accumulate_gradients(model, &step, pass, None, None).expect("backward").double_value(&[])
 }

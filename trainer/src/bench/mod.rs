@@ -143,7 +143,7 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     tch::manual_seed(config.train.seed as i64);
     let model = Glm::new(&sizes, Kind::Float, device)?;
     let optimizer = AdamW::new(config.adamw(), model.parameters())?;
-    let mut stepper = Stepper::new(model, optimizer, config, precision, 0, config.loss_scale(precision))?;
+    let mut stepper = Stepper::new(model, optimizer, config, precision, (0, config.loss_scale(precision)), None)?;
     let padded_view = stepper.needs_padded_view();
     let mut source = match data {
         Some(data) => {
@@ -172,7 +172,7 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
                 total += step.work();
                 batches += step.batches.len();
             }
-            pending.push_back(stepper.step(&step)?);
+            pending.push_back(stepper.step(&step, false)?);
         }
         if i >= under_way
             && let Some(report) = pending.pop_front()

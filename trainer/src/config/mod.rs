@@ -4,6 +4,8 @@
 
 pub mod overrides;
 
+use std::time::Duration;
+
 use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,8 @@ pub struct Config {
     pub data: DataSettings,
     /// The run.
     pub train: TrainSettings,
+    /// Several processes.
+    pub distributed: DistributedSettings,
 }
 
 /// `[model]`.
@@ -108,9 +112,37 @@ pub struct TrainSettings {
     pub target_accuracy: f64,
     pub eval_every: u64,
     pub eval_questions: usize,
+    pub save_every: u64,
     pub log_every: u64,
     pub keep_checkpoints: usize,
     pub seed: u64,
+}
+
+/// `[distributed]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "reference.toml documents every key")]
+pub struct DistributedSettings {
+    pub timeout: f64,
+    pub bucket_mib: f64,
+    pub first_bucket_mib: f64,
+}
+
+impl DistributedSettings {
+    /// How long a rank waits for another until that is an error.
+    pub fn timeout(&self) -> Duration {
+        Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::MAX)
+    }
+
+    /// Bytes of a bucket of gradients.
+    pub fn bucket_bytes(&self) -> usize {
+        (self.bucket_mib * f64::from(1 << 20)) as usize
+    }
+
+    /// Bytes of the first one.
+    pub fn first_bucket_bytes(&self) -> usize {
+        (self.first_bucket_mib * f64::from(1 << 20)) as usize
+    }
 }
 
 /// Format of forward and backward pass.
@@ -260,6 +292,10 @@ impl Config {
         }
         require(self.loss_scale.start >= 1.0, "loss_scale.start", self.loss_scale.start, "1 or more")?;
         require(self.loss_scale.factor >= 1.0, "loss_scale.factor", self.loss_scale.factor, "1 or more")?;
+        let DistributedSettings { timeout, bucket_mib, first_bucket_mib } = self.distributed;
+        require(timeout >= 1.0, "distributed.timeout", timeout, "1 second or more")?;
+        require(bucket_mib > 0.0, "distributed.bucket_mib", bucket_mib, "above 0")?;
+        require(first_bucket_mib > 0.0, "distributed.first_bucket_mib", first_bucket_mib, "above 0")?;
         require(self.train.epochs > 0, "train.epochs", 0, "at least 1")?;
         self.random_model(1).map(drop)
     }

@@ -74,6 +74,11 @@ impl AdamW {
         Ok(self.steps.f_double_value(&[0])? as u64)
     }
 
+    /// All averages of gradients, and all of their squares, end to end.
+    pub fn averages(&self) -> [&Tensor; 2] {
+        [&self.first, &self.second]
+    }
+
     /// The averages, in the order of the parameters.
     pub fn moments(&self) -> &[Moments] {
         &self.moments

@@ -57,6 +57,8 @@ pub struct Outcome {
     pub gradient_norm: f64,
     /// Whether the gradient was not finite and the step therefore skipped.
     pub skipped: bool,
+    /// Whether any rank had been asked to stop.
+    pub stop: bool,
 }
 
 impl StepControl {
@@ -87,11 +89,12 @@ impl StepControl {
         if self.scales { loss.f_mul(&self.scale.f_totype(loss.f_kind()?)?) } else { Ok(loss.shallow_clone()) }
     }
 
-    /// Decides about a step whose gradient, loss scale included, has this norm, and counts it. `loss` is one number.
+    /// Decides about a step whose gradient, loss scale included, has this norm, and counts it. `told` comes back in the
+    /// [`Outcome`]: the mean loss a question, and how many ranks were asked to stop, which may be left out.
     ///
     /// # Errors
     /// A [`TchError`].
-    pub fn decide(&mut self, norm: &Tensor, loss: &Tensor) -> Result<Decision, TchError> {
+    pub fn decide(&mut self, norm: &Tensor, told: &Tensor) -> Result<Decision, TchError> {
         no_grad(|| {
             let norm = norm.f_totype(Kind::Double)?;
             let skip = norm.f_isfinite()?.f_logical_not()?;
@@ -106,7 +109,8 @@ impl StepControl {
             let lr = self.schedule_at()?;
             let skipped = skip.f_totype(Kind::Double)?;
             let unscaled = norm.f_div(&self.scale)?;
-            let values = Tensor::f_stack(&[loss.f_totype(Kind::Double)?.f_reshape([])?, unscaled, skipped.shallow_clone()], 0)?;
+            let own = Tensor::f_stack(&[unscaled, skipped.shallow_clone()], 0)?;
+            let values = Tensor::f_cat(&[own, told.f_totype(Kind::Double)?.f_reshape([-1])?], 0)?;
             let _ = self.step.f_add_(&skipped.f_rsub_scalar(1.0)?)?;
             if self.scales {
                 self.adapt(&skip, &skipped)?;
@@ -172,7 +176,9 @@ impl Report {
         }
         let values = Vec::<f64>::try_from(&self.values)?;
         match values[..] {
-            [loss, gradient_norm, skipped] => Ok(Outcome { loss, gradient_norm, skipped: skipped != 0.0 }),
+            [gradient_norm, skipped, loss, ref stop @ ..] => {
+                Ok(Outcome { loss, gradient_norm, skipped: skipped != 0.0, stop: stop.iter().any(|&votes| votes > 0.0) })
+            }
             _ => Err(TchError::Shape(format!("{} numbers in a report", values.len()))),
         }
     }
