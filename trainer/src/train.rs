@@ -72,7 +72,7 @@ impl TrainError {
             None => self,
         };
         let because_of = match &error {
-            Self::Distributed(DistributedError::Peer { rank, .. }) => Some(*rank),
+            Self::Distributed(DistributedError::Peer { rank, .. } | DistributedError::Told { rank, .. }) => Some(*rank),
             Self::Distributed(DistributedError::StoreLost { .. }) => Some(0),
             _ => None,
         };

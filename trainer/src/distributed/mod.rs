@@ -55,13 +55,19 @@ pub enum DistributedError {
         reason: String,
     },
     /// Nobody answers where the store was.
-    #[error("{server}, which serves the store at {address}, is gone: {reason}")]
+    #[error("{server}, which serves the store at {address}, is gone or cannot be reached any more")]
     StoreLost {
         /// Who served it.
         server: &'static str,
         /// Where.
         address: String,
-        /// What libtorch says.
+    },
+    /// Another rank has found out whose fault it is.
+    #[error("{reason}")]
+    Told {
+        /// Who is to blame.
+        rank: usize,
+        /// What the other one said.
         reason: String,
     },
     /// Not all run the same.

@@ -13,7 +13,8 @@ use libtorch_ext::distributed::Store;
 use serde::{Deserialize, Serialize};
 use tch::TchError;
 
-use super::{DistributedError, failure};
+use super::failure::{self, Failure};
+use super::DistributedError;
 
 /// What a rank is doing, in the order in which a step goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,7 +94,8 @@ impl Place {
 
     /// Calls of a store that nobody serves any more fail.
     pub(super) fn lost(&self, error: &TchError) -> DistributedError {
-        DistributedError::StoreLost { server: self.server, address: self.address.clone(), reason: error.to_string() }
+        tracing::debug!("the store: {error}");
+        DistributedError::StoreLost { server: self.server, address: self.address.clone() }
     }
 }
 
@@ -244,10 +246,8 @@ fn find_culprit(place: &Place, store: &Store, shared: &Shared) -> Option<Distrib
             Ok(failures) => failures,
             Err(error) => return Some(place.lost(&error)),
         };
-        let others = || failures.iter().filter(|failure| failure.rank != place.rank);
-        if let Some(failure) = others().find(|failure| failure.because_of.is_none()) {
-            let failure::Failure { rank, host, pid, reason, .. } = failure.clone();
-            return Some(DistributedError::Peer { rank, host, pid, reason: format!("has failed: {reason}") });
+        if let Some(error) = first_cause(place.rank, &failures) {
+            return Some(error);
         }
         if start.elapsed() > patience {
             break;
@@ -264,6 +264,19 @@ fn find_culprit(place: &Place, store: &Store, shared: &Shared) -> Option<Distrib
     let here = late.then_some((status.step, status.phase));
     drop(status);
     blame(place.rank, here, &before, &after, start.elapsed())
+}
+
+/// What the ranks that have failed say about the reason: the one that failed by itself, else whom another has found to blame.
+pub(super) fn first_cause(own: usize, failures: &[Failure]) -> Option<DistributedError> {
+    let others = || failures.iter().filter(|failure| failure.rank != own);
+    if let Some(failure) = others().find(|failure| failure.because_of.is_none()) {
+        let Failure { rank, host, pid, reason, .. } = failure.clone();
+        return Some(DistributedError::Peer { rank, host, pid, reason: format!("has failed: {reason}") });
+    }
+    others().find_map(|failure| {
+        let rank = failure.because_of.filter(|&rank| rank != own)?;
+        Some(DistributedError::Told { rank, reason: failure.reason.clone() })
+    })
 }
 
 /// Who is to blame, if anybody is: among the others, who was silent between two looks at all beats, else who is farthest behind
@@ -339,6 +352,19 @@ mod tests {
         after[1].step = 118;
         after[1].phase = Phase::Outcome;
         assert_eq!(text(&before, &after), None);
+    }
+
+    #[test]
+    fn the_first_cause_is_told_and_not_what_followed_from_it() {
+        let failure = |rank, reason: &str, because_of| Failure { rank, host: "box".into(), pid: 7, reason: reason.into(), because_of };
+        let followed = failure(1, "rank 3 (host box, pid 9) gives no sign of life", Some(3));
+        let told = |failures: &[Failure]| first_cause(0, failures).map(|error| error.to_string());
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&[failure(0, "own", None)]), None);
+        assert_eq!(told(std::slice::from_ref(&followed)).expect("told"), "rank 3 (host box, pid 9) gives no sign of life");
+        let all = [followed, failure(2, "no space", None)];
+        assert_eq!(told(&all).expect("a cause"), "rank 2 (host box, pid 7) has failed: no space");
+        assert_eq!(told(&[failure(1, "rank 0 is silent", Some(0))]), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use super::agree::{Identity, differences};
 use super::failure::{self, Failure};
-use super::watch::{OnHang, Phase, Place, Watch};
+use super::watch::{OnHang, Phase, Place, Watch, first_cause};
 use super::{DistributedError, Environment};
 use crate::config::DistributedSettings;
 use crate::data::key::mix;
