@@ -92,6 +92,19 @@ impl DeviceChoice {
     }
 }
 
+/// How many GPUs libtorch sees.
+///
+/// # Errors
+/// [`DeviceError::NoGpu`] where it sees none.
+pub fn gpu_count() -> Result<usize, DeviceError> {
+    let none = |reason| DeviceError::NoGpu { index: 0, reason };
+    cuda_library::load().map_err(none)?;
+    match Cuda::device_count() {
+        count if count > 0 => Ok(count as usize),
+        _ => Err(none("libtorch sees 0 GPUs".to_owned())),
+    }
+}
+
 fn driver_is_there() -> bool {
     std::path::Path::new("/proc/driver/nvidia/version").exists()
 }

@@ -1,0 +1,4 @@
+//! Training by several processes at once.
+
+pub mod failure;
+pub mod launcher;
