@@ -8,6 +8,7 @@ use glm_schemas::manifest::Split;
 use crate::config::overrides::Layers;
 use crate::config::{Config, SettingsError};
 use crate::device::DeviceChoice;
+use crate::distributed::launcher::Processes;
 use crate::launch::{Init, Request, Resume};
 use crate::model::Preset;
 
@@ -85,6 +86,12 @@ pub struct RunArgs {
     /// Seed of everything random (train.seed)
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Train with N processes on this machine; `gpu`: one for each GPU
+    #[arg(long, value_name = "N")]
+    pub nproc: Option<Processes>,
+    /// After a failure start all processes again from the newest checkpoint in RUNDIR, at most K times
+    #[arg(long, value_name = "K", requires_all = ["nproc", "out"])]
+    pub max_restarts: Option<u32>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub settings: SettingArgs,

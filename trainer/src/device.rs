@@ -74,7 +74,7 @@ impl DeviceChoice {
         match self {
             Self::Cuda(index) if index > 0 => Err(DeviceError::Shared { index }),
             Self::Cuda(_) => Self::Cuda(local_rank).resolve(),
-            Self::Auto if gpus() > 0 => Self::Cuda(local_rank).resolve(),
+            Self::Auto if gpu_count().is_ok() => Self::Cuda(local_rank).resolve(),
             other => other.resolve(),
         }
     }
@@ -111,9 +111,17 @@ impl DeviceChoice {
     }
 }
 
-/// GPUs of this machine that this build can use.
-pub fn gpus() -> usize {
-    if cuda_library::load().is_ok() { Cuda::device_count().max(0) as usize } else { 0 }
+/// How many GPUs libtorch sees.
+///
+/// # Errors
+/// [`DeviceError::NoGpu`] where it sees none.
+pub fn gpu_count() -> Result<usize, DeviceError> {
+    let none = |reason| DeviceError::NoGpu { index: 0, reason };
+    cuda_library::load().map_err(none)?;
+    match Cuda::device_count() {
+        count if count > 0 => Ok(count as usize),
+        _ => Err(none("libtorch sees 0 GPUs".to_owned())),
+    }
 }
 
 fn driver_is_there() -> bool {

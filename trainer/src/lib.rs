@@ -6,6 +6,7 @@
 //! - [`model`]: a batch becomes a score for every choice; context once, pieces packed behind it.
 //! - [`optim`]: gradients become new weights.
 //! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`] and [`progress`] tell of it.
+//! - [`distributed`]: several processes train one model.
 //! - [`checkpoint`]: weights in and out, and where a run stands.
 //! - [`bench`](mod@bench) measures all of it; [`memory`] what it holds.
 //! - [`cli`], [`config`], [`device`] and [`launch`]: from what was typed to a run that can start.

@@ -13,14 +13,12 @@ use glm_trainer::bench;
 use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::cli::{BenchArgs, Cli, Command, EvalArgs, RunArgs};
 use glm_trainer::config::REFERENCE;
+use glm_trainer::distributed::launcher::{self, INTERRUPTED, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
 use glm_trainer::evaluate::{Evaluation, EvaluationConfig, evaluate};
 use glm_trainer::launch::{self, Resume};
 use glm_trainer::train::{Outcome, Records, Run, train};
 use tch::Kind;
-
-/// A run was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h.
-const INTERRUPTED: u8 = 75;
 
 fn main() -> ExitCode {
     glm_trainer::memory::keep_freed_memory();
@@ -40,7 +38,10 @@ fn main() -> ExitCode {
         .with_target(false)
         .init();
     let result = match cli.command {
-        Command::Run(args) => run(*args),
+        Command::Run(args) => match args.nproc {
+            Some(processes) => launch_workers(*args, processes),
+            None => run(*args),
+        },
         Command::Eval(args) => eval(*args),
         Command::Bench(args) => bench(&args),
         Command::Config => print(REFERENCE),
@@ -70,6 +71,27 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn print(text: &str) -> Result<ExitCode> {
     std::io::stdout().write_all(text.as_bytes()).context("cannot write")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs this program once for every process that was asked for, and watches over them.
+fn launch_workers(args: RunArgs, processes: Processes) -> Result<ExitCode> {
+    launcher::check_environment(|name| std::env::var_os(name))?;
+    let world_size = processes.count().context("--nproc gpu starts a process for each GPU")?;
+    if world_size > 1 {
+        libtorch_ext::distributed::available()?;
+    }
+    let options = launcher::Options {
+        max_restarts: args.max_restarts.unwrap_or(0),
+        threads: launcher::threads_each(world_size, args.device),
+        ..launcher::Options::new(world_size)
+    };
+    // What is wrong with the settings is said once, not by every worker.
+    args.resolve()?;
+    let command = WorkerCommand::this_program_without(&["--nproc", "--max-restarts"]).context("cannot find this program")?;
+    Ok(match launcher::launch(&options, &command)? {
+        launcher::Outcome::Finished => ExitCode::SUCCESS,
+        launcher::Outcome::Interrupted => ExitCode::from(INTERRUPTED),
+    })
 }
 
 fn run(args: RunArgs) -> Result<ExitCode> {

@@ -14,9 +14,6 @@ use crate::metrics::{EvalRecord, TrainRecord};
 use crate::model::flops::Work;
 use crate::train::StepReport;
 
-/// Up to this step it is told how evenly the work is shared, which then stays as it is.
-const FIRST_STEPS: u64 = 10;
-
 /// Shows progress on stderr.
 #[derive(Debug)]
 pub struct Progress {
@@ -49,21 +46,18 @@ impl Progress {
     /// A line about training.
     pub fn train(&self, record: &TrainRecord) {
         let TrainRecord { step, samples, epoch, loss, lr, gradient_norm, .. } = record;
+        let spread = match record.ranks {
+            1 => String::new(),
+            ranks => format!(", {ranks} ranks, the busiest {:.1} % above the mean", 100.0 * record.rank_spread),
+        };
         self.line(&format!(
             "step {step}, {samples} questions, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm {gradient_norm:.2}, \
-             {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waited for data {:.1} %",
+             {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waited for data {:.1} %{spread}",
             record.samples_per_second,
             record.tokens_per_second,
             record.model_flops_per_second / 1e12,
             100.0 * record.data_wait,
         ));
-        if record.ranks > 1 && record.step <= FIRST_STEPS {
-            self.line(&format!(
-                "{} ranks; the busiest has {:.1} % more work than the mean",
-                record.ranks,
-                100.0 * record.rank_spread
-            ));
-        }
         if record.skipped > 0 {
             self.line(&format!("{} steps skipped for overflow so far, loss scale {:e}", record.skipped, record.loss_scale));
         }

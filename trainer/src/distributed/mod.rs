@@ -7,6 +7,7 @@
 pub mod agree;
 pub mod environment;
 pub mod failure;
+pub mod launcher;
 pub mod watch;
 pub mod world;
 

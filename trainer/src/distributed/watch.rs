@@ -13,8 +13,8 @@ use libtorch_ext::distributed::Store;
 use serde::{Deserialize, Serialize};
 use tch::TchError;
 
-use super::failure::{self, Failure};
 use super::DistributedError;
+use super::failure::{self, Failure, FailureError};
 
 /// What a rank is doing, in the order in which a step goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl Place {
     }
 
     /// Calls of a store that nobody serves any more fail.
-    pub(super) fn lost(&self, error: &TchError) -> DistributedError {
+    pub(super) fn lost(&self, error: &impl fmt::Display) -> DistributedError {
         tracing::debug!("the store: {error}");
         DistributedError::StoreLost { server: self.server, address: self.address.clone() }
     }
@@ -212,7 +212,8 @@ impl Beater {
             }
             let waits_for = (status.phase >= Phase::Reduce).then(|| status.since.elapsed());
             drop(status);
-            let alive = self.beat(count).and_then(|()| failure::any(&self.store, self.place.attempt));
+            let alive =
+                self.beat(count).map_err(FailureError::from).and_then(|()| failure::any(&self.store, self.place.attempt));
             // Whether another rank or the store is gone: then this one's calls fail too, or hang for ever.
             if !matches!(alive, Ok(false)) {
                 failed_since.get_or_insert_with(Instant::now);
@@ -356,7 +357,8 @@ mod tests {
 
     #[test]
     fn the_first_cause_is_told_and_not_what_followed_from_it() {
-        let failure = |rank, reason: &str, because_of| Failure { rank, host: "box".into(), pid: 7, reason: reason.into(), because_of };
+        let failure =
+            |rank, reason: &str, because_of| Failure { rank, host: "box".into(), pid: 7, reason: reason.into(), because_of };
         let followed = failure(1, "rank 3 (host box, pid 9) gives no sign of life", Some(3));
         let told = |failures: &[Failure]| first_cause(0, failures).map(|error| error.to_string());
         assert_eq!(told(&[]), None);

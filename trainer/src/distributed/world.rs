@@ -271,9 +271,8 @@ fn wait_for(
 ) -> Result<(), DistributedError> {
     while store.wait(&[key], LOOK.min(place.timeout)).is_err() {
         let failures = failure::all(store, place.attempt, place.world_size).map_err(|error| place.lost(&error))?;
-        if let Some(Failure { rank, host, pid, reason, .. }) = failures.into_iter().find(|failure| failure.because_of.is_none())
-        {
-            return Err(DistributedError::Peer { rank, host, pid, reason: format!("has failed: {reason}") });
+        if let Some(error) = first_cause(place.rank, &failures) {
+            return Err(error);
         }
         if start.elapsed() >= place.timeout {
             return Err(late());
