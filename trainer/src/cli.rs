@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use glm_schemas::manifest::Split;
 
-use crate::config::overrides::Layers;
+use crate::config::overrides::{Layers, is_setting};
 use crate::config::{Config, SettingsError};
 use crate::device::DeviceChoice;
 use crate::distributed::launcher::Processes;
@@ -74,9 +74,15 @@ pub struct RunArgs {
     /// Where checkpoints, metrics and settings go [default: a new folder under runs]
     #[arg(long, value_name = "RUNDIR")]
     pub out: Option<PathBuf>,
-    /// Go on from the newest checkpoint in RUNDIR
+    /// Go on from the newest checkpoint in RUNDIR, also to a later end; the same command again does so without it
     #[arg(long, requires = "out")]
     pub resume: bool,
+    /// Let a setting differ from what the run in RUNDIR began with; may be repeated
+    #[arg(long, value_name = "KEY", requires = "resume")]
+    pub allow: Vec<String>,
+    /// Newest checkpoints that are kept, beside the best (train.keep_checkpoints)
+    #[arg(long, value_name = "N")]
+    pub keep: Option<u64>,
     /// Most optimizer steps (train.max_steps)
     #[arg(long, value_name = "N")]
     pub max_steps: Option<u64>,
@@ -202,11 +208,23 @@ impl RunArgs {
     /// # Errors
     /// [`SettingsError`] names what is wrong.
     pub fn resolve(self) -> Result<(Request, Config), SettingsError> {
-        let flags = [("train.max_steps", self.max_steps), ("train.eval_every", self.eval_every), ("train.seed", self.seed)];
-        let config = self.settings.resolve(&flags)?;
+        let config = self.config()?;
         let init = self.init.map(|path| if path.as_os_str() == "random" { Init::Random } else { Init::Path(path) });
-        let Self { data, device, out, resume, .. } = self;
-        let resume = if resume { Resume::Yes } else { Resume::No };
-        Ok((Request { data, init, device, out, resume }, config))
+        let Self { data, device, out, resume, allow, .. } = self;
+        let resume = if resume { Resume::Yes } else { Resume::IfSame };
+        Ok((Request { data, init, device, out, resume, allow }, config))
+    }
+
+    fn config(&self) -> Result<Config, SettingsError> {
+        if let Some(key) = self.allow.iter().find(|key| !is_setting(key)) {
+            let message = "there is no such setting; `glm-trainer config` prints all".to_owned();
+            return Err(SettingsError::Syntax { origin: format!("--allow {key}"), message });
+        }
+        self.settings.resolve(&[
+            ("train.max_steps", self.max_steps),
+            ("train.eval_every", self.eval_every),
+            ("train.seed", self.seed),
+            ("train.keep_checkpoints", self.keep),
+        ])
     }
 }

@@ -1,5 +1,7 @@
 //! From what was typed to a run that can start: finds data and weights, and says which command brings what is missing.
 
+mod resume;
+
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use glm_schemas::vocab::embedding_rows;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
+use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::weights::Weights;
 use crate::config::{Config, Precision};
@@ -45,17 +48,28 @@ pub struct Request {
     pub out: Option<PathBuf>,
     /// Whether to go on from the folder's newest checkpoint.
     pub resume: Resume,
+    /// Settings that may be others than those that the run began with.
+    pub allow: Vec<String>,
 }
 
 /// Whether a run goes on from the newest checkpoint in its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// It is a new run.
-    No,
-    /// It does.
+    /// If it is the same run: the command that began it was typed again.
+    IfSame,
+    /// It does, also to a later end.
     Yes,
-    /// It does if there is one: for a launcher that starts it again.
+    /// It does if there is a checkpoint: for a launcher that starts it again.
     IfPossible,
+}
+
+impl std::fmt::Display for Init {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Random => f.write_str("random"),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// What a model starts from.
@@ -162,6 +176,7 @@ pub fn join(
 struct Start {
     sizes: ModelConfig,
     state: RunState,
+    goes_on: bool,
 }
 
 /// Gets a run ready to start. In a `world`, all ranks read the data, and the first one alone reads weights and writes files.
@@ -186,40 +201,39 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
         }
     };
     let first = world.as_ref().is_none_or(|world| world.is_first());
-    let (model, optimizer, state, records) = match first {
-        true => {
-            let (model, optimizer, state, records) = begin(request, &folder, &config, precision, manifest, device)?;
-            (model, optimizer, state, Some(records))
-        }
+    let begun = match first {
+        true => begin(request, &folder, &config, precision, manifest, device)?,
         false => {
-            let Start { sizes, state } = follow(world.as_deref())?;
+            let Start { sizes, state, goes_on } = follow(world.as_deref())?;
             let model = Glm::new(&sizes, Kind::Float, device)?;
             let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
             optimizer.set_steps(state.optimizer_steps)?;
-            (model, optimizer, state, None)
+            Begun { model, optimizer, state, goes_on, records: None }
         }
     };
+    let Begun { model, optimizer, state, goes_on, records } = begun;
     let mut packer = config.packer(manifest.special_ids, true);
     if let Some(world) = &world {
         if first {
-            world.from_first(START, Some(Start { sizes: model.config().clone(), state: state.clone() }))?;
+            world.from_first(START, Some(Start { sizes: model.config().clone(), state: state.clone(), goes_on }))?;
         }
         let weights = model.parameters().groups().iter().map(|group| &group.values);
         world.broadcast(weights.chain(optimizer.averages()))?;
         packer.share = Some(Share { rank: world.rank(), ranks: world.size(), rates: FlopRates::of(model.config()) });
     }
-    if let Some(Records { folder, .. }) = &records {
+    if let Some(records) = &records {
         tracing::info!(
             "{} parameters on {device:?} in {precision:?}{}; {} training questions, {} to evaluate on; writing to {}",
             model.config().parameters(),
             world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size())),
             train_data.rows(),
             val_data.as_ref().map_or(0, |data| data.rows()),
-            folder.root().display()
+            records.folder().root().display()
         );
     }
+    let saved = goes_on.then(|| state.clone());
     let stepper = Stepper::new(model, optimizer, &config, precision, (state.step, state.loss_scale), world.clone())?;
-    Ok(Run { config, precision, train_data, val_data, packer, stepper, state, records, world })
+    Ok(Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved })
 }
 
 /// Under which name the first rank leaves what a run begins with.
@@ -232,7 +246,17 @@ fn follow(world: Option<&World>) -> Result<Start, TrainError> {
     }
 }
 
-/// Model, optimizer and state of a new run, or of one that goes on, and the files that it writes.
+/// Model, optimizer and state of a new run, or of one that goes on.
+struct Begun {
+    model: Glm,
+    optimizer: AdamW,
+    state: RunState,
+    /// Whether the state is that of a checkpoint.
+    goes_on: bool,
+    /// The files that it writes, on the first rank.
+    records: Option<Records>,
+}
+
 fn begin(
     request: Request,
     data: &Path,
@@ -240,42 +264,34 @@ fn begin(
     precision: Precision,
     manifest: &Manifest,
     device: Device,
-) -> Result<(Glm, AdamW, RunState, Records), TrainError> {
-    let root = match request.out {
-        Some(root) => root,
+) -> Result<Begun, TrainError> {
+    let root = match &request.out {
+        Some(root) => root.clone(),
         None => new_run_folder(config.model.preset)?,
     };
     let folder = RunFolder::create(&root)?;
-    let checkpoint = resume_point(&folder, request.resume)?;
+    let checkpoint = resume::point(&folder, &request, config, manifest)?;
     let model = match &checkpoint {
-        Some(checkpoint) => load_model(&Weights::open(checkpoint)?, config, manifest, device, Kind::Float)?,
-        None => initial_model(request.init, data, config, manifest, device)?,
+        Some((path, _)) => load_model(&Weights::open(path)?, config, manifest, device, Kind::Float)?,
+        None => initial_model(request.init.clone(), data, config, manifest, device)?,
     };
     let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
-    let state = match &checkpoint {
-        None => first_state(config, precision, manifest),
-        Some(checkpoint) => {
-            let state = RunFolder::state(checkpoint)?;
-            if state.fingerprint != manifest.fingerprint {
-                return Err(TrainError::Setup(format!(
-                    "the run in {} was on another data set (fingerprint {}, not {}): resume it with the data that it began with",
-                    root.display(),
-                    state.fingerprint,
-                    manifest.fingerprint
-                )));
-            }
-            RunFolder::load_optimizer(checkpoint, &model, &mut optimizer, &state)?;
-            tracing::info!("going on from {} ({} questions)", checkpoint.display(), state.samples);
-            state
+    let (state, so_far, goes_on) = match checkpoint {
+        None => (first_state(config, precision, manifest, request.init.as_ref()), Vec::new(), false),
+        Some((path, state)) => {
+            RunFolder::load_optimizer(&path, &model, &mut optimizer, &state)?;
+            tracing::info!("going on from {} ({} questions)", path.display(), state.samples);
+            (RunState { config: config.clone(), ..state }, RunFolder::metrics(&path)?, true)
         }
     };
     let resolved = toml::to_string(config).map_err(|error| TrainError::Setup(format!("cannot write settings: {error}")))?;
     folder.write("config.toml", resolved.as_bytes())?;
-    let metrics = Metrics::open(&root)?;
-    Ok((model, optimizer, state, Records { folder, metrics }))
+    let metrics = Metrics::begin(&root, so_far)?;
+    let checkpoints = Background::new(folder, config.train.keep_checkpoints);
+    Ok(Begun { model, optimizer, state, goes_on, records: Some(Records { checkpoints, metrics }) })
 }
 
-fn first_state(config: &Config, precision: Precision, manifest: &Manifest) -> RunState {
+fn first_state(config: &Config, precision: Precision, manifest: &Manifest, init: Option<&Init>) -> RunState {
     RunState {
         step: 0,
         skipped: 0,
@@ -283,24 +299,12 @@ fn first_state(config: &Config, precision: Precision, manifest: &Manifest) -> Ru
         position: Default::default(),
         optimizer_steps: 0,
         loss_scale: config.loss_scale(precision),
+        init: init.map(ToString::to_string),
+        evaluated_at: None,
         accuracy: None,
         best_accuracy: None,
         fingerprint: manifest.fingerprint.clone(),
         config: config.clone(),
-    }
-}
-
-/// The checkpoint to go on from. A folder that holds a run is never overwritten by a new one.
-fn resume_point(folder: &RunFolder, resume: Resume) -> Result<Option<PathBuf>, TrainError> {
-    match (folder.latest(), resume) {
-        (Some(_), Resume::No) => Err(TrainError::Setup(format!(
-            "{} already holds a run: go on with it by --resume, or say another --out",
-            folder.root().display()
-        ))),
-        (None, Resume::Yes) => {
-            Err(TrainError::Setup(format!("there is no checkpoint to resume from in {}", folder.root().display())))
-        }
-        (latest, _) => Ok(latest),
     }
 }
 

@@ -9,7 +9,7 @@
 //! - [`distributed`]: several processes train one model.
 //! - [`checkpoint`]: weights in and out, and where a run stands.
 //! - [`bench`](mod@bench) measures all of it; [`memory`] what it holds.
-//! - [`cli`], [`config`], [`device`] and [`launch`]: from what was typed to a run that can start.
+//! - [`cli`], [`config`], [`device`] [`launch`] and [`stop`]: from what was typed to a run that can start.
 
 pub mod bench;
 pub mod checkpoint;
@@ -26,4 +26,5 @@ pub mod model;
 pub mod optim;
 pub mod progress;
 pub mod step;
+pub mod stop;
 pub mod train;

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -17,7 +16,7 @@ use glm_trainer::distributed::launcher::{self, INTERRUPTED, Processes, WorkerCom
 use glm_trainer::distributed::{DistributedError, Environment};
 use glm_trainer::evaluate::{Evaluation, EvaluationConfig, evaluate};
 use glm_trainer::launch::{self, Resume};
-use glm_trainer::train::{Outcome, Records, Run, train};
+use glm_trainer::train::{Outcome, Run, train};
 use tch::Kind;
 
 fn main() -> ExitCode {
@@ -95,15 +94,7 @@ fn launch_workers(args: RunArgs, processes: Processes) -> Result<ExitCode> {
 }
 
 fn run(args: RunArgs) -> Result<ExitCode> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-        eprintln!("stopping behind this step, with a checkpoint; once more to stop at once");
-    })
-    .context("cannot watch for Ctrl-C")?;
+    let stop = glm_trainer::stop::flag().context("cannot watch for signals")?;
     let (mut request, config) = args.resolve()?;
     let environment = Environment::read()?;
     if environment.as_ref().is_some_and(|environment| environment.attempt > 0) {
@@ -132,14 +123,14 @@ fn end_at_once(error: DistributedError) {
 
 /// The last line of a run, on the rank that has written it.
 fn tell(run: &Run, outcome: Outcome) {
-    let Some(Records { folder, .. }) = &run.records else { return };
+    let Some(records) = &run.records else { return };
     match outcome {
         Outcome::Finished => tracing::info!("done: {} questions in {} steps", run.state.samples, run.state.step),
         Outcome::TargetReached => {
             tracing::info!("target accuracy reached: {:.4}", run.state.accuracy.unwrap_or_default());
         }
         Outcome::Interrupted => {
-            let folder = folder.root().display();
+            let folder = records.folder().root().display();
             tracing::warn!("stopped at step {}; go on with --out {folder} --resume", run.state.step);
         }
     }

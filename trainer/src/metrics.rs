@@ -1,7 +1,8 @@
 //! What a run says about itself: JSON lines in its folder.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -68,63 +69,142 @@ pub struct EvalRecord {
     pub evaluation: Evaluation,
 }
 
-/// A metrics file that cannot be written.
+/// A metrics file that cannot be begun.
 #[derive(Debug, Error)]
 #[error("cannot write {}: {source}", path.display())]
 pub struct MetricsError {
     path: PathBuf,
-    source: std::io::Error,
+    source: io::Error,
 }
 
-/// Appends to `metrics.jsonl`.
+/// Writes `metrics.jsonl`.
+///
+/// All lines are kept in memory as well (some hundred bytes for every tenth step): checkpoints hold them, and where the file
+/// was deleted, or the disk was full for a while, it is made whole again. Training never ends for the sake of this file.
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
-    file: File,
+    lines: Vec<u8>,
+    /// The file, if it holds all lines.
+    file: Option<File>,
 }
 
 impl Metrics {
-    /// Opens the file of a run's folder, at its end.
+    /// Begins the file of a run's folder anew, with the lines `so_far`.
     ///
     /// # Errors
-    /// [`MetricsError`] where it cannot be opened.
-    pub fn open(folder: &Path) -> Result<Self, MetricsError> {
+    /// [`MetricsError`] where it cannot be written.
+    pub fn begin(folder: &Path, so_far: Vec<u8>) -> Result<Self, MetricsError> {
         let path = folder.join("metrics.jsonl");
-        match OpenOptions::new().create(true).append(true).open(&path) {
-            Ok(file) => Ok(Self { path, file }),
+        match begin(&path, &so_far) {
+            Ok(file) => Ok(Self { path, lines: so_far, file: Some(file) }),
             Err(source) => Err(MetricsError { path, source }),
         }
     }
 
-    /// Appends a line.
-    ///
-    /// # Errors
-    /// [`MetricsError`] where it cannot be written.
-    pub fn write(&mut self, record: &Record) -> Result<(), MetricsError> {
-        // One call a line: a killed run leaves no half line behind.
-        let line = serde_json::to_vec(record).map_err(std::io::Error::from).map(|mut line| {
-            line.push(b'\n');
-            line
-        });
-        line.and_then(|line| self.file.write_all(&line)).map_err(|source| MetricsError { path: self.path.clone(), source })
+    /// All lines.
+    pub fn lines(&self) -> &[u8] {
+        &self.lines
     }
+
+    /// Appends a line. What cannot be written now is written with the next one, and a warning says so.
+    pub fn write(&mut self, record: &Record) {
+        let before = self.lines.len();
+        if let Err(error) = serde_json::to_writer(&mut self.lines, record) {
+            self.lines.truncate(before);
+            tracing::warn!("a line of metrics cannot be put into words: {error}");
+            return;
+        }
+        self.lines.push(b'\n');
+        let was_whole = self.file.is_some();
+        let still_there = self.file.as_ref().is_some_and(|file| is_at(file, &self.path));
+        if was_whole && !still_there {
+            tracing::warn!("{} is gone: it is written again", self.path.display());
+        }
+        let written = match &mut self.file {
+            // One call a line: a killed run leaves no half line behind.
+            Some(file) if still_there => file.write_all(&self.lines[before..]),
+            file => begin(&self.path, &self.lines).map(|new| *file = Some(new)),
+        };
+        if let Err(error) = written {
+            self.file = None;
+            if was_whole {
+                let path = self.path.display();
+                tracing::warn!(
+                    "cannot write {path}: {error}; training goes on, and the lines are kept until it can be written"
+                );
+            }
+        }
+    }
+}
+
+/// Writes a file whole or not at all, and leaves it open at its end.
+fn begin(path: &Path, content: &[u8]) -> io::Result<File> {
+    let temporary = path.with_extension("jsonl.tmp");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(content)?;
+        std::fs::rename(&temporary, path)?;
+        Ok(file)
+    };
+    write().inspect_err(|_| {
+        // It may be what fills the disk; that it cannot be removed either says nothing new.
+        let _ = std::fs::remove_file(&temporary);
+    })
+}
+
+/// Whether an open file is the one that has this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let (open, named) = (file.metadata().map(place).ok(), std::fs::metadata(path).map(place).ok());
+    open.is_some() && open == named
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn lines_are_appended() {
-        let folder = tempfile::tempdir().expect("folder");
+    fn eval(step: u64) -> Record {
         let evaluation = Evaluation { accuracy: 0.5, hits: 1, questions: 2, chance: 0.1, most_frequent: 0.2, seconds: 1.0 };
-        let eval = EvalRecord { step: 1, samples: 32, evaluation };
-        for _ in 0..2 {
-            Metrics::open(folder.path()).expect("open").write(&Record::Eval(eval.clone())).expect("write");
-        }
-        let text = std::fs::read_to_string(folder.path().join("metrics.jsonl")).expect("read");
-        assert_eq!(text.lines().count(), 2);
-        let line: serde_json::Value = serde_json::from_str(text.lines().next().expect("line")).expect("json");
-        assert_eq!((line["kind"].as_str(), line["accuracy"].as_f64()), (Some("eval"), Some(0.5)));
+        Record::Eval(EvalRecord { step, samples: 32, evaluation })
+    }
+
+    fn steps(folder: &Path) -> Vec<u64> {
+        let text = std::fs::read_to_string(folder.join("metrics.jsonl")).expect("read");
+        let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("json");
+        text.lines().map(|text| line(text)["step"].as_u64().expect("step")).collect()
+    }
+
+    #[test]
+    fn a_run_that_goes_on_has_each_line_once() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut metrics = Metrics::begin(folder.path(), Vec::new()).expect("begin");
+        metrics.write(&eval(1));
+        let so_far = metrics.lines().to_vec();
+        metrics.write(&eval(2));
+        let mut again = Metrics::begin(folder.path(), so_far).expect("begin");
+        again.write(&eval(2));
+        again.write(&eval(3));
+        assert_eq!(steps(folder.path()), [1, 2, 3]);
+        assert_eq!(std::fs::read(folder.path().join("metrics.jsonl")).expect("read"), again.lines());
+    }
+
+    #[test]
+    fn a_file_that_somebody_deleted_comes_back_whole() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("metrics.jsonl");
+        let mut metrics = Metrics::begin(folder.path(), Vec::new()).expect("begin");
+        metrics.write(&eval(1));
+        std::fs::remove_file(&path).expect("remove");
+        metrics.write(&eval(2));
+        assert_eq!(steps(folder.path()), [1, 2]);
+        // A folder in its place cannot be replaced; when it is gone, all lines are there.
+        std::fs::remove_file(&path).expect("remove");
+        std::fs::create_dir(&path).expect("folder");
+        std::fs::write(path.join("x"), "").expect("write");
+        metrics.write(&eval(3));
+        std::fs::remove_dir_all(&path).expect("remove");
+        metrics.write(&eval(4));
+        assert_eq!(steps(folder.path()), [1, 2, 3, 4]);
     }
 }

@@ -7,6 +7,7 @@ use tch::Device;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::checkpoint::background::Written;
 use crate::checkpoint::run_folder::RunState;
 use crate::evaluate::Evaluation;
 use crate::memory::peak_bytes;
@@ -75,9 +76,17 @@ impl Progress {
         ));
     }
 
-    /// Takes the bar away behind a last line.
-    pub fn finish(&self, text: &str) {
-        self.line(text);
+    /// A line about a checkpoint.
+    pub fn checkpoint(&self, written: &Written) {
+        let Written { path, writing, held_up } = written;
+        let (path, writing, held_up) = (path.display(), writing.as_secs_f64(), held_up.as_secs_f64());
+        self.line(&format!(
+            "checkpoint {path}: training stood still for {held_up:.2} s, writing took {writing:.2} s beside it"
+        ));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 

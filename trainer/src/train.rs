@@ -1,16 +1,18 @@
 //! The training loop.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tch::{Device, TchError};
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
+use crate::checkpoint::snapshot::Snapshot;
 use crate::config::{Config, Precision, SettingsError, TrainSettings};
 use crate::data::DataError;
 use crate::data::balance::spread;
@@ -21,7 +23,7 @@ use crate::data::pack::Packer;
 use crate::device::DeviceError;
 use crate::distributed::watch::Phase;
 use crate::distributed::{DistributedError, World};
-use crate::evaluate::{Evaluation, EvaluationConfig, evaluate};
+use crate::evaluate::{EvaluationConfig, evaluate};
 use crate::metrics::{EvalRecord, Metrics, MetricsError, Record};
 use crate::model::flops::Work;
 use crate::optim::control::Report;
@@ -113,15 +115,42 @@ pub struct Run {
     pub records: Option<Records>,
     /// The other ranks, where there are any.
     pub world: Option<Rc<World>>,
+    /// What the newest checkpoint holds, if there is one.
+    pub saved: Option<RunState>,
 }
 
 /// Where a run writes.
 #[derive(Debug)]
 pub struct Records {
-    /// Its folder.
-    pub folder: RunFolder,
+    /// Its checkpoints.
+    pub checkpoints: Background,
     /// What it says.
     pub metrics: Metrics,
+}
+
+impl Records {
+    /// The run's folder.
+    pub fn folder(&self) -> &RunFolder {
+        self.checkpoints.folder()
+    }
+
+    /// Tells what became of a checkpoint; `wait`: of the one under way, else only if it is done. One that failed does not end
+    /// training: the ones before it are whole, and the next may fare better.
+    fn follow(&mut self, progress: &Progress, wait: bool) {
+        match if wait { self.checkpoints.wait() } else { self.checkpoints.poll() } {
+            Ok(Some(written)) => progress.checkpoint(&written),
+            Ok(None) => {}
+            Err(error) => tracing::error!("{error}; training goes on, {}", self.last_good()),
+        }
+    }
+
+    /// What a run that fails leaves behind.
+    fn last_good(&self) -> String {
+        match self.folder().latest() {
+            Some(path) => format!("and the newest checkpoint is {}", path.display()),
+            None => "and there is no checkpoint yet".to_owned(),
+        }
+    }
 }
 
 /// What one optimizer step did.
@@ -166,10 +195,13 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
     let progress = Progress::new(run.planned_samples(), run.state.samples, run.records.is_some());
     let mut log = Log { window: LogWindow::start(), progress };
     let mut pending = VecDeque::new();
-    let mut evaluated_at = None;
     let mut outcome = Outcome::Finished;
 
     loop {
+        if run.was_evaluated() && run.reaches_target() {
+            outcome = Outcome::TargetReached;
+            break;
+        }
         // Steps that are under way count until they turn out to have been skipped.
         if run.limit_reached(&pending) {
             run.settle(&mut pending, 0, &mut log, &feeder)?;
@@ -184,19 +216,17 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         pending.push_back(Pending { report, questions, spread, work: step.work(), position: step.position });
         let mut stopping = run.settle(&mut pending, run.steps_under_way(), &mut log, &feeder)?;
 
+        if let Some(records) = &mut run.records {
+            records.follow(&log.progress, false);
+        }
         let evaluation_due = run.passed(run.config.train.eval_every, &pending, step.questions);
         if evaluation_due || run.passed(run.config.train.save_every, &pending, step.questions) {
             stopping |= run.settle(&mut pending, 0, &mut log, &feeder)?;
-            let evaluation = if evaluation_due { run.evaluate(&log.progress)? } else { None };
             if evaluation_due {
-                evaluated_at = Some(run.state.samples);
+                run.evaluate(&log.progress)?;
             }
-            run.save()?;
+            run.save(&log.progress)?;
             log.window.restart(feeder.waited());
-            if evaluation.is_some_and(|evaluation| run.reaches_target(evaluation)) {
-                outcome = Outcome::TargetReached;
-                break;
-            }
         }
         if stopping {
             outcome = Outcome::Interrupted;
@@ -206,14 +236,18 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
     run.settle(&mut pending, 0, &mut log, &feeder)?;
 
     // A run that was asked to stop is in a hurry; any other ends with the accuracy of what it leaves behind.
-    if outcome != Outcome::Interrupted && evaluated_at != Some(run.state.samples) {
-        let evaluation = run.evaluate(&log.progress)?;
-        if evaluation.is_some_and(|evaluation| run.reaches_target(evaluation)) {
+    if outcome == Outcome::Finished && !run.was_evaluated() {
+        run.evaluate(&log.progress)?;
+        if run.reaches_target() {
             outcome = Outcome::TargetReached;
         }
     }
-    if let Some(checkpoint) = run.save()? {
-        log.progress.finish(&format!("checkpoint {}", checkpoint.display()));
+    run.save(&log.progress)?;
+    if let Some(records) = &mut run.records {
+        if let Some(written) = records.checkpoints.wait()? {
+            log.progress.checkpoint(&written);
+        }
+        log.progress.finish();
     }
     if let Some(world) = &run.world {
         world.finish()?;
@@ -285,16 +319,15 @@ impl Run {
                 };
                 let record = log.window.take(&self.state, self.train_data.rows(), feeder.waited(), &numbers);
                 log.progress.train(&record);
-                self.write(&Record::Train(record))?;
+                self.write(&Record::Train(record));
             }
         }
         Ok(stopping)
     }
 
-    fn write(&mut self, record: &Record) -> Result<(), TrainError> {
-        match &mut self.records {
-            Some(records) => Ok(records.metrics.write(record)?),
-            None => Ok(()),
+    fn write(&mut self, record: &Record) {
+        if let Some(records) = &mut self.records {
+            records.metrics.write(record);
         }
     }
 
@@ -324,9 +357,10 @@ impl Run {
         every > 0 && samples / every > (samples - questions as u64) / every
     }
 
-    fn evaluate(&mut self, progress: &Progress) -> Result<Option<Evaluation>, TrainError> {
+    fn evaluate(&mut self, progress: &Progress) -> Result<(), TrainError> {
         self.at(Phase::Evaluation);
-        let Some(data) = &self.val_data else { return Ok(None) };
+        self.state.evaluated_at = Some(self.state.samples);
+        let Some(data) = &self.val_data else { return Ok(()) };
         let config = EvaluationConfig {
             kind: self.precision.kind(),
             kernels: self.config.train.kernels,
@@ -337,22 +371,26 @@ impl Run {
         let evaluation = evaluate(&self.stepper.model, data, config, self.world.as_deref(), drop)?;
         let record = EvalRecord { step: self.state.step, samples: self.state.samples, evaluation };
         progress.evaluation(&record);
-        self.write(&Record::Eval(record))?;
+        self.write(&Record::Eval(record));
         self.state.accuracy = Some(evaluation.accuracy);
-        Ok(Some(evaluation))
+        Ok(())
     }
 
-    fn reaches_target(&self, evaluation: Evaluation) -> bool {
+    /// Whether the newest accuracy is that of the weights as they are.
+    fn was_evaluated(&self) -> bool {
+        self.state.evaluated_at == Some(self.state.samples)
+    }
+
+    fn reaches_target(&self) -> bool {
         let target = self.config.train.target_accuracy;
-        target > 0.0 && evaluation.accuracy >= target
+        target > 0.0 && self.state.accuracy.is_some_and(|accuracy| accuracy >= target)
     }
 
-    /// Writes a checkpoint, on the first rank; the one with the best accuracy so far is marked.
-    fn save(&mut self) -> Result<Option<PathBuf>, TrainError> {
+    /// Starts to write a checkpoint, on the first rank, unless there is one of this state; the one with the best accuracy so
+    /// far is marked.
+    fn save(&mut self, progress: &Progress) -> Result<(), TrainError> {
         self.at(Phase::Checkpoint);
-        if let Some(world) = &self.world {
-            world.check_weights(self.stepper.model.parameters(), self.state.step)?;
-        }
+        let start = Instant::now();
         let is_best = match (self.state.accuracy, self.state.best_accuracy) {
             (Some(accuracy), Some(best)) => accuracy > best,
             (accuracy, None) => accuracy.is_some(),
@@ -362,8 +400,17 @@ impl Run {
             self.state.best_accuracy = self.state.accuracy;
         }
         self.state.optimizer_steps = self.stepper.optimizer.steps()?;
-        let keep = self.config.train.keep_checkpoints;
-        let Some(Records { folder, .. }) = &self.records else { return Ok(None) };
-        Ok(Some(folder.save(&self.stepper.model, &self.stepper.optimizer, &self.state, is_best, keep)?))
+        if self.saved.as_ref() == Some(&self.state) {
+            return Ok(());
+        }
+        if let Some(world) = &self.world {
+            world.check_weights(self.stepper.model.parameters(), self.state.step)?;
+        }
+        self.saved = Some(self.state.clone());
+        let Some(records) = &mut self.records else { return Ok(()) };
+        records.follow(progress, true);
+        let metrics = records.metrics.lines().to_vec();
+        let snapshot = Snapshot::take(&self.stepper.model, &self.stepper.optimizer, self.state.clone(), metrics)?;
+        Ok(records.checkpoints.start(snapshot, is_best, start)?)
     }
 }

@@ -1,11 +1,15 @@
 //! Weights and runs on disk.
 //!
 //! [`locate`] finds the file of weights that a path means; [`weights`] reads it, whether safetensors or the published
-//! PyTorch pickle (through [`pickle`], which never runs code from a file); [`run_folder`] writes the checkpoints of a run.
+//! PyTorch pickle (through [`pickle`], which never runs code from a file). A run's checkpoints: [`snapshot`] copies what there is
+//! to be kept, [`background`] writes it into a [`run_folder`] while training goes on, and [`seal`] tells whether it is whole.
 
+pub mod background;
 pub mod locate;
 pub mod pickle;
 pub mod run_folder;
+pub mod seal;
+pub mod snapshot;
 pub mod weights;
 
 use std::path::PathBuf;
@@ -79,6 +83,26 @@ pub enum CheckpointError {
         path: PathBuf,
         /// The reason.
         source: serde_json::Error,
+    },
+    /// Another process has the folder.
+    #[error("another process trains in {}: wait for its end, or say another --out", folder.display())]
+    InUse {
+        /// The run's folder.
+        folder: PathBuf,
+    },
+    /// No checkpoint of a run is whole.
+    #[error("no checkpoint in {} is whole, the newest because {damage}; begin again with another --out", folder.display())]
+    AllDamaged {
+        /// Where they are.
+        folder: PathBuf,
+        /// What is wrong with the newest.
+        damage: seal::Damage,
+    },
+    /// The thread that writes checkpoints.
+    #[error("the thread that writes a checkpoint: {reason}")]
+    Thread {
+        /// What is wrong with it.
+        reason: String,
     },
     /// libtorch refused.
     #[error("cannot copy weights: {0}")]

@@ -6,20 +6,25 @@
 //! RUNDIR/checkpoints/step-00000600/model.safetensors      weights
 //!                                  optimizer.safetensors  both averages of every parameter
 //!                                  state.json             where the run stands
+//!                                  metrics.jsonl          what it had said until then
+//!                                  SHA256SUMS             checksums of all these
 //! ```
 //!
 //! A checkpoint is written into a temporary folder and renamed when it is whole, and `latest` follows last: whenever a run
 //! is killed, `latest` names a whole checkpoint.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tch::no_grad;
 
 use super::CheckpointError;
 use super::locate::{CHECKPOINTS_FOLDER, LATEST_FILE, WEIGHTS_FILE};
+use super::seal::{SUMS_FILE, check, sums};
+use super::snapshot::Snapshot;
 use super::weights::{Weights, write_safetensors};
 use crate::config::Config;
 use crate::data::loader::Position;
@@ -29,7 +34,9 @@ use crate::optim::loss_scale::LossScale;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
+const METRICS_FILE: &str = "metrics.jsonl";
 const BEST_FILE: &str = "best";
+const LOCK_FILE: &str = ".lock";
 const TEMPORARY: &str = ".writing-";
 
 /// Where a run stands.
@@ -47,6 +54,12 @@ pub struct RunState {
     pub optimizer_steps: u64,
     /// The loss scale.
     pub loss_scale: LossScale,
+    /// What the run began with: `random`, or where its weights came from.
+    #[serde(default)]
+    pub init: Option<String>,
+    /// Questions used when it was evaluated last.
+    #[serde(default)]
+    pub evaluated_at: Option<u64>,
     /// Accuracy of the newest evaluation.
     pub accuracy: Option<f64>,
     /// Best accuracy of all evaluations.
@@ -58,20 +71,23 @@ pub struct RunState {
 }
 
 /// A run's folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RunFolder {
     root: PathBuf,
+    /// Held as long as any copy of this lives; the system lets go of it when a process is killed.
+    _lock: Option<Arc<File>>,
 }
 
 impl RunFolder {
-    /// Makes the folder, or takes one that is there, and clears away checkpoints that a killed run left unfinished.
+    /// Makes the folder, or takes one that is there, and clears away checkpoints that a killed run left unfinished. Until this
+    /// and its copies are dropped, no other process can have it.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`] where it cannot be made.
+    /// [`CheckpointError::Io`] where it cannot be made; [`CheckpointError::InUse`].
     pub fn create(root: &Path) -> Result<Self, CheckpointError> {
-        let folder = Self { root: root.to_owned() };
-        let checkpoints = folder.checkpoints();
+        let checkpoints = root.join(CHECKPOINTS_FOLDER);
         fs::create_dir_all(&checkpoints).map_err(|source| io("cannot make folder", &checkpoints, source))?;
+        let folder = Self { root: root.to_owned(), _lock: lock(root)? };
         for name in folder.names()? {
             if name.starts_with(TEMPORARY) {
                 remove(&checkpoints.join(name))?;
@@ -102,6 +118,44 @@ impl RunFolder {
         self.named(LATEST_FILE)
     }
 
+    /// Whether there is any checkpoint.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`] where the folder cannot be listed.
+    pub fn has_checkpoint(&self) -> Result<bool, CheckpointError> {
+        Ok(!self.steps()?.is_empty())
+    }
+
+    /// The newest checkpoint that is whole. Damaged ones are passed over with a warning.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`] where the folder cannot be listed; [`CheckpointError::AllDamaged`].
+    pub fn newest_whole(&self) -> Result<Option<PathBuf>, CheckpointError> {
+        let steps = self.steps()?;
+        let mut passed_over = None;
+        for path in steps.iter().rev() {
+            match check(path) {
+                Ok(()) => {
+                    if let Some(damage) = passed_over {
+                        tracing::warn!("a newer checkpoint is damaged ({damage}): going on from {}", path.display());
+                    }
+                    return Ok(Some(path.clone()));
+                }
+                Err(damage) => passed_over = passed_over.or(Some(damage)),
+            }
+        }
+        match passed_over {
+            Some(damage) => Err(CheckpointError::AllDamaged { folder: self.checkpoints(), damage }),
+            None => Ok(None),
+        }
+    }
+
+    /// The folders of all checkpoints, the oldest first.
+    fn steps(&self) -> Result<Vec<PathBuf>, CheckpointError> {
+        let names = self.names()?.into_iter().filter(|name| name.starts_with("step-"));
+        Ok(names.map(|name| self.checkpoints().join(name)).filter(|path| path.is_dir()).collect())
+    }
+
     /// The folder of the checkpoint with the best accuracy, if one was evaluated.
     pub fn best(&self) -> Option<PathBuf> {
         self.named(BEST_FILE)
@@ -125,32 +179,27 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`CheckpointError`]; the checkpoints that were there are untouched then.
-    pub fn save(
-        &self,
-        model: &Glm,
-        optimizer: &AdamW,
-        state: &RunState,
-        is_best: bool,
-        keep: usize,
-    ) -> Result<PathBuf, CheckpointError> {
+    pub fn save(&self, snapshot: &Snapshot, is_best: bool, keep: usize) -> Result<PathBuf, CheckpointError> {
+        let Snapshot { weights, moments, sizes, state, metrics } = snapshot;
         let name = format!("step-{:08}", state.step);
         let folder = self.checkpoints();
         let (temporary, published) = (folder.join(format!("{TEMPORARY}{name}")), folder.join(&name));
         remove(&temporary)?;
         fs::create_dir_all(&temporary).map_err(|source| io("cannot make folder", &temporary, source))?;
-        let weights = model.parameters().iter().map(|parameter| (parameter.name.clone(), &parameter.tensor));
-        write_safetensors(&temporary.join(WEIGHTS_FILE), weights, model.config())?;
-        let moments = model.parameters().iter().zip(optimizer.moments()).flat_map(|(parameter, moments)| {
-            [(format!("first.{}", parameter.name), &moments.first), (format!("second.{}", parameter.name), &moments.second)]
+        let written = self.fill(&temporary, |path| {
+            for (file, tensors) in [(WEIGHTS_FILE, weights), (OPTIMIZER_FILE, moments)] {
+                write_safetensors(&path.join(file), tensors.iter().map(|(name, tensor)| (name.clone(), tensor)), sizes)?;
+            }
+            let json = serde_json::to_vec_pretty(state);
+            let json = json.map_err(|source| CheckpointError::State { path: path.join(STATE_FILE), source })?;
+            write_whole(&path.join(STATE_FILE), &json)?;
+            write_whole(&path.join(METRICS_FILE), metrics)
         });
-        write_safetensors(&temporary.join(OPTIMIZER_FILE), moments, model.config())?;
-        let path = temporary.join(STATE_FILE);
-        let json = serde_json::to_vec_pretty(state).map_err(|source| CheckpointError::State { path: path.clone(), source })?;
-        write_whole(&path, &json)?;
-        for file in [WEIGHTS_FILE, OPTIMIZER_FILE] {
-            sync(&temporary.join(file))?;
+        if written.is_err() {
+            // Where the disk is full, what there is of it is in the way of everything else.
+            remove(&temporary)?;
         }
-        sync(&temporary)?;
+        written?;
         // A step that was saved before, by a run that was resumed from an earlier one, holds the same bytes.
         remove(&published)?;
         fs::rename(&temporary, &published).map_err(|source| io("cannot rename to", &published, source))?;
@@ -163,16 +212,30 @@ impl RunFolder {
         Ok(published)
     }
 
+    /// Lets `write` make a checkpoint's files, seals them, and has all on the disk when it returns.
+    fn fill(&self, folder: &Path, write: impl FnOnce(&Path) -> Result<(), CheckpointError>) -> Result<(), CheckpointError> {
+        write(folder)?;
+        let names = [WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
+        let sums = sums(folder, &names).map_err(|source| io("cannot read back", folder, source))?;
+        write_whole(&folder.join(SUMS_FILE), sums.as_bytes())?;
+        names.iter().try_for_each(|name| sync(&folder.join(name)))?;
+        sync(folder)
+    }
+
     fn forget(&self, keep: usize) -> Result<(), CheckpointError> {
         let kept = [self.latest(), self.best()];
-        let mut steps: Vec<PathBuf> = self
-            .names()?
-            .into_iter()
-            .filter(|name| name.starts_with("step-"))
-            .map(|name| self.checkpoints().join(name))
-            .collect();
+        let mut steps = self.steps()?;
         steps.truncate(steps.len().saturating_sub(keep.max(1)));
         steps.iter().filter(|path| !kept.contains(&Some((*path).clone()))).try_for_each(|path| remove(path))
+    }
+
+    /// The lines of `metrics.jsonl` when a checkpoint was written.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`] where they are missing.
+    pub fn metrics(checkpoint: &Path) -> Result<Vec<u8>, CheckpointError> {
+        let path = checkpoint.join(METRICS_FILE);
+        fs::read(&path).map_err(|source| io("cannot read", &path, source))
     }
 
     /// The state in a checkpoint's folder.
@@ -212,6 +275,20 @@ impl RunFolder {
         })?;
         optimizer.set_steps(state.optimizer_steps)?;
         Ok(())
+    }
+}
+
+/// Takes the lock of a run's folder; `None` on a file system that has no locks.
+fn lock(root: &Path) -> Result<Option<Arc<File>>, CheckpointError> {
+    let path = root.join(LOCK_FILE);
+    let file = File::create(&path).map_err(|source| io("cannot write", &path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Arc::new(file))),
+        Err(TryLockError::WouldBlock) => Err(CheckpointError::InUse { folder: root.to_owned() }),
+        Err(TryLockError::Error(error)) => {
+            tracing::debug!("{} cannot be locked: {error}", path.display());
+            Ok(None)
+        }
     }
 }
 

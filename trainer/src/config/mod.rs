@@ -2,6 +2,7 @@
 //!
 //! Later sources win: defaults, the file given with `--config`, flags such as `--preset`, then each `--set key=value`.
 
+pub mod changes;
 pub mod overrides;
 
 use std::time::Duration;

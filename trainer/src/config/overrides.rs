@@ -91,6 +91,13 @@ impl Layers {
     }
 }
 
+/// Whether `section.name` is a setting.
+#[must_use]
+pub fn is_setting(key: &str) -> bool {
+    let Layers { table } = Layers::default();
+    key.split_once('.').is_some_and(|(section, name)| table.get(section).is_some_and(|keys| keys.get(name).is_some()))
+}
+
 /// Names the keys that there are in the section that was meant, or all sections.
 fn unknown_key(origin: &str, key: &str, table: &Table) -> SettingsError {
     let section = key.split('.').next().unwrap_or(key);

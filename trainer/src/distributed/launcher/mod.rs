@@ -11,8 +11,8 @@
 //! [`Options::max_restarts`] all are started again when none is left.
 //!
 //! # Signals
-//! SIGINT, SIGTERM and SIGHUP are passed on to all workers, each as often as it comes, and end the launcher when the workers
-//! have ended. A launcher that is killed by SIGKILL takes them with it on Linux: each gets SIGTERM.
+//! SIGINT, SIGTERM, SIGHUP and SIGUSR1 are passed on to all workers, each as often as it comes, and end the launcher when the
+//! workers have ended. A launcher that is killed by SIGKILL takes them with it on Linux: each gets SIGTERM.
 
 mod output;
 mod processes;

@@ -6,12 +6,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
 /// What makes workers end. Any other signal that is added to [`WATCHED`] is passed on to them and nothing more.
-const STOPS: [c_int; 3] = [SIGINT, SIGTERM, SIGHUP];
-const WATCHED: [c_int; 4] = [SIGINT, SIGTERM, SIGHUP, SIGCHLD];
+const STOPS: [c_int; 4] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1];
+const WATCHED: [c_int; 5] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD];
 
 /// What came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

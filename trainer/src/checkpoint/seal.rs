@@ -1,0 +1,118 @@
+//! Checksums of a checkpoint's files, in the format of `sha256sum`, so that damage is found before a run goes on from it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// The list; `sha256sum -c SHA256SUMS` in a checkpoint's folder checks it too.
+pub const SUMS_FILE: &str = "SHA256SUMS";
+
+/// Bytes read at a time.
+const BUFFER: usize = 1 << 20;
+
+/// Why a checkpoint is not what was written.
+#[derive(Debug, Error)]
+pub enum Damage {
+    /// A file cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The list of checksums is no such list.
+    #[error("{}, line {line}: no checksum and name", path.display())]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// The list names no file.
+    #[error("{} is empty", path.display())]
+    Empty {
+        /// The list.
+        path: PathBuf,
+    },
+    /// A file holds something else.
+    #[error("{} has another checksum than {SUMS_FILE} says: it was cut or changed", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The list of checksums of these files in `folder`.
+///
+/// # Errors
+/// An [`io::Error`] where a file cannot be read.
+pub fn sums(folder: &Path, names: &[&str]) -> io::Result<String> {
+    names.iter().map(|name| Ok(format!("{}  {name}\n", sum(&folder.join(name))?))).collect()
+}
+
+/// Checks every file on a checkpoint's list.
+///
+/// # Errors
+/// [`Damage`] says which file is missing or changed.
+pub fn check(folder: &Path) -> Result<(), Damage> {
+    let path = folder.join(SUMS_FILE);
+    let text = fs::read_to_string(&path).map_err(|source| Damage::Unreadable { path: path.clone(), source })?;
+    if text.is_empty() {
+        return Err(Damage::Empty { path });
+    }
+    for (line, entry) in (1..).zip(text.lines()) {
+        // The text comes from a file: its names must not lead elsewhere.
+        let entry = entry.split_once("  ").filter(|(sum, name)| sum.len() == 64 && !name.contains('/') && !name.is_empty());
+        let Some((expected, name)) = entry else { return Err(Damage::List { path, line }) };
+        let file = folder.join(name);
+        match sum(&file) {
+            Ok(found) if found == expected => {}
+            Ok(_) => return Err(Damage::Changed { path: file }),
+            Err(source) => return Err(Damage::Unreadable { path: file, source }),
+        }
+    }
+    Ok(())
+}
+
+/// The SHA-256 of a file, in hexadecimal digits.
+fn sum(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_damage_is_found() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("a"), "abc").expect("write");
+        fs::write(path("b"), "").expect("write");
+        let list = sums(folder.path(), &["a", "b"]).expect("sums");
+        // As FIPS 180-2 has it for "abc".
+        assert!(list.starts_with("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  a\n"), "{list}");
+        assert!(matches!(check(folder.path()), Err(Damage::Unreadable { .. })));
+        fs::write(path(SUMS_FILE), &list).expect("write");
+        check(folder.path()).expect("whole");
+        fs::write(path("b"), "x").expect("write");
+        assert!(matches!(check(folder.path()), Err(Damage::Changed { path }) if path.ends_with("b")));
+        fs::remove_file(path("b")).expect("remove");
+        assert!(matches!(check(folder.path()), Err(Damage::Unreadable { path, .. }) if path.ends_with("b")));
+        for bad in ["", "0  a\n", "no list", &list.replace("  a", "  ../a")] {
+            fs::write(path(SUMS_FILE), bad).expect("write");
+            assert!(matches!(check(folder.path()), Err(Damage::List { .. } | Damage::Empty { .. })), "{bad}");
+        }
+    }
+}
