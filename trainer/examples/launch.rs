@@ -7,7 +7,6 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
 use clap::Parser;
 use glm_trainer::distributed::launcher::{INTERRUPTED, Options, Outcome, WorkerCommand, launch};
 
@@ -32,7 +31,7 @@ struct Arguments {
     script: String,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let Arguments { nproc, max_restarts, grace, kill_after, threads, script } = Arguments::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
     let options = Options {
@@ -43,8 +42,12 @@ fn main() -> Result<ExitCode> {
         ..Options::new(nproc)
     };
     let command = WorkerCommand { program: "sh".into(), arguments: vec!["-c".into(), script.into()] };
-    Ok(match launch(&options, &command)? {
-        Outcome::Finished => ExitCode::SUCCESS,
-        Outcome::Interrupted => ExitCode::from(INTERRUPTED),
-    })
+    match launch(&options, &command) {
+        Ok(Outcome::Finished) => ExitCode::SUCCESS,
+        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(error) => {
+            tracing::error!("{:#}", anyhow::Error::from(error));
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -134,9 +134,8 @@ pub fn launch(options: &Options, command: &WorkerCommand) -> Result<Outcome, Lau
             }
             Verdict::Failed { cause, .. } => {
                 attempt += 1;
-                tracing::warn!("{cause}");
                 tracing::warn!(
-                    "restarting all {} workers from the newest checkpoint, attempt {} of {}",
+                    "{cause}: restarting all {} workers from the newest checkpoint, attempt {} of {}",
                     options.world_size,
                     u64::from(attempt) + 1,
                     u64::from(options.max_restarts) + 1,

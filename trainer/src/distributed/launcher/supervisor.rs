@@ -108,30 +108,37 @@ impl<'a> Attempt<'a> {
     fn reap(&mut self) -> Result<(), LaunchError> {
         for index in 0..self.workers.len() {
             let worker = &mut self.workers[index];
-            let rank = worker.rank();
-            let ended = worker.reap().map_err(|source| LaunchError::Wait { rank, source })?;
-            if let (true, Some(reason)) = (ended, worker.ended().and_then(Ending::failure)) {
-                let pid = worker.pid();
-                self.failed(rank, pid, reason);
+            let (rank, pid) = (worker.rank(), worker.pid());
+            if !worker.reap().map_err(|source| LaunchError::Wait { rank, source })? {
+                continue;
+            }
+            match worker.ended().cloned() {
+                None | Some(Ending::Done | Ending::Interrupted) => {}
+                Some(ending) => self.failed(rank, pid, ending),
             }
         }
         Ok(())
     }
 
     /// Tells of a worker that failed: the terminal, the other workers, and with the first one the time that they have.
-    fn failed(&mut self, rank: usize, pid: u32, reason: String) {
+    fn failed(&mut self, rank: usize, pid: u32, ending: Ending) {
         // One that had to be ended did not fail by itself.
         let because_of = match self.phase {
             Phase::Terminating(_) | Phase::Killed => self.cause().map(|cause| cause.rank),
             Phase::Running | Phase::Grace(_) => None,
         };
+        let reason = match (&ending, because_of) {
+            (Ending::Killed(libc::SIGKILL), None) => {
+                format!("{ending}; where nobody did that, memory ran out, which the system's log tells")
+            }
+            _ => ending.to_string(),
+        };
         let failure = Failure { rank, host: self.host.clone(), pid, reason, because_of };
         if let Err(error) = failure::publish(self.store, self.number, &failure) {
             tracing::warn!("the other ranks cannot be told: {error}");
         }
-        let others = self.workers.iter().any(Worker::runs);
         match self.phase {
-            Phase::Running if others => {
+            Phase::Running if self.workers.iter().any(Worker::runs) => {
                 let grace = self.options.grace;
                 tracing::error!("{failure}; the other ranks have {} s to end by themselves", grace.as_secs_f64());
             }

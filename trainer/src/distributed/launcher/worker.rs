@@ -1,6 +1,7 @@
 //! One worker: how it is started, told of signals, and found to have ended.
 
 use std::ffi::{OsString, c_int};
+use std::fmt;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -109,17 +110,15 @@ impl Ending {
             (None, signal) => Self::Killed(signal.unwrap_or_default()),
         }
     }
+}
 
-    /// What is to be told of a failure.
-    pub(super) fn failure(&self) -> Option<String> {
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Done | Self::Interrupted => None,
-            Self::Failed(code) => Some(format!("ended with exit code {code}")),
-            Self::Killed(libc::SIGKILL) => {
-                let name = signals::name(libc::SIGKILL);
-                Some(format!("killed by {name}; where nobody did that, memory ran out, which the system's log tells"))
-            }
-            Self::Killed(signal) => Some(format!("killed by {}", signals::name(*signal))),
+            Self::Done => f.write_str("done"),
+            Self::Interrupted => f.write_str("stopped"),
+            Self::Failed(code) => write!(f, "ended with exit code {code}"),
+            Self::Killed(signal) => write!(f, "killed by {}", signals::name(*signal)),
         }
     }
 }
@@ -264,10 +263,30 @@ mod tests {
     fn endings() {
         let exit = |code: i32| Ending::of(ExitStatus::from_raw(code << 8));
         assert_eq!((exit(0), exit(75), exit(1)), (Ending::Done, Ending::Interrupted, Ending::Failed(1)));
-        assert_eq!((exit(0).failure(), exit(75).failure()), (None, None));
-        assert_eq!(exit(3).failure().expect("a failure"), "ended with exit code 3");
-        let killed = |signal| Ending::of(ExitStatus::from_raw(signal)).failure().expect("a failure");
-        assert!(killed(9).starts_with("killed by SIGKILL (9); "), "{}", killed(9));
-        assert_eq!(killed(libc::SIGABRT), "killed by SIGABRT (6)");
+        assert_eq!(exit(3).to_string(), "ended with exit code 3");
+        assert_eq!(Ending::of(ExitStatus::from_raw(9)).to_string(), "killed by SIGKILL (9)");
+    }
+
+    fn place(rank: usize) -> Place {
+        Place { rank, world_size: 2, port: 1, attempt: 0, threads: None }
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error() {
+        let command = WorkerCommand { program: "/no/such/program".into(), arguments: Vec::new() };
+        let error = Worker::start(&command, &place(1), &std::sync::mpsc::channel().0).expect_err("no program");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_worker_that_is_dropped_is_killed_and_reaped() {
+        let command = WorkerCommand { program: "sleep".into(), arguments: vec!["1000".into()] };
+        let (listening, output) = std::sync::mpsc::channel();
+        let mut worker = Worker::start(&command, &place(1), &listening).expect("a worker");
+        drop(listening);
+        assert!(worker.runs() && !worker.reap().expect("reap"));
+        drop(worker);
+        // Nobody holds the other end of its pipes any more.
+        assert_eq!(output.recv(), Err(std::sync::mpsc::RecvError));
     }
 }
