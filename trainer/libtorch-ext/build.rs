@@ -20,16 +20,10 @@ fn main() {
         header.display()
     );
 
-    let sources = ["csrc/autograd.cpp", "csrc/operators.cpp", "csrc/device.cpp", "csrc/store.cpp", "csrc/distributed.cpp"];
     let mut build = cc::Build::new();
-    // Behind `include`, where headers of the same name would be libtorch's.
-    if let Some(folder) = gloo() {
-        build.define("USE_C10D_GLOO", None).flag(format!("-idirafter{}", folder.display()));
-    }
     build
         .cpp(true)
         .std("c++17")
-        .files(sources)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         // The same OpenMP runtime as libtorch's, see below; without this flag its thread pool would be out of reach.
@@ -37,30 +31,61 @@ fn main() {
         // The headers are not ours to mend.
         .flag("-w")
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
-        .define("USE_DISTRIBUTED", None)
-        .compile("torch_ext");
+        .define("USE_DISTRIBUTED", None);
+    match gloo(&build, &include) {
+        Ok(objects) => drop(build.define("EXT_WITH_GLOO", None).objects(objects)),
+        Err(reason) => println!("cargo:rustc-env=LIBTORCH_EXT_NO_GLOO={reason}"),
+    }
+    let sources = ["csrc/autograd.cpp", "csrc/operators.cpp", "csrc/device.cpp", "csrc/store.cpp", "csrc/distributed.cpp"];
+    build.files(sources).compile("torch_ext");
 
     link(&libtorch.join("lib"));
 }
 
-/// Where gloo's headers are, which libtorch's of ProcessGroupGloo include and the wheel lacks; the library itself is in
-/// libtorch. Without them there is one process only, and `distributed::available` tells why.
-fn gloo() -> Option<PathBuf> {
-    if std::env::var_os("GLM_WITHOUT_GLOO").is_some_and(|value| value != "0") {
-        return None;
+/// Compiles csrc/gloo.cpp, or tells what keeps it from being compiled and what to do about it: the text of
+/// `distributed::Unavailable`.
+///
+/// libtorch's header of Gloo includes headers of gloo that the wheel lacks: csrc/gloo-declarations stands in for them.
+fn gloo(build: &cc::Build, include: &Path) -> Result<Vec<PathBuf>, String> {
+    const HEADER: &str = "torch/csrc/distributed/c10d/ProcessGroupGloo.hpp";
+    const OTHER: &str = "use the libtorch that scripts/setup fetches";
+
+    if std::env::var_os("GLM_WITHOUT_GLOO").is_some_and(|value| !value.is_empty() && value != "0") {
+        return Err("GLM_WITHOUT_GLOO was set when it was built: unset it and build again".into());
     }
-    let told = std::env::var_os("GLOO_INCLUDE").map(PathBuf::from);
-    let folder = told.clone().unwrap_or_else(|| "/usr/include".into());
-    let header = folder.join("gloo/rendezvous/store.h");
-    if header.is_file() {
+    let told = std::env::var_os("GLOO_INCLUDE").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    if let Some(folder) = &told {
+        let header = folder.join("gloo/rendezvous/store.h");
+        assert!(
+            header.is_file(),
+            "GLOO_INCLUDE: {} is missing. Name the folder that has gloo's headers in its folder `gloo`, or unset it to do \
+             without them",
+            header.display()
+        );
         println!("cargo:rerun-if-changed={}", header.display());
-        return Some(folder);
     }
-    // Only where somebody meant to have it; a build for one process is nothing to warn of.
-    if told.is_some() {
-        println!("cargo:warning=GLOO_INCLUDE has no gloo/rendezvous/store.h: building for one process");
+    if !include.join(HEADER).is_file() {
+        return Err(format!(
+            "the libtorch it was built with, in {}, has no {HEADER}: {OTHER} and build again",
+            include.display()
+        ));
     }
-    None
+    // Behind libtorch's, should a wheel have them one day, and before the system's.
+    let headers = told.as_deref().unwrap_or(Path::new("csrc/gloo-declarations"));
+    let mut build = build.clone();
+    build.define("USE_C10D_GLOO", None).include(headers).file("csrc/gloo.cpp");
+    build.try_compile_intermediates().map_err(|_| {
+        println!("cargo:warning=csrc/gloo.cpp does not compile: building for a single process");
+        let (headers, remedy) = match &told {
+            Some(folder) => (format!("the headers of gloo in {}", folder.display()), format!("unset GLOO_INCLUDE, or {OTHER}")),
+            None => (
+                "the declarations of gloo that come with libtorch-ext".to_owned(),
+                format!("{OTHER}, or set GLOO_INCLUDE to a folder with the headers of its gloo"),
+            ),
+        };
+        let include = include.display();
+        format!("{HEADER} of the libtorch it was built with, in {include}, does not compile with {headers}: {remedy}, and build again")
+    })
 }
 
 fn link(lib: &Path) {

@@ -7,9 +7,6 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/logger.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
-#ifdef USE_C10D_GLOO
-#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#endif
 
 #include <algorithm>
 #include <atomic>
@@ -28,28 +25,6 @@ using c10d::ReduceOp;
 
 // The numbers of distributed::Backend.
 constexpr int backend_gloo = 0;
-
-constexpr bool has_gloo =
-#ifdef USE_C10D_GLOO
-    true;
-#else
-    false;
-#endif
-
-c10::intrusive_ptr<c10d::Backend> make_gloo(
-    const c10::intrusive_ptr<c10d::Store>& store,
-    int rank,
-    int size,
-    std::chrono::milliseconds timeout,
-    const std::string& address) {
-#ifdef USE_C10D_GLOO
-  auto options = c10d::ProcessGroupGloo::Options::create(timeout);
-  options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address));
-  return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
-#else
-  TORCH_CHECK(false, "this build has no gloo");
-#endif
-}
 
 // Backends read memory from the start of a tensor on.
 void check_dense(const at::Tensor& tensor) {
@@ -136,11 +111,19 @@ struct ext_reducer {
   std::shared_ptr<std::atomic<uint64_t>> started;
 };
 
-extern "C" {
-
-int glm_ext_has_gloo() {
-  return has_gloo ? 1 : 0;
+#ifndef EXT_WITH_GLOO
+// Rust does not come this far.
+c10::intrusive_ptr<c10d::Backend> ext_make_gloo(
+    const c10::intrusive_ptr<c10d::Store>&,
+    int,
+    int,
+    std::chrono::milliseconds,
+    const std::string&) {
+  TORCH_CHECK(false, "this build has no gloo");
 }
+#endif
+
+extern "C" {
 
 // Waits until all ranks have called it. `name` keeps apart groups that share a store; `address` is one of this machine's.
 char* glm_ext_group_new(
@@ -155,7 +138,7 @@ char* glm_ext_group_new(
   return ext_guarded([&] {
     TORCH_CHECK(backend == backend_gloo, "no such backend");
     auto own = c10::make_intrusive<c10d::PrefixStore>("group/" + name.text(), store->store);
-    auto gloo = make_gloo(own, rank, size, ext_milliseconds(timeout), address.text());
+    auto gloo = ext_make_gloo(own, rank, size, ext_milliseconds(timeout), address.text());
     auto group = std::make_unique<ext_group>();
     group->group = c10::make_intrusive<c10d::ProcessGroup>(own, rank, size);
     group->group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, gloo);

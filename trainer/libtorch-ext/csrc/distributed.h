@@ -3,6 +3,7 @@
 
 #include "ext.h"
 
+#include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <chrono>
@@ -28,3 +29,11 @@ struct ext_store {
 inline std::chrono::milliseconds ext_milliseconds(uint64_t milliseconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(milliseconds));
 }
+
+// A backend for tensors of CPUs, which other ranks reach at `address`; waits until all ranks have called it.
+c10::intrusive_ptr<c10d::Backend> ext_make_gloo(
+    const c10::intrusive_ptr<c10d::Store>& store,
+    int rank,
+    int size,
+    std::chrono::milliseconds timeout,
+    const std::string& address);

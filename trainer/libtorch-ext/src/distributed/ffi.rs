@@ -27,8 +27,6 @@ impl<'a> From<&'a str> for Bytes<'a> {
 }
 
 unsafe extern "C" {
-    pub(super) fn glm_ext_has_gloo() -> c_int;
-
     pub(super) fn glm_ext_store_new(
         host: Bytes<'_>,
         port: u16,

@@ -55,9 +55,10 @@
 //! and poll it ([`Work::wait_for`]).
 //!
 //! # What is needed
-//! Gloo, which moves tensors between CPUs, is in libtorch, but its headers are not: `apt-get install libgloo-dev` has them
-//! (or `GLOO_INCLUDE` names a folder). A build without them can do everything but make a [`ProcessGroup`]; see [`available`].
-//! Setting `GLM_WITHOUT_GLOO=1` asks for such a build. NCCL, for GPUs, is not built in yet.
+//! Nothing beyond libtorch, which contains Gloo, the backend between CPUs. Its wheel lacks gloo's headers; the few declarations
+//! that are needed of them come with this crate, in `csrc/gloo-declarations`. When it is built, `GLOO_INCLUDE` may name a folder
+//! of gloo's own headers to use instead, and `GLM_WITHOUT_GLOO=1` asks for a build without Gloo, which can do everything but make
+//! a [`ProcessGroup`]. A libtorch whose header of Gloo does not compile gives such a build too; [`available`] tells.
 
 mod ffi;
 mod group;
@@ -79,12 +80,13 @@ pub use work::Work;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable;
 
+/// The text of [`Unavailable`], where it is so; from the build script, which knows.
+const NO_GLOO: Option<&str> = option_env!("LIBTORCH_EXT_NO_GLOO");
+
 impl Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "this build is for a single process, because the headers of gloo were missing: `apt-get install libgloo-dev` (or \
-             set GLOO_INCLUDE to a folder that has them), then `cargo clean --release -p libtorch-ext` and build again",
-        )
+        f.write_str("this build is for a single process, because ")?;
+        f.write_str(NO_GLOO.unwrap_or("it lacks gloo"))
     }
 }
 
@@ -95,8 +97,10 @@ impl std::error::Error for Unavailable {}
 /// # Errors
 /// [`Unavailable`] where it cannot.
 pub fn available() -> Result<(), Unavailable> {
-    // SAFETY: returns a constant.
-    if unsafe { ffi::glm_ext_has_gloo() } != 0 { Ok(()) } else { Err(Unavailable) }
+    match NO_GLOO {
+        None => Ok(()),
+        Some(_) => Err(Unavailable),
+    }
 }
 
 /// Milliseconds for c10d, which reads 0 as "without end" and overflows at the far end of time.
@@ -122,10 +126,13 @@ fn failed(text: String) -> TchError {
 mod tests {
     use super::*;
 
+    /// All tests of process groups pass over a build without Gloo, so that nobody may get one unawares.
     #[test]
-    fn what_is_missing_comes_with_what_to_do() {
-        let text = Unavailable.to_string();
-        assert!(text.contains("apt-get install libgloo-dev") && text.contains("build again"), "{text}");
+    fn only_a_build_that_was_asked_for_has_no_gloo() {
+        if let Err(unavailable) = available() {
+            let text = unavailable.to_string();
+            assert!(text.contains("because GLM_WITHOUT_GLOO was set") && text.contains("unset it"), "{text}");
+        }
     }
 
     #[test]
