@@ -40,12 +40,20 @@ pub fn changes(before: &Config, now: &Config) -> Vec<Change> {
             let old = before.get(section).and_then(|keys| keys.get(name));
             if old != Some(value) {
                 let key = format!("{section}.{name}");
-                let (before, effect) = (old.map_or_else(|| "not set".to_owned(), Value::to_string), effect(&key));
-                changes.push(Change { key, before, now: value.to_string(), effect });
+                let (before, effect) = (old.map_or_else(|| "not set".to_owned(), shown), effect(&key));
+                changes.push(Change { key, before, now: shown(value), effect });
             }
         }
     }
     changes
+}
+
+/// A value as a person would write it: 1e-5 and not 0.00001.
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::Float(number) => format!("{number:?}"),
+        other => other.to_string(),
+    }
 }
 
 /// What a change of this setting does.

@@ -8,6 +8,7 @@ use toml::Value;
 
 use super::ranks;
 use crate::config::Config;
+use crate::config::changes::shown;
 
 /// What a rank runs, as names and values; all of it has to be the same everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +26,7 @@ impl Identity {
         let settings = Value::try_from(config).unwrap_or(Value::Boolean(false));
         for (section, keys) in settings.as_table().into_iter().flatten() {
             for (key, value) in keys.as_table().into_iter().flatten() {
-                facts.insert(format!("{section}.{key}"), value.to_string());
+                facts.insert(format!("{section}.{key}"), shown(value));
             }
         }
         Self { facts }

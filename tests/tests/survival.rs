@@ -1,0 +1,205 @@
+//! `glm-trainer run` survives: killed at any moment, the same command again ends as a run that was never disturbed, bit for bit.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use glm_tests::{command, run};
+use serde_json::Value;
+
+/// A small sample corpus, made and ingested by the real program.
+fn corpus(folder: &Path) {
+    run(command("glm-prep").args(["sample", "--passages", "40", "--val-passages", "30", "--seed", "5", "--out"]).arg(folder))
+        .success();
+    run(command("glm-prep").arg("ingest").arg(folder)).success();
+}
+
+/// A run over an epoch's edge that evaluates and saves often.
+fn settings(data: &Path, out: &Path) -> Command {
+    let mut command = command("glm-trainer");
+    command.args(["run", "--device", "cpu", "--preset", "tiny"]);
+    for setting in [
+        "model.layers=2",
+        "model.hidden=32",
+        "model.heads=2",
+        "data.questions_a_step=8",
+        "data.batch_tokens=600",
+        "optim.lr=1e-3",
+        "optim.schedule_steps=30",
+        "train.log_every=1",
+        "train.target_accuracy=0",
+        "train.save_every=24",
+        "train.eval_every=64",
+    ] {
+        command.args(["--set", setting]);
+    }
+    command.arg("--data").arg(data).arg("--out").arg(out);
+    command
+}
+
+/// The same with an end, a seed, and random weights.
+fn trainer(data: &Path, out: &Path) -> Command {
+    let mut command = settings(data, out);
+    command.args(["--max-steps", "24", "--seed", "3", "--init", "random"]);
+    command
+}
+
+/// What a run leaves: weights, optimizer and all that was said, without what depends on the clock.
+fn remains(out: &Path) -> (Vec<u8>, Vec<u8>, Vec<String>) {
+    let checkpoints = out.join("checkpoints");
+    let latest = checkpoints.join(fs::read_to_string(checkpoints.join("latest")).expect("latest"));
+    let read = |name: &str| fs::read(latest.join(name)).expect(name);
+    let keys = ["kind", "step", "samples", "loss", "gradient_norm", "lr", "accuracy", "hits", "questions"];
+    let text = fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
+    let line = |text: &str| {
+        let line: Value = serde_json::from_str(text).expect("json");
+        keys.map(|key| line[key].to_string()).join(" ")
+    };
+    (read("model.safetensors"), read("optimizer.safetensors"), text.lines().map(line).collect())
+}
+
+fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start")
+}
+
+/// Kills a run as soon as `now` says so; whether that was before its end.
+fn kill_when(mut child: Child, mut now: impl FnMut() -> bool) -> bool {
+    while child.try_wait().expect("wait").is_none() {
+        if now() {
+            child.kill().expect("kill");
+            return !child.wait().expect("wait").success();
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
+fn lines(out: &Path) -> usize {
+    fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
+}
+
+/// Whether a checkpoint is being written.
+fn is_writing(out: &Path) -> bool {
+    let names = fs::read_dir(out.join("checkpoints")).into_iter().flatten().flatten();
+    names.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(".writing-"))
+}
+
+#[test]
+fn killed_anywhere_the_same_command_ends_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let whole = folder.path().join("whole");
+    run(&mut trainer(folder.path(), &whole)).success();
+    let expected = remains(&whole);
+    let evaluations = expected.2.iter().filter(|line| line.starts_with("\"eval\"")).count();
+    assert!(evaluations >= 3, "{:?}", expected.2);
+
+    // Behind some lines of metrics (steps, an epoch's edge, evaluations), and inside the writing of a checkpoint.
+    let out = folder.path().join("killed");
+    let mut kills = 0;
+    for behind in [1, 4, 8, 12, 17, 19, 23] {
+        kills += usize::from(kill_when(start(&mut trainer(folder.path(), &out)), || lines(&out) >= behind));
+    }
+    for _ in 0..4 {
+        let writing = folder.path().join("writing");
+        let before = lines(&writing);
+        kills += usize::from(kill_when(start(&mut trainer(folder.path(), &writing)), || {
+            lines(&writing) > before && is_writing(&writing)
+        }));
+    }
+    assert!(kills >= 5, "only {kills} kills came before the end");
+    for out in [out, folder.path().join("writing")] {
+        run(&mut trainer(folder.path(), &out)).success();
+        assert!(remains(&out) == expected, "{}: {:#?}", out.display(), remains(&out).2);
+    }
+    // And once more: there is nothing left to do.
+    let start = Instant::now();
+    let again = run(&mut trainer(folder.path(), &whole)).success();
+    assert!(remains(&whole) == expected && again.stderr().contains("done: "), "{} in {:?}", again.stderr(), start.elapsed());
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let [whole, out] = ["whole", "damaged"].map(|name| folder.path().join(name));
+    run(&mut trainer(folder.path(), &whole)).success();
+    run(&mut trainer(folder.path(), &out)).success();
+    let checkpoints = out.join("checkpoints");
+    let latest = checkpoints.join(fs::read_to_string(checkpoints.join("latest")).expect("latest"));
+    for damage in ["cut", "flipped", "missing"] {
+        let file = latest.join("optimizer.safetensors");
+        let mut bytes = fs::read(&file).expect("read");
+        match damage {
+            "cut" => bytes.truncate(bytes.len() / 2),
+            _ => *bytes.last_mut().expect("a byte") ^= 1,
+        }
+        match damage {
+            "missing" => fs::remove_file(&file).expect("remove"),
+            _ => fs::write(&file, bytes).expect("write"),
+        }
+        let again = run(&mut trainer(folder.path(), &out)).success();
+        let text = again.stderr();
+        assert!(text.contains("a newer checkpoint is damaged") && text.contains("optimizer.safetensors"), "{text}");
+        assert!(remains(&out) == remains(&whole), "{damage}: {:#?}", remains(&out).2);
+    }
+    // What somebody deleted comes back from the checkpoint, and where nothing is whole that is said.
+    fs::remove_file(out.join("metrics.jsonl")).expect("remove");
+    run(&mut trainer(folder.path(), &out)).success();
+    assert!(remains(&out) == remains(&whole));
+    for entry in fs::read_dir(&checkpoints).expect("list").flatten().filter(|entry| entry.path().is_dir()) {
+        fs::remove_file(entry.path().join("SHA256SUMS")).expect("remove");
+    }
+    let none = run(&mut trainer(folder.path(), &out));
+    assert!(none.code() == Some(1) && none.stderr().contains("no checkpoint in "), "{}", none.stderr());
+}
+
+#[test]
+fn another_run_in_the_same_folder_is_refused_with_what_differs() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let out = folder.path().join("run");
+    let finish = |arguments: &str| run(settings(folder.path(), &out).args(arguments.split(' ')));
+    finish("--max-steps 3 --seed 3 --init random").success();
+    let refused = |arguments: &str, texts: &[&str]| {
+        let finished = finish(arguments);
+        assert_ne!(finished.code(), Some(0), "{arguments}: {}", finished.stderr());
+        for text in texts {
+            assert!(finished.stderr().contains(text), "{arguments}: {text:?} in {}", finished.stderr());
+        }
+    };
+    refused("--max-steps 24 --seed 3", &["already holds a run", "train.max_steps is 24 and was 3", "--resume"]);
+    let lr = "--max-steps 3 --seed 3 --set optim.lr=0.5";
+    refused(lr, &["optim.lr is 0.5 and was 0.001", "--resume --allow optim.lr"]);
+    refused(&format!("{lr} --resume"), &["optim.lr is 0.5 and was 0.001"]);
+    refused("--max-steps 3 --seed 4 --resume", &["cannot change", "train.seed is 4 and was 3"]);
+    refused("--seed 4 --resume --allow train.seed", &["--allow train.seed: this cannot change"]);
+    refused("--resume --allow optim.speed", &["--allow optim.speed: there is no such setting"]);
+    refused("--max-steps 3 --seed 3 --init elsewhere", &["began with the weights random"]);
+    // What changes nothing that is learned may differ, and so may what is allowed.
+    finish("--max-steps 3 --seed 3 --set data.decode_threads=1").success();
+    finish("--max-steps 5 --seed 3 --resume").success();
+    finish("--max-steps 6 --seed 3 --resume --allow optim.lr --set optim.lr=0.5").success();
+}
+
+#[test]
+fn signals_end_a_run_with_a_checkpoint_and_two_runs_never_share_a_folder() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    for signal in ["-INT", "-TERM", "-USR1", "-HUP"] {
+        let out = folder.path().join(&signal[1..]);
+        let endless = ["--init", "random", "--set", "train.epochs=100000"];
+        let mut child = start(settings(folder.path(), &out).args(endless));
+        let late = Instant::now() + Duration::from_secs(60);
+        while lines(&out) < 3 && Instant::now() < late {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let other = run(settings(folder.path(), &out).args(endless));
+        assert!(other.code() == Some(1) && other.stderr().contains("another process trains in "), "{}", other.stderr());
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success());
+        let status = child.wait().expect("wait");
+        assert_eq!(status.code(), Some(75), "{signal}: {status}");
+        assert!(!remains(&out).2.is_empty());
+    }
+}
