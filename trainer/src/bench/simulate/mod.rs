@@ -223,3 +223,56 @@ impl Simulator {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn simulated(ranks: &[usize], given: Given) -> Simulation {
+        let plan = Plan { ranks: ranks.to_vec(), steps: 20, given };
+        simulate(&Config::default(), None, Device::Cpu, &plan).expect("simulates")
+    }
+
+    #[test]
+    fn one_rank_has_nobody_to_talk_to() {
+        let simulation = simulated(&[1], Given::default());
+        assert_eq!(simulation.gradient_bytes, 4 * 334_688_256);
+        assert!(simulation.even.is_empty());
+        for row in simulation.same_step.iter().chain(&simulation.same_share) {
+            assert_eq!((row.seconds.all_reduce, row.seconds.exposed, row.worst_spread), (0.0, 0.0, 0.0));
+            assert!((row.efficiency - 1.0).abs() < 1e-12, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_else_costs_the_spread_is_what_is_lost() {
+        let free = f64::INFINITY;
+        let given = Given {
+            memory_gigabytes: Some(free),
+            launch_us: Some(0.0),
+            link_gbps: Some(free),
+            network_gbps: Some(free),
+            latency_us: Some(0.0),
+            ..Given::default()
+        };
+        let simulation = simulated(&[2, 8, 16], given);
+        for row in simulation.same_step.iter().chain(&simulation.same_share) {
+            let least = 1.0 / (1.0 + row.worst_spread);
+            // Costs are whole operations, times are not.
+            assert!(row.efficiency <= 1.0 + 1e-9 && row.efficiency >= least - 1e-9, "{row:?}");
+        }
+        assert!(simulation.same_step[2].efficiency < 0.99, "two questions a rank are not even");
+    }
+
+    #[test]
+    fn eight_ranks_are_even_with_four_questions_each() {
+        let simulation = simulated(&[8, 16], Given::default());
+        let row = &simulation.same_step[0];
+        assert_eq!((row.questions_a_step, row.steps), (32, 20));
+        assert!(row.worst_spread < EVEN, "{row:?}");
+        // What is told beside the tables is of the same deal.
+        let (even, two) = (&simulation.even[0], &simulation.same_step[1]);
+        assert!(even.by_mean <= even.by_worst && even.by_worst <= Some(4), "{even:?}");
+        assert!(two.mean_spread > EVEN && simulation.even[1].by_mean > Some(2), "{two:?}");
+    }
+}
