@@ -76,41 +76,36 @@ pub(super) struct Machine {
     pub(super) assumptions: Vec<Assumption>,
 }
 
-/// Machines of eight H100; the figures that they are taken from are the manufacturer's.
 impl Given {
-    /// All values. `measured` is this machine's speed in operations a second, where [`ComputeSpeed::Measured`] asked for it.
+    /// All values. Defaults are those of machines with eight H100, after the manufacturer's figures. `measured` is this machine's speed in operations a second, where [`ComputeSpeed::Measured`] asked for it.
     pub(super) fn machine(&self, measured: Option<f64>, first_bucket: usize, bucket: usize) -> Machine {
         let mut assumptions = Vec::new();
-        let mut assume = |name, unit, given: Option<f64>, default: f64, reason: &str| {
-            let (value, origin) = given.map_or((default, Origin::Default), |value| (value, Origin::Given));
-            let reason = if given.is_some() { String::new() } else { reason.to_owned() };
-            assumptions.push(Assumption { name, value, unit, origin, reason });
+        let mut assume = |name, unit, known: Option<(f64, Origin, &str)>, default: f64, why_default: &str| {
+            let (value, origin, reason) = known.unwrap_or((default, Origin::Default, why_default));
+            assumptions.push(Assumption { name, value, unit, origin, reason: reason.to_owned() });
             value
         };
-        let teraflops = match self.compute {
-            Some(ComputeSpeed::Teraflops(given)) => Some(given),
-            Some(ComputeSpeed::Measured) | None => measured.map(|speed| speed / 1e12),
+        let given = |value: Option<f64>| value.map(|value| (value, Origin::Given, ""));
+        let speed = match (self.compute, measured) {
+            (Some(ComputeSpeed::Teraflops(value)), _) => given(Some(value)),
+            (Some(ComputeSpeed::Measured), Some(speed)) => {
+                Some((speed / 1e12, Origin::Measured, "a large matrix product on this machine's device"))
+            }
+            (Some(ComputeSpeed::Measured), None) | (None, _) => None,
         };
-        let teraflops = assume("speed of a rank", "TFLOP/s", teraflops, 300.0, "30 % of an H100's 989, bf16, dense");
-        let memory = assume("memory of a rank", "GB/s", self.memory_gigabytes, 2700.0, "80 % of an H100's 3,350");
-        let launch = assume("least time of a block", "µs", self.launch_us, 500.0, "some 100 kernels of 5 µs, both passes");
-        let link = assume("between ranks", "Gb/s", self.link_gbps, 2880.0, "80 % of an H100's 3,600 one way, NVLink");
+        let teraflops = assume("speed of a rank", "TFLOP/s", speed, 300.0, "30 % of an H100's 989, bf16, dense");
+        let memory = assume("memory of a rank", "GB/s", given(self.memory_gigabytes), 2700.0, "80 % of an H100's 3,350");
+        let launch =
+            assume("least time of a block", "µs", given(self.launch_us), 500.0, "some 100 kernels of 5 µs, both passes");
+        let link = assume("between ranks", "Gb/s", given(self.link_gbps), 2880.0, "80 % of an H100's 3,600 one way, NVLink");
         let network =
-            assume("network of a machine", "Gb/s", self.network_gbps, 360.0, "90 % of 400, for all its ranks together");
-        let latency = assume("latency of a message", "µs", self.latency_us, 5.0, "between ranks and between machines");
+            assume("network of a machine", "Gb/s", given(self.network_gbps), 360.0, "90 % of 400, for all its ranks together");
+        let latency = assume("latency of a message", "µs", given(self.latency_us), 5.0, "between ranks and between machines");
         let ranks_a_machine = self.ranks_a_machine.map(|ranks| ranks as f64);
-        let ranks_a_machine = assume("ranks of a machine", "", ranks_a_machine, 8.0, "") as usize;
+        let ranks_a_machine = assume("ranks of a machine", "", given(ranks_a_machine), 8.0, "eight GPUs") as usize;
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let first_bucket = assume("first bucket", "MiB", None, mib(first_bucket), "of c10d's Reducer, as PyTorch has it");
-        let bucket = assume("other buckets", "MiB", self.bucket_mib, mib(bucket), "the same");
-        if let (Some(ComputeSpeed::Measured), Some(speed)) = (self.compute, measured) {
-            assumptions[0] = Assumption {
-                value: speed / 1e12,
-                origin: Origin::Measured,
-                reason: "a large matrix product on this machine's device".to_owned(),
-                ..assumptions[0].clone()
-            };
-        }
+        let bucket = assume("other buckets", "MiB", given(self.bucket_mib), mib(bucket), "the same");
         let carrier = |gigabits: f64| Link { bytes_per_second: gigabits * 1e9 / 8.0, latency: latency * 1e-6 };
         Machine {
             speeds: Speeds { flops_per_second: teraflops * 1e12, memory_bytes_per_second: memory * 1e9, launch: launch * 1e-6 },
