@@ -60,11 +60,43 @@ fn shards_are_trained_on_and_read() {
 }
 
 #[test]
+fn training_over_ranks_is_derived() {
+    let folder = tempfile::tempdir().expect("folder");
+    run(command("glm-prep")
+        .args(["sample", "--passages", "60", "--val-passages", "12", "--seed", "5", "--out"])
+        .arg(folder.path()))
+    .success();
+    run(command("glm-prep").arg("ingest").arg(folder.path())).success();
+    // More questions than there are: the epochs go on.
+    let arguments = ["--simulate-ranks", "1,8", "--steps", "3", "--tflops", "measured", "--network-gbps", "80"];
+    let result = bench(&arguments, Some(folder.path()));
+    for table in ["same_step", "same_share"] {
+        let rows = result[table].as_array().expect("rows");
+        let numbers = |key: &str| rows.iter().map(|row| number(row, key)).collect::<Vec<_>>();
+        assert_eq!((numbers("ranks"), numbers("steps")), (vec![1.0, 8.0], vec![3.0, 3.0]));
+        let efficiency = numbers("efficiency");
+        assert!((efficiency[0] - 1.0).abs() < 1e-9 && efficiency[1] < 1.0, "{efficiency:?}");
+    }
+    assert_eq!(number(&result["same_share"][1], "questions_a_step"), 256.0);
+    let assumed = |name: &str| {
+        let all = result["assumptions"].as_array().expect("assumptions");
+        all.iter().find(|assumption| assumption["name"] == name).unwrap_or_else(|| panic!("no {name}")).clone()
+    };
+    assert_eq!(assumed("speed of a rank")["origin"], "measured");
+    let network = assumed("network of a machine");
+    assert_eq!((network["origin"].as_str(), number(&network, "value")), (Some("given"), 80.0));
+    assert!(number(&assumed("tokens"), "value") > 20.0);
+}
+
+#[test]
 fn mistakes_are_named() {
     for (arguments, code, text) in [
         (&["--precision", "fp8"][..], 1, "fp8"),
         (&["--steps", "0"], 2, "--steps"),
         (&["--data-only"], 2, "--data"),
+        (&["--simulate-ranks", "0"], 2, "--simulate-ranks"),
+        (&["--simulate-ranks", "2", "--link-gbps", "0"], 2, "more than 0"),
+        (&["--tflops", "5"], 2, "--simulate-ranks"),
         (&["--data", "no-such-folder"], 1, "there is no folder no-such-folder"),
     ] {
         let refused = run(command("glm-trainer").arg("bench").args(arguments));

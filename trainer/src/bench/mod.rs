@@ -1,6 +1,7 @@
 //! `glm-trainer bench`: how fast this machine trains, or reads data, and where the time goes.
 
 mod print;
+pub mod simulate;
 mod synthetic;
 
 use std::collections::VecDeque;

@@ -16,7 +16,7 @@ mod loader_tests;
 mod made_up;
 pub mod mmap;
 pub mod pack;
-mod partition;
+pub(crate) mod partition;
 pub mod sampler;
 mod threads;
 pub mod transfer;

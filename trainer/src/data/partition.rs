@@ -7,7 +7,7 @@ use std::ops::Range;
 ///
 /// No cut into runs needs fewer of them. Among those, the largest sum is as small as it can be, and the others are as near as
 /// may be to the mean of what is left, so that no small run remains at the end.
-pub(super) fn even_runs(tokens: &[usize], budget: usize) -> Vec<Range<usize>> {
+pub(crate) fn even_runs(tokens: &[usize], budget: usize) -> Vec<Range<usize>> {
     let runs = Greedy::new(tokens, budget).runs_from(0);
     let budget = smallest_budget(tokens, budget, runs);
     let greedy = Greedy::new(tokens, budget);

@@ -83,13 +83,32 @@ pub struct FlopRates {
 impl FlopRates {
     /// Those of a model of these sizes.
     pub fn of(config: &ModelConfig) -> Self {
-        let [h, words, layers] = [config.hidden, config.vocab_rows, config.layers].map(|size| size as f64);
+        let others = config.layers as f64 - 1.0;
+        let (block, last, words) = (Self::of_block(config), Self::of_last_block(config), Self::of_vocabulary(config));
         Self {
-            token: (24.0 * (layers - 1.0) + 4.0) * h * h,
-            scored: 20.0 * h * h + 2.0 * h * words,
-            pair: 4.0 * (layers - 1.0) * h,
-            scored_pair: 4.0 * h,
+            token: others * block.token + last.token,
+            scored: others * block.scored + last.scored + words.scored,
+            pair: others * block.pair + last.pair,
+            scored_pair: others * block.scored_pair + last.scored_pair,
         }
+    }
+
+    /// Those of one block that is not the last.
+    pub fn of_block(config: &ModelConfig) -> Self {
+        let h = config.hidden as f64;
+        Self { token: 24.0 * h * h, scored: 0.0, pair: 4.0 * h, scored_pair: 0.0 }
+    }
+
+    /// Those of the last block.
+    pub fn of_last_block(config: &ModelConfig) -> Self {
+        let h = config.hidden as f64;
+        Self { token: 4.0 * h * h, scored: 20.0 * h * h, pair: 0.0, scored_pair: 4.0 * h }
+    }
+
+    /// Those of the projection to the vocabulary.
+    pub fn of_vocabulary(config: &ModelConfig) -> Self {
+        let [h, words] = [config.hidden, config.vocab_rows].map(|size| size as f64);
+        Self { token: 0.0, scored: 2.0 * h * words, pair: 0.0, scored_pair: 0.0 }
     }
 
     /// Operations of a forward pass.
