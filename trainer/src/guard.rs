@@ -85,7 +85,7 @@ pub struct Stuck {
 impl Stuck {
     fn checkpoint(&self) -> String {
         match &self.last_checkpoint {
-            Some(path) => format!("The last good checkpoint is {}.", path.display()),
+            Some(path) => format!("The last checkpoint from before is {}.", path.display()),
             None => "There is no checkpoint yet.".to_owned(),
         }
     }
