@@ -14,9 +14,10 @@ use glm_trainer::model::cloze::choice_scores;
 use glm_trainer::model::{Glm, Kernels, Pass};
 use glm_trainer::optim::adamw::{AdamW, StepRates};
 use glm_trainer::optim::clip::global_norm;
-use glm_trainer::optim::control::StepControl;
+use glm_trainer::optim::control::{Standing, StepControl};
 use glm_trainer::optim::loss_scale::LossScale;
 use glm_trainer::optim::schedule::Schedule;
+use glm_trainer::optim::spikes::SpikeRules;
 use serde_json::Value;
 use support::{backward, data_set, step, tiny};
 use tch::{Device, Kind, Tensor};
@@ -148,7 +149,8 @@ fn follow(golden: &Value, name: &str, pass: &Pass, mut batch: impl FnMut(usize) 
     let model = tiny("tiny", Kind::Float, 0.0);
     let mut optimizer = AdamW::new(Config::default().adamw(), model.parameters()).expect("optimizer");
     let schedule = Schedule { lr: 1e-3, steps: 20, ..Config::default().schedule() };
-    let mut control = StepControl::new(schedule, 1.0, LossScale::off(), 0, Device::Cpu).expect("control");
+    let mut control =
+        StepControl::new(schedule, 1.0, SpikeRules::OFF, Standing::first(LossScale::off()), Device::Cpu).expect("control");
     let rows = golden[name]["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 20);
     for (i, row) in rows.iter().enumerate() {

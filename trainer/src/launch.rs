@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::model::flops::FlopRates;
 use crate::model::{Glm, ModelConfig, Preset};
 use crate::optim::adamw::AdamW;
+use crate::optim::control::Standing;
 use crate::step::Stepper;
 use crate::train::{Records, Run, TrainError};
 
@@ -232,7 +233,8 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
         );
     }
     let saved = goes_on.then(|| state.clone());
-    let stepper = Stepper::new(model, optimizer, &config, precision, (state.step, state.loss_scale), world.clone())?;
+    let standing = Standing { step: state.step, scaling: state.loss_scale, spikes: state.spikes };
+    let stepper = Stepper::new(model, optimizer, &config, precision, standing, world.clone())?;
     Ok(Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved })
 }
 
@@ -295,6 +297,8 @@ fn first_state(config: &Config, precision: Precision, manifest: &Manifest, init:
     RunState {
         step: 0,
         skipped: 0,
+        skipped_in_a_row: 0,
+        spikes: Default::default(),
         samples: 0,
         position: Default::default(),
         optimizer_steps: 0,

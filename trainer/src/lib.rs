@@ -6,6 +6,7 @@
 //! - [`model`]: a batch becomes a score for every choice; context once, pieces packed behind it.
 //! - [`optim`]: gradients become new weights.
 //! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`] and [`progress`] tell of it.
+//! - [`guard`]: steps that are skipped, or out of the ordinary.
 //! - [`distributed`]: several processes train one model.
 //! - [`checkpoint`]: weights in and out, and where a run stands.
 //! - [`bench`](mod@bench) measures all of it; [`memory`] what it holds.
@@ -19,6 +20,7 @@ pub mod data;
 pub mod device;
 pub mod distributed;
 pub mod evaluate;
+pub mod guard;
 pub mod launch;
 pub mod memory;
 pub mod metrics;

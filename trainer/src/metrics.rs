@@ -9,6 +9,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::evaluate::Evaluation;
+use crate::optim::spikes::Deviation;
 
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
@@ -18,6 +19,11 @@ pub enum Record {
     Train(TrainRecord),
     /// An evaluation.
     Eval(EvalRecord),
+    /// A step that was skipped because its loss or gradient was not finite. Overflows that the loss scale takes care of have no
+    /// such line.
+    Skipped(SkippedRecord),
+    /// A step whose loss or gradient norm was far above what it was before.
+    Spike(SpikeRecord),
 }
 
 /// Averages over a few optimizer steps.
@@ -37,7 +43,7 @@ pub struct TrainRecord {
     pub gradient_norm: f64,
     /// The loss scale.
     pub loss_scale: f64,
-    /// Steps skipped in all because a gradient was not finite.
+    /// Steps skipped in all.
     pub skipped: u64,
     /// Questions a second.
     pub samples_per_second: f64,
@@ -67,6 +73,45 @@ pub struct EvalRecord {
     /// Its result.
     #[serde(flatten)]
     pub evaluation: Evaluation,
+}
+
+/// A skipped step. Numbers that are not finite are `null`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SkippedRecord {
+    /// Optimizer steps completed before.
+    pub step: u64,
+    /// Questions used in all, this step's included.
+    pub samples: u64,
+    /// Steps skipped since the last one that was not, this one included.
+    pub skipped_in_a_row: u64,
+    /// Mean loss a question.
+    pub loss: f64,
+    /// Norm of the gradient.
+    pub gradient_norm: f64,
+    /// The loss scale behind it.
+    pub loss_scale: f64,
+    /// The step's questions on all ranks, in the order of samples.
+    pub example_ids: Vec<String>,
+}
+
+/// A step out of the ordinary.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SpikeRecord {
+    /// Completed optimizer steps, with this one unless it was skipped.
+    pub step: u64,
+    /// Questions used in all, this step's included.
+    pub samples: u64,
+    /// Whether it was skipped.
+    pub skipped: bool,
+    /// Mean loss a question.
+    pub loss: f64,
+    /// Norm of the gradient, before clipping.
+    pub gradient_norm: f64,
+    /// What was so far off: `quantity`, its `value`, the `mean` before, and the `zscore`.
+    #[serde(flatten)]
+    pub deviation: Deviation,
+    /// The step's questions on all ranks, in the order of samples.
+    pub example_ids: Vec<String>,
 }
 
 /// A metrics file that cannot be begun.

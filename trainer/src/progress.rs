@@ -60,7 +60,7 @@ impl Progress {
             100.0 * record.data_wait,
         ));
         if record.skipped > 0 {
-            self.line(&format!("{} steps skipped for overflow so far, loss scale {:e}", record.skipped, record.loss_scale));
+            self.line(&format!("{} steps skipped so far, loss scale {:e}", record.skipped, record.loss_scale));
         }
     }
 
@@ -90,11 +90,24 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
+    /// A line about something that went wrong and does not end the run.
+    pub fn warning(&self, text: &str) {
+        self.aside(|| tracing::warn!("{text}"));
+    }
+
+    /// A line for whoever wants to know everything.
+    pub fn detail(&self, text: &str) {
+        self.aside(|| tracing::debug!("{text}"));
+    }
+
     fn line(&self, text: &str) {
-        if !self.shown {
-            return;
+        self.aside(|| tracing::info!("{text}"));
+    }
+
+    fn aside(&self, tell: impl FnOnce()) {
+        if self.shown {
+            self.bar.suspend(tell);
         }
-        self.bar.suspend(|| tracing::info!("{text}"));
     }
 }
 
@@ -104,7 +117,9 @@ pub struct LogWindow {
     start: Instant,
     waited_before: Duration,
     loss: f64,
+    /// Questions of all steps, and of those that were not skipped.
     questions: usize,
+    learned: usize,
     tokens: usize,
     padded: usize,
     flops: f64,
@@ -121,6 +136,7 @@ impl LogWindow {
             lr: 0.0,
             gradient_norm: 0.0,
             pads: false,
+            skipped: false,
             questions: 0,
             spread: 0.0,
             flops: 0.0,
@@ -131,6 +147,7 @@ impl LogWindow {
             waited_before: Duration::ZERO,
             loss: 0.0,
             questions: 0,
+            learned: 0,
             tokens: 0,
             padded: 0,
             flops: 0.0,
@@ -145,7 +162,11 @@ impl LogWindow {
         let Work { tokens, padded, .. } = report.work;
         // Fused operations compute no padding.
         let padded = if report.pads { padded } else { tokens };
-        self.loss += report.loss * report.questions as f64;
+        // The loss of a skipped step may be no number.
+        if !report.skipped {
+            self.loss += report.loss * report.questions as f64;
+            self.learned += report.questions;
+        }
         self.questions += report.questions;
         self.spread += report.spread;
         self.steps += 1;
@@ -178,7 +199,7 @@ impl LogWindow {
             step: state.step,
             samples: state.samples,
             epoch: state.samples as f64 / rows as f64,
-            loss: self.loss / self.questions.max(1) as f64,
+            loss: self.loss / self.learned.max(1) as f64,
             lr: self.last.lr,
             gradient_norm: self.last.gradient_norm,
             loss_scale: state.loss_scale.scale(),

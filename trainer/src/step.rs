@@ -15,8 +15,7 @@ use crate::model::parameters::Parameters;
 use crate::model::{Glm, Pass};
 use crate::optim::adamw::{AdamW, StepRates};
 use crate::optim::clip::global_norm;
-use crate::optim::control::{Report, StepControl};
-use crate::optim::loss_scale::LossScale;
+use crate::optim::control::{Report, Standing, StepControl};
 
 /// A model and what trains it.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ struct Ranks {
 }
 
 impl Stepper {
-    /// For a run that has completed `step` steps and stands at `scaling`; with other ranks if there is a `world`.
+    /// For a run that stands at `standing`; with other ranks if there is a `world`.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -50,17 +49,17 @@ impl Stepper {
         optimizer: AdamW,
         config: &Config,
         precision: Precision,
-        (step, scaling): (u64, LossScale),
+        standing: Standing,
         world: Option<Rc<World>>,
     ) -> Result<Self, TchError> {
         let device = model.parameters().device();
-        let control = StepControl::new(config.schedule(), config.optim.clip, scaling, step, device)?;
+        let control = StepControl::new(config.schedule(), config.optim.clip, config.spikes(), standing, device)?;
         let pass = Pass { kind: precision.kind(), dropout: Some(config.train.seed), kernels: config.train.kernels };
         let ranks = match world {
             Some(world) => Some(Ranks { reducer: world.reducer(model.parameters())?, world }),
             None => None,
         };
-        Ok(Self { ranks, model, optimizer, control, pass, steps: step })
+        Ok(Self { ranks, model, optimizer, control, pass, steps: standing.step })
     }
 
     /// How batches are computed.
@@ -73,8 +72,8 @@ impl Stepper {
         !self.model.is_fused(&self.pass)
     }
 
-    /// Forward, backward and update. A gradient that is not finite skips the update and does not advance the schedule. On a
-    /// GPU all of this is only asked for when it returns; the report tells of it later.
+    /// Forward, backward and update. A loss or gradient that is not finite, or a spike where the settings say so, skips the
+    /// update and does not advance the schedule. On a GPU all of this is only asked for when it returns; the report tells of it later.
     ///
     /// With several ranks, each brings its own batches of the step. Losses and gradients are sums over all of them, divided by
     /// the questions of all, so every question weighs the same whoever has it; and as norm and update are computed from the

@@ -24,6 +24,7 @@ use crate::device::DeviceError;
 use crate::distributed::watch::Phase;
 use crate::distributed::{DistributedError, World};
 use crate::evaluate::{EvaluationConfig, evaluate};
+use crate::guard::Stuck;
 use crate::metrics::{EvalRecord, Metrics, MetricsError, Record};
 use crate::model::flops::Work;
 use crate::optim::control::Report;
@@ -51,6 +52,9 @@ pub enum TrainError {
     /// Things that do not go together, or are missing.
     #[error("{0}")]
     Setup(String),
+    /// Steps that are skipped one behind the other.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
     /// Several processes.
     #[error(transparent)]
     Distributed(#[from] DistributedError),
@@ -136,7 +140,7 @@ impl Records {
 
     /// Tells what became of a checkpoint; `wait`: of the one under way, else only if it is done. One that failed does not end
     /// training: the ones before it are whole, and the next may fare better.
-    fn follow(&mut self, progress: &Progress, wait: bool) {
+    pub(crate) fn follow(&mut self, progress: &Progress, wait: bool) {
         match if wait { self.checkpoints.wait() } else { self.checkpoints.poll() } {
             Ok(Some(written)) => progress.checkpoint(&written),
             Ok(None) => {}
@@ -164,6 +168,8 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// Whether padding is computed, as libtorch's own operations do.
     pub pads: bool,
+    /// Whether it was skipped.
+    pub skipped: bool,
     /// Questions of all ranks.
     pub questions: usize,
     /// How uneven the ranks' shares are, see [`spread`].
@@ -179,6 +185,7 @@ pub struct StepReport {
 struct Pending {
     report: Report,
     questions: usize,
+    split_rows: Arc<[usize]>,
     spread: f64,
     work: Work,
     position: Position,
@@ -213,15 +220,20 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         let Some(step) = feeder.next_step()? else { break };
         let report = run.stepper.step(&step, stop.load(Ordering::Relaxed))?;
         let (questions, spread) = (step.questions, spread(&step.loads));
-        pending.push_back(Pending { report, questions, spread, work: step.work(), position: step.position });
+        let (split_rows, work, position) = (Arc::clone(&step.split_rows), step.work(), step.position);
+        pending.push_back(Pending { report, questions, split_rows, spread, work, position });
         let mut stopping = run.settle(&mut pending, run.steps_under_way(), &mut log, &feeder)?;
 
         if let Some(records) = &mut run.records {
             records.follow(&log.progress, false);
         }
         let evaluation_due = run.passed(run.config.train.eval_every, &pending, step.questions);
-        if evaluation_due || run.passed(run.config.train.save_every, &pending, step.questions) {
+        let due = evaluation_due || run.passed(run.config.train.save_every, &pending, step.questions);
+        if due {
             stopping |= run.settle(&mut pending, 0, &mut log, &feeder)?;
+        }
+        // Weights from which no step succeeds may be what is wrong: the checkpoint before them stays the newest.
+        if due && run.state.skipped_in_a_row == 0 {
             if evaluation_due {
                 run.evaluate(&log.progress)?;
             }
@@ -296,22 +308,23 @@ impl Run {
     ) -> Result<bool, TrainError> {
         let mut stopping = false;
         while pending.len() > left {
-            let Some(Pending { report, questions, spread, work, position }) = pending.pop_front() else { break };
+            let Some(Pending { report, questions, split_rows, spread, work, position }) = pending.pop_front() else { break };
             let outcome = report.read()?;
             stopping |= outcome.stop;
             let lr = self.config.schedule().at(self.state.step);
-            self.state.loss_scale.update(outcome.skipped);
-            self.state.step += u64::from(!outcome.skipped);
-            self.state.skipped += u64::from(outcome.skipped);
+            let trouble = self.state.follow(&outcome, self.config.spikes());
             self.state.samples += questions as u64;
             self.state.position = position;
-            let (loss, gradient_norm) = (outcome.loss, outcome.gradient_norm);
+            if let Some(trouble) = trouble {
+                self.tell(trouble, &outcome, &split_rows, &log.progress)?;
+            }
+            let (loss, gradient_norm, skipped) = (outcome.loss, outcome.gradient_norm, outcome.skipped);
             let flops = work.training_flops(self.stepper.model.config());
             let pads = self.stepper.needs_padded_view();
-            log.window.add(&StepReport { loss, lr, gradient_norm, pads, questions, spread, flops, work });
+            log.window.add(&StepReport { loss, lr, gradient_norm, pads, skipped, questions, spread, flops, work });
             log.progress.advance(self.state.samples);
-            // A step that was skipped for overflow does not count, and is told of with the next one that does.
-            if !outcome.skipped && self.state.step.is_multiple_of(self.config.train.log_every.max(1)) {
+            // A step that was skipped does not count, and is told of with the next one that does.
+            if !skipped && self.state.step.is_multiple_of(self.config.train.log_every.max(1)) {
                 let own = log.window.numbers(feeder.waited(), self.device());
                 let numbers = match &self.world {
                     Some(world) => world.gather(&own)?,
@@ -325,7 +338,7 @@ impl Run {
         Ok(stopping)
     }
 
-    fn write(&mut self, record: &Record) {
+    pub(crate) fn write(&mut self, record: &Record) {
         if let Some(records) = &mut self.records {
             records.metrics.write(record);
         }

@@ -40,7 +40,7 @@ pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], batch_tokens:
         ids.iter_mut().chain(target).for_each(|id| *id %= WORDS);
     }
     let batches = batches.into_iter().map(Arc::new).collect();
-    Step { batches, questions: orders.len(), loads: Vec::new(), position: Position::default() }
+    Step { batches, questions: orders.len(), split_rows: orders.into(), loads: Vec::new(), position: Position::default() }
 }
 
 /// The tiny GLM with some of the golden weights; `dropout` is that of everything.

@@ -24,6 +24,7 @@ use crate::model::flops::Work;
 use crate::model::fused::clock;
 use crate::model::{Glm, ModelConfig};
 use crate::optim::adamw::AdamW;
+use crate::optim::control::Standing;
 use crate::step::Stepper;
 use crate::train::TrainError;
 
@@ -144,7 +145,7 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     tch::manual_seed(config.train.seed as i64);
     let model = Glm::new(&sizes, Kind::Float, device)?;
     let optimizer = AdamW::new(config.adamw(), model.parameters())?;
-    let mut stepper = Stepper::new(model, optimizer, config, precision, (0, config.loss_scale(precision)), None)?;
+    let mut stepper = Stepper::new(model, optimizer, config, precision, Standing::first(config.loss_scale(precision)), None)?;
     let padded_view = stepper.needs_padded_view();
     let mut source = match data {
         Some(data) => {

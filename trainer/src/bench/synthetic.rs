@@ -48,7 +48,8 @@ pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<V
                 (0..questions).map(|row| Sample { group: Arc::clone(&group), row, ordinal: first + row as u64 }).collect();
             let Packed { batches, loads } = packer.pack(&samples)?;
             let batches = batches.into_iter().map(Arc::new).collect();
-            Ok(Step { batches, questions, loads, position: Position::default() })
+            let split_rows = samples.iter().map(Sample::split_row).collect();
+            Ok(Step { batches, questions, split_rows, loads, position: Position::default() })
         })
         .collect()
 }

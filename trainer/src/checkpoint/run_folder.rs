@@ -26,11 +26,12 @@ use super::locate::{CHECKPOINTS_FOLDER, LATEST_FILE, WEIGHTS_FILE};
 use super::seal::{SUMS_FILE, check, sums};
 use super::snapshot::Snapshot;
 use super::weights::{Weights, write_safetensors};
-use crate::config::Config;
+use crate::config::{Config, overrides};
 use crate::data::loader::Position;
 use crate::model::Glm;
 use crate::optim::adamw::AdamW;
 use crate::optim::loss_scale::LossScale;
+use crate::optim::spikes::SpikeStatistics;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
@@ -44,8 +45,14 @@ const TEMPORARY: &str = ".writing-";
 pub struct RunState {
     /// Completed optimizer steps: what the schedule counts.
     pub step: u64,
-    /// Steps that were skipped because a gradient overflowed.
+    /// Steps that were skipped, see [`crate::guard`].
     pub skipped: u64,
+    /// Of these, those since the last one that was not skipped, normal overflows left out.
+    #[serde(default)]
+    pub skipped_in_a_row: u64,
+    /// What losses and gradients have been like.
+    #[serde(default)]
+    pub spikes: SpikeStatistics,
     /// Questions used in all.
     pub samples: u64,
     /// Place in the order of samples.
@@ -67,6 +74,7 @@ pub struct RunState {
     /// Fingerprint of the data set.
     pub fingerprint: String,
     /// The settings.
+    #[serde(deserialize_with = "overrides::stored")]
     pub config: Config,
 }
 

@@ -20,6 +20,7 @@ use crate::model::pass::Kernels;
 use crate::optim::adamw::AdamWConfig;
 use crate::optim::loss_scale::LossScale;
 use crate::optim::schedule::Schedule;
+use crate::optim::spikes::SpikeRules;
 
 /// The documented defaults: the text that `glm-trainer config` prints, and from which [`Config::default`] is read.
 pub const REFERENCE: &str = include_str!("reference.toml");
@@ -117,6 +118,9 @@ pub struct TrainSettings {
     pub log_every: u64,
     pub keep_checkpoints: usize,
     pub seed: u64,
+    pub max_skipped: u64,
+    pub spike_zscore: f64,
+    pub skip_spikes: bool,
 }
 
 /// `[distributed]`.
@@ -240,6 +244,11 @@ impl Config {
         LossScale::dynamic(start, factor, window, hysteresis, floor)
     }
 
+    /// Which steps are spikes.
+    pub fn spikes(&self) -> SpikeRules {
+        SpikeRules { zscore: self.train.spike_zscore, skips: self.train.skip_spikes }
+    }
+
     /// Questions between two updates of the parameters, over all batches and ranks.
     pub fn questions_an_update(&self) -> usize {
         self.data.questions_a_step.saturating_mul(self.optim.accumulate)
@@ -298,6 +307,9 @@ impl Config {
         require(bucket_mib > 0.0, "distributed.bucket_mib", bucket_mib, "above 0")?;
         require(first_bucket_mib > 0.0, "distributed.first_bucket_mib", first_bucket_mib, "above 0")?;
         require(self.train.epochs > 0, "train.epochs", 0, "at least 1")?;
+        let TrainSettings { max_skipped, spike_zscore, skip_spikes, .. } = self.train;
+        require(spike_zscore >= 0.0, "train.spike_zscore", spike_zscore, "0 or more")?;
+        require(max_skipped > 0 || !skip_spikes, "train.max_skipped", max_skipped, "at least 1 with train.skip_spikes")?;
         self.random_model(1).map(drop)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use super::{Config, REFERENCE, SettingsError};
@@ -31,12 +33,16 @@ impl Layers {
             origin: origin.clone(),
             message: error.to_string().trim_end().to_owned(),
         })?;
+        self.lay_over(&origin, over)
+    }
+
+    fn lay_over(&mut self, origin: &str, over: Table) -> Result<(), SettingsError> {
         for (section, content) in over {
             let Value::Table(keys) = content else {
-                return Err(unknown_key(&origin, &section, &self.table));
+                return Err(unknown_key(origin, &section, &self.table));
             };
             for (key, value) in keys {
-                self.set(&origin, &format!("{section}.{key}"), value)?;
+                self.set(origin, &format!("{section}.{key}"), value)?;
             }
         }
         Ok(())
@@ -96,6 +102,16 @@ impl Layers {
 pub fn is_setting(key: &str) -> bool {
     let Layers { table } = Layers::default();
     key.split_once('.').is_some_and(|(section, name)| table.get(section).is_some_and(|keys| keys.get(name).is_some()))
+}
+
+/// Reads settings that another version may have written: a key that it did not know has its default.
+///
+/// # Errors
+/// The deserializer's, where there is a key or a value that does not exist.
+pub fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Config, D::Error> {
+    let mut layers = Layers::default();
+    layers.lay_over("stored settings", Table::deserialize(deserializer)?).map_err(D::Error::custom)?;
+    layers.table.try_into().map_err(D::Error::custom)
 }
 
 /// Names the keys that there are in the section that was meant, or all sections.

@@ -1,6 +1,7 @@
 //! The stage between loader and trainer: makes the next steps' tensors, and copies them to the device, while the trainer
 //! still computes.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub struct DeviceStep {
     pub batches: Vec<DeviceBatch>,
     /// Questions of the step over all ranks.
     pub questions: usize,
+    /// Their rows in the split, in the order of samples.
+    pub split_rows: Arc<[usize]>,
     /// Operations of a forward pass over each rank's questions; empty where there is one rank only.
     pub loads: Vec<u64>,
     /// Where the order of samples stands behind this step.
@@ -40,7 +43,8 @@ impl DeviceStep {
     /// [`DataError::Torch`], for example out of memory.
     pub fn upload(step: &Step, transfer: &mut dyn Transfer, padded_view: bool) -> Result<Self, DataError> {
         let batches = step.batches.iter().map(|batch| batch.upload(transfer, padded_view)).collect::<Result<_, _>>()?;
-        Ok(Self { batches, questions: step.questions, loads: step.loads.clone(), position: step.position })
+        let (split_rows, loads) = (Arc::clone(&step.split_rows), step.loads.clone());
+        Ok(Self { batches, questions: step.questions, split_rows, loads, position: step.position })
     }
 
     /// What its batches consist of.

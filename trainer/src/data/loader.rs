@@ -43,6 +43,8 @@ pub struct Step {
     pub batches: Vec<Arc<Batch>>,
     /// Questions of the step over all ranks.
     pub questions: usize,
+    /// Their rows in the split, in the order of samples.
+    pub split_rows: Arc<[usize]>,
     /// Operations of a forward pass over each rank's questions; empty where there is one rank only.
     pub loads: Vec<u64>,
     /// Where the order of samples stands behind this step.
@@ -228,7 +230,8 @@ fn pack_hands(stages: &Stages, hands: &Receiver<Result<Hand, DataError>>, steps:
         let step = hand.and_then(|hand| {
             let Packed { batches, loads } = guarded(|| (stages.pack)(&hand.samples))?;
             let batches = batches.into_iter().map(Arc::new).collect();
-            Ok(Step { batches, questions: hand.samples.len(), loads, position: hand.position })
+            let split_rows = hand.samples.iter().map(Sample::split_row).collect();
+            Ok(Step { batches, questions: hand.samples.len(), split_rows, loads, position: hand.position })
         });
         let failed = step.is_err();
         if steps.send(step).is_err() || failed {

@@ -71,6 +71,13 @@ fn every_question_comes_once_an_epoch_and_its_number_tells_where() {
             steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.questions.iter().map(|q| q.row)).collect();
         rows.sort_unstable();
         assert!(rows.into_iter().eq(0..ROWS));
+        for step in steps {
+            let mut packed: Vec<_> = step.batches.iter().flat_map(|batch| batch.questions.iter().map(|q| q.row)).collect();
+            packed.sort_unstable();
+            let mut told = step.split_rows.to_vec();
+            told.sort_unstable();
+            assert_eq!(told, packed);
+        }
         let mut keys: Vec<_> =
             steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.row_key.iter().copied()).collect();
         let first = (epoch * ROWS) as u64;

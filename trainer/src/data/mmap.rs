@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{RecordBatch, RecordBatchReader};
+use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use bytes::Bytes;
-use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS};
+use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ViewError};
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
 use memmap2::Mmap;
 use parquet::arrow::ProjectionMask;
@@ -104,8 +104,9 @@ impl Shard {
         Ok(Self { path, bytes, metadata })
     }
 
-    fn decode(&self, group: usize, rows: usize) -> Result<RecordBatch, ParquetError> {
-        let columns = ProjectionMask::columns(self.metadata.metadata().file_metadata().schema_descr(), TOKEN_COLUMNS);
+    fn decode(&self, group: usize, rows: usize, columns: &[&str]) -> Result<RecordBatch, ParquetError> {
+        let schema = self.metadata.metadata().file_metadata().schema_descr();
+        let columns = ProjectionMask::columns(schema, columns.iter().copied());
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), self.metadata.clone())
             .with_projection(columns)
             .with_row_groups(vec![group])
@@ -162,14 +163,50 @@ impl SplitData {
     /// # Panics
     /// If there is no row group `index`.
     pub fn decode(&self, index: usize) -> Result<DecodedGroup, DataError> {
-        let RowGroup { shard, group, first_row, rows } = self.groups[index];
-        let shard = &self.shards[shard];
-        let batch =
-            shard.decode(group, rows).map_err(|source| DataError::Parquet { path: shard.path.clone(), group, source })?;
-        if batch.num_rows() != rows {
-            return Err(DataError::Rows { path: shard.path.clone(), found: batch.num_rows(), expected: rows });
+        let RowGroup { shard, first_row, .. } = self.groups[index];
+        DecodedGroup::try_new(&self.shards[shard].path, self.columns(self.groups[index], &TOKEN_COLUMNS)?, first_row)
+    }
+
+    /// The `example_id`s of rows of the split, in their order. Of each row group that they are in, that one column is read
+    /// again, so this is for the few that a person is told of.
+    ///
+    /// # Errors
+    /// [`DataError`] names shard and row group.
+    ///
+    /// # Panics
+    /// If the split has no such row.
+    pub fn example_ids(&self, rows: &[usize]) -> Result<Vec<String>, DataError> {
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&place| rows[place]);
+        let mut ids = vec![String::new(); rows.len()];
+        for places in order.chunk_by(|&a, &b| self.group_of(rows[a]) == self.group_of(rows[b])) {
+            let group = self.groups[self.group_of(rows[places[0]])];
+            let path = &self.shards[group.shard].path;
+            let batch = self.columns(group, &["example_id"])?;
+            let Some(column) = batch.column_by_name("example_id").and_then(|column| column.as_string_opt::<i32>()) else {
+                return Err(DataError::Columns { path: path.clone(), source: ViewError::Missing("example_id") });
+            };
+            for &place in places {
+                ids[place] = column.value(rows[place] - group.first_row).to_owned();
+            }
         }
-        DecodedGroup::try_new(&shard.path, batch, first_row)
+        Ok(ids)
+    }
+
+    /// The row group that a row of the split is in.
+    fn group_of(&self, row: usize) -> usize {
+        self.groups.partition_point(|group| group.first_row <= row) - 1
+    }
+
+    fn columns(&self, group: RowGroup, columns: &[&str]) -> Result<RecordBatch, DataError> {
+        let RowGroup { shard, group, rows, .. } = group;
+        let shard = &self.shards[shard];
+        let refused = |source| DataError::Parquet { path: shard.path.clone(), group, source };
+        let batch = shard.decode(group, rows, columns).map_err(refused)?;
+        match batch.num_rows() == rows {
+            true => Ok(batch),
+            false => Err(DataError::Rows { path: shard.path.clone(), found: batch.num_rows(), expected: rows }),
+        }
     }
 }
 

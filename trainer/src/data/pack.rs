@@ -28,6 +28,13 @@ pub struct Sample {
     pub ordinal: u64,
 }
 
+impl Sample {
+    /// The question's row in its split.
+    pub fn split_row(&self) -> usize {
+        self.group.first_row() + self.row
+    }
+}
+
 /// Which of several ranks packs, and what makes their work even.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share {
@@ -135,7 +142,7 @@ impl Packer {
             self.push_rows(&mut batch, view, sample, scratch);
             let choices = view.choices(row).len();
             batch.questions.push(QuestionInfo {
-                row: sample.group.first_row() + row,
+                row: sample.split_row(),
                 first_choice: batch.choices,
                 choices,
                 grading: self.graded.then(|| grading(view, row)),

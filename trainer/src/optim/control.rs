@@ -1,14 +1,15 @@
 //! What an optimizer step does with its gradient: learning rate, clipping, loss scale, and whether it is skipped.
 //!
 //! All of it is computed where the gradient is, so that no step has to wait until the host knows how the one before went.
-//! The host follows from the [`Outcome`]s, which it may read some steps later: [`Schedule`] and [`LossScale`] are functions of
-//! which steps were skipped, and both sides compute the same.
+//! The host follows from the [`Outcome`]s, which it may read some steps later: [`Schedule`], [`LossScale`] and
+//! [`SpikeStatistics`] are functions of them, and both sides compute the same.
 
 use libtorch_ext::stream::{Event, Stream};
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use super::loss_scale::LossScale;
 use super::schedule::Schedule;
+use super::spikes::{DeviceStatistics, SpikeRules, SpikeStatistics};
 
 /// Keeps clipping finite, as Megatron has it: gradients are multiplied by `min(1, limit / (norm + 1e-6))`.
 const CLIP_EPS: f64 = 1e-6;
@@ -20,12 +21,31 @@ pub struct StepControl {
     clip: f64,
     scaling: LossScale,
     scales: bool,
+    spikes: DeviceStatistics,
     /// 64-bit numbers of shape `[]` on the device: completed steps; the loss scale, its steps since an overflow and its
     /// hysteresis left.
     step: Tensor,
     scale: Tensor,
     since: Tensor,
     hysteresis: Tensor,
+}
+
+/// Where the decisions of a run stand.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing {
+    /// Completed optimizer steps.
+    pub step: u64,
+    /// The loss scale.
+    pub scaling: LossScale,
+    /// What losses and gradients have been like.
+    pub spikes: SpikeStatistics,
+}
+
+impl Standing {
+    /// That of a new run.
+    pub fn first(scaling: LossScale) -> Self {
+        Self { step: 0, scaling, spikes: SpikeStatistics::default() }
+    }
 }
 
 /// What to do with a gradient, in numbers on the device, and the report of it.
@@ -55,18 +75,30 @@ pub struct Outcome {
     pub loss: f64,
     /// Norm of the gradient before clipping, without the loss scale.
     pub gradient_norm: f64,
-    /// Whether the gradient was not finite and the step therefore skipped.
+    /// Logarithm of that norm, as [`SpikeStatistics`] takes it.
+    pub log_gradient_norm: f64,
+    /// Whether the step was skipped, because loss or gradient was not finite, or for a spike.
     pub skipped: bool,
+    /// Whether loss or gradient was a spike.
+    pub spike: bool,
     /// Whether any rank had been asked to stop.
     pub stop: bool,
 }
 
+impl Outcome {
+    /// Whether loss and gradient were finite.
+    pub fn finite(&self) -> bool {
+        self.loss.is_finite() && self.gradient_norm.is_finite()
+    }
+}
+
 impl StepControl {
-    /// For a run that has completed `step` steps and stands at `scaling`, on `device`. `clip`: the largest norm, 0 for none.
+    /// For a run that stands at `standing`, on `device`. `clip`: the largest norm, 0 for none.
     ///
     /// # Errors
     /// A [`TchError`].
-    pub fn new(schedule: Schedule, clip: f64, scaling: LossScale, step: u64, device: Device) -> Result<Self, TchError> {
+    pub fn new(schedule: Schedule, clip: f64, rules: SpikeRules, standing: Standing, device: Device) -> Result<Self, TchError> {
+        let Standing { step, scaling, spikes } = standing;
         let number = |value: f64| Tensor::from(value).f_to_device(device);
         let (scale, since, hysteresis) = scaling.state();
         Ok(Self {
@@ -74,6 +106,7 @@ impl StepControl {
             clip,
             scaling,
             scales: scaling.is_dynamic(),
+            spikes: DeviceStatistics::new(rules, &spikes, device)?,
             step: number(step as f64)?,
             scale: number(scale)?,
             since: number(since)?,
@@ -97,23 +130,31 @@ impl StepControl {
     pub fn decide(&mut self, norm: &Tensor, told: &Tensor) -> Result<Decision, TchError> {
         no_grad(|| {
             let norm = norm.f_totype(Kind::Double)?;
-            let skip = norm.f_isfinite()?.f_logical_not()?;
+            let told = told.f_totype(Kind::Double)?.f_reshape([-1])?;
+            let loss = told.f_select(0, 0)?;
+            let finite = norm.f_isfinite()?.f_logical_and(&loss.f_isfinite()?)?;
+            let overflow = finite.f_logical_not()?;
+            let unscaled = norm.f_div(&self.scale)?;
+            let observed = DeviceStatistics::observe(&loss, &unscaled)?;
+            let spike = self.spikes.is_spike(&observed)?.f_logical_and(&finite)?;
+            let skip = if self.spikes.skips() { overflow.f_logical_or(&spike)? } else { overflow.shallow_clone() };
             let divisor = match self.clip > 0.0 {
                 // scale / min(1, limit · scale / (norm + ε)), with the norm still scaled.
                 true => {
-                    let unscaled = norm.f_div(&self.scale)?.f_add_scalar(CLIP_EPS)?;
-                    unscaled.f_div_scalar(self.clip)?.f_clamp_min(1.0)?.f_mul(&self.scale)?
+                    let relative = unscaled.f_add_scalar(CLIP_EPS)?.f_div_scalar(self.clip)?;
+                    relative.f_clamp_min(1.0)?.f_mul(&self.scale)?
                 }
                 false => self.scale.f_detach_copy()?,
             };
             let lr = self.schedule_at()?;
             let skipped = skip.f_totype(Kind::Double)?;
-            let unscaled = norm.f_div(&self.scale)?;
-            let own = Tensor::f_stack(&[unscaled, skipped.shallow_clone()], 0)?;
-            let values = Tensor::f_cat(&[own, told.f_totype(Kind::Double)?.f_reshape([-1])?], 0)?;
+            let log_norm = observed.f_select(0, 1)?;
+            let own = Tensor::f_stack(&[&unscaled, &log_norm, &skipped, &spike.f_totype(Kind::Double)?], 0)?;
+            let values = Tensor::f_cat(&[own, told], 0)?;
+            self.spikes.update(&observed, &skip)?;
             let _ = self.step.f_add_(&skipped.f_rsub_scalar(1.0)?)?;
             if self.scales {
-                self.adapt(&skip, &skipped)?;
+                self.adapt(&overflow, &overflow.f_totype(Kind::Double)?)?;
             }
             let on_cpu = lr.device() == Device::Cpu;
             Ok(Decision {
@@ -176,9 +217,14 @@ impl Report {
         }
         let values = Vec::<f64>::try_from(&self.values)?;
         match values[..] {
-            [gradient_norm, skipped, loss, ref stop @ ..] => {
-                Ok(Outcome { loss, gradient_norm, skipped: skipped != 0.0, stop: stop.iter().any(|&votes| votes > 0.0) })
-            }
+            [gradient_norm, log_gradient_norm, skipped, spike, loss, ref stop @ ..] => Ok(Outcome {
+                loss,
+                gradient_norm,
+                log_gradient_norm,
+                skipped: skipped != 0.0,
+                spike: spike != 0.0,
+                stop: stop.iter().any(|&votes| votes > 0.0),
+            }),
             _ => Err(TchError::Shape(format!("{} numbers in a report", values.len()))),
         }
     }
@@ -186,6 +232,7 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use super::super::spikes::WARM_UP;
     use super::*;
     use proptest::prelude::*;
 
@@ -195,42 +242,100 @@ mod tests {
         Tensor::from(value)
     }
 
+    fn control_at(clip: f64, step: u64) -> StepControl {
+        let standing = Standing { step, ..Standing::first(LossScale::off()) };
+        StepControl::new(SCHEDULE, clip, SpikeRules::OFF, standing, Device::Cpu).expect("control")
+    }
+
+    /// What a step brings.
+    #[derive(Debug, Clone, Copy)]
+    enum Brings {
+        Normal(f64),
+        Overflow,
+        LossNotFinite,
+        Outlier,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Brings>> {
+        let step = prop_oneof![
+            12 => (0.4..0.6).prop_map(Brings::Normal),
+            2 => Just(Brings::Overflow),
+            1 => Just(Brings::LossNotFinite),
+            1 => Just(Brings::Outlier),
+        ];
+        prop::collection::vec(step, 1..200)
+    }
+
     proptest! {
-        /// The device's learning rate and loss scale are those that the host computes from which steps were skipped.
+        /// The device's learning rate, loss scale and verdicts are those that the host computes from the outcomes.
         #[test]
-        fn device_and_host_agree(overflows in prop::collection::vec(prop::bool::weighted(0.3), 1..60), warmup in 0_u8..3) {
+        fn device_and_host_agree(steps in steps(), warmup in 0_u8..3, skips: bool) {
             let schedule = Schedule { warmup: f64::from(warmup) / 4.0, ..SCHEDULE };
-            let mut scaling = LossScale::dynamic(65536.0, 2.0, 4, 2, 1.0);
-            let mut control = StepControl::new(schedule, 1.0, scaling, 0, Device::Cpu).expect("control");
-            let mut step = 0;
-            for overflowed in overflows {
+            let rules = SpikeRules { zscore: 6.0, skips };
+            let Standing { mut step, mut scaling, mut spikes } =
+                Standing::first(LossScale::dynamic(65536.0, 2.0, 4, 2, 1.0));
+            let standing = Standing { step, scaling, spikes };
+            let mut control = StepControl::new(schedule, 1.0, rules, standing, Device::Cpu).expect("control");
+            for brings in steps {
                 let scaled = control.scale_loss(&number(2.0)).expect("scale").double_value(&[]);
                 prop_assert_eq!(scaled, 2.0 * scaling.scale());
-                let norm = if overflowed { f64::INFINITY } else { 3.0 * scaling.scale() };
-                let decision = control.decide(&number(norm), &number(0.5)).expect("decide");
+                let (loss, norm) = match brings {
+                    Brings::Normal(loss) => (loss, 3.0),
+                    Brings::Overflow => (0.5, f64::INFINITY),
+                    Brings::LossNotFinite => (f64::NAN, 3.0),
+                    Brings::Outlier => (50.0, 4.0),
+                };
+                let decision = control.decide(&number(norm * scaling.scale()), &number(loss)).expect("decide");
                 let lr = decision.lr.double_value(&[]);
                 prop_assert!((lr - schedule.at(step)).abs() <= 1e-12 * schedule.lr, "step {}: {} {}", step, lr, schedule.at(step));
                 let outcome = decision.report.read().expect("report");
-                prop_assert_eq!((outcome.loss, outcome.skipped), (0.5, overflowed));
-                prop_assert_eq!(decision.skip.double_value(&[0]), f64::from(u8::from(overflowed)));
-                if !overflowed {
-                    prop_assert_eq!(outcome.gradient_norm, 3.0);
+                prop_assert_eq!(outcome.loss.to_bits(), loss.to_bits());
+                let overflowed = matches!(brings, Brings::Overflow | Brings::LossNotFinite);
+                let spike = !overflowed && spikes.is_spike(rules, loss, outcome.log_gradient_norm);
+                let skipped = overflowed || (skips && spike);
+                prop_assert_eq!((outcome.skipped, outcome.spike, outcome.finite()), (skipped, spike, !overflowed));
+                prop_assert_eq!(decision.skip.double_value(&[0]), f64::from(u8::from(skipped)));
+                if norm.is_finite() {
+                    prop_assert_eq!(outcome.gradient_norm, norm);
                     let divisor = decision.gradient_divisor.double_value(&[]) / scaling.scale();
-                    prop_assert!((divisor - 3.0).abs() < 1e-5, "clipped to 1, and the scale taken out: {}", divisor);
+                    prop_assert!((divisor - norm).abs() < 1e-5, "clipped to 1, and the scale taken out: {}", divisor);
                 }
-                step += u64::from(!overflowed);
+                step += u64::from(!skipped);
                 scaling.update(overflowed);
+                if !skipped {
+                    spikes.update(rules, loss, outcome.log_gradient_norm);
+                }
             }
         }
     }
 
     #[test]
+    fn outliers_are_found_behind_the_warm_up_and_skipped_where_asked() {
+        for skips in [false, true] {
+            let rules = SpikeRules { zscore: 6.0, skips };
+            let standing = Standing::first(LossScale::off());
+            let mut control = StepControl::new(SCHEDULE, 1.0, rules, standing, Device::Cpu).expect("control");
+            let mut decide = |loss: f64| {
+                let decision = control.decide(&number(3.0), &number(loss)).expect("decide");
+                let outcome = decision.report.read().expect("report");
+                (outcome.spike, outcome.skipped)
+            };
+            assert_eq!(decide(50.0), (false, false), "nothing is known yet");
+            for i in 0..3 * WARM_UP {
+                assert_eq!(decide(0.5 + 0.1 * (i % 2) as f64), (false, false));
+            }
+            assert_eq!(decide(50.0), (true, skips));
+            assert_eq!(decide(0.5), (false, false));
+        }
+    }
+
+    #[test]
     fn short_gradients_are_left_alone_and_clipping_can_be_switched_off() {
-        let mut control = StepControl::new(SCHEDULE, 1.0, LossScale::off(), 3, Device::Cpu).expect("control");
+        let mut control = control_at(1.0, 3);
         let decision = control.decide(&number(0.25), &number(0.0)).expect("decide");
         assert_eq!(decision.gradient_divisor.double_value(&[]), 1.0);
         assert!((decision.lr.double_value(&[]) - SCHEDULE.at(3)).abs() < 1e-15);
-        let mut unclipped = StepControl::new(SCHEDULE, 0.0, LossScale::off(), 0, Device::Cpu).expect("control");
+        let mut unclipped = control_at(0.0, 0);
         assert_eq!(unclipped.decide(&number(9.0), &number(0.0)).expect("decide").gradient_divisor.double_value(&[]), 1.0);
     }
 }

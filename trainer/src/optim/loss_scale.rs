@@ -37,6 +37,11 @@ impl LossScale {
         self.factor != 1.0
     }
 
+    /// Whether an overflow would find it unable to shrink.
+    pub fn is_at_floor(&self) -> bool {
+        self.scale <= self.floor
+    }
+
     /// Scale, steps since an overflow, and hysteresis left.
     pub(super) fn state(&self) -> (f64, f64, f64) {
         (self.scale, self.steps_since_overflow.into(), self.hysteresis_left.into())
@@ -89,8 +94,9 @@ mod tests {
     #[test]
     fn never_below_the_floor() {
         let mut scale = LossScale::dynamic(2.0, 2.0, 3, 1, 1.0);
+        assert!(!scale.is_at_floor());
         (0..9).for_each(|_| scale.update(true));
-        assert_eq!(scale.scale(), 1.0);
+        assert_eq!((scale.scale(), scale.is_at_floor()), (1.0, true));
     }
 
     #[test]
