@@ -1,5 +1,8 @@
 //! Harness of the end-to-end tests: finds and runs the real programs, each test in a folder of its own.
 
+pub mod processes;
+pub mod training;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -19,7 +22,10 @@ pub fn program(name: &str) -> PathBuf {
 /// A command for one of the programs, with no setting of the caller's environment that could change what it does.
 pub fn command(name: &str) -> Command {
     let mut command = Command::new(program(name));
-    command.env_remove("GLM_DATA_DIR").env_remove("RUST_LOG");
+    for name in ["GLM_DATA_DIR", "RUST_LOG", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_ID"]
+    {
+        command.env_remove(name);
+    }
     // Tests run side by side; more threads than cores that wait for each other by spinning would take minutes.
     command.env("OMP_NUM_THREADS", "1");
     command

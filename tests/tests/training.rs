@@ -4,51 +4,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use glm_tests::training::{corpus, metrics, trainer, weights};
 use glm_tests::{Finished, command, run};
 use serde_json::Value;
-
-/// A small sample corpus, made and ingested by the real program.
-fn corpus(folder: &Path) {
-    run(command("glm-prep").args(["sample", "--passages", "60", "--val-passages", "12", "--seed", "5", "--out"]).arg(folder))
-        .success();
-    run(command("glm-prep").arg("ingest").arg(folder)).success();
-}
-
-/// A model that trains in no time; settings that log and evaluate often.
-fn trainer(data: &Path, out: &Path) -> Command {
-    let mut command = command("glm-trainer");
-    command.args(["run", "--device", "cpu", "--preset", "tiny", "--init", "random", "--seed", "3"]);
-    for setting in [
-        "model.layers=2",
-        "model.hidden=32",
-        "model.heads=2",
-        "data.questions_a_step=8",
-        "data.batch_tokens=600",
-        "optim.lr=1e-3",
-        "optim.schedule_steps=30",
-        "train.log_every=1",
-        "train.target_accuracy=0",
-    ] {
-        command.args(["--set", setting]);
-    }
-    command.arg("--data").arg(data).arg("--out").arg(out);
-    command
-}
-
-fn metrics(out: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
-    text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
-}
 
 /// Losses, gradient norms and accuracies in order: everything that does not depend on the clock.
 fn learned(out: &Path) -> Vec<String> {
     let keys = ["kind", "step", "samples", "loss", "gradient_norm", "lr", "accuracy"];
     metrics(out).iter().map(|line| keys.map(|key| line[key].to_string()).join(" ")).collect()
-}
-
-fn weights(out: &Path) -> Vec<u8> {
-    let latest = std::fs::read_to_string(out.join("checkpoints/latest")).expect("latest");
-    std::fs::read(out.join("checkpoints").join(latest).join("model.safetensors")).expect("weights")
 }
 
 #[test]

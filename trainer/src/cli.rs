@@ -35,7 +35,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Trains: without arguments, the published recipe on $GLM_DATA_DIR or /home/data/perf/glm
-    #[command(after_help = "Example: glm-trainer run --data sample --preset tiny --init random --out runs/first")]
+    #[command(after_help = "Example: glm-trainer run --data sample --preset tiny --init random --out runs/first\n\n\
+                      Several processes: --nproc starts them on this machine; torchrun, Slurm's srun, or RANK, WORLD_SIZE, \
+                      MASTER_ADDR and MASTER_PORT do on any number. docs/distributed.md has examples.")]
     Run(Box<RunArgs>),
     /// Measures the accuracy of weights
     #[command(after_help = "Example: glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]

@@ -59,7 +59,7 @@ pub enum TrainError {
     #[error(transparent)]
     Distributed(#[from] DistributedError),
     /// libtorch.
-    #[error("libtorch: {0}")]
+    #[error(transparent)]
     Torch(#[from] TchError),
 }
 

@@ -100,7 +100,7 @@ pub enum DistributedError {
         source: serde_json::Error,
     },
     /// c10d.
-    #[error("{0}")]
+    #[error(transparent)]
     Torch(#[from] TchError),
 }
 

@@ -202,7 +202,7 @@ impl Beater {
     }
 
     fn run(self) {
-        let mut failed_since: Option<Instant> = None;
+        let (mut failed_since, mut lost) = (None::<Instant>, None);
         for count in 1.. {
             let status = self.shared.lock();
             let waited = self.shared.changed.wait_timeout_while(status, self.place.interval(), |status| !status.ended);
@@ -212,19 +212,22 @@ impl Beater {
             }
             let waits_for = (status.phase >= Phase::Reduce).then(|| status.since.elapsed());
             drop(status);
-            let alive =
-                self.beat(count).map_err(FailureError::from).and_then(|()| failure::any(&self.store, self.place.attempt));
-            // Whether another rank or the store is gone: then this one's calls fail too, or hang for ever.
-            if !matches!(alive, Ok(false)) {
+            // Whether another rank or the store is gone: then this one's calls fail too, or hang for ever. A store that is lost
+            // stays lost, and c10d complains of every call.
+            let look =
+                || self.beat(count).map_err(FailureError::from).and_then(|()| failure::any(&self.store, self.place.attempt));
+            let failed = lost.is_some()
+                || look().unwrap_or_else(|error| {
+                    lost = Some(self.place.lost(&error));
+                    true
+                });
+            if failed {
                 failed_since.get_or_insert_with(Instant::now);
             }
             let late = waits_for.is_some_and(|time| time > self.place.timeout + GRACE);
             let alone = failed_since.is_some_and(|since| since.elapsed() > GRACE) && waits_for.is_some_and(|time| time > GRACE);
             if late || alone {
-                let found = match &alive {
-                    Err(error) => Some(self.place.lost(error)),
-                    Ok(_) => find_culprit(&self.place, &self.store, &self.shared),
-                };
+                let found = lost.take().or_else(|| find_culprit(&self.place, &self.store, &self.shared));
                 if let Some(error) = found {
                     (self.on_hang)(error);
                     return;

@@ -50,7 +50,7 @@ impl Processes {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "--nproc starts the processes of a run, but {variable}={value:?} says that a launcher (torchrun, srun, another --nproc) has \
-     started this one: leave --nproc out, or unset RANK and WORLD_SIZE"
+     started this one beside others: leave --nproc out, or unset {variable}"
 )]
 pub struct OtherLauncher {
     variable: &'static str,
@@ -67,7 +67,11 @@ pub fn check_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<
             return Err(OtherLauncher { variable: name, value });
         }
     }
-    Ok(())
+    // Of several tasks of `srun`, each would start a run of its own in the same folder.
+    match (variable("SLURM_STEP_ID"), variable("SLURM_NTASKS")) {
+        (Some(_), Some(value)) if value != "1" => Err(OtherLauncher { variable: "SLURM_NTASKS", value }),
+        _ => Ok(()),
+    }
 }
 
 /// The share of this machine's cores that each of `world_size` workers gets for its operators, where they compute on the CPU.
@@ -100,6 +104,9 @@ mod tests {
             check_environment(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into()))
         };
         assert_eq!(environment(&[("RANK", ""), ("HOME", "/")]), Ok(()));
+        assert_eq!(environment(&[("SLURM_STEP_ID", "0"), ("SLURM_NTASKS", "1")]), Ok(()));
+        assert!(environment(&[("SLURM_STEP_ID", "0"), ("SLURM_NTASKS", "2")]).is_err());
+        assert_eq!(environment(&[("SLURM_NTASKS", "2")]), Ok(()));
         let error = environment(&[("WORLD_SIZE", "8")]).expect_err("a worker").to_string();
         assert!(error.contains("WORLD_SIZE=\"8\"") && error.contains("leave --nproc out"), "{error}");
     }

@@ -1,0 +1,108 @@
+//! Runs of a tiny model that take seconds, and what they leave behind.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+use crate::{command, run};
+
+/// A small sample corpus, made and ingested by the real program.
+///
+/// # Panics
+/// If that fails.
+pub fn corpus(folder: &Path) {
+    seeded_corpus(folder, 5);
+}
+
+/// One with other passages for every seed.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn seeded_corpus(folder: &Path, seed: u64) {
+    let seed = seed.to_string();
+    run(command("glm-prep").args(["sample", "--passages", "60", "--val-passages", "12", "--seed", &seed, "--out"]).arg(folder))
+        .success();
+    run(command("glm-prep").arg("ingest").arg(folder)).success();
+}
+
+/// A model that trains in no time from random weights; settings that log and evaluate often.
+pub fn trainer(data: &Path, out: &Path) -> Command {
+    trainer_from("random".as_ref(), data, out)
+}
+
+/// The same from other weights.
+pub fn trainer_from(init: &Path, data: &Path, out: &Path) -> Command {
+    let mut command = command("glm-trainer");
+    command.args(["run", "--device", "cpu", "--preset", "tiny", "--seed", "3"]);
+    let settings = [
+        "model.layers=2",
+        "model.hidden=32",
+        "model.heads=2",
+        "data.questions_a_step=8",
+        "data.batch_tokens=600",
+        "optim.lr=1e-3",
+        "optim.schedule_steps=30",
+        "train.log_every=1",
+        "train.target_accuracy=0",
+    ];
+    set(&mut command, &settings).arg("--init").arg(init).arg("--data").arg(data).arg("--out").arg(out);
+    command
+}
+
+/// Adds settings to a command.
+pub fn set<'a>(command: &'a mut Command, settings: &[&str]) -> &'a mut Command {
+    settings.iter().fold(command, |command, setting| command.args(["--set", setting]))
+}
+
+/// The records of a run, in order.
+///
+/// # Panics
+/// If there are none.
+pub fn metrics(out: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
+    text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
+}
+
+/// Steps that a run has logged so far, the last record of each: a run that was resumed may have done some twice.
+pub fn steps(out: &Path) -> BTreeMap<u64, Value> {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
+    let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    records.filter(|line| line["kind"] == "train").filter_map(|line| Some((line["step"].as_u64()?, line))).collect()
+}
+
+/// The newest weights of a run.
+///
+/// # Panics
+/// If there are none.
+pub fn weights_file(out: &Path) -> PathBuf {
+    let latest = std::fs::read_to_string(out.join("checkpoints/latest")).expect("latest");
+    out.join("checkpoints").join(latest).join("model.safetensors")
+}
+
+/// Every byte of them.
+///
+/// # Panics
+/// If there are none.
+pub fn weights(out: &Path) -> Vec<u8> {
+    std::fs::read(weights_file(out)).expect("weights")
+}
+
+/// Asserts that two sets of tensors are the same but for rounding: the norm of a difference is small beside that of what it
+/// is a difference of.
+///
+/// # Panics
+/// If they are not.
+pub fn assert_close(ours: Vec<(String, Tensor)>, theirs: Vec<(String, Tensor)>, tolerance: f64) {
+    let norm = |tensor: Tensor| tensor.to_kind(Kind::Double).norm().double_value(&[]);
+    let theirs: BTreeMap<String, Tensor> = theirs.into_iter().collect();
+    assert_eq!(ours.len(), theirs.len());
+    for (name, ours) in ours {
+        let theirs = theirs.get(&name).unwrap_or_else(|| panic!("{name} is missing"));
+        assert_eq!(ours.size(), theirs.size(), "{name}");
+        let (distance, length) = (norm(&ours - theirs), norm(theirs.shallow_clone()));
+        assert!(distance <= tolerance * length, "{name} differs by {distance:e}, its norm is {length:e}");
+    }
+}

@@ -1,0 +1,164 @@
+//! `glm-trainer run` with several processes on the CPU gives what one process gives, also where it is stopped, where it loses a
+//! process, and where it goes on with another number of them.
+
+use std::path::Path;
+use std::process::Command;
+
+use glm_tests::processes::{Running, descendants, runs, several_processes_can_train, signal};
+use glm_tests::run;
+use glm_tests::training::{assert_close, corpus, metrics, set, steps, trainer, weights, weights_file};
+use serde_json::Value;
+use tch::Tensor;
+
+/// A run that can be compared with others but for rounding. AdamW divides a gradient by the root of its square's average: with
+/// its usual `eps`, one that should be zero, as that of the keys' biases, and is a rounding error, would be a step of full size.
+fn comparable(data: &Path, out: &Path) -> Command {
+    let mut command = trainer(data, out);
+    set(&mut command, &["optim.eps=1e-4"]);
+    command
+}
+
+fn nproc(mut command: Command, processes: usize) -> Command {
+    command.args(["--nproc", &processes.to_string()]);
+    command
+}
+
+fn number(record: &Value, key: &str) -> f64 {
+    record[key].as_f64().unwrap_or_else(|| panic!("{key} of {record}"))
+}
+
+/// Asserts that two runs had the same questions at each step and learnt the same from them.
+fn assert_same_run(one: &Path, other: &Path) {
+    let [ours, theirs] = [one, other].map(steps);
+    assert!(ours.keys().eq(theirs.keys()), "steps {:?} and {:?}", ours.keys(), theirs.keys());
+    for (ours, theirs) in ours.values().zip(theirs.values()) {
+        for key in ["samples", "epoch", "lr", "skipped"] {
+            assert_eq!(ours[key], theirs[key], "{key} of {ours} and {theirs}");
+        }
+        for (key, tolerance) in [("loss", 1e-5), ("gradient_norm", 1e-4)] {
+            let [ours, theirs] = [ours, theirs].map(|record| number(record, key));
+            assert!((ours - theirs).abs() <= tolerance * theirs, "{key}: {ours} and {theirs}");
+        }
+    }
+    let [ours, theirs] = [one, other].map(evaluations);
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        for key in ["step", "samples", "accuracy", "hits", "questions"] {
+            assert_eq!(ours[key], theirs[key], "{key} of {ours} and {theirs}");
+        }
+        for key in ["chance", "most_frequent"] {
+            assert!((number(ours, key) - number(theirs, key)).abs() < 1e-12, "{key} of {ours} and {theirs}");
+        }
+    }
+    let [ours, theirs] = [one, other].map(|out| Tensor::read_safetensors(weights_file(out)).expect("weights"));
+    assert_close(ours, theirs, 1e-5);
+}
+
+fn evaluations(out: &Path) -> Vec<Value> {
+    metrics(out).into_iter().filter(|record| record["kind"] == "eval").collect()
+}
+
+/// Questions of each step.
+fn questions(out: &Path) -> Vec<u64> {
+    let samples: Vec<u64> = steps(out).values().map(|record| record["samples"].as_u64().expect("samples")).collect();
+    samples.iter().zip([0].iter().chain(&samples)).map(|(behind, before)| behind - before).collect()
+}
+
+/// Waits until a run has logged this step.
+fn until_step(running: &mut Running, out: &Path, step: u64) {
+    running.until("a step is logged", || steps(out).last_key_value().filter(|(last, _)| **last >= step).map(drop));
+}
+
+#[test]
+fn any_number_of_ranks_gives_the_same_run() {
+    if !several_processes_can_train() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let out = |name: &str| folder.path().join(name);
+    let train = |name: &str, processes: usize| {
+        let mut command = comparable(folder.path(), &out(name));
+        // 25 questions a step of 126 leave one for an epoch's last step.
+        set(&mut command, &["data.questions_a_step=5", "optim.accumulate=5", "data.batch_tokens=600"]);
+        command.args(["--max-steps", "20", "--eval-every", "200"]);
+        run(&mut if processes == 0 { command } else { nproc(command, processes) }).success();
+    };
+    train("alone", 0);
+    let alone = questions(&out("alone"));
+    let last = alone.iter().min().expect("steps");
+    assert_eq!((alone.len(), *last, alone[0]), (20, 1, 25), "questions a step: {alone:?}");
+    train("one", 1);
+    assert!(weights(&out("one")) == weights(&out("alone")), "the weights differ");
+    assert_same_run(&out("one"), &out("alone"));
+    for processes in [2, 4] {
+        let name = format!("{processes}");
+        train(&name, processes);
+        assert_same_run(&out(&name), &out("alone"));
+        let records = steps(&out(&name));
+        assert!(records.values().all(|record| record["ranks"] == processes), "{records:?}");
+    }
+}
+
+#[test]
+fn a_run_that_loses_a_rank_goes_on_from_its_checkpoint_as_if_nothing_had_happened() {
+    if !several_processes_can_train() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let [disturbed, whole] = ["disturbed", "whole"].map(|name| folder.path().join(name));
+    let train = |out: &Path| {
+        let mut command = nproc(trainer(folder.path(), out), 2);
+        set(&mut command, &["train.save_every=16", "train.epochs=100000", "train.eval_every=0"]);
+        command
+    };
+    let log = folder.path().join("disturbed.log");
+    let mut launcher = Running::start(train(&disturbed).args(["--max-restarts", "1"]), log.clone());
+    until_step(&mut launcher, &disturbed, 3);
+    signal(launcher.worker(1), "KILL");
+    let restarts = |log: &String| log.contains("restarting all 2 workers from the newest checkpoint, attempt 2 of 2");
+    launcher.until("the ranks are started again", || std::fs::read_to_string(&log).ok().filter(restarts));
+    let records = metrics(&disturbed).len();
+    launcher.until("the run goes on", || (metrics(&disturbed).len() > records + 4).then_some(()));
+    signal(launcher.pid(), "TERM");
+    let said = launcher.ends_with(75);
+    assert!(said.contains("going on from "), "{said}");
+    let last = *steps(&disturbed).last_key_value().expect("steps").0;
+    run(train(&whole).args(["--max-steps", &last.to_string()])).success();
+    let [ours, theirs] = [&disturbed, &whole].map(|out| steps(out));
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.values().zip(theirs.values()) {
+        for key in ["step", "samples", "loss", "gradient_norm", "lr"] {
+            assert_eq!(ours[key], theirs[key], "{key} of {ours} and {theirs}");
+        }
+    }
+    assert!(weights(&disturbed) == weights(&whole), "the weights differ");
+}
+
+#[test]
+fn a_run_that_was_asked_to_stop_goes_on_with_another_number_of_ranks() {
+    if !several_processes_can_train() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let [stopped, whole] = ["stopped", "whole"].map(|name| folder.path().join(name));
+    let train = |out: &Path| {
+        let mut command = comparable(folder.path(), out);
+        set(&mut command, &["train.epochs=100000", "train.eval_every=0"]);
+        command
+    };
+    let mut launcher = Running::start(&mut nproc(train(&stopped), 2), folder.path().join("stopped.log"));
+    until_step(&mut launcher, &stopped, 3);
+    let workers = descendants(launcher.pid());
+    assert_eq!(workers.len(), 2);
+    signal(launcher.pid(), "TERM");
+    launcher.ends_with(75);
+    assert!(!workers.into_iter().any(runs), "a worker is left behind");
+    let done = *steps(&stopped).last_key_value().expect("steps").0;
+    let steps = (done + 5).to_string();
+    run(nproc(train(&stopped), 3).args(["--resume", "--max-steps", &steps])).success();
+    run(train(&whole).args(["--max-steps", &steps])).success();
+    assert_same_run(&stopped, &whole);
+}
