@@ -36,6 +36,9 @@ fn main() {
         Ok(objects) => drop(build.define("EXT_WITH_GLOO", None).objects(objects)),
         Err(reason) => println!("cargo:rustc-env=LIBTORCH_EXT_NO_GLOO={reason}"),
     }
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        nccl(&build, &libtorch);
+    }
     let sources = ["csrc/autograd.cpp", "csrc/operators.cpp", "csrc/device.cpp", "csrc/store.cpp", "csrc/distributed.cpp"];
     build.files(sources).compile("torch_ext");
 
@@ -86,6 +89,38 @@ fn gloo(build: &cc::Build, include: &Path) -> Result<Vec<PathBuf>, String> {
         let include = include.display();
         format!("{HEADER} of the libtorch it was built with, in {include}, does not compile with {headers}: {remedy}, and build again")
     })
+}
+
+/// Makes a shared object of csrc/nccl.cpp, which src/distributed/nccl.rs embeds.
+fn nccl(build: &cc::Build, libtorch: &Path) {
+    // Beside the wheel of torch, from wheels of their own.
+    let nvidia = libtorch.parent().unwrap_or(libtorch).join("nvidia");
+    let folders = ["cu13/include", "nccl/include"].map(|folder| nvidia.join(folder));
+    // One of every wheel that has to be there.
+    let [cuda, nccl] = [
+        ["cuda_runtime.h", "crt/host_config.h", "nv/target", "cublas_v2.h", "cusparse.h", "cusolverDn.h"].as_slice(),
+        &["nccl.h"],
+    ];
+    for (folder, headers) in folders.iter().zip([cuda, nccl]) {
+        for header in headers.iter().map(|header| folder.join(header)) {
+            assert!(
+                header.is_file(),
+                "{} is missing, which the feature `cuda` needs: run scripts/setup --cuda",
+                header.display()
+            );
+        }
+    }
+
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("libtorch_ext_nccl.so");
+    let mut build = build.clone();
+    build.define("USE_C10D_NCCL", None).includes(folders);
+    let mut compiler = build.get_compiler().to_command();
+    // Everything that it uses is in libtorch, or the linker says so.
+    compiler.args(["-shared", "-s", "-Wl,-z,defs", "-Wl,--as-needed", "csrc/nccl.cpp", "-o"]).arg(&out);
+    compiler.arg("-L").arg(libtorch.join("lib")).args(["-ltorch_cuda", "-lc10_cuda", "-ltorch_cpu", "-lc10"]);
+    let status = compiler.status();
+    assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "compiling csrc/nccl.cpp: {status:?}");
+    println!("cargo:rustc-env=LIBTORCH_EXT_NCCL={}", out.display());
 }
 
 fn link(lib: &Path) {

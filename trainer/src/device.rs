@@ -89,14 +89,14 @@ impl DeviceChoice {
             Self::Auto => 0,
             Self::Cuda(index) => index,
         };
-        let count = match (cuda_library::load(), self) {
+        let count = match (libtorch_ext::cuda::load(), self) {
             (Ok(()), _) => Cuda::device_count().max(0) as usize,
             (Err(_), Self::Auto) if !driver_is_there() => 0,
             (Err(reason), Self::Auto) => {
                 tracing::warn!("this machine has an NVIDIA driver, but {reason}; using the CPU");
                 0
             }
-            (Err(reason), _) => return Err(DeviceError::NoGpu { index, reason }),
+            (Err(reason), _) => return Err(DeviceError::NoGpu { index, reason: reason.to_string() }),
         };
         match self {
             Self::Auto if count == 0 => Ok(Device::Cpu),
@@ -126,41 +126,6 @@ pub fn gpu_count() -> Result<usize, DeviceError> {
 
 fn driver_is_there() -> bool {
     std::path::Path::new("/proc/driver/nvidia/version").exists()
-}
-
-#[cfg(feature = "cuda")]
-mod cuda_library {
-    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    use std::sync::OnceLock;
-
-    /// Loads libtorch's CUDA half, which registers its kernels with the CPU half.
-    ///
-    /// It is loaded rather than linked, so that one binary runs on machines with a GPU and without.
-    pub(super) fn load() -> Result<(), String> {
-        static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
-        LOADED
-            .get_or_init(|| {
-                // SAFETY: the library's initialisers register kernels and do nothing that depends on this program's state;
-                // it is the library that belongs to the linked libtorch_cpu, found through the same rpath.
-                let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
-                match library {
-                    Ok(library) => {
-                        // Kernels stay registered until the program ends, so the library must stay too.
-                        std::mem::forget(library);
-                        Ok(())
-                    }
-                    Err(error) => Err(format!("libtorch's CUDA half cannot be loaded ({error}): run scripts/setup --cuda")),
-                }
-            })
-            .clone()
-    }
-}
-
-#[cfg(not(feature = "cuda"))]
-mod cuda_library {
-    pub(super) fn load() -> Result<(), String> {
-        Err("this build is for CPUs: build with --features cuda".to_owned())
-    }
 }
 
 impl Precision {

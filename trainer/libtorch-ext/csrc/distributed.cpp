@@ -10,31 +10,67 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
+#include <thread>
 
 struct ext_group {
   c10::intrusive_ptr<c10d::ProcessGroup> group;
+  // The one whose tensors NCCL carries, where it does.
+  std::optional<c10::Device> gpu;
 };
 
 struct ext_work {
   c10::intrusive_ptr<c10d::Work> work;
+  // Done by a GPU, in the order of its stream.
+  bool on_gpu;
 };
 
 namespace {
 
 using c10d::ReduceOp;
 
-// The numbers of distributed::Backend.
-constexpr int backend_gloo = 0;
-
-// Backends read memory from the start of a tensor on.
-void check_dense(const at::Tensor& tensor) {
-  TORCH_CHECK(tensor.defined(), "the tensor has no value");
-  TORCH_CHECK(tensor.layout() == at::kStrided && tensor.is_contiguous(), "the tensor is not contiguous");
+// With another GPU, NCCL would wait for the other ranks to come with one too.
+void check_device(const ext_group* group, const at::Tensor& tensor) {
+  if (tensor.is_cuda()) {
+    TORCH_CHECK(group->gpu, "the tensor is on ", tensor.device(), ", and the group is of CPUs");
+    TORCH_CHECK(tensor.device() == *group->gpu, "the tensor is on ", tensor.device(), ", and the group on ", *group->gpu);
+  }
 }
 
-void give(c10::intrusive_ptr<c10d::Work> work, ext_work** out) {
+// Backends read memory from the start of a tensor on.
+void check_tensor(const ext_group* group, const at::Tensor& tensor) {
+  TORCH_CHECK(tensor.defined(), "the tensor has no value");
+  TORCH_CHECK(tensor.layout() == at::kStrided && tensor.is_contiguous(), "the tensor is not contiguous");
+  check_device(group, tensor);
+}
+
+// Throws what a function of ours returned as a message.
+void throw_message(char* message) {
+  if (message != nullptr) {
+    const std::string text = message;
+    std::free(message);
+    TORCH_CHECK(false, text);
+  }
+}
+
+void give(c10::intrusive_ptr<c10d::Work> work, bool on_gpu, ext_work** out) {
   TORCH_CHECK(work, "the backend started nothing");
-  *out = new ext_work{std::move(work)};
+  *out = new ext_work{std::move(work), on_gpu};
+}
+
+// Waits for work of a GPU. NCCL's own wait does so without a timeout only: it takes one for a failure, of the whole group.
+bool wait_for_gpu(c10d::Work& work, std::chrono::milliseconds timeout) {
+  constexpr std::chrono::microseconds longest(1000);
+  const auto end = std::chrono::steady_clock::now() + timeout;
+  for (std::chrono::microseconds pause(20); !work.isCompleted(); pause = std::min(2 * pause, longest)) {
+    if (std::chrono::steady_clock::now() >= end) {
+      return false;
+    }
+    std::this_thread::sleep_for(pause);
+  }
+  // Throws what it failed of, and puts what follows on this thread's stream behind it.
+  work.wait();
+  return true;
 }
 
 // The numbers of all ranks, in order; all have as many.
@@ -126,29 +162,49 @@ c10::intrusive_ptr<c10d::Backend> ext_make_gloo(
 extern "C" {
 
 // Waits until all ranks have called it. `name` keeps apart groups that share a store; `address` is one of this machine's.
+// With `make_nccl`, tensors of the GPU `device` go through NCCL, and those of CPUs through Gloo as ever.
 char* glm_ext_group_new(
     const ext_store* store,
     ext_bytes name,
-    int backend,
     int rank,
     int size,
     uint64_t timeout,
     ext_bytes address,
+    ext_make_nccl* make_nccl,
+    int device,
     ext_group** out) {
   return ext_guarded([&] {
-    TORCH_CHECK(backend == backend_gloo, "no such backend");
+    using Type = c10d::ProcessGroup::BackendType;
     auto own = c10::make_intrusive<c10d::PrefixStore>("group/" + name.text(), store->store);
-    auto gloo = ext_make_gloo(own, rank, size, ext_milliseconds(timeout), address.text());
     auto group = std::make_unique<ext_group>();
+    c10::intrusive_ptr<c10d::Backend> nccl;
+    if (make_nccl != nullptr) {
+      // First, because it waits for nobody: without a GPU there is an error at once.
+      auto place = c10::make_intrusive<c10d::PrefixStore>("nccl", own);
+      throw_message(make_nccl(place, rank, size, ext_milliseconds(timeout), name.text(), device, &nccl));
+      group->gpu = c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device));
+    }
+    auto gloo = ext_make_gloo(own, rank, size, ext_milliseconds(timeout), address.text());
     group->group = c10::make_intrusive<c10d::ProcessGroup>(own, rank, size);
-    group->group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, gloo);
-    group->group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
+    group->group->setBoundDeviceId(group->gpu);
+    group->group->setBackend(c10::DeviceType::CPU, Type::GLOO, gloo);
+    group->group->setDefaultBackend(Type::GLOO);
+    if (nccl) {
+      group->group->setBackend(c10::DeviceType::CUDA, Type::NCCL, nccl);
+      group->group->setDefaultBackend(Type::NCCL);
+      // Gloo has seen all ranks, so that they come here together.
+      nccl->eagerConnectSingleDevice(*group->gpu);
+    }
     *out = group.release();
   });
 }
 
 // Waits for what the group is doing, at most until its timeout.
 void glm_ext_group_free(ext_group* group) {
+  if (group->gpu) {
+    // What its destructor wants to have been called. It has no more use for an error than we do.
+    std::free(ext_guarded([&] { group->group->getBackend(c10::DeviceType::CUDA)->shutdown(); }));
+  }
   delete group;
 }
 
@@ -156,7 +212,7 @@ void glm_ext_group_free(ext_group* group) {
 char* glm_ext_group_all_reduce(const ext_group* group, ext_tensor tensor, uint8_t op, ext_work** out) {
   return ext_guarded([&] {
     c10::NoGradGuard no_grad;
-    check_dense(*tensor);
+    check_tensor(group, *tensor);
     c10d::AllreduceOptions options;
     options.reduceOp = ReduceOp(static_cast<ReduceOp::RedOpType>(op));
     if (options.reduceOp == ReduceOp::AVG) {
@@ -166,18 +222,18 @@ char* glm_ext_group_all_reduce(const ext_group* group, ext_tensor tensor, uint8_
       options.reduceOp = ReduceOp(ReduceOp::SUM);
     }
     std::vector<at::Tensor> tensors = {*tensor};
-    give(group->group->allreduce(tensors, options), out);
+    give(group->group->allreduce(tensors, options), tensor->is_cuda(), out);
   });
 }
 
 char* glm_ext_group_broadcast(const ext_group* group, ext_tensor tensor, int root, ext_work** out) {
   return ext_guarded([&] {
     c10::NoGradGuard no_grad;
-    check_dense(*tensor);
+    check_tensor(group, *tensor);
     c10d::BroadcastOptions options;
     options.rootRank = root;
     std::vector<at::Tensor> tensors = {*tensor};
-    give(group->group->broadcast(tensors, options), out);
+    give(group->group->broadcast(tensors, options), tensor->is_cuda(), out);
   });
 }
 
@@ -189,27 +245,28 @@ char* glm_ext_group_all_gather(
     ext_work** out) {
   return ext_guarded([&] {
     c10::NoGradGuard no_grad;
-    check_dense(*tensor);
+    check_tensor(group, *tensor);
     std::vector<std::vector<at::Tensor>> lists(1);
     for (size_t i = 0; i < n; ++i) {
-      check_dense(*outputs[i]);
+      check_tensor(group, *outputs[i]);
       lists[0].push_back(*outputs[i]);
     }
     std::vector<at::Tensor> inputs = {*tensor};
-    give(group->group->allgather(lists, inputs), out);
+    give(group->group->allgather(lists, inputs), tensor->is_cuda(), out);
   });
 }
 
 char* glm_ext_group_barrier(const ext_group* group, ext_work** out) {
   // The backend's own: ProcessGroup::barrier keeps a tensor in a static variable, which threads would share.
-  return ext_guarded([&] { give(group->group->getDefaultBackend()->barrier(), out); });
+  return ext_guarded([&] { give(group->group->getDefaultBackend()->barrier(), group->gpu.has_value(), out); });
 }
 
 char* glm_ext_group_monitored_barrier(const ext_group* group, uint64_t timeout) {
   return ext_guarded([&] {
     c10d::BarrierOptions options;
     options.timeout = ext_milliseconds(timeout);
-    group->group->getDefaultBackend()->monitoredBarrier(options, /*waitAllRanks=*/true);
+    // NCCL has none.
+    group->group->getBackend(c10::DeviceType::CPU)->monitoredBarrier(options, /*waitAllRanks=*/true);
   });
 }
 
@@ -220,6 +277,10 @@ int glm_ext_work_is_done(ext_work* work) {
 // `done` is 0 where the work goes on after the timeout; work that failed gives its error.
 char* glm_ext_work_wait(ext_work* work, uint64_t timeout, int* done) {
   return ext_guarded([&] {
+    if (work->on_gpu) {
+      *done = wait_for_gpu(*work->work, ext_milliseconds(timeout)) ? 1 : 0;
+      return;
+    }
     try {
       *done = work->work->wait(ext_milliseconds(timeout)) ? 1 : 0;
     } catch (...) {
@@ -251,6 +312,7 @@ char* glm_ext_reducer_new(
     for (size_t i = 0; i < n; ++i) {
       TORCH_CHECK(
           parameters[i]->is_leaf() && parameters[i]->requires_grad(), "parameter ", i, " is no leaf that needs a gradient");
+      check_device(group, *parameters[i]);
       list.push_back(*parameters[i]);
     }
     TORCH_CHECK(!list.empty(), "no parameters");

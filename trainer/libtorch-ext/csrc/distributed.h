@@ -37,3 +37,13 @@ c10::intrusive_ptr<c10d::Backend> ext_make_gloo(
     int size,
     std::chrono::milliseconds timeout,
     const std::string& address);
+
+// A backend for tensors of one GPU, which waits for nobody yet; nccl.cpp has the only one.
+using ext_make_nccl = char*(
+    const c10::intrusive_ptr<c10d::Store>& store,
+    int rank,
+    int size,
+    std::chrono::milliseconds timeout,
+    const std::string& name,
+    int device,
+    c10::intrusive_ptr<c10d::Backend>* out);

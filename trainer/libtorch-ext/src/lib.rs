@@ -1,6 +1,7 @@
 //! The few parts of libtorch that [`tch`] does not offer, behind a safe interface.
 //!
 //! - [`autograd`]: functions whose backward pass is a Rust closure.
+//! - [`cuda`]: libtorch's CUDA half, loaded at run time.
 //! - [`distributed`]: several processes, whose gradients are added up during the backward pass.
 //! - [`operators`]: fused AdamW, and matrix products through oneDNN.
 //! - [`parallel`]: libtorch's own threads, so that Rust code and libtorch's operators do not fight for the cores.
@@ -9,6 +10,7 @@
 //! The C++ side is in `csrc`. Exceptions become [`tch::TchError`] with the C++ message.
 
 pub mod autograd;
+pub mod cuda;
 pub mod distributed;
 pub mod operators;
 pub mod parallel;

@@ -26,6 +26,9 @@ impl<'a> From<&'a str> for Bytes<'a> {
     }
 }
 
+/// `ext_make_nccl *`, which C++ calls and Rust hands on.
+pub(super) type MakeNccl = unsafe extern "C" fn();
+
 unsafe extern "C" {
     pub(super) fn glm_ext_store_new(
         host: Bytes<'_>,
@@ -53,11 +56,12 @@ unsafe extern "C" {
     pub(super) fn glm_ext_group_new(
         store: *const c_void,
         name: Bytes<'_>,
-        backend: c_int,
         rank: c_int,
         size: c_int,
         timeout: u64,
         address: Bytes<'_>,
+        make_nccl: Option<MakeNccl>,
+        device: c_int,
         out: *mut *mut c_void,
     ) -> *mut c_char;
     pub(super) fn glm_ext_group_free(group: *mut c_void);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tch::{TchError, Tensor};
 
 use super::ffi;
+use super::nccl;
 use super::store::Store;
 use super::work::Work;
 use super::{Unavailable, available, during, failed, milliseconds};
@@ -19,7 +20,7 @@ pub enum Backend {
     /// Between CPUs, over TCP.
     #[default]
     Gloo,
-    /// Between NVIDIA GPUs. No build has it yet.
+    /// Between NVIDIA GPUs, one a process; tensors of CPUs go through Gloo. Needs the feature `cuda`.
     Nccl,
 }
 
@@ -49,19 +50,27 @@ pub struct GroupOptions {
     pub timeout: Duration,
     /// Name or address of this machine that the others connect to; by default the one from which it reaches the store.
     pub address: Option<String>,
+    /// This process's GPU, by libtorch's numbers; for [`Backend::Nccl`].
+    pub cuda_device: usize,
 }
 
 impl Default for GroupOptions {
     /// Gloo, with PyTorch's patience.
     fn default() -> Self {
-        Self { backend: Backend::Gloo, name: "world".into(), timeout: Duration::from_secs(30 * 60), address: None }
+        Self {
+            backend: Backend::Gloo,
+            name: "world".into(),
+            timeout: Duration::from_secs(30 * 60),
+            address: None,
+            cuda_device: 0,
+        }
     }
 }
 
 /// All processes, as one of them sees them: c10d's `ProcessGroup`.
 ///
-/// Every rank calls the same functions in the same order, with contiguous tensors of the same shape and kind. Where shapes
-/// differ, what happens is up to the backend, which may end the process.
+/// Every rank calls the same functions in the same order, with contiguous tensors of the same shape and kind, and all of them
+/// on CPUs or all on the ranks' GPUs. Where shapes differ, what happens is up to the backend, which may end the process.
 ///
 /// Dropping it waits for what it is doing, at most until its timeout.
 #[derive(Debug)]
@@ -79,14 +88,11 @@ impl ProcessGroup {
     /// Makes the group, together with all other ranks.
     ///
     /// # Errors
-    /// A [`TchError`] where this build has no such backend (see [`available`]), or some ranks did not come within
-    /// [`GroupOptions::timeout`].
+    /// A [`TchError`] where this build has no such backend (see [`available`] and [`crate::cuda::load`]), there is no such
+    /// GPU, or some ranks did not come within [`GroupOptions::timeout`].
     pub fn new(store: &Store, rank: usize, world_size: usize, options: &GroupOptions) -> Result<Self, TchError> {
         let what = || format!("making the group {:?} as rank {rank} of {world_size}", options.name);
         let fail = |why: &str| failed(format!("{}: {why}", what()));
-        if options.backend == Backend::Nccl {
-            return Err(fail("this build has no NCCL, which works between GPUs; there is Gloo"));
-        }
         available().map_err(|Unavailable| fail(&Unavailable.to_string()))?;
         let (Ok(c_rank), Ok(c_size)) = (c_int::try_from(rank), c_int::try_from(world_size)) else {
             return Err(fail("so many there cannot be"));
@@ -94,21 +100,27 @@ impl ProcessGroup {
         if rank >= world_size {
             return Err(fail("ranks go from 0 to one less than the world size"));
         }
+        let nccl = match options.backend {
+            Backend::Gloo => None,
+            Backend::Nccl => Some(nccl::load().map_err(|why| fail(&why))?),
+        };
+        let device = c_int::try_from(options.cuda_device).map_err(|_| fail("there is no such GPU"))?;
         let address = match &options.address {
             Some(address) => address.clone(),
             None => during(store.local_address(), what)?.to_string(),
         };
         let mut raw = null_mut();
-        // SAFETY: store, name and address outlive the call, and `raw` has room for the pointer.
+        // SAFETY: store, name and address outlive the call, `raw` has room for the pointer, and `nccl` came from `nccl::load`.
         let made = check(unsafe {
             ffi::glm_ext_group_new(
                 store.raw(),
                 options.name.as_str().into(),
-                options.backend as c_int,
                 c_rank,
                 c_size,
                 milliseconds(options.timeout),
                 address.as_str().into(),
+                nccl,
+                device,
                 &mut raw,
             )
         });
@@ -293,18 +305,30 @@ mod tests {
     }
 
     #[test]
-    fn nccl_and_ranks_that_are_none_are_errors() {
+    fn ranks_that_are_none_are_errors() {
         let store = store();
-        let text = |rank, size, options: &GroupOptions| {
-            ProcessGroup::new(&store, rank, size, options).expect_err("no group").to_string()
-        };
-        let nccl = text(0, 1, &GroupOptions { backend: Backend::Nccl, ..GroupOptions::default() });
-        assert!(nccl.contains("this build has no NCCL"), "{nccl}");
         if available().is_ok() {
             for (rank, size) in [(1, 1), (0, 0), (0, usize::MAX)] {
-                let error = text(rank, size, &GroupOptions::default());
+                let made = ProcessGroup::new(&store, rank, size, &GroupOptions::default());
+                let error = made.expect_err("no group").to_string();
                 assert!(error.contains("making the group \"world\" as rank"), "{error}");
             }
+        }
+    }
+
+    /// The GPU's number is one that no machine has, so that this is the same on all.
+    #[test]
+    fn nccl_without_the_gpu_is_an_error() {
+        let options = GroupOptions { backend: Backend::Nccl, cuda_device: 99, ..GroupOptions::default() };
+        for _ in 0..2 {
+            // The other rank never comes; nobody waits for it.
+            let error = ProcessGroup::new(&store(), 0, 2, &options).expect_err("no group").to_string();
+            let expected = match (available(), crate::cuda::load()) {
+                (Err(Unavailable), _) => Unavailable.to_string(),
+                (_, Err(unavailable)) => unavailable.to_string(),
+                (Ok(()), Ok(())) => "there is no cuda:99: libtorch sees ".to_owned(),
+            };
+            assert!(error.contains("making the group \"world\" as rank 0 of 2: ") && error.contains(&expected), "{error}");
         }
     }
 

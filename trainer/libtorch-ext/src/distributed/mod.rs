@@ -59,9 +59,23 @@
 //! that are needed of them come with this crate, in `csrc/gloo-declarations`. When it is built, `GLOO_INCLUDE` may name a folder
 //! of gloo's own headers to use instead, and `GLM_WITHOUT_GLOO=1` asks for a build without Gloo, which can do everything but make
 //! a [`ProcessGroup`]. A libtorch whose header of Gloo does not compile gives such a build too; [`available`] tells.
+//!
+//! # GPUs
+//! With the feature `cuda`, [`Backend::Nccl`] makes a group of one GPU a process ([`GroupOptions::cuda_device`]): its tensors go
+//! through NCCL and those of the CPU through Gloo, as in PyTorch's `cpu:gloo,cuda:nccl`. The same functions take both.
+//! - Work on a GPU's tensors starts behind what the current stream has been asked to do. [`Work::wait`] returns when the GPU has
+//!   done it; the [`Reducer`] waits by the GPU's stream and holds no thread up.
+//! - [`ProcessGroup::barrier`] is NCCL's there, [`ProcessGroup::barrier_within`] Gloo's, which waits for no GPU.
+//! - A GPU that waits for a rank which is gone cannot be called back. After [`GroupOptions::timeout`] libtorch's watchdog ends
+//!   the whole process with a message, unless `TORCH_NCCL_ASYNC_ERROR_HANDLING` says otherwise.
+//!
+//! **Nothing of this has run on a GPU yet.** What the tests see is that it compiles, that it is loaded behind libtorch's CUDA half,
+//! and that a GPU which is not there is an error. Not seen: any group, tensor or gradient on a GPU, the making of the
+//! communicator, the dropping of a group, the watchdog, and whatever a rank that is gone or late leads to.
 
 mod ffi;
 mod group;
+mod nccl;
 mod reducer;
 mod store;
 mod work;
