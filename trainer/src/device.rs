@@ -117,7 +117,7 @@ impl DeviceChoice {
 /// [`DeviceError::NoGpu`] where it sees none.
 pub fn gpu_count() -> Result<usize, DeviceError> {
     let none = |reason| DeviceError::NoGpu { index: 0, reason };
-    cuda_library::load().map_err(none)?;
+    libtorch_ext::cuda::load().map_err(|reason| none(reason.to_string()))?;
     match Cuda::device_count() {
         count if count > 0 => Ok(count as usize),
         _ => Err(none("libtorch sees 0 GPUs".to_owned())),
