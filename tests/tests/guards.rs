@@ -93,7 +93,13 @@ fn a_learning_rate_that_ruins_the_weights_ends_the_run_at_the_checkpoint_before(
     let settings = ["optim.lr=1e30", "optim.schedule_steps=10", "train.max_skipped=3", "train.save_every=32"];
     run(trainer(folder.path(), &out, &[]).args(["--max-steps", "1"])).success();
     let before = latest(&out);
-    let finished = run(trainer(folder.path(), &out, &settings).arg("--resume"));
+    let finished = run(trainer(folder.path(), &out, &settings).args([
+        "--resume",
+        "--allow",
+        "optim.lr",
+        "--allow",
+        "optim.schedule_steps",
+    ]));
     let error = error(&finished);
     let skipped = metrics(&out, "skipped");
     assert_eq!(skipped.iter().map(|line| line["skipped_in_a_row"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);

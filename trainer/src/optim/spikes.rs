@@ -266,7 +266,8 @@ mod tests {
         /// The device comes to the same bits as the host, and to the same verdicts.
         #[test]
         fn device_and_host_agree(
-            values in prop::collection::vec((number(), number(), prop::bool::weighted(0.1)), 1..200),
+            // A norm that overflows is none that is observed: its step is skipped.
+            values in prop::collection::vec((number(), -300.0..300.0_f64, prop::bool::weighted(0.1)), 1..200),
             known in 0..2 * WARM_UP, zscore in 0.5..4.0,
         ) {
             let rules = SpikeRules { zscore, skips: true };
