@@ -263,10 +263,11 @@ mod tests {
             1 => Just(Brings::LossNotFinite),
             1 => Just(Brings::Outlier),
         ];
-        prop::collection::vec(step, 1..200)
+        prop::collection::vec(step, 1..240)
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         /// The device's learning rate, loss scale and verdicts are those that the host computes from the outcomes.
         #[test]
         fn device_and_host_agree(steps in steps(), warmup in 0_u8..3, skips: bool) {
