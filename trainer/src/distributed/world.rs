@@ -18,8 +18,9 @@ use crate::config::DistributedSettings;
 use crate::data::key::mix;
 use crate::model::parameters::Parameters;
 
-/// How long one look into the store for a key that is to come takes; behind each, a rank that failed is noticed.
-const LOOK: Duration = Duration::from_millis(500);
+/// Time between two looks into the store for a key that is to come, and for a rank that failed meanwhile. The store's own
+/// waiting complains on the terminal each time that it was in vain.
+const LOOK: Duration = Duration::from_millis(50);
 /// For how long rank 0 keeps the store that it serves open, so that the others can read why it failed.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -269,14 +270,17 @@ fn wait_for(
     start: Instant,
     late: impl FnOnce() -> DistributedError,
 ) -> Result<(), DistributedError> {
-    while store.wait(&[key], LOOK.min(place.timeout)).is_err() {
-        let failures = failure::all(store, place.attempt, place.world_size).map_err(|error| place.lost(&error))?;
-        if let Some(error) = first_cause(place.rank, &failures) {
-            return Err(error);
+    while !store.check(&[key]).map_err(|error| place.lost(&error))? {
+        if failure::any(store, place.attempt).map_err(|error| place.lost(&error))? {
+            let failures = failure::all(store, place.attempt, place.world_size).map_err(|error| place.lost(&error))?;
+            if let Some(error) = first_cause(place.rank, &failures) {
+                return Err(error);
+            }
         }
         if start.elapsed() >= place.timeout {
             return Err(late());
         }
+        std::thread::sleep(LOOK);
     }
     Ok(())
 }
