@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    for variable in ["LIBTORCH", "GLOO_INCLUDE", "GLM_WITHOUT_GLOO"] {
+    for variable in ["LIBTORCH", "GLOO_INCLUDE", "GLM_WITHOUT_GLOO", "GLM_SANITIZE"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     for file in ["csrc", "build.rs"] {
@@ -32,6 +32,11 @@ fn main() {
         .flag("-w")
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .define("USE_DISTRIBUTED", None);
+    // For scripts/valgrind.
+    if std::env::var_os("GLM_SANITIZE").is_some_and(|value| value == "address") {
+        build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer");
+        println!("cargo:rustc-link-lib=dylib=asan");
+    }
     match gloo(&build, &include) {
         Ok(objects) => drop(build.define("EXT_WITH_GLOO", None).objects(objects)),
         Err(reason) => println!("cargo:rustc-env=LIBTORCH_EXT_NO_GLOO={reason}"),

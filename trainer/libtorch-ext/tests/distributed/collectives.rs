@@ -7,14 +7,12 @@ use std::time::Duration;
 use libtorch_ext::distributed::{ReduceOp, Store, StoreOptions};
 use tch::{Device, Kind, Tensor};
 
-use crate::ranks::{numbers, on_ranks};
-
-const LONG: Duration = Duration::from_secs(15);
+use crate::ranks::{long, numbers, on_ranks};
 
 #[test]
 fn every_rank_gets_what_all_have() {
     on_ranks("collectives::every_rank_gets_what_all_have", 3, |ranks| {
-        let group = ranks.group(LONG);
+        let group = ranks.group(long());
         assert_eq!((group.rank(), group.world_size()), (ranks.rank, 3));
         let mine = || Tensor::from_slice(&[ranks.rank as f64 + 1.0, -(ranks.rank as f64)]);
         for (op, expected) in [
@@ -48,11 +46,11 @@ fn every_rank_gets_what_all_have() {
 #[test]
 fn a_barrier_holds_until_the_last_has_come() {
     on_ranks("collectives::a_barrier_holds_until_the_last_has_come", 3, |ranks| {
-        let group = ranks.group(LONG);
+        let group = ranks.group(long());
         for round in 1..=20 {
             let monitored = round % 2 == 0;
             ranks.store.add("arrived", 1).expect("add");
-            if monitored { group.barrier_within(LONG) } else { group.barrier() }.expect("barrier");
+            if monitored { group.barrier_within(long()) } else { group.barrier() }.expect("barrier");
             // Nobody comes again before all have looked.
             assert_eq!(ranks.store.add("arrived", 0).expect("look"), 3 * round);
             group.barrier().expect("barrier");
@@ -63,7 +61,7 @@ fn a_barrier_holds_until_the_last_has_come() {
 #[test]
 fn work_goes_on_in_the_background() {
     on_ranks("collectives::work_goes_on_in_the_background", 2, |ranks| {
-        let group = ranks.group(LONG);
+        let group = ranks.group(long());
         let ones = |n: i64| Tensor::ones([n], (Kind::Double, Device::Cpu));
         // Several at once, waited for in another order; nothing of rank 0's is done before rank 1 has come.
         if ranks.rank == 1 {
@@ -77,12 +75,12 @@ fn work_goes_on_in_the_background() {
             assert!(!first.wait_for(Duration::from_millis(20)).expect("not yet"));
             ranks.store.set("rank 0 has looked", b"").expect("set");
         }
-        assert_eq!(third.wait(LONG).expect("all_gather").len(), 2);
-        assert_eq!(numbers(&second.wait(LONG).expect("broadcast")), [1.0; 3]);
+        assert_eq!(third.wait(long()).expect("all_gather").len(), 2);
+        assert_eq!(numbers(&second.wait(long()).expect("broadcast")), [1.0; 3]);
         while !first.wait_for(Duration::from_millis(50)).expect("all_reduce") {}
         assert!(first.is_done());
-        assert_eq!(numbers(&first.wait(LONG).expect("all_reduce")), [2.0; 1000]);
-        group.barrier_async().expect("barrier").wait(LONG).expect("barrier");
+        assert_eq!(numbers(&first.wait(long()).expect("all_reduce")), [2.0; 1000]);
+        group.barrier_async().expect("barrier").wait(long()).expect("barrier");
         // Whoever drops the work does not stop it.
         drop(group.all_reduce_async(ones(5), ReduceOp::Sum).expect("all_reduce"));
         group.barrier().expect("barrier");
@@ -93,13 +91,13 @@ fn work_goes_on_in_the_background() {
 #[test]
 fn rank_0_tells_its_port() {
     const VARIABLE: &str = "LIBTORCH_EXT_TEST_SERVER";
-    let options = |port| StoreOptions { port, world_size: 2, timeout: LONG, ..StoreOptions::default() };
+    let options = |port| StoreOptions { port, world_size: 2, timeout: long(), ..StoreOptions::default() };
     if std::env::var_os(VARIABLE).is_some() {
         let store = Store::open(0, &options(0)).expect("a server");
         println!("\nport {}", store.port());
         store.join().expect("both are there");
         store.set("answer", b"42").expect("set");
-        return store.wait(&["thanks"], LONG).expect("the other got it");
+        return store.wait(&["thanks"], long()).expect("the other got it");
     }
     let mut server = Command::new(std::env::current_exe().expect("this program"))
         .args(["collectives::rank_0_tells_its_port", "--exact", "--nocapture", "--test-threads=1"])

@@ -10,8 +10,28 @@ use tch::Tensor;
 /// Tells a process that it is a rank: "rank/world size/port of the store".
 const VARIABLE: &str = "LIBTORCH_EXT_TEST_RANK";
 
+/// Everything may take so many times as long; `scripts/valgrind` sets it, which slows processes down.
+const SLOWNESS: &str = "LIBTORCH_EXT_TEST_SLOWNESS";
+
+fn slowed(duration: Duration) -> Duration {
+    duration * std::env::var(SLOWNESS).map_or(1, |factor| factor.parse().expect("a number"))
+}
+
 /// No test may last longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+fn patience() -> Duration {
+    slowed(Duration::from_secs(20))
+}
+
+/// More than enough to notice that a connection was closed, and less than the patience of a test.
+pub(crate) fn long() -> Duration {
+    slowed(Duration::from_secs(15))
+}
+
+/// How long a rank that hangs is waited for. Those that come do so within this even where the machine is busy: they meet
+/// in the store before.
+pub(crate) fn short() -> Duration {
+    slowed(Duration::from_millis(1500))
+}
 
 /// One of several processes, as the body of a test sees it.
 pub(crate) struct Rank {
@@ -26,7 +46,7 @@ impl Rank {
     pub(crate) fn meet(&self, ranks: &[usize]) {
         self.store.set(&format!("met/{}", self.rank), b"").expect("the store");
         let keys: Vec<String> = ranks.iter().map(|rank| format!("met/{rank}")).collect();
-        self.store.wait(&keys.iter().map(String::as_str).collect::<Vec<_>>(), PATIENCE).expect("all come");
+        self.store.wait(&keys.iter().map(String::as_str).collect::<Vec<_>>(), patience()).expect("all come");
     }
 
     /// The group of all ranks.
@@ -83,14 +103,14 @@ fn start(test: &str, rank: &str) -> Child {
 fn run_as_rank(told: &str, body: impl FnOnce(&Rank)) {
     // Whatever hangs ends: the process that started this one waits for it.
     std::thread::spawn(|| {
-        std::thread::sleep(PATIENCE);
-        eprintln!("still running after {PATIENCE:?}");
+        std::thread::sleep(patience());
+        eprintln!("still running after {:?}", patience());
         std::process::abort();
     });
     let mut parts = told.split('/').map(|part| part.parse::<usize>().expect("a number"));
     let mut next = || parts.next().expect("three numbers");
     let (rank, world_size, port) = (next(), next(), next() as u16);
-    let options = StoreOptions { port, world_size, timeout: PATIENCE, ..StoreOptions::default() };
+    let options = StoreOptions { port, world_size, timeout: patience(), ..StoreOptions::default() };
     let store = Store::connect(&options).expect("the store");
     store.set(&format!("ran/{rank}"), b"").expect("the store");
     body(&Rank { rank, world_size, store });

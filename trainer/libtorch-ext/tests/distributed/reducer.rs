@@ -2,12 +2,9 @@
 
 use libtorch_ext::autograd::{record, set_gradient};
 use libtorch_ext::distributed::{Reducer, ReducerOptions};
-use std::time::Duration;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::ranks::{Rank, numbers, on_ranks};
-
-const LONG: Duration = Duration::from_secs(15);
+use crate::ranks::{Rank, long, numbers, on_ranks};
 
 /// Parameters whose gradients are views of one buffer, as the trainer's are.
 struct Model {
@@ -98,7 +95,7 @@ fn gradients_are_those_of_one_process(ranks: &Rank) {
     for (average, find_unused) in [(false, false), (true, false), (false, true)] {
         model.zero();
         let options = small(average, find_unused);
-        let mut reducer = Reducer::new(ranks.group_named(&format!("{options:?}"), LONG), &model.parameters(), &options);
+        let mut reducer = Reducer::new(ranks.group_named(&format!("{options:?}"), long()), &model.parameters(), &options);
         let reducer = reducer.as_mut().expect("a reducer");
         for step in 0..4 {
             let questions = questions(step, ranks.world_size);
@@ -132,7 +129,7 @@ fn several_passes_are_reduced_once() {
         for find_unused in [false, true] {
             let (model, alone, local) = (Model::new(), Model::new(), Model::new());
             let options = small(false, find_unused);
-            let group = ranks.group_named(&format!("{options:?}"), LONG);
+            let group = ranks.group_named(&format!("{options:?}"), long());
             let mut reducer = Reducer::new(group, &model.parameters(), &options).expect("a reducer");
             for step in 0..3 {
                 let passes: Vec<Vec<Tensor>> = (0..3).map(|pass| questions(10 * step + pass, 2)).collect();
@@ -161,7 +158,7 @@ fn several_passes_are_reduced_once() {
 fn a_parameter_may_be_unused_on_some_ranks_and_used_in_an_earlier_pass() {
     on_ranks("reducer::a_parameter_may_be_unused_on_some_ranks_and_used_in_an_earlier_pass", 2, |ranks| {
         let (model, rank) = (Model::new(), ranks.rank as f64);
-        let mut reducer = Reducer::new(ranks.group(LONG), &model.parameters(), &small(false, true)).expect("a reducer");
+        let mut reducer = Reducer::new(ranks.group(long()), &model.parameters(), &small(false, true)).expect("a reducer");
         for _ in 0..2 {
             model.zero();
             // `bias` on both ranks, `last` on rank 1, `first` on rank 0 in a pass that is not reduced, `shared` nowhere.
@@ -190,7 +187,7 @@ fn gradients_that_libtorch_never_sees_are_reduced() {
         };
         for find_unused in [false, true] {
             let options = small(false, find_unused);
-            let group = ranks.group_named(&format!("{options:?}"), LONG);
+            let group = ranks.group_named(&format!("{options:?}"), long());
             let mut reducer = Reducer::new(group, &only(&model).each_ref(), &options).expect("a reducer");
             for step in 0..3 {
                 let questions = questions(step, 2);
