@@ -16,7 +16,7 @@ use crate::model::Preset;
 
 /// Fine-tunes GLM for multi-token cloze (ReCoRD).
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by Ctrl-C or SIGTERM with a checkpoint written.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by a signal (Ctrl-C, SIGTERM, SIGUSR1) with a checkpoint written.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Cli {

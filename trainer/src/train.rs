@@ -1,91 +1,34 @@
 //! The training loop.
 
+mod error;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tch::{Device, TchError};
-use thiserror::Error;
+use tch::Device;
 
-use crate::checkpoint::CheckpointError;
+pub use error::TrainError;
+
 use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshot;
-use crate::config::{Config, Precision, SettingsError, TrainSettings};
-use crate::data::DataError;
+use crate::config::{Config, Precision, TrainSettings};
 use crate::data::balance::spread;
 use crate::data::feed::Feeder;
 use crate::data::loader::{Loader, Position};
 use crate::data::mmap::SplitData;
 use crate::data::pack::Packer;
-use crate::device::DeviceError;
+use crate::distributed::World;
 use crate::distributed::watch::Phase;
-use crate::distributed::{DistributedError, World};
 use crate::evaluate::{EvaluationConfig, evaluate};
-use crate::guard::Stuck;
-use crate::metrics::{EvalRecord, Metrics, MetricsError, Record};
+use crate::metrics::{EvalRecord, Metrics, Record};
 use crate::model::flops::Work;
 use crate::optim::control::Report;
 use crate::progress::{LogWindow, Progress};
 use crate::step::Stepper;
-
-/// Why a run failed.
-#[derive(Debug, Error)]
-pub enum TrainError {
-    /// Data.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// Weights or checkpoints.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// Settings.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The device.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
-    /// The metrics file.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    /// Things that do not go together, or are missing.
-    #[error("{0}")]
-    Setup(String),
-    /// Steps that are skipped one behind the other.
-    #[error(transparent)]
-    Stuck(#[from] Stuck),
-    /// Several processes.
-    #[error(transparent)]
-    Distributed(#[from] DistributedError),
-    /// libtorch.
-    #[error(transparent)]
-    Torch(#[from] TchError),
-}
-
-impl TrainError {
-    /// What an error means where several processes train: if another rank is the reason, that one is named instead of what
-    /// libtorch says of a call that failed for it. The others are told.
-    #[must_use]
-    pub fn told_to(self, world: &World) -> Self {
-        let of_a_call = match &self {
-            Self::Torch(_) | Self::Data(DataError::Torch(_)) => true,
-            Self::Distributed(error) => matches!(error, DistributedError::Torch(_)),
-            _ => false,
-        };
-        let error = match of_a_call.then(|| world.culprit()).flatten() {
-            Some(culprit) => Self::Distributed(culprit),
-            None => self,
-        };
-        let because_of = match &error {
-            Self::Distributed(DistributedError::Peer { rank, .. } | DistributedError::Told { rank, .. }) => Some(*rank),
-            Self::Distributed(DistributedError::StoreLost { .. }) => Some(0),
-            _ => None,
-        };
-        world.leave_word(error.to_string(), because_of);
-        error
-    }
-}
 
 /// How a run ended. It has written a checkpoint in each case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@
 //! step that follows is a spike too: `train.max_skipped` ends such a run. Spikes that are not skipped count like any step, and
 //! what has become normal stops being one.
 //!
-//! The decision falls where the gradient is ([`DeviceStatistics`]), and the host follows from the outcomes
+//! The decision falls where the gradient is (`DeviceStatistics`), and the host follows from the outcomes
 //! ([`SpikeStatistics`]). Both do the same additions, multiplications, divisions and roots of 64 bits in the same order, so
 //! they agree to the last bit; the one logarithm is taken on the device and told to the host.
 

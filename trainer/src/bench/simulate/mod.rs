@@ -1,8 +1,8 @@
 //! `glm-trainer bench --simulate-ranks`: what training over many ranks would take. Nothing is computed and nothing sent; real
 //! questions are dealt to ranks as training deals them, and the rest is arithmetic with assumptions that are told.
 //!
-//! [`deal`] gives each rank its batches, [`gradients`] knows what a backward pass completes when and in which buckets it is sent,
-//! [`network`] how long a bucket takes, and [`timeline`] puts these together to a step.
+//! `deal` gives each rank its batches, `gradients` knows what a backward pass completes when and in which buckets it is sent,
+//! `network` how long a bucket takes, and `timeline` puts these together to a step.
 
 pub mod assumptions;
 mod deal;
