@@ -83,9 +83,10 @@ pub fn evaluate(
     mut on_answer: impl FnMut(Answer),
 ) -> Result<Evaluation, DataError> {
     let start = Instant::now();
+    let limit = if config.limit == 0 { usize::MAX } else { config.limit };
     let loader = LoaderConfig {
         order: Order::Stored,
-        questions_a_step: WINDOW,
+        questions_a_step: WINDOW.min(limit),
         start: Position::default(),
         epochs: 1,
         threads: config.threads,
@@ -93,7 +94,6 @@ pub fn evaluate(
         packer: Packer { graded: true, ..config.packer },
     };
     let pass = Pass::evaluation(config.kind, config.kernels);
-    let limit = if config.limit == 0 { usize::MAX } else { config.limit };
     let loader = Loader::start(Arc::clone(data), "", loader)?;
     let mut feeder = Feeder::start(loader, model.parameters().device(), !model.is_fused(&pass))?;
     let (mut tally, mut seen) = (Tally::default(), 0);
