@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", sentence(&error));
             ExitCode::FAILURE
         }
     }
@@ -59,6 +59,15 @@ fn main() -> ExitCode {
 fn is_another_rank() -> bool {
     // What is wrong with the environment is said where it is used.
     matches!(Environment::read(), Ok(Some(environment)) if environment.rank > 0)
+}
+
+/// An error with its causes; many of ours end with the text of theirs already.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.ends_with(&cause) {
+        true => text,
+        false if text.is_empty() => cause,
+        false => format!("{text}: {cause}"),
+    })
 }
 
 /// Whoever read our output has seen enough.

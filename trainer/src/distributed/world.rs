@@ -83,8 +83,12 @@ impl World {
         let beats = store.try_clone().map_err(|error| place.lost(&error))?;
         let watch = Watch::start(place.clone(), beats, on_hang)?;
         wait_for_all(&place, &store)?;
-        let backend = if device.is_cuda() { Backend::Nccl } else { Backend::Gloo };
-        let options = GroupOptions { backend, name: format!("glm/{attempt}/world"), timeout, ..GroupOptions::default() };
+        let (backend, cuda_device) = match device {
+            Device::Cuda(index) => (Backend::Nccl, index),
+            _ => (Backend::Gloo, 0),
+        };
+        let name = format!("glm/{attempt}/world");
+        let options = GroupOptions { backend, name, timeout, cuda_device, ..GroupOptions::default() };
         let group = Rc::new(ProcessGroup::new(&store, rank, world_size, &options)?);
         Ok(Self { environment, place, group, watch, store, device, settings: settings.clone() })
     }
