@@ -190,7 +190,9 @@ fn signals_end_a_run_with_a_checkpoint_and_two_runs_never_share_a_folder() {
     for signal in ["-INT", "-TERM", "-USR1", "-HUP"] {
         let out = folder.path().join(&signal[1..]);
         let endless = ["--init", "random", "--set", "train.epochs=100000"];
-        let mut child = start(settings(folder.path(), &out).args(endless));
+        let said = folder.path().join(format!("{signal}.log"));
+        let log = fs::File::create(&said).expect("log");
+        let mut child = settings(folder.path(), &out).args(endless).stdout(Stdio::null()).stderr(log).spawn().expect("start");
         let late = Instant::now() + Duration::from_secs(60);
         while lines(&out) < 3 && Instant::now() < late {
             std::thread::sleep(Duration::from_millis(10));
@@ -199,7 +201,8 @@ fn signals_end_a_run_with_a_checkpoint_and_two_runs_never_share_a_folder() {
         assert!(other.code() == Some(1) && other.stderr().contains("another process trains in "), "{}", other.stderr());
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success());
         let status = child.wait().expect("wait");
-        assert_eq!(status.code(), Some(75), "{signal}: {status}");
+        let said = fs::read_to_string(&said).expect("log");
+        assert_eq!(status.code(), Some(75), "{signal}: {status}; {said}");
         assert!(!remains(&out).2.is_empty());
     }
 }
