@@ -206,3 +206,35 @@ fn signals_end_a_run_with_a_checkpoint_and_two_runs_never_share_a_folder() {
         assert!(!remains(&out).2.is_empty());
     }
 }
+
+/// A handler that runs while a product is computed has damaged memory once.
+#[test]
+fn signals_in_the_middle_of_a_step_change_nothing_of_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let out = |name: &str| folder.path().join(name);
+    let one_step = |name: &str| {
+        let mut command = settings(folder.path(), &out(name));
+        // An epoch in one step takes a while.
+        command.args(["--max-steps", "1", "--seed", "3", "--init", "random", "--set", "optim.accumulate=100"]);
+        command
+    };
+    run(&mut one_step("quiet")).success();
+    let said = folder.path().join("signals.log");
+    let log = fs::File::create(&said).expect("log");
+    let mut child = one_step("disturbed").stdout(Stdio::null()).stderr(log).spawn().expect("start");
+    while !out("disturbed").join("config.toml").is_file() {
+        assert!(child.try_wait().expect("wait").is_none(), "{}", fs::read_to_string(&said).expect("log"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let storm = format!("n=0; while kill -USR1 {} 2>/dev/null; do n=$((n + 1)); done; echo $n", child.id());
+    let storm = Command::new("sh").args(["-c", &storm]).stdout(Stdio::piped()).spawn().expect("signals");
+    let status = child.wait().expect("wait");
+    let signals = storm.wait_with_output().expect("signals");
+    let signals: u32 = String::from_utf8_lossy(&signals.stdout).trim().parse().expect("a number");
+    let said = fs::read_to_string(&said).expect("log");
+    assert!(signals > 100, "{signals} signals came before the end");
+    // The step was the last one anyway.
+    assert!(status.success(), "{status}; {said}");
+    assert!(remains(&out("disturbed")) == remains(&out("quiet")), "{:?}", remains(&out("disturbed")).2);
+}

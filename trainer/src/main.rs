@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -18,21 +19,7 @@ use glm_trainer::launch::{self, Resume};
 use glm_trainer::train::{Outcome, Run, train};
 use tch::Kind;
 
-/// Exit codes, beside [`INTERRUPTED`] and what clap has for wrong usage.
-const DONE: u8 = 0;
-const FAILED: u8 = 1;
-
-fn main() {
-    let code = program();
-    // libtorch's and OpenMP's destructors of static objects are not made for threads that still wait. Files are written and
-    // synced where they are made, so nothing is left to be done but this.
-    let _closed_pipe = std::io::stdout().flush();
-    // SAFETY: ends the process; all that this program has to do is done.
-    unsafe { libc::_exit(code.into()) }
-}
-
-/// Does what was asked for; the exit code.
-fn program() -> u8 {
+fn main() -> ExitCode {
     glm_trainer::memory::keep_freed_memory();
     let cli = Cli::parse();
     let level = match (cli.quiet, cli.verbose) {
@@ -60,10 +47,10 @@ fn program() -> u8 {
     };
     match result {
         Ok(code) => code,
-        Err(error) if is_closed_pipe(&error) => DONE,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", sentence(&error));
-            FAILED
+            ExitCode::FAILURE
         }
     }
 }
@@ -89,13 +76,13 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn print(text: &str) -> Result<u8> {
+fn print(text: &str) -> Result<ExitCode> {
     std::io::stdout().write_all(text.as_bytes()).context("cannot write")?;
-    Ok(DONE)
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs this program once for every process that was asked for, and watches over them.
-fn launch_workers(args: RunArgs, processes: Processes) -> Result<u8> {
+fn launch_workers(args: RunArgs, processes: Processes) -> Result<ExitCode> {
     launcher::check_environment(|name| std::env::var_os(name))?;
     let world_size = processes.count().context("--nproc gpu starts a process for each GPU")?;
     if world_size > 1 {
@@ -110,12 +97,12 @@ fn launch_workers(args: RunArgs, processes: Processes) -> Result<u8> {
     args.resolve()?;
     let command = WorkerCommand::this_program_without(&["--nproc", "--max-restarts"]).context("cannot find this program")?;
     Ok(match launcher::launch(&options, &command)? {
-        launcher::Outcome::Finished => DONE,
-        launcher::Outcome::Interrupted => INTERRUPTED,
+        launcher::Outcome::Finished => ExitCode::SUCCESS,
+        launcher::Outcome::Interrupted => ExitCode::from(INTERRUPTED),
     })
 }
 
-fn run(args: RunArgs) -> Result<u8> {
+fn run(args: RunArgs) -> Result<ExitCode> {
     let stop = glm_trainer::stop::flag().context("cannot watch for signals")?;
     let (mut request, config) = args.resolve()?;
     let environment = Environment::read()?;
@@ -130,8 +117,8 @@ fn run(args: RunArgs) -> Result<u8> {
         Ok(outcome)
     });
     match (result, world) {
-        (Ok(Outcome::Interrupted), _) => Ok(INTERRUPTED),
-        (Ok(_), _) => Ok(DONE),
+        (Ok(Outcome::Interrupted), _) => Ok(ExitCode::from(INTERRUPTED)),
+        (Ok(_), _) => Ok(ExitCode::SUCCESS),
         (Err(error), Some(world)) => Err(error.told_to(&world).into()),
         (Err(error), None) => Err(error.into()),
     }
@@ -158,7 +145,7 @@ fn tell(run: &Run, outcome: Outcome) {
     }
 }
 
-fn bench(args: &BenchArgs) -> Result<u8> {
+fn bench(args: &BenchArgs) -> Result<ExitCode> {
     let config = args.resolve()?;
     launch::use_threads(&config);
     let data = args.data.as_deref().map(launch::open_data).transpose()?;
@@ -181,7 +168,7 @@ fn show(result: &(impl serde::Serialize + std::fmt::Display), json: bool) -> Res
     if json { Ok(serde_json::to_string(result).context("cannot print the result")? + "\n") } else { Ok(result.to_string()) }
 }
 
-fn eval(args: EvalArgs) -> Result<u8> {
+fn eval(args: EvalArgs) -> Result<ExitCode> {
     ensure!(args.split != Split::Test, "the split test has no answers, so there is no accuracy to measure; take val or train");
     let config = args.settings.resolve(&[])?;
     launch::use_threads(&config);

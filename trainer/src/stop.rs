@@ -1,12 +1,13 @@
 //! Being asked to stop.
 
+use std::ffi::c_int;
 use std::io;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
+use libc::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::distributed::launcher::INTERRUPTED;
 
@@ -19,15 +20,19 @@ const ECHO: Duration = Duration::from_secs(1);
 /// process at once, except SIGUSR1, which some send again and again, and a SIGTERM right behind the first, which is the same
 /// one on its way through a launcher.
 ///
+/// To be called before any other thread is started: the signals are blocked for this one and those that it starts, and a
+/// thread of their own takes them. No handler may run on a thread that computes: under the matrix products that oneDNN makes
+/// for AVX-512 the memory of the process was damaged by it (a test sends hundreds of signals during a step).
+///
 /// # Errors
 /// An [`io::Error`] where signals cannot be watched.
 pub fn flag() -> io::Result<Arc<AtomicBool>> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
+    let watched = block(&[SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
     let flag = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&flag);
     let watch = move || {
         let mut first: Option<Instant> = None;
-        for signal in signals.forever() {
+        while let Ok(signal) = wait(&watched) {
             asked.store(true, Ordering::Relaxed);
             match first {
                 None => tracing::warn!("stopping behind this step, with a checkpoint; once more to stop at once"),
@@ -40,4 +45,28 @@ pub fn flag() -> io::Result<Arc<AtomicBool>> {
     };
     std::thread::Builder::new().name("signals".into()).spawn(watch)?;
     Ok(flag)
+}
+
+/// Blocks these signals for the calling thread and those that it will start.
+fn block(signals: &[c_int]) -> io::Result<libc::sigset_t> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` makes a set of what `set` has room for, and the calls behind it read and change that one; they fail
+    // for numbers that are no signals only.
+    let (set, failed) = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for &signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        let set = set.assume_init();
+        (set, libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()))
+    };
+    if failed == 0 { Ok(set) } else { Err(io::Error::from_raw_os_error(failed)) }
+}
+
+/// Waits for one of these signals, which are blocked.
+fn wait(signals: &libc::sigset_t) -> io::Result<c_int> {
+    let mut signal = 0;
+    // SAFETY: the set was made by `block`, and `signal` has room for the answer.
+    let failed = unsafe { libc::sigwait(signals, &mut signal) };
+    if failed == 0 { Ok(signal) } else { Err(io::Error::from_raw_os_error(failed)) }
 }
