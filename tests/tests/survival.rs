@@ -234,7 +234,7 @@ fn signals_in_the_middle_of_a_step_change_nothing_of_it() {
     let signals: u32 = String::from_utf8_lossy(&signals.stdout).trim().parse().expect("a number");
     let said = fs::read_to_string(&said).expect("log");
     assert!(signals > 100, "{signals} signals came before the end");
-    // The step was the last one anyway.
-    assert!(status.success(), "{status}; {said}");
+    // The step was the last one anyway, so where the first signal came behind its start nobody was asked to stop in time.
+    assert!(matches!(status.code(), Some(0 | 75)), "{status}; {said}");
     assert!(remains(&out("disturbed")) == remains(&out("quiet")), "{:?}", remains(&out("disturbed")).2);
 }

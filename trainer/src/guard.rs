@@ -219,22 +219,7 @@ mod tests {
     use crate::optim::loss_scale::LossScale;
 
     fn state(loss_scale: LossScale) -> RunState {
-        RunState {
-            step: 5,
-            skipped: 0,
-            skipped_in_a_row: 0,
-            spikes: Default::default(),
-            samples: 0,
-            position: Default::default(),
-            optimizer_steps: 0,
-            loss_scale,
-            init: None,
-            evaluated_at: None,
-            accuracy: None,
-            best_accuracy: None,
-            fingerprint: "f".to_owned(),
-            config: Config::default(),
-        }
+        RunState { step: 5, ..RunState::new(Config::default(), loss_scale, "f".to_owned(), None) }
     }
 
     fn outcome(loss: f64, gradient_norm: f64) -> Outcome {

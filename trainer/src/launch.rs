@@ -201,11 +201,10 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
             None
         }
     };
-    let first = world.as_ref().is_none_or(|world| world.is_first());
-    let begun = match first {
-        true => begin(request, &folder, &config, precision, manifest, device)?,
-        false => {
-            let Start { sizes, state, goes_on } = follow(world.as_deref())?;
+    let begun = match world.as_deref().filter(|world| !world.is_first()) {
+        None => begin(&request, &folder, &config, precision, manifest, device)?,
+        Some(world) => {
+            let Start { sizes, state, goes_on } = world.from_first(START, None)?;
             let model = Glm::new(&sizes, Kind::Float, device)?;
             let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
             optimizer.set_steps(state.optimizer_steps)?;
@@ -215,7 +214,7 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
     let Begun { model, optimizer, state, goes_on, records } = begun;
     let mut packer = config.packer(manifest.special_ids, true);
     if let Some(world) = &world {
-        if first {
+        if world.is_first() {
             world.from_first(START, Some(Start { sizes: model.config().clone(), state: state.clone(), goes_on }))?;
         }
         let weights = model.parameters().groups().iter().map(|group| &group.values);
@@ -241,13 +240,6 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
 /// Under which name the first rank leaves what a run begins with.
 const START: &str = "start";
 
-fn follow(world: Option<&World>) -> Result<Start, TrainError> {
-    match world {
-        Some(world) => Ok(world.from_first(START, None)?),
-        None => Err(TrainError::Setup("there is no other rank to follow".to_owned())),
-    }
-}
-
 /// Model, optimizer and state of a new run, or of one that goes on.
 struct Begun {
     model: Glm,
@@ -260,7 +252,7 @@ struct Begun {
 }
 
 fn begin(
-    request: Request,
+    request: &Request,
     data: &Path,
     config: &Config,
     precision: Precision,
@@ -272,14 +264,18 @@ fn begin(
         None => new_run_folder(config.model.preset)?,
     };
     let folder = RunFolder::create(&root)?;
-    let checkpoint = resume::point(&folder, &request, config, manifest)?;
+    let checkpoint = resume::point(&folder, request, config, manifest)?;
     let model = match &checkpoint {
         Some((path, _)) => load_model(&Weights::open(path)?, config, manifest, device, Kind::Float)?,
-        None => initial_model(request.init.clone(), data, config, manifest, device)?,
+        None => initial_model(request.init.as_ref(), data, config, manifest, device)?,
     };
     let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
     let (state, so_far, goes_on) = match checkpoint {
-        None => (first_state(config, precision, manifest, request.init.as_ref()), Vec::new(), false),
+        None => {
+            let init = request.init.as_ref().map(ToString::to_string);
+            let state = RunState::new(config.clone(), config.loss_scale(precision), manifest.fingerprint.clone(), init);
+            (state, Vec::new(), false)
+        }
         Some((path, state)) => {
             RunFolder::load_optimizer(&path, &model, &mut optimizer, &state)?;
             tracing::info!("going on from {} ({} questions)", path.display(), state.samples);
@@ -293,34 +289,15 @@ fn begin(
     Ok(Begun { model, optimizer, state, goes_on, records: Some(Records { checkpoints, metrics }) })
 }
 
-fn first_state(config: &Config, precision: Precision, manifest: &Manifest, init: Option<&Init>) -> RunState {
-    RunState {
-        step: 0,
-        skipped: 0,
-        skipped_in_a_row: 0,
-        spikes: Default::default(),
-        samples: 0,
-        position: Default::default(),
-        optimizer_steps: 0,
-        loss_scale: config.loss_scale(precision),
-        init: init.map(ToString::to_string),
-        evaluated_at: None,
-        accuracy: None,
-        best_accuracy: None,
-        fingerprint: manifest.fingerprint.clone(),
-        config: config.clone(),
-    }
-}
-
 fn initial_model(
-    init: Option<Init>,
+    init: Option<&Init>,
     data: &Path,
     config: &Config,
     manifest: &Manifest,
     device: Device,
 ) -> Result<Glm, TrainError> {
     let path = match init {
-        Some(Init::Path(path)) => path,
+        Some(Init::Path(path)) => path.clone(),
         Some(Init::Random) => return random_model(config, manifest, device),
         None if config.model.preset != Preset::Large => {
             tracing::info!("no --init given: GLM-{} starts from random weights", config.model.preset.name());

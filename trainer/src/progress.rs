@@ -131,17 +131,6 @@ pub struct LogWindow {
 impl LogWindow {
     /// A window that starts now.
     pub fn start() -> Self {
-        let last = StepReport {
-            loss: 0.0,
-            lr: 0.0,
-            gradient_norm: 0.0,
-            pads: false,
-            skipped: false,
-            questions: 0,
-            spread: 0.0,
-            flops: 0.0,
-            work: Work::default(),
-        };
         Self {
             start: Instant::now(),
             waited_before: Duration::ZERO,
@@ -153,7 +142,7 @@ impl LogWindow {
             flops: 0.0,
             spread: 0.0,
             steps: 0,
-            last,
+            last: StepReport::default(),
         }
     }
 

@@ -101,7 +101,7 @@ impl Records {
 }
 
 /// What one optimizer step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StepReport {
     /// Mean loss a question.
     pub loss: f64,

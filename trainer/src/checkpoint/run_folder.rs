@@ -78,6 +78,28 @@ pub struct RunState {
     pub config: Config,
 }
 
+impl RunState {
+    /// That of a run which begins, with `init` what its weights come from.
+    pub fn new(config: Config, loss_scale: LossScale, fingerprint: String, init: Option<String>) -> Self {
+        Self {
+            step: 0,
+            skipped: 0,
+            skipped_in_a_row: 0,
+            spikes: SpikeStatistics::default(),
+            samples: 0,
+            position: Position::default(),
+            optimizer_steps: 0,
+            loss_scale,
+            init,
+            evaluated_at: None,
+            accuracy: None,
+            best_accuracy: None,
+            fingerprint,
+            config,
+        }
+    }
+}
+
 /// A run's folder.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
@@ -124,14 +146,6 @@ impl RunFolder {
     /// The newest checkpoint's folder, if there is one.
     pub fn latest(&self) -> Option<PathBuf> {
         self.named(LATEST_FILE)
-    }
-
-    /// Whether there is any checkpoint.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Io`] where the folder cannot be listed.
-    pub fn has_checkpoint(&self) -> Result<bool, CheckpointError> {
-        Ok(!self.steps()?.is_empty())
     }
 
     /// The newest checkpoint that is whole. Damaged ones are passed over with a warning.
@@ -188,21 +202,12 @@ impl RunFolder {
     /// # Errors
     /// [`CheckpointError`]; the checkpoints that were there are untouched then.
     pub fn save(&self, snapshot: &Snapshot, is_best: bool, keep: usize) -> Result<PathBuf, CheckpointError> {
-        let Snapshot { weights, moments, sizes, state, metrics } = snapshot;
-        let name = format!("step-{:08}", state.step);
+        let name = format!("step-{:08}", snapshot.state.step);
         let folder = self.checkpoints();
         let (temporary, published) = (folder.join(format!("{TEMPORARY}{name}")), folder.join(&name));
         remove(&temporary)?;
         fs::create_dir_all(&temporary).map_err(|source| io("cannot make folder", &temporary, source))?;
-        let written = self.fill(&temporary, |path| {
-            for (file, tensors) in [(WEIGHTS_FILE, weights), (OPTIMIZER_FILE, moments)] {
-                write_safetensors(&path.join(file), tensors.iter().map(|(name, tensor)| (name.clone(), tensor)), sizes)?;
-            }
-            let json = serde_json::to_vec_pretty(state);
-            let json = json.map_err(|source| CheckpointError::State { path: path.join(STATE_FILE), source })?;
-            write_whole(&path.join(STATE_FILE), &json)?;
-            write_whole(&path.join(METRICS_FILE), metrics)
-        });
+        let written = write_files(&temporary, snapshot);
         if written.is_err() {
             // Where the disk is full, what there is of it is in the way of everything else.
             remove(&temporary)?;
@@ -218,16 +223,6 @@ impl RunFolder {
         }
         self.forget(keep)?;
         Ok(published)
-    }
-
-    /// Lets `write` make a checkpoint's files, seals them, and has all on the disk when it returns.
-    fn fill(&self, folder: &Path, write: impl FnOnce(&Path) -> Result<(), CheckpointError>) -> Result<(), CheckpointError> {
-        write(folder)?;
-        let names = [WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
-        let sums = sums(folder, &names).map_err(|source| io("cannot read back", folder, source))?;
-        write_whole(&folder.join(SUMS_FILE), sums.as_bytes())?;
-        names.iter().try_for_each(|name| sync(&folder.join(name)))?;
-        sync(folder)
     }
 
     fn forget(&self, keep: usize) -> Result<(), CheckpointError> {
@@ -284,6 +279,23 @@ impl RunFolder {
         optimizer.set_steps(state.optimizer_steps)?;
         Ok(())
     }
+}
+
+/// Writes a checkpoint's files, seals them, and has all on the disk when it returns.
+fn write_files(folder: &Path, snapshot: &Snapshot) -> Result<(), CheckpointError> {
+    let Snapshot { weights, moments, sizes, state, metrics } = snapshot;
+    for (file, tensors) in [(WEIGHTS_FILE, weights), (OPTIMIZER_FILE, moments)] {
+        write_safetensors(&folder.join(file), tensors.iter().map(|(name, tensor)| (name.clone(), tensor)), sizes)?;
+        sync(&folder.join(file))?;
+    }
+    let path = folder.join(STATE_FILE);
+    let json = serde_json::to_vec_pretty(state).map_err(|source| CheckpointError::State { path: path.clone(), source })?;
+    write_whole(&path, &json)?;
+    write_whole(&folder.join(METRICS_FILE), metrics)?;
+    let names = [WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
+    let sums = sums(folder, &names).map_err(|source| io("cannot read back", folder, source))?;
+    write_whole(&folder.join(SUMS_FILE), sums.as_bytes())?;
+    sync(folder)
 }
 
 /// Takes the lock of a run's folder; `None` on a file system that has no locks.

@@ -1,5 +1,7 @@
 //! What a run that goes on may do otherwise than before.
 
+use std::collections::BTreeMap;
+
 use toml::Value;
 
 use super::Config;
@@ -33,27 +35,29 @@ pub struct Change {
 /// What differs between two runs' settings.
 #[must_use]
 pub fn changes(before: &Config, now: &Config) -> Vec<Change> {
-    let [before, now] = [before, now].map(|config| Value::try_from(config).unwrap_or(Value::Boolean(false)));
-    let mut changes = Vec::new();
-    for (section, keys) in now.as_table().into_iter().flatten() {
-        for (name, value) in keys.as_table().into_iter().flatten() {
-            let old = before.get(section).and_then(|keys| keys.get(name));
-            if old != Some(value) {
-                let key = format!("{section}.{name}");
-                let (before, effect) = (old.map_or_else(|| "not set".to_owned(), shown), effect(&key));
-                changes.push(Change { key, before, now: shown(value), effect });
-            }
-        }
-    }
-    changes
+    let mut before = settings(before);
+    let changed = settings(now).into_iter().filter_map(|(key, now)| {
+        let before = before.remove(&key).unwrap_or_else(|| "not set".to_owned());
+        let effect = effect(&key);
+        (before != now).then_some(Change { key, before, now, effect })
+    });
+    changed.collect()
 }
 
-/// A value as a person would write it: 1e-5 and not 0.00001.
-pub(crate) fn shown(value: &Value) -> String {
-    match value {
-        Value::Float(number) => format!("{number:?}"),
-        other => other.to_string(),
+/// All settings: `section.name`, and the value as a person would write it, 1e-5 and not 0.00001.
+pub(crate) fn settings(config: &Config) -> BTreeMap<String, String> {
+    let table = Value::try_from(config).unwrap_or(Value::Boolean(false));
+    let mut settings = BTreeMap::new();
+    for (section, keys) in table.as_table().into_iter().flatten() {
+        for (name, value) in keys.as_table().into_iter().flatten() {
+            let shown = match value {
+                Value::Float(number) => format!("{number:?}"),
+                other => other.to_string(),
+            };
+            settings.insert(format!("{section}.{name}"), shown);
+        }
     }
+    settings
 }
 
 /// What a change of this setting does.

@@ -1,6 +1,5 @@
 //! Packing questions into batches: context once, start of piece once, the choices' tokens behind it, lengths alike side by side.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use glm_schemas::cloze::ClozeView;
@@ -13,7 +12,7 @@ use super::batch::{Batch, Grading, QuestionInfo};
 use super::cut::Cut;
 pub use super::cut::Truncation;
 use super::mmap::DecodedGroup;
-use super::partition::even_runs;
+use super::partition::sort_into_batches;
 use crate::model::flops::{FlopRates, Work};
 
 /// A question in the order of samples: where it stands, and what number it has. Cheap to copy and to sort; its tokens stay in
@@ -110,9 +109,8 @@ impl Packer {
             Some(share) => share.take(&mut measured),
             None => Vec::new(),
         };
-        measured.sort_by_key(|question| (Reverse(question.longest_row), Reverse(question.work.tokens)));
-        let tokens: Vec<usize> = measured.iter().map(|question| question.work.tokens).collect();
-        let runs = even_runs(&tokens, self.batch_tokens).into_iter();
+        let size = |question: &Measured<'_>| (question.longest_row, question.work.tokens);
+        let runs = sort_into_batches(&mut measured, self.batch_tokens, size).into_iter();
         let batches = runs.map(|run| self.fill(&measured[run], &mut scratch)).collect::<Result<_, _>>()?;
         Ok(Packed { batches, loads })
     }

@@ -1,13 +1,26 @@
 //! Cutting a sorted row of questions into batches: as few as a token budget allows, and of even size.
 
+use std::cmp::Reverse;
 use std::ops::Range;
+
+/// Sorts questions into the order in which they are packed, and cuts them into batches within `budget` tokens; `size` tells the
+/// tokens of a question's longest row, and of all its rows. The longest come first, and equal ones keep their order.
+pub(crate) fn sort_into_batches<T>(
+    questions: &mut [T],
+    budget: usize,
+    size: impl Fn(&T) -> (usize, usize),
+) -> Vec<Range<usize>> {
+    questions.sort_by_key(|question| Reverse(size(question)));
+    let tokens: Vec<usize> = questions.iter().map(|question| size(question).1).collect();
+    even_runs(&tokens, budget)
+}
 
 /// Cuts `tokens`, the tokens of questions in order, into runs whose sums are at most `budget`. A question that exceeds the
 /// budget alone gets a run of its own.
 ///
 /// No cut into runs needs fewer of them. Among those, the largest sum is as small as it can be, and the others are as near as
 /// may be to the mean of what is left, so that no small run remains at the end.
-pub(crate) fn even_runs(tokens: &[usize], budget: usize) -> Vec<Range<usize>> {
+fn even_runs(tokens: &[usize], budget: usize) -> Vec<Range<usize>> {
     let runs = Greedy::new(tokens, budget).runs_from(0);
     let budget = smallest_budget(tokens, budget, runs);
     let greedy = Greedy::new(tokens, budget);

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use toml::Value;
 
 use super::ranks;
 use crate::config::Config;
-use crate::config::changes::shown;
+use crate::config::changes::settings;
 
 /// What a rank runs, as names and values; all of it has to be the same everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,16 +18,10 @@ pub struct Identity {
 impl Identity {
     /// That of this process: its program, its settings, its data set, and where it computes.
     pub fn of_process(config: &Config, fingerprint: &str, device_kind: &str) -> Self {
-        let mut facts = BTreeMap::new();
+        let mut facts = settings(config);
         facts.insert("the program".to_owned(), program());
         facts.insert("the data set's fingerprint".to_owned(), fingerprint.to_owned());
         facts.insert("the device".to_owned(), device_kind.to_owned());
-        let settings = Value::try_from(config).unwrap_or(Value::Boolean(false));
-        for (section, keys) in settings.as_table().into_iter().flatten() {
-            for (key, value) in keys.as_table().into_iter().flatten() {
-                facts.insert(format!("{section}.{key}"), shown(value));
-            }
-        }
         Self { facts }
     }
 }

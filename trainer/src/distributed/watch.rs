@@ -250,7 +250,7 @@ fn find_culprit(place: &Place, store: &Store, shared: &Shared) -> Option<Distrib
             Ok(failures) => failures,
             Err(error) => return Some(place.lost(&error)),
         };
-        if let Some(error) = first_cause(place.rank, &failures) {
+        if let Some(error) = cause_elsewhere(place.rank, failures) {
             return Some(error);
         }
         if start.elapsed() > patience {
@@ -270,16 +270,15 @@ fn find_culprit(place: &Place, store: &Store, shared: &Shared) -> Option<Distrib
     blame(place.rank, here, &before, &after, start.elapsed())
 }
 
-/// What the ranks that have failed say about the reason: the one that failed by itself, else whom another has found to blame.
-pub(super) fn first_cause(own: usize, failures: &[Failure]) -> Option<DistributedError> {
-    let others = || failures.iter().filter(|failure| failure.rank != own);
-    if let Some(failure) = others().find(|failure| failure.because_of.is_none()) {
-        let Failure { rank, host, pid, reason, .. } = failure.clone();
-        return Some(DistributedError::Peer { rank, host, pid, reason: format!("has failed: {reason}") });
-    }
-    others().find_map(|failure| {
-        let rank = failure.because_of.filter(|&rank| rank != own)?;
-        Some(DistributedError::Told { rank, reason: failure.reason.clone() })
+/// What other ranks that have failed say about the reason: that of one which failed by itself, else what one has found out about
+/// another.
+pub(super) fn cause_elsewhere(own: usize, failures: Vec<Failure>) -> Option<DistributedError> {
+    let elsewhere = |failure: &Failure| failure.rank != own && failure.because_of != Some(own);
+    let elsewhere: Vec<Failure> = failures.into_iter().filter(elsewhere).collect();
+    let Failure { rank, host, pid, reason, because_of } = failure::first_cause(&elsewhere)?.clone();
+    Some(match because_of {
+        None => DistributedError::Peer { rank, host, pid, reason: format!("has failed: {reason}") },
+        Some(rank) => DistributedError::Told { rank, reason },
     })
 }
 
@@ -363,7 +362,7 @@ mod tests {
         let failure =
             |rank, reason: &str, because_of| Failure { rank, host: "box".into(), pid: 7, reason: reason.into(), because_of };
         let followed = failure(1, "rank 3 (host box, pid 9) gives no sign of life", Some(3));
-        let told = |failures: &[Failure]| first_cause(0, failures).map(|error| error.to_string());
+        let told = |failures: &[Failure]| cause_elsewhere(0, failures.to_vec()).map(|error| error.to_string());
         assert_eq!(told(&[]), None);
         assert_eq!(told(&[failure(0, "own", None)]), None);
         assert_eq!(told(std::slice::from_ref(&followed)).expect("told"), "rank 3 (host box, pid 9) gives no sign of life");

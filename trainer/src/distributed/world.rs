@@ -12,7 +12,7 @@ use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use super::agree::{Identity, differences};
 use super::failure::{self, Failure};
-use super::watch::{OnHang, Phase, Place, Watch, first_cause};
+use super::watch::{OnHang, Phase, Place, Watch, cause_elsewhere};
 use super::{DistributedError, Environment};
 use crate::config::DistributedSettings;
 use crate::data::key::mix;
@@ -75,7 +75,7 @@ impl World {
             rank,
             world_size,
             attempt,
-            host: host_name(),
+            host: failure::host_name(),
             timeout,
             server: if environment.launcher_serves { "the launcher" } else { "rank 0" },
             address: format!("{}:{}", options.host, store.port()),
@@ -106,11 +106,6 @@ impl World {
     /// Whether this is rank 0, which writes files and tells of the run.
     pub fn is_first(&self) -> bool {
         self.rank() == 0
-    }
-
-    /// How this process was started.
-    pub fn environment(&self) -> &Environment {
-        &self.environment
     }
 
     /// Tells the others where this rank is.
@@ -277,7 +272,7 @@ fn wait_for(
     while !store.check(&[key]).map_err(|error| place.lost(&error))? {
         if failure::any(store, place.attempt).map_err(|error| place.lost(&error))? {
             let failures = failure::all(store, place.attempt, place.world_size).map_err(|error| place.lost(&error))?;
-            if let Some(error) = first_cause(place.rank, &failures) {
+            if let Some(error) = cause_elsewhere(place.rank, failures) {
                 return Err(error);
             }
         }
@@ -302,16 +297,4 @@ fn checksum(parameters: &Parameters) -> Result<u64, TchError> {
         }
     }
     Ok(sum)
-}
-
-/// The name of this machine.
-fn host_name() -> String {
-    let mut name = [0_u8; 256];
-    // SAFETY: the buffer is as long as said.
-    let named = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len()) } == 0;
-    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-    match std::str::from_utf8(&name[..end]) {
-        Ok(text) if named && !text.is_empty() => text.to_owned(),
-        _ => "unknown".to_owned(),
-    }
 }

@@ -1,5 +1,6 @@
 //! What a simulation takes for granted, each with where it comes from.
 
+use libtorch_ext::distributed::ReducerOptions;
 use serde::Serialize;
 
 use super::network::{Link, Network};
@@ -104,8 +105,13 @@ impl Given {
         let ranks_a_machine = self.ranks_a_machine.map(|ranks| ranks as f64);
         let ranks_a_machine = assume("ranks of a machine", "", given(ranks_a_machine), 8.0, "eight GPUs") as usize;
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        let first_bucket = assume("first bucket", "MiB", None, mib(first_bucket), "of c10d's Reducer, as PyTorch has it");
-        let bucket = assume("other buckets", "MiB", given(self.bucket_mib), mib(bucket), "the same");
+        let usual = ReducerOptions::default();
+        let set = |bytes, usual, key| (bytes != usual).then(|| (mib(bytes), Origin::Setting, key));
+        let first_set = set(first_bucket, usual.first_bucket, "distributed.first_bucket_mib");
+        let bucket_set = given(self.bucket_mib).or(set(bucket, usual.bucket, "distributed.bucket_mib"));
+        let reducers = "of c10d's Reducer, as PyTorch has it";
+        let first_bucket = assume("first bucket", "MiB", first_set, mib(first_bucket), reducers);
+        let bucket = assume("other buckets", "MiB", bucket_set, mib(bucket), "the same");
         let carrier = |gigabits: f64| Link { bytes_per_second: gigabits * 1e9 / 8.0, latency: latency * 1e-6 };
         Machine {
             speeds: Speeds { flops_per_second: teraflops * 1e12, memory_bytes_per_second: memory * 1e9, launch: launch * 1e-6 },

@@ -1,6 +1,5 @@
 //! What each rank gets of a step, without making its batches.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use glm_schemas::manifest::Split;
@@ -13,7 +12,7 @@ use crate::data::batch::Batch;
 use crate::data::loader::{Loader, LoaderConfig, Position};
 use crate::data::mmap::DataSet;
 use crate::data::pack::Packer;
-use crate::data::partition::even_runs;
+use crate::data::partition::sort_into_batches;
 use crate::model::flops::{FlopRates, Work};
 use crate::train::TrainError;
 
@@ -78,15 +77,14 @@ pub(super) fn deal(questions: &[Question], ranks: usize, batch_tokens: usize, ra
 }
 
 fn batches(mut share: Vec<Question>, batch_tokens: usize) -> Vec<Work> {
-    share.sort_by_key(|question| Reverse((question.longest_row, question.work.tokens)));
-    let tokens: Vec<usize> = share.iter().map(|question| question.work.tokens).collect();
+    let runs = sort_into_batches(&mut share, batch_tokens, |question| (question.longest_row, question.work.tokens));
     let sum = |questions: &[Question]| {
         questions.iter().fold(Work::default(), |mut sum, question| {
             sum += question.work;
             sum
         })
     };
-    even_runs(&tokens, batch_tokens).into_iter().map(|run| sum(&share[run])).collect()
+    runs.into_iter().map(|run| sum(&share[run])).collect()
 }
 
 #[cfg(test)]

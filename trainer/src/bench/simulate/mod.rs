@@ -12,7 +12,6 @@ mod print;
 pub mod timeline;
 
 use glm_schemas::vocab::embedding_rows;
-use libtorch_ext::distributed::ReducerOptions;
 use serde::Serialize;
 use tch::Device;
 
@@ -108,8 +107,8 @@ pub fn simulate(config: &Config, data: Option<&DataSet>, device: Device, plan: &
         Some(ComputeSpeed::Measured) => Some(product_speed(&sizes, config.train.precision.on(device).kind(), device)?),
         _ => None,
     };
-    let reducer = ReducerOptions::default();
-    let machine = plan.given.machine(measured, reducer.first_bucket, reducer.bucket);
+    let (first_bucket, bucket) = (config.distributed.first_bucket_bytes(), config.distributed.bucket_bytes());
+    let machine = plan.given.machine(measured, first_bucket, bucket);
 
     let share = config.questions_an_update();
     let most = plan.ranks.iter().copied().max().unwrap_or(1);
