@@ -1,17 +1,17 @@
 //! What was typed, and what that means.
 
 mod ingest;
-mod progress;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
+use glm_files::progress;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
 use self::ingest::{IngestArgs, MergeArgs};
-use crate::fetch::{self, FetchArgs, FetchError};
+use crate::fetch::{self, FetchArgs, FetchCommandError};
 use crate::ingest::IngestError;
 use crate::inspect::{self, InspectArgs, InspectError};
 use crate::sample::{self, SampleArgs, SampleError};
@@ -61,7 +61,7 @@ pub enum CliError {
     Inspect(#[from] InspectError),
     /// `fetch` failed.
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Fetch(#[from] FetchCommandError),
     /// `verify` failed.
     #[error(transparent)]
     Verify(#[from] VerifyError),

@@ -1,26 +1,16 @@
-//! `glm-prep fetch`: downloads raw data.
-//!
-//! - `transfer`: one file over HTTP into a part file, continued where it was cut.
-//! - `files`: the part file, what is known about it, checksums, and what the archive must hold.
-//!
-//! What arrives is `NAME.part`, with what the server said about it in `NAME.part.json`. It gets its name only when it is whole,
-//! on the disk, and what it should be.
+//! `glm-prep fetch`: downloads raw data, see [`glm_files::fetch`].
 
-mod error;
-mod files;
-mod transfer;
-
-use std::fs;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use glm_files::fetch::{Archive, ContentFault, parse_sha256};
+pub use glm_files::fetch::{FetchError, FetchOptions, Fetched};
+use thiserror::Error;
+use zip::ZipArchive;
 
 use crate::ingest::Progress;
-pub use error::FetchError;
-use error::{read_error, write_error};
-use files::Files;
 
 /// Where SuperGLUE publishes ReCoRD.
 const RECORD_URL: &str = "https://dl.fbaipublicfiles.com/glue/superglue/data/v2/ReCoRD.zip";
@@ -33,15 +23,10 @@ pub enum DataSet {
 }
 
 impl DataSet {
-    fn url(self) -> &'static str {
+    /// The published file into `dir`, with the usual patience.
+    pub fn options(self, dir: impl Into<PathBuf>) -> FetchOptions {
         match self {
-            Self::Record => RECORD_URL,
-        }
-    }
-
-    fn file(self) -> &'static str {
-        match self {
-            Self::Record => "ReCoRD.zip",
+            Self::Record => FetchOptions::new("ReCoRD.zip", Archive::Zip, RECORD_URL, dir),
         }
     }
 
@@ -74,70 +59,26 @@ pub struct FetchArgs {
     pub sha256: Option<String>,
 }
 
-fn parse_sha256(text: &str) -> Result<String, String> {
-    files::sha256_digits(text).ok_or_else(|| "a sha256 has 64 hexadecimal digits".to_owned())
-}
-
-/// What to download, and how patiently.
-#[derive(Debug, Clone)]
-pub struct FetchOptions {
-    /// What.
-    pub data_set: DataSet,
-    /// The folder to put it in; it is made if it is not there.
-    pub dir: PathBuf,
-    /// From where.
-    pub url: String,
-    /// The checksum that it must have.
-    pub sha256: Option<String>,
-    /// Tries in a row that bring next to nothing before it is given up.
-    pub tries: u32,
-    /// Pause before the second try; it doubles with every one.
-    pub pause: Duration,
-    /// How long a connection may take to come about.
-    pub connect_timeout: Duration,
-    /// How long the server may say nothing.
-    pub stall_timeout: Duration,
-}
-
-impl FetchOptions {
-    /// The published file into `dir`, with the usual patience.
-    pub fn new(data_set: DataSet, dir: impl Into<PathBuf>) -> Self {
-        Self {
-            data_set,
-            dir: dir.into(),
-            url: data_set.url().to_owned(),
-            sha256: None,
-            tries: 5,
-            pause: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(60),
-        }
-    }
-}
-
-/// What was done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// The file.
-    pub path: PathBuf,
-    /// Its size.
-    pub bytes: u64,
-    /// Its checksum.
-    pub sha256: String,
-    /// How much of it was downloaded now: nothing where it was there already.
-    pub downloaded: u64,
-    /// Whether it was there already.
-    pub already_there: bool,
+/// Why the command failed.
+#[derive(Debug, Error)]
+pub enum FetchCommandError {
+    /// The file cannot be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
 }
 
 /// Downloads what was asked for and says what was done.
 ///
 /// # Errors
-/// [`FetchError`] where the file cannot be had, is not what it should be, or cannot be written.
-pub fn run(args: &FetchArgs, quiet: bool, progress: &dyn Progress, out: &mut dyn Write) -> Result<(), FetchError> {
-    let defaults = FetchOptions::new(args.data_set, &args.dir);
+/// [`FetchCommandError`] where the file cannot be had, is not what it should be, or cannot be written.
+pub fn run(args: &FetchArgs, quiet: bool, progress: &dyn Progress, out: &mut dyn Write) -> Result<(), FetchCommandError> {
+    let defaults = args.data_set.options(&args.dir);
     let url = args.url.clone().unwrap_or_else(|| defaults.url.clone());
-    let fetched = fetch(&FetchOptions { url, sha256: args.sha256.clone(), ..defaults }, progress)?;
+    let options = FetchOptions { url, sha256: args.sha256.clone(), ..defaults };
+    let fetched = fetch(args.data_set, &options, progress)?;
     if quiet {
         return Ok(());
     }
@@ -155,64 +96,26 @@ pub fn run(args: &FetchArgs, quiet: bool, progress: &dyn Progress, out: &mut dyn
 ///
 /// # Errors
 /// [`FetchError`] where the file cannot be had, is not what it should be, or cannot be written.
-pub fn fetch(options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched, FetchError> {
-    fs::create_dir_all(&options.dir).map_err(write_error(&options.dir))?;
-    let files = Files::new(&options.dir, options.data_set.file());
-    let recorded = files.recorded()?;
-    if files.target.try_exists().map_err(read_error(&files.target))? {
-        return already_there(options, &files, recorded.as_deref());
-    }
-
-    let (part, downloaded) = transfer::download(options, &files, progress)?;
-    part.sync_all().map_err(write_error(&files.part))?;
-    let (bytes, sha256) = files::sha256(&files.part)?;
-    let checked = check_sha256(options, &files, recorded.as_deref(), &sha256)
-        .and_then(|()| files::check_archive(&files.part, &options.url, options.data_set.member()));
-    if let Err(error) = checked {
-        // All of it is there and it is wrong: to continue would not make it right.
-        files.remove_part()?;
-        return Err(error);
-    }
-    fs::rename(&files.part, &files.target).map_err(write_error(&files.target))?;
-    files.remove_part()?;
-    files.record(&sha256)?;
-    Ok(Fetched { path: files.target, bytes, sha256, downloaded, already_there: false })
+pub fn fetch(data_set: DataSet, options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched, FetchError> {
+    glm_files::fetch::fetch(options, |path| check_archive(path, data_set.member()), progress)
 }
 
-fn already_there(options: &FetchOptions, files: &Files, recorded: Option<&str>) -> Result<Fetched, FetchError> {
-    let (bytes, sha256) = files::sha256(&files.target)?;
-    let expected = options.sha256.as_deref().or(recorded);
-    if let Some(expected) = expected.filter(|expected| *expected != sha256) {
-        let (path, expected) = (files.target.clone(), expected.to_owned());
-        return Err(FetchError::Changed { path, found: sha256, expected });
+/// Checks that the archive can be read, every member to its end, and holds `member`.
+fn check_archive(path: &Path, member: &'static str) -> Result<(), ContentFault> {
+    let file = File::open(path).map_err(ContentFault::Read)?;
+    let damaged = |error: &dyn std::error::Error| ContentFault::Damaged(error.to_string());
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(&error))?;
+    if archive.index_for_name(member).is_none() {
+        return Err(ContentFault::Missing(member));
     }
-    if expected.is_none() {
-        // Put here by hand, or by a run that was killed just before it could record the checksum.
-        files::check_archive(&files.target, &files.target.display().to_string(), options.data_set.member())?;
+    for index in 0..archive.len() {
+        let name = archive
+            .name_for_index(index)
+            .and_then(Result::ok)
+            .map_or_else(|| format!("member {index}"), |name| name.to_string());
+        let mut content = archive.by_index(index).map_err(|error| damaged(&error))?;
+        // Reading to the end compares the member's CRC.
+        io::copy(&mut content, &mut io::sink()).map_err(|error| ContentFault::Damaged(format!("{name}: {error}")))?;
     }
-    if recorded != Some(sha256.as_str()) {
-        files.record(&sha256)?;
-    }
-    Ok(Fetched { path: files.target.clone(), bytes, sha256, downloaded: 0, already_there: true })
-}
-
-fn check_sha256(options: &FetchOptions, files: &Files, recorded: Option<&str>, found: &str) -> Result<(), FetchError> {
-    let url = options.url.clone();
-    match (options.sha256.as_deref(), recorded) {
-        (Some(expected), _) if expected != found => {
-            Err(FetchError::Checksum { url, found: found.to_owned(), expected: expected.to_owned() })
-        }
-        (None, Some(expected)) if expected != found => Err(FetchError::RecordedChecksum {
-            url,
-            found: found.to_owned(),
-            expected: expected.to_owned(),
-            record: files.checksum.clone(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Brings the names in a folder to the disk.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
+    Ok(())
 }

@@ -53,34 +53,7 @@ pub use self::records::MAX_LINE_BYTES;
 pub use self::rejects::RejectLimit;
 pub use self::report::{Outcome, PartSummary, SplitSummary, Summary};
 pub use self::stages::StageSeconds;
-
-/// Is told how far a run has come. Called from several threads.
-pub trait Progress: Sync {
-    /// A part begins, for example "reading ReCoRD/train.jsonl", of so many bytes or rows; 0 where that is not known.
-    fn begin(&self, part: &str, total: u64, unit: Unit);
-    /// So much of it is done in addition.
-    fn advance(&self, amount: u64);
-    /// The part is done.
-    fn end(&self);
-}
-
-/// What the progress of a part is counted in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Bytes of a raw file.
-    Bytes,
-    /// Rows of shards.
-    Rows,
-}
-
-/// Tells nobody.
-pub struct Silent;
-
-impl Progress for Silent {
-    fn begin(&self, _: &str, _: u64, _: Unit) {}
-    fn advance(&self, _: u64) {}
-    fn end(&self) {}
-}
+pub use glm_files::progress::{Progress, Silent, Unit};
 
 /// Why a run failed. Nothing was published.
 #[derive(Debug, Error)]

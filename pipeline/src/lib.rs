@@ -20,7 +20,6 @@
 //! - [`cli`]: what was typed.
 
 pub mod annotate;
-mod checksum;
 pub mod choices;
 pub mod cli;
 pub mod fetch;

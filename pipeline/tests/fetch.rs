@@ -1,137 +1,22 @@
-//! `glm-prep fetch` against a server that is written here. There is no other network.
+//! `glm-prep fetch` against a server of the test harness. There is no other network.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Cursor, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Cursor, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use glm_prep::fetch::{DataSet, FetchError, FetchOptions, Fetched, fetch};
 use glm_prep::ingest::{Progress, Silent, Unit};
 use glm_schemas::manifest::hex;
+use glm_test_server::{Answer, Asked, Server, TAG};
 use sha2::{Digest, Sha256};
 use tempfile::{TempDir, tempdir};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
-
-const TAG: &str = "\"one\"";
-
-/// One request: the values of `Range` and `If-Range`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Asked {
-    range: Option<String>,
-    if_range: Option<String>,
-}
-
-/// What the server does with a request.
-#[derive(Clone)]
-struct Answer {
-    status: u16,
-    body: Vec<u8>,
-    headers: Vec<String>,
-    /// Bytes after which it hangs up.
-    cut: Option<usize>,
-    /// Bytes after which it says nothing more, without hanging up.
-    stall: Option<usize>,
-    ranges: bool,
-    tag: &'static str,
-}
-
-impl Answer {
-    fn file(body: &[u8]) -> Self {
-        Self { status: 200, body: body.to_vec(), headers: vec![], cut: None, stall: None, ranges: true, tag: TAG }
-    }
-
-    fn status(status: u16) -> Self {
-        Self { status, ranges: false, ..Self::file(b"<html>no</html>") }
-    }
-
-    fn cut(self, after: usize) -> Self {
-        Self { cut: Some(after), ..self }
-    }
-
-    fn send(&self, asked: &Asked, stream: &mut TcpStream) -> std::io::Result<()> {
-        let start = asked.range.as_deref().filter(|_| self.ranges && asked.if_range.as_deref() == Some(self.tag));
-        let start: Option<usize> = start.map(|range| range["bytes=".len()..].trim_end_matches('-').parse().expect("a range"));
-        let (status, body) = match start {
-            None => (self.status, &self.body[..]),
-            Some(start) => (206, &self.body[start..]),
-        };
-        write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n", body.len())?;
-        if status < 300 && !self.tag.is_empty() {
-            write!(stream, "ETag: {}\r\n", self.tag)?;
-        }
-        if let Some(start) = start {
-            write!(stream, "Content-Range: bytes {start}-{}/{}\r\n", self.body.len() - 1, self.body.len())?;
-        }
-        for header in &self.headers {
-            write!(stream, "{header}\r\n")?;
-        }
-        stream.write_all(b"\r\n")?;
-        let sent = self.cut.or(self.stall).unwrap_or(usize::MAX).min(body.len());
-        stream.write_all(&body[..sent])?;
-        stream.flush()?;
-        if self.stall.is_some() {
-            thread::sleep(Duration::from_secs(20));
-        }
-        Ok(())
-    }
-}
-
-/// Answers one request after the other as it was told; the last answer is given again and again.
-struct Server {
-    url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Server {
-    fn start(answers: Vec<Answer>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let url = format!("http://{}/ReCoRD.zip", listener.local_addr().expect("address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        // Ends with the test's process.
-        thread::spawn(move || {
-            for (number, stream) in listener.incoming().enumerate() {
-                let answer = answers[number.min(answers.len() - 1)].clone();
-                let log = Arc::clone(&log);
-                thread::spawn(move || {
-                    let mut stream = stream.expect("accept");
-                    let request = read_request(&stream);
-                    log.lock().expect("log").push(request.clone());
-                    // The client may have gone.
-                    let _ = answer.send(&request, &mut stream);
-                });
-            }
-        });
-        Self { url, asked }
-    }
-
-    fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("log").clone()
-    }
-}
-
-fn read_request(stream: &TcpStream) -> Asked {
-    let mut asked = Asked { range: None, if_range: None };
-    for line in BufReader::new(stream).lines() {
-        let line = line.expect("a line");
-        if line.is_empty() {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(": ") {
-            match name.to_ascii_lowercase().as_str() {
-                "range" => asked.range = Some(value.to_owned()),
-                "if-range" => asked.if_range = Some(value.to_owned()),
-                _ => {}
-            }
-        }
-    }
-    asked
-}
 
 /// An archive of about `bytes` bytes.
 fn archive(member: &str, bytes: usize, fill: u8) -> Vec<u8> {
@@ -156,12 +41,12 @@ fn options(dir: &TempDir, server: &Server) -> FetchOptions {
         pause: Duration::from_millis(5),
         connect_timeout: Duration::from_secs(5),
         stall_timeout: Duration::from_millis(500),
-        ..FetchOptions::new(DataSet::Record, dir.path())
+        ..DataSet::Record.options(dir.path())
     }
 }
 
 fn get(dir: &TempDir, server: &Server) -> Result<Fetched, FetchError> {
-    fetch(&options(dir, server), &Silent)
+    fetch(DataSet::Record, &options(dir, server), &Silent)
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -188,7 +73,7 @@ const WHOLE: Asked = Asked { range: None, if_range: None };
 #[test]
 fn a_file_is_fetched_once() {
     let (file, dir) = (record(), tempdir().expect("folder"));
-    let server = Server::start(vec![Answer::file(&file)]);
+    let server = Server::start("ReCoRD.zip", vec![Answer::file(&file)]);
     let first = get(&dir, &server).expect("fetched");
     assert_eq!((first.bytes, first.downloaded, first.already_there), (file.len() as u64, file.len() as u64, false));
     assert_eq!(first.sha256, sha256(&file));
@@ -217,8 +102,8 @@ fn progress_ends_at_the_size_of_the_file() {
         fn end(&self) {}
     }
     let (file, dir, log) = (record(), tempdir().expect("folder"), Log::default());
-    let server = Server::start(vec![Answer::file(&file).cut(1000), Answer::file(&file)]);
-    fetch(&options(&dir, &server), &log).expect("fetched");
+    let server = Server::start("ReCoRD.zip", vec![Answer::file(&file).cut(1000), Answer::file(&file)]);
+    fetch(DataSet::Record, &options(&dir, &server), &log).expect("fetched");
     let total = file.len() as u64;
     assert_eq!(*log.0.lock().expect("log"), [(total, 1000), (total, total)]);
 }
@@ -227,7 +112,7 @@ fn progress_ends_at_the_size_of_the_file() {
 fn a_cut_connection_is_continued_at_once() {
     let (file, dir) = (record(), tempdir().expect("folder"));
     let answers = [Answer::file(&file).cut(100_000), Answer::status(503), Answer::file(&file)];
-    let server = Server::start(answers.to_vec());
+    let server = Server::start("ReCoRD.zip", answers.to_vec());
     assert_eq!(get(&dir, &server).expect("fetched").downloaded, file.len() as u64);
     assert_fetched(&dir, &file);
     assert_eq!(server.asked(), [WHOLE, continued(100_000), continued(100_000)]);
@@ -236,7 +121,7 @@ fn a_cut_connection_is_continued_at_once() {
 #[test]
 fn a_connection_that_stalls_is_continued() {
     let (file, dir) = (record(), tempdir().expect("folder"));
-    let server = Server::start(vec![Answer { stall: Some(50_000), ..Answer::file(&file) }, Answer::file(&file)]);
+    let server = Server::start("ReCoRD.zip", vec![Answer { stall: Some(50_000), ..Answer::file(&file) }, Answer::file(&file)]);
     let started = Instant::now();
     get(&dir, &server).expect("fetched");
     assert!(started.elapsed() < Duration::from_secs(10));
@@ -247,7 +132,7 @@ fn a_connection_that_stalls_is_continued() {
 #[test]
 fn what_is_cut_again_and_again_is_given_up_and_the_same_command_continues() {
     let (file, dir) = (record(), tempdir().expect("folder"));
-    let server = Server::start(vec![Answer::file(&file).cut(20_000)]);
+    let server = Server::start("ReCoRD.zip", vec![Answer::file(&file).cut(20_000)]);
     let error = get(&dir, &server).expect_err("cut");
     let text = error.to_string();
     assert!(matches!(error, FetchError::GaveUp { tries: 3, have: 60_000, .. }), "{text}");
@@ -255,7 +140,7 @@ fn what_is_cut_again_and_again_is_given_up_and_the_same_command_continues() {
     assert_eq!(names(dir.path()), ["ReCoRD.zip.part", "ReCoRD.zip.part.json"]);
 
     let state = fs::read_to_string(dir.path().join("ReCoRD.zip.part.json")).expect("state");
-    let whole = Server::start(vec![Answer::file(&file)]);
+    let whole = Server::start("ReCoRD.zip", vec![Answer::file(&file)]);
     fs::write(dir.path().join("ReCoRD.zip.part.json"), state.replace(&server.url, &whole.url)).expect("write");
     assert_eq!(get(&dir, &whole).expect("fetched").downloaded, file.len() as u64 - 60_000);
     assert_fetched(&dir, &file);
@@ -267,7 +152,7 @@ fn a_server_without_ranges_and_a_file_that_changed_start_again() {
     let (file, other) = (record(), archive("ReCoRD/train.jsonl", 200_000, b'b'));
     for second in [Answer { ranges: false, ..Answer::file(&file) }, Answer { tag: "\"two\"", ..Answer::file(&other) }] {
         let dir = tempdir().expect("folder");
-        let server = Server::start(vec![Answer::file(&file).cut(250_000), second.clone()]);
+        let server = Server::start("ReCoRD.zip", vec![Answer::file(&file).cut(250_000), second.clone()]);
         get(&dir, &server).expect("fetched");
         assert_fetched(&dir, &second.body);
         assert_eq!(server.asked(), [WHOLE, continued(250_000)]);
@@ -275,7 +160,7 @@ fn a_server_without_ranges_and_a_file_that_changed_start_again() {
     // Without a tag nothing is continued.
     let dir = tempdir().expect("folder");
     let untagged = Answer { tag: "", ..Answer::file(&file) };
-    let server = Server::start(vec![untagged.clone().cut(1000), untagged]);
+    let server = Server::start("ReCoRD.zip", vec![untagged.clone().cut(1000), untagged]);
     get(&dir, &server).expect("fetched");
     assert_fetched(&dir, &file);
     assert_eq!(server.asked(), [WHOLE, WHOLE]);
@@ -285,7 +170,7 @@ fn a_server_without_ranges_and_a_file_that_changed_start_again() {
 fn a_part_of_another_file_is_thrown_away() {
     let (file, dir) = (record(), tempdir().expect("folder"));
     fs::write(dir.path().join("ReCoRD.zip.part"), "PK of who knows what").expect("write");
-    let server = Server::start(vec![Answer::file(&file)]);
+    let server = Server::start("ReCoRD.zip", vec![Answer::file(&file)]);
     get(&dir, &server).expect("fetched");
     assert_fetched(&dir, &file);
     // A run that was killed between the last byte and the new name.
@@ -297,7 +182,7 @@ fn a_part_of_another_file_is_thrown_away() {
     assert_fetched(&dir, &file);
     // A 416: the file on the server is shorter now.
     let dir = tempdir().expect("folder");
-    let server = Server::start(vec![Answer::file(&file).cut(9000), Answer::status(416), Answer::file(&file)]);
+    let server = Server::start("ReCoRD.zip", vec![Answer::file(&file).cut(9000), Answer::status(416), Answer::file(&file)]);
     get(&dir, &server).expect("fetched");
     assert_eq!(server.asked(), [WHOLE, continued(9000), WHOLE]);
 }
@@ -318,7 +203,7 @@ fn answers_that_are_no_file_are_named_and_nothing_is_left() {
     ];
     for (answer, message) in cases {
         let dir = tempdir().expect("folder");
-        let error = get(&dir, &Server::start(vec![answer])).expect_err("refused").to_string();
+        let error = get(&dir, &Server::start("ReCoRD.zip", vec![answer])).expect_err("refused").to_string();
         assert!(error.contains(message), "{error}");
         assert_eq!(names(dir.path()), [""; 0], "{error}");
     }
@@ -326,7 +211,7 @@ fn answers_that_are_no_file_are_named_and_nothing_is_left() {
     let mut damaged = file.clone();
     damaged[1000] ^= 1;
     let dir = tempdir().expect("folder");
-    let error = get(&dir, &Server::start(vec![Answer::file(&damaged)])).expect_err("damaged").to_string();
+    let error = get(&dir, &Server::start("ReCoRD.zip", vec![Answer::file(&damaged)])).expect_err("damaged").to_string();
     assert!(error.contains("ReCoRD/train.jsonl: "), "{error}");
     assert_eq!(names(dir.path()), [""; 0]);
 }
@@ -335,16 +220,16 @@ fn answers_that_are_no_file_are_named_and_nothing_is_left() {
 fn checksums_are_compared() {
     let (file, other) = (record(), archive("ReCoRD/train.jsonl", 10, b'b'));
     let dir = tempdir().expect("folder");
-    let server = Server::start(vec![Answer::file(&file)]);
+    let server = Server::start("ReCoRD.zip", vec![Answer::file(&file)]);
     let with = |sha256: String| FetchOptions { sha256: Some(sha256), ..options(&dir, &server) };
-    let error = fetch(&with(sha256(&other)), &Silent).expect_err("another checksum");
+    let error = fetch(DataSet::Record, &with(sha256(&other)), &Silent).expect_err("another checksum");
     assert!(
         matches!(&error, FetchError::Checksum { found, expected, .. } if *found == sha256(&file) && *expected == sha256(&other))
     );
     assert_eq!(names(dir.path()), [""; 0]);
-    fetch(&with(sha256(&file)), &Silent).expect("fetched");
+    fetch(DataSet::Record, &with(sha256(&file)), &Silent).expect("fetched");
     assert_fetched(&dir, &file);
-    let error = fetch(&with(sha256(&other)), &Silent).expect_err("another checksum");
+    let error = fetch(DataSet::Record, &with(sha256(&other)), &Silent).expect_err("another checksum");
     assert!(matches!(error, FetchError::Changed { .. }), "{error}");
 
     // The file was changed after it was fetched.
@@ -355,12 +240,13 @@ fn checksums_are_compared() {
 
     // The record of the first download, and another file on the server.
     fs::remove_file(dir.path().join("ReCoRD.zip")).expect("remove");
-    let changed = Server::start(vec![Answer::file(&other)]);
+    let changed = Server::start("ReCoRD.zip", vec![Answer::file(&other)]);
     let error = get(&dir, &changed).expect_err("another file");
     assert!(matches!(error, FetchError::RecordedChecksum { .. }), "{error}");
     assert_eq!(names(dir.path()), ["ReCoRD.zip.sha256"]);
     // A checksum that is given counts more.
-    fetch(&FetchOptions { sha256: Some(sha256(&other)), ..options(&dir, &changed) }, &Silent).expect("fetched");
+    fetch(DataSet::Record, &FetchOptions { sha256: Some(sha256(&other)), ..options(&dir, &changed) }, &Silent)
+        .expect("fetched");
     assert_fetched(&dir, &other);
     fs::write(dir.path().join("ReCoRD.zip.sha256"), "what?").expect("write");
     assert!(matches!(get(&dir, &server), Err(FetchError::Record(_))));
@@ -371,10 +257,15 @@ fn nobody_at_the_address_is_said() {
     let dir = tempdir().expect("folder");
     // Bound and let go: nobody listens there.
     let address = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address");
-    let server = Server { url: format!("http://{address}/x.zip"), asked: Arc::default() };
-    let error = get(&dir, &server).expect_err("nobody").to_string();
+    let at = |url: &str| FetchOptions {
+        url: url.to_owned(),
+        tries: 2,
+        pause: Duration::ZERO,
+        ..DataSet::Record.options(dir.path())
+    };
+    let error = fetch(DataSet::Record, &at(&format!("http://{address}/x.zip")), &Silent).expect_err("nobody").to_string();
     assert!(error.contains("connection refused"), "{error}");
-    let error = fetch(&FetchOptions { url: "no url".into(), ..options(&dir, &server) }, &Silent).expect_err("no url");
+    let error = fetch(DataSet::Record, &at("no url"), &Silent).expect_err("no url");
     assert!(matches!(error, FetchError::Request { .. }), "{error}");
 }
 
@@ -391,7 +282,7 @@ fn text(output: &Output) -> (String, String) {
 #[test]
 fn the_program_says_what_it_did() {
     let (file, dir) = (record(), tempdir().expect("folder"));
-    let server = Server::start(vec![Answer::file(&file)]);
+    let server = Server::start("ReCoRD.zip", vec![Answer::file(&file)]);
     let new = dir.path().join("not/yet/there");
     let first = glm_prep(&new, &server, &[]).output().expect("run");
     let (said, progress) = text(&first);
@@ -409,7 +300,7 @@ fn the_program_says_what_it_did() {
 #[test]
 fn a_run_that_is_killed_leaves_only_the_part_and_the_next_continues() {
     let (file, dir) = (record(), tempdir().expect("folder"));
-    let server = Server::start(vec![Answer { stall: Some(150_000), ..Answer::file(&file) }, Answer::file(&file)]);
+    let server = Server::start("ReCoRD.zip", vec![Answer { stall: Some(150_000), ..Answer::file(&file) }, Answer::file(&file)]);
     let mut child = glm_prep(dir.path(), &server, &["--quiet"]).stderr(Stdio::null()).spawn().expect("run");
     let part = dir.path().join("ReCoRD.zip.part");
     let started = Instant::now();
@@ -431,6 +322,6 @@ fn two_runs_do_not_write_to_one_file() {
     let (file, dir) = (record(), tempdir().expect("folder"));
     let part = fs::File::create(dir.path().join("ReCoRD.zip.part")).expect("create");
     part.try_lock().expect("lock");
-    let error = get(&dir, &Server::start(vec![Answer::file(&file)])).expect_err("busy");
+    let error = get(&dir, &Server::start("ReCoRD.zip", vec![Answer::file(&file)])).expect_err("busy");
     assert!(matches!(error, FetchError::Busy(_)), "{error}");
 }

@@ -139,7 +139,7 @@ fn what_is_missing_is_said_with_what_brings_it() {
         .args(["-q", "run", "--device", "cpu", "--data"])
         .arg(folder.path())
         .current_dir(folder.path()));
-    say(no_weights, "unpack glm-large-blank.tar.bz2");
+    say(no_weights, "`glm-trainer fetch glm-large-blank ");
     let mistaken = run(command("glm-trainer").args(["run", "--set", "optim.rate=1"]));
     say(mistaken, "there is no setting `optim.rate`");
     let gpu = run(command("glm-trainer").args(["run", "--device", "cuda:77", "--data"]).arg(folder.path()));

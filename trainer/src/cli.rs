@@ -9,8 +9,11 @@ use crate::bench::simulate::Plan;
 use crate::bench::simulate::assumptions::{ComputeSpeed, Given};
 use crate::config::overrides::{Layers, is_setting};
 use crate::config::{Config, SettingsError};
+use crate::convert::ConvertArgs;
 use crate::device::DeviceChoice;
 use crate::distributed::launcher::Processes;
+use crate::fetch::FetchArgs;
+use crate::inspect::InspectArgs;
 use crate::launch::{Init, Request, Resume};
 use crate::model::Preset;
 
@@ -45,6 +48,15 @@ pub enum Command {
     /// Measures how fast this machine trains, or with --data-only how fast it reads shards
     #[command(after_help = "Example: glm-trainer bench --preset base --precision fp32 --steps 3 --profile")]
     Bench(Box<BenchArgs>),
+    /// Downloads published weights; a download that was cut is continued by the same command
+    #[command(after_help = "Example: glm-trainer fetch glm-large-blank /home/data/perf/glm")]
+    Fetch(FetchArgs),
+    /// Shows names, shapes, types and norms of weights, or how two files of weights differ
+    #[command(after_help = "Example: glm-trainer inspect runs/first glm-large-blank.tar.bz2")]
+    Inspect(InspectArgs),
+    /// Writes weights as safetensors, or as the published Python code loads them
+    #[command(after_help = "Example: glm-trainer convert runs/first for-python --to published")]
+    Convert(ConvertArgs),
     /// Prints every setting with its default and what it does, as a file for --config
     Config,
 }
@@ -52,7 +64,7 @@ pub enum Command {
 /// Settings: defaults, then the file, then flags, then each --set.
 #[derive(Debug, Clone, Args)]
 pub struct SettingArgs {
-    /// Size of the model
+    /// Size of the model; weights of another size are refused
     #[arg(long)]
     pub preset: Option<Preset>,
     /// A file of settings; `glm-trainer config` prints one with all of them
@@ -69,7 +81,7 @@ pub struct RunArgs {
     /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights to start from: a file or folder, ours or published, or `random` [default: the published ones beside the data for large, else random]
+    /// Weights to start from: a file, folder or archive, ours, published or Hugging Face's, or `random` [default: the published ones beside the data for large, else random]
     #[arg(long, value_name = "PATH")]
     pub init: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N
@@ -113,7 +125,7 @@ pub struct EvalArgs {
     /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: a file or folder, ours or published
+    /// Weights: a file, folder or archive, as for `run`
     #[arg(long, value_name = "PATH")]
     pub init: PathBuf,
     /// train or val

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::checkpoint::background::Background;
+use crate::checkpoint::locate::{PUBLISHED_ARCHIVE, PUBLISHED_FOLDER};
 use crate::checkpoint::run_folder::{RunFolder, RunState};
+use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
 use crate::config::{Config, Precision};
 use crate::data::mmap::DataSet;
@@ -31,8 +33,6 @@ use crate::train::{Records, Run, TrainError};
 
 /// Where the published benchmark keeps its data.
 const PUBLISHED_DATA: &str = "/home/data/perf/glm";
-/// The folder of the published weights inside the data folder.
-const PUBLISHED_WEIGHTS: &str = "blocklm-large-blank";
 /// The variable that names the data folder.
 const DATA_VARIABLE: &str = "GLM_DATA_DIR";
 
@@ -121,12 +121,7 @@ pub fn load_model(
     device: Device,
     kind: Kind,
 ) -> Result<Glm, TrainError> {
-    let heads = (config.model.heads > 0).then_some(config.model.heads);
-    let stored = weights.model_config(heads)?;
-    let asked = [("layers", config.model.layers, stored.layers), ("hidden", config.model.hidden, stored.hidden)];
-    if let Some((key, asked, found)) = asked.into_iter().find(|(_, asked, found)| *asked > 0 && asked != found) {
-        return Err(mismatch(weights, &format!("model.{key} = {found}, but {asked} was asked for")));
-    }
+    let stored = checked_sizes(weights, &config.model)?;
     if manifest.tokenizer.vocab_size > stored.vocab_rows {
         let (tokens, rows) = (manifest.tokenizer.vocab_size, stored.vocab_rows);
         return Err(mismatch(
@@ -314,22 +309,19 @@ fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<
     Ok(Glm::new(&sizes, Kind::Float, device)?)
 }
 
-/// The published weights beside the data, or beside its `shards`.
+/// The published weights beside the data, or beside its `shards`: their folder, or the archive that unpacks to it.
 fn published_weights(data: &Path) -> Result<PathBuf, TrainError> {
-    let places = [Some(data), data.parent()].into_iter().flatten().map(|folder| folder.join(PUBLISHED_WEIGHTS));
-    if let Some(found) = places.into_iter().find(|path| path.is_dir()) {
-        return Ok(found);
-    }
-    let path = data.join(PUBLISHED_WEIGHTS);
-    let archive = data.join("glm-large-blank.tar.bz2");
-    let how = match archive.is_file() {
-        true => format!("unpack it with `tar -xjf {} -C {}`", archive.display(), data.display()),
-        false => format!("unpack glm-large-blank.tar.bz2 into {}", data.display()),
-    };
-    Err(TrainError::Setup(format!(
-        "there are no weights to start from in {}: {how}, say another file with --init PATH, or start from scratch with --init random",
-        path.display()
-    )))
+    let folders = || [Some(data), data.parent()].into_iter().flatten();
+    let places =
+        [PUBLISHED_FOLDER, PUBLISHED_ARCHIVE].into_iter().flat_map(|name| folders().map(move |folder| folder.join(name)));
+    places.into_iter().find(|path| path.exists()).ok_or_else(|| {
+        TrainError::Setup(format!(
+            "there are no weights to start from, neither {PUBLISHED_FOLDER} nor {PUBLISHED_ARCHIVE} in {dir}: \
+             get them with `glm-trainer fetch glm-large-blank {dir}`, say other weights with --init PATH, \
+             or start from scratch with --init random",
+            dir = data.display()
+        ))
+    })
 }
 
 /// `runs/large-001` or the next number that is free.

@@ -8,19 +8,22 @@
 //! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`] and [`progress`] tell of it.
 //! - [`guard`]: steps that are skipped, or out of the ordinary.
 //! - [`distributed`]: several processes train one model.
-//! - [`checkpoint`]: weights in and out, and where a run stands.
+//! - [`checkpoint`]: weights in and out, and where a run stands; [`fetch`](mod@fetch), [`convert`](mod@convert) and [`inspect`](mod@inspect) are its commands.
 //! - [`bench`](mod@bench) measures all of it; [`memory`] what it holds.
-//! - [`cli`], [`config`], [`device`] [`launch`] and [`stop`]: from what was typed to a run that can start.
+//! - [`cli`], [`config`], [`device`], [`launch`] and [`stop`]: from what was typed to a run that can start.
 
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod convert;
 pub mod data;
 pub mod device;
 pub mod distributed;
 pub mod evaluate;
+pub mod fetch;
 pub mod guard;
+pub mod inspect;
 pub mod launch;
 pub mod memory;
 pub mod metrics;

@@ -12,9 +12,12 @@ use glm_trainer::bench;
 use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::cli::{BenchArgs, Cli, Command, EvalArgs, RunArgs};
 use glm_trainer::config::REFERENCE;
+use glm_trainer::convert;
 use glm_trainer::distributed::launcher::{self, INTERRUPTED, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
 use glm_trainer::evaluate::{Evaluation, EvaluationConfig, evaluate};
+use glm_trainer::fetch;
+use glm_trainer::inspect;
 use glm_trainer::launch::{self, Resume};
 use glm_trainer::train::{Outcome, Run, train};
 use tch::Kind;
@@ -43,6 +46,11 @@ fn main() -> ExitCode {
         },
         Command::Eval(args) => eval(*args),
         Command::Bench(args) => bench(&args),
+        Command::Fetch(args) => fetch::run(&args).map_err(Into::into).and_then(|text| print(&text)),
+        Command::Inspect(args) => {
+            inspect::inspect(&args).map_err(Into::into).and_then(|report| print(&show(&report, args.json)?))
+        }
+        Command::Convert(args) => convert::convert(&args).map_err(Into::into).and_then(|done| print(&done.to_string())),
         Command::Config => print(REFERENCE),
     };
     match result {

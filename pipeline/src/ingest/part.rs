@@ -15,8 +15,8 @@ use zstd::stream::write::Encoder;
 use super::prepare::{PreparedBatch, PreparedCandidate, PreparedPassage, PreparedQuestion, PreparedRecord, Reject};
 use super::row::{Fields, put_i64, put_text, put_u32};
 use super::{IngestError, Partition};
-use crate::checksum::FileDigest;
 use crate::shard::WriteError;
+use glm_files::checksum::FileDigest;
 
 /// The folder of the parts, inside the folder of the raw data.
 const FOLDER: &str = ".shards.parts";

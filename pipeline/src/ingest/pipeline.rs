@@ -11,11 +11,11 @@ use super::prepare::{Preparation, PreparedBatch};
 use super::records::{Batcher, RecordBatch};
 use super::stages::{Clock, Stage, Stages};
 use super::{IngestError, Partition};
-use crate::checksum::FileDigest;
 use crate::source::input::{self, Input, InputError, ReadError};
 use crate::source::recognise::{FormatName, Recognised, recognise};
 use crate::source::unpack::{fill, unpacked};
 use crate::tokenize::TokenizerError;
+use glm_files::checksum::FileDigest;
 
 /// Batches under way beyond one a worker, so that no worker waits for the reader or for order.
 const SPARE_BATCHES: usize = 6;

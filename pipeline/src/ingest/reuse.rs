@@ -11,10 +11,10 @@ use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, SH
 use super::part::{Frame, PartReader, Plan, SplitEnd};
 use super::run::TOOL;
 use super::{IngestError, IngestOptions, Partition};
-use crate::checksum::{FileDigest, digest};
 use crate::source::input::{self, Input, InputError};
 use crate::source::unpack::unpacked;
 use crate::tokenize::Tokenizer;
+use glm_files::checksum::{FileDigest, digest};
 
 /// The manifest of the published set, if an ingest would write exactly that set again.
 pub(super) fn published(

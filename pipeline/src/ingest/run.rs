@@ -11,11 +11,11 @@ use super::rejects::RejectLog;
 use super::spool::{Spool, SpoolWriter};
 use super::stages::Stages;
 use super::{IngestError, IngestOptions, Progress, SplitSummary, Summary, reuse, write};
-use crate::checksum::FileDigest;
 use crate::choices::DISTRACTOR_SEED;
 use crate::shard::publish::{REJECTS_FILE, Staging};
 use crate::shard::{self, WriteError};
 use crate::tokenize::Tokenizer;
+use glm_files::checksum::FileDigest;
 
 /// The program's name and version, as the manifest records it.
 pub(super) const TOOL: &str = concat!("glm-prep ", env!("CARGO_PKG_VERSION"));

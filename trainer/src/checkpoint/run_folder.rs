@@ -14,10 +14,10 @@
 //! is killed, `latest` names a whole checkpoint.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use glm_files::whole;
 use serde::{Deserialize, Serialize};
 use tch::no_grad;
 
@@ -25,7 +25,8 @@ use super::CheckpointError;
 use super::locate::{CHECKPOINTS_FOLDER, LATEST_FILE, WEIGHTS_FILE};
 use super::seal::{SUMS_FILE, check, sums};
 use super::snapshot::Snapshot;
-use super::weights::{Weights, write_safetensors};
+use super::tensors::write_safetensors;
+use super::weights::Weights;
 use crate::config::{Config, overrides};
 use crate::data::loader::Position;
 use crate::model::Glm;
@@ -328,14 +329,5 @@ fn remove(path: &Path) -> Result<(), CheckpointError> {
 }
 
 fn write_whole(path: &Path, content: &[u8]) -> Result<(), CheckpointError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
-    let temporary = path.with_file_name(name);
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|source| io("cannot write", path, source))
+    whole::write(path, |file| file.write_all(content)).map_err(|source| io("cannot write", path, source))
 }

@@ -1,17 +1,14 @@
 //! Checksums of a checkpoint's files, in the format of `sha256sum`, so that damage is found before a run goes on from it.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use glm_files::checksum::digest;
 use thiserror::Error;
 
 /// The list; `sha256sum -c SHA256SUMS` in a checkpoint's folder checks it too.
 pub const SUMS_FILE: &str = "SHA256SUMS";
-
-/// Bytes read at a time.
-const BUFFER: usize = 1 << 20;
 
 /// Why a checkpoint is not what was written.
 #[derive(Debug, Error)]
@@ -80,14 +77,7 @@ pub fn check(folder: &Path) -> Result<(), Damage> {
 
 /// The SHA-256 of a file, in hexadecimal digits.
 fn sum(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            count => hash.update(&buffer[..count]),
-        }
-    }
+    Ok(digest(File::open(path)?)?.sha256)
 }
 
 #[cfg(test)]

@@ -1,58 +1,154 @@
-//! Reading weights by name, whatever the container, and writing them as safetensors.
+//! Reading weights by name, whatever the container.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensors, View};
-use tch::{Device, Kind, TchError, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
-use super::CheckpointError;
+use super::layout::{FINAL_LAYERNORM, POSITION_EMBEDDINGS, WORD_EMBEDDINGS, layer_of};
 use super::locate::weights_file;
-use super::pickle::{StateDict, StoredKind, read_module};
+use super::pickle::{StateDict, StoredKind, StoredTensor, read_module};
+use super::safetensors_file::SafetensorsFile;
+use super::{CheckpointError, hugging_face, tensors};
 use crate::model::config::{ModelConfig, Preset};
 use crate::model::parameters::Parameters;
 
 /// Key of a safetensors file's metadata under which the model's configuration stands as JSON.
-const CONFIG_KEY: &str = "glm.model";
-const WORD_EMBEDDINGS: &str = "word_embeddings.weight";
-const POSITION_EMBEDDINGS: [&str; 2] =
-    ["transformer.position_embeddings.weight", "transformer.block_position_embeddings.weight"];
+pub(super) const CONFIG_KEY: &str = "glm.model";
 
-/// An open file of weights.
+/// Open weights: one file, or the shards of a Hugging Face folder.
 #[derive(Debug)]
 pub struct Weights {
     path: PathBuf,
-    container: Container,
+    files: Vec<Container>,
+    /// In the order of the files.
+    places: Vec<Place>,
+    /// Places by name.
+    index: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
 enum Container {
-    Published(StateDict),
-    Safetensors(Mmap),
+    Torch(StateDict),
+    Safetensors(SafetensorsFile),
+}
+
+/// Sizes of a model that show in the shapes of its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Number of transformer blocks.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Rows of the word embedding table.
+    pub vocab_rows: usize,
+    /// Rows of the position tables.
+    pub positions: usize,
+}
+
+/// A tensor of a file.
+#[derive(Debug)]
+struct Place {
+    /// Its name as published files have it.
+    name: String,
+    file: usize,
+    /// Its name in the file.
+    stored: String,
+}
+
+impl Container {
+    fn open(path: &Path) -> Result<Self, CheckpointError> {
+        match path.extension().is_some_and(|extension| extension == "safetensors") {
+            true => Ok(Self::Safetensors(SafetensorsFile::open(path)?)),
+            false => Ok(Self::Torch(read_module(path)?)),
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Torch(file) => file.names().collect(),
+            Self::Safetensors(file) => file.names().collect(),
+        }
+    }
+
+    fn describe(&self, name: &str) -> Result<(StoredKind, &[usize]), CheckpointError> {
+        match self {
+            Self::Torch(file) => Ok((file.kind(name)?, file.shape(name)?)),
+            Self::Safetensors(file) => file.describe(name),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, CheckpointError> {
+        match self {
+            Self::Torch(file) => Ok(file.tensor(name)?),
+            Self::Safetensors(file) => file.tensor(name),
+        }
+    }
+
+    fn skipped(&self) -> &[String] {
+        match self {
+            Self::Torch(file) => &file.skipped,
+            Self::Safetensors(file) => &file.skipped,
+        }
+    }
 }
 
 impl Weights {
-    /// Opens the weights that `path` means: a file, a checkpoint's or run's folder, or a published folder.
+    /// Opens the weights that `path` means: a file, a folder or a packed archive, see [`super::locate`]. No tensor is read yet.
+    ///
+    /// Names are those of published files: where all of a model's names begin with something more, as with `glm.` in files that
+    /// `transformers` has saved, that is taken off.
     ///
     /// # Errors
-    /// [`CheckpointError`] where there are none or the file cannot be read.
+    /// [`CheckpointError`] where there are none or a file cannot be read.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let path = weights_file(path)?;
-        let is_safetensors = path.extension().is_some_and(|extension| extension == "safetensors");
-        if !is_safetensors {
-            return Ok(Self { container: Container::Published(read_module(&path)?), path });
-        }
-        let map = map_file(&path)?;
-        SafeTensors::deserialize(&map).map_err(|source| CheckpointError::Safetensors { path: path.clone(), source })?;
-        Ok(Self { path, container: Container::Safetensors(map) })
+        let is_index = path.to_str().is_some_and(|text| text.ends_with(hugging_face::INDEX_SUFFIX));
+        let files = match is_index {
+            true => hugging_face::shards(&path)?.iter().map(|shard| Container::open(shard)).collect::<Result<_, _>>()?,
+            false => vec![Container::open(&path)?],
+        };
+        Self::of_files(path, files)
     }
 
-    /// The file.
+    fn of_files(path: PathBuf, files: Vec<Container>) -> Result<Self, CheckpointError> {
+        let stored: Vec<(usize, &str)> =
+            files.iter().enumerate().flat_map(|(at, file)| file.names().into_iter().map(move |name| (at, name))).collect();
+        let prefix = model_prefix(&stored);
+        let mut places = Vec::with_capacity(stored.len());
+        let mut index = HashMap::with_capacity(stored.len());
+        for (file, stored) in stored {
+            let name = stored.strip_prefix(prefix.as_str()).unwrap_or(stored).to_owned();
+            if index.insert(name.clone(), places.len()).is_some() {
+                return Err(CheckpointError::NotAGlm { path, reason: format!("there are two tensors `{name}`") });
+            }
+            places.push(Place { name, file, stored: stored.to_owned() });
+        }
+        Ok(Self { path, files, places, index })
+    }
+
+    /// The file, or the index of the shards.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Names of all tensors, in the order of the files.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.places.iter().map(|place| place.name.as_str())
+    }
+
+    /// What the files hold beside tensors of numbers, each as `name (type)`.
+    pub fn skipped(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().flat_map(Container::skipped).map(String::as_str)
+    }
+
+    /// Element type and sizes of a tensor.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] where it is missing.
+    pub fn describe(&self, name: &str) -> Result<(StoredKind, &[usize]), CheckpointError> {
+        let (file, stored) = self.place(name)?;
+        file.describe(stored)
     }
 
     /// Shapes of all tensors, by name.
@@ -60,13 +156,16 @@ impl Weights {
     /// # Errors
     /// [`CheckpointError`] where the file is damaged.
     pub fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>, CheckpointError> {
-        match &self.container {
-            Container::Published(dict) => dict.names().map(|name| Ok((name.to_owned(), dict.shape(name)?.to_vec()))).collect(),
-            Container::Safetensors(map) => {
-                let file = self.safetensors(map)?;
-                Ok(file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect())
-            }
-        }
+        self.names().map(|name| Ok((name.to_owned(), self.describe(name)?.1.to_vec()))).collect()
+    }
+
+    /// One tensor as it is stored, borrowed from the file where it lies there in order.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] where it is missing or damaged.
+    pub fn stored(&self, name: &str) -> Result<StoredTensor<'_>, CheckpointError> {
+        let (file, stored) = self.place(name)?;
+        file.tensor(stored)
     }
 
     /// One tensor, copied to the CPU in the kind that it is stored in.
@@ -74,42 +173,43 @@ impl Weights {
     /// # Errors
     /// [`CheckpointError`] where it is missing or damaged.
     pub fn tensor(&self, name: &str) -> Result<Tensor, CheckpointError> {
-        let (kind, shape, data): (Option<Kind>, Vec<usize>, Cow<'_, [u8]>) = match &self.container {
-            Container::Published(dict) => {
-                let stored = dict.tensor(name)?;
-                (stored_kind(stored.kind), stored.shape, stored.data)
-            }
-            Container::Safetensors(map) => {
-                let file = self.safetensors(map)?;
-                let view =
-                    file.tensor(name).map_err(|source| CheckpointError::Safetensors { path: self.path.clone(), source })?;
-                (safetensors_kind(view.dtype()), view.shape().to_vec(), Cow::Owned(view.data().to_vec()))
-            }
-        };
-        let Some(kind) = kind else { return Err(self.not_a_glm(format!("`{name}` is no tensor of floating point numbers"))) };
-        let shape: Vec<i64> = shape.into_iter().map(|size| size as i64).collect();
-        Ok(Tensor::f_from_data_size(&data, &shape, kind)?)
+        let tensor = tensors::tensor(&self.stored(name)?)?;
+        tensor.ok_or_else(|| self.not_a_glm(format!("`{name}` is no tensor of floating point numbers")))
     }
 
-    /// The sizes of the model that these weights belong to, with the default rates. The number of heads is `heads`, else
-    /// what the file itself says, else that of the preset with this width.
+    fn place(&self, name: &str) -> Result<(&Container, &str), CheckpointError> {
+        let place = self.index.get(name).and_then(|at| self.places.get(*at));
+        match place.and_then(|place| Some((self.files.get(place.file)?, place.stored.as_str()))) {
+            Some(found) => Ok(found),
+            None => Err(self.not_a_glm(format!("`{name}` is missing"))),
+        }
+    }
+
+    /// The sizes that the shapes tell.
     ///
     /// # Errors
-    /// [`CheckpointError`] where they are no weights of a GLM, or nothing says how many heads it has.
-    pub fn model_config(&self, heads: Option<usize>) -> Result<ModelConfig, CheckpointError> {
-        let shapes = self.shapes()?;
-        let matrix = |name: &str| match shapes.get(name).map(Vec::as_slice) {
-            Some(&[rows, columns]) => Ok((rows, columns)),
-            Some(other) => Err(self.not_a_glm(format!("`{name}` has shape {other:?}, expected two dimensions"))),
+    /// [`CheckpointError::NotAGlm`].
+    pub fn sizes(&self) -> Result<Sizes, CheckpointError> {
+        let matrix = |name: &str| match self.index.contains_key(name).then(|| self.describe(name)).transpose()? {
+            Some((_, &[rows, columns])) => Ok((rows, columns)),
+            Some((_, other)) => Err(self.not_a_glm(format!("`{name}` has shape {other:?}, expected two dimensions"))),
             None => Err(self.not_a_glm(format!("holds no weights of a GLM: `{name}` is missing"))),
         };
         let (vocab_rows, hidden) = matrix(WORD_EMBEDDINGS)?;
         let (positions, _) = matrix(POSITION_EMBEDDINGS[0])?;
-        let layer = |name: &String| name.strip_prefix("transformer.layers.")?.split('.').next()?.parse::<usize>().ok();
-        let layers = shapes.keys().filter_map(layer).max().map_or(0, |last| last + 1);
-        let said = heads.or_else(|| self.own_config().filter(|own| own.hidden == hidden).map(|own| own.heads));
+        let layers = self.names().filter_map(layer_of).max().map_or(0, |last| last.saturating_add(1));
+        Ok(Sizes { layers, hidden, vocab_rows, positions })
+    }
+
+    /// The sizes of the model that these weights belong to, with the default rates. The number of heads is `heads`, else
+    /// what the files say, else that of the preset with this width.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] where they are no weights of a GLM, or nothing says how many heads it has.
+    pub fn model_config(&self, heads: Option<usize>) -> Result<ModelConfig, CheckpointError> {
+        let Sizes { layers, hidden, vocab_rows, positions } = self.sizes()?;
         let preset = Preset::with_hidden(hidden).map(Preset::config);
-        let Some(heads) = said.or(preset.map(|preset| preset.heads)) else {
+        let Some(heads) = heads.or_else(|| self.stated_heads(hidden)).or(preset.map(|preset| preset.heads)) else {
             return Err(CheckpointError::Heads { path: self.path.clone(), hidden });
         };
         let config = ModelConfig { layers, hidden, heads, vocab_rows, positions, ..Preset::Large.config() };
@@ -117,11 +217,16 @@ impl Weights {
         Ok(config)
     }
 
-    /// The configuration that a checkpoint of ours carries.
-    fn own_config(&self) -> Option<ModelConfig> {
-        let Container::Safetensors(map) = &self.container else { return None };
-        let (_, metadata) = SafeTensors::read_metadata(map).ok()?;
-        serde_json::from_str(metadata.metadata().as_ref()?.get(CONFIG_KEY)?).ok()
+    /// The number of heads that a file of ours carries, or a Hugging Face folder's settings state, for a model of this width.
+    pub fn stated_heads(&self, hidden: usize) -> Option<usize> {
+        let own = self.files.iter().find_map(|file| match file {
+            Container::Safetensors(file) => serde_json::from_str::<ModelConfig>(file.metadata(CONFIG_KEY)?).ok(),
+            Container::Torch(_) => None,
+        });
+        match own {
+            Some(own) => (own.hidden == hidden).then_some(own.heads),
+            None => hugging_face::heads(&self.path, hidden),
+        }
     }
 
     /// Copies the weights into `parameters` by name. Every parameter must be there. Position tables with fewer rows than
@@ -130,13 +235,9 @@ impl Weights {
     /// # Errors
     /// [`CheckpointError`] names the parameter that is missing or has another shape.
     pub fn load_into(&self, parameters: &Parameters) -> Result<(), CheckpointError> {
-        let shapes = self.shapes()?;
         no_grad(|| {
             for parameter in parameters.iter() {
                 let name = &parameter.name;
-                if !shapes.contains_key(name) {
-                    return Err(self.not_a_glm(format!("`{name}` is missing")));
-                }
                 let stored = self.tensor(name)?;
                 let (found, expected) = (stored.size(), parameter.tensor.size());
                 let extends = POSITION_EMBEDDINGS.contains(&name.as_str())
@@ -156,101 +257,43 @@ impl Weights {
         })
     }
 
-    fn safetensors<'a>(&self, map: &'a Mmap) -> Result<SafeTensors<'a>, CheckpointError> {
-        SafeTensors::deserialize(map).map_err(|source| CheckpointError::Safetensors { path: self.path.clone(), source })
-    }
-
     fn not_a_glm(&self, reason: String) -> CheckpointError {
         CheckpointError::NotAGlm { path: self.path.clone(), reason }
     }
 }
 
-fn map_file(path: &Path) -> Result<Mmap, CheckpointError> {
-    let io = |source| CheckpointError::Io { doing: "cannot read", path: path.to_owned(), source };
-    let file = File::open(path).map_err(io)?;
-    // SAFETY: checkpoints are written under another name and renamed, never changed in place, and nothing here writes
-    // through the mapping.
-    unsafe { Mmap::map(&file) }.map_err(io)
-}
-
-fn stored_kind(kind: StoredKind) -> Option<Kind> {
-    match kind {
-        StoredKind::F16 => Some(Kind::Half),
-        StoredKind::BF16 => Some(Kind::BFloat16),
-        StoredKind::F32 => Some(Kind::Float),
-        StoredKind::F64 => Some(Kind::Double),
-        _ => None,
+/// What stands in front of the names of a model: the same in front of the first and the last of them. Nothing where that is true
+/// of several, as in a file of an optimizer's averages.
+fn model_prefix(names: &[(usize, &str)]) -> String {
+    let before = |end: &str| -> Vec<&str> {
+        let prefixes = names.iter().filter_map(|(_, name)| name.strip_suffix(end));
+        prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')).collect()
+    };
+    let last = before(FINAL_LAYERNORM);
+    let both: Vec<&str> = before(WORD_EMBEDDINGS).into_iter().filter(|prefix| last.contains(prefix)).collect();
+    match both.as_slice() {
+        [only] => (*only).to_owned(),
+        _ => String::new(),
     }
 }
 
-fn safetensors_kind(dtype: Dtype) -> Option<Kind> {
-    match dtype {
-        Dtype::F16 => Some(Kind::Half),
-        Dtype::BF16 => Some(Kind::BFloat16),
-        Dtype::F32 => Some(Kind::Float),
-        Dtype::F64 => Some(Kind::Double),
-        _ => None,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A tensor on its way into a safetensors file: on the CPU and contiguous.
-struct HostTensor {
-    tensor: Tensor,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: usize,
-}
-
-impl HostTensor {
-    fn new(tensor: &Tensor) -> Result<Self, TchError> {
-        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
-        let (dtype, size) = match tensor.f_kind()? {
-            Kind::Double => (Dtype::F64, 8),
-            Kind::Half => (Dtype::F16, 2),
-            Kind::BFloat16 => (Dtype::BF16, 2),
-            Kind::Float => (Dtype::F32, 4),
-            other => return Err(TchError::Kind(format!("{other:?} is no kind of weights"))),
-        };
-        let shape: Vec<usize> = tensor.size().into_iter().map(|size| size as usize).collect();
-        let bytes = shape.iter().product::<usize>() * size;
-        Ok(Self { tensor, dtype, shape, bytes })
-    }
-}
-
-impl View for &HostTensor {
-    fn dtype(&self) -> Dtype {
-        self.dtype
+    fn prefix(names: &[&str]) -> String {
+        model_prefix(&names.iter().map(|name| (0, *name)).collect::<Vec<_>>())
     }
 
-    fn shape(&self) -> &[usize] {
-        &self.shape
+    #[test]
+    fn a_common_prefix_is_found_and_several_are_left() {
+        assert_eq!(prefix(&[WORD_EMBEDDINGS, FINAL_LAYERNORM]), "");
+        assert_eq!(prefix(&["glm.word_embeddings.weight", "glm.transformer.final_layernorm.weight", "dense.bias"]), "glm.");
+        assert_eq!(prefix(&["model.glm.word_embeddings.weight", "model.glm.transformer.final_layernorm.weight"]), "model.glm.");
+        let moments =
+            ["first", "second"].map(|moment| [WORD_EMBEDDINGS, FINAL_LAYERNORM].map(|name| format!("{moment}.{name}")));
+        let moments: Vec<&str> = moments.iter().flatten().map(String::as_str).collect();
+        assert_eq!(prefix(&moments), "");
+        assert_eq!(prefix(&["my_word_embeddings.weight", "my_transformer.final_layernorm.weight"]), "");
     }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        // SAFETY: the tensor is contiguous and on the CPU, so its storage holds `bytes` bytes from `data_ptr` on; it lives
-        // as long as `self`, and nobody writes to it meanwhile (a run saves between two optimizer steps).
-        Cow::Borrowed(unsafe { std::slice::from_raw_parts(self.tensor.data_ptr().cast(), self.bytes) })
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes
-    }
-}
-
-/// Writes tensors as a safetensors file, under a temporary name until it is whole.
-///
-/// # Errors
-/// [`CheckpointError`] where the file cannot be written.
-pub fn write_safetensors<'a>(
-    path: &Path,
-    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
-    config: &ModelConfig,
-) -> Result<(), CheckpointError> {
-    let host =
-        tensors.into_iter().map(|(name, tensor)| Ok((name, HostTensor::new(tensor)?))).collect::<Result<Vec<_>, TchError>>()?;
-    let json = serde_json::to_string(config).map_err(|source| CheckpointError::State { path: path.to_owned(), source })?;
-    // One key only: the map has no order, and the same weights are to be the same bytes.
-    let metadata = HashMap::from([(CONFIG_KEY.to_owned(), json)]);
-    safetensors::serialize_to_file(host.iter().map(|(name, tensor)| (name.as_str(), tensor)), Some(metadata), path)
-        .map_err(|source| CheckpointError::Safetensors { path: path.to_owned(), source })
 }

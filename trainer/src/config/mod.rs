@@ -49,6 +49,9 @@ pub struct Config {
 #[expect(missing_docs, reason = "reference.toml documents every key")]
 pub struct ModelSettings {
     pub preset: Preset,
+    /// Whether the preset was said on the command line: then weights must have its sizes. Not a setting, so not in files.
+    #[serde(skip)]
+    pub preset_said: bool,
     pub layers: usize,
     pub hidden: usize,
     pub heads: usize,

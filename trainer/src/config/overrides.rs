@@ -12,11 +12,13 @@ use super::{Config, REFERENCE, SettingsError};
 #[derive(Debug)]
 pub struct Layers {
     table: Table,
+    /// Whether the command line says a preset.
+    preset_said: bool,
 }
 
 impl Default for Layers {
     fn default() -> Self {
-        Self { table: REFERENCE.parse().expect("reference.toml is TOML") }
+        Self { table: REFERENCE.parse().expect("reference.toml is TOML"), preset_said: false }
     }
 }
 
@@ -62,7 +64,7 @@ impl Layers {
         self.set(&origin, key.trim(), parsed.unwrap_or_else(|| Value::String(value.trim().to_owned())))
     }
 
-    /// Sets one key.
+    /// Sets one key. `origin` is the name of a file, or the option of the command line, which begins with `--`.
     ///
     /// # Errors
     /// [`SettingsError::Syntax`] where there is no such key, or its type is another.
@@ -80,6 +82,7 @@ impl Layers {
                 return Err(SettingsError::Syntax { origin: origin.to_owned(), message });
             }
         };
+        self.preset_said |= key == "model.preset" && origin.starts_with("--");
         Ok(())
     }
 
@@ -88,10 +91,11 @@ impl Layers {
     /// # Errors
     /// [`SettingsError`] where a value is out of range or not among those allowed.
     pub fn resolve(self) -> Result<Config, SettingsError> {
-        let config: Config = self.table.try_into().map_err(|error: toml::de::Error| SettingsError::Syntax {
+        let mut config: Config = self.table.try_into().map_err(|error: toml::de::Error| SettingsError::Syntax {
             origin: "settings".to_owned(),
             message: error.to_string().trim().replace('\n', " "),
         })?;
+        config.model.preset_said = self.preset_said;
         config.validate()?;
         Ok(config)
     }
@@ -100,7 +104,7 @@ impl Layers {
 /// Whether `section.name` is a setting.
 #[must_use]
 pub fn is_setting(key: &str) -> bool {
-    let Layers { table } = Layers::default();
+    let Layers { table, .. } = Layers::default();
     key.split_once('.').is_some_and(|(section, name)| table.get(section).is_some_and(|keys| keys.get(name).is_some()))
 }
 

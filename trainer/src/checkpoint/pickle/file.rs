@@ -9,14 +9,14 @@ use memmap2::Mmap;
 
 /// Bytes of a file, or bytes that are in memory anyway.
 #[derive(Debug)]
-pub(super) enum FileBytes {
+pub(crate) enum FileBytes {
     Mapped(Mmap),
     Memory(Vec<u8>),
 }
 
 impl FileBytes {
     /// Maps a regular file.
-    pub(super) fn map(path: &Path) -> io::Result<Self> {
+    pub(crate) fn map(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
@@ -32,7 +32,7 @@ impl FileBytes {
     }
 
     /// Lets the system take back the memory of a range; it is read from the file again when it is used again.
-    pub(super) fn release(&self, range: &Range<usize>) {
+    pub(crate) fn release(&self, range: &Range<usize>) {
         #[cfg(unix)]
         if let FileBytes::Mapped(mapped) = self {
             // SAFETY: pages of a read-only file mapping are never dirty, so dropping them changes no byte that anyone can see.

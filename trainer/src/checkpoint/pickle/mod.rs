@@ -24,6 +24,7 @@ mod input;
 mod machine;
 mod stack;
 mod state;
+mod storage;
 mod tensor;
 mod torch_legacy;
 mod torch_zip;
@@ -42,15 +43,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use error::{Fault, PickleError, TensorFault};
+pub use storage::Checksums;
 pub use tensor::StoredKind;
 
-use file::FileBytes;
+pub(crate) use file::FileBytes;
 use machine::{Pickle, run};
 use state::{StateFault, find_state};
+use storage::Storage;
 use tensor::View;
 use torch_legacy::{TorchLegacy, is_legacy};
 use torch_zip::TorchZip;
-use zip_directory::is_zip;
+use zip_directory::{ZipFault, is_zip};
 
 /// A tensor read from a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +72,7 @@ pub struct StateDict {
     path: PathBuf,
     bytes: FileBytes,
     entries: Vec<Entry>,
+    storages: Vec<Storage>,
     index: HashMap<String, usize>,
     /// Place in `entries` of the tensor read last; beyond the end at first.
     last_read: AtomicUsize,
@@ -84,8 +88,8 @@ struct Entry {
     offset: usize,
     shape: Vec<usize>,
     stride: Vec<usize>,
-    /// Where the storage is in the file.
-    storage: Range<usize>,
+    /// Place of the storage in the state dict's list: tensors may share one.
+    storage: usize,
 }
 
 /// Opens a checkpoint and lists its tensors. No tensor data is read.
@@ -97,22 +101,23 @@ struct Entry {
 /// A file that cannot be read, is damaged, holds no state dict, or has a tensor that is not dense or of an unknown element type.
 pub fn read_module(path: &Path) -> Result<StateDict, PickleError> {
     let bytes = FileBytes::map(path).map_err(|source| PickleError::Open { path: path.to_owned(), source })?;
-    StateDict::open(path, bytes)
+    StateDict::open(path, bytes, Checksums::Verify)
 }
 
 /// Like [`read_module`] for bytes in memory; `path` is for messages only.
 ///
 /// # Errors
 /// As [`read_module`].
-pub fn parse_module(path: &Path, bytes: Vec<u8>) -> Result<StateDict, PickleError> {
-    StateDict::open(path, FileBytes::Memory(bytes))
+pub fn parse_module(path: &Path, bytes: Vec<u8>, checksums: Checksums) -> Result<StateDict, PickleError> {
+    StateDict::open(path, FileBytes::Memory(bytes), checksums)
 }
 
 impl StateDict {
-    fn open(path: &Path, bytes: FileBytes) -> Result<Self, PickleError> {
-        let (entries, skipped) = read_entries(path, &bytes)?;
+    fn open(path: &Path, bytes: FileBytes, checksums: Checksums) -> Result<Self, PickleError> {
+        let Content { entries, storages, skipped } = read_content(path, &bytes, checksums)?;
         let index = entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
-        Ok(Self { path: path.to_owned(), bytes, entries, index, last_read: AtomicUsize::new(usize::MAX), skipped })
+        let last_read = AtomicUsize::new(usize::MAX);
+        Ok(Self { path: path.to_owned(), bytes, entries, storages, index, last_read, skipped })
     }
 
     /// Number of tensors; at least one.
@@ -142,20 +147,23 @@ impl StateDict {
         self.entry(name).map(|(_, entry)| entry.shape.as_slice())
     }
 
-    /// Reads a tensor. Its bytes are borrowed from the file, unless a transposed or strided view has to be laid out.
+    /// Reads a tensor. Its bytes are borrowed from the file, unless a transposed or strided view has to be laid out. The first
+    /// read from a storage compares its checksum.
     ///
     /// The memory of the tensor read before is given back to the system, so that reading all of them one after the other takes
     /// no more than the largest. Data borrowed earlier stays valid; it would be read from the file again.
     ///
     /// # Errors
-    /// No tensor of that name.
+    /// No tensor of that name; a checksum that is wrong.
     pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, PickleError> {
         let (at, entry) = self.entry(name)?;
         let before = self.last_read.swap(at, Ordering::Relaxed);
         if let Some(before) = self.entries.get(before).filter(|before| before.storage != entry.storage) {
-            self.bytes.release(&before.storage);
+            self.bytes.release(&self.storages[before.storage].range);
         }
-        let storage = self.bytes.get(entry.storage.clone()).unwrap_or_default();
+        let place = &self.storages[entry.storage];
+        let storage = self.bytes.get(place.range.clone()).unwrap_or_default();
+        place.verify(storage).map_err(|fault| zip_error(&self.path, fault))?;
         let data = gather::gather(storage, entry.kind.size(), entry.offset, &entry.shape, &entry.stride);
         let data = data.ok_or_else(|| {
             let fault = TensorFault::Overflow(entry.shape.clone());
@@ -170,13 +178,16 @@ impl StateDict {
     }
 }
 
-fn read_entries(path: &Path, bytes: &[u8]) -> Result<(Vec<Entry>, Vec<String>), PickleError> {
+/// What a file holds.
+struct Content {
+    entries: Vec<Entry>,
+    storages: Vec<Storage>,
+    skipped: Vec<String>,
+}
+
+fn read_content(path: &Path, bytes: &[u8], checksums: Checksums) -> Result<Content, PickleError> {
     if is_zip(bytes) {
-        let zip = TorchZip::open(bytes).map_err(|fault| PickleError::Zip {
-            path: path.to_owned(),
-            member: value::quote(&fault.member),
-            why: fault.why,
-        })?;
+        let zip = TorchZip::open(bytes, checksums).map_err(|fault| zip_error(path, fault))?;
         let stream = bytes.get(zip.pickle.clone()).unwrap_or_default();
         let pickle = run(stream, 0).map_err(|failure| failure.in_part(path, "data.pkl"))?;
         return list_tensors(path, bytes, &pickle, |key| zip.storage(key));
@@ -188,35 +199,46 @@ fn read_entries(path: &Path, bytes: &[u8]) -> Result<(Vec<Entry>, Vec<String>), 
     Err(PickleError::NotACheckpoint { path: path.to_owned(), why: guess_content(bytes).to_owned() })
 }
 
+fn zip_error(path: &Path, fault: ZipFault) -> PickleError {
+    PickleError::Zip { path: path.to_owned(), member: value::quote(&fault.member), why: fault.why }
+}
+
 fn list_tensors(
     path: &Path,
     bytes: &[u8],
     pickle: &Pickle<'_>,
-    locate: impl Fn(&str) -> Option<Range<usize>>,
-) -> Result<(Vec<Entry>, Vec<String>), PickleError> {
+    locate: impl Fn(&str) -> Option<Storage>,
+) -> Result<Content, PickleError> {
     let state = find_state(&pickle.values, pickle.root).map_err(|fault| match fault {
         StateFault::Missing(found) => PickleError::NoStateDict { path: path.to_owned(), found },
         StateFault::Tensor(name, fault) => PickleError::Tensor { path: path.to_owned(), name, fault },
     })?;
-    let place = |(name, view): (String, View<'_>)| match place_tensor(&view, bytes.len(), &locate) {
-        Ok(storage) => {
-            let View { storage: reference, offset, shape, stride } = view;
-            Ok(Entry { name, kind: reference.kind, offset, shape, stride, storage })
-        }
-        Err(fault) => Err(PickleError::Tensor { path: path.to_owned(), name, fault }),
-    };
-    let entries = state.tensors.into_iter().map(place).collect::<Result<_, _>>()?;
-    Ok((entries, state.skipped))
+    let mut content = Content { entries: Vec::new(), storages: Vec::new(), skipped: state.skipped };
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    for (name, view) in state.tensors {
+        let key = view.storage.key;
+        let storage = match known.get(key) {
+            Some(at) => Ok(*at),
+            None => locate(key).ok_or_else(|| TensorFault::NoStorage(value::quote(key))).map(|found| {
+                content.storages.push(found);
+                content.storages.len() - 1
+            }),
+        };
+        let checked = storage.and_then(|at| {
+            check_size(&view, &content.storages[at].range, bytes.len())?;
+            Ok(at)
+        });
+        let storage = checked.map_err(|fault| PickleError::Tensor { path: path.to_owned(), name: name.clone(), fault })?;
+        known.insert(key, storage);
+        let View { storage: reference, offset, shape, stride } = view;
+        content.entries.push(Entry { name, kind: reference.kind, offset, shape, stride, storage });
+    }
+    Ok(content)
 }
 
-/// Where the storage of a tensor is, once it is certain that the file justifies the size of both.
-fn place_tensor(
-    view: &View<'_>,
-    file_size: usize,
-    locate: impl Fn(&str) -> Option<Range<usize>>,
-) -> Result<Range<usize>, TensorFault> {
+/// Fails unless the file justifies the sizes of a tensor and its storage.
+fn check_size(view: &View<'_>, range: &Range<usize>, file_size: usize) -> Result<(), TensorFault> {
     let storage = &view.storage;
-    let range = locate(storage.key).ok_or_else(|| TensorFault::NoStorage(value::quote(storage.key)))?;
     let overflow = || TensorFault::Overflow(view.shape.clone());
     let width = storage.kind.size();
     let wanted = storage.numel.checked_mul(width).ok_or_else(overflow)?;
@@ -227,7 +249,7 @@ fn place_tensor(
     if bytes > file_size {
         return Err(TensorFault::Expanded { bytes });
     }
-    Ok(range)
+    Ok(())
 }
 
 /// What a file that is no checkpoint probably is, and what to do about it.

@@ -49,6 +49,22 @@ impl StoredKind {
         }
     }
 
+    /// Its short name, of at most four letters.
+    pub fn name(self) -> &'static str {
+        match self {
+            StoredKind::F16 => "fp16",
+            StoredKind::BF16 => "bf16",
+            StoredKind::F32 => "fp32",
+            StoredKind::F64 => "fp64",
+            StoredKind::I64 => "i64",
+            StoredKind::I32 => "i32",
+            StoredKind::I16 => "i16",
+            StoredKind::I8 => "i8",
+            StoredKind::U8 => "u8",
+            StoredKind::Bool => "bool",
+        }
+    }
+
     fn of_storage_class(name: &str) -> Option<Self> {
         Some(match name {
             "HalfStorage" => StoredKind::F16,

@@ -13,7 +13,7 @@ fn golden(folder: &str) -> PathBuf {
 }
 
 fn parse(bytes: Vec<u8>) -> Result<StateDict, PickleError> {
-    parse_module(Path::new("some.pt"), bytes)
+    parse_module(Path::new("some.pt"), bytes, Checksums::Verify)
 }
 
 fn message(bytes: Vec<u8>) -> String {
@@ -274,6 +274,40 @@ fn container_faults_are_named() {
 }
 
 #[test]
+fn checksums_of_members_are_compared_when_they_are_read() {
+    let pickle = Program::default().text("w").tensor(4, 0, &[4], &[1]).module();
+    let sound = checkpoint(&pickle, &float_bytes([0.5, 1.5, 2.5, 3.5]));
+    let weights = sound.windows(4).position(|bytes| bytes == 1.5_f32.to_le_bytes()).expect("stored as it is");
+    let name = sound.windows(6).position(|bytes| bytes == b"module").expect("stored as it is");
+    let damaged = |at: usize| {
+        let mut file = sound.clone();
+        file[at] ^= 1;
+        file
+    };
+    let error = message(damaged(name));
+    assert!(error.contains("some.pt: zip member archive/data.pkl: is damaged: its CRC-32 is "), "{error}");
+    let state = parse(damaged(weights)).expect("the pickle is sound");
+    for _ in 0..2 {
+        let error = state.tensor("w").expect_err("damaged").to_string();
+        assert!(error.contains("zip member archive/data/0: is damaged: its CRC-32 is "), "{error}");
+    }
+    let ignored = parse_module(Path::new("some.pt"), damaged(weights), Checksums::Ignore).expect("readable");
+    assert!(ignored.tensor("w").is_ok());
+}
+
+#[test]
+fn members_that_share_bytes_are_refused() {
+    let file = zip_file(&[("a/data.pkl", &[0; 64]), ("a/data/0", &[0; 64]), ("a/data/1", &[0; 64])], stored());
+    let header = |name: &str| file.windows(name.len()).rposition(|bytes| bytes == name.as_bytes()).expect("in the directory");
+    // The offset of the local header is right before the name.
+    let (first, second) = (header("a/data/0") - 4, header("a/data/1") - 4);
+    let mut shared = file.clone();
+    shared.copy_within(first..first + 4, second);
+    let error = message(shared);
+    assert!(error.contains("shares bytes with member a/data/"), "{error}");
+}
+
+#[test]
 fn every_truncation_is_an_error() {
     let pickle = Program::default().text("w").tensor(4, 0, &[4, 1], &[1, 4]).module();
     let weights = float_bytes([1., 2., 3., 4.]);
@@ -289,14 +323,21 @@ fn every_truncation_is_an_error() {
     }
 }
 
-/// Reads all that can be read, as a caller would; a panic or an absurd allocation fails the test.
+/// Reads all that can be read, as a caller would; a panic or an absurd allocation fails the test. With checksums most damage is
+/// found at once; without them it reaches the interpreter.
 fn read_all(bytes: Vec<u8>) {
     let size = bytes.len();
-    let Ok(state) = parse(bytes) else { return };
-    for name in state.names() {
-        let tensor = state.tensor(name).expect("was checked when the file was opened");
-        let numel: usize = tensor.shape.iter().product();
-        assert!(tensor.data.len() <= size && tensor.data.len() == numel * tensor.kind.size());
+    for checksums in [Checksums::Verify, Checksums::Ignore] {
+        let Ok(state) = parse_module(Path::new("some.pt"), bytes.clone(), checksums) else { continue };
+        for name in state.names() {
+            match state.tensor(name) {
+                Ok(tensor) => {
+                    let numel: usize = tensor.shape.iter().product();
+                    assert!(tensor.data.len() <= size && tensor.data.len() == numel * tensor.kind.size());
+                }
+                Err(error) => assert!(checksums == Checksums::Verify && error.to_string().contains("CRC-32"), "{error}"),
+            }
+        }
     }
 }
 

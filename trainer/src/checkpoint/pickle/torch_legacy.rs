@@ -11,6 +11,7 @@ use std::path::Path;
 use super::error::PickleError;
 use super::input::Input;
 use super::machine::{Pickle, run};
+use super::storage::Storage;
 use super::tensor::read_storage;
 use super::value::{Id, Value, Values};
 
@@ -60,9 +61,9 @@ impl<'a> TorchLegacy<'a> {
         Ok(Self { pickle, storages })
     }
 
-    /// Where the bytes of a storage are.
-    pub(super) fn storage(&self, key: &str) -> Option<Range<usize>> {
-        self.storages.get(key).cloned()
+    /// The storage with that key.
+    pub(super) fn storage(&self, key: &str) -> Option<Storage> {
+        self.storages.get(key).cloned().map(Storage::plain)
     }
 }
 

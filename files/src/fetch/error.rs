@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::Archive;
+
 /// Why `fetch` failed. Every message is one sentence.
 #[derive(Debug, Error)]
 pub enum FetchError {
@@ -18,17 +20,21 @@ pub enum FetchError {
     },
     /// A page for people instead of the file.
     #[error(
-        "{url} is an HTML page and no zip archive; perhaps a login or error page of a network in between answered: open it in a browser, or give another --url"
+        "{url} is an HTML page and no {kind}; perhaps a login or error page of a network in between answered: open it in a browser, or give another --url"
     )]
     Html {
         /// What was asked for.
         url: String,
+        /// What it should be.
+        kind: Archive,
     },
     /// Another kind of file.
-    #[error("{url} is no zip archive that can be read ({reason}); give another --url, or try again")]
-    NotAZip {
+    #[error("{url} is no {kind} that can be read ({reason}); give another --url, or try again")]
+    NotAnArchive {
         /// Where it comes from.
         url: String,
+        /// What it should be.
+        kind: Archive,
         /// What is wrong.
         reason: String,
     },
@@ -127,9 +133,6 @@ pub enum FetchError {
         /// What the system said.
         source: io::Error,
     },
-    /// The output cannot be written.
-    #[error("cannot write the output: {0}")]
-    Output(#[from] io::Error),
 }
 
 fn advice(status: u16) -> &'static str {

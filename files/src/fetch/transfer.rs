@@ -9,15 +9,13 @@ use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
 
 use super::error::write_error;
-use super::files::{Files, State};
+use super::part::{Files, State};
 use super::{FetchError, FetchOptions};
-use crate::ingest::{Progress, Unit};
+use crate::progress::{Progress, Unit};
 
 const READ_BYTES: usize = 1 << 16;
 /// A try that brings as much as this is no failure: the next ones are counted anew.
 const WORTH_IT: u64 = 1 << 20;
-/// The first bytes of every zip archive that holds something.
-const ZIP_MAGIC: &[u8] = b"PK";
 
 /// Why one try ended before the file did.
 enum Failure {
@@ -94,7 +92,7 @@ impl<'a> Transfer<'a> {
         let have = part.metadata().map_err(write_error(&files.part))?.len();
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .user_agent(concat!("glm-prep/", env!("CARGO_PKG_VERSION")))
+            .user_agent(concat!("glm-files/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(options.connect_timeout))
             .timeout_connect(Some(options.connect_timeout))
             .timeout_recv_response(Some(options.stall_timeout))
@@ -136,7 +134,7 @@ impl<'a> Transfer<'a> {
         let mut response = self.request()?;
         match response.status().as_u16() {
             200 => {
-                refuse_html(&self.options.url, response.headers())?;
+                refuse_html(self.options, response.headers())?;
                 let state = State {
                     url: self.options.url.clone(),
                     validator: validator(response.headers()),
@@ -156,7 +154,7 @@ impl<'a> Transfer<'a> {
             status @ (408 | 429 | 500..=599) => return Err(Failure::Cut(format!("the server answers {status}"))),
             status => return Err(FetchError::Status { url: self.options.url.clone(), status }.into()),
         }
-        self.progress.begin(&format!("fetching {}", self.options.data_set.file()), self.total().unwrap_or(0), Unit::Bytes);
+        self.progress.begin(&format!("fetching {}", self.options.name), self.total().unwrap_or(0), Unit::Bytes);
         self.progress.advance(self.have);
         let outcome = self.receive(&mut response);
         self.progress.end();
@@ -225,7 +223,7 @@ impl<'a> Transfer<'a> {
             };
             let bytes = &buffer[..read];
             if self.have == 0 {
-                refuse_other_content(&self.options.url, bytes)?;
+                refuse_other_content(self.options, bytes)?;
             }
             if let Err(error) = self.part.write_all(bytes) {
                 // Some of it may have been written; it is as good as the rest.
@@ -247,25 +245,25 @@ impl<'a> Transfer<'a> {
     }
 }
 
-fn refuse_html(url: &str, headers: &HeaderMap) -> Result<(), FetchError> {
+fn refuse_html(options: &FetchOptions, headers: &HeaderMap) -> Result<(), FetchError> {
     match text(headers, &CONTENT_TYPE) {
         Some(kind) if kind.trim_start().to_ascii_lowercase().starts_with("text/html") => {
-            Err(FetchError::Html { url: url.to_owned() })
+            Err(FetchError::Html { url: options.url.clone(), kind: options.archive })
         }
         _ => Ok(()),
     }
 }
 
 /// Looks at the first bytes, so that a wrong file is not downloaded to its end.
-fn refuse_other_content(url: &str, first: &[u8]) -> Result<(), FetchError> {
-    let url = url.to_owned();
-    let magic = &ZIP_MAGIC[..ZIP_MAGIC.len().min(first.len())];
-    if first.starts_with(magic) {
+fn refuse_other_content(options: &FetchOptions, first: &[u8]) -> Result<(), FetchError> {
+    let (url, kind) = (options.url.clone(), options.archive);
+    let magic = kind.magic();
+    if first.starts_with(&magic[..magic.len().min(first.len())]) {
         Ok(())
     } else if first.trim_ascii_start().starts_with(b"<") {
-        Err(FetchError::Html { url })
+        Err(FetchError::Html { url, kind })
     } else {
-        Err(FetchError::NotAZip { url, reason: "it does not begin like one".to_owned() })
+        Err(FetchError::NotAnArchive { url, kind, reason: "it does not begin like one".to_owned() })
     }
 }
 

@@ -1,4 +1,4 @@
-//! How far an ingest has come, on a terminal and elsewhere.
+//! How far a long job has come, on a terminal and elsewhere.
 
 use std::io::{self, IsTerminal};
 use std::sync::Mutex;
@@ -6,13 +6,39 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::ingest::{Progress, Silent, Unit};
+/// Is told how far a job has come. Called from several threads.
+pub trait Progress: Sync {
+    /// A part begins, for example "reading ReCoRD/train.jsonl", of so many bytes or rows; 0 where that is not known.
+    fn begin(&self, part: &str, total: u64, unit: Unit);
+    /// So much of it is done in addition.
+    fn advance(&self, amount: u64);
+    /// The part is done.
+    fn end(&self);
+}
+
+/// What the progress of a part is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes of a file.
+    Bytes,
+    /// Rows of shards.
+    Rows,
+}
+
+/// Tells nobody.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _: &str, _: u64, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn end(&self) {}
+}
 
 /// A line at most this often where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// A bar on a terminal, lines elsewhere, nothing if quiet.
-pub(super) fn of(quiet: bool) -> Box<dyn Progress> {
+pub fn of(quiet: bool) -> Box<dyn Progress> {
     match (quiet, io::stderr().is_terminal()) {
         (true, _) => Box::new(Silent),
         (false, true) => Box::new(Bar::default()),
@@ -22,7 +48,7 @@ pub(super) fn of(quiet: bool) -> Box<dyn Progress> {
 
 /// A bar, for a terminal.
 #[derive(Default)]
-pub(super) struct Bar {
+struct Bar {
     bar: Mutex<Option<ProgressBar>>,
 }
 
@@ -55,7 +81,7 @@ impl Progress for Bar {
 
 /// Plain lines on standard error, for logs.
 #[derive(Default)]
-pub(super) struct Lines {
+struct Lines {
     state: Mutex<Option<Part>>,
 }
 

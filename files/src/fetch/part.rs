@@ -1,15 +1,15 @@
-//! The part file, what is known about it, checksums, and what the archive must hold.
+//! The part file, what is known about it, and checksums.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufReader, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use zip::ZipArchive;
 
 use super::error::{read_error, write_error};
 use super::{FetchError, sync_folder};
 use crate::checksum::digest;
+use crate::whole;
 
 /// The files of one download.
 #[derive(Debug)]
@@ -107,12 +107,7 @@ impl Files {
 }
 
 fn write_whole(path: &Path, content: &[u8]) -> Result<(), FetchError> {
-    let write = || {
-        let mut file = File::create(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write().map_err(write_error(path))
+    whole::write(path, |file| file.write_all(content)).map_err(write_error(path))
 }
 
 /// The digits of a sha256, in lower case.
@@ -124,24 +119,4 @@ pub(super) fn sha256_digits(text: &str) -> Option<String> {
 pub(super) fn sha256(path: &Path) -> Result<(u64, String), FetchError> {
     let found = File::open(path).and_then(digest).map_err(read_error(path))?;
     Ok((found.bytes, found.sha256))
-}
-
-/// Checks that the archive can be read, every member to its end, and holds `member`. `url` is its name in messages.
-pub(super) fn check_archive(path: &Path, url: &str, member: &'static str) -> Result<(), FetchError> {
-    let damaged = |reason: String| FetchError::NotAZip { url: url.to_owned(), reason };
-    let file = File::open(path).map_err(read_error(path))?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(error.to_string()))?;
-    if archive.index_for_name(member).is_none() {
-        return Err(FetchError::NoMember { url: url.to_owned(), member });
-    }
-    for index in 0..archive.len() {
-        let name = archive
-            .name_for_index(index)
-            .and_then(Result::ok)
-            .map_or_else(|| format!("member {index}"), |name| name.to_string());
-        let mut content = archive.by_index(index).map_err(|error| damaged(error.to_string()))?;
-        // Reading to the end compares the member's CRC.
-        io::copy(&mut content, &mut io::sink()).map_err(|error| damaged(format!("{name}: {error}")))?;
-    }
-    Ok(())
 }

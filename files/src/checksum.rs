@@ -10,18 +10,18 @@ const READ_BYTES: usize = 1 << 20;
 
 /// What a file was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FileDigest {
+pub struct FileDigest {
     /// Its size.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// sha256 of its content, in lower-case hexadecimal digits.
-    pub(crate) sha256: String,
+    pub sha256: String,
 }
 
 /// Reads to the end.
 ///
 /// # Errors
 /// What reading fails with; a signal is no reason to fail.
-pub(crate) fn digest(mut file: impl Read) -> io::Result<FileDigest> {
+pub fn digest(mut file: impl Read) -> io::Result<FileDigest> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; READ_BYTES];
     let mut bytes = 0;

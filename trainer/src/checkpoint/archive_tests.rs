@@ -1,0 +1,142 @@
+//! Archives as published, in folders of their own.
+
+use std::io::Write;
+
+use bzip2::Compression;
+use bzip2::write::BzEncoder;
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+use crate::checkpoint::locate::weights_file;
+
+const MEMBERS: [(&str, &[u8]); 2] = [
+    ("blocklm-large-blank/200000/mp_rank_00_model_states.pt", &[7; 5000]),
+    ("blocklm-large-blank/latest_checkpointed_iteration.txt", b"200000"),
+];
+
+/// A tar archive packed by bzip2. Names are written as they are, also those that tar itself would refuse.
+fn packed(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(BzEncoder::new(Vec::new(), Compression::fast()));
+    for (name, content) in members {
+        let mut header = tar::Header::new_ustar();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_entry_type(if name.ends_with('/') { EntryType::Directory } else { EntryType::Regular });
+        header.set_cksum();
+        archive.append(&header, *content).expect("append");
+    }
+    archive.into_inner().and_then(BzEncoder::finish).expect("finish")
+}
+
+fn archive(content: &[u8]) -> (TempDir, PathBuf) {
+    let folder = tempdir().expect("folder");
+    let path = folder.path().join("glm-large-blank.tar.bz2");
+    fs::write(&path, content).expect("write");
+    (folder, path)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .expect("list")
+        .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn it_is_unpacked_once_whatever_leads_to_it() {
+    let (folder, path) = archive(&packed(&MEMBERS));
+    // What a killed process has left.
+    fs::create_dir_all(folder.path().join(".blocklm-large-blank.unpacking-1/blocklm-large-blank")).expect("left over");
+    let expected = folder.path().join(MEMBERS[0].0);
+    assert_eq!(weights_file(&path).expect("unpacked"), expected);
+    assert_eq!(fs::read(&expected).expect("read"), MEMBERS[0].1);
+    assert_eq!(names(folder.path()), ["blocklm-large-blank", "glm-large-blank.tar.bz2"]);
+
+    // A second start uses what is there, and the folder of both leads there too.
+    fs::write(&expected, "changed").expect("write");
+    for start in [path.as_path(), folder.path(), &folder.path().join("blocklm-large-blank")] {
+        assert_eq!(weights_file(start).expect("found"), expected);
+    }
+    assert_eq!(fs::read(&expected).expect("read"), b"changed");
+}
+
+#[test]
+fn the_folder_of_an_archive_leads_to_it() {
+    let (folder, _) = archive(&packed(&MEMBERS));
+    assert_eq!(weights_file(folder.path()).expect("unpacked"), folder.path().join(MEMBERS[0].0));
+}
+
+#[test]
+fn several_at_a_time_do_not_hurt() {
+    let (folder, path) = archive(&packed(&MEMBERS));
+    std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| weights_file(&path).expect("unpacked"))).collect();
+        for start in starts {
+            let file = start.join().expect("no panic");
+            assert_eq!(fs::read(file).expect("whole"), MEMBERS[0].1);
+        }
+    });
+    assert_eq!(names(folder.path()), ["blocklm-large-blank", "glm-large-blank.tar.bz2"]);
+}
+
+#[test]
+fn what_is_damaged_leaves_nothing() {
+    let whole = packed(&MEMBERS);
+    let cut = whole[..whole.len() - 9].to_vec();
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 4;
+    let no_tar = {
+        let mut encoder = BzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(b"no tar archive").expect("write");
+        encoder.finish().expect("finish")
+    };
+    let outside = packed(&[MEMBERS[0], ("blocklm-large-blank/../../escaped", b"x")]);
+    let two = packed(&[MEMBERS[0], ("other/x", b"x")]);
+    let bare = packed(&[("mp_rank_00_model_states.pt", b"x")]);
+    let cases = [
+        (cut, "download it again"),
+        (damaged, "download it again"),
+        (no_tar, "is no packed tar archive that can be read"),
+        (outside, "member 'blocklm-large-blank/../../escaped' leads out of the archive's folder"),
+        (two, "has both blocklm-large-blank and other/x at its top"),
+        (bare, "has no folder at its top"),
+    ];
+    for (content, reason) in cases {
+        let (folder, path) = archive(&content);
+        let error = weights_file(&path).expect_err("refused").to_string();
+        assert!(error.contains("glm-large-blank.tar.bz2") && error.contains(reason), "{error}");
+        assert_eq!(names(folder.path()), ["glm-large-blank.tar.bz2"], "{error}");
+    }
+}
+
+#[test]
+fn links_are_left_out() {
+    let mut tar = tar::Builder::new(BzEncoder::new(Vec::new(), Compression::fast()));
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(EntryType::Symlink);
+    header.set_size(0);
+    tar.append_link(&mut header, "blocklm-large-blank/link", "/etc/passwd").expect("link");
+    let mut header = tar::Header::new_gnu();
+    header.set_size(1);
+    header.set_cksum();
+    tar.append_data(&mut header, "blocklm-large-blank/7/mp_rank_00_model_states.pt", &b"x"[..]).expect("file");
+    let (folder, path) = archive(&tar.into_inner().and_then(BzEncoder::finish).expect("finish"));
+    assert!(weights_file(&path).is_ok());
+    assert_eq!(names(&folder.path().join("blocklm-large-blank")), ["7"]);
+}
+
+#[test]
+fn a_check_reads_to_the_end_and_wants_weights() {
+    use glm_files::fetch::ContentFault;
+    let checked = |content: &[u8]| {
+        let (_folder, path) = archive(content);
+        check(&path, &progress::Silent)
+    };
+    let whole = packed(&MEMBERS);
+    assert!(checked(&whole).is_ok());
+    assert!(matches!(checked(&whole[..whole.len() - 1]), Err(ContentFault::Damaged(_))));
+    assert!(matches!(checked(&packed(&MEMBERS[1..])), Err(ContentFault::Missing(PUBLISHED_FILE))));
+}

@@ -1,0 +1,238 @@
+//! Writes weights as published files have them: what `torch.save` makes of `{'module': state dict, …}`, so that the published
+//! Python code loads what was trained here.
+//!
+//! ```text
+//! FOLDER/latest_checkpointed_iteration.txt            number of the iteration, which Python reads first
+//!        <iteration>/mp_rank_00_model_states.pt       zip: data.pkl, and each tensor's elements as data/<number>
+//! ```
+
+use std::borrow::Cow;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use glm_files::whole;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+use super::CheckpointError;
+use super::locate::{PUBLISHED_FILE, PUBLISHED_LATEST};
+use super::pickle::StoredKind;
+use super::safetensors_file::{TensorHeader, WriteFailure};
+
+/// First part of the names of all members: what `torch.save` calls them for a file of the published name.
+const PREFIX: &str = "mp_rank_00_model_states";
+/// Where elements begin, in bytes: `torch.save` does it so, for files that are mapped.
+const ALIGNMENT: u16 = 64;
+/// From this size on a member needs the format's 64-bit fields.
+const LARGE: usize = u32::MAX as usize;
+
+/// Writes a folder that Python's `--load-pretrained` takes; returns the file with the weights. `data` as for
+/// [`super::safetensors_file::write`].
+///
+/// # Errors
+/// [`CheckpointError`] where a file cannot be written, or what `data` fails with.
+pub fn write_folder<'d>(
+    folder: &Path,
+    iteration: u64,
+    headers: &[TensorHeader],
+    data: impl FnMut(&TensorHeader) -> Result<Cow<'d, [u8]>, CheckpointError>,
+) -> Result<PathBuf, CheckpointError> {
+    let inner = folder.join(iteration.to_string());
+    fs::create_dir_all(&inner).map_err(|source| io_error(&inner, source))?;
+    let file = inner.join(PUBLISHED_FILE);
+    write_file(&file, iteration, headers, data)?;
+    // Last, so that it names a whole file.
+    let latest = folder.join(PUBLISHED_LATEST);
+    whole::write(&latest, |text| text.write_all(iteration.to_string().as_bytes()))
+        .map_err(|source| io_error(&latest, source))?;
+    Ok(file)
+}
+
+/// Writes the file alone.
+///
+/// # Errors
+/// As [`write_folder`].
+pub fn write_file<'d>(
+    path: &Path,
+    iteration: u64,
+    headers: &[TensorHeader],
+    mut data: impl FnMut(&TensorHeader) -> Result<Cow<'d, [u8]>, CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let write = |file: &mut dyn whole::Sink| {
+        let mut zip = ZipWriter::new(file);
+        member(&mut zip, "data.pkl", &pickle(iteration, headers))?;
+        member(&mut zip, "byteorder", b"little")?;
+        for (key, header) in headers.iter().enumerate() {
+            member(&mut zip, &format!("data/{key}"), &data(header)?)?;
+        }
+        member(&mut zip, "version", b"3\n")?;
+        zip.finish().map(drop).map_err(zip_failure)
+    };
+    whole::write(path, write).map_err(|failure| failure.at(path))
+}
+
+fn io_error(path: &Path, source: std::io::Error) -> CheckpointError {
+    CheckpointError::Io { doing: "cannot write", path: path.to_owned(), source }
+}
+
+fn zip_failure(error: zip::result::ZipError) -> WriteFailure {
+    WriteFailure::File(error.into())
+}
+
+fn member(zip: &mut ZipWriter<&mut dyn whole::Sink>, name: &str, content: &[u8]) -> Result<(), WriteFailure> {
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Stored)
+        .with_alignment(ALIGNMENT)
+        .large_file(content.len() >= LARGE);
+    zip.start_file(format!("{PREFIX}/{name}"), options).map_err(zip_failure)?;
+    Ok(zip.write_all(content)?)
+}
+
+/// The state that DeepSpeed writes beside the weights, with neither optimizer nor schedule, then `iteration`, which the published
+/// code adds.
+fn pickle(iteration: u64, headers: &[TensorHeader]) -> Vec<u8> {
+    let mut pickle = Pickle::new();
+    pickle.op(b"}(").text("module").op(b"}(");
+    for (key, header) in headers.iter().enumerate() {
+        pickle.text(&header.name).tensor(key, header);
+    }
+    pickle.op(b"u");
+    pickle.text("optimizer").op(b"N").text("lr_scheduler").op(b"N");
+    pickle.text("csr_tensor_module_names").global("__builtin__", "set").op(b"]\x85R");
+    for (name, number) in [("skipped_steps", 0), ("global_steps", iteration), ("dp_world_size", 1), ("mp_world_size", 1)] {
+        pickle.text(name).int(number);
+    }
+    pickle.text("iteration").int(iteration).op(b"u.");
+    pickle.0
+}
+
+/// A pickle of protocol 2, opcode by opcode (the names in Python's `pickletools` are in brackets). Nothing is in it twice, so it
+/// needs no memo.
+struct Pickle(Vec<u8>);
+
+impl Pickle {
+    /// [PROTO]
+    fn new() -> Self {
+        Self(vec![0x80, 2])
+    }
+
+    fn op(&mut self, opcodes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(opcodes);
+        self
+    }
+
+    /// [BINUNICODE]
+    fn text(&mut self, text: &str) -> &mut Self {
+        // No name is that long: the reader refuses more than 512 bytes.
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        self.op(b"X").op(&length.to_le_bytes()).op(text.as_bytes())
+    }
+
+    /// [LONG1] with eight bytes and one more, which keeps it positive.
+    fn int(&mut self, int: u64) -> &mut Self {
+        self.op(&[0x8a, 9]).op(&int.to_le_bytes()).op(&[0])
+    }
+
+    /// [GLOBAL]
+    fn global(&mut self, module: &str, name: &str) -> &mut Self {
+        self.op(b"c").op(module.as_bytes()).op(b"\n").op(name.as_bytes()).op(b"\n")
+    }
+
+    /// [MARK … TUPLE]
+    fn sizes(&mut self, sizes: impl IntoIterator<Item = usize>) -> &mut Self {
+        self.op(b"(");
+        for size in sizes {
+            self.int(size as u64);
+        }
+        self.op(b"t")
+    }
+
+    /// `_rebuild_tensor_v2(storage, 0, shape, stride, False, OrderedDict())`, its storage being member `data/<key>`.
+    fn tensor(&mut self, key: usize, header: &TensorHeader) -> &mut Self {
+        let elements: usize = header.shape.iter().product();
+        self.global("torch._utils", "_rebuild_tensor_v2").op(b"(");
+        self.op(b"(").text("storage").global("torch", storage_class(header.kind)).text(&key.to_string()).text("cpu");
+        self.int(elements as u64).op(b"tQ").int(0);
+        self.sizes(header.shape.iter().copied()).sizes(strides(&header.shape));
+        self.op(&[0x89]).global("collections", "OrderedDict").op(b")RtR")
+    }
+}
+
+/// Elements from one index to the next of each dimension, in row-major order.
+fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for dimension in (1..shape.len()).rev() {
+        strides[dimension - 1] = strides[dimension] * shape[dimension];
+    }
+    strides
+}
+
+fn storage_class(kind: StoredKind) -> &'static str {
+    match kind {
+        StoredKind::F16 => "HalfStorage",
+        StoredKind::BF16 => "BFloat16Storage",
+        StoredKind::F32 => "FloatStorage",
+        StoredKind::F64 => "DoubleStorage",
+        StoredKind::I64 => "LongStorage",
+        StoredKind::I32 => "IntStorage",
+        StoredKind::I16 => "ShortStorage",
+        StoredKind::I8 => "CharStorage",
+        StoredKind::U8 => "ByteStorage",
+        StoredKind::Bool => "BoolStorage",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::pickle::read_module;
+
+    #[test]
+    fn our_reader_reads_it_back() {
+        let folder = tempfile::tempdir().expect("folder");
+        let headers = [("b", vec![2, 3, 4], StoredKind::F16), ("a", vec![5], StoredKind::F32), ("c", vec![], StoredKind::I64)]
+            .map(|(name, shape, kind)| TensorHeader { name: name.to_owned(), kind, shape });
+        let bytes: Vec<Vec<u8>> =
+            headers.iter().zip(1..).map(|(header, fill)| vec![fill; header.bytes().expect("small")]).collect();
+        let mut given = bytes.iter();
+        let file = write_folder(folder.path(), 600, &headers, |_| Ok(Cow::Borrowed(given.next().expect("three").as_slice())))
+            .expect("written");
+        assert_eq!(file, folder.path().join("600/mp_rank_00_model_states.pt"));
+        assert_eq!(fs::read_to_string(folder.path().join(PUBLISHED_LATEST)).expect("read"), "600");
+
+        let state = read_module(&file).expect("readable");
+        assert_eq!(state.names().collect::<Vec<_>>(), ["b", "a", "c"]);
+        for (header, bytes) in headers.iter().zip(&bytes) {
+            let tensor = state.tensor(&header.name).expect("checksum is right");
+            assert_eq!((tensor.kind, &tensor.shape, tensor.data.as_ref()), (header.kind, &header.shape, bytes.as_slice()));
+            assert!(matches!(tensor.data, Cow::Borrowed(_)), "in order");
+        }
+        let beside = ["optimizer (None)", "csr_tensor_module_names (__builtin__.set)", "global_steps (int)", "iteration (int)"];
+        assert!(beside.iter().all(|name| state.skipped.iter().any(|skipped| skipped == name)), "{:?}", state.skipped);
+    }
+
+    #[test]
+    fn elements_begin_at_a_multiple_of_64_bytes() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("x.pt");
+        let headers = [3, 5, 7].map(|size| TensorHeader { name: size.to_string(), kind: StoredKind::F16, shape: vec![size] });
+        write_file(&path, 1, &headers, |header| Ok(Cow::Owned(vec![0xab; header.bytes().expect("small")]))).expect("written");
+        let content = fs::read(&path).expect("read");
+        let starts: Vec<usize> = (1..content.len()).filter(|at| content[*at] == 0xab && content[at - 1] != 0xab).collect();
+        assert_eq!(starts.len(), 3);
+        assert!(starts.iter().all(|at| at % usize::from(ALIGNMENT) == 0), "{starts:?}");
+    }
+
+    #[test]
+    fn a_failure_leaves_no_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("x.pt");
+        let header = TensorHeader { name: "w".into(), kind: StoredKind::F16, shape: vec![1] };
+        let failed = write_file(&path, 1, &[header], |_| {
+            Err(CheckpointError::NotAGlm { path: "from.pt".into(), reason: "is damaged".into() })
+        });
+        assert_eq!(failed.expect_err("fails").to_string(), "from.pt: is damaged");
+        assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 0);
+    }
+}

@@ -1,0 +1,76 @@
+//! Between libtorch's tensors and their bytes in files.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use super::CheckpointError;
+use super::pickle::{StoredKind, StoredTensor};
+use super::safetensors_file::{TensorHeader, write};
+use super::weights::CONFIG_KEY;
+use crate::model::ModelConfig;
+
+/// A copy on the CPU of floating point numbers from a file; none where they are no floating point numbers.
+pub(super) fn tensor(stored: &StoredTensor<'_>) -> Result<Option<Tensor>, TchError> {
+    let kind = match stored.kind {
+        StoredKind::F16 => Kind::Half,
+        StoredKind::BF16 => Kind::BFloat16,
+        StoredKind::F32 => Kind::Float,
+        StoredKind::F64 => Kind::Double,
+        _ => return Ok(None),
+    };
+    let shape: Vec<i64> = stored.shape.iter().map(|size| *size as i64).collect();
+    Tensor::f_from_data_size(&stored.data, &shape, kind).map(Some)
+}
+
+/// A tensor on its way into a file: on the CPU and contiguous.
+struct HostTensor {
+    tensor: Tensor,
+    header: TensorHeader,
+}
+
+impl HostTensor {
+    fn new(name: String, tensor: &Tensor) -> Result<Self, TchError> {
+        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let kind = match tensor.f_kind()? {
+            Kind::Double => StoredKind::F64,
+            Kind::Half => StoredKind::F16,
+            Kind::BFloat16 => StoredKind::BF16,
+            Kind::Float => StoredKind::F32,
+            other => return Err(TchError::Kind(format!("{other:?} is no kind of weights"))),
+        };
+        let shape = tensor.size().into_iter().map(|size| size as usize).collect();
+        Ok(Self { tensor, header: TensorHeader { name, kind, shape } })
+    }
+
+    fn data(&self) -> &[u8] {
+        // SAFETY: the tensor is contiguous and on the CPU, so its storage holds its elements from `data_ptr` on; it lives as long
+        // as `self`, and nobody writes to it meanwhile (a run saves between two optimizer steps).
+        unsafe { std::slice::from_raw_parts(self.tensor.data_ptr().cast(), self.header.bytes().unwrap_or_default()) }
+    }
+}
+
+/// Writes tensors as a safetensors file, whole or not at all.
+///
+/// # Errors
+/// [`CheckpointError`] where the file cannot be written.
+pub fn write_safetensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+    config: &ModelConfig,
+) -> Result<(), CheckpointError> {
+    let host = tensors.into_iter().map(|(name, tensor)| HostTensor::new(name, tensor)).collect::<Result<Vec<_>, TchError>>()?;
+    let headers: Vec<TensorHeader> = host.iter().map(|tensor| tensor.header.clone()).collect();
+    let mut given = host.iter();
+    write(path, &headers, metadata(path, config)?, |_| {
+        Ok(Cow::Borrowed(given.next().map(HostTensor::data).unwrap_or_default()))
+    })
+}
+
+/// The metadata of a file of ours. One key only: the map has no order, and the same weights are to be the same bytes.
+pub(crate) fn metadata(path: &Path, config: &ModelConfig) -> Result<HashMap<String, String>, CheckpointError> {
+    let json = serde_json::to_string(config).map_err(|source| CheckpointError::State { path: path.to_owned(), source })?;
+    Ok(HashMap::from([(CONFIG_KEY.to_owned(), json)]))
+}

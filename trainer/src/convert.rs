@@ -1,0 +1,205 @@
+//! `glm-trainer convert`: weights in another container or format, one tensor at a time.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::checkpoint::locate::WEIGHTS_FILE;
+use crate::checkpoint::numbers::{Format, converted};
+use crate::checkpoint::safetensors_file::{self, TensorHeader};
+use crate::checkpoint::weights::Weights;
+use crate::checkpoint::{CheckpointError, layout, published, tensors};
+use crate::model::ModelConfig;
+
+/// Most names in a message.
+const SHOWN_NAMES: usize = 5;
+
+/// The container that weights are written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// model.safetensors, as runs write it
+    Safetensors,
+    /// mp_rank_00_model_states.pt in the folders that the published Python code loads from
+    Published,
+}
+
+/// The arguments.
+#[derive(Debug, Clone, Args)]
+pub struct ConvertArgs {
+    /// Weights: a file, folder or archive, as --init takes them
+    pub input: PathBuf,
+    /// A file (.safetensors, .pt), or a folder to write it into
+    pub output: PathBuf,
+    /// The container [default: published for OUTPUT.pt, else safetensors]
+    #[arg(long, value_name = "LAYOUT")]
+    pub to: Option<Layout>,
+    /// The format of the numbers [default: fp16 for published, else as they are]
+    #[arg(long, value_name = "FORMAT")]
+    pub dtype: Option<Format>,
+    /// Attention heads, where nothing else tells
+    #[arg(long, value_name = "N")]
+    pub heads: Option<usize>,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Why weights cannot be converted.
+#[derive(Debug, Error)]
+pub enum ConvertError {
+    /// They cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The output is there.
+    #[error("{} is there already: say another place, or --force to replace it", .0.display())]
+    Exists(PathBuf),
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Converted {
+    /// The file.
+    pub path: PathBuf,
+    /// Tensors in it.
+    pub tensors: usize,
+    /// Bytes of their elements.
+    pub bytes: usize,
+}
+
+impl fmt::Display for Converted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, tensors, bytes } = self;
+        writeln!(f, "{}: {tensors} tensors, {:.1} MB", path.display(), *bytes as f64 / 1e6)
+    }
+}
+
+/// Converts weights. What belongs to no GLM is left out, with a warning.
+///
+/// # Errors
+/// [`ConvertError`]; the output is untouched then.
+pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
+    let weights = Weights::open(&args.input)?;
+    let to = args.to.unwrap_or(match has_extension(&args.output, "pt") {
+        true => Layout::Published,
+        false => Layout::Safetensors,
+    });
+    let iteration = iteration(weights.path());
+    let path = output_file(&args.output, to, iteration);
+    if path.exists() && !args.force {
+        return Err(ConvertError::Exists(path));
+    }
+    let format = args.dtype.or((to == Layout::Published).then_some(Format::Fp16));
+    let config = match to {
+        Layout::Safetensors => weights.model_config(args.heads)?,
+        // The published container says nothing about heads: any number will do to list the parameters.
+        Layout::Published => weights.model_config(args.heads.or(Some(1)))?,
+    };
+    let headers = headers(&weights, &config, format)?;
+    warn_of_others(&weights, &headers);
+
+    let data = |header: &TensorHeader| {
+        let stored = weights.stored(&header.name)?;
+        let Some(format) = format else { return Ok(stored.data) };
+        converted(stored, format).map_err(|number| CheckpointError::OutOfRange {
+            path: weights.path().to_owned(),
+            name: header.name.clone(),
+            number,
+        })
+    };
+    match to {
+        Layout::Safetensors => {
+            make_folder_of(&path)?;
+            safetensors_file::write(&path, &headers, tensors::metadata(&path, &config)?, data)?;
+        }
+        Layout::Published if path == args.output => {
+            make_folder_of(&path)?;
+            published::write_file(&path, iteration, &headers, data)?;
+        }
+        Layout::Published => drop(published::write_folder(&args.output, iteration, &headers, data)?),
+    }
+    let bytes = headers.iter().filter_map(TensorHeader::bytes).sum();
+    Ok(Converted { path, tensors: headers.len(), bytes })
+}
+
+/// The parameters of a GLM in published order, as they will be written.
+fn headers(weights: &Weights, config: &ModelConfig, format: Option<Format>) -> Result<Vec<TensorHeader>, CheckpointError> {
+    let header = |(name, expected): (String, Vec<usize>)| {
+        let (kind, found) = weights.describe(&name)?;
+        if found != expected {
+            let sizes = |sizes: &[usize]| sizes.iter().map(|size| *size as i64).collect();
+            let (found, expected, path) = (sizes(found), sizes(&expected), weights.path().to_owned());
+            return Err(CheckpointError::Shape { path, name, found, expected });
+        }
+        Ok(TensorHeader { name, kind: format.map_or(kind, Format::kind), shape: expected })
+    };
+    layout::parameters(config).into_iter().map(header).collect()
+}
+
+fn warn_of_others(weights: &Weights, headers: &[TensorHeader]) {
+    let known: std::collections::HashSet<&str> = headers.iter().map(|header| header.name.as_str()).collect();
+    let others: Vec<&str> = weights.names().filter(|name| !known.contains(name)).collect();
+    if !others.is_empty() {
+        let shown = others[..others.len().min(SHOWN_NAMES)].join(", ");
+        let more = if others.len() > SHOWN_NAMES { ", …" } else { "" };
+        tracing::warn!(
+            "{}: left out {} tensors that are no part of a GLM: {shown}{more}",
+            weights.path().display(),
+            others.len()
+        );
+    }
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
+}
+
+/// A file as it was said, or the layout's file in a folder.
+fn output_file(output: &Path, to: Layout, iteration: u64) -> PathBuf {
+    match to {
+        Layout::Safetensors if has_extension(output, "safetensors") => output.to_owned(),
+        Layout::Safetensors => output.join(WEIGHTS_FILE),
+        Layout::Published if has_extension(output, "pt") => output.to_owned(),
+        Layout::Published => output.join(iteration.to_string()).join(crate::checkpoint::locate::PUBLISHED_FILE),
+    }
+}
+
+fn make_folder_of(path: &Path) -> Result<(), CheckpointError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|source| CheckpointError::Io {
+        doing: "cannot make folder",
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+/// The optimizer step that weights are from, as the folder around them says: `step-00000600` of a run, `200000` of published ones.
+/// The published code wants a number above 0.
+fn iteration(weights: &Path) -> u64 {
+    let folder = weights.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+    folder.strip_prefix("step-").unwrap_or(folder).parse().unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_output_is_a_file_or_a_folder() {
+        let file = |output: &str, to| output_file(Path::new(output), to, 7).display().to_string();
+        assert_eq!(file("a.safetensors", Layout::Safetensors), "a.safetensors");
+        assert_eq!(file("a", Layout::Safetensors), "a/model.safetensors");
+        assert_eq!(file("a.pt", Layout::Published), "a.pt");
+        assert_eq!(file("a", Layout::Published), "a/7/mp_rank_00_model_states.pt");
+    }
+
+    #[test]
+    fn the_iteration_comes_from_the_folder() {
+        let of = |path: &str| iteration(Path::new(path));
+        assert_eq!(of("runs/x/checkpoints/step-00000600/model.safetensors"), 600);
+        assert_eq!(of("blocklm-large-blank/200000/mp_rank_00_model_states.pt"), 200_000);
+        assert_eq!((of("step-00000000/model.safetensors"), of("model.safetensors")), (1, 1));
+    }
+}

@@ -1,0 +1,76 @@
+//! `glm-trainer fetch`: downloads published weights, see [`glm_files::fetch`].
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use glm_files::fetch::{Archive, FetchError, FetchOptions, Fetched, fetch, parse_sha256};
+use glm_files::progress;
+
+use crate::checkpoint::archive;
+use crate::checkpoint::locate::PUBLISHED_ARCHIVE;
+
+/// Where the authors of GLM publish their weights. Behind `p` is the name of the file; `dl` asks for the file and not for a page
+/// about it.
+const PUBLISHED_AT: &str = "https://cloud.tsinghua.edu.cn/d/13f5b03da9594e5490c4/files/?dl=1&p=%2F";
+
+/// Weights that can be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Published {
+    /// GLM-large, which the published recipe starts from
+    GlmLargeBlank,
+    /// GLM-base
+    GlmBaseBlank,
+}
+
+impl Published {
+    fn file(self) -> &'static str {
+        match self {
+            Self::GlmLargeBlank => PUBLISHED_ARCHIVE,
+            Self::GlmBaseBlank => "glm-base-blank.tar.bz2",
+        }
+    }
+}
+
+/// The arguments.
+#[derive(Debug, Clone, Args)]
+pub struct FetchArgs {
+    /// What to download
+    #[arg(value_name = "NAME", value_enum)]
+    pub weights: Published,
+    /// The folder to put it in: the one with the data, for `run` to find it
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Download from another place [default: where the authors publish it]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The checksum that the file must have; it counts more than a recorded one
+    #[arg(long, value_name = "HEX", value_parser = parse_sha256)]
+    pub sha256: Option<String>,
+}
+
+/// Downloads weights, checks that the archive can be read to its end and holds weights, and says what to know about it.
+///
+/// # Errors
+/// [`FetchError`] where the file cannot be had, is not what it should be, or cannot be written.
+pub fn run(args: &FetchArgs) -> Result<String, FetchError> {
+    let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
+    let file = args.weights.file();
+    let url = args.url.clone().unwrap_or_else(|| format!("{PUBLISHED_AT}{file}"));
+    let options = FetchOptions { sha256: args.sha256.clone(), ..FetchOptions::new(file, Archive::Bzip2, url, &args.dir) };
+    let fetched = fetch(&options, |path| archive::check(path, progress.as_ref()), progress.as_ref())?;
+    Ok(told(args, &fetched))
+}
+
+fn told(args: &FetchArgs, fetched: &Fetched) -> String {
+    let Fetched { path, bytes, sha256, already_there, .. } = fetched;
+    let path = path.display();
+    if *already_there {
+        return format!("{path} is already there and its checksum is right; nothing was downloaded\n");
+    }
+    let mut text = format!("{path}: {bytes} bytes, sha256 {sha256}\n");
+    if args.sha256.is_none() {
+        text += "its authors publish no checksum to compare that with; it is recorded beside the file, and other machines\n\
+                 can be told to expect it with --sha256\n";
+    }
+    text + &format!("`glm-trainer run --init {path}` starts from it; the first start unpacks it\n")
+}

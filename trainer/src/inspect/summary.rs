@@ -1,0 +1,160 @@
+//! Names, shapes, types and norms of what a file holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{number_text, shape_text, write_row};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::numbers::for_each_chunk;
+use crate::checkpoint::pickle::StoredTensor;
+use crate::checkpoint::weights::{Sizes, Weights};
+
+/// What a file of weights holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The file.
+    pub path: PathBuf,
+    /// Sizes of the model, if it is a GLM.
+    pub model: Option<Model>,
+    /// Numbers in all tensors.
+    pub parameters: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// The tensors, in the order of the file.
+    pub tensors: Vec<TensorSummary>,
+    /// What is there beside, as `name (type)`.
+    pub skipped: Vec<String>,
+}
+
+/// Sizes of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "as in the settings")]
+pub struct Model {
+    pub layers: usize,
+    pub hidden: usize,
+    /// Where the file tells, or the width is that of a published model.
+    pub heads: Option<usize>,
+    pub vocab: usize,
+    pub positions: usize,
+}
+
+/// A tensor, and statistics of its finite numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TensorSummary {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Its sizes.
+    pub shape: Vec<usize>,
+    /// Root of the sum of squares.
+    pub norm: f64,
+    /// Mean.
+    pub mean: f64,
+    /// Largest absolute value.
+    pub largest: f64,
+    /// How many are NaN or infinite.
+    pub not_finite: u64,
+}
+
+impl Summary {
+    /// Reads all tensors, one after the other.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] where one is damaged.
+    pub fn of(weights: &Weights) -> Result<Self, CheckpointError> {
+        let (mut parameters, mut bytes, mut tensors) = (0, 0, Vec::with_capacity(weights.names().len()));
+        for name in weights.names() {
+            let stored = weights.stored(name)?;
+            parameters += (stored.data.len() / stored.kind.size()) as u64;
+            bytes += stored.data.len() as u64;
+            tensors.push(TensorSummary::of(name, &stored));
+        }
+        let model = weights.sizes().ok().map(|Sizes { layers, hidden, vocab_rows, positions }| {
+            let heads = weights.model_config(None).ok().map(|config| config.heads);
+            Model { layers, hidden, heads, vocab: vocab_rows, positions }
+        });
+        let skipped = weights.skipped().map(str::to_owned).collect();
+        Ok(Self { path: weights.path().to_owned(), model, parameters, bytes, tensors, skipped })
+    }
+}
+
+impl TensorSummary {
+    fn of(name: &str, stored: &StoredTensor<'_>) -> Self {
+        let (mut squares, mut sum, mut largest, mut finite, mut not_finite) = (0.0, 0.0, 0_f64, 0_u64, 0);
+        for_each_chunk(stored, |numbers| {
+            for number in numbers {
+                if !number.is_finite() {
+                    not_finite += 1;
+                    continue;
+                }
+                squares += number * number;
+                sum += number;
+                largest = largest.max(number.abs());
+                finite += 1;
+            }
+        });
+        Self {
+            name: name.to_owned(),
+            kind: stored.kind.name(),
+            shape: stored.shape.clone(),
+            norm: squares.sqrt(),
+            mean: if finite == 0 { 0.0 } else { sum / finite as f64 },
+            largest,
+            not_finite,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.path.display())?;
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        self.tensors.iter().for_each(|tensor| *kinds.entry(tensor.kind).or_default() += 1);
+        let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        writeln!(
+            f,
+            "{} numbers in {} tensors ({}), {:.1} MB",
+            self.parameters,
+            self.tensors.len(),
+            kinds.join(", "),
+            self.bytes as f64 / 1e6
+        )?;
+        if let Some(Model { layers, hidden, heads, vocab, positions }) = self.model {
+            let heads = heads.map_or_else(|| "heads unknown".to_owned(), |heads| format!("{heads} heads"));
+            writeln!(f, "GLM of {layers} layers, width {hidden}, {heads}, vocabulary {vocab}, positions {positions}")?;
+        }
+        writeln!(f)?;
+        write_row(f, "tensor", format_args!("{:4} {:>10} {:>9}", "type", "shape", "norm"))?;
+        for TensorSummary { name, kind, shape, norm, .. } in &self.tensors {
+            write_row(f, name, format_args!("{kind:4} {:>10} {:>9}", shape_text(shape), number_text(*norm)))?;
+        }
+        for tensor in self.tensors.iter().filter(|tensor| tensor.not_finite > 0) {
+            writeln!(f, "{} holds {} numbers that are NaN or infinite", tensor.name, tensor.not_finite)?;
+        }
+        if !self.skipped.is_empty() {
+            writeln!(f, "\npassed over:")?;
+        }
+        self.skipped.iter().try_for_each(|skipped| writeln!(f, "  {skipped}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::checkpoint::pickle::StoredKind;
+
+    #[test]
+    fn statistics_are_of_the_finite_numbers() {
+        let numbers = [3.0_f32, -4.0, f32::NAN, f32::NEG_INFINITY];
+        let data = Cow::Owned(numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
+        let summary = TensorSummary::of("w", &StoredTensor { kind: StoredKind::F32, shape: vec![2, 2], data });
+        assert_eq!((summary.norm, summary.mean, summary.largest, summary.not_finite), (5.0, -0.5, 4.0, 2));
+    }
+}
