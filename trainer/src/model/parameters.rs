@@ -23,6 +23,31 @@ pub struct Parameter {
     pub tensor: Tensor,
     /// Whether weight decay applies: to weights and embeddings, not to biases and LayerNorm.
     pub decay: bool,
+    /// How its values start when [`Parameters::gather`] makes room for them.
+    init: Init,
+    shape: Vec<i64>,
+}
+
+impl Parameter {
+    fn count(&self) -> i64 {
+        self.shape.iter().product()
+    }
+
+    /// Draws its values.
+    fn start(&self) -> Result<(), TchError> {
+        let mut values = self.tensor.shallow_clone();
+        let _filled = match self.init {
+            Init::Normal(std) if (values.kind(), values.device()) == (Kind::Float, Device::Cpu) => values.f_normal_(0.0, std)?,
+            Init::Normal(std) => {
+                let drawn = Tensor::f_empty(&self.shape[..], (Kind::Float, Device::Cpu))?.f_normal_(0.0, std)?;
+                values.f_copy_(&drawn)?;
+                values
+            }
+            Init::Ones => values.f_fill_(1.0)?,
+            Init::Zeros => values.f_zero_()?,
+        };
+        Ok(())
+    }
 }
 
 /// A part of the buffers whose parameters are treated alike, each `[n]`: one call of the optimizer updates it.
@@ -55,55 +80,45 @@ impl Parameters {
         Self { named: Vec::new(), kind, device, groups: Vec::new(), gradients: Tensor::new() }
     }
 
-    /// Makes a parameter and returns a handle to it.
-    ///
-    /// Values are drawn on the CPU in 32 bits whatever kind and device are, so that a seed means the same start everywhere.
+    /// Names a parameter and returns a handle to it, which holds no values before [`Self::gather`].
     ///
     /// # Errors
-    /// A [`TchError`], for example out of memory.
+    /// A [`TchError`].
     pub fn add(&mut self, name: String, shape: &[i64], init: Init) -> Result<Tensor, TchError> {
-        let mut start = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
-        let _filled = match init {
-            Init::Normal(std) => start.f_normal_(0.0, std)?,
-            Init::Ones => start.f_fill_(1.0)?,
-            Init::Zeros => start.f_zero_()?,
-        };
-        let tensor = start.f_to_device(self.device)?.f_totype(self.kind)?.f_set_requires_grad(true)?;
+        let tensor = Tensor::f_empty([0], (self.kind, self.device))?.f_set_requires_grad(true)?;
         let handle = tensor.shallow_clone();
-        let decay = shape.len() > 1;
-        self.named.push(Parameter { name, tensor, decay });
+        self.named.push(Parameter { name, tensor, decay: shape.len() > 1, init, shape: shape.to_vec() });
         Ok(handle)
     }
 
-    /// Moves the parameters into common buffers and makes places for their gradients. Handles stay valid.
+    /// Makes the common buffers of values and of their gradients, and draws the values' start. Handles are views of them then.
+    ///
+    /// Values are drawn on the CPU in 32 bits, one parameter behind the other as they were added, whatever kind and device
+    /// are: a seed means the same start everywhere. No value is held twice.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn gather(&mut self) -> Result<(), TchError> {
-        let (all, options) =
-            (self.named.iter().map(|parameter| parameter.tensor.numel()).sum::<usize>(), (self.kind, self.device));
-        let values = Tensor::f_empty([all as i64], options)?;
-        self.gradients = Tensor::f_zeros([all as i64], options)?;
+        let all: i64 = self.named.iter().map(Parameter::count).sum();
+        let options = (self.kind, self.device);
+        let values = Tensor::f_empty([all], options)?;
+        self.gradients = Tensor::f_zeros([all], options)?;
         self.groups.clear();
         let mut next = 0;
         for decay in [true, false] {
             let first = next;
             for parameter in self.named.iter_mut().filter(|parameter| parameter.decay == decay) {
-                let (count, shape) = (parameter.tensor.numel() as i64, parameter.tensor.size());
-                let place = |buffer: &Tensor| buffer.f_narrow(0, next, count)?.f_view(&shape[..]);
-                let (mut value, gradient) = (place(&values)?, place(&self.gradients)?);
-                no_grad(|| {
-                    value.f_copy_(&parameter.tensor)?;
-                    // The variable stays the same; only its memory is another.
-                    parameter.tensor.f_set_data(&value)
-                })?;
+                let place = |buffer: &Tensor| buffer.f_narrow(0, next, parameter.count())?.f_view(&parameter.shape[..]);
+                let (value, gradient) = (place(&values)?, place(&self.gradients)?);
+                // The variable stays the same; only its memory is another.
+                no_grad(|| parameter.tensor.f_set_data(&value))?;
                 set_gradient(&parameter.tensor, &gradient)?;
-                next += count;
+                next += parameter.count();
             }
             let part = |buffer: &Tensor| buffer.f_narrow(0, first, next - first);
             self.groups.push(Group { values: part(&values)?, gradients: part(&self.gradients)?, decay });
         }
-        Ok(())
+        no_grad(|| self.named.iter().try_for_each(Parameter::start))
     }
 
     /// The parameters, in order.
