@@ -37,7 +37,9 @@ impl Parameter {
     fn start(&self) -> Result<(), TchError> {
         let mut values = self.tensor.shallow_clone();
         let _filled = match self.init {
-            Init::Normal(std) if (values.kind(), values.device()) == (Kind::Float, Device::Cpu) => values.f_normal_(0.0, std)?,
+            Init::Normal(std) if (values.kind(), values.device()) == (Kind::Float, Device::Cpu) => {
+                values.f_normal_(0.0, std)?
+            }
             Init::Normal(std) => {
                 let drawn = Tensor::f_empty(&self.shape[..], (Kind::Float, Device::Cpu))?.f_normal_(0.0, std)?;
                 values.f_copy_(&drawn)?;
