@@ -1,0 +1,1 @@
+//! Text to tokens as the published recipe has it.
