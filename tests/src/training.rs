@@ -14,7 +14,7 @@ use crate::{command, run};
 /// # Panics
 /// If that fails.
 pub fn corpus(folder: &Path) {
-    seeded_corpus(folder, 5);
+    sized_corpus(folder, 60, 12, 5);
 }
 
 /// One with other passages for every seed.
@@ -22,9 +22,18 @@ pub fn corpus(folder: &Path) {
 /// # Panics
 /// If it cannot be made.
 pub fn seeded_corpus(folder: &Path, seed: u64) {
-    let seed = seed.to_string();
-    run(command("glm-prep").args(["sample", "--passages", "60", "--val-passages", "12", "--seed", &seed, "--out"]).arg(folder))
-        .success();
+    sized_corpus(folder, 60, 12, seed);
+}
+
+/// One with so many passages to train and to evaluate on.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn sized_corpus(folder: &Path, passages: usize, val_passages: usize, seed: u64) {
+    let options = [("--passages", passages as u64), ("--val-passages", val_passages as u64), ("--seed", seed)];
+    let mut sample = command("glm-prep");
+    sample.arg("sample").arg("--out").arg(folder);
+    run(options.iter().fold(&mut sample, |sample, (name, value)| sample.arg(name).arg(value.to_string()))).success();
     run(command("glm-prep").arg("ingest").arg(folder)).success();
 }
 
@@ -35,8 +44,15 @@ pub fn trainer(data: &Path, out: &Path) -> Command {
 
 /// The same from other weights.
 pub fn trainer_from(init: &Path, data: &Path, out: &Path) -> Command {
+    let mut command = small_model(data, out);
+    command.args(["--seed", "3", "--init"]).arg(init);
+    command
+}
+
+/// The model and the settings alone, without a seed and without weights.
+pub fn small_model(data: &Path, out: &Path) -> Command {
     let mut command = command("glm-trainer");
-    command.args(["run", "--device", "cpu", "--preset", "tiny", "--seed", "3"]);
+    command.args(["run", "--device", "cpu", "--preset", "tiny"]);
     let settings = [
         "model.layers=2",
         "model.hidden=32",
@@ -48,7 +64,7 @@ pub fn trainer_from(init: &Path, data: &Path, out: &Path) -> Command {
         "train.log_every=1",
         "train.target_accuracy=0",
     ];
-    set(&mut command, &settings).arg("--init").arg(init).arg("--data").arg(data).arg("--out").arg(out);
+    set(&mut command, &settings).arg("--data").arg(data).arg("--out").arg(out);
     command
 }
 
@@ -71,6 +87,23 @@ pub fn steps(out: &Path) -> BTreeMap<u64, Value> {
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
     let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     records.filter(|line| line["kind"] == "train").filter_map(|line| Some((line["step"].as_u64()?, line))).collect()
+}
+
+/// What a run leaves: weights, optimizer and all that was said, without what depends on the clock.
+///
+/// # Panics
+/// If it has left no checkpoint.
+pub fn remains(out: &Path) -> (Vec<u8>, Vec<u8>, Vec<String>) {
+    let checkpoints = out.join("checkpoints");
+    let latest = checkpoints.join(std::fs::read_to_string(checkpoints.join("latest")).expect("latest"));
+    let read = |name: &str| std::fs::read(latest.join(name)).expect(name);
+    let keys = ["kind", "step", "samples", "loss", "gradient_norm", "lr", "accuracy", "hits", "questions"];
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
+    let line = |text: &str| {
+        let line: Value = serde_json::from_str(text).expect("json");
+        keys.map(|key| line[key].to_string()).join(" ")
+    };
+    (read("model.safetensors"), read("optimizer.safetensors"), text.lines().map(line).collect())
 }
 
 /// The newest weights of a run.

@@ -3,18 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use glm_tests::training::{self, corpus, set, small_model};
 use glm_tests::{Finished, command, run};
 use serde_json::{Value, json};
 
 /// Questions of a step in the sample corpus.
 const QUESTIONS: usize = 8;
-
-/// A small sample corpus, made and ingested by the real program.
-fn corpus(folder: &Path) {
-    run(command("glm-prep").args(["sample", "--passages", "60", "--val-passages", "12", "--seed", "5", "--out"]).arg(folder))
-        .success();
-    run(command("glm-prep").arg("ingest").arg(folder)).success();
-}
 
 /// 150 questions between two words, and one whose right answer is far longer than the wrong one, which an untrained model finds
 /// all but impossible.
@@ -34,21 +28,13 @@ fn corpus_with_an_outlier(folder: &Path) {
 }
 
 fn trainer(data: &Path, out: &Path, settings: &[&str]) -> Command {
-    let mut command = command("glm-trainer");
-    command.args(["run", "--device", "cpu", "--preset", "tiny", "--seed", "3"]);
-    let small = ["model.layers=2", "model.hidden=32", "model.heads=2", "data.questions_a_step=8", "data.batch_tokens=600"];
-    let often = ["optim.lr=1e-3", "optim.schedule_steps=30", "train.log_every=1", "train.target_accuracy=0"];
-    for setting in small.iter().chain(&often).chain(settings) {
-        command.args(["--set", setting]);
-    }
-    command.arg("--data").arg(data).arg("--out").arg(out);
+    let mut command = small_model(data, out);
+    set(&mut command, settings).args(["--seed", "3"]);
     command
 }
 
 fn metrics(out: &Path, kind: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("json"));
-    lines.filter(|line| line["kind"] == kind).collect()
+    training::metrics(out).into_iter().filter(|line| line["kind"] == kind).collect()
 }
 
 fn example_ids(line: &Value) -> Vec<String> {

@@ -3,38 +3,20 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use glm_tests::{command, run};
-use serde_json::Value;
+use glm_tests::processes::{Running, signal};
+use glm_tests::run;
+use glm_tests::training::{remains, set, sized_corpus, small_model};
 
-/// A small sample corpus, made and ingested by the real program.
 fn corpus(folder: &Path) {
-    run(command("glm-prep").args(["sample", "--passages", "40", "--val-passages", "30", "--seed", "5", "--out"]).arg(folder))
-        .success();
-    run(command("glm-prep").arg("ingest").arg(folder)).success();
+    sized_corpus(folder, 40, 30, 5);
 }
 
 /// A run over an epoch's edge that evaluates and saves often.
 fn settings(data: &Path, out: &Path) -> Command {
-    let mut command = command("glm-trainer");
-    command.args(["run", "--device", "cpu", "--preset", "tiny"]);
-    for setting in [
-        "model.layers=2",
-        "model.hidden=32",
-        "model.heads=2",
-        "data.questions_a_step=8",
-        "data.batch_tokens=600",
-        "optim.lr=1e-3",
-        "optim.schedule_steps=30",
-        "train.log_every=1",
-        "train.target_accuracy=0",
-        "train.save_every=24",
-        "train.eval_every=64",
-    ] {
-        command.args(["--set", setting]);
-    }
-    command.arg("--data").arg(data).arg("--out").arg(out);
+    let mut command = small_model(data, out);
+    set(&mut command, &["train.save_every=24", "train.eval_every=64"]);
     command
 }
 
@@ -43,20 +25,6 @@ fn trainer(data: &Path, out: &Path) -> Command {
     let mut command = settings(data, out);
     command.args(["--max-steps", "24", "--seed", "3", "--init", "random"]);
     command
-}
-
-/// What a run leaves: weights, optimizer and all that was said, without what depends on the clock.
-fn remains(out: &Path) -> (Vec<u8>, Vec<u8>, Vec<String>) {
-    let checkpoints = out.join("checkpoints");
-    let latest = checkpoints.join(fs::read_to_string(checkpoints.join("latest")).expect("latest"));
-    let read = |name: &str| fs::read(latest.join(name)).expect(name);
-    let keys = ["kind", "step", "samples", "loss", "gradient_norm", "lr", "accuracy", "hits", "questions"];
-    let text = fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
-    let line = |text: &str| {
-        let line: Value = serde_json::from_str(text).expect("json");
-        keys.map(|key| line[key].to_string()).join(" ")
-    };
-    (read("model.safetensors"), read("optimizer.safetensors"), text.lines().map(line).collect())
 }
 
 fn start(command: &mut Command) -> Child {
@@ -187,22 +155,16 @@ fn another_run_in_the_same_folder_is_refused_with_what_differs() {
 fn signals_end_a_run_with_a_checkpoint_and_two_runs_never_share_a_folder() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
-    for signal in ["-INT", "-TERM", "-USR1", "-HUP"] {
-        let out = folder.path().join(&signal[1..]);
+    for name in ["INT", "TERM", "USR1", "HUP"] {
+        let out = folder.path().join(name);
         let endless = ["--init", "random", "--set", "train.epochs=100000"];
-        let said = folder.path().join(format!("{signal}.log"));
-        let log = fs::File::create(&said).expect("log");
-        let mut child = settings(folder.path(), &out).args(endless).stdout(Stdio::null()).stderr(log).spawn().expect("start");
-        let late = Instant::now() + Duration::from_secs(60);
-        while lines(&out) < 3 && Instant::now() < late {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let log = folder.path().join(format!("{name}.log"));
+        let mut running = Running::start(settings(folder.path(), &out).args(endless), log);
+        running.until("some steps are made", || (lines(&out) >= 3).then_some(()));
         let other = run(settings(folder.path(), &out).args(endless));
         assert!(other.code() == Some(1) && other.stderr().contains("another process trains in "), "{}", other.stderr());
-        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success());
-        let status = child.wait().expect("wait");
-        let said = fs::read_to_string(&said).expect("log");
-        assert_eq!(status.code(), Some(75), "{signal}: {status}; {said}");
+        signal(running.pid(), name);
+        running.ends_with(75);
         assert!(!remains(&out).2.is_empty());
     }
 }
@@ -220,19 +182,15 @@ fn signals_in_the_middle_of_a_step_change_nothing_of_it() {
         command
     };
     run(&mut one_step("quiet")).success();
-    let said = folder.path().join("signals.log");
-    let log = fs::File::create(&said).expect("log");
-    let mut child = one_step("disturbed").stdout(Stdio::null()).stderr(log).spawn().expect("start");
-    while !out("disturbed").join("config.toml").is_file() {
-        assert!(child.try_wait().expect("wait").is_none(), "{}", fs::read_to_string(&said).expect("log"));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let storm = format!("n=0; while kill -USR1 {} 2>/dev/null; do n=$((n + 1)); done; echo $n", child.id());
+    let mut running = Running::start(&mut one_step("disturbed"), folder.path().join("signals.log"));
+    let settings = out("disturbed").join("config.toml");
+    running.until("it begins", || settings.is_file().then_some(()));
+    let storm = format!("n=0; while kill -USR1 {} 2>/dev/null; do n=$((n + 1)); done; echo $n", running.pid());
     let storm = Command::new("sh").args(["-c", &storm]).stdout(Stdio::piped()).spawn().expect("signals");
-    let status = child.wait().expect("wait");
+    let status = running.end();
     let signals = storm.wait_with_output().expect("signals");
     let signals: u32 = String::from_utf8_lossy(&signals.stdout).trim().parse().expect("a number");
-    let said = fs::read_to_string(&said).expect("log");
+    let said = running.said();
     assert!(signals > 100, "{signals} signals came before the end");
     // The step was the last one anyway, so where the first signal came behind its start nobody was asked to stop in time.
     assert!(matches!(status.code(), Some(0 | 75)), "{status}; {said}");

@@ -72,6 +72,8 @@ fn operations(c: &mut Criterion) {
     let wide_bias = parameters.add("wide".into(), &[4 * HIDDEN], Init::Normal(0.1)).expect("bias");
     let projection_bias = parameters.add("projection".into(), &[3 * HIDDEN], Init::Normal(0.1)).expect("bias");
     parameters.gather().expect("gather");
+    parameters.draw().expect("draw");
+    parameters.make_gradients().expect("gradients");
     let site = Site { key: 1, rate: DROPOUT };
 
     // The fused operation overwrites what it is given on its way back, so both get a copy.

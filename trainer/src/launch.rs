@@ -200,7 +200,8 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
         None => begin(&request, &folder, &config, precision, manifest, device)?,
         Some(world) => {
             let Start { sizes, state, goes_on } = world.from_first(START, None)?;
-            let model = Glm::new(&sizes, Kind::Float, device)?;
+            let mut model = Glm::new(&sizes, Kind::Float, device)?;
+            model.make_gradients()?;
             let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
             optimizer.set_steps(state.optimizer_steps)?;
             Begun { model, optimizer, state, goes_on, records: None }
@@ -260,10 +261,11 @@ fn begin(
     };
     let folder = RunFolder::create(&root)?;
     let checkpoint = resume::point(&folder, request, config, manifest)?;
-    let model = match &checkpoint {
+    let mut model = match &checkpoint {
         Some((path, _)) => load_model(&Weights::open(path)?, config, manifest, device, Kind::Float)?,
         None => initial_model(request.init.as_ref(), data, config, manifest, device)?,
     };
+    model.make_gradients()?;
     let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
     let (state, so_far, goes_on) = match checkpoint {
         None => {
@@ -306,7 +308,7 @@ fn initial_model(
 fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<Glm, TrainError> {
     let sizes = config.random_model(embedding_rows(manifest.tokenizer.vocab_size))?;
     tch::manual_seed(config.train.seed as i64);
-    Ok(Glm::new(&sizes, Kind::Float, device)?)
+    Ok(Glm::random(&sizes, Kind::Float, device)?)
 }
 
 /// The published weights beside the data, or beside its `shards`: their folder, or the archive that unpacks to it.

@@ -49,7 +49,8 @@ pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64) -> Glm {
     let config = weights.model_config(Some(4)).expect("sizes");
     assert_eq!((config.layers, config.hidden, config.vocab_rows, config.positions), (2, 64, 512, 513));
     let config = ModelConfig { dropout, attention_dropout: dropout, ..config };
-    let model = Glm::new(&config, kind, Device::Cpu).expect("model");
+    let mut model = Glm::new(&config, kind, Device::Cpu).expect("model");
+    model.make_gradients().expect("gradients");
     weights.load_into(model.parameters()).expect("load");
     model
 }

@@ -143,7 +143,8 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     let vocabulary = data.map_or(VOCABULARY, |data| data.manifest().tokenizer.vocab_size);
     let sizes = config.random_model(embedding_rows(vocabulary))?;
     tch::manual_seed(config.train.seed as i64);
-    let model = Glm::new(&sizes, Kind::Float, device)?;
+    let mut model = Glm::random(&sizes, Kind::Float, device)?;
+    model.make_gradients()?;
     let optimizer = AdamW::new(config.adamw(), model.parameters())?;
     let mut stepper = Stepper::new(model, optimizer, config, precision, Standing::first(config.loss_scale(precision)), None)?;
     let padded_view = stepper.needs_padded_view();

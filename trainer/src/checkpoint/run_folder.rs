@@ -287,7 +287,6 @@ fn write_files(folder: &Path, snapshot: &Snapshot) -> Result<(), CheckpointError
     let Snapshot { weights, moments, sizes, state, metrics } = snapshot;
     for (file, tensors) in [(WEIGHTS_FILE, weights), (OPTIMIZER_FILE, moments)] {
         write_safetensors(&folder.join(file), tensors.iter().map(|(name, tensor)| (name.clone(), tensor)), sizes)?;
-        sync(&folder.join(file))?;
     }
     let path = folder.join(STATE_FILE);
     let json = serde_json::to_vec_pretty(state).map_err(|source| CheckpointError::State { path: path.clone(), source })?;

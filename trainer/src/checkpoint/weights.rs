@@ -230,7 +230,7 @@ impl Weights {
     }
 
     /// Copies the weights into `parameters` by name. Every parameter must be there. Position tables with fewer rows than
-    /// the model's fill the first rows; the others keep their initial values.
+    /// the model's fill the first rows; the others are drawn from torch's generator.
     ///
     /// # Errors
     /// [`CheckpointError`] names the parameter that is missing or has another shape.
@@ -248,7 +248,10 @@ impl Weights {
                     return Err(CheckpointError::Shape { path: self.path.clone(), name: name.clone(), found, expected });
                 }
                 let mut target = match extends {
-                    true => parameter.tensor.f_narrow(0, 0, found[0])?,
+                    true => {
+                        parameter.draw()?;
+                        parameter.tensor.f_narrow(0, 0, found[0])?
+                    }
                     false => parameter.tensor.shallow_clone(),
                 };
                 target.f_copy_(&stored)?;

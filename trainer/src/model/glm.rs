@@ -24,7 +24,8 @@ pub struct Glm {
 }
 
 impl Glm {
-    /// A model with initial weights drawn from torch's generator (see [`tch::manual_seed`]); `kind` is that of the master weights.
+    /// A model whose weights are still to be loaded; `kind` is that of the master weights. For training it needs
+    /// [`Self::make_gradients`] too.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
@@ -38,6 +39,24 @@ impl Glm {
             LayerNorm::new(&mut parameters, "transformer.final_layernorm", config.hidden, config.layernorm_eps)?;
         parameters.gather()?;
         Ok(Self { embeddings, blocks, final_layernorm, parameters, config: config.clone() })
+    }
+
+    /// A model with initial weights drawn from torch's generator, see [`tch::manual_seed`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn random(config: &ModelConfig, kind: Kind, device: Device) -> Result<Self, TchError> {
+        let model = Self::new(config, kind, device)?;
+        model.parameters.draw()?;
+        Ok(model)
+    }
+
+    /// Makes room for gradients, which an evaluation does not need.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn make_gradients(&mut self) -> Result<(), TchError> {
+        self.parameters.make_gradients()
     }
 
     /// The sizes.

@@ -23,7 +23,7 @@ pub struct Parameter {
     pub tensor: Tensor,
     /// Whether weight decay applies: to weights and embeddings, not to biases and LayerNorm.
     pub decay: bool,
-    /// How its values start when [`Parameters::gather`] makes room for them.
+    /// How its values start, see [`Self::draw`].
     init: Init,
     shape: Vec<i64>,
 }
@@ -33,8 +33,16 @@ impl Parameter {
         self.shape.iter().product()
     }
 
-    /// Draws its values.
-    fn start(&self) -> Result<(), TchError> {
+    /// Gives it the values that it starts from: normal ones are drawn on the CPU in 32 bits, whatever its kind and device are,
+    /// so that a seed means the same start everywhere.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn draw(&self) -> Result<(), TchError> {
+        no_grad(|| self.fill())
+    }
+
+    fn fill(&self) -> Result<(), TchError> {
         let mut values = self.tensor.shallow_clone();
         let _filled = match self.init {
             Init::Normal(std) if (values.kind(), values.device()) == (Kind::Float, Device::Cpu) => {
@@ -57,7 +65,7 @@ impl Parameter {
 pub struct Group {
     /// Values of its parameters, end to end.
     pub values: Tensor,
-    /// Their gradients.
+    /// Their gradients; `[0]` before [`Parameters::make_gradients`].
     pub gradients: Tensor,
     /// Whether weight decay applies.
     pub decay: bool,
@@ -65,8 +73,8 @@ pub struct Group {
 
 /// All parameters of a model, in the order in which layers made them.
 ///
-/// [`Self::gather`] lays values and gradients end to end in one buffer each, those that decay first; every parameter is then
-/// a view of it. So the gradient's norm and the optimizer are one pass over memory each.
+/// [`Self::gather`] lays values end to end in one buffer, those that decay first, and [`Self::make_gradients`] their gradients in
+/// another; every parameter is then a view of them. So the gradient's norm and the optimizer are one pass over memory each.
 #[derive(Debug)]
 pub struct Parameters {
     named: Vec<Parameter>,
@@ -93,34 +101,54 @@ impl Parameters {
         Ok(handle)
     }
 
-    /// Makes the common buffers of values and of their gradients, and draws the values' start. Handles are views of them then.
-    ///
-    /// Values are drawn on the CPU in 32 bits, one parameter behind the other as they were added, whatever kind and device
-    /// are: a seed means the same start everywhere. No value is held twice.
+    /// Makes the common buffer of values, which are what the memory held before: they are to be drawn ([`Self::draw`]) or loaded.
+    /// Handles are views of it then.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn gather(&mut self) -> Result<(), TchError> {
-        let all: i64 = self.named.iter().map(Parameter::count).sum();
-        let options = (self.kind, self.device);
-        let values = Tensor::f_empty([all], options)?;
-        self.gradients = Tensor::f_zeros([all], options)?;
+        let values = Tensor::f_empty([self.count()], (self.kind, self.device))?;
         self.groups.clear();
-        let mut next = 0;
+        let mut first = 0;
         for decay in [true, false] {
-            let first = next;
-            for parameter in self.named.iter_mut().filter(|parameter| parameter.decay == decay) {
-                let place = |buffer: &Tensor| buffer.f_narrow(0, next, parameter.count())?.f_view(&parameter.shape[..]);
-                let (value, gradient) = (place(&values)?, place(&self.gradients)?);
-                // The variable stays the same; only its memory is another.
-                no_grad(|| parameter.tensor.f_set_data(&value))?;
-                set_gradient(&parameter.tensor, &gradient)?;
-                next += parameter.count();
-            }
-            let part = |buffer: &Tensor| buffer.f_narrow(0, first, next - first);
-            self.groups.push(Group { values: part(&values)?, gradients: part(&self.gradients)?, decay });
+            let count = self.named.iter().filter(|parameter| parameter.decay == decay).map(Parameter::count).sum();
+            let values = values.f_narrow(0, first, count)?;
+            self.groups.push(Group { values, gradients: Tensor::f_empty([0], (self.kind, self.device))?, decay });
+            first += count;
         }
-        no_grad(|| self.named.iter().try_for_each(Parameter::start))
+        let pieces = self.cut(&values)?;
+        // The variables stay the same; only their memory is another.
+        no_grad(|| self.named.iter_mut().zip(&pieces).try_for_each(|(parameter, piece)| parameter.tensor.f_set_data(piece)))
+    }
+
+    /// Draws the values that the parameters start from, one parameter behind the other as they were added.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn draw(&self) -> Result<(), TchError> {
+        self.named.iter().try_for_each(Parameter::draw)
+    }
+
+    /// Makes the common buffer of gradients, all zero, as training needs it. Behind [`Self::gather`].
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn make_gradients(&mut self) -> Result<(), TchError> {
+        self.gradients = Tensor::f_zeros([self.count()], (self.kind, self.device))?;
+        for (parameter, piece) in self.named.iter().zip(&self.cut(&self.gradients)?) {
+            set_gradient(&parameter.tensor, piece)?;
+        }
+        let mut first = 0;
+        for group in &mut self.groups {
+            let count = group.values.numel() as i64;
+            group.gradients = self.gradients.f_narrow(0, first, count)?;
+            first += count;
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> i64 {
+        self.named.iter().map(Parameter::count).sum()
     }
 
     /// The parameters, in order.
@@ -133,12 +161,12 @@ impl Parameters {
         &self.groups
     }
 
-    /// The gradients of all parameters as one vector.
+    /// The gradients of all parameters as one vector; `[0]` before [`Self::make_gradients`].
     pub fn gradients(&self) -> &Tensor {
         &self.gradients
     }
 
-    /// The part of a vector as long as [`Self::gradients`] that belongs to each parameter, in the order of the parameters and
+    /// The part of a vector with a number for each value that belongs to each parameter, in the order of the parameters and
     /// in their shapes.
     ///
     /// # Errors
@@ -148,8 +176,8 @@ impl Parameters {
         let mut pieces: Vec<Option<Tensor>> = self.named.iter().map(|_| None).collect();
         for decay in [true, false] {
             for (parameter, piece) in self.named.iter().zip(&mut pieces).filter(|(parameter, _)| parameter.decay == decay) {
-                let count = parameter.tensor.numel() as i64;
-                *piece = Some(vector.f_narrow(0, next, count)?.f_view(&parameter.tensor.size()[..])?);
+                let count = parameter.count();
+                *piece = Some(vector.f_narrow(0, next, count)?.f_view(&parameter.shape[..])?);
                 next += count;
             }
         }
@@ -195,6 +223,9 @@ mod tests {
         let bias = parameters.add("bias".into(), &[2], Init::Zeros).expect("bias");
         let weight = parameters.add("weight".into(), &[2, 3], Init::Ones).expect("weight");
         parameters.gather().expect("gather");
+        assert_eq!(parameters.gradients().numel(), 0);
+        parameters.draw().expect("draw");
+        parameters.make_gradients().expect("gradients");
         let numbers = |tensor: &Tensor| Vec::<f32>::try_from(tensor.reshape([-1])).expect("numbers");
         let [decayed, rest] = parameters.groups() else { panic!("two groups") };
         assert_eq!((numbers(&decayed.values), numbers(&rest.values)), (vec![1.0; 6], vec![0.0; 2]));

@@ -38,6 +38,8 @@ mod tests {
             let weight = parameters.add("weight".into(), &[300, 300], Init::Ones).expect("weight");
             let bias = parameters.add("bias".into(), &[2], Init::Ones).expect("bias");
             parameters.gather().expect("gather");
+            parameters.draw().expect("draw");
+            parameters.make_gradients().expect("gradients");
             let loss = weight.sum(kind) + bias.sum(kind) * 150.0;
             loss.backward();
             let norm = global_norm(&parameters).expect("norm").double_value(&[]);

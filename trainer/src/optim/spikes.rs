@@ -93,9 +93,7 @@ pub struct SpikeStatistics {
 /// A running mean and variance.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 struct Running {
-    #[serde(with = "exact")]
     mean: f64,
-    #[serde(with = "exact")]
     variance: f64,
 }
 
@@ -215,19 +213,6 @@ impl DeviceStatistics {
         self.mean = self.mean.f_where_self(skipped, &mean)?;
         self.variance = self.variance.f_where_self(skipped, &variance)?;
         Ok(())
-    }
-}
-
-/// Numbers as text: as JSON numbers, serde_json reads some of them one digit off, and a resumed run would differ.
-mod exact {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

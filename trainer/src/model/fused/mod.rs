@@ -69,6 +69,9 @@ pub(crate) use by_kind;
 
 /// Checks that a tensor's memory is `numel` numbers of `kind` in a row on the CPU.
 fn check(tensor: &Tensor, kind: Kind) -> Result<usize, TchError> {
+    if !tensor.defined() {
+        return Err(TchError::Kind("there is no room for gradients: Glm::make_gradients makes it".to_owned()));
+    }
     let found = tensor.f_kind()?;
     if found != kind || tensor.device() != Device::Cpu || !tensor.is_contiguous() {
         let device = tensor.device();
@@ -126,13 +129,11 @@ fn add_to_gradient<T: Stored>(gradient: &mut Tensor, values: &Tensor) -> Result<
     for_each(tasks, |(total, values)| accumulate::add(total, values))
 }
 
-/// Where the gradient of a parameter is added up; [`crate::model::parameters::Parameters::gather`] has made that place.
+/// Where the gradient of a parameter is added up; [`crate::model::parameters::Parameters::make_gradients`] has made that place. A
+/// model that is only evaluated has none, and would fail in the backward pass.
 fn gradient_of(parameter: &Tensor) -> Result<Tensor, TchError> {
     let gradient = parameter.f_grad()?;
-    if !gradient.defined() {
-        return Err(TchError::Kind("a parameter has no place for its gradient".to_owned()));
-    }
-    gradient.f_detach()
+    if gradient.defined() { gradient.f_detach() } else { Ok(gradient) }
 }
 
 /// A gradient as the functions here need it: contiguous; zeros where there is none.
