@@ -61,6 +61,13 @@ pub enum Command {
     Config,
 }
 
+impl Command {
+    /// Whether it runs a model, with threads that wait for each other.
+    pub fn computes(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Eval(_) | Self::Bench(_))
+    }
+}
+
 /// Settings: defaults, then the file, then flags, then each --set.
 #[derive(Debug, Clone, Args)]
 pub struct SettingArgs {

@@ -33,3 +33,4 @@ pub mod progress;
 pub mod step;
 pub mod stop;
 pub mod train;
+pub mod waiting;

@@ -39,6 +39,11 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    if cli.command.computes()
+        && let Err(error) = glm_trainer::waiting::sleep_soon()
+    {
+        tracing::debug!("threads wait as libgomp has them wait: {error}");
+    }
     let result = match cli.command {
         Command::Run(args) => match args.nproc {
             Some(processes) => launch_workers(*args, processes),
