@@ -5,7 +5,9 @@ mod ingest;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use glm_command::completions::{self, CompletionsArgs};
+use glm_command::manual::{self, ManArgs, ManualError};
 use glm_files::progress;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
@@ -18,17 +20,34 @@ use crate::sample::{self, SampleArgs, SampleError};
 use crate::stats::{self, StatsArgs, StatsError};
 use crate::verify::{self, VerifyArgs, VerifyError};
 
+/// The name of the program.
+const PROGRAM: &str = "glm-prep";
+
 /// The command line of `glm-prep`.
 #[derive(Debug, Parser)]
-#[command(name = "glm-prep", version, about = "Turns raw cloze data into tokenized, span-annotated Parquet shards")]
+#[command(name = PROGRAM, version, about = "Turns raw cloze data into tokenized, span-annotated Parquet shards")]
+#[command(max_term_width = glm_command::WIDTH, after_help = "\
+Examples:
+  glm-prep fetch record data               # download ReCoRD
+  glm-prep ingest data                     # raw data -> data/shards
+  glm-prep inspect data --rows 1           # look at one question
+  glm-prep verify data                     # check every byte and row
+  glm-prep sample --out s --passages 3000  # no data? a sample corpus
+
+Exit codes:
+  0  done
+  1  failed; nothing was published
+  2  the command line makes no sense
+  3  done, but some records were rejected: shards/rejects.jsonl
+  4  `verify` found a fault")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Say nothing but errors and what was asked for
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Global options")]
     quiet: bool,
     /// Say more; twice for still more
-    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "Global options")]
     verbose: u8,
 }
 
@@ -48,6 +67,12 @@ enum Command {
     Stats(StatsArgs),
     /// Write a sample corpus in ReCoRD's format
     Sample(SampleArgs),
+    /// Print the script that makes a shell complete commands and options
+    #[command(after_help = completions::after_help(PROGRAM))]
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    #[command(after_help = manual::after_help(PROGRAM))]
+    Man(ManArgs),
 }
 
 /// Why a command failed.
@@ -71,6 +96,9 @@ pub enum CliError {
     /// `sample` failed.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// `man` failed.
+    #[error(transparent)]
+    Man(#[from] ManualError),
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -112,6 +140,8 @@ impl Cli {
             }
             Command::Stats(args) => stats::run(args, out)?,
             Command::Sample(args) => sample::run(args, out)?,
+            Command::Completions(args) => out.write_all(&completions::script(Self::command(), args.shell))?,
+            Command::Man(args) => write!(out, "{}", manual::write(Self::command(), &args.dir)?)?,
         }
         out.flush()?;
         Ok(ExitCode::SUCCESS)
@@ -120,8 +150,6 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -5,7 +5,8 @@ use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use glm_files::fetch::{Archive, ContentFault, parse_sha256};
+use glm_command::download::DownloadArgs;
+use glm_files::fetch::{Archive, ContentFault};
 pub use glm_files::fetch::{FetchError, FetchOptions, Fetched};
 use thiserror::Error;
 use zip::ZipArchive;
@@ -40,23 +41,20 @@ impl DataSet {
 
 /// The arguments.
 #[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "A download that was cut or stopped is continued by the same command. The checksum is recorded beside the \
-    file at the first download, and compared from then on."
-)]
+#[command(after_help = "\
+A download that was cut or stopped is continued by the same command. The checksum is recorded beside the file at the first \
+download, and compared from then on.
+
+Examples:
+  glm-prep fetch record data
+  glm-prep fetch record data --url https://mirror.example/ReCoRD.zip")]
 pub struct FetchArgs {
     /// What to download
     #[arg(value_name = "NAME", value_enum)]
     pub data_set: DataSet,
-    /// The folder to put it in, as `ingest` takes it
-    #[arg(value_name = "DIR")]
-    pub dir: PathBuf,
-    /// Download from another place [default: where the data set is published]
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-    /// The checksum that the file must have; it counts more than a recorded one
-    #[arg(long, value_name = "HEX", value_parser = parse_sha256)]
-    pub sha256: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub download: DownloadArgs,
 }
 
 /// Why the command failed.
@@ -75,14 +73,12 @@ pub enum FetchCommandError {
 /// # Errors
 /// [`FetchCommandError`] where the file cannot be had, is not what it should be, or cannot be written.
 pub fn run(args: &FetchArgs, quiet: bool, progress: &dyn Progress, out: &mut dyn Write) -> Result<(), FetchCommandError> {
-    let defaults = args.data_set.options(&args.dir);
-    let url = args.url.clone().unwrap_or_else(|| defaults.url.clone());
-    let options = FetchOptions { url, sha256: args.sha256.clone(), ..defaults };
+    let options = args.download.options(args.data_set.options(&args.download.dir));
     let fetched = fetch(args.data_set, &options, progress)?;
     if quiet {
         return Ok(());
     }
-    let (path, dir) = (fetched.path.display(), args.dir.display());
+    let (path, dir) = (fetched.path.display(), args.download.dir.display());
     if fetched.already_there {
         writeln!(out, "{path} is already there and its checksum is right; nothing was downloaded")?;
     } else {

@@ -38,6 +38,14 @@ const DEFAULT_ROWS: usize = 5;
 
 /// Look into a shard or a data set.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  glm-prep inspect data/record
+  glm-prep inspect data/record --split val --where 'num_choices > 20' --rows 2
+  glm-prep inspect data/record --sample 3 --json
+  glm-prep inspect data/record --id train-0-0
+  glm-prep inspect data/record --sql 'select count(*) from shards'
+  glm-prep inspect data/record --split val --rows 1 --model-input")]
 pub struct InspectArgs {
     /// A shard, or the folder of a data set: the one given to `ingest`, or its `shards`.
     #[arg(value_name = "PATH")]

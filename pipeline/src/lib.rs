@@ -18,6 +18,18 @@
 //! - [`fetch`]: downloads raw data.
 //! - [`sample`]: writes a sample corpus.
 //! - [`cli`]: what was typed.
+//!
+//! ```
+//! use glm_prep::ingest::{self, IngestOptions, Silent};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let dir = folder.path();
+//! let record = r#"{"context": "Ada keeps a dog. The [BLANK] barked.", "choices": ["cat", "dog"], "answer": 1}"#;
+//! std::fs::write(dir.join("train.jsonl"), record)?;
+//! ingest::run(&IngestOptions::new(dir), &Silent)?;
+//! assert!(dir.join("shards/manifest.json").is_file());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod annotate;
 pub mod choices;

@@ -44,6 +44,10 @@ const LEAST_VAL_PASSAGES: u64 = 100;
 
 /// Make a sample corpus in ReCoRD's format, to try things out or to test under load.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  glm-prep sample --out sample --passages 3000
+  glm-prep sample --out big --passages 1000000 --seed 7    # for load tests")]
 pub struct SampleArgs {
     /// Folder to write to: DIR/ReCoRD/train.jsonl and DIR/ReCoRD/val.jsonl.
     #[arg(long, value_name = "DIR")]

@@ -31,6 +31,10 @@ pub use passages::Shared;
 
 /// The arguments.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  glm-prep stats data/record
+  glm-prep stats data/record --max-seq-len 256 --json")]
 pub struct StatsArgs {
     /// The folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]

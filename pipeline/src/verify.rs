@@ -38,10 +38,16 @@ const NOT_SOUND: u8 = 4;
 
 /// The arguments.
 #[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Exit code: 0 if the data set is sound, 4 if it is not (the first fault is named: file, row group, row, \
-    column, question), 1 if it could not be checked, for example because a file cannot be read."
-)]
+#[command(after_help = "\
+Examples:
+  glm-prep verify data/record
+  glm-prep verify data/record --json
+
+Exit codes:
+  0  the data set is sound
+  1  it could not be checked, for example because a file cannot be read
+  4  it is not sound; the first fault is named: file, row group, row, column,
+     question")]
 pub struct VerifyArgs {
     /// The folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]

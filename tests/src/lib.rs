@@ -1,6 +1,8 @@
 //! Harness of the end-to-end tests: finds and runs the real programs, each test in a folder of its own.
 
+pub mod pages;
 pub mod processes;
+pub mod shell;
 pub mod training;
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use glm_command::completions::{self, CompletionsArgs};
+use glm_command::manual::{self, ManArgs};
 use glm_schemas::manifest::Split;
 
 use crate::bench::simulate::Plan;
@@ -17,48 +19,92 @@ use crate::inspect::InspectArgs;
 use crate::launch::{Init, Request, Resume};
 use crate::model::Preset;
 
-/// Fine-tunes GLM for multi-token cloze (ReCoRD).
-///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by a signal (Ctrl-C, SIGTERM, SIGUSR1) with a checkpoint written.
+/// The name of the program.
+const PROGRAM: &str = "glm-trainer";
+
+/// Fine-tunes GLM for multi-token cloze (ReCoRD)
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = PROGRAM, version, max_term_width = glm_command::WIDTH, after_help = "\
+Examples:
+  glm-trainer run --data sample --preset tiny --init random --out runs/first
+  glm-trainer eval --data sample --init runs/first
+  glm-trainer bench --preset base --steps 3
+  glm-trainer config > my.toml             # every setting, to be changed
+
+Exit codes:
+  0   done
+  1   failed
+  2   the command line makes no sense
+  75  stopped by a signal (Ctrl-C, SIGTERM, SIGUSR1), a checkpoint is written")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
     /// Say less; twice: errors only.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub quiet: u8,
-    /// Say more.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Say more, down to single decisions.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Trains: without arguments, the published recipe on $GLM_DATA_DIR or /home/data/perf/glm
-    #[command(after_help = "Example: glm-trainer run --data sample --preset tiny --init random --out runs/first\n\n\
-                      Several processes: --nproc starts them on this machine; torchrun, Slurm's srun, or RANK, WORLD_SIZE, \
-                      MASTER_ADDR and MASTER_PORT do on any number. docs/distributed.md has examples.")]
+    /// Train: without arguments, the published recipe on $GLM_DATA_DIR or /home/data/perf/glm
+    #[command(after_help = "\
+Examples:
+  glm-trainer run --data sample --preset tiny --init random --out runs/first
+  glm-trainer run --data DIR --init glm-large-blank.tar.bz2 --nproc gpu
+  glm-trainer run --data DIR --config my.toml --set optim.lr=2e-5
+  glm-trainer run --data DIR --out runs/first --resume --max-steps 9000
+
+--nproc starts several processes on this machine; torchrun, Slurm's srun, or RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT \
+do on any number. docs/distributed.md has scripts to copy.")]
     Run(Box<RunArgs>),
-    /// Measures the accuracy of weights
-    #[command(after_help = "Example: glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
+    /// Measure the accuracy of weights
+    #[command(after_help = "\
+Examples:
+  glm-trainer eval --data sample --init runs/first
+  glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
     Eval(Box<EvalArgs>),
-    /// Measures how fast this machine trains, or with --data-only how fast it reads shards
-    #[command(after_help = "Example: glm-trainer bench --preset base --precision fp32 --steps 3 --profile")]
+    /// Measure how fast this machine trains, or with --data-only how fast it reads shards
+    #[command(after_help = "\
+Examples:
+  glm-trainer bench --preset base --precision fp32 --steps 3 --profile
+  glm-trainer bench --data DIR --data-only
+  glm-trainer bench --data DIR --simulate-ranks 8,64 --tflops 200")]
     Bench(Box<BenchArgs>),
-    /// Downloads published weights; a download that was cut is continued by the same command
-    #[command(after_help = "Example: glm-trainer fetch glm-large-blank /home/data/perf/glm")]
+    /// Download published weights; a download that was cut is continued by the same command
+    #[command(after_help = "\
+Examples:
+  glm-trainer fetch glm-large-blank /home/data/perf/glm
+  glm-trainer fetch glm-base-blank data --url https://mirror.example/b.bz2")]
     Fetch(FetchArgs),
-    /// Shows names, shapes, types and norms of weights, or how two files of weights differ
-    #[command(after_help = "Example: glm-trainer inspect runs/first glm-large-blank.tar.bz2")]
+    /// Show names, shapes, types and norms of weights, or how two files of weights differ
+    #[command(after_help = "\
+Examples:
+  glm-trainer inspect runs/first
+  glm-trainer inspect runs/first glm-large-blank.tar.bz2 --json")]
     Inspect(InspectArgs),
-    /// Writes weights as safetensors, or as the published Python code loads them
-    #[command(after_help = "Example: glm-trainer convert runs/first for-python --to published")]
+    /// Write weights as safetensors, or as the published Python code loads them
+    #[command(after_help = "\
+Examples:
+  glm-trainer convert runs/first for-python --to published
+  glm-trainer convert glm-large-blank.tar.bz2 large.safetensors --dtype fp32")]
     Convert(ConvertArgs),
-    /// Prints every setting with its default and what it does, as a file for --config
-    Config,
+    /// Print every setting with its default and what it does, as a file for --config
+    #[command(after_help = "\
+Examples:
+  glm-trainer config > my.toml                     # then: run --config my.toml
+  glm-trainer config --markdown > docs/configuration.md")]
+    Config(ConfigArgs),
+    /// Print the script that makes a shell complete commands and options
+    #[command(after_help = completions::after_help(PROGRAM))]
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    #[command(after_help = manual::after_help(PROGRAM))]
+    Man(ManArgs),
 }
 
 impl Command {
@@ -70,6 +116,7 @@ impl Command {
 
 /// Settings: defaults, then the file, then flags, then each --set.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Settings")]
 pub struct SettingArgs {
     /// Size of the model; weights of another size are refused
     #[arg(long)]
@@ -80,6 +127,14 @@ pub struct SettingArgs {
     /// Changes one setting, for example optim.lr=2e-5; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// Arguments of `config`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ConfigArgs {
+    /// Print a page of documentation instead: a table a section
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 /// Arguments of `run`.
@@ -179,12 +234,12 @@ pub struct BenchArgs {
     /// Read an epoch of the data set and do nothing with it
     #[arg(long, requires = "data")]
     pub data_only: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
-    pub simulate: SimulateArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub simulate: SimulateArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub settings: SettingArgs,
@@ -192,6 +247,7 @@ pub struct BenchArgs {
 
 /// Arguments of `bench` that derive what training by many ranks would take.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Training by many ranks, derived")]
 pub struct SimulateArgs {
     /// Compute nothing; derive what training by so many ranks would take, see docs/scaling.md
     #[arg(long = "simulate-ranks", value_name = "N,…", value_delimiter = ',', conflicts_with_all = ["data_only", "profile"],

@@ -1,9 +1,8 @@
 //! `glm-trainer fetch`: downloads published weights, see [`glm_files::fetch`].
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
-use glm_files::fetch::{Archive, FetchError, FetchOptions, Fetched, fetch, parse_sha256};
+use glm_command::download::DownloadArgs;
+use glm_files::fetch::{Archive, FetchError, FetchOptions, Fetched, fetch};
 use glm_files::progress;
 
 use crate::checkpoint::archive;
@@ -37,15 +36,9 @@ pub struct FetchArgs {
     /// What to download
     #[arg(value_name = "NAME", value_enum)]
     pub weights: Published,
-    /// The folder to put it in: the one with the data, for `run` to find it
-    #[arg(value_name = "DIR")]
-    pub dir: PathBuf,
-    /// Download from another place [default: where the authors publish it]
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-    /// The checksum that the file must have; it counts more than a recorded one
-    #[arg(long, value_name = "HEX", value_parser = parse_sha256)]
-    pub sha256: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub download: DownloadArgs,
 }
 
 /// Downloads weights, checks that the archive can be read to its end and holds weights, and says what to know about it.
@@ -55,8 +48,8 @@ pub struct FetchArgs {
 pub fn run(args: &FetchArgs) -> Result<String, FetchError> {
     let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
     let file = args.weights.file();
-    let url = args.url.clone().unwrap_or_else(|| format!("{PUBLISHED_AT}{file}"));
-    let options = FetchOptions { sha256: args.sha256.clone(), ..FetchOptions::new(file, Archive::Bzip2, url, &args.dir) };
+    let published = FetchOptions::new(file, Archive::Bzip2, format!("{PUBLISHED_AT}{file}"), &args.download.dir);
+    let options = args.download.options(published);
     let fetched = fetch(&options, |path| archive::check(path, progress.as_ref()), progress.as_ref())?;
     Ok(told(args, &fetched))
 }
@@ -68,7 +61,7 @@ fn told(args: &FetchArgs, fetched: &Fetched) -> String {
         return format!("{path} is already there and its checksum is right; nothing was downloaded\n");
     }
     let mut text = format!("{path}: {bytes} bytes, sha256 {sha256}\n");
-    if args.sha256.is_none() {
+    if args.download.sha256.is_none() {
         text += "its authors publish no checksum to compare that with; it is recorded beside the file, and other machines\n\
                  can be told to expect it with --sha256\n";
     }

@@ -11,6 +11,26 @@
 //! - [`checkpoint`]: weights in and out, and where a run stands; [`fetch`](mod@fetch), [`convert`](mod@convert) and [`inspect`](mod@inspect) are its commands.
 //! - [`bench`](mod@bench) measures all of it; [`memory`] what it holds.
 //! - [`cli`], [`config`], [`device`], [`launch`] and [`stop`]: from what was typed to a run that can start.
+//!
+//! ```text
+//! shard -> mapped row group -> sample -> packed batch -> scores -> loss -> gradients -> weights -> checkpoint
+//! ```
+//!
+//! `docs/architecture.md` follows one question along that way. What a run does depends on its settings and its data set alone, and the settings
+//! can be asked without training:
+//!
+//! ```
+//! use glm_trainer::config::overrides::Layers;
+//!
+//! let mut layers = Layers::default();
+//! layers.assignment("optim.lr=2e-5")?;
+//! let schedule = layers.resolve()?.schedule();
+//! assert_eq!(schedule.at(0), 0.0);
+//! // A tenth of the 4,338 steps warms up; the end has a tenth of the highest rate.
+//! assert!((schedule.at(434) - 2e-5).abs() < 1e-8);
+//! assert!((schedule.at(4338) - 2e-6).abs() < 1e-12);
+//! # Ok::<(), glm_trainer::config::SettingsError>(())
+//! ```
 
 pub mod bench;
 pub mod checkpoint;

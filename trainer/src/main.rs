@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use glm_command::{completions, manual};
 use glm_schemas::manifest::Split;
 use glm_trainer::bench;
 use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::cli::{BenchArgs, Cli, Command, EvalArgs, RunArgs};
-use glm_trainer::config::REFERENCE;
+use glm_trainer::config::{self, REFERENCE};
 use glm_trainer::convert;
 use glm_trainer::distributed::launcher::{self, INTERRUPTED, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
@@ -56,7 +57,12 @@ fn main() -> ExitCode {
             inspect::inspect(&args).map_err(Into::into).and_then(|report| print(&show(&report, args.json)?))
         }
         Command::Convert(args) => convert::convert(&args).map_err(Into::into).and_then(|done| print(&done.to_string())),
-        Command::Config => print(REFERENCE),
+        Command::Config(args) if args.markdown => print(&config::page::markdown()),
+        Command::Config(_) => print(REFERENCE),
+        Command::Completions(args) => print(&String::from_utf8_lossy(&completions::script(Cli::command(), args.shell))),
+        Command::Man(args) => {
+            manual::write(Cli::command(), &args.dir).map_err(Into::into).and_then(|pages| print(&pages.to_string()))
+        }
     };
     match result {
         Ok(code) => code,

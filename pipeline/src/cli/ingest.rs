@@ -28,10 +28,15 @@ Examples:
   glm-prep ingest data/record
   glm-prep ingest out --train 'raw/train-*.jsonl.zst' --val raw/dev.jsonl
   zcat big.jsonl.gz | glm-prep ingest out --train - --format plain
-  glm-prep ingest data/record --partition 0/8    # … to 7/8, on any machines, then: glm-prep merge data/record
+  glm-prep ingest data/record --dry-run --limit 1000
+  glm-prep ingest data/record --partition 0/8    # part 1 of 8, then merge
 
-Exit code: 0 if every record was taken, 3 if some were rejected but no more than --max-rejects (the data set is written, \
-shards/rejects.jsonl lists them), 1 if the run failed and nothing was published, 2 if the command line makes no sense.")]
+Exit codes:
+  0  every record was taken
+  1  the run failed and nothing was published
+  2  the command line makes no sense
+  3  some were rejected, no more than --max-rejects: the data set is written,
+     and shards/rejects.jsonl lists them")]
 pub(super) struct IngestArgs {
     /// The folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD or in DIR, folders of splits, or an archive in DIR
     #[arg(value_name = "DIR")]
@@ -88,9 +93,13 @@ pub(super) struct IngestArgs {
 
 /// The arguments of `glm-prep merge`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The result is the same to the byte as that of one `glm-prep ingest`. Exit codes as of `glm-prep ingest`."
-)]
+#[command(after_help = "\
+The result is the same to the byte as that of one `glm-prep ingest`. Exit codes as of `glm-prep ingest`.
+
+Examples:
+  glm-prep ingest data/record --partition 0/2    # here
+  glm-prep ingest data/record --partition 1/2    # or on another machine
+  glm-prep merge data/record")]
 pub(super) struct MergeArgs {
     /// The folder of the raw data, as given to `ingest --partition`
     #[arg(value_name = "DIR")]

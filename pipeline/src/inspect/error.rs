@@ -16,7 +16,7 @@ use crate::tokenize::TokenizerError;
 #[derive(Debug, Error)]
 pub enum InspectError {
     /// The path is wrong.
-    #[error("there is no file or folder {}", path.display())]
+    #[error("there is no file or folder {}; give a shard, or the folder that was given to `glm-prep ingest`", path.display())]
     Missing {
         /// What was asked for.
         path: PathBuf,
@@ -39,13 +39,13 @@ pub enum InspectError {
         source: ManifestError,
     },
     /// A file of another kind.
-    #[error("{} is not a Parquet file", path.display())]
+    #[error("{} is not a Parquet file; give a shard, or the folder that was given to `glm-prep ingest`", path.display())]
     NotParquet {
         /// The file.
         path: PathBuf,
     },
     /// The data set has no such split.
-    #[error("{} has no {split} split", path.display())]
+    #[error("{} has no {split} split; leave --split out to see what there is", path.display())]
     NoSuchSplit {
         /// The data set or shard.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum InspectError {
         source: io::Error,
     },
     /// A damaged Parquet file.
-    #[error("{} is damaged: {}", path.display(), first_line(source))]
+    #[error("{} is damaged: {}; `glm-prep verify` says where", path.display(), first_line(source))]
     Parquet {
         /// The shard.
         path: PathBuf,
@@ -69,7 +69,7 @@ pub enum InspectError {
         source: ParquetError,
     },
     /// A Parquet file that is no shard.
-    #[error("{} is not a shard of cloze questions: {source}", path.display())]
+    #[error("{} is not a shard of cloze questions: {source}; ingest the raw data again", path.display())]
     NotAShard {
         /// The file.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum InspectError {
         source: ViewError,
     },
     /// `--max-seq-len` is too small for a question.
-    #[error("{}, question {example_id}: {source}", path.display())]
+    #[error("{}, question {example_id}: {source}; raise --max-seq-len", path.display())]
     DoesNotFit {
         /// The shard.
         path: PathBuf,
@@ -87,10 +87,10 @@ pub enum InspectError {
         source: EncodingError,
     },
     /// The query is wrong.
-    #[error("the query cannot be run: {}", first_line(.0))]
+    #[error("the query cannot be run: {}; `glm-prep inspect PATH` shows the columns", first_line(.0))]
     Sql(#[source] PolarsError),
     /// The condition of `--where` is wrong.
-    #[error("the condition cannot be used: {}", first_line(.0))]
+    #[error("the condition cannot be used: {}; `glm-prep inspect PATH` shows the columns", first_line(.0))]
     Condition(#[source] PolarsError),
     /// An expression that is neither true nor false.
     #[error("`{condition}` is no condition; give one that is true or false for a question, such as num_choices > 9")]
@@ -113,7 +113,7 @@ pub enum InspectError {
     Tokenizer(#[from] TokenizerError),
     /// A vocabulary that the shards were not made with.
     #[error(
-        "{} was made with another vocabulary (sha256 {expected}) than {} (sha256 {found}); its tokens would be shown wrong",
+        "{} was made with another vocabulary (sha256 {expected}) than {} (sha256 {found}); its tokens would be shown wrong: give what `ingest --tokenizer` was given",
         path.display(), tokenizer.display()
     )]
     OtherTokenizer {
@@ -127,7 +127,7 @@ pub enum InspectError {
         found: String,
     },
     /// A question whose columns are not those of the contract.
-    #[error("{} is not a shard of cloze questions: {reason}", path.display())]
+    #[error("{} is not a shard of cloze questions: {reason}; ingest the raw data again", path.display())]
     BadQuestion {
         /// The data set or shard.
         path: PathBuf,

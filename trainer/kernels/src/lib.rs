@@ -11,6 +11,21 @@
 //! - [`embedding`]: three tables summed, and their gradients.
 //! - [`dropout`]: which element is dropped is a function of a key, so no mask is stored.
 //! - [`accumulate`]: gradients summed up in 32 bits.
+//!
+//! Between two matrix products of a block the activations go through memory once:
+//!
+//! ```text
+//! queries, keys, values -> attention -> product -> residual -> product -> gelu -> product -> residual -> next block
+//! ```
+//!
+//! ```
+//! // Two rows of two numbers, and a bias for each column.
+//! let (x, bias) = ([0.0_f32, 1.0, -1.0, 2.0], [0.0, 1.0]);
+//! let mut out = [0.0; 4];
+//! glm_kernels::gelu::forward(&x, &bias, &mut out);
+//! assert_eq!(out[0], 0.0);
+//! assert!((out[1] - 1.954_597_7).abs() < 1e-5, "GELU of 1 + 1");
+//! ```
 
 pub mod accumulate;
 pub mod attention;

@@ -123,7 +123,9 @@ impl Source {
             Self::Shards(feeder) => feeder.next_step()?,
             Self::MadeUp(steps) => steps.next(),
         };
-        step.ok_or_else(|| TrainError::Setup("the data set has too few questions for that many steps".to_owned()))
+        step.ok_or_else(|| {
+            TrainError::Setup("the data set has too few questions for that many steps; say a smaller --steps".to_owned())
+        })
     }
 
     fn waited(&self) -> Duration {

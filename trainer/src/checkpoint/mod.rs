@@ -86,7 +86,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// A parameter has another shape than the model.
-    #[error("{}: `{name}` has shape {found:?}, the model needs {expected:?}", path.display())]
+    #[error("{}: `{name}` has shape {found:?}, the model needs {expected:?}; `glm-trainer inspect` shows what is in the file", path.display())]
     Shape {
         /// The file.
         path: PathBuf,

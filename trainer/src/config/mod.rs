@@ -4,6 +4,7 @@
 
 pub mod changes;
 pub mod overrides;
+pub mod page;
 
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ pub enum DataError {
         source: ManifestError,
     },
     /// The data set has no such split.
-    #[error("the data set in {} has no split `{split}`", path.display())]
+    #[error("the data set in {} has no split `{split}`; add its raw data and run `glm-prep ingest` again", path.display())]
     NoSplit {
         /// The data set.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum DataError {
         split: Split,
     },
     /// A split has no rows.
-    #[error("split `{split}` of the data set in {} has no questions", path.display())]
+    #[error("split `{split}` of the data set in {} has no questions; `glm-prep stats` counts what there is", path.display())]
     EmptySplit {
         /// The data set.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum DataError {
         expected: usize,
     },
     /// A shard is damaged or no Parquet file.
-    #[error("{}, row group {group}: {source}", path.display())]
+    #[error("{}, row group {group}: {source}; `glm-prep verify` checks the whole data set", path.display())]
     Parquet {
         /// The shard.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum DataError {
         source: parquet::errors::ParquetError,
     },
     /// A shard's columns do not keep the contract.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; ingest the raw data again", path.display())]
     Columns {
         /// The shard.
         path: PathBuf,
@@ -116,7 +116,9 @@ pub enum DataError {
         source: EncodingError,
     },
     /// A question for training has no right answer.
-    #[error("question {example_id} has no right answer among its choices and cannot be trained on")]
+    #[error(
+        "question {example_id} has no right answer among its choices and cannot be trained on; `glm-prep verify` checks the whole data set"
+    )]
     Unlabelled {
         /// The question.
         example_id: String,

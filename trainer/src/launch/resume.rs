@@ -27,7 +27,9 @@ pub(super) fn point(
     }
     let Some(path) = folder.newest_whole()? else {
         return match request.resume {
-            Resume::Yes => refuse(format!("there is no checkpoint to resume from in {root}")),
+            Resume::Yes => {
+                refuse(format!("there is no checkpoint to resume from in {root}; leave out --resume to begin a run there"))
+            }
             Resume::IfSame | Resume::IfPossible => Ok(None),
         };
     };
