@@ -49,8 +49,9 @@ pub struct Page {
 pub fn pages(command: Command) -> Vec<Page> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
+    let source = format!("{} {}", command.get_name(), command.get_version().unwrap_or_default());
     let mut pages = Vec::new();
-    collect(&command, &mut pages);
+    collect(&command, &source, &mut pages);
     pages
 }
 
@@ -66,7 +67,8 @@ impl fmt::Display for Written {
         let Some(first) = self.files.first() else { return Ok(()) };
         let dir = first.parent().unwrap_or(Path::new("."));
         writeln!(f, "{}: {} pages", dir.display(), self.files.len())?;
-        writeln!(f, "`man -l {}` shows the first; `man` finds them by name in a folder man1 of $MANPATH", first.display())
+        writeln!(f, "`man -l {}` shows the first", first.display())?;
+        writeln!(f, "`man` finds them by name in a folder man1 of $MANPATH")
     }
 }
 
@@ -88,15 +90,16 @@ pub fn write(command: Command, dir: &Path) -> Result<Written, ManualError> {
     Ok(Written { files: pages(command).into_iter().map(write).collect::<Result<_, _>>()? })
 }
 
-fn collect(command: &Command, pages: &mut Vec<Page>) {
-    pages.push(page(command));
-    command.get_subcommands().filter(|below| !below.is_hide_set()).for_each(|below| collect(below, pages));
+fn collect(command: &Command, source: &str, pages: &mut Vec<Page>) {
+    pages.push(page(command, source));
+    command.get_subcommands().filter(|below| !below.is_hide_set()).for_each(|below| collect(below, source, pages));
 }
 
-fn page(command: &Command) -> Page {
+/// The page of one command; `source` is the program and its version, which stand at its foot.
+fn page(command: &Command, source: &str) -> Page {
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     // What stands below the help is laid out here: the generator would run its lines together.
-    let man = Man::new(command.clone().after_help(None::<&str>));
+    let man = Man::new(command.clone().after_help(None::<&str>)).source(source);
     let mut text = Vec::new();
     // A vector takes all that is written.
     let _ = man.render(&mut text).and_then(|()| below_help(&after).to_writer(&mut text));
