@@ -1,1 +1,5 @@
-//! What the command lines of the two programs share: completions, manual pages, colour.
+//! What the command lines of `glm-prep` and `glm-trainer` share.
+//!
+//! - [`paint`](mod@paint): colour, and lines that fit the terminal.
+
+pub mod paint;
