@@ -16,6 +16,8 @@ use crate::fetch::FetchArgs;
 use crate::inspect::InspectArgs;
 use crate::launch::{Init, Request, Resume};
 use crate::model::Preset;
+use crate::predict::PredictArgs;
+use crate::score::ScoreArgs;
 
 /// Fine-tunes GLM for multi-token cloze (ReCoRD).
 ///
@@ -45,6 +47,13 @@ pub enum Command {
     /// Measures the accuracy of weights
     #[command(after_help = "Example: glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
     Eval(Box<EvalArgs>),
+    /// Writes what weights answer to every question of a split, as SuperGLUE takes it for ReCoRD
+    #[command(after_help = "Example: glm-trainer predict --data sample --split val --init runs/first --out predictions.jsonl")]
+    Predict(Box<PredictArgs>),
+    /// Ranks the choices of a question that you write: in JSON, as arguments, or typed when asked
+    #[command(after_help = "Example: glm-trainer score --init runs/first --passage \"Ann met Bo.\" \
+                      --query \"It was [BLANK] who came.\" --choice Ann --choice Bo")]
+    Score(Box<ScoreArgs>),
     /// Measures how fast this machine trains, or with --data-only how fast it reads shards
     #[command(after_help = "Example: glm-trainer bench --preset base --precision fp32 --steps 3 --profile")]
     Bench(Box<BenchArgs>),

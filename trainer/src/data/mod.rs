@@ -54,12 +54,14 @@ pub enum DataError {
         source: ManifestError,
     },
     /// The data set has no such split.
-    #[error("the data set in {} has no split `{split}`", path.display())]
+    #[error("the data set in {} has no split `{split}`; it has {}", path.display(), names(found))]
     NoSplit {
         /// The data set.
         path: PathBuf,
         /// The split that was asked for.
         split: Split,
+        /// Those that there are.
+        found: Vec<Split>,
     },
     /// A split has no rows.
     #[error("split `{split}` of the data set in {} has no questions", path.display())]
@@ -127,4 +129,11 @@ pub enum DataError {
     /// libtorch refused a batch.
     #[error("cannot make tensors of a batch: {0}")]
     Torch(#[from] tch::TchError),
+}
+
+fn names(splits: &[Split]) -> String {
+    match splits {
+        [] => "none".to_owned(),
+        splits => splits.iter().map(|split| format!("`{split}`")).collect::<Vec<_>>().join(" and "),
+    }
 }
