@@ -5,11 +5,11 @@ use glm_prep::annotate::token_span;
 use glm_prep::shard::{ROWS_PER_GROUP, ShardWriter, file_name};
 use glm_prep::source::Format;
 use glm_prep::source::record::Record;
-use glm_prep::tokenize::Tokenizer;
 use glm_schemas::builder::{ChoiceRow, ClozeRow, EntityRow};
 use glm_schemas::cloze::CharSpan;
 use glm_schemas::encoding::Question;
 use glm_schemas::manifest::Split;
+use glm_text::tokenize::Tokenizer;
 
 const ROWS: usize = 4 * ROWS_PER_GROUP;
 const LINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/golden/cloze/passages.jsonl");

@@ -9,7 +9,7 @@ use glm_schemas::cloze::TokenSpan;
 /// At word boundaries these are the mention's own tokens. A mention that cuts a word in its middle gets the word pieces that
 /// it touches, whole. `None` where no token covers any of it: white space, control characters, accents that stand alone.
 ///
-/// `tokens` are the byte spans of [`crate::tokenize::Tokens`], `mention` the bytes of the mention.
+/// `tokens` are the byte spans of [`glm_text::tokenize::Tokens`], `mention` the bytes of the mention.
 pub fn token_span(tokens: &[Range<usize>], mention: Range<usize>) -> Option<TokenSpan> {
     // Neither starts nor ends of tokens ever go back, so both can be searched.
     let start = tokens.partition_point(|token| token.end <= mention.start);
@@ -22,7 +22,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tokenize::Tokenizer;
+    use glm_text::tokenize::Tokenizer;
 
     fn tokenizer() -> &'static Tokenizer {
         static TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();

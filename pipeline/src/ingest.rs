@@ -45,7 +45,7 @@ use self::stages::Stages;
 use crate::shard::WriteError;
 use crate::source::input::{self, Input, InputError};
 use crate::source::recognise::FormatName;
-use crate::tokenize::{Tokenizer, TokenizerError};
+use glm_text::tokenize::{Tokenizer, TokenizerError};
 
 pub use self::merge::{MergeOptions, merge};
 pub use self::options::{DEFAULT_ROWS_PER_SHARD, IngestOptions, Partition};

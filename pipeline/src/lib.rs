@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`source`]: finds the raw files and parses them; one file a format.
-//! - [`tokenize`]: text to token ids, equal to the published tokenizer.
+//! - [`glm_text`]: raw text in standard form, and text to token ids, equal to the published tokenizer.
 //! - [`annotate`]: spans of code points to spans of tokens.
 //! - [`choices`]: which candidates a training question is given.
 //! - [`ingest`]: the stages of `glm-prep ingest` and the queues between them.
@@ -41,5 +41,4 @@ pub mod sample;
 pub mod shard;
 pub mod source;
 pub mod stats;
-pub mod tokenize;
 pub mod verify;

@@ -69,11 +69,11 @@ fn every_bad_line_is_listed_with_its_reason_and_the_others_stay() {
         (vec![b'x'; MAX_LINE_BYTES + 1], "the line is longer than 16777216 bytes"),
         (
             changed(1, with_question(|q| q["query"] = json!("met Bo"))),
-            "question 0 (idx 10): the query holds `@placeholder` 0 times",
+            "question 0 (idx 10): the text holds `@placeholder` 0 times",
         ),
         (
             changed(1, with_question(|q| q["query"] = json!("@placeholder @placeholder"))),
-            "question 0 (idx 10): the query holds `@placeholder` 2 times",
+            "question 0 (idx 10): the text holds `@placeholder` 2 times",
         ),
         (changed(1, with_question(|q| q["answers"] = json!([]))), "question 0 (idx 10): no answers are given"),
         (changed(1, with_question(|q| q["answers"] = Value::Null)), "question 0 (idx 10): no answers are given"),

@@ -7,8 +7,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use glm_command::paint::ColourWhen;
 use glm_prep::ingest::IngestOptions;
-use glm_prep::inspect::{ColourWhen, InspectArgs, run};
+use glm_prep::inspect::{InspectArgs, run};
 use glm_schemas::manifest::Split;
 use serde_json::{Value, json};
 use tempfile::TempDir;

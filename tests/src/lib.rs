@@ -79,6 +79,15 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
+/// The values of a file of JSON lines.
+///
+/// # Panics
+/// If it is none.
+pub fn json_lines(path: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
+}
+
 /// Ingests one file of raw passages into `folder` with the real program, once for every split.
 ///
 /// # Panics

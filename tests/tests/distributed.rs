@@ -46,7 +46,7 @@ fn assert_same_run(one: &Path, other: &Path) {
         for key in ["step", "samples", "accuracy", "hits", "questions"] {
             assert_eq!(ours[key], theirs[key], "{key} of {ours} and {theirs}");
         }
-        for key in ["chance", "most_frequent"] {
+        for key in ["f1", "exact_match", "chance", "most_frequent"] {
             assert!((number(ours, key) - number(theirs, key)).abs() < 1e-12, "{key} of {ours} and {theirs}");
         }
     }

@@ -1,12 +1,7 @@
 //! `glm-trainer eval` with published-layout weights gives the published scores, predictions and accuracy.
 
-use glm_tests::{command, fixtures, ingest, run};
+use glm_tests::{command, fixtures, ingest, json_lines, run};
 use serde_json::Value;
-
-fn lines(path: &std::path::Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).expect("read");
-    text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
-}
 
 #[test]
 fn the_cloze_set_with_published_weights() {
@@ -34,7 +29,7 @@ fn the_cloze_set_with_published_weights() {
         assert_eq!(result["accuracy"], golden[format!("{name}_accuracy")]);
 
         let expected = golden[name].as_array().expect("questions");
-        let found = lines(&scores);
+        let found = json_lines(&scores);
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
             for key in ["example_id", "predicted", "correct", "hit"] {

@@ -91,7 +91,7 @@ fn eval_of_a_run_gives_the_accuracy_that_the_run_logged() {
             .arg(&out))
         .success();
         let eval: Value = serde_json::from_str(&eval.stdout()).expect("json");
-        for key in ["accuracy", "hits", "questions", "chance", "most_frequent"] {
+        for key in ["accuracy", "hits", "questions", "f1", "exact_match", "chance", "most_frequent"] {
             assert_eq!(eval[key], logged[key], "{key}");
         }
     }

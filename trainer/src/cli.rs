@@ -18,6 +18,8 @@ use crate::fetch::FetchArgs;
 use crate::inspect::InspectArgs;
 use crate::launch::{Init, Request, Resume};
 use crate::model::Preset;
+use crate::predict::PredictArgs;
+use crate::score::ScoreArgs;
 
 /// The name of the program.
 const PROGRAM: &str = "glm-trainer";
@@ -68,6 +70,19 @@ Examples:
   glm-trainer eval --data sample --init runs/first
   glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
     Eval(Box<EvalArgs>),
+    /// Write what weights answer to every question of a split, as SuperGLUE takes it for ReCoRD
+    #[command(after_help = "\
+Examples:
+  glm-trainer predict --data DIR --init runs/first --out ReCoRD.jsonl
+  glm-trainer predict --data sample --split val --init runs/first --out val.jsonl")]
+    Predict(Box<PredictArgs>),
+    /// Rank the choices of a question that you write: in JSON, as arguments, or typed when asked
+    #[command(after_help = "\
+Examples:
+  glm-trainer score --init runs/first question.json
+  glm-trainer score --init runs/first --passage 'Ann met Bo.' \\
+    --query 'It was [BLANK] who came.' --choice Ann --choice Bo")]
+    Score(Box<ScoreArgs>),
     /// Measure how fast this machine trains, or with --data-only how fast it reads shards
     #[command(after_help = "\
 Examples:
@@ -110,7 +125,7 @@ Examples:
 impl Command {
     /// Whether it runs a model, with threads that wait for each other.
     pub fn computes(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Eval(_) | Self::Bench(_))
+        matches!(self, Self::Run(_) | Self::Eval(_) | Self::Predict(_) | Self::Score(_) | Self::Bench(_))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use glm_schemas::manifest::{Manifest, Split};
+use glm_schemas::manifest::{Manifest, Split, Tokenizer};
 use glm_schemas::vocab::embedding_rows;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
@@ -113,20 +113,20 @@ pub fn use_threads(config: &Config) {
 /// Loads a model of the sizes that the weights have. `Kind::Float` for everything but tests against double precision.
 ///
 /// # Errors
-/// [`TrainError`] where the weights cannot be read, or do not go with the settings or the data set.
+/// [`TrainError`] where the weights cannot be read, or do not go with the settings or the vocabulary.
 pub fn load_model(
     weights: &Weights,
     config: &Config,
-    manifest: &Manifest,
+    tokenizer: &Tokenizer,
     device: Device,
     kind: Kind,
 ) -> Result<Glm, TrainError> {
     let stored = checked_sizes(weights, &config.model)?;
-    if manifest.tokenizer.vocab_size > stored.vocab_rows {
-        let (tokens, rows) = (manifest.tokenizer.vocab_size, stored.vocab_rows);
+    if tokenizer.vocab_size > stored.vocab_rows {
+        let (tokens, rows) = (tokenizer.vocab_size, stored.vocab_rows);
         return Err(mismatch(
             weights,
-            &format!("{rows} rows of word embeddings, but the data set's vocabulary has {tokens} tokens"),
+            &format!("{rows} rows of word embeddings, but the vocabulary {} has {tokens} tokens", tokenizer.name),
         ));
     }
     let positions = stored.positions.max(config.data.max_seq_len + 1);
@@ -262,7 +262,7 @@ fn begin(
     let folder = RunFolder::create(&root)?;
     let checkpoint = resume::point(&folder, request, config, manifest)?;
     let mut model = match &checkpoint {
-        Some((path, _)) => load_model(&Weights::open(path)?, config, manifest, device, Kind::Float)?,
+        Some((path, _)) => load_model(&Weights::open(path)?, config, &manifest.tokenizer, device, Kind::Float)?,
         None => initial_model(request.init.as_ref(), data, config, manifest, device)?,
     };
     model.make_gradients()?;
@@ -302,7 +302,7 @@ fn initial_model(
         }
         None => published_weights(data)?,
     };
-    load_model(&Weights::open(&path)?, config, manifest, device, Kind::Float)
+    load_model(&Weights::open(&path)?, config, &manifest.tokenizer, device, Kind::Float)
 }
 
 fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<Glm, TrainError> {

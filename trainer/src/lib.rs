@@ -5,7 +5,8 @@
 //! - [`data`]: shards are mapped, decoded, ordered and packed into batches by threads that read ahead.
 //! - [`model`]: a batch becomes a score for every choice; context once, pieces packed behind it.
 //! - [`optim`]: gradients become new weights.
-//! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`] and [`progress`] tell of it.
+//! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`], [`tensorboard`] and [`progress`] tell of it.
+//! - [`predict`](mod@predict) writes the answers to a split for others to judge; [`score`](mod@score) ranks the choices of what somebody types.
 //! - [`guard`]: steps that are skipped, or out of the ordinary.
 //! - [`distributed`]: several processes train one model.
 //! - [`checkpoint`]: weights in and out, and where a run stands; [`fetch`](mod@fetch), [`convert`](mod@convert) and [`inspect`](mod@inspect) are its commands.
@@ -49,8 +50,11 @@ pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod optim;
+pub mod predict;
 pub mod progress;
+pub mod score;
 pub mod step;
 pub mod stop;
+pub mod tensorboard;
 pub mod train;
 pub mod waiting;

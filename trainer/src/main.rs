@@ -1,27 +1,24 @@
 //! `glm-trainer`: trains and evaluates GLM on cloze data sets.
 
-use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use glm_command::{completions, manual};
-use glm_schemas::manifest::Split;
 use glm_trainer::bench;
-use glm_trainer::checkpoint::weights::Weights;
-use glm_trainer::cli::{BenchArgs, Cli, Command, EvalArgs, RunArgs};
+use glm_trainer::cli::{BenchArgs, Cli, Command, RunArgs};
 use glm_trainer::config::{self, REFERENCE};
 use glm_trainer::convert;
 use glm_trainer::distributed::launcher::{self, INTERRUPTED, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
-use glm_trainer::evaluate::{Evaluation, EvaluationConfig, evaluate};
+use glm_trainer::evaluate;
 use glm_trainer::fetch;
 use glm_trainer::inspect;
 use glm_trainer::launch::{self, Resume};
+use glm_trainer::predict;
+use glm_trainer::score;
 use glm_trainer::train::{Outcome, Run, train};
-use tch::Kind;
 
 fn main() -> ExitCode {
     glm_trainer::memory::keep_freed_memory();
@@ -50,7 +47,13 @@ fn main() -> ExitCode {
             Some(processes) => launch_workers(*args, processes),
             None => run(*args),
         },
-        Command::Eval(args) => eval(*args),
+        Command::Eval(args) => {
+            evaluate::command::run(&args).map_err(Into::into).and_then(|result| print(&show(&result, args.json)?))
+        }
+        Command::Predict(args) => predict(&args),
+        Command::Score(args) => {
+            score::run(&args, &mut std::io::stdout().lock()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
+        }
         Command::Bench(args) => bench(&args),
         Command::Fetch(args) => fetch::run(&args).map_err(Into::into).and_then(|text| print(&text)),
         Command::Inspect(args) => {
@@ -182,61 +185,12 @@ fn bench(args: &BenchArgs) -> Result<ExitCode> {
     print(&text)
 }
 
+fn predict(args: &predict::PredictArgs) -> Result<ExitCode> {
+    let questions = predict::run(args)?;
+    print(&format!("{questions} answers in {}\n", args.out.display()))
+}
+
 /// A result as JSON, or as a person reads it.
 fn show(result: &(impl serde::Serialize + std::fmt::Display), json: bool) -> Result<String> {
     if json { Ok(serde_json::to_string(result).context("cannot print the result")? + "\n") } else { Ok(result.to_string()) }
-}
-
-fn eval(args: EvalArgs) -> Result<ExitCode> {
-    ensure!(args.split != Split::Test, "the split test has no answers, so there is no accuracy to measure; take val or train");
-    let config = args.settings.resolve(&[])?;
-    launch::use_threads(&config);
-    let device = args.device.resolve()?;
-    let data = launch::open_data(&launch::data_folder(args.data))?;
-    let split = Arc::new(data.split(args.split)?);
-    let model = launch::load_model(&Weights::open(&args.init)?, &config, data.manifest(), device, Kind::Float)?;
-    let evaluation = EvaluationConfig {
-        kind: config.train.precision.on(device).kind(),
-        kernels: config.train.kernels,
-        packer: config.packer(data.manifest().special_ids, false),
-        threads: config.data.decode_threads,
-        limit: config.train.eval_questions,
-    };
-
-    let mut lines = match &args.scores {
-        Some(path) => {
-            let temporary = path.with_extension("tmp");
-            let file = File::create(&temporary).with_context(|| format!("cannot write {}", temporary.display()))?;
-            Some((BufWriter::new(file), temporary, path))
-        }
-        None => None,
-    };
-    let mut written = Ok(());
-    let result = evaluate(&model, &split, evaluation, None, |answer| {
-        if let (Some((file, ..)), Ok(())) = (&mut lines, &written) {
-            written = serde_json::to_writer(&mut *file, &answer).map_err(Into::into).and_then(|()| file.write_all(b"\n"));
-        }
-    })?;
-    if let Some((file, temporary, path)) = lines {
-        let publish = || -> std::io::Result<()> {
-            written?;
-            file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-            std::fs::rename(&temporary, path)
-        };
-        publish().with_context(|| format!("cannot write {}", path.display()))?;
-    }
-
-    if args.json {
-        let text = serde_json::to_string(&result).context("cannot print the result")?;
-        return print(&format!("{text}\n"));
-    }
-    let Evaluation { accuracy, hits, questions, chance, most_frequent, seconds } = result;
-    print(&format!(
-        "accuracy              {:6.2} %   {hits} of {questions} questions, {seconds:.1} s\n\
-         chance                {:6.2} %   a guess among the choices\n\
-         most frequent entity  {:6.2} %   the choice that the passage names most often\n",
-        100.0 * accuracy,
-        100.0 * chance,
-        100.0 * most_frequent,
-    ))
 }

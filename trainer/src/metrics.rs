@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::evaluate::Evaluation;
 use crate::optim::spikes::Deviation;
+use crate::tensorboard::EventFile;
 
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
@@ -24,6 +26,21 @@ pub enum Record {
     Skipped(SkippedRecord),
     /// A step whose loss or gradient norm was far above what it was before.
     Spike(SpikeRecord),
+}
+
+/// A line as it is written.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    record: &'a Record,
+    /// When it was written, in seconds since 1970.
+    time: f64,
+}
+
+/// Seconds since 1970, to the millisecond.
+pub(crate) fn now() -> f64 {
+    // A clock before 1970 is not worth a failure.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_millis() as f64 / 1e3)
 }
 
 /// Averages over a few optimizer steps.
@@ -122,7 +139,7 @@ pub struct MetricsError {
     source: io::Error,
 }
 
-/// Writes `metrics.jsonl`.
+/// Writes `metrics.jsonl`, and the same for TensorBoard.
 ///
 /// All lines are kept in memory as well (some hundred bytes for every tenth step): checkpoints hold them, and where the file
 /// was deleted, or the disk was full for a while, it is made whole again. Training never ends for the sake of this file.
@@ -132,6 +149,7 @@ pub struct Metrics {
     lines: Vec<u8>,
     /// The file, if it holds all lines.
     file: Option<File>,
+    events: EventFile,
 }
 
 impl Metrics {
@@ -142,7 +160,7 @@ impl Metrics {
     pub fn begin(folder: &Path, so_far: Vec<u8>) -> Result<Self, MetricsError> {
         let path = folder.join("metrics.jsonl");
         match begin(&path, &so_far) {
-            Ok(file) => Ok(Self { path, lines: so_far, file: Some(file) }),
+            Ok(file) => Ok(Self { path, events: EventFile::begin(folder, &so_far), lines: so_far, file: Some(file) }),
             Err(source) => Err(MetricsError { path, source }),
         }
     }
@@ -155,12 +173,13 @@ impl Metrics {
     /// Appends a line. What cannot be written now is written with the next one, and a warning says so.
     pub fn write(&mut self, record: &Record) {
         let before = self.lines.len();
-        if let Err(error) = serde_json::to_writer(&mut self.lines, record) {
+        if let Err(error) = serde_json::to_writer(&mut self.lines, &Line { record, time: now() }) {
             self.lines.truncate(before);
             tracing::warn!("a line of metrics cannot be put into words: {error}");
             return;
         }
         self.lines.push(b'\n');
+        self.events.append(&self.lines, &self.lines[before..]);
         let was_whole = self.file.is_some();
         let still_there = self.file.as_ref().is_some_and(|file| is_at(file, &self.path));
         if was_whole && !still_there {
@@ -199,7 +218,7 @@ fn begin(path: &Path, content: &[u8]) -> io::Result<File> {
 }
 
 /// Whether an open file is the one that has this name.
-fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let place = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
     let (open, named) = (file.metadata().map(place).ok(), std::fs::metadata(path).map(place).ok());
     open.is_some() && open == named
@@ -210,7 +229,7 @@ mod tests {
     use super::*;
 
     fn eval(step: u64) -> Record {
-        let evaluation = Evaluation { accuracy: 0.5, hits: 1, questions: 2, chance: 0.1, most_frequent: 0.2, seconds: 1.0 };
+        let evaluation = Evaluation { accuracy: 0.5, hits: 1, questions: 2, ..Evaluation::default() };
         Record::Eval(EvalRecord { step, samples: 32, evaluation })
     }
 

@@ -66,7 +66,7 @@ impl Progress {
 
     /// A line about an evaluation.
     pub fn evaluation(&self, record: &EvalRecord) {
-        let Evaluation { accuracy, hits, questions, chance, most_frequent, seconds } = record.evaluation;
+        let Evaluation { accuracy, hits, questions, chance, most_frequent, seconds, .. } = record.evaluation;
         self.line(&format!(
             "step {}, evaluation: accuracy {:.2} % ({hits} of {questions}), chance {:.2} %, most frequent entity {:.2} %, {seconds:.1} s",
             record.step,

@@ -3,6 +3,7 @@
 //! - [`completions`]: the script that makes a shell complete a program's commands and options.
 //! - [`manual`]: one page for `man` of the program and of each of its commands.
 //! - [`download`]: the arguments of both `fetch` commands.
+//! - [`paint`](mod@paint): colour, and lines that fit the terminal.
 //! - [`WIDTH`]: how wide help may be.
 //!
 //! Scripts and pages are made of the [`clap::Command`] that also parses what is typed, so they cannot fall behind it:
@@ -16,6 +17,7 @@
 pub mod completions;
 pub mod download;
 pub mod manual;
+pub mod paint;
 
 /// Columns that help is wrapped to, on a wider terminal too: longer lines are hard to read.
 pub const WIDTH: usize = 80;

@@ -6,7 +6,7 @@
 
 use clap::ValueEnum;
 use glm_prep::source::recognise::{FormatName, recognise};
-use glm_prep::source::text::CharOffsets;
+use glm_text::standard::CharOffsets;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

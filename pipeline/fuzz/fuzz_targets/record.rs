@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use glm_prep::source::text::CharOffsets;
+use glm_text::standard::CharOffsets;
 use glm_prep::source::{Format, record::Record};
 use libfuzzer_sys::fuzz_target;
 
@@ -18,7 +18,7 @@ fuzz_target!(|line: &str| {
         }
         assert!(passage.candidates.is_sorted());
         for question in passage.questions.iter().flatten() {
-            assert_eq!(&question.text[question.blank.clone()], glm_prep::source::record::PLACEHOLDER);
+            assert_eq!(&question.text[question.blank.clone()], glm_text::question::PLACEHOLDER);
             assert!(question.answers.iter().all(|&answer| answer < passage.candidates.len()));
             assert_eq!(question.answers.is_empty(), !labelled);
         }

@@ -9,7 +9,7 @@ use super::part::{self, Frame, PartReader, SplitEnd};
 use super::prepare::PreparedBatch;
 use super::stages::{Clock, Stage};
 use super::{IngestError, IngestOptions, Progress, RejectLimit, Run, SortedSplit, Summary, Unit};
-use crate::tokenize::Tokenizer;
+use glm_text::tokenize::Tokenizer;
 
 /// What a merge is asked to do; everything else is settled in the parts.
 #[derive(Debug, Clone)]

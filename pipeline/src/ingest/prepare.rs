@@ -7,9 +7,10 @@ use super::records::{self, Record, RecordBatch};
 use super::row::{put_entity, put_ids, put_text, put_u32};
 use super::stages::{Clock, Stage, Stages};
 use crate::annotate::token_span;
-use crate::source::text::CharOffsets;
 use crate::source::{Format, Framing, Passage, Question, QuestionError, RecordError, RejectedQuestion};
-use crate::tokenize::{Session, Tokenizer, TokenizerError};
+use glm_text::question::query_tokens;
+use glm_text::standard::CharOffsets;
+use glm_text::tokenize::{Session, Tokenizer, TokenizerError};
 
 /// Everything that the stage needs to know.
 #[derive(Clone, Copy)]
@@ -202,8 +203,7 @@ impl Preparation<'_> {
         passage: &[i32],
         candidates: &[PreparedCandidate],
     ) -> Result<Result<PreparedQuestion, QuestionError>, TokenizerError> {
-        let left = session.encode(&question.text[..question.blank.start])?.ids;
-        let right = session.encode(&question.text[question.blank.end..])?.ids;
+        let (left, right) = query_tokens(session, &question.text, &question.blank)?;
         let longest = candidates.iter().map(|candidate| candidate.tokens).max().unwrap_or(0);
         let tokens = encoding::Question { passage, query_left: &left, query_right: &right };
         if let Err(error) = ChoiceEncoder::new(self.tokenizer.special(), self.max_seq_len).kept_passage(&tokens, longest) {

@@ -13,8 +13,8 @@ use super::run::TOOL;
 use super::{IngestError, IngestOptions, Partition};
 use crate::source::input::{self, Input, InputError};
 use crate::source::unpack::unpacked;
-use crate::tokenize::Tokenizer;
 use glm_files::checksum::{FileDigest, digest};
+use glm_text::tokenize::Tokenizer;
 
 /// The manifest of the published set, if an ingest would write exactly that set again.
 pub(super) fn published(

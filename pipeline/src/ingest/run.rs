@@ -14,8 +14,8 @@ use super::{IngestError, IngestOptions, Progress, SplitSummary, Summary, reuse, 
 use crate::choices::DISTRACTOR_SEED;
 use crate::shard::publish::{REJECTS_FILE, Staging};
 use crate::shard::{self, WriteError};
-use crate::tokenize::Tokenizer;
 use glm_files::checksum::FileDigest;
+use glm_text::tokenize::Tokenizer;
 
 /// The program's name and version, as the manifest records it.
 pub(super) const TOOL: &str = concat!("glm-prep ", env!("CARGO_PKG_VERSION"));

@@ -11,7 +11,7 @@ use super::spool::Spool;
 use super::stages::{Clock, Stage, Stages};
 use super::{IngestOptions, Progress, Unit, row};
 use crate::shard::{self, ROWS_PER_GROUP, ShardWriter, WriteError};
-use crate::tokenize::Tokenizer;
+use glm_text::tokenize::Tokenizer;
 
 /// Everything that is to be written.
 pub(super) struct Job<'a> {

@@ -10,7 +10,7 @@ use parquet::errors::ParquetError;
 use polars::error::PolarsError;
 use thiserror::Error;
 
-use crate::tokenize::TokenizerError;
+use glm_text::tokenize::TokenizerError;
 
 /// Why `inspect` failed. Every message is one sentence.
 #[derive(Debug, Error)]

@@ -11,12 +11,12 @@ use super::InspectError;
 use super::closest::Closest;
 use super::json;
 use super::marks::{Mark, marked, occurrences};
-use super::paint::{Glyph, Kind, Screen, Style, glyphs, paint, text_columns, wrap};
 use super::rows::{polars_error, print_error};
 use super::source::Source;
 use super::sql::{scan, scan_part, shorten};
 use super::tokens::Vocabulary;
-use crate::source::record::PLACEHOLDER;
+use glm_command::paint::{Glyph, Kind, Screen, Style, glyphs, paint, text_columns, wrap};
+use glm_text::question::PLACEHOLDER;
 
 /// Choices are padded to the longest, if that is no longer.
 const CHOICE_COLUMNS: usize = 28;

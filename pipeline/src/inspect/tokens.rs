@@ -8,9 +8,9 @@ use glm_schemas::vocab::{BERT_UNCASED_SHA256, TokenId};
 use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::InspectError;
-use super::paint::{Glyph, HARD_SPACE, Kind, Style, glyphs, text_columns};
 use super::source::Source;
-use crate::tokenize::Tokenizer;
+use glm_command::paint::{Glyph, HARD_SPACE, Kind, Style, glyphs, text_columns};
+use glm_text::tokenize::Tokenizer;
 
 /// Columns that a token's text is padded to.
 const TOKEN_COLUMNS: usize = 14;

@@ -3,8 +3,10 @@
 //! Twenty sentences, `1 …` to `20 …`, are the passage. Then `21 sentence with XXXXX<tab>answer<tab><tab>choice|choice|…` is the
 //! question. Data without answers leave the answer out.
 
-use super::text::standardise;
-use super::words::{Choices, mentions};
+use glm_text::question::{Choices, QuestionTextError, find_blank};
+use glm_text::standard::standardise;
+
+use super::words::mentions;
 use super::{Format, Framing, Passage, Question, QuestionError, RecordError};
 
 /// What stands for the blank.
@@ -81,13 +83,9 @@ fn parse_question(line: &str, labelled: bool) -> Result<(Question, Vec<String>),
     let answer = standardise(fields.next().unwrap_or_default().trim());
 
     let text = standardise(query.trim());
-    let found = text.matches(BLANK).count();
-    let blank = match text.find(BLANK) {
-        Some(at) if found == 1 => at..at + BLANK.len(),
-        _ => return Err(QuestionError::Blank { marker: BLANK, found }.into()),
-    };
+    let blank = find_blank(&text, BLANK)?;
     if choices.trim().is_empty() {
-        return Err(QuestionError::NoChoices.into());
+        return Err(QuestionTextError::NoChoices.into());
     }
     let choices = Choices::new(&choices.split('|').collect::<Vec<_>>())?;
     let answers = match choices.candidates.binary_search(&answer) {
@@ -107,8 +105,8 @@ fn parse_question(line: &str, labelled: bool) -> Result<(Question, Vec<String>),
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::text::CharOffsets;
     use super::*;
+    use glm_text::standard::CharOffsets;
 
     fn block(question: &str) -> String {
         let sentences = (1..LINES).map(|number| format!("{number} The fox met hare {number} .\n"));

@@ -10,10 +10,11 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use super::sentence::{holding, sentences, without};
-use super::text::standardise;
-use super::words::{Choices, mentions};
+use super::words::mentions;
 use super::{Format, Framing, Passage, Question, QuestionError, RecordError, RejectedQuestion, json_object};
+use glm_text::question::Choices;
+use glm_text::sentence::{holding, sentences, without};
+use glm_text::standard::standardise;
 
 /// What stands for a blank.
 const BLANK: &str = "_";
@@ -87,7 +88,7 @@ impl Article {
             .iter()
             .enumerate()
             .map(|(position, &at)| {
-                let choices = Choices::new(&raw.options[position]);
+                let choices = Choices::new(&raw.options[position]).map_err(QuestionError::from);
                 let answer = match (&choices, raw.answers.as_ref().map(|answers| answers[position].as_str())) {
                     (Err(error), _) => Err(error.clone()),
                     (_, None) => Err(QuestionError::NoAnswers),
@@ -184,8 +185,9 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::super::text::CharOffsets;
     use super::*;
+    use glm_text::question::QuestionTextError;
+    use glm_text::standard::CharOffsets;
 
     fn article() -> Value {
         json!({
@@ -259,7 +261,10 @@ mod tests {
         assert!(passages[2].questions[0].is_err() && passages[0].text.contains("her _ boat, the _ one"));
         let passages = parse(&with("options", json!([["a", ""], [], ["b", "c"]])), false);
         let errors: Vec<_> = passages.iter().map(|passage| passage.questions[0].clone().err().map(|e| e.error)).collect();
-        assert_eq!(errors, [Some(QuestionError::EmptyChoice { position: 1 }), Some(QuestionError::NoChoices), None]);
+        assert_eq!(
+            errors,
+            [Some(QuestionTextError::EmptyChoice { position: 1 }.into()), Some(QuestionTextError::NoChoices.into()), None]
+        );
     }
 
     #[test]

@@ -11,11 +11,10 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::record::PLACEHOLDER;
-use super::sentence::{holding, sentences, without};
-use super::text::standardise;
 use super::words::{mentions, words};
 use super::{Format, Passage, Question, QuestionError, RecordError, json_object};
+use glm_text::question::{ClozeText, PLACEHOLDER};
+use glm_text::standard::standardise;
 
 /// Shorter words are hardly ever an answer.
 const MIN_LETTERS: usize = 3;
@@ -57,16 +56,8 @@ impl Format for Lambada {
         };
 
         let asked = format!("{context}{PLACEHOLDER}");
-        let sentence = holding(&sentences(&asked), context.len());
-        let passage = without(&asked, &sentence).map(|part| &asked[part]).concat();
-        let start = context.len() - sentence.start;
-        let question = Question {
-            id: None,
-            name: None,
-            text: asked[sentence].to_owned(),
-            blank: start..start + PLACEHOLDER.len(),
-            answers,
-        };
+        let ClozeText { passage, query, blank } = ClozeText::around(&asked, &(context.len()..asked.len()));
+        let question = Question { id: None, name: None, text: query, blank, answers };
         let candidates: Vec<_> = candidates.into_iter().map(str::to_owned).collect();
         Ok(vec![Passage {
             id: None,
@@ -89,8 +80,8 @@ fn split_last_word(text: &str) -> (&str, &str) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::text::CharOffsets;
     use super::*;
+    use glm_text::standard::CharOffsets;
 
     const LINE: &str =
         "the baker set a loaf on the sill . `` it is for rosa , '' he said , and shut the oven . soon there came rosa";

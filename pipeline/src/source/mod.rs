@@ -14,8 +14,6 @@ pub mod original_record;
 pub mod plain;
 pub mod recognise;
 pub mod record;
-mod sentence;
-pub mod text;
 pub mod unpack;
 mod words;
 
@@ -23,6 +21,7 @@ use std::ops::Range;
 
 use glm_schemas::cloze::CharSpan;
 use glm_schemas::encoding::EncodingError;
+use glm_text::question::QuestionTextError;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -197,18 +196,21 @@ pub enum RecordError {
     Question(#[from] QuestionError),
 }
 
+impl From<QuestionTextError> for RecordError {
+    fn from(error: QuestionTextError) -> Self {
+        Self::Question(error.into())
+    }
+}
+
 /// Why a question cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum QuestionError {
     /// A field is missing.
     #[error("no `{0}`")]
     Missing(&'static str),
-    /// No blank, or more than one.
-    #[error("the query holds `{}` {found} times, it must hold it once", record::PLACEHOLDER)]
-    Placeholder {
-        /// How often it is there.
-        found: usize,
-    },
+    /// No blank, or more than one, or no choices.
+    #[error(transparent)]
+    Text(#[from] QuestionTextError),
     /// Nothing to choose from.
     #[error("the passage has no entities, so there is nothing to choose from")]
     NoCandidates,
@@ -218,23 +220,6 @@ pub enum QuestionError {
     /// A right answer that is not among the candidates.
     #[error("the answer `{0}` is not among the passage's entities")]
     AnswerNotAnEntity(String),
-    /// No blank, or more than one, in a format that writes it in its own way.
-    #[error("the text holds `{marker}` {found} times, it must hold it once")]
-    Blank {
-        /// How the format writes a blank.
-        marker: &'static str,
-        /// How often it is there.
-        found: usize,
-    },
-    /// An empty list of choices.
-    #[error("no choices are given, so there is nothing to choose from")]
-    NoChoices,
-    /// A choice without text.
-    #[error("choice {position} is empty; every choice must hold some text")]
-    EmptyChoice {
-        /// Its place in the list, from 0.
-        position: usize,
-    },
     /// A right answer that is not among the choices.
     #[error("the answer {answer} is none of the {choices} choices; expected {expected}")]
     AnswerNotAChoice {

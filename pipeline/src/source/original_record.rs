@@ -66,8 +66,8 @@ impl Format for OriginalRecord {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::text::CharOffsets;
     use super::*;
+    use glm_text::standard::CharOffsets;
 
     const ELEMENT: &str = r#"{
         "id": "0a1f",
@@ -105,7 +105,7 @@ mod tests {
     fn a_bad_question_costs_that_question_alone() {
         let errors: Vec<_> =
             parse(ELEMENT, true).questions.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
-        assert_eq!(errors, ["question 1: no `id`", "question 2: the query holds `@placeholder` 0 times, it must hold it once"]);
+        assert_eq!(errors, ["question 1: no `id`", "question 2: the text holds `@placeholder` 0 times, it must hold it once"]);
     }
 
     #[test]

@@ -4,21 +4,17 @@
 //! a list of them where several are right, or `null` or left out where it is not known. The id is a text, which is kept as the
 //! question's name, or an integer, or left out.
 //!
-//! The query is the sentence of the context that holds the blank (what a sentence is, [`super`]'s module `sentence` says), the
+//! The query is the sentence of the context that holds the blank (what a sentence is, [`glm_text::sentence`] says), the
 //! passage is the rest of the context: nothing where the context is one sentence.
 
 use std::borrow::Cow;
 
+use glm_text::question::{Choices, ClozeText};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::sentence::{holding, sentences, without};
-use super::text::standardise;
-use super::words::{Choices, mentions};
+use super::words::mentions;
 use super::{Format, Passage, Question, QuestionError, RecordError, json_object};
-
-/// What stands for the blank.
-pub const BLANK: &str = "[BLANK]";
 
 /// The format.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,19 +46,11 @@ impl Format for Plain {
             Value::Number(number) if number.is_i64() => (number.as_i64(), None),
             other => return Err(RecordError::Syntax(format!("`id` is {}; expected a text or an integer", shown(other)))),
         };
-        let context = standardise(&raw.context);
-        let found = context.matches(BLANK).count();
-        let at = match context.find(BLANK) {
-            Some(at) if found == 1 => at,
-            _ => return Err(QuestionError::Blank { marker: BLANK, found }.into()),
-        };
+        let ClozeText { passage: text, query, blank } = ClozeText::from_context(&raw.context)?;
         let choices = Choices::new(&raw.choices)?;
         let answers = if labelled { parse_answers(&raw.answer, &choices)? } else { Vec::new() };
 
-        let sentence = holding(&sentences(&context), at);
-        let text = without(&context, &sentence).map(|part| &context[part]).concat();
-        let start = at - sentence.start;
-        let question = Question { id, name, text: context[sentence].to_owned(), blank: start..start + BLANK.len(), answers };
+        let question = Question { id, name, text: query, blank, answers };
         Ok(vec![Passage {
             id: None,
             source: raw.source.into_owned(),
@@ -110,11 +98,12 @@ fn shown(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use glm_text::question::BLANK;
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::super::text::CharOffsets;
     use super::*;
+    use glm_text::standard::CharOffsets;
 
     const LINE: &str = r#"{"context": "Leo’s kite flew. It got stuck in the [BLANK]! Leo, said Eva, climbs.", "choices": ["tree", "pond", "Eva", "tree"], "answer": [3, 0], "id": "k-1"}"#;
 

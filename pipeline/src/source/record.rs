@@ -6,13 +6,11 @@
 use std::borrow::Cow;
 
 use glm_schemas::cloze::CharSpan;
+use glm_text::question::{PLACEHOLDER, find_blank};
+use glm_text::standard::{CharOffsets, Highlighted, standardise};
 use serde::Deserialize;
 
-use super::text::{CharOffsets, Highlighted, standardise};
 use super::{Format, Passage, Question, QuestionError, RecordError, RejectedQuestion, json_object};
-
-/// What stands for the blank in a query.
-pub const PLACEHOLDER: &str = "@placeholder";
 
 /// Entities may overlap, so a short line could ask for any amount of text; real ones have a few hundred bytes together.
 pub(super) const MAX_ENTITY_BYTES: usize = 16 << 20;
@@ -145,11 +143,7 @@ pub(super) fn parse_question(
     labelled: bool,
 ) -> Result<Question, QuestionError> {
     let text = standardise(query.ok_or(QuestionError::Missing("query"))?);
-    let found = text.matches(PLACEHOLDER).count();
-    let blank = match text.find(PLACEHOLDER) {
-        Some(at) if found == 1 => at..at + PLACEHOLDER.len(),
-        _ => return Err(QuestionError::Placeholder { found }),
-    };
+    let blank = find_blank(&text, PLACEHOLDER)?;
     if candidates.is_empty() {
         return Err(QuestionError::NoCandidates);
     }
@@ -177,6 +171,7 @@ fn parse_answers(raw: &[RawAnswer<'_>], candidates: &[String]) -> Result<Vec<usi
 
 #[cfg(test)]
 mod tests {
+    use glm_text::question::QuestionTextError;
     use proptest::prelude::*;
 
     use super::*;
@@ -237,8 +232,11 @@ mod tests {
     fn what_is_wrong_with_a_question_costs_that_question_alone() {
         use QuestionError as E;
         for (line, error) in [
-            (LINE.replace("@placeholder", "@place"), E::Placeholder { found: 0 }),
-            (LINE.replace("@placeholder", "@placeholder@placeholder"), E::Placeholder { found: 2 }),
+            (LINE.replace("@placeholder", "@place"), E::Text(QuestionTextError::Blank { marker: PLACEHOLDER, found: 0 })),
+            (
+                LINE.replace("@placeholder", "@placeholder@placeholder"),
+                E::Text(QuestionTextError::Blank { marker: PLACEHOLDER, found: 2 }),
+            ),
             (LINE.replace("\"text\":\"Éa\"", "\"text\":\"Ea\""), E::AnswerNotAnEntity("Ea".into())),
             (LINE.replace("\"text\":\"Éa\"", "\"txt\":\"Ea\""), E::Missing("answers[].text")),
             (LINE.replace("answers", "answer"), E::NoAnswers),
@@ -252,7 +250,7 @@ mod tests {
         let two = LINE.replace("\"qas\":[", "\"qas\":[{\"query\":\"x\",\"idx\":6},");
         let questions = parse(&two).questions;
         let message = questions[0].clone().expect_err("no blank").to_string();
-        assert_eq!(message, "question 0 (idx 6): the query holds `@placeholder` 0 times, it must hold it once");
+        assert_eq!(message, "question 0 (idx 6): the text holds `@placeholder` 0 times, it must hold it once");
         assert!(questions[1].is_ok());
     }
 

@@ -1,49 +1,11 @@
-//! Choices, and where they stand in a text, for formats that have no annotation of entities.
+//! Where choices stand in a text, for formats that have no annotation of entities.
 
 use std::ops::Range;
 
 use glm_schemas::cloze::CharSpan;
 
+use super::RecordError;
 use super::record::MAX_ENTITY_BYTES;
-use super::text::standardise;
-use super::{QuestionError, RecordError};
-
-/// A list of choices, once in the order of candidates.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Choices {
-    /// The distinct choices in standard form, without white space around them, sorted by code point.
-    pub(super) candidates: Vec<String>,
-    /// For every choice, in the order given, which candidate it is.
-    candidate_of: Vec<usize>,
-}
-
-impl Choices {
-    /// Choices that are written twice count once.
-    pub(super) fn new<T: AsRef<str>>(given: &[T]) -> Result<Self, QuestionError> {
-        if given.is_empty() {
-            return Err(QuestionError::NoChoices);
-        }
-        let texts: Vec<_> = given.iter().map(|choice| standardise(choice.as_ref().trim())).collect();
-        if let Some(position) = texts.iter().position(String::is_empty) {
-            return Err(QuestionError::EmptyChoice { position });
-        }
-        let mut candidates = texts.clone();
-        candidates.sort_unstable();
-        candidates.dedup();
-        let candidate_of = texts.iter().map(|text| candidates.binary_search(text).unwrap_or_default()).collect();
-        Ok(Self { candidates, candidate_of })
-    }
-
-    /// How many choices were given.
-    pub(super) fn given(&self) -> usize {
-        self.candidate_of.len()
-    }
-
-    /// Which candidate the choice with this place in the given list is.
-    pub(super) fn candidate(&self, given: usize) -> Option<usize> {
-        self.candidate_of.get(given).copied()
-    }
-}
 
 /// Whether no word ends between two characters that stand side by side. Chinese and Japanese write no spaces, so there
 /// every character may be a word.
@@ -118,10 +80,11 @@ fn longest_prefixes(sorted: &[String]) -> Vec<Option<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use glm_text::question::Choices;
     use proptest::prelude::*;
 
-    use super::super::text::CharOffsets;
     use super::*;
+    use glm_text::standard::CharOffsets;
 
     fn sorted(texts: &[&str]) -> Vec<String> {
         Choices::new(texts).expect("choices").candidates
@@ -131,16 +94,6 @@ mod tests {
         let offsets = CharOffsets::new(text);
         let mentions = mentions(text, candidates).expect("short");
         mentions.iter().map(|&mention| offsets.slice(mention).expect("in range")).collect()
-    }
-
-    #[test]
-    fn choices_are_sorted_and_know_where_they_were() {
-        let choices = Choices::new(&["pear", " fig ", "‘fig’", "fig"]).expect("choices");
-        assert_eq!(choices.candidates, ["'fig'", "fig", "pear"]);
-        assert_eq!(choices.given(), 4);
-        assert_eq!([0, 1, 2, 3, 4].map(|given| choices.candidate(given)), [Some(2), Some(1), Some(0), Some(1), None]);
-        assert_eq!(Choices::new::<&str>(&[]), Err(QuestionError::NoChoices));
-        assert_eq!(Choices::new(&["a", " \n"]), Err(QuestionError::EmptyChoice { position: 1 }));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::vocab::{SpecialIds, TokenId};
 
 use super::fault::Wrong;
-use crate::source::text::CharOffsets;
+use glm_text::standard::CharOffsets;
 
 /// Longest piece of a text that a message shows, in code points.
 const SHOWN_CHARS: usize = 60;

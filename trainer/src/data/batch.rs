@@ -9,6 +9,8 @@ use super::key::{row_key, token_key};
 pub struct Grading {
     /// The row's `example_id`.
     pub example_id: String,
+    /// The text of each choice; empty where the text columns were not read.
+    pub texts: Vec<String>,
     /// For each choice, whether it is a right answer.
     pub correct: Vec<bool>,
     /// For each choice, how often its tokens occur in the passage: the basis of the most-frequent-entity guess.

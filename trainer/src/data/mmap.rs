@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use bytes::Bytes;
-use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ViewError};
+use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ViewError, column, int64};
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
 use memmap2::Mmap;
 use parquet::arrow::ProjectionMask;
@@ -53,7 +53,8 @@ impl DataSet {
     /// [`DataError`] where the split is missing or empty, or a shard is not what the manifest says.
     pub fn split(&self, split: Split) -> Result<SplitData, DataError> {
         let Some(content) = self.manifest.splits.get(&split) else {
-            return Err(DataError::NoSplit { path: self.folder.clone(), split });
+            let found = self.manifest.splits.keys().copied().collect();
+            return Err(DataError::NoSplit { path: self.folder.clone(), split, found });
         };
         let mut data = SplitData { split, shards: Vec::new(), groups: Vec::new(), rows: 0 };
         for listed in &content.shards {
@@ -165,6 +166,21 @@ impl SplitData {
     pub fn decode(&self, index: usize) -> Result<DecodedGroup, DataError> {
         let RowGroup { shard, first_row, .. } = self.groups[index];
         DecodedGroup::try_new(&self.shards[shard].path, self.columns(self.groups[index], &TOKEN_COLUMNS)?, first_row)
+    }
+
+    /// The index in the raw data of every question of the split, in stored order.
+    ///
+    /// # Errors
+    /// [`DataError`] names shard and row group.
+    pub fn question_ids(&self) -> Result<Vec<i64>, DataError> {
+        let mut ids = Vec::with_capacity(self.rows);
+        for &group in &self.groups {
+            let batch = self.columns(group, &["question_id"])?;
+            let refused = |source| DataError::Columns { path: self.shards[group.shard].path.clone(), source };
+            let column = column(&batch, "question_id").and_then(|array| int64("question_id", array)).map_err(refused)?;
+            ids.extend_from_slice(column.values());
+        }
+        Ok(ids)
     }
 
     /// The `example_id`s of rows of the split, in their order. Of each row group that they are in, that one column is read

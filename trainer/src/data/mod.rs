@@ -54,12 +54,17 @@ pub enum DataError {
         source: ManifestError,
     },
     /// The data set has no such split.
-    #[error("the data set in {} has no split `{split}`; add its raw data and run `glm-prep ingest` again", path.display())]
+    #[error(
+        "the data set in {} has no split `{split}`, it has {}; add its raw data and run `glm-prep ingest` again",
+        path.display(), names(found)
+    )]
     NoSplit {
         /// The data set.
         path: PathBuf,
         /// The split that was asked for.
         split: Split,
+        /// Those that there are.
+        found: Vec<Split>,
     },
     /// A split has no rows.
     #[error("split `{split}` of the data set in {} has no questions; `glm-prep stats` counts what there is", path.display())]
@@ -129,4 +134,11 @@ pub enum DataError {
     /// libtorch refused a batch.
     #[error("cannot make tensors of a batch: {0}")]
     Torch(#[from] tch::TchError),
+}
+
+fn names(splits: &[Split]) -> String {
+    match splits {
+        [] => "none".to_owned(),
+        splits => splits.iter().map(|split| format!("`{split}`")).collect::<Vec<_>>().join(" and "),
+    }
 }

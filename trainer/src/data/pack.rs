@@ -194,6 +194,7 @@ fn grading(view: &ClozeView<'_>, row: usize) -> Grading {
     let passage = view.question(row).passage;
     Grading {
         example_id: view.example_id(row).to_owned(),
+        texts: view.choices(row).map(|choice| choice.text.unwrap_or_default().to_owned()).collect(),
         correct: view.choices(row).map(|choice| choice.correct).collect(),
         mentions: view.choices(row).map(|choice| occurrences(passage, choice.ids)).collect(),
     }

@@ -1,19 +1,20 @@
 //! Text to ids: the library alone, a session that sees every word for the first time, and one that has seen them all.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use glm_prep::source::Format;
-use glm_prep::source::record::Record;
-use glm_prep::tokenize::Tokenizer;
+use glm_text::standard::{Highlighted, standardise};
+use glm_text::tokenize::Tokenizer;
+use serde_json::Value;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 
 const VOCABULARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/bert-large-uncased-vocab.txt");
-const LINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/golden/cloze/passages.jsonl");
+const LINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/golden/cloze/passages.jsonl");
 
 fn passages() -> Vec<String> {
     let lines = std::fs::read_to_string(LINES).expect("passages");
-    lines.lines().flat_map(|line| Record.parse(line, true).expect("a record")).map(|passage| passage.text).collect()
+    let raw = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("a record")["passage"]["text"].to_owned());
+    raw.map(|text| Highlighted::new(&standardise(text.as_str().expect("text"))).text).collect()
 }
 
 fn tokenizer(criterion: &mut Criterion) {

@@ -5,13 +5,13 @@
 //! a final capital sigma is lower-cased as Python does it (`sigma`), and a [`Session`] remembers words that it has seen.
 //!
 //! ```
-//! use glm_prep::tokenize::Tokenizer;
+//! use glm_text::tokenize::Tokenizer;
 //!
 //! let tokenizer = Tokenizer::bert_uncased()?;
 //! let tokens = tokenizer.session().encode("Zürich, a[MASK]b")?;
 //! assert_eq!(tokens.ids, [10204, 1010, 1037, 103, 1038]);
 //! assert_eq!(tokens.spans[0], 0..7); // bytes of the text
-//! # Ok::<(), glm_prep::tokenize::TokenizerError>(())
+//! # Ok::<(), glm_text::tokenize::TokenizerError>(())
 //! ```
 
 mod session;

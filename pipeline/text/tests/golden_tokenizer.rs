@@ -1,16 +1,20 @@
 //! Hard strings, compared with the ids of the published tokenizer.
 
-mod support;
+use std::path::{Path, PathBuf};
 
-use glm_prep::tokenize::Tokenizer;
+use glm_text::tokenize::Tokenizer;
 use serde_json::Value;
 
 /// Strings with code points that the published tokenizer's Unicode tables do not know, or know as something else.
 const NEWER_CODE_POINTS: [&str; 2] = ["\u{1fae8} \u{1fae9} \u{1face}", "\u{d7ff}"];
 
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/golden/tokenizer").join(name)
+}
+
 #[test]
 fn hard_strings_have_the_published_ids() {
-    let path = support::repository().join("tests/fixtures/golden/tokenizer/cases.json");
+    let path = golden("cases.json");
     let cases: Value = serde_json::from_slice(&std::fs::read(path).expect("cases")).expect("json");
     let tokenizer = Tokenizer::bert_uncased().expect("built in");
     let mut session = tokenizer.session();
@@ -30,7 +34,7 @@ fn hard_strings_have_the_published_ids() {
 
 #[test]
 fn newer_code_points_are_read_as_the_list_of_differences_says() {
-    let path = support::repository().join("tests/fixtures/golden/tokenizer/codepoint_differences.json");
+    let path = golden("codepoint_differences.json");
     let listed: Value = serde_json::from_slice(&std::fs::read(path).expect("differences")).expect("json");
     let tokenizer = Tokenizer::bert_uncased().expect("built in");
     let mut session = tokenizer.session();

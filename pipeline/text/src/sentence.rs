@@ -20,7 +20,7 @@ const SHORT_FORMS: [&str; 18] = [
 ];
 
 /// The sentences of a text, as bytes. None is empty, none has white space around it, and only white space lies between them.
-pub(super) fn sentences(text: &str) -> Vec<Range<usize>> {
+pub fn sentences(text: &str) -> Vec<Range<usize>> {
     let mut sentences = Vec::new();
     let mut start: Option<usize> = None;
     // End of what was read of the sentence, without white space at its end.
@@ -112,13 +112,13 @@ fn is_opening(c: char) -> bool {
 }
 
 /// Which of the sentences holds a byte of the text that is no white space.
-pub(super) fn holding(sentences: &[Range<usize>], at: usize) -> Range<usize> {
+pub fn holding(sentences: &[Range<usize>], at: usize) -> Range<usize> {
     let index = sentences.partition_point(|sentence| sentence.end <= at);
     sentences.get(index).cloned().unwrap_or(at..at)
 }
 
 /// What is left of a text without one of its sentences: what stands before, what stands between, and what stands behind.
-pub(super) fn without(text: &str, sentence: &Range<usize>) -> [Range<usize>; 3] {
+pub fn without(text: &str, sentence: &Range<usize>) -> [Range<usize>; 3] {
     let before = 0..text[..sentence.start].trim_end().len();
     let after = text.len() - text[sentence.end..].trim_start().len()..text.len();
     let (left, right) = (before.end..sentence.start, sentence.end..after.start);

@@ -23,16 +23,16 @@ pub enum ColourWhen {
 
 /// What is known of where the output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Screen {
+pub struct Screen {
     /// Whether to colour.
-    pub(super) colour: bool,
+    pub colour: bool,
     /// Columns of a line.
-    pub(super) width: usize,
+    pub width: usize,
 }
 
 impl ColourWhen {
     /// What this means for the standard output.
-    pub(super) fn for_stdout(self) -> Screen {
+    pub fn for_stdout(self) -> Screen {
         let stdout = io::stdout();
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let colour = match self {
@@ -50,7 +50,7 @@ impl ColourWhen {
 
 /// What a piece of text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Kind {
+pub enum Kind {
     /// Nothing special.
     #[default]
     Plain,
@@ -66,16 +66,16 @@ pub(super) enum Kind {
 
 /// How a character looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Style {
+pub struct Style {
     /// What it belongs to.
-    pub(super) kind: Kind,
+    pub kind: Kind,
     /// Whether it belongs to several mentions.
-    pub(super) several: bool,
+    pub several: bool,
 }
 
 impl Style {
     /// One thing alone.
-    pub(super) const fn of(kind: Kind) -> Self {
+    pub const fn of(kind: Kind) -> Self {
         Self { kind, several: false }
     }
 
@@ -93,18 +93,18 @@ impl Style {
 }
 
 /// A character and how it looks.
-pub(super) type Glyph = (char, Style);
+pub type Glyph = (char, Style);
 
 /// A text in one style. What a terminal would obey is replaced.
-pub(super) fn glyphs(text: &str, style: Style) -> impl Iterator<Item = Glyph> + '_ {
+pub fn glyphs(text: &str, style: Style) -> impl Iterator<Item = Glyph> + '_ {
     text.chars().map(move |c| (printable(c), style))
 }
 
 /// Space that is no place to break a line.
-pub(super) const HARD_SPACE: char = '\u{a0}';
+pub const HARD_SPACE: char = '\u{a0}';
 
 /// Control characters would move the cursor or worse; a line break and a space are what they are.
-pub(super) fn printable(c: char) -> char {
+pub fn printable(c: char) -> char {
     match c {
         '\n' => '\n',
         '\t' | '\r' => ' ',
@@ -114,7 +114,7 @@ pub(super) fn printable(c: char) -> char {
 }
 
 /// Breaks text into lines of at most `width` columns, at spaces where there are some.
-pub(super) fn wrap(text: &[Glyph], width: usize) -> Vec<Vec<Glyph>> {
+pub fn wrap(text: &[Glyph], width: usize) -> Vec<Vec<Glyph>> {
     let mut lines = Vec::new();
     for paragraph in text.split(|&(c, _)| c == '\n') {
         let mut line: Vec<Glyph> = Vec::new();
@@ -145,7 +145,7 @@ pub(super) fn wrap(text: &[Glyph], width: usize) -> Vec<Vec<Glyph>> {
 }
 
 /// A line as the terminal takes it.
-pub(super) fn paint(line: &[Glyph], colour: bool) -> String {
+pub fn paint(line: &[Glyph], colour: bool) -> String {
     let mut text = String::with_capacity(line.len());
     let mut now = None;
     for &(c, style) in line {
@@ -170,7 +170,7 @@ pub(super) fn paint(line: &[Glyph], colour: bool) -> String {
 }
 
 /// Columns that a text takes.
-pub(super) fn text_columns(text: &str) -> usize {
+pub fn text_columns(text: &str) -> usize {
     text.chars().map(columns).sum()
 }
 

@@ -1,0 +1,138 @@
+//! `glm-trainer score` gives a question that is written by hand the scores that `eval` gives it in a data set.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use glm_tests::{command, fixtures, ingest, json_lines, run};
+use serde_json::{Value, json};
+
+fn trainer(name: &str) -> Command {
+    let mut command = command("glm-trainer");
+    command.args([name, "--device", "cpu", "--set", "model.heads=2", "--init"]);
+    command.arg(fixtures().join("golden/model/full-vocab/blocklm-tiny"));
+    command
+}
+
+fn scores_of(line: &Value) -> Vec<f64> {
+    line["scores"].as_array().expect("scores").iter().map(|score| score.as_f64().expect("number")).collect()
+}
+
+/// The scores of `eval`, a line a question, in stored order.
+fn evaluated(data: &Path) -> Vec<Value> {
+    let file = data.join("eval.jsonl");
+    run(trainer("eval").arg("--data").arg(data).arg("--scores").arg(&file)).success();
+    json_lines(&file)
+}
+
+/// A ranking's scores in the order of choices, which is that of their texts.
+fn ranked(line: &Value) -> Vec<f64> {
+    let choices = line["choices"].as_array().expect("choices");
+    let number = |choice: &Value, key: &str| choice[key].as_f64().expect("number");
+    assert!(choices.is_sorted_by(|a, b| number(a, "score") >= number(b, "score")), "{line}");
+    let probabilities: f64 = choices.iter().map(|choice| number(choice, "probability")).sum();
+    assert!((probabilities - 1.0).abs() < 1e-9, "{line}");
+    let mut by_text: Vec<_> =
+        choices.iter().map(|choice| (choice["text"].as_str().expect("text"), number(choice, "score"))).collect();
+    by_text.sort_by_key(|&(text, _)| text);
+    by_text.into_iter().map(|(_, score)| score).collect()
+}
+
+fn assert_equal(ours: &[f64], theirs: &[f64]) {
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        assert!((ours - theirs).abs() <= 1e-6 * theirs.abs(), "{ours} and {theirs}");
+    }
+}
+
+#[test]
+fn questions_of_record_have_the_scores_of_eval_also_where_the_passage_is_cut() {
+    let folder = tempfile::tempdir().expect("folder");
+    let passages = fixtures().join("golden/cloze/passages.jsonl");
+    ingest(folder.path(), &passages, &["val"]);
+    let mut questions = String::new();
+    let mut names = Vec::new();
+    for record in json_lines(&passages) {
+        let passage = record["passage"]["text"].as_str().expect("text");
+        let letters: Vec<char> = passage.chars().collect();
+        let entity = |entity: &Value| -> String {
+            let [start, end] = ["start", "end"].map(|key| entity[key].as_u64().expect("a place") as usize);
+            letters[start..=end].iter().collect()
+        };
+        let choices: Vec<_> = record["passage"]["entities"].as_array().expect("entities").iter().map(entity).collect();
+        for question in record["qas"].as_array().expect("questions") {
+            names.push(format!("dev-p{}-q{}", record["idx"], question["idx"]));
+            questions += &format!("{}\n", json!({"passage": passage, "query": question["query"], "choices": choices}));
+        }
+    }
+    let file = folder.path().join("questions.jsonl");
+    std::fs::write(&file, &questions).expect("write");
+    let rankings = run(trainer("score").arg("--json").arg(&file)).success().stdout();
+    let rankings: Vec<Value> = rankings.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
+    assert_eq!(rankings.len(), names.len());
+    let evaluated = evaluated(folder.path());
+    let mut cut = 0;
+    for (name, ranking) in names.iter().zip(&rankings) {
+        let expected = evaluated.iter().find(|line| line["example_id"] == **name).unwrap_or_else(|| panic!("no {name}"));
+        assert_equal(&ranked(ranking), &scores_of(expected));
+        cut += usize::from(ranking["read_tokens"].as_u64() < ranking["passage_tokens"].as_u64());
+    }
+    assert!(cut > 0, "no passage was cut");
+}
+
+#[test]
+fn plain_questions_from_standard_input_and_arguments_have_the_scores_of_eval() {
+    let folder = tempfile::tempdir().expect("folder");
+    let question = json!({
+        "context": "Leo’s kite flew. It got stuck in the [BLANK]! Leo, said Eva, climbs.",
+        "choices": ["tree", "pond", "Eva", "tree"],
+        "answer": 0,
+    });
+    std::fs::write(folder.path().join("val.jsonl"), format!("{question}\n")).expect("write");
+    run(command("glm-prep").arg("ingest").arg(folder.path())).success();
+    let expected = scores_of(&evaluated(folder.path())[0]);
+
+    let mut child = trainer("score").arg("--json").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start");
+    let typed = serde_json::to_string_pretty(&question).expect("json");
+    child.stdin.take().expect("stdin").write_all(typed.as_bytes()).expect("write");
+    let output = child.wait_with_output().expect("end");
+    assert!(output.status.success());
+    let ranking: Value = serde_json::from_slice(&output.stdout).expect("one line");
+    assert_equal(&ranked(&ranking), &expected);
+
+    let mut by_arguments = trainer("score");
+    by_arguments.args(["--passage", "Leo's kite flew. Leo, said Eva, climbs.", "--query", "It got stuck in the @placeholder!"]);
+    by_arguments.args(["--choice", "pond", "--choice", "tree", "--choice", "Eva"]);
+    let text = run(&mut by_arguments).success().stdout();
+    let best = ranking["choices"][0]["text"].as_str().expect("text");
+    assert!(text.starts_with(&format!("It got stuck in the [{best}]!\n")), "{text}");
+    assert!(!text.contains('\x1b') && text.lines().count() == 6, "{text}");
+    let coloured = run(by_arguments.args(["--color", "always"])).success().stdout();
+    assert!(coloured.contains(&format!("\x1b[1;32m{best}\x1b[0m")), "{coloured}");
+}
+
+#[test]
+fn what_is_no_question_is_said_with_its_line() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("questions.jsonl");
+    let long = "word ".repeat(600);
+    for (content, text) in [
+        (
+            "{\"query\": \"[BLANK]\", \"choices\": [\"a\"]}\n{\"query\": 1}\n".to_owned(),
+            "questions.jsonl, line 2: `query` is not a text",
+        ),
+        ("\n\n{\"query\" \"[BLANK]\"}\n".to_owned(), "questions.jsonl, line 3, column 10: no JSON: expected `:`"),
+        (
+            json!({"query": format!("[BLANK] {long}"), "choices": ["a"]}).to_string(),
+            "line 1: the query (600 tokens) and a choice (1 tokens) do not fit",
+        ),
+    ] {
+        std::fs::write(&file, content).expect("write");
+        let refused = run(trainer("score").arg(&file));
+        assert_eq!(refused.code(), Some(1));
+        assert!(refused.stderr().contains(text), "{}", refused.stderr());
+    }
+    let missing = run(trainer("score").arg(folder.path().join("nothing")));
+    assert!(missing.stderr().contains("cannot read ") && missing.code() == Some(1), "{}", missing.stderr());
+    assert_eq!(run(trainer("score").args(["--query", "[BLANK]"])).code(), Some(2));
+}

@@ -1,0 +1,106 @@
+//! How close the text of a chosen answer is to those of the right ones: F1 and exact match, as SuperGLUE defines them for ReCoRD.
+//!
+//! Both compare normalised texts: lower case, without ASCII punctuation, without the articles a, an and the, and with single
+//! spaces. F1 goes by the words that two texts share, each as often as it is in both. Of several right answers the best counts.
+
+use std::collections::HashMap;
+
+/// How a chosen text compares with the right ones.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TextMatch {
+    /// Harmonic mean of the share of its words that are right and of the right words that it has, 0 to 1.
+    pub f1: f64,
+    /// Whether it is one of the right texts, but for what normalisation takes away.
+    pub exact: bool,
+}
+
+/// Compares a chosen text with the right ones. Where there are none nothing matches.
+pub fn best_match<'a>(chosen: &str, right: impl IntoIterator<Item = &'a str>) -> TextMatch {
+    let chosen = normalised(chosen);
+    right.into_iter().fold(TextMatch::default(), |best, right| {
+        let right = normalised(right);
+        TextMatch { f1: best.f1.max(f1(&chosen, &right)), exact: best.exact || chosen == right }
+    })
+}
+
+/// The words that are compared.
+fn normalised(text: &str) -> Vec<String> {
+    let plain: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    let mut without_articles = String::with_capacity(plain.len());
+    // An article stands between characters that are in no word, which need not be spaces: a long dash is no ASCII punctuation.
+    let mut rest = plain.as_str();
+    while let Some(first) = rest.chars().next() {
+        let in_word = is_in_word(first);
+        let end = rest.find(|c| is_in_word(c) != in_word).unwrap_or(rest.len());
+        let (run, behind) = rest.split_at(end);
+        without_articles.push_str(if matches!(run, "a" | "an" | "the") { " " } else { run });
+        rest = behind;
+    }
+    without_articles.split_whitespace().map(str::to_owned).collect()
+}
+
+fn is_in_word(c: char) -> bool {
+    c.is_alphanumeric()
+}
+
+fn f1(chosen: &[String], right: &[String]) -> f64 {
+    let mut left = HashMap::<&str, usize>::new();
+    for word in right {
+        *left.entry(word).or_default() += 1;
+    }
+    let mut shared = 0;
+    for word in chosen {
+        if let Some(count) = left.get_mut(word.as_str()).filter(|count| **count > 0) {
+            *count -= 1;
+            shared += 1;
+        }
+    }
+    if shared == 0 {
+        return 0.0;
+    }
+    let (precision, recall) = (f64::from(shared) / chosen.len() as f64, f64::from(shared) / right.len() as f64);
+    2.0 * precision * recall / (precision + recall)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn case_punctuation_articles_and_spaces_do_not_count() {
+        assert_eq!(normalised("The  U.S.\tof an Éclair's—a-b theory"), ["us", "of", "éclairs—ab", "theory"]);
+        assert_eq!(normalised("x—the—y"), ["x—", "—y"]);
+        assert!(normalised(" A. the ").is_empty());
+        assert_eq!(best_match("the U.S.", ["us"]), TextMatch { f1: 1.0, exact: true });
+    }
+
+    #[test]
+    fn words_count_as_often_as_they_are_in_both() {
+        // Two of three words are right, and two of four are found.
+        assert_eq!(best_match("New York York", ["new york city hall"]).f1, 2.0 * (2.0 / 3.0) * 0.5 / (2.0 / 3.0 + 0.5));
+        assert_eq!(best_match("Bo Bo", ["bo"]), TextMatch { f1: 2.0 / 3.0, exact: false });
+        assert_eq!(best_match("Bo", ["Ann", "Bo Lee", "Cy"]).f1, 2.0 / 3.0);
+    }
+
+    #[test]
+    fn nothing_matches_where_there_is_nothing() {
+        assert_eq!(best_match("Bo", []), TextMatch::default());
+        // Texts of nothing but articles are equal and yet share no word.
+        assert_eq!(best_match("the", ["a"]), TextMatch { f1: 0.0, exact: true });
+    }
+
+    proptest! {
+        #[test]
+        fn order_does_not_count_and_equal_texts_match(words in prop::collection::vec("[b-zB-Z]{1,4}", 1..6), other in "\\PC{0,20}") {
+            let text = words.join(" ");
+            let reversed: Vec<_> = words.iter().rev().cloned().collect();
+            prop_assert_eq!(best_match(&text, [text.as_str()]), TextMatch { f1: 1.0, exact: true });
+            prop_assert!((best_match(&reversed.join("  "), [text.as_str()]).f1 - 1.0).abs() < 1e-12);
+            let (there, back) = (best_match(&text, [other.as_str()]), best_match(&other, [text.as_str()]));
+            prop_assert!((there.f1 - back.f1).abs() < 1e-12 && (0.0..=1.0 + 1e-12).contains(&there.f1));
+            prop_assert_eq!(there.exact, back.exact);
+        }
+    }
+}
