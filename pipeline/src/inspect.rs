@@ -32,6 +32,7 @@ pub use error::InspectError;
 pub use paint::ColourWhen;
 use selection::{Pick, Selection};
 use source::Source;
+pub(crate) use sql::shorten;
 
 /// Questions that are shown unless `--rows` says otherwise.
 const DEFAULT_ROWS: usize = 5;

@@ -16,6 +16,7 @@ use crate::fetch::FetchArgs;
 use crate::inspect::InspectArgs;
 use crate::launch::{Init, Request, Resume};
 use crate::model::Preset;
+use crate::report::ReportArgs;
 
 /// Fine-tunes GLM for multi-token cloze (ReCoRD).
 ///
@@ -57,6 +58,9 @@ pub enum Command {
     /// Writes weights as safetensors, or as the published Python code loads them
     #[command(after_help = "Example: glm-trainer convert runs/first for-python --to published")]
     Convert(ConvertArgs),
+    /// Writes one HTML page about a run, to look at or to send: charts, settings, the hardest questions
+    #[command(after_help = "Example: glm-trainer report runs/first")]
+    Report(ReportArgs),
     /// Prints every setting with its default and what it does, as a file for --config
     Config,
 }

@@ -6,12 +6,14 @@
 //! - [`model`]: a batch becomes a score for every choice; context once, pieces packed behind it.
 //! - [`optim`]: gradients become new weights.
 //! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`] and [`progress`] tell of it.
+//! - [`answers`] and [`sessions`]: what a run leaves beside its metrics; [`report`](mod@report) makes a page of all that.
 //! - [`guard`]: steps that are skipped, or out of the ordinary.
 //! - [`distributed`]: several processes train one model.
 //! - [`checkpoint`]: weights in and out, and where a run stands; [`fetch`](mod@fetch), [`convert`](mod@convert) and [`inspect`](mod@inspect) are its commands.
 //! - [`bench`](mod@bench) measures all of it; [`memory`] what it holds.
 //! - [`cli`], [`config`], [`device`], [`launch`] and [`stop`]: from what was typed to a run that can start.
 
+pub mod answers;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
@@ -30,6 +32,8 @@ pub mod metrics;
 pub mod model;
 pub mod optim;
 pub mod progress;
+pub mod report;
+pub mod sessions;
 pub mod step;
 pub mod stop;
 pub mod train;

@@ -19,6 +19,7 @@ use glm_trainer::evaluate::{Evaluation, EvaluationConfig, evaluate};
 use glm_trainer::fetch;
 use glm_trainer::inspect;
 use glm_trainer::launch::{self, Resume};
+use glm_trainer::report;
 use glm_trainer::train::{Outcome, Run, train};
 use tch::Kind;
 
@@ -51,6 +52,9 @@ fn main() -> ExitCode {
             inspect::inspect(&args).map_err(Into::into).and_then(|report| print(&show(&report, args.json)?))
         }
         Command::Convert(args) => convert::convert(&args).map_err(Into::into).and_then(|done| print(&done.to_string())),
+        Command::Report(args) => {
+            report::run(&args).map_err(Into::into).and_then(|path| print(&format!("{}\n", path.display())))
+        }
         Command::Config => print(REFERENCE),
     };
     match result {
