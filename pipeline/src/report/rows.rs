@@ -13,20 +13,25 @@ use crate::stats::StatsError;
 
 /// At most `most` questions, at equal distances, the first one among them. A row is read at a time.
 pub(super) fn sample(shards: &Path, split: &SplitManifest, most: usize) -> Result<Vec<Question>, StatsError> {
-    let rows: usize = split.shards.iter().map(|shard| shard.rows).sum();
-    let wanted = most.min(rows);
-    let mut questions = Vec::with_capacity(wanted);
-    for number in 0..wanted {
-        let mut row = number * rows / wanted;
-        for shard in &split.shards {
-            if row < shard.rows {
-                questions.extend(read(&shards.join(&shard.file), row)?);
-                break;
-            }
-            row -= shard.rows;
-        }
+    let mut questions = Vec::new();
+    for (file, row) in places(split, most) {
+        questions.extend(read(&shards.join(file), row)?);
     }
     Ok(questions)
+}
+
+/// The shards of these questions, and their rows there.
+fn places(split: &SplitManifest, most: usize) -> Vec<(&str, usize)> {
+    let rows: usize = split.shards.iter().map(|shard| shard.rows).sum();
+    let wanted = most.min(rows);
+    let place = |mut row: usize| {
+        split.shards.iter().find_map(|shard| {
+            let found = (row < shard.rows).then_some((shard.file.as_str(), row));
+            row = row.saturating_sub(shard.rows);
+            found
+        })
+    };
+    (0..wanted).filter_map(|number| place(number * rows / wanted)).collect()
 }
 
 fn read(path: &Path, row: usize) -> Result<Option<Question>, StatsError> {
@@ -43,4 +48,20 @@ fn read(path: &Path, row: usize) -> Result<Option<Question>, StatsError> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use glm_schemas::manifest::Shard;
+
+    use super::*;
+
+    #[test]
+    fn samples_are_spread_over_the_shards() {
+        let shard = |file: &str, rows| Shard { file: file.to_owned(), rows, bytes: 0, sha256: String::new() };
+        let split = SplitManifest { shards: vec![shard("a", 3), shard("b", 0), shard("c", 7)], ..SplitManifest::default() };
+        assert_eq!(places(&split, 4), [("a", 0), ("a", 2), ("c", 2), ("c", 4)]);
+        assert_eq!(places(&split, 99).len(), 10);
+        assert_eq!(places(&SplitManifest::default(), 4), []);
+    }
 }

@@ -187,7 +187,8 @@ fn accuracy_tiles(best: &Eval, last: &Eval) -> Vec<Tile> {
         tiles.push(Tile::new("Last accuracy", share(last.accuracy), at(last)));
     }
     if let Some(f1) = best.f1 {
-        tiles.push(Tile::new("F1", percent(f1), format!("at step {}", count(best.step))));
+        let exact = best.exact_match.map_or_else(String::new, |exact| format!(", exact match {}", percent(exact)));
+        tiles.push(Tile::new("F1", percent(f1), format!("at step {}{exact}", count(best.step))));
     }
     tiles.push(Tile::new("Chance", share(last.chance), "a guess among the choices".to_owned()));
     tiles.push(Tile::new(

@@ -36,6 +36,7 @@ pub(super) struct Eval {
     pub(super) hits: u64,
     pub(super) questions: u64,
     pub(super) f1: Option<f64>,
+    pub(super) exact_match: Option<f64>,
     pub(super) chance: Option<f64>,
     pub(super) most_frequent: Option<f64>,
     pub(super) seconds: Option<f64>,
