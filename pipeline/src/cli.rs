@@ -16,6 +16,7 @@ use self::ingest::{IngestArgs, MergeArgs};
 use crate::fetch::{self, FetchArgs, FetchCommandError};
 use crate::ingest::IngestError;
 use crate::inspect::{self, InspectArgs, InspectError};
+use crate::report::{self, ReportArgs, ReportError};
 use crate::sample::{self, SampleArgs, SampleError};
 use crate::stats::{self, StatsArgs, StatsError};
 use crate::verify::{self, VerifyArgs, VerifyError};
@@ -65,6 +66,8 @@ enum Command {
     Verify(VerifyArgs),
     /// Count a data set: lengths, choices, unknown tokens, passages that two splits share
     Stats(StatsArgs),
+    /// Write one HTML page about a data set, to look at or to send: what stats counts, rejects, sample questions
+    Report(ReportArgs),
     /// Write a sample corpus in ReCoRD's format
     Sample(SampleArgs),
     /// Print the script that makes a shell complete commands and options
@@ -93,6 +96,9 @@ pub enum CliError {
     /// `stats` failed.
     #[error(transparent)]
     Stats(#[from] StatsError),
+    /// `report` failed.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// `sample` failed.
     #[error(transparent)]
     Sample(#[from] SampleError),
@@ -139,6 +145,7 @@ impl Cli {
                 return Ok(verify::run(args, out)?);
             }
             Command::Stats(args) => stats::run(args, out)?,
+            Command::Report(args) => report::run(args, out)?,
             Command::Sample(args) => sample::run(args, out)?,
             Command::Completions(args) => out.write_all(&completions::script(Self::command(), args.shell))?,
             Command::Man(args) => write!(out, "{}", manual::write(Self::command(), &args.dir)?)?,

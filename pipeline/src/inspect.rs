@@ -31,6 +31,7 @@ use glm_schemas::manifest::Split;
 pub use error::InspectError;
 use selection::{Pick, Selection};
 use source::Source;
+pub(crate) use sql::shorten;
 
 /// Questions that are shown unless `--rows` says otherwise.
 const DEFAULT_ROWS: usize = 5;

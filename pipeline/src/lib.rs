@@ -15,6 +15,7 @@
 //! - [`inspect`]: looks into shards.
 //! - [`verify`]: checks every byte and every row of a data set.
 //! - [`stats`]: counts lengths, choices, unknown tokens, shared passages.
+//! - [`report`]: a page of all that.
 //! - [`fetch`]: downloads raw data.
 //! - [`sample`]: writes a sample corpus.
 //! - [`cli`]: what was typed.
@@ -37,6 +38,7 @@ pub mod cli;
 pub mod fetch;
 pub mod ingest;
 pub mod inspect;
+pub mod report;
 pub mod sample;
 pub mod shard;
 pub mod source;

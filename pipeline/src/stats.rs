@@ -132,6 +132,8 @@ pub struct SplitStats {
     pub context: Lengths,
     /// Tokens of a choice, without the end of the piece.
     pub choice: Lengths,
+    /// Mentions in a question's passage.
+    pub mentions: Lengths,
     /// What the sequence length cuts off.
     pub truncation: Truncation,
     /// Share of `[UNK]` among the tokens of passages, queries and choices.

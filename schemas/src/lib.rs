@@ -5,6 +5,7 @@
 //!
 //! - [`cloze`]: the columns of a shard, and [`cloze::ClozeView`], typed access to a record batch without copying.
 //! - [`builder`]: record batches out of [`builder::ClozeRow`]s.
+//! - [`text`]: [`text::TextView`], typed access to the columns that hold text for people.
 //! - [`encoding`]: how one choice of a question becomes model input, exactly as the published recipe does it.
 //! - [`manifest`]: what `manifest.json` says, and the fingerprint of a data set.
 //! - [`vocab`]: the special tokens and their ids.
@@ -27,6 +28,7 @@ pub mod builder;
 pub mod cloze;
 pub mod encoding;
 pub mod manifest;
+pub mod text;
 pub mod vocab;
 
 /// Version of the contract. A reader refuses a data set with another major contract version.

@@ -1,5 +1,6 @@
 //! Harness of the end-to-end tests: finds and runs the real programs, each test in a folder of its own.
 
+pub mod browser;
 pub mod pages;
 pub mod processes;
 pub mod shell;

@@ -19,6 +19,7 @@ use crate::inspect::InspectArgs;
 use crate::launch::{Init, Request, Resume};
 use crate::model::Preset;
 use crate::predict::PredictArgs;
+use crate::report::ReportArgs;
 use crate::score::ScoreArgs;
 
 /// The name of the program.
@@ -108,6 +109,12 @@ Examples:
   glm-trainer convert runs/first for-python --to published
   glm-trainer convert glm-large-blank.tar.bz2 large.safetensors --dtype fp32")]
     Convert(ConvertArgs),
+    /// Write one HTML page about a run, to look at or to send: charts, settings, the hardest questions
+    #[command(after_help = "\
+Examples:
+  glm-trainer report runs/first
+  glm-trainer report runs/first --out /tmp/first.html")]
+    Report(ReportArgs),
     /// Print every setting with its default and what it does, as a file for --config
     #[command(after_help = "\
 Examples:

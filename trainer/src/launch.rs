@@ -28,6 +28,7 @@ use crate::model::flops::FlopRates;
 use crate::model::{Glm, ModelConfig, Preset};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::Standing;
+use crate::sessions::Session;
 use crate::step::Stepper;
 use crate::train::{Records, Run, TrainError};
 
@@ -230,7 +231,30 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
     let saved = goes_on.then(|| state.clone());
     let standing = Standing { step: state.step, scaling: state.loss_scale, spikes: state.spikes };
     let stepper = Stepper::new(model, optimizer, &config, precision, standing, world.clone())?;
-    Ok(Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved })
+    let run = Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved };
+    if let Some(records) = &run.records {
+        session(&run, data.folder(), device).note(records.folder().root());
+    }
+    Ok(run)
+}
+
+/// What is noted of a run that starts on the data set in `data`.
+fn session(run: &Run, data: &Path, device: Device) -> Session {
+    Session {
+        time: Session::now(),
+        step: run.state.step,
+        samples: run.state.samples,
+        planned_samples: run.planned_samples(),
+        data: std::path::absolute(data).unwrap_or_else(|_| data.to_owned()),
+        fingerprint: run.state.fingerprint.clone(),
+        init: run.state.init.clone(),
+        device: format!("{device:?}"),
+        precision: run.precision,
+        ranks: run.world.as_ref().map_or(1, |world| world.size()),
+        parameters: run.stepper.model.config().parameters(),
+        train_questions: run.train_data.rows(),
+        val_questions: run.val_data.as_ref().map_or(0, |data| data.rows()),
+    }
 }
 
 /// Under which name the first rank leaves what a run begins with.

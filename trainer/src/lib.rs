@@ -7,6 +7,7 @@
 //! - [`optim`]: gradients become new weights.
 //! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`], [`tensorboard`] and [`progress`] tell of it.
 //! - [`predict`](mod@predict) writes the answers to a split for others to judge; [`score`](mod@score) ranks the choices of what somebody types.
+//! - [`answers`] and [`sessions`]: what a run leaves beside its metrics; [`report`](mod@report) makes a page of all that.
 //! - [`guard`]: steps that are skipped, or out of the ordinary.
 //! - [`distributed`]: several processes train one model.
 //! - [`checkpoint`]: weights in and out, and where a run stands; [`fetch`](mod@fetch), [`convert`](mod@convert) and [`inspect`](mod@inspect) are its commands.
@@ -33,6 +34,7 @@
 //! # Ok::<(), glm_trainer::config::SettingsError>(())
 //! ```
 
+pub mod answers;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
@@ -52,7 +54,9 @@ pub mod model;
 pub mod optim;
 pub mod predict;
 pub mod progress;
+pub mod report;
 pub mod score;
+pub mod sessions;
 pub mod step;
 pub mod stop;
 pub mod tensorboard;

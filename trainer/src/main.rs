@@ -17,6 +17,7 @@ use glm_trainer::fetch;
 use glm_trainer::inspect;
 use glm_trainer::launch::{self, Resume};
 use glm_trainer::predict;
+use glm_trainer::report;
 use glm_trainer::score;
 use glm_trainer::train::{Outcome, Run, train};
 
@@ -60,6 +61,9 @@ fn main() -> ExitCode {
             inspect::inspect(&args).map_err(Into::into).and_then(|report| print(&show(&report, args.json)?))
         }
         Command::Convert(args) => convert::convert(&args).map_err(Into::into).and_then(|done| print(&done.to_string())),
+        Command::Report(args) => {
+            report::run(&args).map_err(Into::into).and_then(|path| print(&format!("{}\n", path.display())))
+        }
         Command::Config(args) if args.markdown => print(&config::page::markdown()),
         Command::Config(_) => print(REFERENCE),
         Command::Completions(args) => print(&String::from_utf8_lossy(&completions::script(Cli::command(), args.shell))),

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use glm_schemas::manifest::Split;
 use tch::Device;
 
 pub use error::TrainError;
 
+use crate::answers::{ANSWERS_FILE, Answers};
 use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshot;
@@ -88,6 +90,15 @@ impl Records {
             Ok(Some(written)) => progress.checkpoint(&written),
             Ok(None) => {}
             Err(error) => tracing::error!("{error}; training goes on, {}", self.last_good()),
+        }
+    }
+
+    /// Writes the newest evaluation's answers. Training never ends for the sake of this file.
+    fn write_answers(&self, answers: Answers, record: &EvalRecord, split: Split) {
+        let written = answers.lines(record, split.name()).map_err(|error| error.to_string());
+        let written = written.and_then(|lines| self.folder().write(ANSWERS_FILE, &lines).map_err(|error| error.to_string()));
+        if let Err(error) = written {
+            tracing::warn!("{error}; training goes on, and {ANSWERS_FILE} is not that of the newest evaluation");
         }
     }
 
@@ -287,7 +298,8 @@ impl Run {
         }
     }
 
-    fn planned_samples(&self) -> u64 {
+    /// Questions after which it is at its end.
+    pub(crate) fn planned_samples(&self) -> u64 {
         let TrainSettings { epochs, max_steps, max_samples, .. } = self.config.train;
         let all = epochs.saturating_mul(self.train_data.rows() as u64);
         let by_steps = if max_steps == 0 { all } else { max_steps.saturating_mul(self.config.questions_an_update() as u64) };
@@ -324,8 +336,14 @@ impl Run {
             threads: self.config.data.decode_threads,
             limit: self.config.train.eval_questions,
         };
-        let evaluation = evaluate(&self.stepper.model, data, config, self.world.as_deref(), drop)?;
+        let (world, split) = (self.world.as_deref(), data.split());
+        let mut answers = Answers::default();
+        let evaluation = evaluate(&self.stepper.model, data, config, world, |answer| answers.add(answer))?;
+        let answers = answers.gathered(world)?;
         let record = EvalRecord { step: self.state.step, samples: self.state.samples, evaluation };
+        if let Some(records) = &self.records {
+            records.write_answers(answers, &record, split);
+        }
         progress.evaluation(&record);
         self.write(&Record::Eval(record));
         self.state.accuracy = Some(evaluation.accuracy);

@@ -71,7 +71,7 @@ fn print_table(frame: &DataFrame, out: &mut dyn Write) -> Result<(), PrintError>
 }
 
 /// The text on one line, with at most `chars` characters.
-pub(super) fn shorten(text: &str, chars: usize) -> String {
+pub(crate) fn shorten(text: &str, chars: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= chars {
         return line;

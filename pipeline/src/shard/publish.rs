@@ -14,6 +14,8 @@ use super::WriteError;
 
 /// The file that lists rejected records.
 pub const REJECTS_FILE: &str = "rejects.jsonl";
+/// The page that `glm-prep report` writes about the shards; it goes with them where they are replaced.
+pub const REPORT_FILE: &str = "report.html";
 
 const STAGING_PREFIX: &str = ".shards.tmp-";
 const ASIDE: &str = ".shards.old";
@@ -142,7 +144,7 @@ fn is_ours(name: &str) -> bool {
         let (index, count) = numbers.split_once("-of-")?;
         Some([index, count].iter().all(|number| number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit())))
     };
-    name == MANIFEST_FILE || name == REJECTS_FILE || is_shard() == Some(true)
+    [MANIFEST_FILE, REJECTS_FILE, REPORT_FILE].contains(&name) || is_shard() == Some(true)
 }
 
 fn swap(dir: &Path, new: &Path, target: &Path) -> Result<(), WriteError> {

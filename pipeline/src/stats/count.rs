@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use glm_schemas::cloze::{self, ClozeView, TOKEN_COLUMNS, ViewError};
 use glm_schemas::encoding::{ChoiceEncoder, Question};
 use glm_schemas::manifest::Split;
@@ -17,6 +17,8 @@ use super::lengths::LengthCounter;
 use super::passages::Passages;
 use super::{Share, SplitStats, StatsError, Truncation};
 
+/// One number of each mention: their lists are as long as there are mentions.
+const MENTIONS: &str = "entities.list.element.char_start";
 const BATCH_ROWS: usize = 256;
 const MAX_SOURCES: usize = 10;
 
@@ -41,6 +43,7 @@ pub(super) struct SplitCounter<'a> {
     choices: LengthCounter,
     context: LengthCounter,
     choice: LengthCounter,
+    mentions: LengthCounter,
     truncation: Truncation,
     tokens: usize,
     unknown: usize,
@@ -59,6 +62,7 @@ impl<'a> SplitCounter<'a> {
             choices: LengthCounter::default(),
             context: LengthCounter::default(),
             choice: LengthCounter::default(),
+            mentions: LengthCounter::default(),
             truncation: Truncation::default(),
             tokens: 0,
             unknown: 0,
@@ -71,7 +75,7 @@ impl<'a> SplitCounter<'a> {
         let damaged = |source| StatsError::Parquet { path: path.to_owned(), source };
         let file = File::open(path).map_err(|source| StatsError::Read { path: path.to_owned(), source })?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
-        let columns = TOKEN_COLUMNS.into_iter().chain(["passage_id", "source", "passage"]);
+        let columns = TOKEN_COLUMNS.into_iter().chain(["passage_id", "source", "passage", MENTIONS]);
         let columns = ProjectionMask::columns(builder.parquet_schema(), columns);
         for batch in builder.with_projection(columns).with_batch_size(BATCH_ROWS).build().map_err(damaged)? {
             let batch = batch.map_err(|source| StatsError::Arrow { path: path.to_owned(), source })?;
@@ -84,7 +88,9 @@ impl<'a> SplitCounter<'a> {
         let view = ClozeView::try_new(batch)?;
         let text = cloze::strings("passage", cloze::column(batch, "passage")?)?;
         let index = cloze::int64("passage_id", cloze::column(batch, "passage_id")?)?;
+        let mentions = cloze::column(batch, "entities")?.as_list_opt::<i32>().ok_or(ViewError::Missing("entities"))?;
         for row in 0..view.len() {
+            self.mentions.add(mentions.value_length(row) as usize);
             self.questions += 1;
             self.passages.add(text.value(row), index.value(row), view.example_id(row), self.other);
             let question = view.question(row);
@@ -153,6 +159,7 @@ impl<'a> SplitCounter<'a> {
             choices: self.choices.finish(),
             context: self.context.finish(),
             choice: self.choice.finish(),
+            mentions: self.mentions.finish(),
             truncation: Truncation { share: truncated.share, ..self.truncation },
             unknown: Share::new(self.unknown, self.tokens),
             sources,

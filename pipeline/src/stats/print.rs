@@ -26,8 +26,12 @@ fn print_split(split: &SplitStats, max_seq_len: usize, out: &mut dyn Write) -> i
     writeln!(out, "{}: {} questions about {} passages", split.split, split.questions, split.passages)?;
     writeln!(out)?;
     writeln!(out, "  {:<22} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6}", "", "min", "mean", "p50", "p90", "p99", "max")?;
-    let parts =
-        [("choices a question", &split.choices), ("context, in tokens", &split.context), ("choice, in tokens", &split.choice)];
+    let parts = [
+        ("choices a question", &split.choices),
+        ("mentions a question", &split.mentions),
+        ("context, in tokens", &split.context),
+        ("choice, in tokens", &split.choice),
+    ];
     for (name, lengths) in parts {
         let Lengths { min, mean, p50, p90, p99, max, .. } = lengths;
         writeln!(out, "  {name:<22} {min:>6} {mean:>8.2} {p50:>6} {p90:>6} {p99:>6} {max:>6}")?;

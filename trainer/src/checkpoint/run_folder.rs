@@ -144,6 +144,19 @@ impl RunFolder {
         Ok(names)
     }
 
+    /// Whether a process trains in the folder now. Of a file system that has no locks this is not known.
+    pub fn is_in_use(root: &Path) -> bool {
+        File::open(root.join(LOCK_FILE)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// The steps of the newest and of the best checkpoint in a folder, by their names; nothing is made or locked.
+    pub fn newest_and_best_step(root: &Path) -> [Option<u64>; 2] {
+        [LATEST_FILE, BEST_FILE].map(|file| {
+            let name = fs::read_to_string(root.join(CHECKPOINTS_FOLDER).join(file)).ok()?;
+            name.trim().strip_prefix("step-")?.parse().ok()
+        })
+    }
+
     /// The newest checkpoint's folder, if there is one.
     pub fn latest(&self) -> Option<PathBuf> {
         self.named(LATEST_FILE)

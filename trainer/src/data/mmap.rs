@@ -124,7 +124,7 @@ impl Shard {
 
 /// Where a row group is.
 #[derive(Debug, Clone, Copy)]
-struct RowGroup {
+pub(super) struct RowGroup {
     shard: usize,
     group: usize,
     first_row: usize,
@@ -209,12 +209,22 @@ impl SplitData {
         Ok(ids)
     }
 
+    /// The row groups of all shards, in order.
+    pub(super) fn groups(&self) -> &[RowGroup] {
+        &self.groups
+    }
+
+    /// What is said of a row group whose columns do not keep the contract.
+    pub(super) fn bad_columns(&self, group: RowGroup, source: ViewError) -> DataError {
+        DataError::Columns { path: self.shards[group.shard].path.clone(), source }
+    }
+
     /// The row group that a row of the split is in.
     fn group_of(&self, row: usize) -> usize {
         self.groups.partition_point(|group| group.first_row <= row) - 1
     }
 
-    fn columns(&self, group: RowGroup, columns: &[&str]) -> Result<RecordBatch, DataError> {
+    pub(super) fn columns(&self, group: RowGroup, columns: &[&str]) -> Result<RecordBatch, DataError> {
         let RowGroup { shard, group, rows, .. } = group;
         let shard = &self.shards[shard];
         let refused = |source| DataError::Parquet { path: shard.path.clone(), group, source };

@@ -8,6 +8,7 @@ mod cut;
 mod dealer;
 pub mod device_batch;
 pub mod feed;
+mod find;
 pub mod key;
 pub mod loader;
 #[cfg(test)]

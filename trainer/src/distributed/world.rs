@@ -172,6 +172,24 @@ impl World {
         all.iter().map(|tensor| Vec::<f64>::try_from(tensor.f_to_device(Device::Cpu)?)).collect()
     }
 
+    /// The bytes of all ranks, in their order; ranks may give different numbers of them.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, TchError> {
+        let lengths: Vec<usize> = self.gather(&[bytes.len() as f64])?.iter().map(|length| length[0] as usize).collect();
+        let mut padded = bytes.to_vec();
+        padded.resize(lengths.iter().copied().max().unwrap_or(0).max(1), 0);
+        let own = Tensor::from_slice(&padded).f_to_device(self.device)?;
+        let all = self.group.all_gather(&own)?;
+        let read = |(tensor, length): (&Tensor, usize)| {
+            let mut bytes = Vec::<u8>::try_from(tensor.f_to_device(Device::Cpu)?)?;
+            bytes.truncate(length);
+            Ok(bytes)
+        };
+        all.iter().zip(lengths).map(read).collect()
+    }
+
     /// What adds the gradients of all ranks up during a backward pass.
     ///
     /// # Errors

@@ -1,0 +1,67 @@
+//! A few questions of a split, spread over all of it.
+
+use std::fs::File;
+use std::path::Path;
+
+use glm_page::question::Question;
+use glm_schemas::cloze::ClozeView;
+use glm_schemas::manifest::SplitManifest;
+use glm_schemas::text::TextView;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::stats::StatsError;
+
+/// At most `most` questions, at equal distances, the first one among them. A row is read at a time.
+pub(super) fn sample(shards: &Path, split: &SplitManifest, most: usize) -> Result<Vec<Question>, StatsError> {
+    let mut questions = Vec::new();
+    for (file, row) in places(split, most) {
+        questions.extend(read(&shards.join(file), row)?);
+    }
+    Ok(questions)
+}
+
+/// The shards of these questions, and their rows there.
+fn places(split: &SplitManifest, most: usize) -> Vec<(&str, usize)> {
+    let rows: usize = split.shards.iter().map(|shard| shard.rows).sum();
+    let wanted = most.min(rows);
+    let place = |mut row: usize| {
+        split.shards.iter().find_map(|shard| {
+            let found = (row < shard.rows).then_some((shard.file.as_str(), row));
+            row = row.saturating_sub(shard.rows);
+            found
+        })
+    };
+    (0..wanted).filter_map(|number| place(number * rows / wanted)).collect()
+}
+
+fn read(path: &Path, row: usize) -> Result<Option<Question>, StatsError> {
+    let damaged = |source| StatsError::Parquet { path: path.to_owned(), source };
+    let not_a_shard = |source| StatsError::NotAShard { path: path.to_owned(), source };
+    let file = File::open(path).map_err(|source| StatsError::Read { path: path.to_owned(), source })?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
+    let reader = builder.with_offset(row).with_limit(1).with_batch_size(1).build().map_err(damaged)?;
+    for batch in reader {
+        let batch = batch.map_err(|source| StatsError::Arrow { path: path.to_owned(), source })?;
+        let (view, text) = (ClozeView::try_new(&batch).map_err(not_a_shard)?, TextView::try_new(&batch).map_err(not_a_shard)?);
+        if !view.is_empty() {
+            return Ok(Some(Question::of_row(&view, &text, 0)));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use glm_schemas::manifest::Shard;
+
+    use super::*;
+
+    #[test]
+    fn samples_are_spread_over_the_shards() {
+        let shard = |file: &str, rows| Shard { file: file.to_owned(), rows, bytes: 0, sha256: String::new() };
+        let split = SplitManifest { shards: vec![shard("a", 3), shard("b", 0), shard("c", 7)], ..SplitManifest::default() };
+        assert_eq!(places(&split, 4), [("a", 0), ("a", 2), ("c", 2), ("c", 4)]);
+        assert_eq!(places(&split, 99).len(), 10);
+        assert_eq!(places(&SplitManifest::default(), 4), []);
+    }
+}

@@ -1,0 +1,140 @@
+//! Typed access to the columns that hold text for people.
+
+use arrow::array::{AsArray, Int32Array, RecordBatch, StringArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::Int32Type;
+
+use crate::cloze::{CharSpan, ViewError, column, dictionary, strings};
+
+/// What raw formats write for the blank, and a query therefore holds: that of ReCoRD, our own, that of CBT and that of CLOTH.
+const BLANKS: [&str; 4] = ["@placeholder", "[BLANK]", "XXXXX", "_"];
+
+/// A mention of an entity in a passage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mention<'a> {
+    /// The entity's name.
+    pub text: &'a str,
+    /// Where it stands in the passage.
+    pub chars: CharSpan,
+}
+
+/// The text of the rows of a record batch. Nothing is copied.
+///
+/// The batch needs the columns `source`, `passage`, `query` and `entities`.
+pub struct TextView<'a> {
+    passage: &'a StringArray,
+    query: &'a StringArray,
+    source_keys: Vec<usize>,
+    source_names: &'a StringArray,
+    mention_offsets: &'a OffsetBuffer<i32>,
+    mention_text: &'a StringArray,
+    char_start: &'a Int32Array,
+    char_end: &'a Int32Array,
+}
+
+impl<'a> TextView<'a> {
+    /// Checks the columns' types and borrows them.
+    ///
+    /// # Errors
+    /// [`ViewError`] names the column that is missing, has another type, or holds a null.
+    pub fn try_new(batch: &'a RecordBatch) -> Result<Self, ViewError> {
+        const EXPECTED: &str = "list<struct{text, char_start, char_end, token_start, token_end}>";
+        let entities = column(batch, "entities")?;
+        let wrong = || ViewError::Type { column: "entities", found: entities.data_type().to_string(), expected: EXPECTED };
+        let lists = entities.as_list_opt::<i32>().ok_or_else(wrong)?;
+        let fields = lists.values().as_struct_opt().ok_or_else(wrong)?;
+        let number = |name| fields.column_by_name(name)?.as_primitive_opt::<Int32Type>();
+        let text = fields.column_by_name("text").ok_or(ViewError::Missing("entities.text"))?;
+        let source = dictionary("source", column(batch, "source")?)?;
+        let keys: Option<Vec<usize>> = source.keys_iter().collect();
+        Ok(Self {
+            passage: strings("passage", column(batch, "passage")?)?,
+            query: strings("query", column(batch, "query")?)?,
+            source_keys: keys.ok_or(ViewError::Null("source"))?,
+            source_names: strings("source", source.values().as_ref())?,
+            mention_offsets: lists.offsets(),
+            mention_text: strings("entities.text", text)?,
+            char_start: number("char_start").ok_or_else(wrong)?,
+            char_end: number("char_end").ok_or_else(wrong)?,
+        })
+    }
+
+    /// The row's passage.
+    pub fn passage(&self, row: usize) -> &'a str {
+        self.passage.value(row)
+    }
+
+    /// The row's query, the blank included.
+    pub fn query(&self, row: usize) -> &'a str {
+        self.query.value(row)
+    }
+
+    /// Where the blank is in the row's query, where it is written as one of the known formats has it.
+    pub fn blank(&self, row: usize) -> Option<CharSpan> {
+        BLANKS.iter().find_map(|blank| find_word(self.query(row), blank))
+    }
+
+    /// Where the row's passage comes from.
+    pub fn source(&self, row: usize) -> &'a str {
+        self.source_names.value(self.source_keys[row])
+    }
+
+    /// The row's mentions, in order.
+    pub fn mentions(&self, row: usize) -> impl ExactSizeIterator<Item = Mention<'a>> + '_ {
+        let range = self.mention_offsets[row] as usize..self.mention_offsets[row + 1] as usize;
+        let place = |number: i32| usize::try_from(number).unwrap_or(0);
+        range.map(move |i| Mention {
+            text: self.mention_text.value(i),
+            chars: CharSpan { start: place(self.char_start.value(i)), end: place(self.char_end.value(i)) },
+        })
+    }
+}
+
+/// Where `word` stands first without letters or digits at its sides.
+fn find_word(text: &str, word: &str) -> Option<CharSpan> {
+    let alone = |&(at, _): &(usize, &str)| {
+        let sides = [text[..at].chars().next_back(), text[at + word.len()..].chars().next()];
+        !sides.into_iter().flatten().any(char::is_alphanumeric)
+    };
+    let (at, _) = text.match_indices(word).find(alone)?;
+    let start = text[..at].chars().count();
+    Some(CharSpan { start, end: start + word.chars().count() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::{ClozeBatchBuilder, ClozeRow, EntityRow};
+    use crate::encoding::Question;
+
+    #[test]
+    fn rows_come_back_as_text() {
+        let mention = |text, start, end| EntityRow { text, chars: CharSpan { start, end }, tokens: None };
+        let mut builder = ClozeBatchBuilder::new();
+        for (source, query) in [("news", "Élan @placeholder"), ("fairy tales", "no blank")] {
+            builder
+                .append(&ClozeRow {
+                    example_id: "q",
+                    passage_id: 0,
+                    question_id: 0,
+                    source,
+                    passage: "Ann in Rome",
+                    query,
+                    tokens: Question { passage: &[], query_left: &[], query_right: &[] },
+                    entities: &[mention("Ann", 0, 3), mention("Rome", 7, 11)],
+                    choices: &[],
+                    labelled: false,
+                })
+                .expect("row");
+        }
+        let batch = builder.finish().expect("batch");
+        let view = TextView::try_new(&batch).expect("view");
+        assert_eq!((view.passage(1), view.query(1), view.source(1)), ("Ann in Rome", "no blank", "fairy tales"));
+        assert_eq!(view.blank(0), Some(CharSpan { start: 5, end: 17 }));
+        assert_eq!(view.blank(1), None);
+        assert_eq!(find_word("a_b _ c", "_"), Some(CharSpan { start: 4, end: 5 }));
+        let mentions: Vec<_> = view.mentions(1).map(|mention| (mention.text, mention.chars.start)).collect();
+        assert_eq!(mentions, [("Ann", 0), ("Rome", 7)]);
+        assert_eq!(TextView::try_new(&batch.project(&[0, 4, 5]).expect("columns")).err(), Some(ViewError::Missing("entities")));
+    }
+}

@@ -1,0 +1,154 @@
+//! `glm-trainer report` and `glm-prep report`: their pages in a real browser.
+
+use std::path::Path;
+
+use glm_tests::browser::{in_frame, show};
+use glm_tests::training::{corpus, trainer};
+use glm_tests::{Finished, command, run};
+
+/// The width of a phone's window.
+const PHONE: u32 = 390;
+/// The width that a page takes, and what in it is wider than the window and not inside of what scrolls.
+const WIDTH: &str = "page.scrollingElement.scrollWidth";
+
+fn report(program: &str, folder: &Path) -> Finished {
+    run(command(program).arg("report").arg(folder))
+}
+
+/// What every page has to be: it asks for nothing, says nothing to the console, and fits a phone.
+fn check(page: &Path) -> String {
+    let text = std::fs::read_to_string(page).expect("page");
+    for forbidden in ["http://", "https://", " src=", "url(", "@import"] {
+        assert!(!text.contains(forbidden), "{} holds {forbidden}", page.display());
+    }
+    let shown = show(page, 1280);
+    assert_eq!(shown.console, [] as [&str; 0]);
+    assert_eq!(in_frame(page, PHONE, WIDTH), PHONE.to_string(), "{} is wider than a phone", page.display());
+    let headings = in_frame(page, PHONE, "[...page.querySelectorAll('h1,h2,h3')].map((h) => h.tagName[1]).join('')");
+    assert!(headings.starts_with("12") && !headings[1..].contains('1'), "headings out of order: {headings}");
+    shown.document
+}
+
+/// How many points the chart has under the pointer, as a script counts them.
+fn points(page: &Path, chart: &str) -> usize {
+    let count = format!("page.querySelector('#{chart} [data-x]').dataset.x.split(' ').filter(Boolean).length");
+    in_frame(page, PHONE, &count).parse().expect("a number")
+}
+
+/// A corpus with one passage that has to be escaped, goes from right to left in part, and is very long.
+fn ugly_corpus(folder: &Path) {
+    corpus(folder);
+    let raw = folder.join("ReCoRD/val.jsonl");
+    let mut lines = std::fs::read_to_string(&raw).expect("raw data");
+    let start = "Zed <script>alert('x')</script> & \"Bo\" met שלום. ";
+    let text = format!("{start}{}", "A verylongwordwithoutanybreak".repeat(40));
+    let record = serde_json::json!({
+        "source": "<b>ugly</b>",
+        "idx": 9999,
+        "passage": {"text": text, "entities": [{"start": 0, "end": 2}, {"start": 35, "end": 36}]},
+        "qas": [{"query": "<i>@placeholder</i> met שלום", "idx": 99_999, "answers": [{"start": 0, "end": 2, "text": "Zed"}]}],
+    });
+    lines.push_str(&record.to_string());
+    lines.push_str("\nnot a record <script>alert('raw')</script>\n");
+    std::fs::write(&raw, lines).expect("write");
+    let again = run(command("glm-prep").arg("ingest").arg(folder));
+    assert_eq!(again.code(), Some(3), "{}", again.stderr());
+}
+
+#[test]
+fn a_run_has_a_page_with_charts_and_its_hardest_questions() {
+    let folder = tempfile::tempdir().expect("folder");
+    ugly_corpus(folder.path());
+    let out = folder.path().join("run");
+    run(trainer(folder.path(), &out).args(["--max-steps", "6", "--eval-every", "16"])).success();
+    run(trainer(folder.path(), &out).args(["--max-steps", "8", "--eval-every", "16", "--resume"])).success();
+    let said = report("glm-trainer", &out).success();
+    let page = out.join("report.html");
+    assert_eq!(said.stdout(), format!("{}\n", page.display()));
+    let document = check(&page);
+    assert_eq!((points(&page, "loss"), points(&page, "accuracy")), (8, 4));
+    for wanted in ["Best accuracy", "optim.lr", "gone on", "✓ right", "✗ chosen", "<mark class=\"right\">"] {
+        assert!(document.contains(wanted), "{wanted} is missing");
+    }
+    assert!(document.contains("Finished: 64 of 64 questions."), "{document}");
+    // The values under the pointer.
+    let hover = "(() => { const chart = page.querySelector('#loss svg'); const box = chart.getBoundingClientRect(); \
+                 const at = { clientX: box.right - 2, clientY: box.top + 9, bubbles: true }; \
+                 chart.dispatchEvent(new (page.defaultView.PointerEvent)('pointermove', at)); \
+                 return page.querySelector('#loss .hover').textContent; })()";
+    assert!(in_frame(&page, PHONE, hover).starts_with("step 8: loss "));
+
+    // Without the data set there are ids and scores, and the page says why.
+    std::fs::rename(folder.path().join("shards"), folder.path().join("gone")).expect("rename");
+    report("glm-trainer", &out).success();
+    let document = check(&page);
+    assert!(document.contains("ids and scores only") && document.contains("there is no data set in"), "{document}");
+    let elsewhere = folder.path().join("gone");
+    run(command("glm-trainer").arg("report").arg(&out).arg("--data").arg(&elsewhere)).success();
+    assert!(std::fs::read_to_string(&page).expect("page").contains("<mark class=\"right\">"));
+}
+
+#[test]
+fn a_run_that_was_killed_or_went_wrong_is_shown_as_it_stands() {
+    let folder = tempfile::tempdir().expect("folder");
+    let out = folder.path().join("run");
+    std::fs::create_dir(&out).expect("folder");
+    let nothing = report("glm-trainer", &out);
+    assert_eq!(nothing.code(), Some(1));
+    assert!(nothing.stderr().contains("is no run: there is neither"), "{}", nothing.stderr());
+    let nowhere = report("glm-trainer", &folder.path().join("nowhere"));
+    assert!(nowhere.stderr().contains("there is no folder"), "{}", nowhere.stderr());
+
+    std::fs::write(out.join("metrics.jsonl"), "").expect("write");
+    report("glm-trainer", &out).success();
+    let document = check(&out.join("report.html"));
+    for wanted in ["No step has been logged", "No evaluation yet", "no evaluation yet", "The settings cannot be shown"] {
+        assert!(document.contains(wanted), "{wanted} is missing");
+    }
+
+    let mut lines = String::new();
+    for step in 1..=5000_u32 {
+        let loss = if step % 100 == 0 { "null".to_owned() } else { (3.0 / f64::from(step).sqrt()).to_string() };
+        lines += &format!("{{\"kind\":\"train\",\"step\":{step},\"samples\":{},\"loss\":{loss},\"lr\":1e-5}}\n", 32 * step);
+    }
+    lines += "{\"kind\":\"skipped\",\"step\":77,\"loss\":null,\"gradient_norm\":null,\"example_ids\":[\"<u>id</u>\"]}\n{\"kind\":\"tr";
+    std::fs::write(out.join("metrics.jsonl"), lines).expect("write");
+    report("glm-trainer", &out).success();
+    let page = out.join("report.html");
+    let document = check(&page);
+    assert!((300..1300).contains(&points(&page, "loss")), "{}", points(&page, "loss"));
+    assert!(!document.contains("NaN") && document.contains("&lt;u&gt;id&lt;/u&gt;") && document.contains("cannot be read"));
+    assert!(std::fs::metadata(&page).expect("page").len() < 400_000);
+}
+
+#[test]
+fn a_data_set_has_a_page_with_histograms_rejects_and_questions() {
+    let folder = tempfile::tempdir().expect("folder");
+    ugly_corpus(folder.path());
+    let said = report("glm-prep", folder.path()).success();
+    let page = folder.path().join("shards/report.html");
+    assert_eq!(said.stdout(), format!("{}\n", page.display()));
+    let document = check(&page);
+    for chart in ["train-context", "train-choice", "train-choices", "train-mentions", "val-context"] {
+        assert!(points(&page, chart) > 1, "{chart}");
+    }
+    for wanted in
+        ["&lt;b&gt;ugly&lt;/b&gt;", "not a record &lt;script&gt;", "<mark class=\"mention\">", "<mark class=\"blank\"", "bert"]
+    {
+        assert!(document.contains(wanted), "{wanted} is missing");
+    }
+    assert!(!document.contains("<script>alert"));
+    // The page goes with the shards, and is no reason to refuse to write them again.
+    run(command("glm-prep").arg("verify").arg(folder.path())).success();
+    std::fs::write(
+        folder.path().join("ReCoRD/val.jsonl"),
+        std::fs::read(folder.path().join("ReCoRD/train.jsonl")).expect("read"),
+    )
+    .expect("write");
+    run(command("glm-prep").arg("ingest").arg(folder.path())).success();
+    let shared = report("glm-prep", folder.path()).success();
+    assert!(std::fs::read_to_string(shared.stdout().trim_end()).expect("page").contains("passages are in train and in val"));
+    let nothing = report("glm-prep", &folder.path().join("ReCoRD"));
+    assert_eq!(nothing.code(), Some(1));
+    assert!(nothing.stderr().contains("is not a data set"), "{}", nothing.stderr());
+}

@@ -1,0 +1,45 @@
+//! Questions by their ids, with their text: for the few that a person looks at.
+
+use std::collections::HashSet;
+
+use arrow::array::RecordBatch;
+use glm_schemas::cloze::{ClozeView, ViewError, column, strings};
+use glm_schemas::text::TextView;
+
+use super::DataError;
+use super::mmap::{RowGroup, SplitData};
+
+const TEXT_COLUMNS: [&str; 4] = ["source", "passage", "query", "entities"];
+
+impl SplitData {
+    /// Calls `found` with the rows that have one of these ids, in stored order. The ids of all rows are read, and of the row groups
+    /// that hold a row that is asked for, one after the other, all columns that `found` may look at.
+    ///
+    /// # Errors
+    /// [`DataError`] names shard and row group.
+    pub fn find(&self, ids: &[&str], mut found: impl FnMut(&ClozeView<'_>, &TextView<'_>, usize)) -> Result<(), DataError> {
+        let mut wanted: HashSet<&str> = ids.iter().copied().collect();
+        for &group in self.groups() {
+            if wanted.is_empty() {
+                break;
+            }
+            let batch = self.columns(group, &["example_id"])?;
+            let rows = self.rows_with(group, &batch, &mut wanted)?;
+            if rows.is_empty() {
+                continue;
+            }
+            let columns: Vec<&str> = glm_schemas::cloze::TOKEN_COLUMNS.into_iter().chain(TEXT_COLUMNS).collect();
+            let batch = self.columns(group, &columns)?;
+            let refused = |source: ViewError| self.bad_columns(group, source);
+            let (view, text) = (ClozeView::try_new(&batch).map_err(refused)?, TextView::try_new(&batch).map_err(refused)?);
+            rows.into_iter().for_each(|row| found(&view, &text, row));
+        }
+        Ok(())
+    }
+
+    fn rows_with(&self, group: RowGroup, batch: &RecordBatch, wanted: &mut HashSet<&str>) -> Result<Vec<usize>, DataError> {
+        let ids = column(batch, "example_id").and_then(|array| strings("example_id", array));
+        let ids = ids.map_err(|source| self.bad_columns(group, source))?;
+        Ok((0..batch.num_rows()).filter(|&row| wanted.remove(ids.value(row))).collect())
+    }
+}
