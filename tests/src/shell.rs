@@ -6,7 +6,7 @@ use std::collections::HashMap;
 const UNKNOWN: &str = "1";
 
 /// The simple commands of a script, each as its words. Quotes and backslashes are taken away, comments, redirections and assignments
-/// are left out; a variable is what the script has set it to, else [`UNKNOWN`]. A quoted word that names one of `programs` is itself
+/// are left out; a variable is what the script has set it to, else `1`. A quoted word that names one of `programs` is itself
 /// a script, as behind `bash -c`, and its commands come after those that it is in.
 pub fn commands(script: &str, programs: &[&str]) -> Vec<Vec<String>> {
     let mut reader = Reader { programs, variables: HashMap::new(), commands: Vec::new() };
