@@ -147,7 +147,8 @@ pub(super) mod tests {
                 0 => varint(&mut message).to_le_bytes().to_vec(),
                 1 => take::<8>(&mut message).to_vec(),
                 2 => {
-                    let (content, rest) = message.split_at(varint(&mut message) as usize);
+                    let length = varint(&mut message) as usize;
+                    let (content, rest) = message.split_at(length);
                     message = rest;
                     content.to_vec()
                 }
