@@ -47,12 +47,22 @@ pub enum Command {
     /// Measures the accuracy of weights
     #[command(after_help = "Example: glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
     Eval(Box<EvalArgs>),
-    /// Writes what weights answer to every question of a split, as SuperGLUE takes it for ReCoRD
-    #[command(after_help = "Example: glm-trainer predict --data sample --split val --init runs/first --out predictions.jsonl")]
+    /// Write what weights answer to every question of a split, as SuperGLUE takes it for ReCoRD
+    #[command(after_help = "\
+Examples:
+  glm-trainer predict --data DIR --init runs/first --out answers.jsonl
+  glm-trainer predict --data sample --split val --init runs/first --out answers.jsonl --scores scores.jsonl")]
     Predict(Box<PredictArgs>),
-    /// Ranks the choices of a question that you write: in JSON, as arguments, or typed when asked
-    #[command(after_help = "Example: glm-trainer score --init runs/first --passage \"Ann met Bo.\" \
-                      --query \"It was [BLANK] who came.\" --choice Ann --choice Bo")]
+    /// Rank the choices of a question that you write: in JSON, as arguments, or typed when asked
+    #[command(after_help = "\
+Examples:
+  glm-trainer score --init runs/first
+  glm-trainer score --init runs/first questions.jsonl --json
+  glm-trainer score --init runs/first --passage 'Ann met Bo.' --query '[BLANK] ran.' --choice Ann --choice Bo
+
+A question as JSON:
+  {\"context\": \"Ann met Bo. [BLANK] ran.\", \"choices\": [\"Ann\", \"Bo\"]}
+  {\"passage\": \"Ann met Bo.\", \"query\": \"@placeholder ran.\", \"choices\": [\"Ann\", \"Bo\"]}")]
     Score(Box<ScoreArgs>),
     /// Measures how fast this machine trains, or with --data-only how fast it reads shards
     #[command(after_help = "Example: glm-trainer bench --preset base --precision fp32 --steps 3 --profile")]
