@@ -38,8 +38,8 @@ const WINDOW: usize = 64;
 /// The arguments.
 #[derive(Debug, Clone, Args)]
 pub struct ScoreArgs {
-    /// Questions as JSON objects: context with [BLANK] and choices, or passage, query and choices; `-`: from standard input
-    #[arg(value_name = "FILE", conflicts_with_all = ["passage", "query", "choice"])]
+    /// Questions as JSON objects; `-` is the standard input.
+    #[arg(value_name = "FILE", help = "Questions as JSON objects; `-`: from standard input", conflicts_with_all = ["passage", "query", "choice"])]
     pub file: Option<PathBuf>,
     /// Weights: a file, folder or archive, as for `run`
     #[arg(long, value_name = "PATH")]
@@ -47,8 +47,13 @@ pub struct ScoreArgs {
     /// The passage of a question
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub passage: Option<String>,
-    /// Its query, with [BLANK] or @placeholder where the choices go
-    #[arg(long, value_name = "TEXT", requires = "choice")]
+    /// Its query, blank included.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "choice",
+        help = "Its query, with [BLANK] or @placeholder where the choices go"
+    )]
     pub query: Option<String>,
     /// A choice of it; repeated for each
     #[arg(long, value_name = "TEXT", requires = "query")]
