@@ -80,9 +80,14 @@ Examples:
     /// Rank the choices of a question that you write: in JSON, as arguments, or typed when asked
     #[command(after_help = "\
 Examples:
-  glm-trainer score --init runs/first question.json
+  glm-trainer score --init runs/first
+  glm-trainer score --init runs/first questions.jsonl --json
   glm-trainer score --init runs/first --passage 'Ann met Bo.' \\
-    --query 'It was [BLANK] who came.' --choice Ann --choice Bo")]
+    --query 'It was [BLANK] who came.' --choice Ann --choice Bo
+
+A question as JSON:
+  {\"context\": \"Ann met Bo. [BLANK] ran.\", \"choices\": [\"Ann\", \"Bo\"]}
+  {\"passage\": \"Ann met Bo.\", \"query\": \"@placeholder ran.\", \"choices\": [\"Ann\", \"Bo\"]}")]
     Score(Box<ScoreArgs>),
     /// Measure how fast this machine trains, or with --data-only how fast it reads shards
     #[command(after_help = "\

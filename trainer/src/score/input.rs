@@ -185,7 +185,7 @@ mod tests {
         let good = r#"{"query": "[BLANK]", "choices": ["a"]}"#;
         for (text, message) in [
             ("", "f: there is no question in it"),
-            ("{\"context\": \"[BLANK]\",\n \"choices\": [\"a\" \"b\"]}", "f, line 2, column 17: no JSON: expected `,` or `]`"),
+            ("{\"context\": \"[BLANK]\",\n \"choices\": [\"a\" \"b\"]}", "f, line 2, column 18: no JSON: expected `,` or `]`"),
             ("[1]", "f, line 1: no JSON object; a question is"),
             (r#"{"context": 1, "choices": []}"#, "f, line 1: `context` is not a text; a question is"),
             (r#"{"context": "[BLANK]"}"#, "f, line 1: no `choices`; a question is"),

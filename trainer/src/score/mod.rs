@@ -24,7 +24,6 @@ use thiserror::Error;
 use self::input::{Asked, InputError, ask, asked, parse};
 use crate::checkpoint::weights::Weights;
 use crate::cli::SettingArgs;
-use crate::data::DataError;
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::Sample;
 use crate::device::DeviceChoice;
@@ -39,8 +38,8 @@ const WINDOW: usize = 64;
 /// The arguments.
 #[derive(Debug, Clone, Args)]
 pub struct ScoreArgs {
-    /// Questions as JSON objects: context with [BLANK] and choices, or passage, query and choices; `-`: from standard input
-    #[arg(value_name = "FILE", conflicts_with_all = ["passage", "query", "choice"])]
+    /// Questions as JSON objects; `-` is the standard input.
+    #[arg(value_name = "FILE", help = "Questions as JSON objects; `-`: from standard input", conflicts_with_all = ["passage", "query", "choice"])]
     pub file: Option<PathBuf>,
     /// Weights: a file, folder or archive, as for `run`
     #[arg(long, value_name = "PATH")]
@@ -48,8 +47,13 @@ pub struct ScoreArgs {
     /// The passage of a question
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub passage: Option<String>,
-    /// Its query, with [BLANK] or @placeholder where the choices go
-    #[arg(long, value_name = "TEXT", requires = "choice")]
+    /// Its query, blank included.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "choice",
+        help = "Its query, with [BLANK] or @placeholder where the choices go"
+    )]
     pub query: Option<String>,
     /// A choice of it; repeated for each
     #[arg(long, value_name = "TEXT", requires = "query")]
@@ -99,14 +103,9 @@ pub enum ScoreError {
         /// What does not fit.
         source: EncodingError,
     },
-    /// A question cannot be made a row.
-    #[error("{origin}: {source}")]
-    Row {
-        /// File and line.
-        origin: String,
-        /// The reason.
-        source: ArrowError,
-    },
+    /// Questions cannot be made rows.
+    #[error("the questions cannot be held as the rows of a data set are: {0}")]
+    Rows(#[from] ArrowError),
     /// The results cannot be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
@@ -262,29 +261,25 @@ struct Encoded {
 /// The questions as rows of a data set.
 fn samples(questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, ScoreError> {
     let mut builder = ClozeBatchBuilder::new();
-    let mut origin = String::new();
-    let mut append = |question: &Asked, encoded: &Encoded| {
-        let texts = question.choices.iter().zip(&encoded.choices);
+    for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
+        let texts = question.choices.iter().zip(choices);
         let choices: Vec<_> = texts.map(|(text, ids)| ChoiceRow { text, ids, correct: false }).collect();
-        builder.append(&ClozeRow {
+        let row = ClozeRow {
             example_id: &question.origin,
             passage_id: 0,
             question_id: 0,
             source: "",
             passage: &question.text.passage,
             query: &question.text.query,
-            tokens: encoded.tokens.question(),
+            tokens: tokens.question(),
             entities: &[],
             choices: &choices,
             labelled: false,
-        })
-    };
-    for (question, encoded) in questions.iter().zip(encoded) {
-        origin.clone_from(&question.origin);
-        append(question, encoded).map_err(|source| ScoreError::Row { origin: origin.clone(), source })?;
+        };
+        builder.append(&row)?;
     }
-    let batch = builder.finish().map_err(|source| ScoreError::Row { origin, source })?;
-    let group = DecodedGroup::try_new(Path::new("questions"), batch, 0).map_err(|error: DataError| TrainError::from(error))?;
+    let batch = builder.finish()?;
+    let group = DecodedGroup::try_new(Path::new("questions"), batch, 0).map_err(TrainError::from)?;
     let group = Arc::new(group);
     Ok((0..questions.len()).map(|row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect())
 }

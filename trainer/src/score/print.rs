@@ -7,7 +7,7 @@ use glm_command::paint::{Glyph, HARD_SPACE, Kind, Screen, Style, glyphs, paint, 
 use super::Ranking;
 
 /// Columns before a choice: its probability and its score.
-const INDENT: usize = 23;
+const INDENT: usize = 24;
 
 impl Ranking {
     /// Prints the query with the best choice in its place, and all choices, the best first.
@@ -35,8 +35,8 @@ impl Ranking {
         print(&note.map(|(c, style)| (if c == ' ' { HARD_SPACE } else { c }, style)).collect::<Vec<_>>(), "", 0)?;
         for (place, choice) in self.choices.iter().enumerate() {
             let kind = if place == 0 { Kind::Answer } else { Kind::Plain };
-            let head = format!("{:9.2} %  {:8.3}   ", 100.0 * choice.probability, choice.score);
-            print(&glyphs(&choice.text, Style::of(kind)).collect::<Vec<_>>(), &head, INDENT + 1)?;
+            let head = format!("{:9.2} % {:9.3}   ", 100.0 * choice.probability, choice.score);
+            print(&glyphs(&choice.text, Style::of(kind)).collect::<Vec<_>>(), &head, INDENT)?;
         }
         Ok(())
     }

@@ -124,7 +124,7 @@ pub(super) mod tests {
 
     fn assert_checked(data: &[u8], stored: u32) {
         let crc = checksum(data);
-        assert_eq!(stored, (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8));
+        assert_eq!(stored, crc.rotate_right(15).wrapping_add(0xa282_ead8));
     }
 
     /// The fields of a message: number, and the bytes or the number as bytes.
@@ -147,7 +147,8 @@ pub(super) mod tests {
                 0 => varint(&mut message).to_le_bytes().to_vec(),
                 1 => take::<8>(&mut message).to_vec(),
                 2 => {
-                    let (content, rest) = message.split_at(varint(&mut message) as usize);
+                    let length = varint(&mut message) as usize;
+                    let (content, rest) = message.split_at(length);
                     message = rest;
                     content.to_vec()
                 }
