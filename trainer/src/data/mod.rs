@@ -56,7 +56,7 @@ pub enum DataError {
     },
     /// The data set has no such split.
     #[error(
-        "the data set in {} has no split `{split}`, it has {}; add its raw data and run `glm-prep ingest` again",
+        "the data set in {} has no split `{split}`; it has {}. Add its raw data and run `glm-prep ingest` again",
         path.display(), names(found)
     )]
     NoSplit {
