@@ -24,6 +24,8 @@ pub struct Scale {
     low: f64,
     high: f64,
     log: bool,
+    /// From one tick to the next, where the ends of the axis were chosen by it.
+    step: Option<f64>,
     from: f64,
     to: f64,
 }
@@ -33,7 +35,7 @@ impl Scale {
     #[must_use]
     pub fn linear((low, high): (f64, f64), from: f64, to: f64) -> Self {
         let room = if high > low { 0.0 } else { (low.abs() * 0.1).max(0.5) };
-        Self { low: low - room, high: high + room, log: false, from, to }
+        Self { low: low - room, high: high + room, log: false, step: None, from, to }
     }
 
     /// A linear axis that begins and ends at a tick, with at most about `ticks` of them.
@@ -41,7 +43,9 @@ impl Scale {
     pub fn nice(range: (f64, f64), ticks: usize, from: f64, to: f64) -> Self {
         let exact = Self::linear(range, from, to);
         let step = step(exact.low, exact.high, ticks);
-        Self { low: (exact.low / step).floor() * step, high: (exact.high / step).ceil() * step, ..exact }
+        // A range that misses a tick by a rounding error does not go on to the one behind it.
+        let (low, high) = ((exact.low / step + 1e-9).floor() * step, (exact.high / step - 1e-9).ceil() * step);
+        Self { low, high, step: Some(step), ..exact }
     }
 
     /// A logarithmic axis; the values must be above 0.
@@ -49,7 +53,7 @@ impl Scale {
     pub fn logarithmic((low, high): (f64, f64), from: f64, to: f64) -> Self {
         let low = low.max(f64::MIN_POSITIVE);
         let room = if high > low { 1.0 } else { 2.0 };
-        Self { low: low / room, high: high.max(low) * room, log: true, from, to }
+        Self { low: low / room, high: high.max(low) * room, log: true, step: None, from, to }
     }
 
     /// The pixel of a value.
@@ -71,7 +75,7 @@ impl Scale {
                 return ticks;
             }
         }
-        let step = step(self.low, self.high, most);
+        let step = self.step.unwrap_or_else(|| step(self.low, self.high, most));
         let slack = step * 1e-9;
         let (first, last) = (((self.low - slack) / step).ceil(), ((self.high + slack) / step).floor());
         // Whole numbers divided by the inverse of a small step are rounded once: 3 / 10 and not 3 * 0.1.
