@@ -1,10 +1,13 @@
 //! `glm-trainer report` and `glm-prep report`: their pages in a real browser.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use glm_tests::browser::{in_frame, show};
+use glm_tests::processes::several_processes_can_train;
 use glm_tests::training::{corpus, trainer};
 use glm_tests::{Finished, command, run};
+use serde_json::Value;
 
 /// The width of a phone's window.
 const PHONE: u32 = 390;
@@ -119,6 +122,30 @@ fn a_run_that_was_killed_or_went_wrong_is_shown_as_it_stands() {
     assert!((300..1300).contains(&points(&page, "loss")), "{}", points(&page, "loss"));
     assert!(!document.contains("NaN") && document.contains("&lt;u&gt;id&lt;/u&gt;") && document.contains("cannot be read"));
     assert!(std::fs::metadata(&page).expect("page").len() < 400_000);
+}
+
+/// The counts of `answers.jsonl`, and the questions that it lists.
+fn answers(out: &Path) -> (Value, BTreeSet<String>) {
+    let text = std::fs::read_to_string(out.join("answers.jsonl")).expect("answers");
+    let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("json"));
+    let counts = lines.next().expect("counts");
+    (counts, lines.map(|line| line["example_id"].as_str().expect("id").to_owned()).collect())
+}
+
+#[test]
+fn the_first_of_two_processes_writes_the_answers_of_both() {
+    if !several_processes_can_train() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+    run(trainer(folder.path(), &one).args(["--max-steps", "2"])).success();
+    run(trainer(folder.path(), &two).args(["--max-steps", "2", "--nproc", "2"])).success();
+    let (one, two) = (answers(&one), answers(&two));
+    assert_eq!((&one.0["by_choices"], &one.0["hits"]), (&two.0["by_choices"], &two.0["hits"]));
+    assert_eq!(one.1, two.1);
+    assert_eq!(Some(one.1.len() as u64), one.0["questions"].as_u64());
 }
 
 #[test]

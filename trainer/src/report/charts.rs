@@ -36,9 +36,8 @@ const QUANTITIES: [Quantity; 11] = [
     },
     quantity("flops", "Operations of the model, TFLOP/s", "TFLOP/s", |train| Some(train.model_flops_per_second? / 1e12)),
     Quantity {
-        unit: " GB",
         shape: Shape::Line,
-        ..quantity("memory", "Most memory held at a time", "memory", |train| Some(train.peak_memory_bytes? / 1e9))
+        ..quantity("memory", "Most memory held at a time, GB", "GB", |train| Some(train.peak_memory_bytes? / 1e9))
     },
     Quantity { unit: " %", ..quantity("padding", "Share of padding", "padding", |train| Some(100.0 * train.padding?)) },
     Quantity { log: true, shape: Shape::Line, ..quantity("loss-scale", "Loss scale", "loss scale", |train| train.loss_scale) },
