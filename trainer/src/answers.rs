@@ -5,8 +5,9 @@
 //! {"kind":"answer","example_id":"val-p3-q7","margin":-4.1,...}         a line a question, the worst first
 //! ```
 //!
-//! A question's margin is the score of its best right choice less that of its best wrong one, so it was answered rightly where that is
-//! above 0. A question whose choices are all right or all wrong is counted and not listed. Every rank keeps its own worst questions; the first one hears of all and writes.
+//! A question's margin is the score of its best right choice less that of its best wrong one, so it was answered
+//! rightly where that is above 0. A question whose choices are all right or all wrong is counted and not listed. Every rank keeps
+//! its own worst questions; the first one hears of all and writes.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -52,7 +53,8 @@ pub struct Summary {
     /// Number of choices, and how questions with so many went.
     #[serde(with = "pairs")]
     pub by_choices: BTreeMap<usize, Count>,
-    /// How many questions have a margin from `bin / 2` on and below `(bin + 1) / 2`; the first and the last bin hold what is beyond.
+    /// How many questions have a margin from `bin / 2` on and below `(bin + 1) / 2`; the first and the last bin
+    /// hold what is beyond.
     #[serde(with = "pairs")]
     pub margins: BTreeMap<i32, usize>,
 }
@@ -101,7 +103,8 @@ impl Judged {
         !self.correct.is_empty() && self.correct.len() < self.scores.len()
     }
 
-    /// By margin, the smallest first; none at all, where scores are no numbers, before all; ids decide among equals, so that the order does not depend on the number of ranks.
+    /// By margin, the smallest first; none at all, where scores are no numbers, before all; ids
+    /// decide among equals, so that the order does not depend on the number of ranks.
     fn worse(&self, other: &Self) -> Ordering {
         let margin = |judged: &Self| judged.margin.unwrap_or(f64::NEG_INFINITY);
         margin(self).total_cmp(&margin(other)).then_with(|| self.example_id.cmp(&other.example_id))

@@ -59,7 +59,8 @@ impl Known {
         let [first, rest @ ..] = &QUANTITIES;
         html! {
             @if records.train.len() >= 20 {
-                p.note { "Faint lines are the logged values, bold ones are smoothed; dotted lines from top to bottom are skipped steps, spikes and restarts. Point at a chart for its values." }
+                p.note { "Faint lines are the logged values, bold ones are smoothed; dotted lines from top to "
+                    "bottom are skipped steps, spikes and restarts. Point at a chart for its values." }
             }
             div.charts {
                 (self.chart(first))
