@@ -119,7 +119,8 @@ fn a_run_that_was_killed_or_went_wrong_is_shown_as_it_stands() {
     report("glm-trainer", &out).success();
     let page = out.join("report.html");
     let document = check(&page);
-    assert!((300..1300).contains(&points(&page, "loss")), "{}", points(&page, "loss"));
+    // Fewer than were logged, and still enough to see every bend.
+    assert!((200..1300).contains(&points(&page, "loss")), "{}", points(&page, "loss"));
     assert!(!document.contains("NaN") && document.contains("&lt;u&gt;id&lt;/u&gt;") && document.contains("cannot be read"));
     assert!(std::fs::metadata(&page).expect("page").len() < 400_000);
 }
