@@ -80,6 +80,8 @@ pub fn in_frame(page: &Path, width: u32, expression: &str) -> String {
     );
     std::fs::write(&wrapper, text).expect("write");
     let Shown { document, console } = show(&wrapper, 1200);
+    // The folder is left as it was found.
+    std::fs::remove_file(&wrapper).expect("remove");
     let found = document.split_once(">[[").and_then(|(_, rest)| rest.split_once("]]<")).map(|(found, _)| found.to_owned());
     found.unwrap_or_else(|| panic!("nothing was found in {name}: {console:?}\n{document}"))
 }

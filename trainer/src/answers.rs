@@ -5,8 +5,9 @@
 //! {"kind":"answer","example_id":"val-p3-q7","margin":-4.1,...}         a line a question, the worst first
 //! ```
 //!
-//! A question's margin is the score of its best right choice less that of its best wrong one, so it was answered rightly where that is
-//! above 0. Every rank keeps its own worst questions; the first one hears of all and writes.
+//! A question's margin is the score of its best right choice less that of its best wrong one, so it was answered
+//! rightly where that is above 0. A question whose choices are all right or all wrong is counted and not listed. Every rank keeps
+//! its own worst questions; the first one hears of all and writes.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -52,7 +53,8 @@ pub struct Summary {
     /// Number of choices, and how questions with so many went.
     #[serde(with = "pairs")]
     pub by_choices: BTreeMap<usize, Count>,
-    /// How many questions have a margin from `bin / 2` on and below `(bin + 1) / 2`; the first and the last bin hold what is beyond.
+    /// How many questions have a margin from `bin / 2` on and below `(bin + 1) / 2`; the first and the last bin
+    /// hold what is beyond.
     #[serde(with = "pairs")]
     pub margins: BTreeMap<i32, usize>,
 }
@@ -96,7 +98,13 @@ impl Judged {
         Self { example_id, margin, scores, predicted, correct, hit }
     }
 
-    /// By margin, the smallest first; ids decide among equals, so that the order does not depend on the number of ranks.
+    /// Whether there are both right and wrong choices.
+    fn is_contest(&self) -> bool {
+        !self.correct.is_empty() && self.correct.len() < self.scores.len()
+    }
+
+    /// By margin, the smallest first; none at all, where scores are no numbers, before all; ids
+    /// decide among equals, so that the order does not depend on the number of ranks.
     fn worse(&self, other: &Self) -> Ordering {
         let margin = |judged: &Self| judged.margin.unwrap_or(f64::NEG_INFINITY);
         margin(self).total_cmp(&margin(other)).then_with(|| self.example_id.cmp(&other.example_id))
@@ -152,7 +160,10 @@ impl Answers {
             let bin = (margin * BINS_A_UNIT).floor().clamp(-LAST_BIN, LAST_BIN - 1.0) as i32;
             *self.counts.margins.entry(bin).or_default() += 1;
         }
-        self.keep(judged);
+        // Where all choices are right, or none is, nothing could be told apart.
+        if judged.is_contest() {
+            self.keep(judged);
+        }
     }
 
     fn keep(&mut self, judged: Judged) {
@@ -262,9 +273,11 @@ mod tests {
         answers.add(answer(1, &[-1.0, -3.2, -9.0], &[0]));
         answers.add(answer(2, &[-1.0, -3.0], &[1]));
         answers.add(answer(3, &[f64::NAN, f64::NAN], &[1]));
+        answers.add(answer(4, &[-1.0], &[0]));
         let (summary, judged) = read(answers);
         assert_eq!((summary.step, summary.questions, summary.split.as_str()), (7, 3, "val"));
         assert_eq!(summary.by_choices[&2], Count { questions: 2, hits: 1 });
+        assert_eq!((summary.by_choices[&1], judged.len()), (Count { questions: 1, hits: 1 }, 3));
         assert_eq!(summary.margins, BTreeMap::from([(-4, 1), (4, 1)]));
         let order: Vec<_> = judged.iter().map(|judged| (judged.example_id.as_str(), judged.margin)).collect();
         assert_eq!(order[..2], [("q0003", None), ("q0002", Some(-2.0))]);

@@ -63,7 +63,8 @@ impl Histogram<'_> {
         html! {
             figure.chart id=(self.id) {
                 figcaption { (self.title) }
-                svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-labelledby={ (self.id) "-title " (self.id) "-desc" } data-chart=(self.x) {
+                svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" data-chart=(self.x)
+                    aria-labelledby={ (self.id) "-title " (self.id) "-desc" } {
                     title id={ (self.id) "-title" } { (self.title) }
                     desc id={ (self.id) "-desc" } { (self.description()) }
                     g.axes {
@@ -73,10 +74,12 @@ impl Histogram<'_> {
                         }
                     }
                     g class="series colour-1" data-name=(self.counted) data-x=(list(&|place, _| pixel(middle(place)), " "))
-                        data-at=(list(&|_, bar| bar.range.clone(), "|")) data-value=(list(&|_, bar| number::count(bar.count), "|")) {
+                        data-at=(list(&|_, bar| bar.range.clone(), "|"))
+                        data-value=(list(&|_, bar| number::count(bar.count), "|")) {
                         @for (place, bar) in self.bars.iter().enumerate().filter(|(_, bar)| bar.count > 0) {
                             @let top = y.place(bar.count as f64).min(BOTTOM - 1.0);
-                            rect.bar x=(pixel(LEFT + place as f64 * width + 1.0)) y=(pixel(top)) width=(pixel((width - 2.0).max(0.5)))
+                            rect.bar x=(pixel(LEFT + place as f64 * width + 1.0)) y=(pixel(top))
+                                width=(pixel((width - 2.0).max(0.5)))
                                 height=(pixel(BOTTOM - top)) { title { (bar.range) ": " (number::count(bar.count)) } }
                         }
                     }

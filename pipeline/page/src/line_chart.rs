@@ -96,7 +96,8 @@ impl LineChart<'_> {
             figure.chart id=(self.id) {
                 figcaption { (self.title) @if self.log { span.note { " (logarithmic)" } } }
                 (self.legend())
-                svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-labelledby={ (self.id) "-title " (self.id) "-desc" } data-chart=(self.x) {
+                svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" data-chart=(self.x)
+                    aria-labelledby={ (self.id) "-title " (self.id) "-desc" } {
                     title id={ (self.id) "-title" } { (self.title) }
                     desc id={ (self.id) "-desc" } { (self.description()) }
                     (self.axes(&x, &y))

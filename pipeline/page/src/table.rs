@@ -58,7 +58,11 @@ pub fn table(name: &str, columns: &[(&str, Column)], rows: &[Vec<Markup>]) -> Ma
     html! {
         div.scroll role="region" tabindex="0" aria-label=(name) {
             table {
-                thead { tr { @for (place, (heading, _)) in columns.iter().enumerate() { th scope="col" class=[class(place)] { (heading) } } } }
+                thead {
+                    tr {
+                        @for (place, (heading, _)) in columns.iter().enumerate() { th scope="col" class=[class(place)] { (heading) } }
+                    }
+                }
                 tbody {
                     @for row in rows {
                         tr { @for (place, cell) in row.iter().enumerate() { td class=[class(place)] { (cell) } } }

@@ -26,11 +26,16 @@ pub(super) fn split(split: &SplitStats, max_seq_len: usize) -> Markup {
         }
         ul {
             li {
-                "At " (max_seq_len) " tokens " (count(split.truncation.questions as u64)) " questions (" (percent(split.truncation.share)) ") lose "
+                "At " (max_seq_len) " tokens " (count(split.truncation.questions as u64))
+                " questions (" (percent(split.truncation.share)) ") lose "
                 (count(split.truncation.tokens_lost as u64)) " passage tokens."
             }
             @if split.truncation.do_not_fit > 0 {
-                li { strong { (count(split.truncation.do_not_fit as u64)) " questions do not fit " (max_seq_len) " tokens at all." } }
+                li {
+                    strong {
+                        (count(split.truncation.do_not_fit as u64)) " questions do not fit " (max_seq_len) " tokens at all."
+                    }
+                }
             }
             li {
                 (count(split.unknown.count as u64)) " of " (count(split.unknown.of as u64)) " tokens are [UNK] ("
@@ -82,8 +87,10 @@ pub(super) fn shared(shared: &Shared) -> Markup {
     html! {
         @if shared.passages == 0 { p { "No passage of the validation split is in the training split." } } @else {
             p.warning {
-                strong { (count(shared.passages as u64)) " passages are in train and in val" } "; " (count(shared.questions as u64))
-                " questions of val ask about them, for example " (ids(&shared.example_ids)) ". Accuracy on val is flattered by them."
+                strong { (count(shared.passages as u64)) " passages are in train and in val" } "; "
+                (count(shared.questions as u64))
+                " questions of val ask about them, for example " (ids(&shared.example_ids))
+                ". Accuracy on val is flattered by them."
             }
         }
     }

@@ -102,7 +102,8 @@ impl Rejects {
         }
         html! {
             @if all == 0 { p { "Every record went into a shard." } } @else {
-                p { (count(all)) " records or questions were rejected; " code { (REJECTS_FILE) } " beside the shards has all of them." }
+                p { (count(all)) " records or questions were rejected; "
+                    code { (REJECTS_FILE) } " beside the shards has all of them." }
                 (table::bars("Rejects by reason", ["reason", "records"], &rows, all))
                 h3 { "Examples" }
                 dl.examples {

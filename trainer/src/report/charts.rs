@@ -36,9 +36,8 @@ const QUANTITIES: [Quantity; 11] = [
     },
     quantity("flops", "Operations of the model, TFLOP/s", "TFLOP/s", |train| Some(train.model_flops_per_second? / 1e12)),
     Quantity {
-        unit: " GB",
         shape: Shape::Line,
-        ..quantity("memory", "Most memory held at a time", "memory", |train| Some(train.peak_memory_bytes? / 1e9))
+        ..quantity("memory", "Most memory held at a time, GB", "GB", |train| Some(train.peak_memory_bytes? / 1e9))
     },
     Quantity { unit: " %", ..quantity("padding", "Share of padding", "padding", |train| Some(100.0 * train.padding?)) },
     Quantity { log: true, shape: Shape::Line, ..quantity("loss-scale", "Loss scale", "loss scale", |train| train.loss_scale) },
@@ -60,7 +59,8 @@ impl Known {
         let [first, rest @ ..] = &QUANTITIES;
         html! {
             @if records.train.len() >= 20 {
-                p.note { "Faint lines are the logged values, bold ones are smoothed; dotted lines from top to bottom are skipped steps, spikes and restarts. Point at a chart for its values." }
+                p.note { "Faint lines are the logged values, bold ones are smoothed; dotted lines from top to "
+                    "bottom are skipped steps, spikes and restarts. Point at a chart for its values." }
             }
             div.charts {
                 (self.chart(first))

@@ -21,7 +21,8 @@ const MOST_SHOWN: usize = 20;
 pub(super) fn section(folder: &Path, session: Option<&Session>, data: Option<&Path>) -> Markup {
     let Some((summary, judged)) = read(folder) else {
         return html! {
-            p.empty { "No evaluation has left its answers yet: each writes them to " code { (ANSWERS_FILE) } " in the run's folder." }
+            p.empty { "No evaluation has left its answers yet: each writes them to "
+                code { (ANSWERS_FILE) } " in the run's folder." }
         };
     };
     let shown = &judged[..judged.len().min(MOST_SHOWN)];
@@ -32,8 +33,10 @@ pub(super) fn section(folder: &Path, session: Option<&Session>, data: Option<&Pa
     };
     html! {
         p {
-            "Of the evaluation at step " (count(summary.step)) ", the questions whose right answer scored furthest below the best wrong one: "
-            (count(shown.len() as u64)) " of " (count(summary.questions as u64)) ". " code { (ANSWERS_FILE) } " holds " (count(judged.len() as u64)) " of them."
+            "Of the evaluation at step " (count(summary.step)) ", the questions whose right answer scored furthest below "
+            "the best wrong one: "
+            (count(shown.len() as u64)) " of " (count(summary.questions as u64)) ". "
+            code { (ANSWERS_FILE) } " holds " (count(judged.len() as u64)) " of them."
         }
         div.charts { (margins(&summary)) (by_choices(&summary)) }
         @match texts {

@@ -171,7 +171,8 @@ impl Known {
         html! {
             (facts(&list))
             @if rows.is_empty() {
-                p.note { "When and where it was started is not known: sessions.jsonl is missing, which earlier versions did not write." }
+                p.note { "When and where it was started is not known: sessions.jsonl is missing, which "
+                    "earlier versions did not write." }
             } @else {
                 (table("Starts of the run", &columns, &rows))
             }

@@ -42,7 +42,8 @@ pub(super) fn section(config: Result<&Config, &str>) -> Markup {
         @if changed.is_empty() {
             p { "Every setting has its default, the published value." }
         } @else {
-            p { (count(changed.len() as u64)) " of " (count(every.len() as u64)) " settings differ from the defaults, which are the published values." }
+            p { (count(changed.len() as u64)) " of " (count(every.len() as u64)) " settings differ from the "
+                "defaults, which are the published values." }
             (table("Settings that differ from the defaults", &columns, &changed))
         }
         details {
