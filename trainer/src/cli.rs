@@ -75,7 +75,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   glm-trainer predict --data DIR --init runs/first --out ReCoRD.jsonl
-  glm-trainer predict --data sample --split val --init runs/first --out val.jsonl")]
+  glm-trainer predict --data DIR --split val --init runs/first --out val.jsonl")]
     Predict(Box<PredictArgs>),
     /// Rank the choices of a question that you write: in JSON, as arguments, or typed when asked
     #[command(after_help = "\

@@ -50,7 +50,7 @@ pub fn ticks(values: &[f64]) -> Vec<String> {
     let most = values.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
     let step = values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(f64::INFINITY, f64::min);
     let wide = values.iter().filter(|value| **value != 0.0).fold(f64::INFINITY, |least, value| least.min(value.abs()));
-    if most >= 1e12 || most < 1e-2 || (wide > 0.0 && most / wide >= 1e4 && values.iter().all(|value| *value != 0.0)) {
+    if !(1e-2..1e12).contains(&most) || (wide > 0.0 && most / wide >= 1e4 && values.iter().all(|value| *value != 0.0)) {
         return values.iter().map(|&value| if value == 0.0 { "0".to_owned() } else { scientific(value, 3) }).collect();
     }
     let suffixes = [(1e9, "G"), (1e6, "M"), (1e4, "k")];

@@ -27,6 +27,10 @@ use crate::verify::find_manifest;
 
 /// The arguments.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  glm-prep report sample
+  glm-prep report sample --out sample.html")]
 pub struct ReportArgs {
     /// The folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
