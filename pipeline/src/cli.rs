@@ -2,12 +2,13 @@
 
 mod ingest;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use glm_command::completions::{self, CompletionsArgs};
 use glm_command::manual::{self, ManArgs, ManualError};
+use glm_command::paint::log_has_colour;
 use glm_files::progress;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
@@ -119,10 +120,9 @@ impl Cli {
             (false, 1) => LevelFilter::DEBUG,
             (false, _) => LevelFilter::TRACE,
         };
-        let colour = io::stderr().is_terminal();
         tracing_subscriber::fmt()
             .with_max_level(level)
-            .with_ansi(colour)
+            .with_ansi(log_has_colour())
             .with_writer(io::stderr)
             .without_time()
             .with_target(false)

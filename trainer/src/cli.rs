@@ -87,7 +87,7 @@ Examples:
 
 A question as JSON:
   {\"context\": \"Ann met Bo. [BLANK] ran.\", \"choices\": [\"Ann\", \"Bo\"]}
-  {\"passage\": \"Ann met Bo.\", \"query\": \"@placeholder ran.\", \"choices\": [\"Ann\", \"Bo\"]}")]
+or with \"passage\" and \"query\" in place of \"context\", the blank in the query.")]
     Score(Box<ScoreArgs>),
     /// Measure how fast this machine trains, or with --data-only how fast it reads shards
     #[command(after_help = "\

@@ -111,6 +111,24 @@ pub fn use_threads(config: &Config) {
     }
 }
 
+/// Settings for a model that is not trained further: where the weights have fewer positions than `data.max_seq_len` asks for, as
+/// those of a run with shorter questions, contexts are cut to what they have.
+///
+/// # Errors
+/// [`TrainError`] where the weights are none of a GLM.
+pub fn within_positions(mut config: Config, weights: &Weights) -> Result<Config, TrainError> {
+    let positions = weights.sizes()?.positions;
+    let longest = positions.saturating_sub(1);
+    if config.data.max_seq_len > longest && longest > 0 {
+        tracing::info!(
+            "questions of more than {longest} tokens are cut: {} has {positions} positions",
+            weights.path().display()
+        );
+        config.data.max_seq_len = longest;
+    }
+    Ok(config)
+}
+
 /// Loads a model of the sizes that the weights have. `Kind::Float` for everything but tests against double precision.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
+use glm_command::paint::log_has_colour;
 use glm_command::{completions, manual};
 use glm_trainer::bench;
 use glm_trainer::cli::{BenchArgs, Cli, Command, RunArgs};
@@ -17,6 +18,7 @@ use glm_trainer::fetch;
 use glm_trainer::inspect;
 use glm_trainer::launch::{self, Resume};
 use glm_trainer::predict;
+use glm_trainer::progress::Elapsed;
 use glm_trainer::report;
 use glm_trainer::score;
 use glm_trainer::train::{Outcome, Run, train};
@@ -32,12 +34,12 @@ fn main() -> ExitCode {
         (1, _) => tracing::Level::WARN,
         _ => tracing::Level::ERROR,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    if std::io::stderr().is_terminal() {
+        log.with_ansi(log_has_colour()).with_timer(Elapsed::start()).init();
+    } else {
+        log.with_ansi(false).init();
+    }
     if cli.command.computes()
         && let Err(error) = glm_trainer::waiting::sleep_soon()
     {

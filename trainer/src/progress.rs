@@ -1,4 +1,4 @@
-//! What a person sees of a run: a bar on a terminal, plain lines in a pipe.
+//! What a person sees of a run: a bar and short lines on a terminal, lines with all numbers in a pipe.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use tch::Device;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::checkpoint::background::Written;
 use crate::checkpoint::run_folder::RunState;
@@ -14,6 +16,28 @@ use crate::memory::peak_bytes;
 use crate::metrics::{EvalRecord, TrainRecord};
 use crate::model::flops::Work;
 use crate::train::StepReport;
+
+/// Tells the time since a program began, as `h:mm:ss`: a terminal has no room for a date, and nobody there asks for one.
+#[derive(Debug)]
+pub struct Elapsed(Instant);
+
+impl Elapsed {
+    /// From now on.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl FormatTime for Elapsed {
+    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
+        out.write_str(&clock(self.0.elapsed()))
+    }
+}
+
+fn clock(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs();
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
 
 /// Shows progress on stderr.
 #[derive(Debug)]
@@ -46,19 +70,11 @@ impl Progress {
 
     /// A line about training.
     pub fn train(&self, record: &TrainRecord) {
-        let TrainRecord { step, samples, epoch, loss, lr, gradient_norm, .. } = record;
-        let spread = match record.ranks {
-            1 => String::new(),
-            ranks => format!(", {ranks} ranks, the busiest {:.1} % above the mean", 100.0 * record.rank_spread),
-        };
-        self.line(&format!(
-            "step {step}, {samples} questions, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm {gradient_norm:.2}, \
-             {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waited for data {:.1} %{spread}",
-            record.samples_per_second,
-            record.tokens_per_second,
-            record.model_flops_per_second / 1e12,
-            100.0 * record.data_wait,
-        ));
+        if self.is_on_a_terminal() {
+            self.line(&short_train_line(record));
+        } else {
+            self.line(&train_line(record));
+        }
         if record.skipped > 0 {
             self.line(&format!("{} steps skipped so far, loss scale {:e}", record.skipped, record.loss_scale));
         }
@@ -66,23 +82,23 @@ impl Progress {
 
     /// A line about an evaluation.
     pub fn evaluation(&self, record: &EvalRecord) {
-        let Evaluation { accuracy, hits, questions, chance, most_frequent, seconds, .. } = record.evaluation;
-        self.line(&format!(
-            "step {}, evaluation: accuracy {:.2} % ({hits} of {questions}), chance {:.2} %, most frequent entity {:.2} %, {seconds:.1} s",
-            record.step,
-            100.0 * accuracy,
-            100.0 * chance,
-            100.0 * most_frequent,
-        ));
+        if self.is_on_a_terminal() {
+            self.line(&short_evaluation_line(record));
+        } else {
+            self.line(&evaluation_line(record));
+        }
     }
 
     /// A line about a checkpoint.
     pub fn checkpoint(&self, written: &Written) {
         let Written { path, writing, held_up } = written;
-        let (path, writing, held_up) = (path.display(), writing.as_secs_f64(), held_up.as_secs_f64());
-        self.line(&format!(
-            "checkpoint {path}: training stood still for {held_up:.2} s, writing took {writing:.2} s beside it"
-        ));
+        let (writing, held_up) = (writing.as_secs_f64(), held_up.as_secs_f64());
+        // The run's folder was told at the start.
+        let name = match path.file_name() {
+            Some(name) if self.is_on_a_terminal() => name.to_string_lossy(),
+            _ => path.to_string_lossy(),
+        };
+        self.line(&format!("checkpoint {name}: held up {held_up:.2} s, written in {writing:.2} s beside training"));
     }
 
     /// Takes the bar away.
@@ -100,6 +116,10 @@ impl Progress {
         self.aside(|| tracing::debug!("{text}"));
     }
 
+    fn is_on_a_terminal(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
     fn line(&self, text: &str) {
         self.aside(|| tracing::info!("{text}"));
     }
@@ -109,6 +129,53 @@ impl Progress {
             self.bar.suspend(tell);
         }
     }
+}
+
+/// A line for a file, with all that somebody may look for.
+fn train_line(record: &TrainRecord) -> String {
+    let TrainRecord { step, samples, epoch, loss, lr, gradient_norm, .. } = record;
+    let spread = match record.ranks {
+        1 => String::new(),
+        ranks => format!(", {ranks} ranks, the busiest {:.1} % above the mean", 100.0 * record.rank_spread),
+    };
+    format!(
+        "step {step}, {samples} questions, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm {gradient_norm:.2}, \
+         {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waited for data {:.1} %{spread}",
+        record.samples_per_second,
+        record.tokens_per_second,
+        record.model_flops_per_second / 1e12,
+        100.0 * record.data_wait,
+    )
+}
+
+/// A line that fits a terminal of 80 columns behind time and level; the bar has the rest.
+fn short_train_line(record: &TrainRecord) -> String {
+    let TrainRecord { step, loss, lr, gradient_norm, .. } = record;
+    let wait = match record.data_wait {
+        wait if wait < 0.01 => String::new(),
+        wait => format!(", waited {:.0} %", 100.0 * wait),
+    };
+    let speed = record.samples_per_second;
+    let digits = if speed < 10.0 { 2 } else { 0 };
+    format!("step {step}: loss {loss:.3}, lr {lr:.1e}, norm {gradient_norm:.2}, {speed:.digits$} questions/s{wait}")
+}
+
+/// A line for a file.
+fn evaluation_line(record: &EvalRecord) -> String {
+    let Evaluation { accuracy, hits, questions, f1, chance, most_frequent, seconds, .. } = record.evaluation;
+    let [accuracy, f1, chance, most_frequent] = [accuracy, f1, chance, most_frequent].map(|share| 100.0 * share);
+    format!(
+        "step {}, evaluation: accuracy {accuracy:.2} % ({hits} of {questions}), F1 {f1:.2} %, chance {chance:.2} %, most frequent entity \
+         {most_frequent:.2} %, {seconds:.1} s",
+        record.step
+    )
+}
+
+/// A line that fits a terminal.
+fn short_evaluation_line(record: &EvalRecord) -> String {
+    let Evaluation { accuracy, hits, questions, chance, .. } = record.evaluation;
+    let (accuracy, chance) = (100.0 * accuracy, 100.0 * chance);
+    format!("step {}: accuracy {accuracy:.2} % ({hits} of {questions}), chance {chance:.1} %", record.step)
 }
 
 /// Sums over the steps since the last log line.
@@ -204,5 +271,54 @@ impl LogWindow {
         };
         self.restart(waited);
         record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of 80 columns behind time and level.
+    const ROOM: usize = 80 - "0:00:00  INFO ".len();
+
+    fn record() -> TrainRecord {
+        TrainRecord {
+            step: 43_380,
+            samples: 1_388_160,
+            epoch: 1.5,
+            loss: 1.234_56,
+            lr: 1.06e-5,
+            gradient_norm: 12.346,
+            loss_scale: 1.0,
+            skipped: 0,
+            samples_per_second: 1234.4,
+            tokens_per_second: 300_000.0,
+            padding: 0.0,
+            model_flops_per_second: 1e14,
+            peak_memory_bytes: None,
+            data_wait: 0.001,
+            ranks: 1,
+            rank_spread: 0.0,
+        }
+    }
+
+    #[test]
+    fn lines_fit_a_terminal() {
+        let line = short_train_line(&record());
+        assert_eq!(line, "step 43380: loss 1.235, lr 1.1e-5, norm 12.35, 1234 questions/s");
+        assert!(line.len() <= ROOM, "{line}");
+        let slow = TrainRecord { samples_per_second: 0.352, data_wait: 0.25, ..record() };
+        assert!(short_train_line(&slow).ends_with("0.35 questions/s, waited 25 %"));
+        let evaluation =
+            Evaluation { accuracy: 0.12345, hits: 1234, questions: 10_000, chance: 0.1234, ..Evaluation::default() };
+        let line = short_evaluation_line(&EvalRecord { step: 43_380, samples: 1, evaluation });
+        assert_eq!(line, "step 43380: accuracy 12.35 % (1234 of 10000), chance 12.3 %");
+        assert!(line.len() <= ROOM, "{line}");
+    }
+
+    #[test]
+    fn time_is_told_to_the_second() {
+        assert_eq!(clock(Duration::from_millis(59_999)), "0:00:59");
+        assert_eq!(clock(Duration::from_secs(3600 * 25 + 61)), "25:01:01");
     }
 }

@@ -34,18 +34,25 @@ impl ColourWhen {
     /// What this means for the standard output.
     pub fn for_stdout(self) -> Screen {
         let stdout = io::stdout();
-        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let colour = match self {
             Self::Always => true,
             Self::Never => false,
-            Self::Auto => {
-                let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-                stdout.is_terminal() && !is_set("NO_COLOR") && !dumb
-            }
+            Self::Auto => stdout.is_terminal() && colour_is_wanted(),
         };
         let columns = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col)).filter(|&n| n > 0);
         Screen { colour, width: columns.unwrap_or(DEFAULT_WIDTH).max(LEAST_WIDTH) }
     }
+}
+
+/// Whether lines of the log are coloured: on a terminal, unless the variable `NO_COLOR` is set.
+pub fn log_has_colour() -> bool {
+    io::stderr().is_terminal() && colour_is_wanted()
+}
+
+fn colour_is_wanted() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    !refused && !dumb
 }
 
 /// What a piece of text is.

@@ -107,7 +107,9 @@ impl Scoring {
         let data = launch::open_data(&launch::data_folder(data))?;
         let split = Arc::new(data.split(split)?);
         let manifest = data.manifest();
-        let model = launch::load_model(&Weights::open(init)?, &config, &manifest.tokenizer, device, Kind::Float)?;
+        let weights = Weights::open(init)?;
+        let config = launch::within_positions(config, &weights)?;
+        let model = launch::load_model(&weights, &config, &manifest.tokenizer, device, Kind::Float)?;
         let config = EvaluationConfig::of(&config, manifest.special_ids, device);
         Ok(Self { model, data: split, config })
     }

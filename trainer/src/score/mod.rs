@@ -221,6 +221,7 @@ impl Scorer {
         launch::use_threads(&config);
         let device = args.device.resolve().map_err(TrainError::from)?;
         let weights = Weights::open(&args.init).map_err(TrainError::from)?;
+        let config = launch::within_positions(config, &weights)?;
         let model = launch::load_model(&weights, &config, tokenizer.identity(), device, Kind::Float)?;
         let config = EvaluationConfig::of(&config, tokenizer.special(), device);
         Ok(Self { tokenizer, model, config })
