@@ -237,14 +237,11 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
         packer.share = Some(Share { rank: world.rank(), ranks: world.size(), rates: FlopRates::of(model.config()) });
     }
     if let Some(records) = &records {
-        tracing::info!(
-            "{} parameters on {device:?} in {precision:?}{}; {} training questions, {} to evaluate on; writing to {}",
-            model.config().parameters(),
-            world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size())),
-            train_data.rows(),
-            val_data.as_ref().map_or(0, |data| data.rows()),
-            records.folder().root().display()
-        );
+        let ranks = world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size()));
+        tracing::info!("{} parameters on {device:?} in {precision:?}{ranks}", model.config().parameters());
+        let evaluated = val_data.as_ref().map_or(0, |data| data.rows());
+        tracing::info!("{} training questions, {evaluated} to evaluate on", train_data.rows());
+        tracing::info!("writing to {}", records.folder().root().display());
     }
     let saved = goes_on.then(|| state.clone());
     let standing = Standing { step: state.step, scaling: state.loss_scale, spikes: state.spikes };

@@ -93,12 +93,17 @@ impl Progress {
     pub fn checkpoint(&self, written: &Written) {
         let Written { path, writing, held_up } = written;
         let (writing, held_up) = (writing.as_secs_f64(), held_up.as_secs_f64());
-        // The run's folder was told at the start.
-        let name = match path.file_name() {
-            Some(name) if self.is_on_a_terminal() => name.to_string_lossy(),
-            _ => path.to_string_lossy(),
-        };
-        self.line(&format!("checkpoint {name}: held up {held_up:.2} s, written in {writing:.2} s beside training"));
+        match path.file_name() {
+            // The run's folder was told at the start.
+            Some(name) if self.is_on_a_terminal() => {
+                let name = name.to_string_lossy();
+                self.line(&format!("checkpoint {name}: held up {held_up:.2} s, written in {writing:.2} s"));
+            }
+            _ => self.line(&format!(
+                "checkpoint {}: training stood still for {held_up:.2} s, writing took {writing:.2} s beside it",
+                path.display()
+            )),
+        }
     }
 
     /// Takes the bar away.

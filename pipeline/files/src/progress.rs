@@ -62,8 +62,8 @@ impl Progress for Bar {
     fn begin(&self, part: &str, total: u64, unit: Unit) {
         let template = match unit {
             Unit::Bytes if total == 0 => "{msg} {spinner} {bytes} {bytes_per_sec}",
-            Unit::Bytes => "{msg} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
-            Unit::Rows => "{msg} [{bar:32}] {human_pos}/{human_len} rows {per_sec} {eta} left",
+            Unit::Bytes => "{msg} [{wide_bar}] {percent:>3} %, {bytes_per_sec}, {eta} left",
+            Unit::Rows => "{msg} [{wide_bar}] {human_pos}/{human_len} rows, {eta} left",
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(part.to_owned());

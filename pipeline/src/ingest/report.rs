@@ -125,13 +125,13 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<6} {:>10} {:>10} {:>11} {:>13} {:>9} {:>7} {:>10} {:>12}",
-            "split", "records", "questions", "choices", "tokens", "rejected", "shards", "size", "questions/s"
+            "{:<6} {:>9} {:>10} {:>10} {:>12} {:>8} {:>6} {:>9}",
+            "split", "records", "questions", "choices", "tokens", "rejected", "shards", "size"
         )?;
         for split in &self.splits {
             writeln!(
                 f,
-                "{:<6} {:>10} {:>10} {:>11} {:>13} {:>9} {:>7} {:>10} {:>12.0}",
+                "{:<6} {:>9} {:>10} {:>10} {:>12} {:>8} {:>6} {:>9}",
                 split.split.name(),
                 split.records,
                 split.questions,
@@ -139,8 +139,7 @@ impl fmt::Display for Summary {
                 split.tokens,
                 split.rejected_records,
                 split.shards,
-                size(split.shard_bytes),
-                split.questions_per_second
+                size(split.shard_bytes)
             )?;
         }
         for split in &self.missing {
@@ -155,7 +154,7 @@ impl fmt::Display for Summary {
         }
         writeln!(
             f,
-            "{:.1} s with {} threads, writing included: {:.0} questions/s, {:.0} tokens/s, {}/s raw",
+            "{:.1} s with {} threads: {:.0} questions/s, {:.0} tokens/s, {}/s raw",
             self.seconds,
             self.threads,
             self.questions_per_second,
