@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use glm_command::completions::{self, CompletionsArgs};
 use glm_command::manual::{self, ManArgs};
-use glm_schemas::manifest::Split;
 
 use crate::bench::simulate::Plan;
 use crate::bench::simulate::assumptions::{ComputeSpeed, Given};
@@ -14,6 +13,7 @@ use crate::config::{Config, SettingsError};
 use crate::convert::ConvertArgs;
 use crate::device::DeviceChoice;
 use crate::distributed::launcher::Processes;
+use crate::evaluate::command::EvalArgs;
 use crate::fetch::FetchArgs;
 use crate::inspect::InspectArgs;
 use crate::launch::{Init, Request, Resume};
@@ -118,7 +118,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   glm-trainer report runs/first
-  glm-trainer report runs/first --out /tmp/first.html")]
+  glm-trainer report runs/first --out first.html")]
     Report(ReportArgs),
     /// Print every setting with its default and what it does, as a file for --config
     #[command(after_help = "\
@@ -203,32 +203,6 @@ pub struct RunArgs {
     /// After a failure start all processes again from the newest checkpoint in RUNDIR, at most K times
     #[arg(long, value_name = "K", requires_all = ["nproc", "out"])]
     pub max_restarts: Option<u32>,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
-    pub settings: SettingArgs,
-}
-
-/// Arguments of `eval`.
-#[derive(Debug, Clone, Args)]
-pub struct EvalArgs {
-    /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run`
-    #[arg(long, value_name = "PATH")]
-    pub init: PathBuf,
-    /// train or val
-    #[arg(long, default_value = "val")]
-    pub split: Split,
-    /// auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-    /// Write a JSON line a question: example_id, scores, predicted, correct, hit
-    #[arg(long, value_name = "FILE")]
-    pub scores: Option<PathBuf>,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub settings: SettingArgs,

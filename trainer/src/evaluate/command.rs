@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args;
 use glm_files::whole::{self, Sink};
 use glm_schemas::manifest::Split;
 use glm_schemas::vocab::SpecialIds;
@@ -14,7 +15,7 @@ use thiserror::Error;
 
 use super::{Evaluation, EvaluationConfig, evaluate};
 use crate::checkpoint::weights::Weights;
-use crate::cli::{EvalArgs, SettingArgs};
+use crate::cli::SettingArgs;
 use crate::config::Config;
 use crate::data::DataError;
 use crate::data::mmap::SplitData;
@@ -22,6 +23,32 @@ use crate::device::DeviceChoice;
 use crate::launch;
 use crate::model::Glm;
 use crate::train::TrainError;
+
+/// The arguments.
+#[derive(Debug, Clone, Args)]
+pub struct EvalArgs {
+    /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Weights: a file, folder or archive, as for `run`
+    #[arg(long, value_name = "PATH")]
+    pub init: PathBuf,
+    /// train or val
+    #[arg(long, default_value = "val")]
+    pub split: Split,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Write a JSON line a question: example_id, scores, predicted, correct, hit
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub settings: SettingArgs,
+}
 
 /// Why a split cannot be scored.
 #[derive(Debug, Error)]
