@@ -134,13 +134,6 @@ Examples:
     Man(ManArgs),
 }
 
-impl Command {
-    /// Whether it runs a model, with threads that wait for each other.
-    pub fn computes(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Eval(_) | Self::Predict(_) | Self::Score(_) | Self::Bench(_))
-    }
-}
-
 /// Settings: defaults, then the file, then flags, then each --set.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Settings")]

@@ -61,4 +61,3 @@ pub mod step;
 pub mod stop;
 pub mod tensorboard;
 pub mod train;
-pub mod waiting;

@@ -40,11 +40,6 @@ fn main() -> ExitCode {
     } else {
         log.with_ansi(false).init();
     }
-    if cli.command.computes()
-        && let Err(error) = glm_trainer::waiting::sleep_soon()
-    {
-        tracing::debug!("threads wait as libgomp has them wait: {error}");
-    }
     let result = match cli.command {
         Command::Run(args) => match args.nproc {
             Some(processes) => launch_workers(*args, processes),
