@@ -23,7 +23,7 @@ use crate::device::DeviceChoice;
 use crate::distributed::agree::Identity;
 use crate::distributed::watch::OnHang;
 use crate::distributed::{Environment, World};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, now};
 use crate::model::flops::FlopRates;
 use crate::model::{Glm, ModelConfig, Preset};
 use crate::optim::adamw::AdamW;
@@ -109,24 +109,6 @@ pub fn use_threads(config: &Config) {
     if config.train.threads > 0 {
         tch::set_num_threads(i32::try_from(config.train.threads).unwrap_or(i32::MAX));
     }
-}
-
-/// Settings for a model that is not trained further: where the weights have fewer positions than `data.max_seq_len` asks for, as
-/// those of a run with shorter questions, contexts are cut to what they have.
-///
-/// # Errors
-/// [`TrainError`] where the weights are none of a GLM.
-pub fn within_positions(mut config: Config, weights: &Weights) -> Result<Config, TrainError> {
-    let positions = weights.sizes()?.positions;
-    let longest = positions.saturating_sub(1);
-    if config.data.max_seq_len > longest && longest > 0 {
-        tracing::info!(
-            "questions of more than {longest} tokens are cut: {} has {positions} positions",
-            weights.path().display()
-        );
-        config.data.max_seq_len = longest;
-    }
-    Ok(config)
 }
 
 /// Loads a model of the sizes that the weights have. `Kind::Float` for everything but tests against double precision.
@@ -256,7 +238,7 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
 /// What is noted of a run that starts on the data set in `data`.
 fn session(run: &Run, data: &Path, device: Device) -> Session {
     Session {
-        time: Session::now(),
+        time: now() as u64,
         step: run.state.step,
         samples: run.state.samples,
         planned_samples: run.planned_samples(),

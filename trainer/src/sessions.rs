@@ -1,7 +1,6 @@
 //! When and how a run was started, and gone on with: `RUNDIR/sessions.jsonl`.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use glm_files::whole;
 use serde::{Deserialize, Serialize};
@@ -43,11 +42,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// Now, in seconds since 1970.
-    pub fn now() -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-    }
-
     /// Adds the line to the file in a run's folder. Where the run is new the file begins anew. Training never ends for the sake of
     /// this file: what cannot be written is warned of.
     pub fn note(&self, folder: &Path) {
@@ -79,7 +73,7 @@ mod tests {
     fn a_run_that_goes_on_has_a_line_more_and_a_new_one_begins_anew() {
         let folder = tempfile::tempdir().expect("folder");
         let session = Session {
-            time: Session::now(),
+            time: 1_800_000_000,
             step: 0,
             samples: 0,
             planned_samples: 90,

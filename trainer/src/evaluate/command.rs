@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use glm_files::whole::{self, Sink};
-use glm_schemas::manifest::Split;
+use glm_schemas::manifest::{Split, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use serde::Serialize;
 use tch::{Device, Kind};
@@ -134,12 +134,38 @@ impl Scoring {
         let data = launch::open_data(&launch::data_folder(data))?;
         let split = Arc::new(data.split(split)?);
         let manifest = data.manifest();
-        let weights = Weights::open(init)?;
-        let config = launch::within_positions(config, &weights)?;
-        let model = launch::load_model(&weights, &config, &manifest.tokenizer, device, Kind::Float)?;
-        let config = EvaluationConfig::of(&config, manifest.special_ids, device);
+        let (model, config) = load(init, config, &manifest.tokenizer, manifest.special_ids, device)?;
         Ok(Self { model, data: split, config })
     }
+}
+
+/// Loads the weights `init` to answer questions with, as the settings say.
+pub(crate) fn load(
+    init: &Path,
+    config: Config,
+    tokenizer: &Tokenizer,
+    special: SpecialIds,
+    device: Device,
+) -> Result<(Glm, EvaluationConfig), TrainError> {
+    let weights = Weights::open(init)?;
+    let config = within_positions(config, &weights)?;
+    let model = launch::load_model(&weights, &config, tokenizer, device, Kind::Float)?;
+    Ok((model, EvaluationConfig::of(&config, special, device)))
+}
+
+/// Settings for a model that is not trained further: where the weights have fewer positions than `data.max_seq_len` asks for, as
+/// those of a run with shorter questions, contexts are cut to what they have.
+fn within_positions(mut config: Config, weights: &Weights) -> Result<Config, TrainError> {
+    let positions = weights.sizes()?.positions;
+    let longest = positions.saturating_sub(1);
+    if config.data.max_seq_len > longest && longest > 0 {
+        tracing::info!(
+            "questions of more than {longest} tokens are cut: {} has {positions} positions",
+            weights.path().display()
+        );
+        config.data.max_seq_len = longest;
+    }
+    Ok(config)
 }
 
 impl EvaluationConfig {

@@ -18,15 +18,14 @@ use glm_schemas::vocab::TokenId;
 use glm_text::question::{ClozeText, QuestionTokens};
 use glm_text::tokenize::{Session, Tokenizer, TokenizerError};
 use serde::Serialize;
-use tch::Kind;
 use thiserror::Error;
 
 use self::input::{Asked, InputError, ask, asked, parse};
-use crate::checkpoint::weights::Weights;
 use crate::cli::SettingArgs;
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::Sample;
 use crate::device::DeviceChoice;
+use crate::evaluate::command::load;
 use crate::evaluate::{Answer, EvaluationConfig, answer_samples};
 use crate::launch;
 use crate::model::Glm;
@@ -220,10 +219,7 @@ impl Scorer {
         let config = args.settings.resolve(&[]).map_err(TrainError::from)?;
         launch::use_threads(&config);
         let device = args.device.resolve().map_err(TrainError::from)?;
-        let weights = Weights::open(&args.init).map_err(TrainError::from)?;
-        let config = launch::within_positions(config, &weights)?;
-        let model = launch::load_model(&weights, &config, tokenizer.identity(), device, Kind::Float)?;
-        let config = EvaluationConfig::of(&config, tokenizer.special(), device);
+        let (model, config) = load(&args.init, config, tokenizer.identity(), tokenizer.special(), device)?;
         Ok(Self { tokenizer, model, config })
     }
 
