@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
-use glm_command::completions::{self, CompletionsArgs};
-use glm_command::manual::{self, ManArgs, ManualError};
-use glm_command::paint::log_has_colour;
-use glm_files::progress;
+use glm_support::command::completions::{self, CompletionsArgs};
+use glm_support::command::manual::{self, ManArgs, ManualError};
+use glm_support::command::paint::log_has_colour;
+use glm_support::files::progress;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
@@ -28,7 +28,7 @@ const PROGRAM: &str = "glm-prep";
 /// The command line of `glm-prep`.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, about = "Turns raw cloze data into tokenized, span-annotated Parquet shards")]
-#[command(max_term_width = glm_command::WIDTH, after_help = "\
+#[command(max_term_width = glm_support::command::WIDTH, after_help = "\
 Examples:
   glm-prep fetch record data               # download ReCoRD
   glm-prep ingest data                     # raw data -> data/shards

@@ -1,13 +1,13 @@
-//! `glm-prep fetch`: downloads raw data, see [`glm_files::fetch`].
+//! `glm-prep fetch`: downloads raw data, see [`glm_support::files::fetch`].
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use glm_command::download::DownloadArgs;
-use glm_files::fetch::{Archive, ContentFault};
-pub use glm_files::fetch::{FetchError, FetchOptions, Fetched};
+use glm_support::command::download::DownloadArgs;
+use glm_support::files::fetch::{Archive, ContentFault};
+pub use glm_support::files::fetch::{FetchError, FetchOptions, Fetched};
 use thiserror::Error;
 use zip::ZipArchive;
 
@@ -93,7 +93,7 @@ pub fn run(args: &FetchArgs, quiet: bool, progress: &dyn Progress, out: &mut dyn
 /// # Errors
 /// [`FetchError`] where the file cannot be had, is not what it should be, or cannot be written.
 pub fn fetch(data_set: DataSet, options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched, FetchError> {
-    glm_files::fetch::fetch(options, |path| check_archive(path, data_set.member()), progress)
+    glm_support::files::fetch::fetch(options, |path| check_archive(path, data_set.member()), progress)
 }
 
 /// Checks that the archive can be read, every member to its end, and holds `member`.

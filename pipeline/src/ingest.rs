@@ -53,7 +53,7 @@ pub use self::records::MAX_LINE_BYTES;
 pub use self::rejects::RejectLimit;
 pub use self::report::{Outcome, PartSummary, SplitSummary, Summary};
 pub use self::stages::StageSeconds;
-pub use glm_files::progress::{Progress, Silent, Unit};
+pub use glm_support::files::progress::{Progress, Silent, Unit};
 
 /// Why a run failed. Nothing was published.
 #[derive(Debug, Error)]

@@ -3,7 +3,7 @@
 //! - `source`: which shard files a path stands for, and what the manifest beside them says.
 //! - `selection`: which questions are shown: the first, a random sample, those that a condition holds for; through Polars.
 //! - `rows`: schema, counts and questions in readable form.
-//! - `question`: one question in full, laid out by `marks`, `tokens` and [`glm_command::paint`]; `closest` for an id that is not there.
+//! - `question`: one question in full, laid out by `marks`, `tokens` and [`glm_support::command::paint`]; `closest` for an id that is not there.
 //! - `sql`: a query over all shards, through Polars' SQL.
 //! - `json`: Polars values as JSON.
 //! - `model_input`: the exact model input of every choice, read by Arrow and encoded by [`glm_schemas::encoding`].
@@ -24,9 +24,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use glm_command::paint::ColourWhen;
 use glm_schemas::encoding::{ChoiceEncoder, PUBLISHED_SEQUENCE_LENGTH};
 use glm_schemas::manifest::Split;
+use glm_support::command::paint::ColourWhen;
 
 pub use error::InspectError;
 use selection::{Pick, Selection};

@@ -7,10 +7,10 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use glm_command::paint::ColourWhen;
 use glm_prep::ingest::IngestOptions;
 use glm_prep::inspect::{InspectArgs, run};
 use glm_schemas::manifest::Split;
+use glm_support::command::paint::ColourWhen;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

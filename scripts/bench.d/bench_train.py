@@ -169,7 +169,7 @@ def print_summary(args, result, runs, means):
                   f"{row['as_timed_questions_per_second']:.4f} questions/s")
         else:
             last = runs[name][-1]
-            print(f"{name}: timed on {args.steps} steps of {last['questions_a_step']} questions a round; a question: "
+            print(f"{name}: timed on {args.steps} steps of {last['batch_size']} questions a round; a question: "
                   f"{last['mean_context_tokens']:.1f} context tokens, {last['mean_piece_tokens']:.1f} piece tokens, "
                   f"{last['mean_scored']:.1f} scored, padding {last['padding']:.1%}, waiting for data {last['data_wait']:.1%}")
     print()

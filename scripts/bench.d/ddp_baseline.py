@@ -70,7 +70,7 @@ def train(rank, args, meeting_point):
     losses, norms = [], []
     for step, rows in enumerate(json.loads(Path(args.steps).read_text())):
         for group in optimizer.param_groups:
-            group["lr"] = padded_model.learning_rate(step, args.lr, args.schedule_steps)
+            group["lr"] = padded_model.learning_rate(step, args.lr, args.decay_steps)
         # As many on each rank: then the mean over ranks, which DDP takes, is the mean over questions.
         own = [split[row] for row in rows[rank::RANKS]]
         batch = padded_baseline.micro_batch(own)

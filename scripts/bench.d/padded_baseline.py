@@ -48,7 +48,7 @@ def arguments():
                         help="print loss and gradient norm of every micro-batch in fp64 without dropout, and train nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    counts = ("questions", "micro_batch", "threads", "questions_a_step")
+    counts = ("questions", "micro_batch", "threads", "batch_size")
     for name in counts:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more")
@@ -120,7 +120,7 @@ def measure(args, warmup, questions):
     torch.manual_seed(args.seed)
     model = make_model(args, torch.float32, args.dropout).train()
     optimizer = padded_model.optimizer(model, 1e-5)
-    of_step = args.questions_a_step or len(questions)
+    of_step = args.batch_size or len(questions)
     for batch in batches(warmup, args.micro_batch):
         forward_backward(model, batch, args.precision, of_step)
     # Always, so that no timed step has to allocate the optimizer's state.

@@ -57,10 +57,10 @@ pub fn small_model(data: &Path, out: &Path) -> Command {
         "model.layers=2",
         "model.hidden=32",
         "model.heads=2",
-        "data.questions_a_step=8",
-        "data.batch_tokens=600",
+        "data.batch_size=8",
+        "data.micro_batch_tokens=600",
         "optim.lr=1e-3",
-        "optim.schedule_steps=30",
+        "optim.decay_steps=30",
         "train.log_every=1",
         "train.target_accuracy=0",
     ];

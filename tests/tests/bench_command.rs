@@ -23,7 +23,7 @@ fn number(value: &Value, key: &str) -> f64 {
 #[test]
 fn made_up_questions_are_trained_on_in_every_precision() {
     for precision in ["fp32", "bf16", "fp16"] {
-        let settings = ["--set", "data.questions_a_step=4", "--set", "data.batch_tokens=600"];
+        let settings = ["--set", "data.batch_size=4", "--set", "data.micro_batch_tokens=600"];
         let arguments = [&["--precision", precision, "--steps", "2", "--profile"][..], &settings].concat();
         let result = bench(&arguments, None);
         assert_eq!(result["step_seconds"].as_array().expect("steps").len(), 2);
@@ -49,7 +49,7 @@ fn shards_are_trained_on_and_read() {
         .arg(folder.path()))
     .success();
     run(command("glm-prep").arg("ingest").arg(folder.path())).success();
-    let trained = bench(&["--steps", "1", "--set", "data.questions_a_step=8"], Some(folder.path()));
+    let trained = bench(&["--steps", "1", "--set", "data.batch_size=8"], Some(folder.path()));
     assert!(number(&trained, "data_wait") >= 0.0 && number(&trained, "mean_context_tokens") > 20.0);
 
     let manifest = std::fs::read_to_string(folder.path().join("shards/manifest.json")).expect("manifest");
@@ -77,7 +77,7 @@ fn training_over_ranks_is_derived() {
         let efficiency = numbers("efficiency");
         assert!((efficiency[0] - 1.0).abs() < 1e-9 && efficiency[1] < 1.0, "{efficiency:?}");
     }
-    assert_eq!(number(&result["same_share"][1], "questions_a_step"), 256.0);
+    assert_eq!(number(&result["same_share"][1], "batch_size"), 256.0);
     let assumed = |name: &str| {
         let all = result["assumptions"].as_array().expect("assumptions");
         all.iter().find(|assumption| assumption["name"] == name).unwrap_or_else(|| panic!("no {name}")).clone()

@@ -62,7 +62,7 @@ fn two_ranks_learn_what_two_processes_of_pytorch_do() {
     run(trainer(folder.path(), &start).args(["--max-steps", "6"])).success();
 
     let mut command = trainer_from(&start, folder.path(), &ours);
-    let per_step = format!("data.questions_a_step={QUESTIONS_A_STEP}");
+    let per_step = format!("data.batch_size={QUESTIONS_A_STEP}");
     set(&mut command, &["model.dropout=0", "model.attention_dropout=0", "data.max_seq_len=128", &per_step]);
     command.args(["--max-steps", &STEPS.to_string(), "--nproc", "2"]);
     run(&mut command).success();

@@ -80,7 +80,7 @@ fn any_number_of_ranks_gives_the_same_run() {
     let train = |name: &str, processes: usize| {
         let mut command = comparable(folder.path(), &out(name));
         // 25 questions a step of 126 leave one for an epoch's last step.
-        set(&mut command, &["data.questions_a_step=5", "optim.accumulate=5", "data.batch_tokens=600"]);
+        set(&mut command, &["data.batch_size=5", "optim.grad_accumulation=5", "data.micro_batch_tokens=600"]);
         command.args(["--max-steps", "20", "--eval-every", "200"]);
         run(&mut if processes == 0 { command } else { nproc(command, processes) }).success();
     };

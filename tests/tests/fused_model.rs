@@ -56,15 +56,15 @@ fn what_is_dropped_does_not_depend_on_what_a_question_is_packed_with() {
     let data = data_set(folder.path());
     let model = tiny("tiny", Kind::Double, 0.1);
     let orders: Vec<usize> = (0..24).collect();
-    let run = |batch_tokens: usize, seed: u64| {
-        let loss = backward(&model, &step(&data, Split::Train, &orders, batch_tokens), &training(Kind::Double, seed));
+    let run = |micro_batch_tokens: usize, seed: u64| {
+        let loss = backward(&model, &step(&data, Split::Train, &orders, micro_batch_tokens), &training(Kind::Double, seed));
         (loss, gradient(&model).copy())
     };
     let (loss, whole) = run(20000, 3);
-    for batch_tokens in [1, 700, 3000] {
-        let (other, parts) = run(batch_tokens, 3);
-        assert!((loss - other).abs() < 1e-12 * loss, "{batch_tokens} tokens a batch: loss {other}, not {loss}");
-        assert!(norm(&(&whole - &parts)) < 1e-11 * norm(&whole), "{batch_tokens} tokens a batch");
+    for micro_batch_tokens in [1, 700, 3000] {
+        let (other, parts) = run(micro_batch_tokens, 3);
+        assert!((loss - other).abs() < 1e-12 * loss, "{micro_batch_tokens} tokens a batch: loss {other}, not {loss}");
+        assert!(norm(&(&whole - &parts)) < 1e-11 * norm(&whole), "{micro_batch_tokens} tokens a batch");
     }
     let (other, gradients) = run(20000, 4);
     assert!((loss - other).abs() > 1e-4 * loss && norm(&(&whole - &gradients)) > 1e-2 * norm(&whole), "another seed");

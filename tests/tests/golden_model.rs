@@ -14,7 +14,7 @@ use glm_trainer::model::cloze::choice_scores;
 use glm_trainer::model::{Glm, Kernels, Pass};
 use glm_trainer::optim::adamw::{AdamW, StepRates};
 use glm_trainer::optim::clip::global_norm;
-use glm_trainer::optim::control::{Standing, StepControl};
+use glm_trainer::optim::control::{ControlState, StepControl};
 use glm_trainer::optim::loss_scale::LossScale;
 use glm_trainer::optim::schedule::Schedule;
 use glm_trainer::optim::spikes::SpikeRules;
@@ -67,8 +67,8 @@ fn scores_of_every_choice_equal_the_published_ones() {
             let questions = golden[name].as_array().expect("questions");
             let orders: Vec<usize> = (0..questions.len()).collect();
             // A small and a large budget: many batches with little padding, and few with much.
-            for batch_tokens in [600, 20000] {
-                let step = step(&data, split, &orders, batch_tokens);
+            for micro_batch_tokens in [600, 20000] {
+                let step = step(&data, split, &orders, micro_batch_tokens);
                 for pass in passes(kind) {
                     let found = scores(&model, &step, &pass);
                     assert_eq!(found.len(), questions.len());
@@ -92,9 +92,9 @@ fn loss_and_gradients_equal_the_published_ones() {
     let golden = json("model_golden.json");
     let orders: Vec<usize> = numbers(&golden["batch_train_order_idx"]).iter().map(|&order| order as usize).collect();
     for (name, kind, tolerance) in [("fp64", Kind::Double, 1e-9), ("fp32", Kind::Float, 1e-4)] {
-        for batch_tokens in [1, 20000] {
-            let step = step(&data, Split::Train, &orders, batch_tokens);
-            assert_eq!(step.batches.len(), if batch_tokens == 1 { orders.len() } else { 1 });
+        for micro_batch_tokens in [1, 20000] {
+            let step = step(&data, Split::Train, &orders, micro_batch_tokens);
+            assert_eq!(step.batches.len(), if micro_batch_tokens == 1 { orders.len() } else { 1 });
             for pass in passes(kind) {
                 let model = tiny("tiny", kind, 0.0);
                 let loss = backward(&model, &step, &pass);
@@ -150,7 +150,7 @@ fn follow(golden: &Value, name: &str, pass: &Pass, mut batch: impl FnMut(usize) 
     let mut optimizer = AdamW::new(Config::default().adamw(), model.parameters()).expect("optimizer");
     let schedule = Schedule { lr: 1e-3, steps: 20, ..Config::default().schedule() };
     let mut control =
-        StepControl::new(schedule, 1.0, SpikeRules::OFF, Standing::first(LossScale::off()), Device::Cpu).expect("control");
+        StepControl::new(schedule, 1.0, SpikeRules::OFF, ControlState::first(LossScale::off()), Device::Cpu).expect("control");
     let rows = golden[name]["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 20);
     for (i, row) in rows.iter().enumerate() {

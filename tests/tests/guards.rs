@@ -76,16 +76,11 @@ fn a_learning_rate_that_ruins_the_weights_ends_the_run_at_the_checkpoint_before(
     corpus(folder.path());
     let out = folder.path().join("run");
     // The first step runs at a learning rate of 0 and is saved; the second ruins the weights. A checkpoint would be due at 32.
-    let settings = ["optim.lr=1e30", "optim.schedule_steps=10", "train.max_skipped=3", "train.save_every=32"];
+    let settings = ["optim.lr=1e30", "optim.decay_steps=10", "train.max_consecutive_skips=3", "train.save_every=32"];
     run(trainer(folder.path(), &out, &[]).args(["--max-steps", "1"])).success();
     let before = latest(&out);
-    let finished = run(trainer(folder.path(), &out, &settings).args([
-        "--resume",
-        "--allow",
-        "optim.lr",
-        "--allow",
-        "optim.schedule_steps",
-    ]));
+    let finished =
+        run(trainer(folder.path(), &out, &settings).args(["--resume", "--allow", "optim.lr", "--allow", "optim.decay_steps"]));
     let error = error(&finished);
     let skipped = metrics(&out, "skipped");
     assert_eq!(skipped.iter().map(|line| line["skipped_in_a_row"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
@@ -95,7 +90,7 @@ fn a_learning_rate_that_ruins_the_weights_ends_the_run_at_the_checkpoint_before(
         assert!(ids.len() == QUESTIONS && ids.iter().all(|id| id.starts_with("train-p")), "{line}");
         assert!(finished.stderr().contains(&format!("questions {}", ids.join(", "))), "{}", finished.stderr());
     }
-    assert!(error.contains("3 steps in a row were skipped (train.max_skipped)"), "{error}");
+    assert!(error.contains("3 steps in a row were skipped (train.max_consecutive_skips)"), "{error}");
     assert!(error.contains(&example_ids(&skipped[2]).join(", ")) && error.contains("lower optim.lr"), "{error}");
     assert!(error.contains(&before.display().to_string()), "{error}");
     assert_eq!(latest(&out), before, "no checkpoint between skipped steps");
@@ -125,7 +120,7 @@ fn weights_that_are_not_finite_end_the_run_with_what_is_wrong() {
     if libtorch_ext::distributed::available().is_err() {
         return;
     }
-    let (mut command, out) = poisoned("ranks", &["train.max_skipped=2"]);
+    let (mut command, out) = poisoned("ranks", &["train.max_consecutive_skips=2"]);
     let finished = run(command.args(["--nproc", "2"]));
     assert!(error(&finished).contains("2 steps in a row were skipped"), "{}", finished.stderr());
     let skipped = metrics(&out, "skipped");
@@ -143,8 +138,8 @@ fn spikes_are_told_of_and_skipped_where_asked() {
     for skips in [false, true] {
         let out = folder.path().join(format!("run-{skips}"));
         // Weights that stay as they are: what differs are the questions.
-        let skip_spikes = format!("train.skip_spikes={skips}");
-        let settings = ["data.questions_a_step=1", "optim.lr=0.0", "train.epochs=2", &skip_spikes];
+        let skip_on_spike = format!("train.skip_on_spike={skips}");
+        let settings = ["data.batch_size=1", "optim.lr=0.0", "train.epochs=2", &skip_on_spike];
         let finished = run(&mut trainer(folder.path(), &out, &settings)).success();
         let spikes = metrics(&out, "spike");
         // The question comes once in each epoch, and the second one is behind the warm-up.
@@ -161,7 +156,7 @@ fn spikes_are_told_of_and_skipped_where_asked() {
         assert_eq!((last["skipped"].as_u64(), last["step"].as_u64()), (Some(skipped), Some(302 - skipped)));
     }
     let silent = folder.path().join("silent");
-    let settings = ["data.questions_a_step=1", "optim.lr=0.0", "train.epochs=2", "train.spike_zscore=0.0"];
+    let settings = ["data.batch_size=1", "optim.lr=0.0", "train.epochs=2", "train.spike_zscore=0.0"];
     run(&mut trainer(folder.path(), &silent, &settings)).success();
     assert!(metrics(&silent, "spike").is_empty());
 }

@@ -178,7 +178,7 @@ fn signals_in_the_middle_of_a_step_change_nothing_of_it() {
     let one_step = |name: &str| {
         let mut command = settings(folder.path(), &out(name));
         // An epoch in one step takes a while.
-        command.args(["--max-steps", "1", "--seed", "3", "--init", "random", "--set", "optim.accumulate=100"]);
+        command.args(["--max-steps", "1", "--seed", "3", "--init", "random", "--set", "optim.grad_accumulation=100"]);
         command
     };
     run(&mut one_step("quiet")).success();

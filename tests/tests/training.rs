@@ -62,7 +62,7 @@ fn sixteen_bits_follow_thirty_two_and_overflow_skips_a_step() {
         metrics(&out)
     };
     let single = train("fp32", &["train.precision=fp32"]);
-    for settings in [&["train.precision=bf16"][..], &["train.precision=fp16", "loss_scale.start=1024"]] {
+    for settings in [&["train.precision=bf16"][..], &["train.precision=fp16", "loss_scale.init_scale=1024"]] {
         let half = train(settings[0], settings);
         for (half, single) in half.iter().zip(&single).take(2) {
             let [half, single] = [half, single].map(|line| line["loss"].as_f64().expect("loss"));
@@ -70,7 +70,8 @@ fn sixteen_bits_follow_thirty_two_and_overflow_skips_a_step() {
         }
     }
     // Hysteresis forgives the first overflow; the second divides the scale, which then fits.
-    let scaled = train("scaled", &["train.precision=fp16", "loss_scale.start=4294967296.0", "loss_scale.factor=65536.0"]);
+    let scaled =
+        train("scaled", &["train.precision=fp16", "loss_scale.init_scale=4294967296.0", "loss_scale.growth_factor=65536.0"]);
     assert_eq!((scaled[0]["step"].as_u64(), scaled[0]["samples"].as_u64()), (Some(1), Some(24)));
     assert_eq!((scaled[0]["skipped"].as_u64(), scaled[0]["loss_scale"].as_f64()), (Some(2), Some(65536.0)));
     assert_eq!(scaled[0]["lr"].as_f64(), Some(0.0), "a skipped step does not advance the schedule");
@@ -86,7 +87,7 @@ fn eval_of_a_run_gives_the_accuracy_that_the_run_logged() {
     let logged = metrics(&out).pop().expect("evaluation");
     for budget in ["300", "9000"] {
         let eval = run(command("glm-trainer")
-            .args(["eval", "--device", "cpu", "--json", "--set", &format!("data.batch_tokens={budget}"), "--data"])
+            .args(["eval", "--device", "cpu", "--json", "--set", &format!("data.micro_batch_tokens={budget}"), "--data"])
             .arg(folder.path().join("shards"))
             .arg("--init")
             .arg(&out))

@@ -265,7 +265,7 @@ fn large_without_init_unpacks_the_archive_beside_the_data() {
     ingest(folder.path(), &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
     fs::write(folder.path().join("glm-large-blank.tar.bz2"), archive()).expect("write");
     let out = folder.path().join("run");
-    let settings = ["model.heads=2", "data.questions_a_step=2", "data.batch_tokens=900", "train.eval_every=0"];
+    let settings = ["model.heads=2", "data.batch_size=2", "data.micro_batch_tokens=900", "train.eval_every=0"];
     let mut command = trainer(&["run", "--device", "cpu", "--max-steps", "1", "--data"]);
     command.arg(folder.path().join("shards")).arg("--out").arg(&out);
     settings.iter().for_each(|setting| {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use glm_kernels::dropout::Site;
-use glm_trainer::data::batch::{Batch, RowSpan};
-use glm_trainer::model::fused::attention::{Projected, attention};
-use glm_trainer::model::fused::gelu::bias_gelu;
-use glm_trainer::model::fused::residual::{Addend, add_and_norm};
+use glm_trainer::batch::packed::{Batch, RowSpan};
 use glm_trainer::model::layers::LayerNorm;
+use glm_trainer::model::ops::cpu::attention::{Projected, attention};
+use glm_trainer::model::ops::cpu::gelu::bias_gelu;
+use glm_trainer::model::ops::cpu::residual::{Addend, add_and_norm};
 use glm_trainer::model::parameters::{Init, Parameters};
 use tch::{Device, Kind, Tensor};
 
@@ -73,7 +73,7 @@ fn operations(c: &mut Criterion) {
     let projection_bias = parameters.add("projection".into(), &[3 * HIDDEN], Init::Normal(0.1)).expect("bias");
     parameters.gather().expect("gather");
     parameters.draw().expect("draw");
-    parameters.make_gradients().expect("gradients");
+    parameters.alloc_grads().expect("gradients");
     let site = Site { key: 1, rate: DROPOUT };
 
     // The fused operation overwrites what it is given on its way back, so both get a copy.

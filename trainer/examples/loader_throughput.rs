@@ -64,16 +64,16 @@ impl Total {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let mut config = Config::default();
-    config.data.batch_tokens = arguments.tokens;
+    config.data.micro_batch_tokens = arguments.tokens;
     let data = DataSet::open(&arguments.dir)?;
     let split = Arc::new(data.split(Split::Train)?);
     let loader = LoaderConfig {
         order: Order::Shuffled { seed: 1 },
-        questions_a_step: arguments.step,
+        batch_size: arguments.step,
         start: Position::default(),
         epochs: arguments.epochs,
         threads: arguments.threads,
-        queue_steps: config.data.queue_steps,
+        prefetch_steps: config.data.prefetch_steps,
         packer: config.packer(data.manifest().special_ids, true),
     };
     let cpu_before = cpu_seconds()?;

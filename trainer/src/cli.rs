@@ -3,31 +3,31 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use glm_command::completions::{self, CompletionsArgs};
-use glm_command::manual::{self, ManArgs};
+use glm_support::command::completions::{self, CompletionsArgs};
+use glm_support::command::manual::{self, ManArgs};
 
-use crate::bench::simulate::Plan;
-use crate::bench::simulate::assumptions::{ComputeSpeed, Given};
+use crate::command::bench::simulate::Plan;
+use crate::command::bench::simulate::assumptions::{ComputeSpeed, Given};
+use crate::command::convert::ConvertArgs;
+use crate::command::eval::EvalArgs;
+use crate::command::fetch::FetchArgs;
+use crate::command::inspect::InspectArgs;
+use crate::command::launch::{Init, Request, Resume};
+use crate::command::predict::PredictArgs;
+use crate::command::report::ReportArgs;
+use crate::command::score::ScoreArgs;
 use crate::config::overrides::{Layers, is_setting};
 use crate::config::{Config, SettingsError};
-use crate::convert::ConvertArgs;
 use crate::device::DeviceChoice;
 use crate::distributed::launcher::Processes;
-use crate::evaluate::command::EvalArgs;
-use crate::fetch::FetchArgs;
-use crate::inspect::InspectArgs;
-use crate::launch::{Init, Request, Resume};
 use crate::model::Preset;
-use crate::predict::PredictArgs;
-use crate::report::ReportArgs;
-use crate::score::ScoreArgs;
 
 /// The name of the program.
 const PROGRAM: &str = "glm-trainer";
 
 /// Fine-tunes GLM for multi-token cloze (ReCoRD)
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, max_term_width = glm_command::WIDTH, after_help = "\
+#[command(name = PROGRAM, version, max_term_width = glm_support::command::WIDTH, after_help = "\
 Examples:
   glm-trainer run --data sample --preset tiny --init random --out runs/first
   glm-trainer eval --data sample --init runs/first
@@ -268,7 +268,7 @@ pub struct SimulateArgs {
     /// Ranks of a machine
     #[arg(long, value_name = "N", requires = "ranks",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
-    pub ranks_a_machine: Option<usize>,
+    pub ranks_per_node: Option<usize>,
     /// MiB of gradients that are sent together
     #[arg(long, value_name = "N", requires = "ranks", value_parser = positive)]
     pub bucket_mib: Option<f64>,
@@ -284,7 +284,7 @@ impl SimulateArgs {
             link_gbps: self.link_gbps,
             network_gbps: self.network_gbps,
             latency_us: self.latency_us,
-            ranks_a_machine: self.ranks_a_machine,
+            ranks_per_node: self.ranks_per_node,
             bucket_mib: self.bucket_mib,
         };
         (!self.ranks.is_empty()).then(|| Plan { ranks: self.ranks.clone(), steps, given })

@@ -34,30 +34,17 @@
 //! # Ok::<(), glm_trainer::config::SettingsError>(())
 //! ```
 
-pub mod answers;
-pub mod bench;
+pub mod batch;
 pub mod checkpoint;
 pub mod cli;
+pub mod command;
 pub mod config;
-pub mod convert;
 pub mod data;
 pub mod device;
 pub mod distributed;
-pub mod evaluate;
-pub mod fetch;
-pub mod guard;
-pub mod inspect;
-pub mod launch;
 pub mod memory;
-pub mod metrics;
 pub mod model;
 pub mod optim;
-pub mod predict;
-pub mod progress;
-pub mod report;
-pub mod score;
-pub mod sessions;
-pub mod step;
-pub mod stop;
-pub mod tensorboard;
+pub mod record;
+pub mod task;
 pub mod train;

@@ -5,22 +5,22 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
-use glm_command::paint::log_has_colour;
-use glm_command::{completions, manual};
-use glm_trainer::bench;
+use glm_support::command::paint::log_has_colour;
+use glm_support::command::{completions, manual};
 use glm_trainer::cli::{BenchArgs, Cli, Command, RunArgs};
+use glm_trainer::command::bench;
+use glm_trainer::command::convert;
+use glm_trainer::command::eval;
+use glm_trainer::command::fetch;
+use glm_trainer::command::inspect;
+use glm_trainer::command::launch::{self, Resume};
+use glm_trainer::command::predict;
+use glm_trainer::command::report;
+use glm_trainer::command::score;
 use glm_trainer::config::{self, REFERENCE};
-use glm_trainer::convert;
 use glm_trainer::distributed::launcher::{self, INTERRUPTED, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
-use glm_trainer::evaluate;
-use glm_trainer::fetch;
-use glm_trainer::inspect;
-use glm_trainer::launch::{self, Resume};
-use glm_trainer::predict;
-use glm_trainer::progress::Elapsed;
-use glm_trainer::report;
-use glm_trainer::score;
+use glm_trainer::record::progress::Elapsed;
 use glm_trainer::train::{Outcome, Run, train};
 
 fn main() -> ExitCode {
@@ -45,9 +45,7 @@ fn main() -> ExitCode {
             Some(processes) => launch_workers(*args, processes),
             None => run(*args),
         },
-        Command::Eval(args) => {
-            evaluate::command::run(&args).map_err(Into::into).and_then(|result| print(&show(&result, args.json)?))
-        }
+        Command::Eval(args) => eval::run(&args).map_err(Into::into).and_then(|result| print(&show(&result, args.json)?)),
         Command::Predict(args) => predict(&args),
         Command::Score(args) => {
             score::run(&args, &mut std::io::stdout().lock()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
@@ -126,7 +124,7 @@ fn launch_workers(args: RunArgs, processes: Processes) -> Result<ExitCode> {
 }
 
 fn run(args: RunArgs) -> Result<ExitCode> {
-    let stop = glm_trainer::stop::flag().context("cannot watch for signals")?;
+    let stop = glm_trainer::train::stop::flag().context("cannot watch for signals")?;
     let (mut request, config) = args.resolve()?;
     let environment = Environment::read()?;
     if environment.as_ref().is_some_and(|environment| environment.attempt > 0) {
@@ -142,7 +140,7 @@ fn run(args: RunArgs) -> Result<ExitCode> {
     match (result, world) {
         (Ok(Outcome::Interrupted), _) => Ok(ExitCode::from(INTERRUPTED)),
         (Ok(_), _) => Ok(ExitCode::SUCCESS),
-        (Err(error), Some(world)) => Err(error.told_to(&world).into()),
+        (Err(error), Some(world)) => Err(error.attribute_to_peer(&world).into()),
         (Err(error), None) => Err(error.into()),
     }
 }

@@ -16,7 +16,7 @@ use super::prepare::{PreparedBatch, PreparedCandidate, PreparedPassage, Prepared
 use super::row::{Fields, put_i64, put_text, put_u32};
 use super::{IngestError, Partition};
 use crate::shard::WriteError;
-use glm_files::checksum::FileDigest;
+use glm_support::files::checksum::FileDigest;
 
 /// The folder of the parts, inside the folder of the raw data.
 const FOLDER: &str = ".shards.parts";

@@ -14,7 +14,7 @@ use super::{IngestError, Partition};
 use crate::source::input::{self, Input, InputError, ReadError};
 use crate::source::recognise::{FormatName, Recognised, recognise};
 use crate::source::unpack::{fill, unpacked};
-use glm_files::checksum::FileDigest;
+use glm_support::files::checksum::FileDigest;
 use glm_text::tokenize::TokenizerError;
 
 /// Batches under way beyond one a worker, so that no worker waits for the reader or for order.

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::frame::Framer;
 use crate::source::Framing;
 use crate::source::unpack::fill;
-use glm_files::checksum::FileDigest;
+use glm_support::files::checksum::FileDigest;
 
 /// Records beyond this are not read whole: a passage with its questions takes a few kilobytes.
 pub const MAX_LINE_BYTES: usize = 16 << 20;

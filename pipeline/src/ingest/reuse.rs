@@ -13,7 +13,7 @@ use super::run::TOOL;
 use super::{IngestError, IngestOptions, Partition};
 use crate::source::input::{self, Input, InputError};
 use crate::source::unpack::unpacked;
-use glm_files::checksum::{FileDigest, digest};
+use glm_support::files::checksum::{FileDigest, digest};
 use glm_text::tokenize::Tokenizer;
 
 /// The manifest of the published set, if an ingest would write exactly that set again.

@@ -14,7 +14,7 @@ use super::{IngestError, IngestOptions, Progress, SplitSummary, Summary, reuse, 
 use crate::choices::DISTRACTOR_SEED;
 use crate::shard::publish::{REJECTS_FILE, Staging};
 use crate::shard::{self, WriteError};
-use glm_files::checksum::FileDigest;
+use glm_support::files::checksum::FileDigest;
 use glm_text::tokenize::Tokenizer;
 
 /// The program's name and version, as the manifest records it.

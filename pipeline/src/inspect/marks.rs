@@ -1,6 +1,6 @@
 //! A text with its mentions marked: by colour, or by brackets with the mention's number.
 
-use glm_command::paint::{Glyph, Kind, Style, printable};
+use glm_support::command::paint::{Glyph, Kind, Style, printable};
 
 /// A range of a text that is marked. Marks may lie in each other and may cross.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use glm_command::paint::paint;
+    use glm_support::command::paint::paint;
 
     fn mark(start: usize, end: usize, label: &str, kind: Kind) -> Mark {
         Mark { start, end, kind, label: label.to_owned() }

@@ -15,7 +15,7 @@ use super::rows::{polars_error, print_error};
 use super::source::Source;
 use super::sql::{scan, scan_part, shorten};
 use super::tokens::Vocabulary;
-use glm_command::paint::{Glyph, Kind, Screen, Style, glyphs, paint, text_columns, wrap};
+use glm_support::command::paint::{Glyph, Kind, Screen, Style, glyphs, paint, text_columns, wrap};
 use glm_text::question::PLACEHOLDER;
 
 /// Choices are padded to the longest, if that is no longer.

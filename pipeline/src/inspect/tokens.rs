@@ -9,7 +9,7 @@ use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::InspectError;
 use super::source::Source;
-use glm_command::paint::{Glyph, HARD_SPACE, Kind, Style, glyphs, text_columns};
+use glm_support::command::paint::{Glyph, HARD_SPACE, Kind, Style, glyphs, text_columns};
 use glm_text::tokenize::Tokenizer;
 
 /// Columns that a token's text is padded to.

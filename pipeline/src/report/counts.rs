@@ -1,8 +1,8 @@
 //! What is counted of a split, as charts and tables.
 
-use glm_page::histogram::{Bar, Histogram};
-use glm_page::number::{count, percent, value};
-use glm_page::table;
+use glm_support::page::histogram::{Bar, Histogram};
+use glm_support::page::number::{count, percent, value};
+use glm_support::page::table;
 use maud::{Markup, html};
 
 use crate::stats::{Lengths, Shared, SplitStats};

@@ -16,9 +16,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use glm_page::document::WriteError;
 use glm_schemas::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest};
+use glm_support::page::document::WriteError;
 use thiserror::Error;
 
 use crate::shard::publish::REPORT_FILE;

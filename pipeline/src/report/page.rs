@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use glm_page::document::Document;
-use glm_page::number::{bytes, count, value};
-use glm_page::question::legend;
-use glm_page::table::{Column, Tile, facts, table, text, tiles};
 use glm_schemas::manifest::{Manifest, RawFile, Shard, Split, SplitManifest};
+use glm_support::page::document::Document;
+use glm_support::page::number::{bytes, count, value};
+use glm_support::page::question::legend;
+use glm_support::page::table::{Column, Tile, facts, table, text, tiles};
 use maud::{Markup, html};
 
 use super::rejects::Rejects;

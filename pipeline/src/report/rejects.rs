@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use glm_page::number::count;
-use glm_page::table;
+use glm_support::page::number::count;
+use glm_support::page::table;
 use maud::{Markup, html};
 use serde::Deserialize;
 

@@ -16,7 +16,7 @@ use super::VerifyError;
 use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Place, Stop, read_error};
 use super::rows::{Columns, Rules, out_of_order};
 use super::set::{Part, Set};
-use glm_files::checksum::digest;
+use glm_support::files::checksum::digest;
 
 /// Rows in memory at a time: enough to decode fast, and a few MB even where passages are long.
 const BATCH_ROWS: usize = 256;

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use glm_schemas::manifest::Split;
 use glm_tests::{fixtures, ingest};
+use glm_trainer::batch::packed::Batch;
 use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::config::Config;
-use glm_trainer::data::batch::Batch;
 use glm_trainer::data::feed::DeviceStep;
 use glm_trainer::data::loader::{Position, Step};
 use glm_trainer::data::mmap::DataSet;
 use glm_trainer::data::pack::Sample;
 use glm_trainer::model::{Glm, ModelConfig, Pass};
-use glm_trainer::step::accumulate_gradients;
+use glm_trainer::train::step::accumulate_gradients;
 use tch::{Device, Kind};
 
 /// Words of the tiny model; the published code saw token ids modulo this number.
@@ -28,9 +28,9 @@ pub(crate) fn data_set(folder: &Path) -> DataSet {
 }
 
 /// A step made of the questions with these places in the split.
-pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], batch_tokens: usize) -> Step {
+pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], micro_batch_tokens: usize) -> Step {
     let mut config = Config::default();
-    config.data.batch_tokens = batch_tokens;
+    config.data.micro_batch_tokens = micro_batch_tokens;
     let packer = config.packer(data.manifest().special_ids, true);
     let group = Arc::new(data.split(split).expect("split").decode(0).expect("decode"));
     let samples: Vec<_> = orders.iter().map(|&row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect();
@@ -50,7 +50,7 @@ pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64) -> Glm {
     assert_eq!((config.layers, config.hidden, config.vocab_rows, config.positions), (2, 64, 512, 513));
     let config = ModelConfig { dropout, attention_dropout: dropout, ..config };
     let mut model = Glm::new(&config, kind, Device::Cpu).expect("model");
-    model.make_gradients().expect("gradients");
+    model.alloc_grads().expect("gradients");
     weights.load_into(model.parameters()).expect("load");
     model
 }

@@ -11,8 +11,8 @@ use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
 
 use bzip2::bufread::MultiBzDecoder;
-use glm_files::progress::{self, Progress, Unit};
-use glm_files::whole::sync_folder;
+use glm_support::files::atomic::sync_folder;
+use glm_support::files::progress::{self, Progress, Unit};
 use tar::{Entry, EntryType};
 
 use super::CheckpointError;
@@ -74,8 +74,8 @@ pub fn unpacked(archive: &Path) -> Result<PathBuf, CheckpointError> {
 ///
 /// # Errors
 /// What is wrong with it, for `glm-trainer fetch`.
-pub fn check(archive: &Path, progress: &dyn Progress) -> Result<(), glm_files::fetch::ContentFault> {
-    use glm_files::fetch::ContentFault;
+pub fn check(archive: &Path, progress: &dyn Progress) -> Result<(), glm_support::files::fetch::ContentFault> {
+    use glm_support::files::fetch::ContentFault;
     let mut found = false;
     let walked = walk(archive, "checking", progress, |path, entry| {
         found |= path.file_name().is_some_and(|name| name == PUBLISHED_FILE);

@@ -130,7 +130,7 @@ fn links_are_left_out() {
 
 #[test]
 fn a_check_reads_to_the_end_and_wants_weights() {
-    use glm_files::fetch::ContentFault;
+    use glm_support::files::fetch::ContentFault;
     let checked = |content: &[u8]| {
         let (_folder, path) = archive(content);
         check(&path, &progress::Silent)

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use glm_files::whole;
+use glm_support::files::atomic;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -44,7 +44,7 @@ pub fn write_folder<'d>(
     write_file(&file, iteration, headers, data)?;
     // Last, so that it names a whole file.
     let latest = folder.join(PUBLISHED_LATEST);
-    whole::write(&latest, |text| text.write_all(iteration.to_string().as_bytes()))
+    atomic::write(&latest, |text| text.write_all(iteration.to_string().as_bytes()))
         .map_err(|source| io_error(&latest, source))?;
     Ok(file)
 }
@@ -59,7 +59,7 @@ pub fn write_file<'d>(
     headers: &[TensorHeader],
     mut data: impl FnMut(&TensorHeader) -> Result<Cow<'d, [u8]>, CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    let write = |file: &mut dyn whole::Sink| {
+    let write = |file: &mut dyn atomic::Sink| {
         let mut zip = ZipWriter::new(file);
         member(&mut zip, "data.pkl", &pickle(iteration, headers))?;
         member(&mut zip, "byteorder", b"little")?;
@@ -69,7 +69,7 @@ pub fn write_file<'d>(
         member(&mut zip, "version", b"3\n")?;
         zip.finish().map(drop).map_err(zip_failure)
     };
-    whole::write(path, write).map_err(|failure| failure.at(path))
+    atomic::write(path, write).map_err(|failure| failure.at(path))
 }
 
 fn io_error(path: &Path, source: std::io::Error) -> CheckpointError {
@@ -80,7 +80,7 @@ fn zip_failure(error: zip::result::ZipError) -> WriteFailure {
     WriteFailure::File(error.into())
 }
 
-fn member(zip: &mut ZipWriter<&mut dyn whole::Sink>, name: &str, content: &[u8]) -> Result<(), WriteFailure> {
+fn member(zip: &mut ZipWriter<&mut dyn atomic::Sink>, name: &str, content: &[u8]) -> Result<(), WriteFailure> {
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
         .with_alignment(ALIGNMENT)

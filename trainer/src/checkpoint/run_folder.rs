@@ -17,7 +17,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use glm_files::whole;
+use glm_support::files::atomic;
 use serde::{Deserialize, Serialize};
 use tch::no_grad;
 
@@ -46,7 +46,7 @@ const TEMPORARY: &str = ".writing-";
 pub struct RunState {
     /// Completed optimizer steps: what the schedule counts.
     pub step: u64,
-    /// Steps that were skipped, see [`crate::guard`].
+    /// Steps that were skipped, see [`crate::train::anomaly`].
     pub skipped: u64,
     /// Of these, those since the last one that was not skipped, normal overflows left out.
     #[serde(default)]
@@ -341,5 +341,5 @@ fn remove(path: &Path) -> Result<(), CheckpointError> {
 }
 
 fn write_whole(path: &Path, content: &[u8]) -> Result<(), CheckpointError> {
-    whole::write(path, |file| file.write_all(content)).map_err(|source| io("cannot write", path, source))
+    atomic::write(path, |file| file.write_all(content)).map_err(|source| io("cannot write", path, source))
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use glm_files::whole;
+use glm_support::files::atomic;
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 
@@ -155,7 +155,7 @@ pub fn write<'d>(
     let mut json = serde_json::to_vec(&metadata).map_err(|source| fault(SafeTensorError::JsonError(source)))?;
     // The elements begin at a multiple of eight bytes.
     json.resize(json.len().next_multiple_of(LENGTH_BYTES), b' ');
-    let write = |file: &mut dyn whole::Sink| {
+    let write = |file: &mut dyn atomic::Sink| {
         file.write_all(&(json.len() as u64).to_le_bytes())?;
         file.write_all(&json)?;
         for header in headers {
@@ -167,7 +167,7 @@ pub fn write<'d>(
         }
         Ok(())
     };
-    whole::write(path, write).map_err(|failure| failure.at(path))
+    atomic::write(path, write).map_err(|failure| failure.at(path))
 }
 
 /// Why writing weights failed: the file system, which does not know the file's name, or the weights.

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use glm_files::checksum::digest;
+use glm_support::files::checksum::digest;
 use thiserror::Error;
 
 /// The list; `sha256sum -c SHA256SUMS` in a checkpoint's folder checks it too.

@@ -57,7 +57,7 @@ impl fmt::Display for SizeMismatch {
 /// [`CheckpointError::Sizes`] with a table of all sizes, or what [`Weights::model_config`] fails with.
 pub fn checked_sizes(weights: &Weights, settings: &ModelSettings) -> Result<ModelConfig, CheckpointError> {
     let said = |size: usize| (size > 0).then_some(size);
-    let preset = settings.preset_said.then(|| settings.preset.config());
+    let preset = settings.preset_explicit.then(|| settings.preset.config());
     let by_preset = |size: fn(&ModelConfig) -> usize| preset.as_ref().map(size);
     let heads = said(settings.heads).or_else(|| by_preset(|preset| preset.heads));
     let asked = [

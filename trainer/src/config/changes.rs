@@ -66,12 +66,12 @@ pub fn effect(key: &str) -> Effect {
     const NONE: [&str; 8] = [
         "model.init_std",
         "data.decode_threads",
-        "data.queue_steps",
+        "data.prefetch_steps",
         "train.threads",
         "train.log_every",
         "train.save_every",
         "train.keep_checkpoints",
-        "train.max_skipped",
+        "train.max_consecutive_skips",
     ];
     const LENGTH: [&str; 6] = [
         "train.epochs",

@@ -52,7 +52,7 @@ pub struct ModelSettings {
     pub preset: Preset,
     /// Whether the preset was said on the command line: then weights must have its sizes. Not a setting, so not in files.
     #[serde(skip)]
-    pub preset_said: bool,
+    pub preset_explicit: bool,
     pub layers: usize,
     pub hidden: usize,
     pub heads: usize,
@@ -69,14 +69,14 @@ pub struct ModelSettings {
 pub struct OptimSettings {
     pub lr: f64,
     pub warmup: f64,
-    pub schedule_steps: u64,
-    pub floor: f64,
+    pub decay_steps: u64,
+    pub min_lr_ratio: f64,
     pub beta1: f64,
     pub beta2: f64,
     pub eps: f64,
     pub weight_decay: f64,
-    pub clip: f64,
-    pub accumulate: usize,
+    pub max_grad_norm: f64,
+    pub grad_accumulation: usize,
 }
 
 /// `[loss_scale]`.
@@ -84,11 +84,11 @@ pub struct OptimSettings {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "reference.toml documents every key")]
 pub struct LossScaleSettings {
-    pub start: f64,
-    pub factor: f64,
-    pub window: u32,
+    pub init_scale: f64,
+    pub growth_factor: f64,
+    pub growth_interval: u32,
     pub hysteresis: u32,
-    pub floor: f64,
+    pub min_scale: f64,
 }
 
 /// `[data]`.
@@ -98,10 +98,10 @@ pub struct LossScaleSettings {
 pub struct DataSettings {
     pub max_seq_len: usize,
     pub truncation: Truncation,
-    pub questions_a_step: usize,
-    pub batch_tokens: usize,
+    pub batch_size: usize,
+    pub micro_batch_tokens: usize,
     pub decode_threads: usize,
-    pub queue_steps: usize,
+    pub prefetch_steps: usize,
 }
 
 /// `[train]`.
@@ -122,9 +122,9 @@ pub struct TrainSettings {
     pub log_every: u64,
     pub keep_checkpoints: usize,
     pub seed: u64,
-    pub max_skipped: u64,
+    pub max_consecutive_skips: u64,
     pub spike_zscore: f64,
-    pub skip_spikes: bool,
+    pub skip_on_spike: bool,
 }
 
 /// `[distributed]`.
@@ -229,8 +229,8 @@ impl Config {
 
     /// The learning rate over the run.
     pub fn schedule(&self) -> Schedule {
-        let OptimSettings { lr, warmup, schedule_steps, floor, .. } = self.optim;
-        Schedule { lr, warmup, steps: schedule_steps, floor }
+        let OptimSettings { lr, warmup, decay_steps, min_lr_ratio, .. } = self.optim;
+        Schedule { lr, warmup, decay_steps, min_lr_ratio }
     }
 
     /// Rates of the optimizer.
@@ -244,18 +244,18 @@ impl Config {
         if precision != Precision::Fp16 {
             return LossScale::off();
         }
-        let LossScaleSettings { start, factor, window, hysteresis, floor } = self.loss_scale;
-        LossScale::dynamic(start, factor, window, hysteresis, floor)
+        let LossScaleSettings { init_scale, growth_factor, growth_interval, hysteresis, min_scale } = self.loss_scale;
+        LossScale::dynamic(init_scale, growth_factor, growth_interval, hysteresis, min_scale)
     }
 
     /// Which steps are spikes.
     pub fn spikes(&self) -> SpikeRules {
-        SpikeRules { zscore: self.train.spike_zscore, skips: self.train.skip_spikes }
+        SpikeRules { zscore: self.train.spike_zscore, skips: self.train.skip_on_spike }
     }
 
     /// Questions between two updates of the parameters, over all batches and ranks.
-    pub fn questions_an_update(&self) -> usize {
-        self.data.questions_a_step.saturating_mul(self.optim.accumulate)
+    pub fn questions_per_update(&self) -> usize {
+        self.data.batch_size.saturating_mul(self.optim.grad_accumulation)
     }
 
     /// How questions become batches, for a data set with these special tokens: labelled to train on, graded to evaluate.
@@ -264,7 +264,7 @@ impl Config {
             encoder: ChoiceEncoder::new(special, self.data.max_seq_len),
             special,
             truncation: self.data.truncation,
-            batch_tokens: self.data.batch_tokens,
+            micro_batch_tokens: self.data.micro_batch_tokens,
             labelled,
             graded: !labelled,
             share: None,
@@ -275,11 +275,11 @@ impl Config {
     pub fn loader(&self, packer: Packer, start: Position) -> LoaderConfig {
         LoaderConfig {
             order: Order::Shuffled { seed: self.train.seed },
-            questions_a_step: self.questions_an_update(),
+            batch_size: self.questions_per_update(),
             start,
             epochs: self.train.epochs,
             threads: self.data.decode_threads,
-            queue_steps: self.data.queue_steps,
+            prefetch_steps: self.data.prefetch_steps,
             packer,
         }
     }
@@ -290,30 +290,35 @@ impl Config {
     /// [`SettingsError`] names the key.
     pub fn validate(&self) -> Result<(), SettingsError> {
         let positive = [
-            ("data.questions_a_step", self.data.questions_a_step),
-            ("optim.accumulate", self.optim.accumulate),
-            ("data.batch_tokens", self.data.batch_tokens),
+            ("data.batch_size", self.data.batch_size),
+            ("optim.grad_accumulation", self.optim.grad_accumulation),
+            ("data.micro_batch_tokens", self.data.micro_batch_tokens),
             ("data.max_seq_len", self.data.max_seq_len),
         ];
         for (key, value) in positive {
             require(value > 0, key, value, "at least 1")?;
         }
         require((0.0..=1.0).contains(&self.optim.warmup), "optim.warmup", self.optim.warmup, "0 to 1")?;
-        require(self.optim.schedule_steps > 0, "optim.schedule_steps", 0, "at least 1")?;
+        require(self.optim.decay_steps > 0, "optim.decay_steps", 0, "at least 1")?;
         require(self.optim.lr.is_finite() && self.optim.lr >= 0.0, "optim.lr", self.optim.lr, "0 or more")?;
         for (key, beta) in [("optim.beta1", self.optim.beta1), ("optim.beta2", self.optim.beta2)] {
             require((0.0..1.0).contains(&beta), key, beta, "at least 0 and below 1")?;
         }
-        require(self.loss_scale.start >= 1.0, "loss_scale.start", self.loss_scale.start, "1 or more")?;
-        require(self.loss_scale.factor >= 1.0, "loss_scale.factor", self.loss_scale.factor, "1 or more")?;
+        require(self.loss_scale.init_scale >= 1.0, "loss_scale.init_scale", self.loss_scale.init_scale, "1 or more")?;
+        require(self.loss_scale.growth_factor >= 1.0, "loss_scale.growth_factor", self.loss_scale.growth_factor, "1 or more")?;
         let DistributedSettings { timeout, bucket_mib, first_bucket_mib } = self.distributed;
         require(timeout >= 1.0, "distributed.timeout", timeout, "1 second or more")?;
         require(bucket_mib > 0.0, "distributed.bucket_mib", bucket_mib, "above 0")?;
         require(first_bucket_mib > 0.0, "distributed.first_bucket_mib", first_bucket_mib, "above 0")?;
         require(self.train.epochs > 0, "train.epochs", 0, "at least 1")?;
-        let TrainSettings { max_skipped, spike_zscore, skip_spikes, .. } = self.train;
+        let TrainSettings { max_consecutive_skips, spike_zscore, skip_on_spike, .. } = self.train;
         require(spike_zscore >= 0.0, "train.spike_zscore", spike_zscore, "0 or more")?;
-        require(max_skipped > 0 || !skip_spikes, "train.max_skipped", max_skipped, "at least 1 with train.skip_spikes")?;
+        require(
+            max_consecutive_skips > 0 || !skip_on_spike,
+            "train.max_consecutive_skips",
+            max_consecutive_skips,
+            "at least 1 with train.skip_on_spike",
+        )?;
         self.random_model(1).map(drop)
     }
 }
@@ -330,7 +335,7 @@ mod tests {
     fn the_reference_holds_the_published_recipe() {
         let config = Config::default();
         config.validate().expect("valid");
-        assert_eq!(config.schedule(), Schedule { lr: 1e-5, warmup: 0.1, steps: 4338, floor: 0.1 });
+        assert_eq!(config.schedule(), Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1 });
         assert_eq!(config.adamw(), AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 });
         assert_eq!(config.loss_scale(Precision::Fp16).scale(), 2_f64.powi(32));
         assert_eq!(config.random_model(30592).expect("sizes"), Preset::Large.config());

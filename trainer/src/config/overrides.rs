@@ -13,12 +13,12 @@ use super::{Config, REFERENCE, SettingsError};
 pub struct Layers {
     table: Table,
     /// Whether the command line says a preset.
-    preset_said: bool,
+    preset_explicit: bool,
 }
 
 impl Default for Layers {
     fn default() -> Self {
-        Self { table: REFERENCE.parse().expect("reference.toml is TOML"), preset_said: false }
+        Self { table: REFERENCE.parse().expect("reference.toml is TOML"), preset_explicit: false }
     }
 }
 
@@ -82,7 +82,7 @@ impl Layers {
                 return Err(SettingsError::Syntax { origin: origin.to_owned(), message });
             }
         };
-        self.preset_said |= key == "model.preset" && origin.starts_with("--");
+        self.preset_explicit |= key == "model.preset" && origin.starts_with("--");
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl Layers {
             origin: "settings".to_owned(),
             message: error.to_string().trim().replace('\n', " "),
         })?;
-        config.model.preset_said = self.preset_said;
+        config.model.preset_explicit = self.preset_explicit;
         config.validate()?;
         Ok(config)
     }
@@ -137,13 +137,13 @@ mod tests {
     fn single_keys_win_over_the_file() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("run.toml");
-        std::fs::write(&path, "[optim]\nlr = 1\nclip = 0.5\n").expect("write");
+        std::fs::write(&path, "[optim]\nlr = 1\nmax_grad_norm = 0.5\n").expect("write");
         let mut layers = Layers::default();
         layers.file(&path).expect("file");
         layers.assignment("optim.lr=2e-5").expect("set");
         layers.assignment("train.precision=bf16").expect("set");
         let config = layers.resolve().expect("resolve");
-        assert_eq!((config.optim.lr, config.optim.clip, config.train.precision), (2e-5, 0.5, Precision::Bf16));
+        assert_eq!((config.optim.lr, config.optim.max_grad_norm, config.train.precision), (2e-5, 0.5, Precision::Bf16));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use glm_schemas::encoding::{ChoiceEncoder, EncodingError, Question};
 use serde::{Deserialize, Serialize};
 
-use crate::model::flops::Work;
+use crate::batch::work::Work;
 
 /// How a context that is too long is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,12 +9,12 @@ use glm_queue::{Receiver, Sender, bounded};
 use tch::Device;
 
 use super::DataError;
-use super::copy_stream::CopyStream;
-use super::device_batch::DeviceBatch;
 use super::loader::{Loader, Position, Step, Stopper};
 use super::threads::{guarded, join, spawn};
-use super::transfer::{Direct, Ready, Transfer};
-use crate::model::flops::Work;
+use crate::batch::copy_stream::CopyStream;
+use crate::batch::device::DeviceBatch;
+use crate::batch::transfer::{Direct, Ready, Transfer};
+use crate::batch::work::Work;
 
 /// Steps that wait in the queue. With the one that the feeding thread holds until there is room, two are ready ahead of the
 /// trainer: one hides the transfer, the second evens out steps of different size.
@@ -62,12 +62,12 @@ impl DeviceStep {
 }
 
 /// A step on its way to the device.
-type Fed = (DeviceStep, Box<dyn Ready>);
+type UploadedStep = (DeviceStep, Box<dyn Ready>);
 
 /// Delivers steps on the device, made ready by a thread of its own. Dropping it ends that thread and the loader's.
 #[derive(Debug)]
 pub struct Feeder {
-    steps: Option<Receiver<Result<Fed, DataError>>>,
+    steps: Option<Receiver<Result<UploadedStep, DataError>>>,
     stopper: Stopper,
     thread: Vec<JoinHandle<()>>,
     waited: Duration,
@@ -75,7 +75,7 @@ pub struct Feeder {
 
 impl Feeder {
     /// Starts feeding a device with what a loader delivers: a GPU through a stream of its own, the CPU by plain copies.
-    /// `padded_view`: whether batches get a [`PaddedView`](super::device_batch::PaddedView).
+    /// `padded_view`: whether batches get a [`PaddedView`](crate::batch::device::PaddedView).
     ///
     /// # Errors
     /// [`DataError::Io`] where the thread cannot be started; [`DataError::Torch`] of the device.
@@ -139,7 +139,12 @@ impl Drop for Feeder {
 }
 
 /// The feeding thread; the loader ends with it.
-fn feed(mut loader: Loader, mut transfer: Box<dyn Transfer>, padded_view: bool, steps: &Sender<Result<Fed, DataError>>) {
+fn feed(
+    mut loader: Loader,
+    mut transfer: Box<dyn Transfer>,
+    padded_view: bool,
+    steps: &Sender<Result<UploadedStep, DataError>>,
+) {
     loop {
         let fed = guarded(|| {
             let Some(step) = loader.next_step()? else { return Ok(None) };

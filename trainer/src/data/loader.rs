@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 use glm_queue::{Closer, Receiver, Sender, bounded};
 
 use super::DataError;
-use super::batch::Batch;
-use super::dealer::{Dealer, Decoded, Hand, Job};
 use super::mmap::{DecodedGroup, SplitData};
 use super::pack::{Packed, Packer, Sample};
+use super::prefetcher::{Decoded, Job, Prefetcher, StepSamples};
 use super::sampler::{GROUPS_A_BLOCK, Order, Sampler};
 use super::threads::{guarded, join, spawn};
+use crate::batch::packed::Batch;
 
 /// Where in the order of samples a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -64,7 +64,7 @@ pub struct LoaderConfig {
     /// Order of samples.
     pub order: Order,
     /// Questions of a step, at least 1; the last of an epoch may have fewer.
-    pub questions_a_step: usize,
+    pub batch_size: usize,
     /// First epoch and sample.
     pub start: Position,
     /// The loader ends behind this many epochs (counted from epoch 0).
@@ -72,7 +72,7 @@ pub struct LoaderConfig {
     /// Decode threads, and as many pack threads; at least 1.
     pub threads: usize,
     /// Steps that wait ready-made at most; a pack thread keeps one at least.
-    pub queue_steps: usize,
+    pub prefetch_steps: usize,
     /// How questions become batches.
     pub packer: Packer,
 }
@@ -141,13 +141,14 @@ impl Loader {
         let (job_sender, jobs) = bounded(GROUPS_A_BLOCK);
         let (decoded_sender, decoded) = bounded(GROUPS_A_BLOCK);
         let (hand_senders, hands): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(1)).unzip();
-        let (step_senders, steps): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(config.queue_steps.div_ceil(count))).unzip();
+        let (step_senders, steps): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| bounded(config.prefetch_steps.div_ceil(count))).unzip();
         let stopper = Stopper { decoded: decoded.closer(), steps: steps.iter().map(Receiver::closer).collect() };
         // From here on, whatever fails drops the loader, and that ends the threads that have been started.
         let mut loader = Self { steps, turn: 0, stopper, threads: Vec::new(), waited: Duration::ZERO };
-        let dealer = Dealer {
+        let dealer = Prefetcher {
             sampler,
-            questions_a_step: config.questions_a_step.max(1),
+            batch_size: config.batch_size.max(1),
             start: config.start,
             epochs: config.epochs,
             jobs: job_sender,
@@ -225,7 +226,7 @@ fn decode_groups(stages: &Stages, jobs: &Receiver<Job>, decoded: &Sender<Decoded
 }
 
 /// A pack thread. It ends with the first step that cannot be made.
-fn pack_hands(stages: &Stages, hands: &Receiver<Result<Hand, DataError>>, steps: &Sender<Result<Step, DataError>>) {
+fn pack_hands(stages: &Stages, hands: &Receiver<Result<StepSamples, DataError>>, steps: &Sender<Result<Step, DataError>>) {
     while let Some(hand) = hands.recv() {
         let step = hand.and_then(|hand| {
             let Packed { batches, loads } = guarded(|| (stages.pack)(&hand.samples))?;

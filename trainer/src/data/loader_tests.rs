@@ -9,10 +9,10 @@ use tch::{Device, TchError, Tensor};
 use super::DataError;
 use super::feed::Feeder;
 use super::loader::{Loader, LoaderConfig, Position, Stages, Step};
-use super::made_up::{MadeUp, group_at, packer};
 use super::pack::Packer;
 use super::sampler::{Order, Sampler};
-use super::transfer::{Direct, Ready, Transfer};
+use super::synthetic::{SyntheticQuestion, group_at, packer};
+use crate::batch::transfer::{Direct, Ready, Transfer};
 
 /// Rows of each row group of the made-up split.
 const GROUPS: [usize; 3] = [5, 2, 6];
@@ -21,11 +21,11 @@ const ROWS: usize = 13;
 fn config(threads: usize) -> LoaderConfig {
     LoaderConfig {
         order: Order::Shuffled { seed: 1 },
-        questions_a_step: 4,
+        batch_size: 4,
         start: Position::default(),
         epochs: 3,
         threads,
-        queue_steps: 2,
+        prefetch_steps: 2,
         packer: Packer { labelled: true, ..packer(64, 150) },
     }
 }
@@ -38,7 +38,8 @@ fn stages(packer: Packer) -> (Stages, Arc<()>) {
         decode: Arc::new(move |index| {
             let _ = &held;
             let first: usize = GROUPS[..index].iter().sum();
-            let questions: Vec<_> = (first..first + GROUPS[index]).map(|row| MadeUp::of_length(10 + 3 * row, 2)).collect();
+            let questions: Vec<_> =
+                (first..first + GROUPS[index]).map(|row| SyntheticQuestion::of_length(10 + 3 * row, 2)).collect();
             Ok(group_at(&questions, first))
         }),
         pack: Arc::new(move |samples| packer.pack(samples)),
@@ -81,7 +82,7 @@ fn every_question_comes_once_an_epoch_and_its_number_tells_where() {
         let mut keys: Vec<_> =
             steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.row_key.iter().copied()).collect();
         let first = (epoch * ROWS) as u64;
-        let mut expected: Vec<_> = (first..first + ROWS as u64).map(|ordinal| super::key::row_key(ordinal, 0)).collect();
+        let mut expected: Vec<_> = (first..first + ROWS as u64).map(|ordinal| crate::batch::key::row_key(ordinal, 0)).collect();
         keys.sort_unstable();
         expected.sort_unstable();
         assert_eq!(keys, expected);
@@ -93,11 +94,11 @@ proptest! {
     /// Threads change nothing, and who starts in the middle gets what came there.
     #[test]
     fn steps_do_not_depend_on_threads_or_on_where_one_starts(
-        threads in 1_usize..5, other in 1_usize..5, queue_steps in 0_usize..5, epoch in 0_u64..3, step in 0_usize..5,
+        threads in 1_usize..5, other in 1_usize..5, prefetch_steps in 0_usize..5, epoch in 0_u64..3, step in 0_usize..5,
     ) {
         let whole = run(config(threads));
         let start = Position { epoch, samples: (4 * step).min(ROWS) };
-        let rest = run(LoaderConfig { start, queue_steps, ..config(other) });
+        let rest = run(LoaderConfig { start, prefetch_steps, ..config(other) });
         prop_assert_eq!(&whole[4 * epoch as usize + step..], &rest[..]);
     }
 }

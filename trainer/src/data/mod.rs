@@ -2,25 +2,20 @@
 //! all that on threads of its own, and [`feed`] keeps [`device_batch`]es of the next steps ready for the one that trains.
 
 pub mod balance;
-pub mod batch;
-pub mod copy_stream;
 mod cut;
-mod dealer;
-pub mod device_batch;
 pub mod feed;
 mod find;
-pub mod key;
 pub mod loader;
 #[cfg(test)]
 mod loader_tests;
-#[cfg(test)]
-mod made_up;
 pub mod mmap;
 pub mod pack;
 pub(crate) mod partition;
+mod prefetcher;
 pub mod sampler;
+#[cfg(test)]
+mod synthetic;
 mod threads;
-pub mod transfer;
 
 use std::path::PathBuf;
 

@@ -8,12 +8,12 @@ use glm_schemas::vocab::{SpecialIds, TokenId};
 
 use super::DataError;
 use super::balance::{assign, loads};
-use super::batch::{Batch, Grading, QuestionInfo};
 use super::cut::Cut;
 pub use super::cut::Truncation;
 use super::mmap::DecodedGroup;
 use super::partition::sort_into_batches;
-use crate::model::flops::{FlopRates, Work};
+use crate::batch::packed::{Batch, Grading, QuestionInfo};
+use crate::batch::work::{FlopRates, Work};
 
 /// A question in the order of samples: where it stands, and what number it has. Cheap to copy and to sort; its tokens stay in
 /// the decoded row group until they are written into a batch.
@@ -64,7 +64,7 @@ pub struct Packer {
     /// How a context that is too long is cut.
     pub truncation: Truncation,
     /// Most tokens of a batch. One question is never split, so it may exceed this alone.
-    pub batch_tokens: usize,
+    pub micro_batch_tokens: usize,
     /// Whether a question without a right answer is an error.
     pub labelled: bool,
     /// Whether questions carry what an evaluation wants to know, [`Grading`].
@@ -110,7 +110,7 @@ impl Packer {
             None => Vec::new(),
         };
         let size = |question: &Measured<'_>| (question.longest_row, question.work.tokens);
-        let runs = sort_into_batches(&mut measured, self.batch_tokens, size).into_iter();
+        let runs = sort_into_batches(&mut measured, self.micro_batch_tokens, size).into_iter();
         let batches = runs.map(|run| self.fill(&measured[run], &mut scratch)).collect::<Result<_, _>>()?;
         Ok(Packed { batches, loads })
     }
@@ -211,23 +211,29 @@ fn occurrences(passage: &[TokenId], choice: &[TokenId]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::key::{mix, token_key};
-    use crate::data::made_up::{MadeUp, group, packer, samples};
+    use crate::batch::key::{mix, token_key};
+    use crate::data::synthetic::{SyntheticQuestion, group, packer, samples};
     use proptest::prelude::*;
 
     fn ids(max: usize) -> impl Strategy<Value = Vec<TokenId>> {
         prop::collection::vec(prop_oneof![30 => 1000..30000, 1 => Just(103)], 1..max)
     }
 
-    fn questions(max: usize) -> impl Strategy<Value = Vec<MadeUp>> {
+    fn questions(max: usize) -> impl Strategy<Value = Vec<SyntheticQuestion>> {
         let question = (ids(60), ids(6), ids(6), prop::collection::vec(ids(7), 1..6)).prop_map(
-            |(passage, query_left, query_right, choices)| MadeUp { passage, query_left, query_right, choices, right: 0 },
+            |(passage, query_left, query_right, choices)| SyntheticQuestion {
+                passage,
+                query_left,
+                query_right,
+                choices,
+                right: 0,
+            },
         );
         prop::collection::vec(question, 1..max)
     }
 
     /// Which keys a token sees, by their index in the row.
-    fn sees(row: &super::super::batch::RowSpan, visible_from: i32, query: usize) -> Vec<usize> {
+    fn sees(row: &crate::batch::packed::RowSpan, visible_from: i32, query: usize) -> Vec<usize> {
         match query < row.context {
             true => (0..row.context).collect(),
             false => (0..=row.context).chain((visible_from as usize).max(row.context + 1)..=query).collect(),
@@ -341,7 +347,7 @@ mod tests {
 
     #[test]
     fn questions_are_graded_where_asked() {
-        let question = MadeUp { right: 1, ..MadeUp::of_length(20, 2) };
+        let question = SyntheticQuestion { right: 1, ..SyntheticQuestion::of_length(20, 2) };
         let samples = samples(&group(&[question]), 0);
         let graded = Packer { graded: true, ..packer(64, 100) }.pack(&samples).expect("fits").batches;
         let grading = graded[0].questions[0].grading.as_ref().expect("graded");
@@ -352,10 +358,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_packed_is_an_error() {
-        let samples = samples(&group(&[MadeUp { choices: Vec::new(), ..MadeUp::of_length(20, 1) }]), 0);
+        let samples = samples(&group(&[SyntheticQuestion { choices: Vec::new(), ..SyntheticQuestion::of_length(20, 1) }]), 0);
         let labelled = Packer { labelled: true, ..packer(64, 100) };
         assert!(matches!(labelled.pack(&samples), Err(DataError::Unlabelled { example_id }) if example_id == "q0"));
-        let samples = super::tests::samples(&group(&[MadeUp::of_length(20, 9)]), 0);
+        let samples = super::tests::samples(&group(&[SyntheticQuestion::of_length(20, 9)]), 0);
         assert!(matches!(packer(7, 100).pack(&samples), Err(DataError::Encoding { .. })));
     }
 

@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn every_setting_and_the_program_count() {
         let identity = Identity::of_process(&Config::default(), "a", "cpu");
-        for name in ["train.seed", "model.preset", "data.batch_tokens", "optim.accumulate", "the program"] {
+        for name in ["train.seed", "model.preset", "data.micro_batch_tokens", "optim.grad_accumulation", "the program"] {
             assert!(identity.facts.contains_key(name), "{name}");
         }
         assert!(identity.facts["the program"].contains("sha256"));

@@ -2,7 +2,7 @@
 //! they have to agree on ([`agree`]), and how a rank that is gone or stuck is found and named ([`watch`], [`failure`]).
 //!
 //! All of it stands on [`libtorch_ext::distributed`], c10d's store, process groups and reducer. Who wants to read how a
-//! step is shared begins with [`crate::data::balance`] and [`crate::step`].
+//! step is shared begins with [`crate::data::balance`] and [`crate::train::step`].
 
 pub mod agree;
 pub mod environment;

@@ -14,8 +14,8 @@ use super::agree::{Identity, differences};
 use super::failure::{self, Failure};
 use super::watch::{OnHang, Phase, Place, Watch, cause_elsewhere};
 use super::{DistributedError, Environment};
+use crate::batch::key::mix;
 use crate::config::DistributedSettings;
-use crate::data::key::mix;
 use crate::model::parameters::Parameters;
 
 /// Time between two looks into the store for a key that is to come, and for a rank that failed meanwhile. The store's own
@@ -222,7 +222,7 @@ impl World {
     }
 
     /// Tells the others that this rank ends, and why. `because_of`: the rank that is to blame, if it is another.
-    pub fn leave_word(&self, reason: String, because_of: Option<usize>) {
+    pub fn publish_failure(&self, reason: String, because_of: Option<usize>) {
         let Place { rank, attempt, ref host, .. } = self.place;
         let failure = Failure { rank, host: host.clone(), pid: std::process::id(), reason, because_of };
         // Where the store is gone nobody can be told.

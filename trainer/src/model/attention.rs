@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tch::{Kind, TchError, Tensor};
 
 use super::config::ModelConfig;
-use super::fused::attention::{Projected, attention};
 use super::layers::{Linear, dropout};
+use super::ops::cpu::attention::{Projected, attention};
 use super::parameters::Parameters;
 use super::pass::{Pass, Place};
-use crate::data::batch::Batch;
-use crate::data::device_batch::PaddedView;
+use crate::batch::device::PaddedView;
+use crate::batch::packed::Batch;
 
 /// Who sees whom, as a bias that is added to attention scores: 0 where a query sees a key, minus infinity where not.
 /// Shape `[rows, 1, width, width]`.

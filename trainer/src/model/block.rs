@@ -6,13 +6,13 @@ use tch::{TchError, Tensor};
 
 use super::attention::Attention;
 use super::config::ModelConfig;
-use super::fused::gelu::bias_gelu;
-use super::fused::residual::{Addend, add_and_norm};
 use super::layers::{LayerNorm, Linear, dropout};
+use super::ops::cpu::gelu::bias_gelu;
+use super::ops::cpu::residual::{Addend, add_and_norm};
 use super::parameters::Parameters;
 use super::pass::{Pass, Place};
-use crate::data::batch::Batch;
-use crate::data::device_batch::PaddedView;
+use crate::batch::device::PaddedView;
+use crate::batch::packed::Batch;
 
 /// `x += dropout(attention(ln1 x)); x += dropout(W2 gelu(W1 ln2 x))`: LayerNorm first, GELU in its tanh form.
 #[derive(Debug)]

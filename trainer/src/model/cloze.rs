@@ -2,10 +2,10 @@
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
-use super::fused;
 use super::glm::Glm;
+use super::ops::cpu as fused;
 use super::pass::Pass;
-use crate::data::device_batch::DeviceBatch;
+use crate::batch::device::DeviceBatch;
 
 /// Score of a choice that a question does not have, as in the published loss.
 const MISSING_CHOICE: f64 = -10000.0;

@@ -3,11 +3,11 @@
 use tch::{TchError, Tensor};
 
 use super::config::ModelConfig;
-use super::fused;
 use super::layers::dropout;
+use super::ops::cpu as fused;
 use super::parameters::{Init, Parameters};
 use super::pass::{Pass, Place};
-use crate::data::device_batch::DeviceBatch;
+use crate::batch::device::DeviceBatch;
 
 /// `hidden = word[id] + position[p] + block_position[b]`, then dropout.
 ///

@@ -6,11 +6,11 @@ use super::attention::visibility_bias;
 use super::block::{Block, Stream};
 use super::config::ModelConfig;
 use super::embeddings::Embeddings;
-use super::fused::residual::norm;
 use super::layers::LayerNorm;
+use super::ops::cpu::residual::norm;
 use super::parameters::Parameters;
 use super::pass::Pass;
-use crate::data::device_batch::DeviceBatch;
+use crate::batch::device::DeviceBatch;
 
 /// GLM ("General Language Model Pretraining with Autoregressive Blank Infilling", Du et al. 2022): a pre-LayerNorm
 /// transformer that fills blanks of a context with pieces.
@@ -25,7 +25,7 @@ pub struct Glm {
 
 impl Glm {
     /// A model whose weights are still to be loaded; `kind` is that of the master weights. For training it needs
-    /// [`Self::make_gradients`] too.
+    /// [`Self::alloc_grads`] too.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
@@ -55,8 +55,8 @@ impl Glm {
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
-    pub fn make_gradients(&mut self) -> Result<(), TchError> {
-        self.parameters.make_gradients()
+    pub fn alloc_grads(&mut self) -> Result<(), TchError> {
+        self.parameters.alloc_grads()
     }
 
     /// The sizes.

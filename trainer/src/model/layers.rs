@@ -5,7 +5,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::fused;
+use super::ops::cpu as fused;
 use super::parameters::{Init, Parameters};
 
 /// `y = x Wᵀ + b`.

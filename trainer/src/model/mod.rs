@@ -9,10 +9,9 @@ pub mod block;
 pub mod cloze;
 pub mod config;
 pub mod embeddings;
-pub mod flops;
-pub mod fused;
 pub mod glm;
 pub mod layers;
+pub mod ops;
 pub mod parameters;
 pub mod pass;
 

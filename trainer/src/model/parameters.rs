@@ -65,7 +65,7 @@ impl Parameter {
 pub struct Group {
     /// Values of its parameters, end to end.
     pub values: Tensor,
-    /// Their gradients; `[0]` before [`Parameters::make_gradients`].
+    /// Their gradients; `[0]` before [`Parameters::alloc_grads`].
     pub gradients: Tensor,
     /// Whether weight decay applies.
     pub decay: bool,
@@ -73,7 +73,7 @@ pub struct Group {
 
 /// All parameters of a model, in the order in which layers made them.
 ///
-/// [`Self::gather`] lays values end to end in one buffer, those that decay first, and [`Self::make_gradients`] their gradients in
+/// [`Self::gather`] lays values end to end in one buffer, those that decay first, and [`Self::alloc_grads`] their gradients in
 /// another; every parameter is then a view of them. So the gradient's norm and the optimizer are one pass over memory each.
 #[derive(Debug)]
 pub struct Parameters {
@@ -133,7 +133,7 @@ impl Parameters {
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
-    pub fn make_gradients(&mut self) -> Result<(), TchError> {
+    pub fn alloc_grads(&mut self) -> Result<(), TchError> {
         self.gradients = Tensor::f_zeros([self.count()], (self.kind, self.device))?;
         for (parameter, piece) in self.named.iter().zip(&self.cut(&self.gradients)?) {
             set_gradient(&parameter.tensor, piece)?;
@@ -161,7 +161,7 @@ impl Parameters {
         &self.groups
     }
 
-    /// The gradients of all parameters as one vector; `[0]` before [`Self::make_gradients`].
+    /// The gradients of all parameters as one vector; `[0]` before [`Self::alloc_grads`].
     pub fn gradients(&self) -> &Tensor {
         &self.gradients
     }
@@ -225,7 +225,7 @@ mod tests {
         parameters.gather().expect("gather");
         assert_eq!(parameters.gradients().numel(), 0);
         parameters.draw().expect("draw");
-        parameters.make_gradients().expect("gradients");
+        parameters.alloc_grads().expect("gradients");
         let numbers = |tensor: &Tensor| Vec::<f32>::try_from(tensor.reshape([-1])).expect("numbers");
         let [decayed, rest] = parameters.groups() else { panic!("two groups") };
         assert_eq!((numbers(&decayed.values), numbers(&rest.values)), (vec![1.0; 6], vec![0.0; 2]));

@@ -4,7 +4,7 @@ use glm_kernels::dropout::{Site, mix};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
-use super::fused;
+use super::ops::cpu as fused;
 
 /// Which operations compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]

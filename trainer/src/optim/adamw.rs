@@ -162,7 +162,7 @@ mod tests {
         let weight = parameters.add("weight".into(), &[8, 5], Init::Normal(1.0)).expect("weight");
         parameters.gather().expect("gather");
         parameters.draw().expect("draw");
-        parameters.make_gradients().expect("gradients");
+        parameters.alloc_grads().expect("gradients");
         let numbers = |tensor: &Tensor| Vec::<f64>::try_from(tensor.to_kind(Kind::Double).reshape([-1])).expect("numbers");
         let plain = |tensor: &Tensor| Plain { weight: numbers(tensor), first: vec![0.0; 40], second: vec![0.0; 40] };
         let mut expected = [(plain(&bias), 0.0), (plain(&weight), 0.1)];

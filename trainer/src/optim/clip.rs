@@ -39,7 +39,7 @@ mod tests {
             let bias = parameters.add("bias".into(), &[2], Init::Ones).expect("bias");
             parameters.gather().expect("gather");
             parameters.draw().expect("draw");
-            parameters.make_gradients().expect("gradients");
+            parameters.alloc_grads().expect("gradients");
             let loss = weight.sum(kind) + bias.sum(kind) * 150.0;
             loss.backward();
             let norm = global_norm(&parameters).expect("norm").double_value(&[]);

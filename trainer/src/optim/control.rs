@@ -32,7 +32,7 @@ pub struct StepControl {
 
 /// Where the decisions of a run stand.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Standing {
+pub struct ControlState {
     /// Completed optimizer steps.
     pub step: u64,
     /// The loss scale.
@@ -41,7 +41,7 @@ pub struct Standing {
     pub spikes: SpikeStatistics,
 }
 
-impl Standing {
+impl ControlState {
     /// That of a new run.
     pub fn first(scaling: LossScale) -> Self {
         Self { step: 0, scaling, spikes: SpikeStatistics::default() }
@@ -97,8 +97,14 @@ impl StepControl {
     ///
     /// # Errors
     /// A [`TchError`].
-    pub fn new(schedule: Schedule, clip: f64, rules: SpikeRules, standing: Standing, device: Device) -> Result<Self, TchError> {
-        let Standing { step, scaling, spikes } = standing;
+    pub fn new(
+        schedule: Schedule,
+        clip: f64,
+        rules: SpikeRules,
+        standing: ControlState,
+        device: Device,
+    ) -> Result<Self, TchError> {
+        let ControlState { step, scaling, spikes } = standing;
         let number = |value: f64| Tensor::from(value).f_to_device(device);
         let (scale, since, hysteresis) = scaling.state();
         Ok(Self {
@@ -168,7 +174,7 @@ impl StepControl {
 
     /// [`Schedule::at`] of the step on the device.
     fn schedule_at(&self) -> Result<Tensor, TchError> {
-        let Schedule { lr, warmup, steps, floor } = self.schedule;
+        let Schedule { lr, warmup, decay_steps: steps, min_lr_ratio: floor } = self.schedule;
         let (n, end) = (&self.step, steps as f64);
         let warm = warmup * end;
         let falling = n.f_sub_scalar(warm)?.f_mul_scalar(-(1.0 - floor) * lr / (end - warm).max(f64::MIN_POSITIVE))?;
@@ -236,14 +242,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SCHEDULE: Schedule = Schedule { lr: 1e-3, warmup: 0.2, steps: 20, floor: 0.1 };
+    const SCHEDULE: Schedule = Schedule { lr: 1e-3, warmup: 0.2, decay_steps: 20, min_lr_ratio: 0.1 };
 
     fn number(value: f64) -> Tensor {
         Tensor::from(value)
     }
 
     fn control_at(clip: f64, step: u64) -> StepControl {
-        let standing = Standing { step, ..Standing::first(LossScale::off()) };
+        let standing = ControlState { step, ..ControlState::first(LossScale::off()) };
         StepControl::new(SCHEDULE, clip, SpikeRules::OFF, standing, Device::Cpu).expect("control")
     }
 
@@ -273,9 +279,9 @@ mod tests {
         fn device_and_host_agree(steps in steps(), warmup in 0_u8..3, skips: bool) {
             let schedule = Schedule { warmup: f64::from(warmup) / 4.0, ..SCHEDULE };
             let rules = SpikeRules { zscore: 6.0, skips };
-            let Standing { mut step, mut scaling, mut spikes } =
-                Standing::first(LossScale::dynamic(65536.0, 2.0, 4, 2, 1.0));
-            let standing = Standing { step, scaling, spikes };
+            let ControlState { mut step, mut scaling, mut spikes } =
+                ControlState::first(LossScale::dynamic(65536.0, 2.0, 4, 2, 1.0));
+            let standing = ControlState { step, scaling, spikes };
             let mut control = StepControl::new(schedule, 1.0, rules, standing, Device::Cpu).expect("control");
             for brings in steps {
                 let scaled = control.scale_loss(&number(2.0)).expect("scale").double_value(&[]);
@@ -314,7 +320,7 @@ mod tests {
     fn outliers_are_found_behind_the_warm_up_and_skipped_where_asked() {
         for skips in [false, true] {
             let rules = SpikeRules { zscore: 6.0, skips };
-            let standing = Standing::first(LossScale::off());
+            let standing = ControlState::first(LossScale::off());
             let mut control = StepControl::new(SCHEDULE, 1.0, rules, standing, Device::Cpu).expect("control");
             let mut decide = |loss: f64| {
                 let decision = control.decide(&number(3.0), &number(loss)).expect("decide");

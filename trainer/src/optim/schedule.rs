@@ -14,23 +14,23 @@ pub struct Schedule {
     /// Share of `steps` that warms up.
     pub warmup: f64,
     /// Steps until the floor.
-    pub steps: u64,
+    pub decay_steps: u64,
     /// Share of `lr` that is left in the end.
-    pub floor: f64,
+    pub min_lr_ratio: f64,
 }
 
 impl Schedule {
     /// Learning rate of the step behind `completed` optimizer steps: the first step runs at 0.
     pub fn at(&self, completed: u64) -> f64 {
-        let (n, steps) = (completed as f64, self.steps as f64);
+        let (n, steps) = (completed as f64, self.decay_steps as f64);
         let warmup = self.warmup * steps;
         if n <= warmup && warmup > 0.0 {
             return self.lr * n / warmup;
         }
-        if completed >= self.steps {
-            return self.lr * self.floor;
+        if completed >= self.decay_steps {
+            return self.lr * self.min_lr_ratio;
         }
-        self.lr - (1.0 - self.floor) * self.lr * (n - warmup) / (steps - warmup)
+        self.lr - (1.0 - self.min_lr_ratio) * self.lr * (n - warmup) / (steps - warmup)
     }
 }
 
@@ -38,7 +38,7 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    const PUBLISHED: Schedule = Schedule { lr: 1e-5, warmup: 0.1, steps: 4338, floor: 0.1 };
+    const PUBLISHED: Schedule = Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1 };
 
     #[test]
     fn equals_the_published_schedule_up_to_its_end() {

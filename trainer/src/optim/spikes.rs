@@ -14,7 +14,7 @@
 //! wolf: 1 % of the mean loss and a thousandth, and 1 % of the norm.
 //!
 //! Steps that are skipped, for whatever reason, leave no trace here. So where spikes are skipped and the loss stays high, each
-//! step that follows is a spike too: `train.max_skipped` ends such a run. Spikes that are not skipped count like any step, and
+//! step that follows is a spike too: `train.max_consecutive_skips` ends such a run. Spikes that are not skipped count like any step, and
 //! what has become normal stops being one.
 //!
 //! The decision falls where the gradient is (`DeviceStatistics`), and the host follows from the outcomes

@@ -8,8 +8,8 @@ use crate::config::SettingsError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::distributed::{DistributedError, World};
-use crate::guard::Stuck;
-use crate::metrics::MetricsError;
+use crate::record::metrics::MetricsError;
+use crate::train::anomaly::TooManySkippedSteps;
 
 /// Why a run failed.
 #[derive(Debug, Error)]
@@ -34,7 +34,7 @@ pub enum TrainError {
     Setup(String),
     /// Steps that are skipped one behind the other.
     #[error(transparent)]
-    Stuck(#[from] Stuck),
+    TooManySkippedSteps(#[from] TooManySkippedSteps),
     /// Several processes.
     #[error(transparent)]
     Distributed(#[from] DistributedError),
@@ -47,7 +47,7 @@ impl TrainError {
     /// What an error means where several processes train: if another rank is the reason, that one is named instead of what
     /// libtorch says of a call that failed for it. The others are told.
     #[must_use]
-    pub fn told_to(self, world: &World) -> Self {
+    pub fn attribute_to_peer(self, world: &World) -> Self {
         let of_a_call = match &self {
             Self::Torch(_) | Self::Data(DataError::Torch(_)) => true,
             Self::Distributed(error) => matches!(error, DistributedError::Torch(_)),
@@ -62,7 +62,7 @@ impl TrainError {
             Self::Distributed(DistributedError::StoreLost { .. }) => Some(0),
             _ => None,
         };
-        world.leave_word(error.to_string(), because_of);
+        world.publish_failure(error.to_string(), because_of);
         error
     }
 }

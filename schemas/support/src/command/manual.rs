@@ -1,0 +1,172 @@
+//! `man DIR`: one page for `man` of the program and of each of its commands.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::files::atomic;
+use clap::{Args, Command};
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
+use thiserror::Error;
+
+/// The arguments.
+#[derive(Debug, Clone, Args)]
+pub struct ManArgs {
+    /// The folder to write the pages into; it is made where it is missing
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// What stands below the help of `program man`.
+pub fn after_help(program: &str) -> String {
+    format!(
+        "\
+Example:
+  {program} man ~/.local/share/man/man1    # then: man {program}"
+    )
+}
+
+/// Pages that cannot be written.
+#[derive(Debug, Error)]
+#[error("cannot write {}: {source}; `man DIR` needs a folder that may be written to", path.display())]
+pub struct ManualError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// One page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its file name, such as `glm-prep-ingest.1`.
+    pub file: String,
+    /// What it says, for roff.
+    pub text: String,
+}
+
+/// The pages of a program: its own, then those of its commands in the order of its help.
+pub fn pages(command: Command) -> Vec<Page> {
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    let source = format!("{} {}", command.get_name(), command.get_version().unwrap_or_default());
+    let mut pages = Vec::new();
+    collect(&command, &source, &mut pages);
+    pages
+}
+
+/// The pages that were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Their files, the program's own first.
+    pub files: Vec<PathBuf>,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.files.first() else { return Ok(()) };
+        let dir = first.parent().unwrap_or(Path::new("."));
+        writeln!(f, "{}: {} pages", dir.display(), self.files.len())?;
+        writeln!(f, "`man -l {}` shows the first", first.display())?;
+        writeln!(f, "`man` finds them by name in a folder man1 of $MANPATH")
+    }
+}
+
+/// Writes the pages of a program into `dir`, each whole or not at all.
+///
+/// # Errors
+/// [`ManualError`] names the file or folder that cannot be written.
+pub fn write(command: Command, dir: &Path) -> Result<Written, ManualError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ManualError { path, source }
+    };
+    fs::create_dir_all(dir).map_err(failed(dir))?;
+    let write = |page: Page| {
+        let path = dir.join(page.file);
+        atomic::write(&path, |file| file.write_all(page.text.as_bytes())).map_err(failed(&path))?;
+        Ok(path)
+    };
+    Ok(Written { files: pages(command).into_iter().map(write).collect::<Result<_, _>>()? })
+}
+
+fn collect(command: &Command, source: &str, pages: &mut Vec<Page>) {
+    pages.push(page(command, source));
+    command.get_subcommands().filter(|below| !below.is_hide_set()).for_each(|below| collect(below, source, pages));
+}
+
+/// The page of one command; `source` is the program and its version, which stand at its foot.
+fn page(command: &Command, source: &str) -> Page {
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    // What stands below the help is laid out here: the generator would run its lines together.
+    let man = Man::new(command.clone().after_help(None::<&str>)).source(source);
+    let mut text = Vec::new();
+    // A vector takes all that is written.
+    let _ = man.render(&mut text).and_then(|()| below_help(&after).to_writer(&mut text));
+    Page { file: man.get_filename(), text: String::from_utf8_lossy(&text).into_owned() }
+}
+
+/// Sections of the paragraphs below the help: one whose first line ends in a colon is a list under that heading, and its lines stay
+/// lines; the others are notes.
+fn below_help(after: &str) -> Roff {
+    let mut roff = Roff::new();
+    let mut in_notes = false;
+    for paragraph in after.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
+        match paragraph.split_once(":\n") {
+            Some((heading, lines)) if !heading.contains('\n') => {
+                in_notes = false;
+                roff.control("SH", [heading.to_uppercase().as_str()]);
+                roff.control("nf", []);
+                for line in lines.lines() {
+                    roff.text([roman(line.strip_prefix("  ").unwrap_or(line))]);
+                }
+                roff.control("fi", []);
+            }
+            _ => {
+                if !in_notes {
+                    roff.control("SH", ["NOTES"]);
+                }
+                in_notes = true;
+                roff.control("PP", []);
+                roff.text([roman(paragraph.replace('\n', " "))]);
+            }
+        }
+    }
+    roff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool() -> Command {
+        let run =
+            Command::new("run").about("Runs").after_help("Said of it,\nin words.\n\nExamples:\n  tool run\n  tool run -x");
+        Command::new("tool").version("1").about("A tool").subcommand(run).subcommand(Command::new("secret").hide(true))
+    }
+
+    #[test]
+    fn a_command_that_is_shown_has_a_page() {
+        let files: Vec<String> = pages(tool()).into_iter().map(|page| page.file).collect();
+        assert_eq!(files, ["tool.1", "tool-run.1"]);
+    }
+
+    #[test]
+    fn examples_stay_lines_and_notes_are_text() {
+        let page = &pages(tool())[1];
+        let section = page.text.split(".SH NOTES\n").nth(1).expect("notes");
+        assert!(section.contains("Said of it, in words.\n.SH EXAMPLES\n.nf\ntool run\ntool run \\-x\n.fi\n"), "{section}");
+    }
+
+    #[test]
+    fn pages_are_written_whole_and_their_folder_is_made() {
+        let folder = tempfile::tempdir().expect("folder");
+        let dir = folder.path().join("share/man1");
+        let written = write(tool(), &dir).expect("written").files;
+        assert_eq!(written, [dir.join("tool.1"), dir.join("tool-run.1")]);
+        assert_eq!(fs::read_to_string(&written[1]).expect("page"), pages(tool())[1].text);
+        assert_eq!(fs::read_dir(&dir).expect("list").count(), 2);
+        let error = write(tool(), &written[0]).expect_err("a file is no folder");
+        assert!(error.to_string().contains("tool.1"), "{error}");
+    }
+}

@@ -1,0 +1,122 @@
+//! The part file, what is known about it, and checksums.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{read_error, write_error};
+use super::{FetchError, sync_folder};
+use crate::files::atomic;
+use crate::files::checksum::digest;
+
+/// The files of one download.
+#[derive(Debug)]
+pub(super) struct Files {
+    dir: PathBuf,
+    name: &'static str,
+    /// The file itself.
+    pub(super) target: PathBuf,
+    /// What has arrived of it.
+    pub(super) part: PathBuf,
+    /// What the server said about it.
+    state: PathBuf,
+    /// Its checksum, in the format of `sha256sum`.
+    pub(super) checksum: PathBuf,
+}
+
+/// What the part file is a part of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) url: String,
+    /// A strong `ETag`, else `Last-Modified`: what `If-Range` takes. Without it a download cannot be continued.
+    pub(super) validator: Option<String>,
+    /// Size of the whole file, where the server says it.
+    pub(super) total: Option<u64>,
+}
+
+impl Files {
+    pub(super) fn new(dir: &Path, name: &'static str) -> Self {
+        let with = |suffix: &str| dir.join(format!("{name}{suffix}"));
+        Self {
+            dir: dir.to_owned(),
+            name,
+            target: with(""),
+            part: with(".part"),
+            state: with(".part.json"),
+            checksum: with(".sha256"),
+        }
+    }
+
+    /// The checksum of the first download.
+    pub(super) fn recorded(&self) -> Result<Option<String>, FetchError> {
+        let bytes = match fs::read(&self.checksum) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(read_error(&self.checksum)(error)),
+        };
+        let digits = std::str::from_utf8(&bytes).ok().and_then(|text| text.split_whitespace().next()).and_then(sha256_digits);
+        digits.map(Some).ok_or_else(|| FetchError::Record(self.checksum.clone()))
+    }
+
+    /// Records the checksum.
+    pub(super) fn record(&self, sha256: &str) -> Result<(), FetchError> {
+        write_whole(&self.checksum, format!("{sha256}  {}\n", self.name).as_bytes())?;
+        // The name of the file itself comes to the disk with this one.
+        sync_folder(&self.dir).map_err(write_error(&self.dir))
+    }
+
+    /// Opens the part file, for this run alone.
+    pub(super) fn open_part(&self) -> Result<File, FetchError> {
+        let opened = File::options().read(true).write(true).create(true).truncate(false).open(&self.part);
+        let part = opened.map_err(write_error(&self.part))?;
+        match part.try_lock() {
+            Ok(()) => Ok(part),
+            Err(TryLockError::WouldBlock) => Err(FetchError::Busy(self.part.clone())),
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(
+                    "{} cannot be locked ({error}); make sure that one run at a time writes to it",
+                    self.part.display()
+                );
+                Ok(part)
+            }
+        }
+    }
+
+    /// What the part file is a part of; none where that is not known.
+    pub(super) fn state(&self) -> Option<State> {
+        serde_json::from_slice(&fs::read(&self.state).ok()?).ok()
+    }
+
+    pub(super) fn set_state(&self, state: &State) -> Result<(), FetchError> {
+        let json = serde_json::to_vec(state).map_err(|error| write_error(&self.state)(error.into()))?;
+        write_whole(&self.state, &json)
+    }
+
+    /// Removes the part file and what is known about it.
+    pub(super) fn remove_part(&self) -> Result<(), FetchError> {
+        for path in [&self.part, &self.state] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(write_error(path)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_whole(path: &Path, content: &[u8]) -> Result<(), FetchError> {
+    atomic::write(path, |file| file.write_all(content)).map_err(write_error(path))
+}
+
+/// The digits of a sha256, in lower case.
+pub(super) fn sha256_digits(text: &str) -> Option<String> {
+    (text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_ascii_lowercase())
+}
+
+/// Size and checksum of a file.
+pub(super) fn sha256(path: &Path) -> Result<(u64, String), FetchError> {
+    let found = File::open(path).and_then(digest).map_err(read_error(path))?;
+    Ok((found.bytes, found.sha256))
+}

@@ -1,0 +1,205 @@
+//! A cloze question: its passage with the mentions marked, its query with the blank, and its choices.
+
+use std::ops::Range;
+
+use glm_schemas::cloze::{CharSpan, ClozeView};
+use glm_schemas::text::TextView;
+use maud::{Markup, html};
+
+use crate::page::number;
+use crate::page::spans::{Kind, Span, marked};
+use crate::page::table::bar;
+
+/// One choice.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Choice {
+    /// Its text.
+    pub text: String,
+    /// Whether it is a right answer.
+    pub right: bool,
+    /// Its score, a sum of log probabilities, where a model has given one.
+    pub score: Option<f64>,
+}
+
+/// What is shown of a question. Ranges are of code points.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Question {
+    /// How it is called.
+    pub id: String,
+    /// A few words on it, below the id.
+    pub about: String,
+    /// The passage.
+    pub passage: String,
+    /// Mentions in the passage, and the entity's name.
+    pub mentions: Vec<(Range<usize>, String)>,
+    /// The query.
+    pub query: String,
+    /// The blank in the query.
+    pub blank: Option<Range<usize>>,
+    /// The choices.
+    pub choices: Vec<Choice>,
+    /// Index of the choice that a model took.
+    pub chosen: Option<usize>,
+}
+
+impl Question {
+    /// The question in a row of a shard; nobody has answered it.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn of_row(view: &ClozeView<'_>, text: &TextView<'_>, row: usize) -> Self {
+        let range = |span: CharSpan| span.start..span.end;
+        let choices = view.choices(row);
+        Self {
+            id: view.example_id(row).to_owned(),
+            about: format!("source {}, {} context tokens", text.source(row), number::count(view.context_tokens(row) as u64)),
+            passage: text.passage(row).to_owned(),
+            mentions: text.mentions(row).map(|mention| (range(mention.chars), mention.text.to_owned())).collect(),
+            query: text.query(row).to_owned(),
+            blank: text.blank(row).map(range),
+            choices: choices
+                .map(|choice| Choice { text: choice.text.unwrap_or_default().to_owned(), right: choice.correct, score: None })
+                .collect(),
+            chosen: None,
+        }
+    }
+
+    /// The question as a part of a page.
+    #[must_use]
+    pub fn render(&self) -> Markup {
+        html! {
+            article.question {
+                h3 { bdi { (self.id) } }
+                @if !self.about.is_empty() { p.note { (self.about) } }
+                div.passage dir="auto" tabindex="0" role="region" aria-label={ "Passage of " (self.id) } {
+                    @let spans = self.passage_spans();
+                    (marked(&self.passage, &spans))
+                }
+                p.query dir="auto" {
+                    @let blank: Vec<Span> = self.blank.iter().map(|range| Span { range: range.clone(), kind: Kind::Blank }).collect();
+                    (marked(&self.query, &blank))
+                }
+                (self.choice_list())
+            }
+        }
+    }
+
+    fn passage_spans(&self) -> Vec<Span> {
+        let chosen = self.chosen.and_then(|chosen| self.choices.get(chosen)).filter(|choice| !choice.right);
+        let kind = |name: &str| match name {
+            name if self.choices.iter().any(|choice| choice.right && choice.text == name) => Kind::Right,
+            name if chosen.is_some_and(|choice| choice.text == name) => Kind::Wrong,
+            _ => Kind::Mention,
+        };
+        self.mentions.iter().map(|(range, name)| Span { range: range.clone(), kind: kind(name) }).collect()
+    }
+
+    /// In their order; with scores, the best first, as probabilities among the choices.
+    fn choice_list(&self) -> Markup {
+        let scored = !self.choices.is_empty() && self.choices.iter().all(|choice| choice.score.is_some());
+        let score = |choice: &Choice| choice.score.filter(|score| score.is_finite()).unwrap_or(f64::NEG_INFINITY);
+        let best = self.choices.iter().map(score).fold(f64::NEG_INFINITY, f64::max);
+        let weight = |choice: &Choice| if best.is_finite() { (score(choice) - best).exp() } else { 0.0 };
+        let whole: f64 = self.choices.iter().map(weight).sum();
+        let mut order: Vec<usize> = (0..self.choices.len()).collect();
+        if scored {
+            order.sort_by(|&a, &b| score(&self.choices[b]).total_cmp(&score(&self.choices[a])));
+        }
+        html! {
+            div.scroll role="region" tabindex="0" aria-label={ "Choices of " (self.id) } {
+                table.choices {
+                    thead {
+                        tr {
+                            th scope="col" { "choice" }
+                            th scope="col" { span.hidden { "verdict" } }
+                            @if scored {
+                                th scope="col" class="number" { "probability" }
+                                th scope="col" { span.hidden { "as a bar" } }
+                                th scope="col" class="number" { "score" }
+                            }
+                        }
+                    }
+                    tbody {
+                        @for place in order {
+                            @let choice = &self.choices[place];
+                            @let chosen = self.chosen == Some(place);
+                            @let class = if choice.right { Some("right") } else if chosen { Some("wrong") } else { None };
+                            tr class=[class] {
+                                td { bdi { (choice.text) } }
+                                td.verdict {
+                                    @match (choice.right, chosen) {
+                                        (true, true) => "✓ right, chosen",
+                                        (true, false) => "✓ right",
+                                        (false, true) => "✗ chosen",
+                                        (false, false) => "",
+                                    }
+                                }
+                                @if scored {
+                                    @let share = if whole > 0.0 { weight(choice) / whole } else { f64::NAN };
+                                    td.number { (number::percent(share)) }
+                                    td { (bar(share)) }
+                                    td.number { @match choice.score { Some(score) => (format!("{score:.3}")), None => (number::NONE) } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the colours mean; `scored`: whether a model has answered.
+#[must_use]
+pub fn legend(scored: bool) -> Markup {
+    html! {
+        p.marks {
+            mark.mention { "a mention" } " "
+            mark.right { "the right answer" } " "
+            @if scored { mark.wrong { "what the model chose instead" } " " }
+            mark.blank { "\u{a0}\u{a0}?\u{a0}\u{a0}" } " the blank"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question() -> Question {
+        let choice = |text: &str, right, score| Choice { text: text.to_owned(), right, score };
+        Question {
+            id: "q<1>".to_owned(),
+            about: "about it".to_owned(),
+            passage: "Ann met Bob in Rome".to_owned(),
+            mentions: vec![(0..3, "Ann".to_owned()), (8..11, "Bob".to_owned()), (15..19, "Rome".to_owned())],
+            query: "@placeholder left".to_owned(),
+            blank: Some(0..12),
+            choices: vec![choice("Ann", true, Some(-3.0)), choice("Bob", false, Some(-1.0)), choice("Rome", false, Some(-9.0))],
+            chosen: Some(1),
+        }
+    }
+
+    #[test]
+    fn right_and_chosen_are_told_apart() {
+        let text = question().render().into_string();
+        let passage =
+            "<mark class=\"right\">Ann</mark> met <mark class=\"wrong\">Bob</mark> in <mark class=\"mention\">Rome</mark>";
+        assert!(text.contains(passage) && text.contains("q&lt;1&gt;"), "{text}");
+        // The best first: exp(-1) of exp(-1) + exp(-3) + exp(-9).
+        let [bob, ann] = ["<bdi>Bob</bdi>", "<bdi>Ann</bdi>"].map(|name| text.find(name).expect("choice"));
+        assert!(bob < ann && text.contains("88.1 %") && text.contains("✗ chosen") && text.contains("✓ right"), "{text}");
+    }
+
+    #[test]
+    fn without_scores_there_are_no_probabilities() {
+        let mut question = question();
+        question.chosen = None;
+        question.choices.iter_mut().for_each(|choice| choice.score = None);
+        let text = question.render().into_string();
+        assert!(!text.contains("probability") && !text.contains("chosen"), "{text}");
+        question.choices.iter_mut().for_each(|choice| choice.score = Some(f64::NAN));
+        assert!(question.render().into_string().contains(number::NONE));
+    }
+}

@@ -1,0 +1,8 @@
+//! The packed batch, on the host and on a device: what data loading hands to the model.
+
+pub mod copy_stream;
+pub mod device;
+pub mod key;
+pub mod packed;
+pub mod transfer;
+pub mod work;

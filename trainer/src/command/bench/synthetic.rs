@@ -1,0 +1,109 @@
+//! Made-up questions with the lengths of ReCoRD's.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use glm_schemas::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+use glm_schemas::encoding::Question;
+use glm_schemas::vocab::TokenId;
+
+use crate::batch::key::mix;
+use crate::data::loader::{Position, Step};
+use crate::data::mmap::DecodedGroup;
+use crate::data::pack::{Packed, Packer, Sample};
+use crate::train::TrainError;
+
+/// Numbers without a pattern, the same on every machine.
+struct Random(u64);
+
+impl Random {
+    /// At least 0, below 1.
+    fn share(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(1);
+        (mix(self.0) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn between(&mut self, low: usize, high: usize) -> usize {
+        low + (self.share() * (high + 1 - low) as f64) as usize
+    }
+
+    fn tokens(&mut self, count: usize) -> Vec<TokenId> {
+        // Above the special tokens and single characters of the vocabulary.
+        (0..count).map(|_| self.between(2000, 30000) as TokenId).collect()
+    }
+}
+
+/// As many steps as asked for, of `questions` each: passages of 169 to 319 tokens with median 206, queries of about 26, about
+/// 9 choices of 1 to 3 tokens.
+///
+/// # Errors
+/// [`TrainError`] where the packer's settings leave no room for a question.
+pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<Vec<Step>, TrainError> {
+    let mut random = Random(0);
+    (0..count)
+        .map(|step| {
+            let group = Arc::new(group(questions, &mut random)?);
+            let first = (step * questions) as u64;
+            let samples: Vec<_> =
+                (0..questions).map(|row| Sample { group: Arc::clone(&group), row, ordinal: first + row as u64 }).collect();
+            let Packed { batches, loads } = packer.pack(&samples)?;
+            let batches = batches.into_iter().map(Arc::new).collect();
+            let split_rows = samples.iter().map(Sample::split_row).collect();
+            Ok(Step { batches, questions, split_rows, loads, position: Position::default() })
+        })
+        .collect()
+}
+
+fn group(questions: usize, random: &mut Random) -> Result<DecodedGroup, TrainError> {
+    let refused = |error: String| TrainError::Setup(format!("cannot make up questions: {error}"));
+    let mut builder = ClozeBatchBuilder::new();
+    for i in 0..questions {
+        // The square gives short passages the upper hand.
+        let length = 169 + (150.0 * random.share().powi(2)) as usize;
+        let passage = random.tokens(length);
+        let (left, right) = (random.between(4, 22), random.between(4, 22));
+        let (query_left, query_right) = (random.tokens(left), random.tokens(right));
+        let choices: Vec<Vec<TokenId>> = (0..random.between(8, 10))
+            .map(|_| {
+                let length = random.between(1, 3);
+                random.tokens(length)
+            })
+            .collect();
+        let choices: Vec<_> = choices.iter().enumerate().map(|(i, ids)| ChoiceRow { text: "", ids, correct: i == 0 }).collect();
+        let row = ClozeRow {
+            example_id: &format!("made-up-{i}"),
+            passage_id: 0,
+            question_id: 0,
+            source: "",
+            passage: "",
+            query: "",
+            tokens: Question { passage: &passage, query_left: &query_left, query_right: &query_right },
+            entities: &[],
+            choices: &choices,
+            labelled: true,
+        };
+        builder.append(&row).map_err(|error| refused(error.to_string()))?;
+    }
+    let batch = builder.finish().map_err(|error| refused(error.to_string()))?;
+    Ok(DecodedGroup::try_new(Path::new("made-up questions"), batch, 0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::work::Work;
+    use crate::config::Config;
+    use glm_schemas::vocab::SpecialIds;
+
+    #[test]
+    fn lengths_are_those_of_record() {
+        let steps = steps(200, 3, &Config::default().packer(SpecialIds::BERT_UNCASED, true)).expect("steps");
+        let work = Work::of_all(steps.iter().flat_map(|step| &step.batches).map(|batch| &**batch));
+        assert_eq!(work.questions, 600);
+        let mean = |count: usize| count as f64 / 600.0;
+        let (context, pieces, choices) = (mean(work.context), mean(work.tokens - work.context), mean(work.choices));
+        assert!((240.0..254.0).contains(&context), "{context}");
+        assert!((18.0..20.0).contains(&pieces), "one start of piece and two tokens a choice: {pieces}");
+        assert!((8.8..9.2).contains(&choices), "{choices}");
+    }
+}

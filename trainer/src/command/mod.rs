@@ -1,0 +1,11 @@
+//! The commands of `glm-trainer`, one module each.
+
+pub mod bench;
+pub mod convert;
+pub mod eval;
+pub mod fetch;
+pub mod inspect;
+pub mod launch;
+pub mod predict;
+pub mod report;
+pub mod score;

@@ -1,0 +1,136 @@
+//! `glm-trainer predict`: the answers to a split as SuperGLUE takes them for ReCoRD, one JSON line a question.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use glm_schemas::manifest::Split;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::cli::SettingArgs;
+use crate::command::eval::{EvalError, Scoring, write_line, write_lines};
+use crate::device::DeviceChoice;
+use crate::train::TrainError;
+use crate::train::evaluate::{EvaluationConfig, answer_split};
+
+/// The arguments.
+#[derive(Debug, Clone, Args)]
+pub struct PredictArgs {
+    /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Weights: a file, folder or archive, as for `run`
+    #[arg(long, value_name = "PATH")]
+    pub init: PathBuf,
+    /// test or val
+    #[arg(long, default_value = "test")]
+    pub split: Split,
+    /// Write a JSON line a question, in the order of idx: idx, label
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Write a JSON line a question, in the same order: idx, example_id, label, choices, scores
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub settings: SettingArgs,
+}
+
+/// Why a split cannot be answered.
+#[derive(Debug, Error)]
+pub enum PredictError {
+    /// The data, the weights, or the files.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// A split that asks a question once for each of its right answers.
+    #[error("the split train holds a question once for every right answer, so it cannot be answered once; take test or val")]
+    Train,
+    /// Questions that a submission could not tell apart.
+    #[error(
+        "two questions of the split {split} have the idx {idx}, so their answers could not be told apart; \
+         give every question an idx of its own and ingest again"
+    )]
+    SameIndex {
+        /// The split.
+        split: Split,
+        /// The index.
+        idx: i64,
+    },
+}
+
+/// What the model answers: one line of a submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Prediction {
+    /// The question's index in the raw data.
+    pub idx: i64,
+    /// The text of the best choice.
+    pub label: String,
+}
+
+/// How it came to that: one line of `--scores`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Scored<'a> {
+    idx: i64,
+    example_id: &'a str,
+    label: &'a str,
+    choices: &'a [String],
+    scores: &'a [f64],
+}
+
+struct Answered {
+    prediction: Prediction,
+    example_id: String,
+    choices: Vec<String>,
+    scores: Vec<f64>,
+}
+
+/// Answers every question of a split, and writes the files. Returns the number of questions.
+///
+/// # Errors
+/// [`PredictError`].
+pub fn run(args: &PredictArgs) -> Result<usize, PredictError> {
+    if args.split == Split::Train {
+        return Err(PredictError::Train);
+    }
+    let Scoring { model, data, config } =
+        Scoring::prepare(args.data.clone(), args.split, &args.init, args.device, &args.settings).map_err(EvalError::from)?;
+    // A submission must answer all questions, however few the settings would evaluate on.
+    let config = EvaluationConfig { limit: 0, ..config };
+    let mut ids = data.question_ids().map_err(refused)?.into_iter();
+    let mut answered = Vec::with_capacity(data.rows());
+    answer_split(&model, &data, config, |answer, question| {
+        // Answers come in stored order, and every question has one.
+        let Some(idx) = ids.next() else { return };
+        let label = question.texts.get(answer.predicted).cloned().unwrap_or_default();
+        answered.push(Answered {
+            prediction: Prediction { idx, label },
+            example_id: answer.example_id,
+            choices: question.texts.clone(),
+            scores: answer.scores,
+        });
+    })
+    .map_err(refused)?;
+    answered.sort_by_key(|answered| answered.prediction.idx);
+    if let Some(pair) = answered.windows(2).find(|pair| pair[0].prediction.idx == pair[1].prediction.idx) {
+        return Err(PredictError::SameIndex { split: args.split, idx: pair[0].prediction.idx });
+    }
+    if let Some(path) = &args.scores {
+        write_lines(path, |file| {
+            for Answered { prediction: Prediction { idx, label }, example_id, choices, scores } in &answered {
+                write_line(file, &Scored { idx: *idx, example_id, label, choices, scores })?;
+            }
+            Ok(())
+        })?;
+    }
+    write_lines(&args.out, |file| {
+        answered.iter().try_for_each(|answered| write_line(file, &answered.prediction)).map_err(Into::into)
+    })?;
+    Ok(answered.len())
+}
+
+fn refused(error: crate::data::DataError) -> EvalError {
+    TrainError::from(error).into()
+}

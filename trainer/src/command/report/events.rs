@@ -1,0 +1,73 @@
+//! What happened at which step.
+
+use glm_support::page::number::{count, moment, percent, value};
+use glm_support::page::table::{Column, table, text};
+use maud::{Markup, html};
+
+use super::Known;
+use super::records::{Anomaly, Records};
+
+/// The newest ones that are listed.
+const MOST_LISTED: usize = 200;
+/// Questions of a step that are named.
+const MOST_NAMED: usize = 4;
+
+impl Known {
+    pub(super) fn events(&self) -> Markup {
+        let mut events = self.list();
+        events.sort_by_key(|(step, ..)| *step);
+        let all = events.len();
+        let listed = events.split_off(all.saturating_sub(MOST_LISTED));
+        let rows: Vec<Vec<Markup>> =
+            listed.into_iter().map(|(step, what, detail)| vec![text(count(step)), text(what), text(detail)]).collect();
+        let columns = [("step", Column::Number), ("what", Column::Text), ("", Column::Text)];
+        html! {
+            @if rows.is_empty() { p.empty { "Nothing yet." } } @else {
+                @if all > rows.len() { p.note { "The last " (count(rows.len() as u64)) " of " (count(all as u64)) "." } }
+                (table("Events", &columns, &rows))
+            }
+        }
+    }
+
+    fn list(&self) -> Vec<(u64, &'static str, String)> {
+        let Records { evals, skipped, spikes, .. } = &self.records;
+        let sessions = self.sessions.iter().enumerate().map(|(number, session)| {
+            let what = if number == 0 { "start" } else { "gone on" };
+            let processes = if session.ranks > 1 { format!(", {} processes", session.ranks) } else { String::new() };
+            (session.step, what, format!("{}, {}{processes}", moment(session.time), session.device))
+        });
+        let best = self.records.best().map(|best| best.step);
+        let evals = evals.iter().map(|eval| {
+            let best = if best == Some(eval.step) { ", the best" } else { "" };
+            let accuracy = percent(eval.accuracy.unwrap_or(f64::NAN));
+            (eval.step, "evaluation", format!("accuracy {accuracy} ({} of {}){best}", count(eval.hits), count(eval.questions)))
+        });
+        let skipped = skipped.iter().map(|at| {
+            let in_a_row = at.skipped_in_a_row.map_or_else(String::new, |number| format!(", {number} in a row"));
+            (at.step, "skipped", format!("{}{in_a_row}; {}", numbers(at), questions(at)))
+        });
+        let spikes = spikes.iter().map(|at| {
+            let what = if at.skipped { "spike, skipped" } else { "spike" };
+            let quantity = match at.quantity.as_deref() {
+                Some("loss") => "loss",
+                _ => "gradient norm",
+            };
+            let far = format!("{quantity} {:.1} standard deviations above its mean", at.zscore.unwrap_or(f64::NAN));
+            (at.step, what, format!("{far}: {}; {}", numbers(at), questions(at)))
+        });
+        sessions.chain(skipped).chain(spikes).chain(evals).collect()
+    }
+}
+
+fn numbers(at: &Anomaly) -> String {
+    let number = |number: Option<f64>| number.map_or_else(|| "not finite".to_owned(), value);
+    format!("loss {}, gradient norm {}", number(at.loss), number(at.gradient_norm))
+}
+
+fn questions(at: &Anomaly) -> String {
+    let named = at.example_ids.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match at.example_ids.len().saturating_sub(MOST_NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}

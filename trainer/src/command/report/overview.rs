@@ -1,0 +1,201 @@
+//! How far a run is, how well it does, and how it was run.
+
+use glm_support::page::number::{self, count, duration, moment, percent};
+use glm_support::page::table::{Column, Tile, facts, table, text, tiles};
+use maud::{Markup, html};
+
+use super::Known;
+use super::records::Eval;
+use crate::record::sessions::Session;
+
+/// The last share of the loss's lines that its mean is taken of.
+const TAIL: usize = 20;
+
+impl Known {
+    /// One sentence on where the run stands.
+    pub(super) fn status(&self) -> String {
+        let samples = self.records.samples();
+        let planned = self.sessions.last().map_or(0, |session| session.planned_samples);
+        let target = self.config.as_ref().map_or(0.0, |config| config.train.target_accuracy);
+        let reached = target > 0.0 && self.records.best().and_then(|eval| eval.accuracy).is_some_and(|best| best >= target);
+        let of = match planned {
+            0 => format!("{} questions", count(samples)),
+            planned => format!("{} of {} questions", count(samples), count(planned)),
+        };
+        if self.going_on {
+            return format!("The run is going on: {of} so far.");
+        }
+        if samples == 0 {
+            return "No step has been logged.".to_owned();
+        }
+        if reached {
+            return format!("Finished: the target accuracy of {} was reached after {of}.", percent(target));
+        }
+        match planned {
+            0 => format!("Trained on {of}."),
+            planned if samples >= planned => format!("Finished: {of}."),
+            _ => format!("Stopped before its end, after {of}; the command that began it goes on with it."),
+        }
+    }
+
+    /// The numbers that a reader looks for first.
+    pub(super) fn overview(&self) -> Markup {
+        let records = &self.records;
+        let mut list = Vec::new();
+        match (records.best(), records.evals.last()) {
+            (Some(best), Some(last)) => {
+                list.extend(accuracy_tiles(best, last));
+            }
+            _ => list.push(Tile::new("Accuracy", "n/a".to_owned(), "no evaluation yet".to_owned())),
+        }
+        if !records.train.is_empty() {
+            list.extend(self.training_tiles());
+        }
+        html! {
+            (tiles(&list))
+            @if records.damaged > 0 {
+                p.warning {
+                    "metrics.jsonl has " (count(records.damaged as u64)) @if records.damaged == 1 { " line" } @else { " lines" }
+                    " that cannot be read, as a killed run may leave one; the page lacks it."
+                }
+            }
+            @if !records.evals.is_empty() { (self.evaluations()) }
+        }
+    }
+
+    fn training_tiles(&self) -> Vec<Tile> {
+        let records = &self.records;
+        let tail: Vec<f64> = records.train.iter().rev().filter_map(|train| train.loss).take(TAIL).collect();
+        let loss = tail.iter().sum::<f64>() / tail.len() as f64;
+        let last = records.train.last();
+        let mut tiles = vec![
+            Tile::new("Loss", number::value(loss), format!("mean of the last {} log lines", tail.len())),
+            Tile::new(
+                "Questions seen",
+                count(records.samples()),
+                match last.and_then(|train| train.epoch) {
+                    Some(epoch) => format!("{epoch:.2} epochs, {} steps", count(records.step())),
+                    None => format!("{} steps", count(records.step())),
+                },
+            ),
+        ];
+        let seconds = records.training_seconds();
+        if seconds > 0.0 {
+            let evaluating: f64 = records.evals.iter().filter_map(|eval| eval.seconds).sum();
+            let beside = if evaluating > 0.0 { format!("and {} evaluating", duration(evaluating)) } else { String::new() };
+            tiles.push(Tile::new("Training time", duration(seconds), beside));
+            let speed = last.map_or(0, |train| train.samples) as f64 / seconds;
+            let tokens: Vec<f64> = records.train.iter().filter_map(|train| train.tokens_per_second).collect();
+            let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
+            let note = if tokens.is_empty() { String::new() } else { format!("{} tokens/s", count(mean.round() as u64)) };
+            tiles.push(Tile::new(
+                "Speed",
+                format!("{} /s", number::value((10.0 * speed).round() / 10.0)),
+                format!("questions; {note}"),
+            ));
+        }
+        let skipped = last.map_or(0, |train| train.skipped).max(records.skipped.len() as u64);
+        if skipped > 0 {
+            tiles.push(Tile::new("Skipped steps", count(skipped), "loss or gradient not finite".to_owned()));
+        }
+        tiles
+    }
+
+    fn evaluations(&self) -> Markup {
+        let columns = [
+            ("step", Column::Number),
+            ("questions seen", Column::Number),
+            ("accuracy", Column::Number),
+            ("right", Column::Number),
+            ("chance", Column::Number),
+            ("most frequent", Column::Number),
+            ("took", Column::Number),
+        ];
+        let share = |share: Option<f64>| text(percent(share.unwrap_or(f64::NAN)));
+        let row = |eval: &Eval| {
+            vec![
+                text(count(eval.step)),
+                text(count(eval.samples)),
+                share(eval.accuracy),
+                text(format!("{} of {}", count(eval.hits), count(eval.questions))),
+                share(eval.chance),
+                share(eval.most_frequent),
+                text(duration(eval.seconds.unwrap_or(f64::NAN))),
+            ]
+        };
+        let rows: Vec<_> = self.records.evals.iter().map(row).collect();
+        html! {
+            details {
+                summary { "Evaluations as a table (" (count(rows.len() as u64)) ")" }
+                (table("Evaluations", &columns, &rows))
+            }
+        }
+    }
+
+    /// Data, weights, machine, and the times that it was started.
+    pub(super) fn facts(&self) -> Markup {
+        let [newest, best] = self.checkpoints;
+        let step = |step: Option<u64>| text(step.map_or_else(|| "none".to_owned(), |step| format!("step {}", count(step))));
+        let mut list = vec![("Newest checkpoint", step(newest)), ("Best checkpoint", step(best))];
+        if let Some(Session { data, fingerprint, init, parameters, train_questions, val_questions, .. }) = self.sessions.last()
+        {
+            let questions =
+                format!("{} to train on, {} to evaluate on", count(*train_questions as u64), count(*val_questions as u64));
+            list.extend([
+                ("Data set", html! { code { (data.display()) } }),
+                ("Its fingerprint", html! { code { (fingerprint) } }),
+                ("Questions", text(questions)),
+                ("Weights at the start", html! { code { (init.as_deref().unwrap_or("default of the preset")) } }),
+                ("Parameters", text(count(*parameters as u64))),
+            ]);
+        }
+        let row = |(number, session): (usize, &Session)| {
+            vec![
+                text(if number == 0 { "started" } else { "gone on" }),
+                text(moment(session.time)),
+                text(count(session.step)),
+                text(&session.device),
+                text(format!("{:?}", session.precision).to_lowercase()),
+                text(count(session.ranks as u64)),
+            ]
+        };
+        let rows: Vec<_> = self.sessions.iter().enumerate().map(row).collect();
+        let columns = [
+            ("", Column::Text),
+            ("when", Column::Number),
+            ("at step", Column::Number),
+            ("device", Column::Text),
+            ("precision", Column::Text),
+            ("processes", Column::Number),
+        ];
+        html! {
+            (facts(&list))
+            @if rows.is_empty() {
+                p.note { "When and where it was started is not known: sessions.jsonl is missing, which "
+                    "earlier versions did not write." }
+            } @else {
+                (table("Starts of the run", &columns, &rows))
+            }
+        }
+    }
+}
+
+fn accuracy_tiles(best: &Eval, last: &Eval) -> Vec<Tile> {
+    let share = |share: Option<f64>| percent(share.unwrap_or(f64::NAN));
+    let at = |eval: &Eval| format!("{} of {} at step {}", count(eval.hits), count(eval.questions), count(eval.step));
+    let mut tiles = vec![Tile::new("Best accuracy", share(best.accuracy), at(best))];
+    if last.step != best.step {
+        tiles.push(Tile::new("Last accuracy", share(last.accuracy), at(last)));
+    }
+    if let Some(f1) = best.f1 {
+        let exact = best.exact_match.map_or_else(String::new, |exact| format!(", exact match {}", percent(exact)));
+        tiles.push(Tile::new("F1", percent(f1), format!("at step {}{exact}", count(best.step))));
+    }
+    tiles.push(Tile::new("Chance", share(last.chance), "a guess among the choices".to_owned()));
+    tiles.push(Tile::new(
+        "Most frequent",
+        share(last.most_frequent),
+        "the choice that the passage names most often".to_owned(),
+    ));
+    tiles
+}

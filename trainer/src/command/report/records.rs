@@ -1,0 +1,163 @@
+//! What `metrics.jsonl` says, as far as it can be read: of a run that was killed the last line may be cut, and other versions
+//! may say more or less.
+
+use glm_support::page::series::Point;
+use serde::Deserialize;
+
+/// A line about training. What is missing, or was no number, is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct Train {
+    pub(super) step: u64,
+    pub(super) samples: u64,
+    pub(super) epoch: Option<f64>,
+    pub(super) loss: Option<f64>,
+    pub(super) lr: Option<f64>,
+    pub(super) gradient_norm: Option<f64>,
+    pub(super) loss_scale: Option<f64>,
+    pub(super) skipped: u64,
+    pub(super) samples_per_second: Option<f64>,
+    pub(super) tokens_per_second: Option<f64>,
+    pub(super) padding: Option<f64>,
+    pub(super) model_flops_per_second: Option<f64>,
+    pub(super) peak_memory_bytes: Option<f64>,
+    pub(super) data_wait: Option<f64>,
+    pub(super) ranks: Option<u64>,
+    pub(super) rank_spread: Option<f64>,
+}
+
+/// A line about an evaluation.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct Eval {
+    pub(super) step: u64,
+    pub(super) samples: u64,
+    pub(super) accuracy: Option<f64>,
+    pub(super) hits: u64,
+    pub(super) questions: u64,
+    pub(super) f1: Option<f64>,
+    pub(super) exact_match: Option<f64>,
+    pub(super) chance: Option<f64>,
+    pub(super) most_frequent: Option<f64>,
+    pub(super) seconds: Option<f64>,
+}
+
+/// A line about a step that was skipped or out of the ordinary.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct Anomaly {
+    pub(super) step: u64,
+    pub(super) skipped_in_a_row: Option<u64>,
+    pub(super) loss: Option<f64>,
+    pub(super) gradient_norm: Option<f64>,
+    pub(super) quantity: Option<String>,
+    pub(super) zscore: Option<f64>,
+    pub(super) skipped: bool,
+    pub(super) example_ids: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Line {
+    Train(Train),
+    Eval(Eval),
+    Skipped(Anomaly),
+    Spike(Anomaly),
+    #[serde(other)]
+    Other,
+}
+
+/// All lines by their kind.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) train: Vec<Train>,
+    pub(super) evals: Vec<Eval>,
+    pub(super) skipped: Vec<Anomaly>,
+    pub(super) spikes: Vec<Anomaly>,
+    /// Lines that could not be read.
+    pub(super) damaged: usize,
+}
+
+impl Records {
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        let mut records = Self::default();
+        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(Line::Train(train)) => records.train.push(train),
+                Ok(Line::Eval(eval)) => records.evals.push(eval),
+                Ok(Line::Skipped(trouble)) => records.skipped.push(trouble),
+                Ok(Line::Spike(trouble)) => records.spikes.push(trouble),
+                Ok(Line::Other) => {}
+                Err(_) => records.damaged += 1,
+            }
+        }
+        records
+    }
+
+    /// Questions used in all.
+    pub(super) fn samples(&self) -> u64 {
+        let train = self.train.last().map_or(0, |train| train.samples);
+        train.max(self.evals.last().map_or(0, |eval| eval.samples))
+    }
+
+    /// Optimizer steps in all.
+    pub(super) fn step(&self) -> u64 {
+        let train = self.train.last().map_or(0, |train| train.step);
+        train.max(self.evals.last().map_or(0, |eval| eval.step))
+    }
+
+    /// The evaluation with the best accuracy, the first of equals.
+    pub(super) fn best(&self) -> Option<&Eval> {
+        let accuracy = |eval: &Eval| eval.accuracy.unwrap_or(f64::NEG_INFINITY);
+        self.evals.iter().reduce(|best, eval| if accuracy(eval) > accuracy(best) { eval } else { best })
+    }
+
+    /// Seconds that training took, by the questions of each line and its speed.
+    pub(super) fn training_seconds(&self) -> f64 {
+        let mut before = 0;
+        let mut seconds = 0.0;
+        for train in &self.train {
+            let questions = train.samples.saturating_sub(before);
+            before = train.samples;
+            if let Some(speed) = train.samples_per_second.filter(|speed| *speed > 0.0) {
+                seconds += questions as f64 / speed;
+            }
+        }
+        seconds
+    }
+
+    /// A quantity over the steps; a gap where it is missing.
+    pub(super) fn line(&self, of: impl Fn(&Train) -> Option<f64>) -> Vec<Point> {
+        let points: Vec<Point> = self.train.iter().map(|train| (train.step as f64, of(train).unwrap_or(f64::NAN))).collect();
+        // A quantity that is never there is no line.
+        if points.iter().all(|point| point.1.is_nan()) { Vec::new() } else { points }
+    }
+
+    /// The same over evaluations.
+    pub(super) fn eval_line(&self, of: impl Fn(&Eval) -> Option<f64>) -> Vec<Point> {
+        self.evals.iter().filter_map(|eval| Some((eval.step as f64, of(eval)?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cut_and_unknown_lines_are_passed_over() {
+        let text = br#"{"kind":"train","step":10,"samples":80,"loss":2.5,"samples_per_second":40.0,"new":[1]}
+{"kind":"train","step":20,"samples":160,"loss":null,"samples_per_second":20.0}
+{"kind":"eval","step":20,"samples":160,"accuracy":0.25,"hits":1,"questions":4}
+{"kind":"eval","step":30,"samples":240,"accuracy":0.25}
+{"kind":"skipped","step":20,"loss":null,"example_ids":["a"]}
+{"kind":"weather","step":20}
+{"kind":"train","st"#;
+        let records = Records::parse(text);
+        assert_eq!((records.train.len(), records.evals.len(), records.skipped.len(), records.damaged), (2, 2, 1, 1));
+        assert_eq!((records.samples(), records.step(), records.best().map(|eval| eval.step)), (240, 30, Some(20)));
+        assert!((records.training_seconds() - 6.0).abs() < 1e-12);
+        let loss = records.line(|train| train.loss);
+        assert!(loss[0] == (10.0, 2.5) && loss[1].1.is_nan());
+        assert!(records.line(|train| train.data_wait).is_empty());
+    }
+}

@@ -1,0 +1,319 @@
+//! `glm-trainer score`: ranks the choices of questions that somebody writes by hand, encoded exactly as a data set's are.
+
+pub mod input;
+mod print;
+
+use std::fs;
+use std::io::{self, IsTerminal, Read, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::error::ArrowError;
+use clap::Args;
+use glm_schemas::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+use glm_schemas::encoding::{ChoiceEncoder, EncodingError};
+use glm_schemas::vocab::TokenId;
+use glm_support::command::paint::{ColourWhen, Screen};
+use glm_text::question::{ClozeText, QuestionTokens};
+use glm_text::tokenize::{Session, Tokenizer, TokenizerError};
+use serde::Serialize;
+use thiserror::Error;
+
+use self::input::{Asked, InputError, ask, asked, parse};
+use crate::cli::SettingArgs;
+use crate::command::eval::load;
+use crate::command::launch;
+use crate::data::mmap::DecodedGroup;
+use crate::data::pack::Sample;
+use crate::device::DeviceChoice;
+use crate::model::Glm;
+use crate::train::TrainError;
+use crate::train::evaluate::{Answer, EvaluationConfig, answer_samples};
+
+/// Questions that are scored together; more would hold more in memory.
+const WINDOW: usize = 64;
+
+/// The arguments.
+#[derive(Debug, Clone, Args)]
+pub struct ScoreArgs {
+    /// Questions as JSON objects; `-` is the standard input.
+    #[arg(value_name = "FILE", help = "Questions as JSON objects; `-`: from standard input", conflicts_with_all = ["passage", "query", "choice"])]
+    pub file: Option<PathBuf>,
+    /// Weights: a file, folder or archive, as for `run`
+    #[arg(long, value_name = "PATH")]
+    pub init: PathBuf,
+    /// The passage of a question
+    #[arg(long, value_name = "TEXT", requires = "query")]
+    pub passage: Option<String>,
+    /// Its query, blank included.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "choice",
+        help = "Its query, with [BLANK] or @placeholder where the choices go"
+    )]
+    pub query: Option<String>,
+    /// A choice of it; repeated for each
+    #[arg(long, value_name = "TEXT", requires = "query")]
+    pub choice: Vec<String>,
+    /// A vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: the built-in BERT-large-uncased]
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Colour the chosen text; without colour it stands in brackets
+    #[arg(long, alias = "colour", value_name = "WHEN", value_enum, default_value_t = ColourWhen::Auto)]
+    pub color: ColourWhen,
+    /// Print a JSON line a question
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub settings: SettingArgs,
+}
+
+/// Why questions cannot be scored.
+#[derive(Debug, Error)]
+pub enum ScoreError {
+    /// Weights, settings or the device.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The vocabulary.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// What was written is no question.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// A file cannot be read.
+    #[error("cannot read {origin}: {source}")]
+    Read {
+        /// The file.
+        origin: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A question that does not fit.
+    #[error("{origin}: {source}; shorten them, or raise data.max_seq_len with --set")]
+    TooLong {
+        /// File and line.
+        origin: String,
+        /// What does not fit.
+        source: EncodingError,
+    },
+    /// Questions cannot be made rows.
+    #[error("the questions cannot be held as the rows of a data set are: {0}")]
+    Rows(#[from] ArrowError),
+    /// The results cannot be written.
+    #[error("cannot write the result: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// A question with its choices, the best first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ranking {
+    /// The query in standard form, blank included.
+    pub query: String,
+    /// Where the blank is: bytes of `query`.
+    #[serde(skip)]
+    pub blank: Range<usize>,
+    /// The query with the best choice in place of the blank.
+    pub filled: String,
+    /// Tokens of the passage.
+    pub passage_tokens: usize,
+    /// How many of them the model reads, the first ones, with the longest choice.
+    pub read_tokens: usize,
+    /// The distinct choices, the best first.
+    pub choices: Vec<RankedChoice>,
+}
+
+/// A choice of a question.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RankedChoice {
+    /// Its text in standard form.
+    pub text: String,
+    /// Sum of the log probabilities of its tokens.
+    pub score: f64,
+    /// Its share among the choices: the softmax of the scores.
+    pub probability: f64,
+}
+
+/// Scores what the arguments give, or what is typed, and prints a ranking for every question.
+///
+/// # Errors
+/// [`ScoreError`].
+pub fn run(args: &ScoreArgs, out: &mut dyn Write) -> Result<(), ScoreError> {
+    let given = given(args)?;
+    let scorer = Scorer::new(args)?;
+    let screen = args.color.for_stdout();
+    let Some(questions) = given else {
+        let (mut input, mut prompts) = (io::stdin().lock(), io::stderr());
+        let typed = |source| ScoreError::Read { origin: "standard input".to_owned(), source };
+        while let Some(question) = ask(&mut input, &mut prompts).map_err(typed)? {
+            match scorer.rank(&[question]) {
+                Ok(rankings) => print(&rankings, args.json, &screen, out)?,
+                Err(error @ ScoreError::TooLong { .. }) => writeln!(prompts, "{error}")?,
+                Err(error) => return Err(error),
+            }
+            writeln!(prompts)?;
+        }
+        return Ok(());
+    };
+    for (number, window) in questions.chunks(WINDOW).enumerate() {
+        if number > 0 && !args.json {
+            writeln!(out)?;
+        }
+        print(&scorer.rank(window)?, args.json, &screen, out)?;
+    }
+    Ok(())
+}
+
+/// The questions of the arguments; `None`: they are to be typed.
+fn given(args: &ScoreArgs) -> Result<Option<Vec<Asked>>, ScoreError> {
+    if let Some(query) = &args.query {
+        let text = ClozeText::from_query(args.passage.as_deref().unwrap_or_default(), query);
+        return Ok(Some(vec![asked("--query".to_owned(), text, &args.choice)?]));
+    }
+    let file = args.file.as_deref().filter(|file| *file != Path::new("-"));
+    if args.file.is_none() && io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let origin = file.map_or_else(|| "standard input".to_owned(), |file| file.display().to_string());
+    let mut text = String::new();
+    let read = match file {
+        Some(file) => fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text)),
+        None => io::stdin().read_to_string(&mut text),
+    };
+    match read {
+        Ok(_) => Ok(Some(parse(&origin, &text)?)),
+        Err(source) => Err(ScoreError::Read { origin, source }),
+    }
+}
+
+fn print(rankings: &[Ranking], json: bool, screen: &Screen, out: &mut dyn Write) -> Result<(), ScoreError> {
+    for (number, ranking) in rankings.iter().enumerate() {
+        if json {
+            serde_json::to_writer(&mut *out, ranking).map_err(io::Error::from)?;
+            writeln!(out)?;
+            continue;
+        }
+        if number > 0 {
+            writeln!(out)?;
+        }
+        ranking.print(screen, out)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// A model with its tokenizer.
+struct Scorer {
+    tokenizer: Tokenizer,
+    model: Glm,
+    config: EvaluationConfig,
+}
+
+impl Scorer {
+    fn new(args: &ScoreArgs) -> Result<Self, ScoreError> {
+        let tokenizer = Tokenizer::load(args.tokenizer.as_deref())?;
+        let config = args.settings.resolve(&[]).map_err(TrainError::from)?;
+        launch::use_threads(&config);
+        let device = args.device.resolve().map_err(TrainError::from)?;
+        let (model, config) = load(&args.init, config, tokenizer.identity(), tokenizer.special(), device)?;
+        Ok(Self { tokenizer, model, config })
+    }
+
+    fn rank(&self, questions: &[Asked]) -> Result<Vec<Ranking>, ScoreError> {
+        let mut session = self.tokenizer.session();
+        let encoded = questions.iter().map(|question| self.encode(&mut session, question)).collect::<Result<Vec<_>, _>>()?;
+        let samples = samples(questions, &encoded)?;
+        let answers = answer_samples(&self.model, &samples, &self.config).map_err(TrainError::from)?;
+        let all = questions.iter().zip(&encoded).zip(answers);
+        Ok(all.map(|((question, encoded), answer)| ranking(question, encoded, &answer)).collect())
+    }
+
+    fn encode(&self, session: &mut Session<'_>, question: &Asked) -> Result<Encoded, ScoreError> {
+        let tokens = question.text.tokens(session)?;
+        let choices = question
+            .choices
+            .iter()
+            .map(|choice| Ok(session.encode(choice)?.ids))
+            .collect::<Result<Vec<_>, TokenizerError>>()?;
+        let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
+        let encoder: &ChoiceEncoder = &self.config.packer.encoder;
+        let read_tokens = encoder
+            .kept_passage(&tokens.question(), longest)
+            .map_err(|source| ScoreError::TooLong { origin: question.origin.clone(), source })?;
+        Ok(Encoded { tokens, choices, read_tokens })
+    }
+}
+
+/// A question as tokens.
+struct Encoded {
+    tokens: QuestionTokens,
+    choices: Vec<Vec<TokenId>>,
+    read_tokens: usize,
+}
+
+/// The questions as rows of a data set.
+fn samples(questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, ScoreError> {
+    let mut builder = ClozeBatchBuilder::new();
+    for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
+        let texts = question.choices.iter().zip(choices);
+        let choices: Vec<_> = texts.map(|(text, ids)| ChoiceRow { text, ids, correct: false }).collect();
+        let row = ClozeRow {
+            example_id: &question.origin,
+            passage_id: 0,
+            question_id: 0,
+            source: "",
+            passage: &question.text.passage,
+            query: &question.text.query,
+            tokens: tokens.question(),
+            entities: &[],
+            choices: &choices,
+            labelled: false,
+        };
+        builder.append(&row)?;
+    }
+    let batch = builder.finish()?;
+    let group = DecodedGroup::try_new(Path::new("questions"), batch, 0).map_err(TrainError::from)?;
+    let group = Arc::new(group);
+    Ok((0..questions.len()).map(|row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect())
+}
+
+fn ranking(question: &Asked, encoded: &Encoded, answer: &Answer) -> Ranking {
+    let probabilities = softmax(&answer.scores);
+    let scored = question.choices.iter().zip(&answer.scores).zip(probabilities);
+    let mut choices: Vec<_> =
+        scored.map(|((text, &score), probability)| RankedChoice { text: text.clone(), score, probability }).collect();
+    // Of equal scores the first one is the answer, as in an evaluation.
+    choices.sort_by(|a, b| b.score.total_cmp(&a.score));
+    Ranking {
+        query: question.text.query.clone(),
+        blank: question.text.blank.clone(),
+        filled: question.text.filled_with(choices.first().map_or("", |best| best.text.as_str())),
+        passage_tokens: encoded.tokens.passage.len(),
+        read_tokens: encoded.read_tokens,
+        choices,
+    }
+}
+
+/// Shares that add up to 1.
+fn softmax(scores: &[f64]) -> Vec<f64> {
+    let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<_> = scores.iter().map(|score| (score - best).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_are_shares_whatever_the_scores() {
+        let far = softmax(&[-2000.0, -2000.0 - 3_f64.ln(), -5000.0]);
+        assert!((far[0] - 0.75).abs() < 1e-12 && (far[1] - 0.25).abs() < 1e-12 && far[2] == 0.0);
+        assert_eq!(softmax(&[-1.0]), [1.0]);
+    }
+}

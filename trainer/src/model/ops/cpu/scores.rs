@@ -1,0 +1,75 @@
+//! The scores of choices from logits.
+
+use std::sync::Arc;
+
+use glm_kernels::scores;
+use libtorch_ext::autograd::record;
+use libtorch_ext::parallel::for_each;
+use tch::{TchError, Tensor};
+
+use super::clock::{Stage, timed};
+use super::{Stored, by_kind, values, values_mut, whole};
+use crate::batch::packed::Batch;
+
+/// For each choice of the batch the sum of `log softmax(logits)[target]` over its tokens: `[choices]`, in 32 bits at least.
+/// `logits` `[scored, words]` must be the result of [`super::linear::linear`] and used by nothing else: its memory receives
+/// its gradient.
+///
+/// # Errors
+/// A [`TchError`]; a target that is no word is one.
+pub fn choice_scores(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
+    let kind = logits.f_kind()?;
+    timed(Stage::Scores, || by_kind!(kind, choice_scores_of(logits, batch)))
+}
+
+fn choice_scores_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
+    let (scored, words) = logits.size2()?;
+    let (scored, words) = (scored as usize, words as usize);
+    if let Some(target) = batch.target.iter().find(|target| **target as usize >= words) {
+        return Err(TchError::Shape(format!("target {target} of {words} words")));
+    }
+    let saved = logits.f_detach()?;
+    let mut log_sum = vec![T::Real::default(); scored];
+    let mut out = vec![T::Real::default(); batch.choices];
+    {
+        // SAFETY: nothing writes to the logits during a forward pass.
+        let logits = unsafe { values::<T>(&saved, T::KIND) }?;
+        for_each(logits.chunks(words).zip(log_sum.chunks_mut(1)), |(row, sum)| scores::log_sum_exp(row, words, sum))?;
+        for ((&scored, &target), &choice) in batch.scored_of_pair.iter().zip(&batch.target).zip(&batch.choice_of_pair) {
+            let scored = scored as usize;
+            out[choice as usize] += logits[scored * words + target as usize].load() - log_sum[scored];
+        }
+    }
+    let mut result = Tensor::f_empty([batch.choices as i64], (T::REAL, tch::Device::Cpu))?;
+    // SAFETY: just made, and nobody else has it.
+    unsafe { values_mut::<T::Real>(&mut result, T::REAL) }?.copy_from_slice(&out);
+
+    let (batch, like) = (Arc::clone(batch), result.f_detach()?);
+    record(c"glm::choice_scores", &[&logits], &[&result], move |grads| {
+        let mut saved = saved;
+        let dy = whole(grads[0].as_ref(), &like)?;
+        timed(Stage::Scores, || backward::<T>(&mut saved, &batch, &log_sum, &dy))?;
+        Ok(vec![Some(saved)])
+    })?;
+    Ok(result)
+}
+
+fn backward<T: Stored>(logits: &mut Tensor, batch: &Batch, log_sum: &[T::Real], dy: &Tensor) -> Result<(), TchError> {
+    let words = logits.size2()?.1 as usize;
+    // SAFETY: the gradient that came in is not written to meanwhile.
+    let dy = unsafe { values::<T::Real>(dy, T::REAL) }?;
+    // SAFETY: by this function's contract nobody else uses the logits.
+    let logits = unsafe { values_mut::<T>(logits, T::KIND) }?;
+    let pairs = || batch.scored_of_pair.iter().zip(&batch.target).zip(&batch.choice_of_pair);
+    let mut weights = vec![T::Real::default(); log_sum.len()];
+    for ((&scored, _), &choice) in pairs() {
+        weights[scored as usize] += dy[choice as usize];
+    }
+    let rows = logits.chunks_mut(words).zip(log_sum.chunks(1).zip(weights.chunks(1)));
+    for_each(rows, |(row, (sum, weight))| scores::backward(row, words, sum, weight))?;
+    for ((&scored, &target), &choice) in pairs() {
+        let value = &mut logits[scored as usize * words + target as usize];
+        *value = T::store(value.load() + dy[choice as usize]);
+    }
+    Ok(())
+}

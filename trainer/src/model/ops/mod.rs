@@ -1,0 +1,3 @@
+//! Implementations of the model's operations.
+
+pub mod cpu;

@@ -1,0 +1,305 @@
+//! What the newest evaluation leaves of its answers: `RUNDIR/answers.jsonl`, the questions that went worst and counts over all.
+//!
+//! ```text
+//! {"kind":"evaluation","step":600,"samples":19200,"split":"val",...}   one line
+//! {"kind":"answer","example_id":"val-p3-q7","margin":-4.1,...}         a line a question, the worst first
+//! ```
+//!
+//! A question's margin is the score of its best right choice less that of its best wrong one, so it was answered
+//! rightly where that is above 0. A question whose choices are all right or all wrong is counted and not listed. Every rank keeps
+//! its own worst questions; the first one hears of all and writes.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::distributed::World;
+use crate::record::metrics::EvalRecord;
+use crate::train::TrainError;
+use crate::train::evaluate::Answer;
+
+/// The file's name in the run's folder.
+pub const ANSWERS_FILE: &str = "answers.jsonl";
+/// Most questions that are kept.
+const MOST_KEPT: usize = 1000;
+/// Margins are counted in steps of a half, those beyond ten together.
+const BINS_A_UNIT: f64 = 2.0;
+const LAST_BIN: f64 = 20.0;
+
+/// A line of the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Line {
+    /// The first one.
+    Evaluation(Summary),
+    /// A question.
+    Answer(Judged),
+}
+
+/// Which evaluation it was, and how it went over all questions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Optimizer steps completed before.
+    pub step: u64,
+    /// Questions trained on before.
+    pub samples: u64,
+    /// The split.
+    pub split: String,
+    /// Questions that were evaluated.
+    pub questions: usize,
+    /// Of these, the ones whose best choice is right.
+    pub hits: usize,
+    /// Number of choices, and how questions with so many went.
+    #[serde(with = "pairs")]
+    pub by_choices: BTreeMap<usize, Count>,
+    /// How many questions have a margin from `bin / 2` on and below `(bin + 1) / 2`; the first and the last bin
+    /// hold what is beyond.
+    #[serde(with = "pairs")]
+    pub margins: BTreeMap<i32, usize>,
+}
+
+/// Some questions and the hits among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// The questions.
+    pub questions: usize,
+    /// The hits.
+    pub hits: usize,
+}
+
+/// How a question was answered. Scores that are no numbers are `None`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The question.
+    pub example_id: String,
+    /// The score of its best right choice less that of its best wrong one.
+    pub margin: Option<f64>,
+    /// The score of every choice.
+    pub scores: Vec<Option<f64>>,
+    /// Index of the choice that was taken.
+    pub predicted: usize,
+    /// Indices of the right choices.
+    pub correct: Vec<usize>,
+    /// Whether it is right.
+    pub hit: bool,
+}
+
+impl Judged {
+    fn new(answer: Answer) -> Self {
+        let best = |right: bool| {
+            let of = answer.scores.iter().enumerate().filter(|(i, _)| answer.correct.contains(i) == right);
+            of.map(|(_, score)| *score).reduce(f64::max)
+        };
+        let margin = best(true).zip(best(false)).map(|(right, wrong)| right - wrong).filter(|margin| margin.is_finite());
+        let finite = |score: &f64| score.is_finite().then_some(*score);
+        let scores = answer.scores.iter().map(finite).collect();
+        let Answer { example_id, predicted, correct, hit, .. } = answer;
+        Self { example_id, margin, scores, predicted, correct, hit }
+    }
+
+    /// Whether there are both right and wrong choices.
+    fn is_contest(&self) -> bool {
+        !self.correct.is_empty() && self.correct.len() < self.scores.len()
+    }
+
+    /// By margin, the smallest first; none at all, where scores are no numbers, before all; ids
+    /// decide among equals, so that the order does not depend on the number of ranks.
+    fn worse(&self, other: &Self) -> Ordering {
+        let margin = |judged: &Self| judged.margin.unwrap_or(f64::NEG_INFINITY);
+        margin(self).total_cmp(&margin(other)).then_with(|| self.example_id.cmp(&other.example_id))
+    }
+}
+
+/// For a heap whose top is the least bad of those that are kept.
+#[derive(Debug)]
+struct ByMargin(Judged);
+
+impl Ord for ByMargin {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.worse(&other.0)
+    }
+}
+
+impl PartialOrd for ByMargin {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByMargin {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for ByMargin {}
+
+/// Collects what is kept of an evaluation.
+#[derive(Debug, Default)]
+pub struct Answers {
+    counts: Summary,
+    worst: BinaryHeap<ByMargin>,
+}
+
+/// What a rank sends.
+#[derive(Debug, Serialize, Deserialize)]
+struct Share {
+    counts: Summary,
+    worst: Vec<Judged>,
+}
+
+impl Answers {
+    /// Takes an answer.
+    pub fn add(&mut self, answer: Answer) {
+        let judged = Judged::new(answer);
+        let of = self.counts.by_choices.entry(judged.scores.len()).or_default();
+        of.questions += 1;
+        of.hits += usize::from(judged.hit);
+        if let Some(margin) = judged.margin {
+            let bin = (margin * BINS_A_UNIT).floor().clamp(-LAST_BIN, LAST_BIN - 1.0) as i32;
+            *self.counts.margins.entry(bin).or_default() += 1;
+        }
+        // Where all choices are right, or none is, nothing could be told apart.
+        if judged.is_contest() {
+            self.keep(judged);
+        }
+    }
+
+    fn keep(&mut self, judged: Judged) {
+        self.worst.push(ByMargin(judged));
+        if self.worst.len() > MOST_KEPT {
+            self.worst.pop();
+        }
+    }
+
+    /// Puts the ranks' answers together; every rank calls it.
+    ///
+    /// # Errors
+    /// [`TrainError`] where another rank is gone.
+    pub fn gathered(self, world: Option<&World>) -> Result<Self, TrainError> {
+        let Some(world) = world else { return Ok(self) };
+        let Self { counts, worst } = self;
+        let own = Share { counts, worst: worst.into_iter().map(|of| of.0).collect() };
+        let bytes = serde_json::to_vec(&own).unwrap_or_default();
+        let mut all = Self::default();
+        for share in world.gather_bytes(&bytes)? {
+            match serde_json::from_slice(&share) {
+                Ok(share) => all.merge(share),
+                Err(error) => tracing::warn!("the answers of another rank cannot be read ({error}): {ANSWERS_FILE} lacks them"),
+            }
+        }
+        Ok(all)
+    }
+
+    fn merge(&mut self, share: Share) {
+        for (choices, Count { questions, hits }) in share.counts.by_choices {
+            let of = self.counts.by_choices.entry(choices).or_default();
+            of.questions += questions;
+            of.hits += hits;
+        }
+        for (bin, questions) in share.counts.margins {
+            *self.counts.margins.entry(bin).or_default() += questions;
+        }
+        share.worst.into_iter().for_each(|judged| self.keep(judged));
+    }
+
+    /// The file's content, for the evaluation of a split that `record` tells of.
+    ///
+    /// # Errors
+    /// None in practice; the signature is that of the serializer.
+    pub fn lines(self, record: &EvalRecord, split: &str) -> Result<Vec<u8>, serde_json::Error> {
+        let summary = Summary {
+            step: record.step,
+            samples: record.samples,
+            split: split.to_owned(),
+            questions: record.evaluation.questions,
+            hits: record.evaluation.hits,
+            ..self.counts
+        };
+        let worst = self.worst.into_sorted_vec().into_iter().map(|of| Line::Answer(of.0));
+        let mut text = Vec::new();
+        for line in std::iter::once(Line::Evaluation(summary)).chain(worst) {
+            serde_json::to_writer(&mut text, &line)?;
+            text.push(b'\n');
+        }
+        Ok(text)
+    }
+}
+
+/// A map as a list of pairs: JSON has no keys but strings, and a tagged line is not read back into others.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::evaluate::Evaluation;
+
+    fn answer(id: usize, scores: &[f64], correct: &[usize]) -> Answer {
+        let predicted = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("choices");
+        let hit = correct.contains(&predicted);
+        Answer { example_id: format!("q{id:04}"), scores: scores.to_vec(), predicted, correct: correct.to_vec(), hit }
+    }
+
+    fn read(answers: Answers) -> (Summary, Vec<Judged>) {
+        let evaluation = Evaluation { questions: 3, hits: 1, ..Evaluation::default() };
+        let text = answers.lines(&EvalRecord { step: 7, samples: 56, evaluation }, "val").expect("json");
+        let mut lines = std::str::from_utf8(&text).expect("text").lines().map(|line| serde_json::from_str(line).expect("line"));
+        let Some(Line::Evaluation(summary)) = lines.next() else { panic!("no summary") };
+        let judged = lines.map(|line| if let Line::Answer(judged) = line { judged } else { panic!("{line:?}") });
+        (summary, judged.collect())
+    }
+
+    #[test]
+    fn the_worst_come_first_and_all_are_counted() {
+        let mut answers = Answers::default();
+        answers.add(answer(1, &[-1.0, -3.2, -9.0], &[0]));
+        answers.add(answer(2, &[-1.0, -3.0], &[1]));
+        answers.add(answer(3, &[f64::NAN, f64::NAN], &[1]));
+        answers.add(answer(4, &[-1.0], &[0]));
+        let (summary, judged) = read(answers);
+        assert_eq!((summary.step, summary.questions, summary.split.as_str()), (7, 3, "val"));
+        assert_eq!(summary.by_choices[&2], Count { questions: 2, hits: 1 });
+        assert_eq!((summary.by_choices[&1], judged.len()), (Count { questions: 1, hits: 1 }, 3));
+        assert_eq!(summary.margins, BTreeMap::from([(-4, 1), (4, 1)]));
+        let order: Vec<_> = judged.iter().map(|judged| (judged.example_id.as_str(), judged.margin)).collect();
+        assert_eq!(order[..2], [("q0003", None), ("q0002", Some(-2.0))]);
+        assert_eq!(judged[0].scores, [None, None]);
+    }
+
+    #[test]
+    fn what_is_kept_does_not_depend_on_how_the_questions_are_shared() {
+        let all: Vec<Answer> =
+            (0..MOST_KEPT + 300).map(|i| answer(i, &[-(((i * 7919) % 1301) as f64), -500.0], &[0])).collect();
+        let mut whole = Answers::default();
+        let mut shares = [Answers::default(), Answers::default()];
+        for (i, answer) in all.into_iter().enumerate() {
+            whole.add(answer.clone());
+            shares[i % 3 % 2].add(answer);
+        }
+        let mut merged = Answers::default();
+        for Answers { counts, worst } in shares {
+            merged.merge(Share { counts, worst: worst.into_iter().map(|of| of.0).collect() });
+        }
+        let whole = read(whole);
+        assert_eq!(whole.1.len(), MOST_KEPT);
+        assert_eq!(whole, read(merged));
+    }
+}

@@ -1,0 +1,329 @@
+//! What a person sees of a run: a bar and short lines on a terminal, lines with all numbers in a pipe.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use tch::Device;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use crate::batch::work::Work;
+use crate::checkpoint::background::Written;
+use crate::checkpoint::run_folder::RunState;
+use crate::memory::peak_bytes;
+use crate::record::metrics::{EvalRecord, TrainRecord};
+use crate::train::StepReport;
+use crate::train::evaluate::Evaluation;
+
+/// Tells the time since a program began, as `h:mm:ss`: a terminal has no room for a date, and nobody there asks for one.
+#[derive(Debug)]
+pub struct Elapsed(Instant);
+
+impl Elapsed {
+    /// From now on.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl FormatTime for Elapsed {
+    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
+        out.write_str(&clock(self.0.elapsed()))
+    }
+}
+
+fn clock(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs();
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// Shows progress on stderr.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    shown: bool,
+}
+
+impl Progress {
+    /// For a run of `planned` questions that has used `done` of them.
+    /// `shown`: whether this process is the one that tells of it.
+    pub fn new(planned: u64, done: u64, shown: bool) -> Self {
+        let bar = match shown && std::io::stderr().is_terminal() {
+            true => ProgressBar::with_draw_target(Some(planned), ProgressDrawTarget::stderr()),
+            false => ProgressBar::hidden(),
+        };
+        let template = "{wide_bar} {human_pos}/{human_len} questions, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_position(done);
+        bar.reset_eta();
+        Self { bar, shown }
+    }
+
+    /// Moves the bar to `samples` questions.
+    pub fn advance(&self, samples: u64) {
+        self.bar.set_position(samples);
+    }
+
+    /// A line about training.
+    pub fn train(&self, record: &TrainRecord) {
+        if self.is_on_a_terminal() {
+            self.line(&short_train_line(record));
+        } else {
+            self.line(&train_line(record));
+        }
+        if record.skipped > 0 {
+            self.line(&format!("{} steps skipped so far, loss scale {:e}", record.skipped, record.loss_scale));
+        }
+    }
+
+    /// A line about an evaluation.
+    pub fn evaluation(&self, record: &EvalRecord) {
+        if self.is_on_a_terminal() {
+            self.line(&short_evaluation_line(record));
+        } else {
+            self.line(&evaluation_line(record));
+        }
+    }
+
+    /// A line about a checkpoint.
+    pub fn checkpoint(&self, written: &Written) {
+        let Written { path, writing, held_up } = written;
+        let (writing, held_up) = (writing.as_secs_f64(), held_up.as_secs_f64());
+        match path.file_name() {
+            // The run's folder was told at the start.
+            Some(name) if self.is_on_a_terminal() => {
+                let name = name.to_string_lossy();
+                self.line(&format!("checkpoint {name}: held up {held_up:.2} s, written in {writing:.2} s"));
+            }
+            _ => self.line(&format!(
+                "checkpoint {}: training stood still for {held_up:.2} s, writing took {writing:.2} s beside it",
+                path.display()
+            )),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// A line about something that went wrong and does not end the run.
+    pub fn warning(&self, text: &str) {
+        self.aside(|| tracing::warn!("{text}"));
+    }
+
+    /// A line for whoever wants to know everything.
+    pub fn detail(&self, text: &str) {
+        self.aside(|| tracing::debug!("{text}"));
+    }
+
+    fn is_on_a_terminal(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    fn line(&self, text: &str) {
+        self.aside(|| tracing::info!("{text}"));
+    }
+
+    fn aside(&self, tell: impl FnOnce()) {
+        if self.shown {
+            self.bar.suspend(tell);
+        }
+    }
+}
+
+/// A line for a file, with all that somebody may look for.
+fn train_line(record: &TrainRecord) -> String {
+    let TrainRecord { step, samples, epoch, loss, lr, gradient_norm, .. } = record;
+    let spread = match record.ranks {
+        1 => String::new(),
+        ranks => format!(", {ranks} ranks, the busiest {:.1} % above the mean", 100.0 * record.rank_spread),
+    };
+    format!(
+        "step {step}, {samples} questions, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm {gradient_norm:.2}, \
+         {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waited for data {:.1} %{spread}",
+        record.samples_per_second,
+        record.tokens_per_second,
+        record.model_flops_per_second / 1e12,
+        100.0 * record.data_wait,
+    )
+}
+
+/// A line that fits a terminal of 80 columns behind time and level; the bar has the rest.
+fn short_train_line(record: &TrainRecord) -> String {
+    let TrainRecord { step, loss, lr, gradient_norm, .. } = record;
+    let wait = match record.data_wait {
+        wait if wait < 0.01 => String::new(),
+        wait => format!(", waited {:.0} %", 100.0 * wait),
+    };
+    let speed = record.samples_per_second;
+    let digits = if speed < 10.0 { 2 } else { 0 };
+    format!("step {step}: loss {loss:.3}, lr {lr:.1e}, norm {gradient_norm:.2}, {speed:.digits$} questions/s{wait}")
+}
+
+/// A line for a file.
+fn evaluation_line(record: &EvalRecord) -> String {
+    let Evaluation { accuracy, hits, questions, f1, chance, most_frequent, seconds, .. } = record.evaluation;
+    let [accuracy, f1, chance, most_frequent] = [accuracy, f1, chance, most_frequent].map(|share| 100.0 * share);
+    format!(
+        "step {}, evaluation: accuracy {accuracy:.2} % ({hits} of {questions}), F1 {f1:.2} %, chance {chance:.2} %, most frequent entity \
+         {most_frequent:.2} %, {seconds:.1} s",
+        record.step
+    )
+}
+
+/// A line that fits a terminal.
+fn short_evaluation_line(record: &EvalRecord) -> String {
+    let Evaluation { accuracy, hits, questions, chance, .. } = record.evaluation;
+    let (accuracy, chance) = (100.0 * accuracy, 100.0 * chance);
+    format!("step {}: accuracy {accuracy:.2} % ({hits} of {questions}), chance {chance:.1} %", record.step)
+}
+
+/// Sums over the steps since the last log line.
+#[derive(Debug)]
+pub struct LogWindow {
+    start: Instant,
+    waited_before: Duration,
+    loss: f64,
+    /// Questions of all steps, and of those that were not skipped.
+    questions: usize,
+    learned: usize,
+    tokens: usize,
+    padded: usize,
+    flops: f64,
+    spread: f64,
+    steps: usize,
+    last: StepReport,
+}
+
+impl LogWindow {
+    /// A window that starts now.
+    pub fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            waited_before: Duration::ZERO,
+            loss: 0.0,
+            questions: 0,
+            learned: 0,
+            tokens: 0,
+            padded: 0,
+            flops: 0.0,
+            spread: 0.0,
+            steps: 0,
+            last: StepReport::default(),
+        }
+    }
+
+    /// Takes note of a step.
+    pub fn add(&mut self, report: &StepReport) {
+        let Work { tokens, padded, .. } = report.work;
+        // Fused operations compute no padding.
+        let padded = if report.pads { padded } else { tokens };
+        // The loss of a skipped step may be no number.
+        if !report.skipped {
+            self.loss += report.loss * report.questions as f64;
+            self.learned += report.questions;
+        }
+        self.questions += report.questions;
+        self.spread += report.spread;
+        self.steps += 1;
+        self.tokens += tokens;
+        self.padded += padded;
+        self.flops += report.flops;
+        self.last = *report;
+    }
+
+    /// Starts anew, so that an evaluation's time counts for nothing; `waited` is the loader's total.
+    pub fn restart(&mut self, waited: Duration) {
+        *self = Self { waited_before: waited, ..Self::start() };
+    }
+
+    /// What this rank has to say of the window: tokens, tokens with padding, operations, seconds spent waiting for data, and
+    /// most bytes held at a time (0 where that is not known). `device` is where the model is.
+    pub fn numbers(&self, waited: Duration, device: Device) -> [f64; 5] {
+        let bytes = peak_bytes(device).unwrap_or(0) as f64;
+        let wait = waited.saturating_sub(self.waited_before).as_secs_f64();
+        [self.tokens as f64, self.padded as f64, self.flops, wait, bytes]
+    }
+
+    /// The averages, and starts anew; `numbers` are those of all ranks.
+    pub fn take(&mut self, state: &RunState, rows: usize, waited: Duration, numbers: &[Vec<f64>]) -> TrainRecord {
+        let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
+        let of = |i: usize| numbers.iter().filter_map(move |of_rank| of_rank.get(i).copied());
+        let [tokens, padded, flops] = [0, 1, 2].map(|i| of(i).sum::<f64>());
+        let peak = of(4).fold(0.0, f64::max) as u64;
+        let record = TrainRecord {
+            step: state.step,
+            samples: state.samples,
+            epoch: state.samples as f64 / rows as f64,
+            loss: self.loss / self.learned.max(1) as f64,
+            lr: self.last.lr,
+            gradient_norm: self.last.gradient_norm,
+            loss_scale: state.loss_scale.scale(),
+            skipped: state.skipped,
+            samples_per_second: self.questions as f64 / seconds,
+            tokens_per_second: tokens / seconds,
+            padding: 1.0 - tokens / padded.max(1.0),
+            model_flops_per_second: flops / seconds,
+            peak_memory_bytes: (peak > 0).then_some(peak),
+            data_wait: of(3).fold(0.0, f64::max) / seconds,
+            ranks: numbers.len(),
+            rank_spread: self.spread / self.steps.max(1) as f64,
+        };
+        self.restart(waited);
+        record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of 80 columns behind time and level.
+    const ROOM: usize = 80 - "0:00:00  INFO ".len();
+
+    fn record() -> TrainRecord {
+        TrainRecord {
+            step: 43_380,
+            samples: 1_388_160,
+            epoch: 1.5,
+            loss: 1.234_56,
+            lr: 1.06e-5,
+            gradient_norm: 12.346,
+            loss_scale: 1.0,
+            skipped: 0,
+            samples_per_second: 1234.4,
+            tokens_per_second: 300_000.0,
+            padding: 0.0,
+            model_flops_per_second: 1e14,
+            peak_memory_bytes: None,
+            data_wait: 0.001,
+            ranks: 1,
+            rank_spread: 0.0,
+        }
+    }
+
+    #[test]
+    fn lines_fit_a_terminal() {
+        let line = short_train_line(&record());
+        assert_eq!(line, "step 43380: loss 1.235, lr 1.1e-5, norm 12.35, 1234 questions/s");
+        assert!(line.len() <= ROOM, "{line}");
+        let slow = TrainRecord { samples_per_second: 0.352, data_wait: 0.25, ..record() };
+        assert!(short_train_line(&slow).ends_with("0.35 questions/s, waited 25 %"));
+        let evaluation =
+            Evaluation { accuracy: 0.12345, hits: 1234, questions: 10_000, chance: 0.1234, ..Evaluation::default() };
+        let line = short_evaluation_line(&EvalRecord { step: 43_380, samples: 1, evaluation });
+        assert_eq!(line, "step 43380: accuracy 12.35 % (1234 of 10000), chance 12.3 %");
+        assert!(line.len() <= ROOM, "{line}");
+    }
+
+    #[test]
+    fn time_is_told_to_the_second() {
+        assert_eq!(clock(Duration::from_millis(59_999)), "0:00:59");
+        assert_eq!(clock(Duration::from_secs(3600 * 25 + 61)), "25:01:01");
+    }
+}

@@ -1,0 +1,3 @@
+//! Training objectives.
+
+pub mod text_match;
