@@ -149,7 +149,7 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     model.alloc_grads()?;
     let optimizer = AdamW::new(config.adamw(), model.parameters())?;
     let mut stepper =
-        Stepper::new(model, optimizer, config, precision, ControlState::first(config.loss_scale(precision)), None)?;
+        Stepper::new(model, optimizer, config, precision, ControlState::new(config.loss_scale(precision)), None)?;
     let padded_view = stepper.needs_padded_view();
     let mut source = match data {
         Some(data) => {
