@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use glm_schemas::manifest::Split;
+use glm_trainer::batch::layout::LayoutKind;
 use glm_trainer::config::Config;
 use glm_trainer::data::DataError;
 use glm_trainer::data::feed::Feeder;
 use glm_trainer::data::loader::{Loader, LoaderConfig, Position};
 use glm_trainer::data::mmap::DataSet;
 use glm_trainer::data::sampler::Order;
+use glm_trainer::task::{self, Purpose};
 use tch::Device;
 
 #[derive(Parser)]
@@ -67,6 +69,7 @@ fn main() -> anyhow::Result<()> {
     config.data.micro_batch_tokens = arguments.tokens;
     let data = DataSet::open(&arguments.dir)?;
     let split = Arc::new(data.split(Split::Train)?);
+    let task = task::open(task::CLOZE, config.task(data.manifest().special_ids))?;
     let loader = LoaderConfig {
         order: Order::Shuffled { seed: 1 },
         batch_size: arguments.step,
@@ -74,7 +77,7 @@ fn main() -> anyhow::Result<()> {
         epochs: arguments.epochs,
         threads: arguments.threads,
         prefetch_steps: config.data.prefetch_steps,
-        packer: config.packer(data.manifest().special_ids, true),
+        packer: config.packer(task, Purpose::Train),
     };
     let cpu_before = cpu_seconds()?;
     let start = Instant::now();
@@ -92,16 +95,16 @@ fn main() -> anyhow::Result<()> {
 fn load(mut loader: Loader, start: Instant) -> Result<Total, DataError> {
     let mut total = Total::default();
     while let Some(step) = loader.next_step()? {
-        total.add(step.questions, step.tokens(), step.batches.len(), start);
+        total.add(step.samples.len(), step.tokens(), step.batches.len(), start);
     }
     Ok(total)
 }
 
 fn feed(loader: Loader, start: Instant) -> Result<Total, DataError> {
-    let mut feeder = Feeder::start(loader, Device::Cpu, true)?;
+    let mut feeder = Feeder::start(loader, Device::Cpu, LayoutKind::Packed)?;
     let mut total = Total::default();
     while let Some(step) = feeder.next_step()? {
-        total.add(step.questions, step.work().tokens, step.batches.len(), start);
+        total.add(step.samples.len(), step.work().tokens, step.batches.len(), start);
     }
     Ok(total)
 }

@@ -9,10 +9,12 @@ use glm_queue::{Receiver, Sender, bounded};
 use tch::Device;
 
 use super::DataError;
+use super::pack::Sample;
 use super::loader::{Loader, Position, Step, Stopper};
 use super::threads::{guarded, join, spawn};
 use crate::batch::copy_stream::CopyStream;
 use crate::batch::device::DeviceBatch;
+use crate::batch::layout::LayoutKind;
 use crate::batch::transfer::{Direct, Ready, Transfer};
 use crate::batch::work::Work;
 
@@ -20,44 +22,44 @@ use crate::batch::work::Work;
 /// trainer: one hides the transfer, the second evens out steps of different size.
 const QUEUED_STEPS: usize = 1;
 
-/// What one optimizer step works on, on the device.
+/// Batches of one optimizer step on the device.
 #[derive(Debug)]
 pub struct DeviceStep {
-    /// The batches; of several ranks, this one's.
+    /// Batches of this rank.
     pub batches: Vec<DeviceBatch>,
-    /// Questions of the step over all ranks.
-    pub questions: usize,
-    /// Their rows in the split, in the order of samples.
-    pub split_rows: Arc<[usize]>,
-    /// Operations of a forward pass over each rank's questions; empty where there is one rank only.
+    /// Samples of all ranks, in order.
+    pub samples: Arc<[Sample]>,
+    /// Sum of the samples' weights over all ranks, by which the sum of losses is divided.
+    pub weight: f64,
+    /// Operations of a forward pass over each rank's samples; empty if there is only one rank.
     pub loads: Vec<u64>,
-    /// Where the order of samples stands behind this step.
+    /// Position in the order of samples after this step.
     pub position: Position,
 }
 
 impl DeviceStep {
-    /// Starts copying a step to a transfer's device. What comes back must not be used before the transfer's
-    /// [`ready`](Transfer::ready) says so.
+    /// Starts copying a step to a transfer's device. The result must not be used before the transfer's
+    /// [`ready`](Transfer::ready) mark.
     ///
     /// # Errors
     /// [`DataError::Torch`], for example out of memory.
-    pub fn upload(step: &Step, transfer: &mut dyn Transfer, padded_view: bool) -> Result<Self, DataError> {
-        let batches = step.batches.iter().map(|batch| batch.upload(transfer, padded_view)).collect::<Result<_, _>>()?;
-        let (split_rows, loads) = (Arc::clone(&step.split_rows), step.loads.clone());
-        Ok(Self { batches, questions: step.questions, split_rows, loads, position: step.position })
+    pub fn upload(step: &Step, transfer: &mut dyn Transfer, layout: LayoutKind) -> Result<Self, DataError> {
+        let batches = step.batches.iter().map(|batch| batch.upload(transfer, layout)).collect::<Result<_, _>>()?;
+        let (samples, loads) = (Arc::clone(&step.samples), step.loads.clone());
+        Ok(Self { batches, samples, weight: step.weight, loads, position: step.position })
     }
 
-    /// What its batches consist of.
+    /// Work of its batches.
     pub fn work(&self) -> Work {
         Work::of_all(self.batches.iter().map(|batch| &*batch.host))
     }
 
-    /// Copies a step to a device and waits until it is there.
+    /// Copies a step to a device and waits for the copy.
     ///
     /// # Errors
     /// [`DataError::Torch`], for example out of memory.
-    pub fn on(step: &Step, device: Device, padded_view: bool) -> Result<Self, DataError> {
-        Self::upload(step, &mut Direct::to(device), padded_view)
+    pub fn on(step: &Step, device: Device, layout: LayoutKind) -> Result<Self, DataError> {
+        Self::upload(step, &mut Direct::to(device), layout)
     }
 }
 
@@ -75,26 +77,26 @@ pub struct Feeder {
 
 impl Feeder {
     /// Starts feeding a device with what a loader delivers: a GPU through a stream of its own, the CPU by plain copies.
-    /// `padded_view`: whether batches get a [`PaddedView`](crate::batch::device::PaddedView).
+    /// `layout`: that of the implementation of the model's operations.
     ///
     /// # Errors
     /// [`DataError::Io`] where the thread cannot be started; [`DataError::Torch`] of the device.
-    pub fn start(loader: Loader, device: Device, padded_view: bool) -> Result<Self, DataError> {
+    pub fn start(loader: Loader, device: Device, layout: LayoutKind) -> Result<Self, DataError> {
         let transfer: Box<dyn Transfer> = match device {
             Device::Cuda(index) => Box::new(CopyStream::to(index)?),
             _ => Box::new(Direct::to(device)),
         };
-        Self::with_transfer(loader, transfer, padded_view)
+        Self::with_transfer(loader, transfer, layout)
     }
 
     /// Starts feeding through a transfer.
     ///
     /// # Errors
     /// [`DataError::Io`] where the thread cannot be started.
-    pub fn with_transfer(loader: Loader, transfer: Box<dyn Transfer>, padded_view: bool) -> Result<Self, DataError> {
+    pub fn with_transfer(loader: Loader, transfer: Box<dyn Transfer>, layout: LayoutKind) -> Result<Self, DataError> {
         let (sender, steps) = bounded(QUEUED_STEPS);
         let stopper = loader.stopper();
-        let thread = spawn("feed", move || feed(loader, transfer, padded_view, &sender))?;
+        let thread = spawn("feed", move || feed(loader, transfer, layout, &sender))?;
         Ok(Self { steps: Some(steps), stopper, thread: vec![thread], waited: Duration::ZERO })
     }
 
@@ -142,13 +144,13 @@ impl Drop for Feeder {
 fn feed(
     mut loader: Loader,
     mut transfer: Box<dyn Transfer>,
-    padded_view: bool,
+    layout: LayoutKind,
     steps: &Sender<Result<UploadedStep, DataError>>,
 ) {
     loop {
         let fed = guarded(|| {
             let Some(step) = loader.next_step()? else { return Ok(None) };
-            let step = DeviceStep::upload(&step, transfer.as_mut(), padded_view)?;
+            let step = DeviceStep::upload(&step, transfer.as_mut(), layout)?;
             Ok(Some((step, transfer.ready()?)))
         });
         let last = !matches!(fed, Ok(Some(_)));

@@ -36,18 +36,18 @@ pub struct Position {
     pub samples: usize,
 }
 
-/// What one optimizer step works on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Batches of one optimizer step.
+#[derive(Debug, Clone)]
 pub struct Step {
-    /// The batches; of several ranks, this one's.
+    /// Batches of this rank.
     pub batches: Vec<Arc<Batch>>,
-    /// Questions of the step over all ranks.
-    pub questions: usize,
-    /// Their rows in the split, in the order of samples.
-    pub split_rows: Arc<[usize]>,
-    /// Operations of a forward pass over each rank's questions; empty where there is one rank only.
+    /// Samples of all ranks, in order.
+    pub samples: Arc<[Sample]>,
+    /// Sum of the samples' weights over all ranks, by which the sum of losses is divided.
+    pub weight: f64,
+    /// Operations of a forward pass over each rank's samples; empty if there is only one rank.
     pub loads: Vec<u64>,
-    /// Where the order of samples stands behind this step.
+    /// Position in the order of samples after this step.
     pub position: Position,
 }
 
@@ -59,7 +59,7 @@ impl Step {
 }
 
 /// What a loader delivers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LoaderConfig {
     /// Order of samples.
     pub order: Order,
@@ -128,9 +128,10 @@ impl Loader {
     /// [`DataError::Io`] where a thread cannot be started.
     pub fn start(data: Arc<SplitData>, fingerprint: &str, config: LoaderConfig) -> Result<Self, DataError> {
         let sampler = Sampler::new(data.group_rows(), config.order, fingerprint);
+        let (packer, task) = (config.packer.clone(), Arc::clone(&config.packer.task));
         let stages = Stages {
-            decode: Arc::new(move |group| data.decode(group).map(Arc::new)),
-            pack: Arc::new(move |samples| config.packer.pack(samples)),
+            decode: Arc::new(move |group| data.decode(group, &*task).map(Arc::new)),
+            pack: Arc::new(move |samples| packer.pack(samples)),
         };
         Self::with_stages(sampler, config, stages)
     }
@@ -229,10 +230,9 @@ fn decode_groups(stages: &Stages, jobs: &Receiver<Job>, decoded: &Sender<Decoded
 fn pack_hands(stages: &Stages, hands: &Receiver<Result<StepSamples, DataError>>, steps: &Sender<Result<Step, DataError>>) {
     while let Some(hand) = hands.recv() {
         let step = hand.and_then(|hand| {
-            let Packed { batches, loads } = guarded(|| (stages.pack)(&hand.samples))?;
+            let Packed { batches, weight, loads } = guarded(|| (stages.pack)(&hand.samples))?;
             let batches = batches.into_iter().map(Arc::new).collect();
-            let split_rows = hand.samples.iter().map(Sample::split_row).collect();
-            Ok(Step { batches, questions: hand.samples.len(), split_rows, loads, position: hand.position })
+            Ok(Step { batches, samples: hand.samples.into(), weight, loads, position: hand.position })
         });
         let failed = step.is_err();
         if steps.send(step).is_err() || failed {

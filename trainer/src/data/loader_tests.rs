@@ -26,7 +26,7 @@ fn config(threads: usize) -> LoaderConfig {
         epochs: 3,
         threads,
         prefetch_steps: 2,
-        packer: Packer { labelled: true, ..packer(64, 150) },
+        packer: Packer { purpose: Purpose::Train, ..packer(64, 150) },
     }
 }
 
@@ -63,19 +63,19 @@ fn run(config: LoaderConfig) -> Vec<Step> {
 #[test]
 fn every_question_comes_once_an_epoch_and_its_number_tells_where() {
     let steps = run(config(2));
-    let sizes: Vec<_> = steps.iter().map(|step| step.questions).collect();
+    let sizes: Vec<_> = steps.iter().map(|step| step.samples.len()).collect();
     assert_eq!(sizes, [4, 4, 4, 1, 4, 4, 4, 1, 4, 4, 4, 1]);
     assert_eq!(steps[1].position, Position { epoch: 0, samples: 8 });
     assert_eq!(steps[3].position, Position { epoch: 1, samples: 0 });
     for (epoch, steps) in steps.chunks(4).enumerate() {
         let mut rows: Vec<_> =
-            steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.questions.iter().map(|q| q.row)).collect();
+            steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.examples.iter().map(|q| q.row)).collect();
         rows.sort_unstable();
         assert!(rows.into_iter().eq(0..ROWS));
         for step in steps {
-            let mut packed: Vec<_> = step.batches.iter().flat_map(|batch| batch.questions.iter().map(|q| q.row)).collect();
+            let mut packed: Vec<_> = step.batches.iter().flat_map(|batch| batch.examples.iter().map(|q| q.row)).collect();
             packed.sort_unstable();
-            let mut told = step.split_rows.to_vec();
+            let mut told = step.samples.iter().map(Sample::split_row).collect::<Vec<_>>();
             told.sort_unstable();
             assert_eq!(told, packed);
         }
@@ -229,24 +229,24 @@ fn a_fault_in_any_stage_arrives_behind_the_steps_before_it_and_ends_all() {
 fn the_feeder_delivers_what_the_loader_would() {
     let steps = run(config(2));
     let (stages, alive) = stages(config(2).packer);
-    let mut feeder = Feeder::start(start(config(2), stages), Device::Cpu, false).expect("starts");
+    let mut feeder = Feeder::start(start(config(2), stages), Device::Cpu, LayoutKind::Packed).expect("starts");
     for step in steps {
         let fed = feeder.next_step().expect("no error").expect("a step");
-        assert_eq!((fed.questions, fed.work().tokens, fed.position), (step.questions, step.tokens(), step.position));
+        assert_eq!((fed.samples.len(), fed.weight), (step.samples.len(), step.weight));
+        assert_eq!((fed.work().tokens, fed.position), (step.tokens(), step.position));
         for (fed, batch) in fed.batches.iter().zip(&step.batches) {
             assert_eq!(&fed.host, batch);
             let column = |tensor: &Tensor| Vec::<i64>::try_from(tensor.reshape([-1])).expect("integers");
-            assert_eq!(column(&fed.ids), batch.ids);
-            assert_eq!(column(&fed.position), batch.position);
-            assert_eq!(column(&fed.block_position), batch.block_position);
-            assert_eq!(column(&fed.scored), batch.scored);
-            assert_eq!(column(&fed.scored_of_pair), batch.scored_of_pair);
-            assert_eq!(column(&fed.target), batch.target);
-            assert_eq!(column(&fed.choice_of_pair), batch.choice_of_pair);
-            assert_eq!(column(&fed.choice_table), batch.choice_table);
-            assert_eq!(fed.choice_table.size(), [batch.questions.len() as i64, 2]);
-            assert_eq!(column(&fed.label), batch.label);
-            assert!(fed.padded.is_none());
+            let (inputs, targets) = (&batch.inputs, &batch.targets);
+            assert_eq!(column(&fed.ids), inputs.ids);
+            assert_eq!(column(&fed.position), inputs.position);
+            assert_eq!(column(&fed.block_position), inputs.block_position);
+            assert_eq!(column(&fed.scored), targets.scored);
+            assert_eq!(column(&fed.scored_index), targets.scored_index);
+            assert_eq!(column(&fed.target), targets.token);
+            assert_eq!(column(&fed.group), targets.group);
+            assert_eq!(fed.task_columns.iter().map(column).collect::<Vec<_>>(), batch.task_columns);
+            assert!(matches!(fed.layout, Layout::Packed));
         }
     }
     assert!(feeder.next_step().expect("no error").is_none());
@@ -258,7 +258,7 @@ fn a_feeder_that_nobody_listens_to_ends() {
     for taken in 0..4 {
         let (stages, alive) = stages(config(2).packer);
         let endless = LoaderConfig { epochs: u64::MAX, ..config(2) };
-        let mut feeder = Feeder::start(start(endless, stages), Device::Cpu, true).expect("starts");
+        let mut feeder = Feeder::start(start(endless, stages), Device::Cpu, LayoutKind::Padded).expect("starts");
         for _ in 0..taken {
             feeder.next_step().expect("no error").expect("a step");
         }

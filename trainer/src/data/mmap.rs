@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use bytes::Bytes;
-use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ViewError, column, int64};
+use glm_schemas::cloze::{ViewError, column, int64};
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
 use memmap2::Mmap;
 use parquet::arrow::ProjectionMask;
@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, Parq
 use parquet::errors::ParquetError;
 
 use super::DataError;
+use crate::task::Task;
 
 /// A data set that is there: its folder and its checked manifest.
 #[derive(Debug)]
@@ -156,16 +157,16 @@ impl SplitData {
         self.groups.iter().map(|group| group.rows).collect()
     }
 
-    /// Decodes the token columns of row group `index`.
+    /// Decodes the columns of row group `index` that a task reads.
     ///
     /// # Errors
     /// [`DataError`] names shard and row group.
     ///
     /// # Panics
     /// If there is no row group `index`.
-    pub fn decode(&self, index: usize) -> Result<DecodedGroup, DataError> {
+    pub fn decode(&self, index: usize, task: &dyn Task) -> Result<DecodedGroup, DataError> {
         let RowGroup { shard, first_row, .. } = self.groups[index];
-        DecodedGroup::try_new(&self.shards[shard].path, self.columns(self.groups[index], &TOKEN_COLUMNS)?, first_row)
+        DecodedGroup::try_new(task, &self.shards[shard].path, self.columns(self.groups[index], task.columns())?, first_row)
     }
 
     /// The index in the raw data of every question of the split, in stored order.
@@ -236,23 +237,21 @@ impl SplitData {
     }
 }
 
-/// The decoded token columns of one row group.
+/// Decoded columns of one row group.
 #[derive(Debug)]
 pub struct DecodedGroup {
-    path: PathBuf,
-    batch: RecordBatch,
+    columns: RecordBatch,
     first_row: usize,
 }
 
 impl DecodedGroup {
-    /// Takes the rows of a shard from `first_row` of its split on; `path` is the shard's, for messages.
+    /// Takes the rows of a shard, of which the first is row `first_row` of its split; `path` is the shard's, for messages.
     ///
     /// # Errors
-    /// [`DataError::Columns`] where the columns do not keep the contract.
-    pub fn try_new(path: &Path, batch: RecordBatch, first_row: usize) -> Result<Self, DataError> {
-        let group = Self { path: path.to_owned(), batch, first_row };
-        group.view()?;
-        Ok(group)
+    /// [`DataError::Columns`] where the columns break the task's contract.
+    pub fn try_new(task: &dyn Task, path: &Path, columns: RecordBatch, first_row: usize) -> Result<Self, DataError> {
+        task.check(&columns).map_err(|source| DataError::Columns { path: path.to_owned(), source })?;
+        Ok(Self { columns, first_row })
     }
 
     /// Index of the group's first row in its split.
@@ -262,14 +261,11 @@ impl DecodedGroup {
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.batch.num_rows()
+        self.columns.num_rows()
     }
 
-    /// The rows.
-    ///
-    /// # Errors
-    /// None in fact: the columns were looked at when the group was made.
-    pub fn view(&self) -> Result<ClozeView<'_>, DataError> {
-        ClozeView::try_new(&self.batch).map_err(|source| DataError::Columns { path: self.path.clone(), source })
+    /// The columns.
+    pub fn columns(&self) -> &RecordBatch {
+        &self.columns
     }
 }

@@ -2,7 +2,6 @@
 //! all that on threads of its own, and [`feed`] keeps [`device_batch`]es of the next steps ready for the one that trains.
 
 pub mod balance;
-mod cut;
 pub mod feed;
 mod find;
 pub mod loader;
@@ -20,9 +19,10 @@ mod threads;
 use std::path::PathBuf;
 
 use glm_schemas::cloze::ViewError;
-use glm_schemas::encoding::EncodingError;
 use glm_schemas::manifest::{ManifestError, Split};
 use thiserror::Error;
+
+use crate::task::RowError;
 
 /// Why data cannot be read.
 #[derive(Debug, Error)]
@@ -108,22 +108,9 @@ pub enum DataError {
         /// The reason.
         source: ViewError,
     },
-    /// A question cannot be encoded.
-    #[error("question {example_id}: {source}; raise data.max_seq_len or ingest with a smaller --max-seq-len")]
-    Encoding {
-        /// The question.
-        example_id: String,
-        /// The reason.
-        source: EncodingError,
-    },
-    /// A question for training has no right answer.
-    #[error(
-        "question {example_id} has no right answer among its choices and cannot be trained on; `glm-prep verify` checks the whole data set"
-    )]
-    Unlabelled {
-        /// The question.
-        example_id: String,
-    },
+    /// A row cannot be packed.
+    #[error(transparent)]
+    Row(#[from] RowError),
     /// A thread of the loader ended without a word.
     #[error("a data thread panicked; the message above says where")]
     Panicked,
