@@ -11,7 +11,7 @@ pub mod loader;
 mod loader_tests;
 pub mod mmap;
 pub mod pack;
-pub(crate) mod partition;
+mod partition;
 mod prefetcher;
 pub mod sampler;
 #[cfg(test)]

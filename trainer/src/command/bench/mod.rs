@@ -1,7 +1,6 @@
 //! `glm-trainer bench`: how fast this machine trains, or reads data, and where the time goes.
 
 mod print;
-pub mod simulate;
 mod synthetic;
 
 use std::collections::VecDeque;
