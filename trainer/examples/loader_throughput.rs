@@ -1,11 +1,11 @@
-//! How many questions a second the loader hands to a consumer that does nothing with them; scripts/bench has the data for it.
+//! Throughput of the data loader without a consumer's work, in questions per second; `scripts/bench` makes data for it.
 //!
 //! ```text
 //! cargo run --release --workspace --example loader_throughput -- DIR [--threads N] [--epochs N] [--step QUESTIONS] [--tokens N] [--feed]
 //! ```
 //!
-//! With `--feed`, through the feeder to tensors on the CPU, padded view included. It prints wall-clock and CPU seconds: the
-//! rate a core is questions over CPU seconds, whatever the number of threads.
+//! With `--feed`, the steps also become tensors on the CPU, including the padded view. The example prints wall-clock and CPU
+//! seconds; questions per CPU second are the rate per core, for any number of threads.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,24 +27,24 @@ use tch::Device;
 struct Arguments {
     /// Folder of a data set.
     dir: PathBuf,
-    /// Decode threads, and as many pack threads.
+    /// Number of decode threads, and of pack threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Times that every question comes.
+    /// Number of epochs.
     #[arg(long, default_value_t = 1)]
     epochs: u64,
-    /// Questions of a step.
+    /// Questions per step.
     #[arg(long, default_value_t = 24)]
     step: usize,
-    /// Most tokens of a batch.
+    /// Maximum number of tokens per batch.
     #[arg(long, default_value_t = 4096)]
     tokens: usize,
-    /// Through the feeder to tensors.
+    /// Make tensors with the feeder.
     #[arg(long)]
     feed: bool,
 }
 
-/// What came out.
+/// Totals over all steps.
 #[derive(Default)]
 struct Total {
     questions: usize,
@@ -88,7 +88,7 @@ fn main() -> anyhow::Result<()> {
     let Total { questions, tokens, batches, first } = total;
     println!("{questions} questions, {tokens} tokens in {batches} batches; --threads {}", arguments.threads);
     println!("first step after {:.3} s, wall {wall:.3} s, CPU {cpu:.3} s", first.unwrap_or_default().as_secs_f64());
-    println!("{:.0} questions/s, {:.0} questions a CPU second", questions as f64 / wall, questions as f64 / cpu);
+    println!("{:.0} questions/s, {:.0} questions per CPU second", questions as f64 / wall, questions as f64 / cpu);
     Ok(())
 }
 
@@ -109,10 +109,10 @@ fn feed(loader: Loader, start: Instant) -> Result<Total, DataError> {
     Ok(total)
 }
 
-/// User and system time of this process, all threads, as Linux counts it: in hundredths of a second.
+/// User and system time of this process with all its threads. Linux counts in hundredths of a second.
 fn cpu_seconds() -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The second field is a name in parentheses, which may hold anything; user and system time are the 14th and 15th.
+    // The second field is a name in parentheses, which may contain spaces; user and system time are fields 14 and 15.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |place: usize| fields.get(place).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
     Ok((ticks(11) + ticks(12)) / 100.0)

@@ -173,10 +173,6 @@ fn bench(args: &BenchArgs) -> Result<ExitCode> {
     let config = args.resolve()?;
     launch::use_threads(&config);
     let data = args.data.as_deref().map(launch::open_data).transpose()?;
-    if let Some(plan) = args.simulate.plan(args.steps) {
-        let simulation = bench::simulate::simulate(&config, data.as_ref(), args.device.resolve()?, &plan)?;
-        return print(&show(&simulation, args.json)?);
-    }
     let text = match (&data, args.data_only) {
         (Some(data), true) => show(&bench::reading(&config, data)?, args.json)?,
         _ => {

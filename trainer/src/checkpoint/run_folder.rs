@@ -30,10 +30,10 @@ use super::weights::Weights;
 use crate::config::{Config, overrides};
 use crate::data::loader::Position;
 use crate::model::Glm;
-use crate::task::metrics::Measured;
 use crate::optim::adamw::AdamW;
 use crate::optim::loss_scale::LossScale;
 use crate::optim::spikes::SpikeStatistics;
+use crate::task::metrics::Measured;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";

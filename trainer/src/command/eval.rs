@@ -20,9 +20,9 @@ use crate::data::DataError;
 use crate::data::mmap::SplitData;
 use crate::device::DeviceChoice;
 use crate::model::Glm;
-use crate::train::TrainError;
-use crate::task::metrics::Evaluation;
 use crate::task;
+use crate::task::metrics::Evaluation;
+use crate::train::TrainError;
 use crate::train::evaluate::{EvaluationConfig, evaluate};
 
 /// The arguments.

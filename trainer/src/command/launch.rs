@@ -30,8 +30,8 @@ use crate::optim::control::ControlState;
 use crate::record::files::unix_seconds;
 use crate::record::metrics::MetricsFile;
 use crate::record::sessions::Session;
-use crate::train::step::Stepper;
 use crate::task::{self, Purpose, Task};
+use crate::train::step::Stepper;
 use crate::train::{Records, Run, TrainError};
 
 /// Where the published benchmark keeps its data.

@@ -11,9 +11,9 @@ use thiserror::Error;
 use crate::cli::SettingArgs;
 use crate::command::eval::{EvalError, Scoring, write_line, write_lines};
 use crate::device::DeviceChoice;
-use crate::train::TrainError;
 use crate::task::RowError;
 use crate::task::cloze::answer;
+use crate::train::TrainError;
 use crate::train::evaluate::{EvaluationConfig, score_split};
 
 /// The arguments.
@@ -109,8 +109,7 @@ pub fn run(args: &PredictArgs) -> Result<usize, PredictError> {
         let Some(idx) = ids.next() else { return Ok(()) };
         let view = ClozeView::try_new(scored.rows).map_err(RowError::from)?;
         let answer = answer(&view, scored.row, scored.log_probs);
-        let choices: Vec<String> =
-            view.choices(scored.row).map(|choice| choice.text.unwrap_or_default().to_owned()).collect();
+        let choices: Vec<String> = view.choices(scored.row).map(|choice| choice.text.unwrap_or_default().to_owned()).collect();
         let label = choices.get(answer.predicted).cloned().unwrap_or_default();
         let prediction = Prediction { idx, label };
         answered.push(Answered { prediction, example_id: answer.example_id, choices, scores: answer.scores });

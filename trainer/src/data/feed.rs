@@ -1,16 +1,16 @@
-//! The stage between loader and trainer: makes the next steps' tensors, and copies them to the device, while the trainer
-//! still computes.
+//! Device feeder between loader and trainer: makes the tensors of the next steps and copies them to the device while the
+//! trainer computes.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use glm_queue::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use tch::Device;
 
 use super::DataError;
+use super::loader::{Loader, Position, Step};
 use super::pack::Sample;
-use super::loader::{Loader, Position, Step, Stopper};
 use super::threads::{guarded, join, spawn};
 use crate::batch::copy_stream::CopyStream;
 use crate::batch::device::DeviceBatch;
@@ -18,8 +18,8 @@ use crate::batch::layout::LayoutKind;
 use crate::batch::transfer::{Direct, Ready, Transfer};
 use crate::batch::work::Work;
 
-/// Steps that wait in the queue. With the one that the feeding thread holds until there is room, two are ready ahead of the
-/// trainer: one hides the transfer, the second evens out steps of different size.
+/// Capacity of the channel to the trainer. Together with the step that the feeder thread holds while the channel is full, two
+/// steps are ready ahead of the trainer: one hides the transfer, the other absorbs differences in step size.
 const QUEUED_STEPS: usize = 1;
 
 /// Batches of one optimizer step on the device.
@@ -38,8 +38,8 @@ pub struct DeviceStep {
 }
 
 impl DeviceStep {
-    /// Starts copying a step to a transfer's device. The result must not be used before the transfer's
-    /// [`ready`](Transfer::ready) mark.
+    /// Starts copying a step to a transfer's device. The result must not be used before waiting for the transfer's
+    /// [`ready`](Transfer::ready).
     ///
     /// # Errors
     /// [`DataError::Torch`], for example out of memory.
@@ -49,12 +49,12 @@ impl DeviceStep {
         Ok(Self { batches, samples, weight: step.weight, loads, position: step.position })
     }
 
-    /// Work of its batches.
+    /// Work in its batches.
     pub fn work(&self) -> Work {
         Work::of_all(self.batches.iter().map(|batch| &*batch.host))
     }
 
-    /// Copies a step to a device and waits for the copy.
+    /// Copies a step to a device and waits for the copy to finish.
     ///
     /// # Errors
     /// [`DataError::Torch`], for example out of memory.
@@ -63,24 +63,23 @@ impl DeviceStep {
     }
 }
 
-/// A step on its way to the device.
+/// A step whose copy to the device has been queued, and the handle to wait for it.
 type UploadedStep = (DeviceStep, Box<dyn Ready>);
 
-/// Delivers steps on the device, made ready by a thread of its own. Dropping it ends that thread and the loader's.
+/// Delivers steps on the device, prepared by a background thread. Dropping it ends that thread and the loader's.
 #[derive(Debug)]
 pub struct Feeder {
     steps: Option<Receiver<Result<UploadedStep, DataError>>>,
-    stopper: Stopper,
     thread: Vec<JoinHandle<()>>,
     waited: Duration,
 }
 
 impl Feeder {
-    /// Starts feeding a device with what a loader delivers: a GPU through a stream of its own, the CPU by plain copies.
-    /// `layout`: that of the implementation of the model's operations.
+    /// Starts copying a loader's steps to a device: to a GPU on a separate stream, on the CPU by plain copies. `layout` is that
+    /// of the implementation of the model's operations.
     ///
     /// # Errors
-    /// [`DataError::Io`] where the thread cannot be started; [`DataError::Torch`] of the device.
+    /// [`DataError::Io`] if the thread cannot be started; [`DataError::Torch`] of the device.
     pub fn start(loader: Loader, device: Device, layout: LayoutKind) -> Result<Self, DataError> {
         let transfer: Box<dyn Transfer> = match device {
             Device::Cuda(index) => Box::new(CopyStream::to(index)?),
@@ -89,31 +88,30 @@ impl Feeder {
         Self::with_transfer(loader, transfer, layout)
     }
 
-    /// Starts feeding through a transfer.
+    /// Starts copying a loader's steps through a transfer.
     ///
     /// # Errors
-    /// [`DataError::Io`] where the thread cannot be started.
+    /// [`DataError::Io`] if the thread cannot be started.
     pub fn with_transfer(loader: Loader, transfer: Box<dyn Transfer>, layout: LayoutKind) -> Result<Self, DataError> {
         let (sender, steps) = bounded(QUEUED_STEPS);
-        let stopper = loader.stopper();
         let thread = spawn("feed", move || feed(loader, transfer, layout, &sender))?;
-        Ok(Self { steps: Some(steps), stopper, thread: vec![thread], waited: Duration::ZERO })
+        Ok(Self { steps: Some(steps), thread: vec![thread], waited: Duration::ZERO })
     }
 
-    /// The next step; `None` behind the last epoch. Work that the caller queues on its current stream comes behind the
-    /// step's copies.
+    /// Returns the next step, or `None` after the last epoch. Work that the caller then queues on its current stream runs
+    /// after the step's copies.
     ///
     /// # Errors
-    /// [`DataError`] of whichever stage failed. All threads have ended then, and the feeder delivers nothing more.
+    /// [`DataError`] of the stage that failed. All threads have ended by then, and later calls return `None`.
     pub fn next_step(&mut self) -> Result<Option<DeviceStep>, DataError> {
         let Some(steps) = &self.steps else { return Ok(None) };
         let start = Instant::now();
         let received = steps.recv();
         self.waited += start.elapsed();
         let received = match received {
-            Some(Ok((step, ready))) => ready.wait_on_current_stream(&step.batches).map(|()| Some(step)).map_err(Into::into),
-            Some(Err(error)) => Err(error),
-            None => Ok(None),
+            Ok(Ok((step, ready))) => ready.wait_on_current_stream(&step.batches).map(|()| Some(step)).map_err(Into::into),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Ok(None),
         };
         if !matches!(received, Ok(Some(_))) && self.end() && received.is_ok() {
             return Err(DataError::Panicked);
@@ -121,15 +119,14 @@ impl Feeder {
         received
     }
 
-    /// How long [`Self::next_step`] has waited for data in all.
+    /// Total time that [`Self::next_step`] has waited for data.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// Ends the threads and waits for them; whether the feeding one panicked.
+    /// Ends the threads and waits for them. Returns true if the feeder thread panicked.
     fn end(&mut self) -> bool {
         self.steps = None;
-        self.stopper.stop();
         join(&mut self.thread)
     }
 }
@@ -140,7 +137,7 @@ impl Drop for Feeder {
     }
 }
 
-/// The feeding thread; the loader ends with it.
+/// Feeder thread. The loader is dropped when it ends.
 fn feed(
     mut loader: Loader,
     mut transfer: Box<dyn Transfer>,

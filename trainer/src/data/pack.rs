@@ -29,6 +29,13 @@ impl Sample {
     }
 }
 
+/// Samples are equal if they are the same row of a split at the same place in the order.
+impl PartialEq for Sample {
+    fn eq(&self, other: &Self) -> bool {
+        (self.split_row(), self.ordinal) == (other.split_row(), other.ordinal)
+    }
+}
+
 /// One rank's share of each step, chosen so that all ranks have the same work.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share {

@@ -2,8 +2,8 @@
 
 use tch::{Device, Kind, TchError};
 
-use super::ops::cpu::{self, CpuOps};
 use super::ops::Ops;
+use super::ops::cpu::{self, CpuOps};
 use super::ops::torch::TorchOps;
 use super::pass::{Kernels, Pass};
 use crate::batch::device::DeviceBatch;

@@ -17,4 +17,3 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let (open, named) = (file.metadata().map(place).ok(), std::fs::metadata(path).map(place).ok());
     open.is_some() && open == named
 }
-

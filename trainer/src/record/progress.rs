@@ -343,7 +343,10 @@ mod tests {
         assert_eq!(line, "step 43380: accuracy 12.34 % (1234 of 10000), chance 12.3 %");
         assert!(line.len() <= ROOM, "{line}");
         let line = evaluation_line(&record);
-        assert!(line.starts_with("step 43380, evaluation in 1.2 s: accuracy 12.34 %, hits 1234, questions 10000, F1 50.00 %"), "{line}");
+        assert!(
+            line.starts_with("step 43380, evaluation in 1.2 s: accuracy 12.34 %, hits 1234, questions 10000, F1 50.00 %"),
+            "{line}"
+        );
     }
 
     #[test]

@@ -72,6 +72,12 @@ impl Metrics {
         Self { values: infos.iter().zip(values.iter().copied()).collect(), ..Self::default() }
     }
 
+    /// Adds the texts for people.
+    #[must_use]
+    pub fn described(self, examples: String, summary: String) -> Self {
+        Self { examples, summary, ..self }
+    }
+
     /// Returns the value of a metric, if there is one of this name.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.values.iter().find(|(info, _)| info.name == name).map(|(_, value)| *value)

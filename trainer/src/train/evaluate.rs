@@ -158,9 +158,13 @@ fn score_step(
     let mut scored = Vec::with_capacity(step.samples.len());
     for batch in &step.batches {
         let log_probs = log_probs(model, batch, pass)?;
-        scored.extend(batch.host.examples.iter().map(|example| {
-            (example.row, example.sample, log_probs[example.first_group..][..example.groups].to_vec())
-        }));
+        scored.extend(
+            batch
+                .host
+                .examples
+                .iter()
+                .map(|example| (example.row, example.sample, log_probs[example.first_group..][..example.groups].to_vec())),
+        );
     }
     scored.sort_by_key(|(row, ..)| *row);
     scored.iter().try_for_each(|(split_row, sample, log_probs)| {

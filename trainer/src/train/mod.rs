@@ -30,11 +30,11 @@ use crate::data::mmap::SplitData;
 use crate::data::pack::{Packer, Sample};
 use crate::distributed::World;
 use crate::distributed::watch::Phase;
+use crate::model::flops::flop_rates;
 use crate::optim::control::Report;
 use crate::record::answers::{ANSWERS_FILE, Answers};
 use crate::record::metrics::{EvalRecord, MetricsFile, Record};
 use crate::record::progress::{LogWindow, Progress, StepReport};
-use crate::model::flops::flop_rates;
 use crate::task::Purpose;
 use crate::task::metrics::{Measured, Selection};
 use crate::train::evaluate::{EvaluationConfig, evaluate};
@@ -135,8 +135,11 @@ struct InFlightStep {
 /// # Errors
 /// [`TrainError`] of whichever part failed; checkpoints that were written stay whole.
 pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
-    let loader =
-        Loader::start(Arc::clone(&run.train_data), &run.state.fingerprint, run.config.loader(run.packer.clone(), run.state.position))?;
+    let loader = Loader::start(
+        Arc::clone(&run.train_data),
+        &run.state.fingerprint,
+        run.config.loader(run.packer.clone(), run.state.position),
+    )?;
     let mut feeder = run.feed(loader)?;
     let progress = Progress::new(run.planned_samples(), run.state.samples, run.records.is_some());
     let mut log = Log { window: LogWindow::start(), progress };

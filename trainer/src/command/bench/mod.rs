@@ -1,7 +1,6 @@
 //! `glm-trainer bench`: how fast this machine trains, or reads data, and where the time goes.
 
 mod print;
-pub mod simulate;
 mod synthetic;
 
 use std::collections::VecDeque;
@@ -14,6 +13,7 @@ use libtorch_ext::operators::matmul_nt;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
+use crate::batch::layout::LayoutKind;
 use crate::batch::work::Work;
 use crate::config::Config;
 use crate::data::DataError;
@@ -21,12 +21,11 @@ use crate::data::feed::{DeviceStep, Feeder};
 use crate::data::loader::{Loader, LoaderConfig, Position};
 use crate::data::mmap::DataSet;
 use crate::memory::peak_bytes;
+use crate::model::flops::flop_rates;
 use crate::model::ops::cpu::clock;
 use crate::model::{Glm, ModelConfig};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
-use crate::batch::layout::LayoutKind;
-use crate::model::flops::flop_rates;
 use crate::task::{self, Purpose, Task};
 use crate::train::TrainError;
 use crate::train::step::Stepper;
@@ -92,12 +91,7 @@ pub struct TrainingSpeed {
     pub parameters: usize,
     /// Mean loss a question of the last step.
     pub loss: f64,
-    /// The task that is measured.
-fn cloze(config: &Config, special: SpecialIds) -> Result<Arc<dyn Task>, TrainError> {
-    task::open(task::CLOZE, config.task(special)).map_err(|error| TrainError::Setup(error.to_string()))
-}
-
-/// Seconds of a step by kind of operation, where asked for.
+    /// Seconds of a step by kind of operation, where asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub profile: Vec<(&'static str, f64)>,
 }
@@ -158,8 +152,15 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     let optimizer = AdamW::new(config.adamw(), model.parameters())?;
     let special = data.map_or(SpecialIds::BERT_UNCASED, |data| data.manifest().special_ids);
     let task = cloze(config, special)?;
-    let mut stepper =
-        Stepper::new(Arc::clone(&task), model, optimizer, config, precision, ControlState::first(config.loss_scale(precision)), None)?;
+    let mut stepper = Stepper::new(
+        Arc::clone(&task),
+        model,
+        optimizer,
+        config,
+        precision,
+        ControlState::first(config.loss_scale(precision)),
+        None,
+    )?;
     let layout = stepper.backend().layout();
     let mut source = match data {
         Some(data) => {

@@ -1,12 +1,11 @@
 //! A run's numbers over its steps.
 
 use glm_support::page::line_chart::{LineChart, Series, Shape};
-use glm_support::page::series::Point;
 use maud::{Markup, html};
 
 use super::Known;
-use crate::task::metrics::{Role, Unit};
 use super::records::{Records, Train};
+use crate::task::metrics::{Role, Unit};
 
 const NOT_YET: &str = "No step has been logged yet.";
 

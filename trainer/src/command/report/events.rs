@@ -1,6 +1,6 @@
 //! What happened at which step.
 
-use glm_support::page::number::{count, moment, percent, value};
+use glm_support::page::number::{count, moment, value};
 use glm_support::page::table::{Column, table, text};
 use maud::{Markup, html};
 

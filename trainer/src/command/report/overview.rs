@@ -1,6 +1,6 @@
 //! How far a run is, how well it does, and how it was run.
 
-use glm_support::page::number::{self, count, duration, moment, percent};
+use glm_support::page::number::{self, count, duration, moment};
 use glm_support::page::table::{Column, Tile, facts, table, text, tiles};
 use maud::{Markup, html};
 

@@ -28,8 +28,8 @@ use crate::data::mmap::DecodedGroup;
 use crate::data::pack::Sample;
 use crate::device::DeviceChoice;
 use crate::model::Glm;
-use crate::train::TrainError;
 use crate::task::{CLOZE, Task};
+use crate::train::TrainError;
 use crate::train::evaluate::{EvaluationConfig, score_samples};
 
 /// Questions that are scored together; more would hold more in memory.
@@ -221,8 +221,7 @@ impl Scorer {
         let config = args.settings.resolve(&[]).map_err(TrainError::from)?;
         launch::use_threads(&config);
         let device = args.device.resolve().map_err(TrainError::from)?;
-        let (model, config, settings) =
-            load(&args.init, config, CLOZE, tokenizer.identity(), tokenizer.special(), device)?;
+        let (model, config, settings) = load(&args.init, config, CLOZE, tokenizer.identity(), tokenizer.special(), device)?;
         let encoder = ChoiceEncoder::new(tokenizer.special(), settings.data.max_seq_len);
         Ok(Self { tokenizer, model, config, encoder })
     }

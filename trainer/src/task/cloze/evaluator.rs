@@ -94,14 +94,13 @@ impl Evaluator for ClozeEvaluator {
         let (accuracy, chance) = (METRICS[0].format(share(0)), 100.0 * share(4));
         let examples = format!("{hits} of {questions} questions");
         let summary = format!("accuracy {accuracy} ({hits} of {questions}), chance {chance:.1} %");
-        Metrics { examples, summary, ..Metrics::new(&METRICS, &values) }
+        Metrics::new(&METRICS, &values).described(examples, summary)
     }
 }
 
 /// Share of correct choices among those whose number of mentions is `considered`.
 fn correct_share(choices: &[(bool, u32)], considered: impl Fn(u32) -> bool) -> f64 {
-    let among: Vec<bool> =
-        choices.iter().filter(|(_, mentions)| considered(*mentions)).map(|(correct, _)| *correct).collect();
+    let among: Vec<bool> = choices.iter().filter(|(_, mentions)| considered(*mentions)).map(|(correct, _)| *correct).collect();
     among.iter().filter(|correct| **correct).count() as f64 / among.len().max(1) as f64
 }
 
@@ -116,8 +115,8 @@ fn occurrences(passage: &[TokenId], choice: &[TokenId]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::metrics::Evaluation;
     use crate::task::cloze::questions::{SyntheticQuestion, rows};
+    use crate::task::metrics::Evaluation;
 
     /// A question whose choices are correct or not, and are mentioned in the passage so often.
     fn question(choices: &[(bool, usize)]) -> RecordBatch {

@@ -16,10 +16,10 @@ use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::vocab::{SpecialIds, TokenId};
 use tch::{Reduction, TchError, Tensor};
 
-pub use self::evaluator::{METRICS, answer};
 use self::evaluator::ClozeEvaluator;
-pub use self::truncate::Truncation;
+pub use self::evaluator::{METRICS, answer};
 use self::truncate::TruncatedQuestion;
+pub use self::truncate::Truncation;
 use super::metrics::MetricInfo;
 use super::{CLOZE, Evaluator, Purpose, RowError, RowPacker, RowSize, Task};
 use crate::batch::device::DeviceBatch;
@@ -58,7 +58,13 @@ impl Task for Cloze {
     }
 
     fn row_packer(&self, purpose: Purpose) -> Box<dyn RowPacker + '_> {
-        Box::new(QuestionPacker { task: self, purpose, truncated: TruncatedQuestion::default(), context: Vec::new(), labels: Vec::new() })
+        Box::new(QuestionPacker {
+            task: self,
+            purpose,
+            truncated: TruncatedQuestion::default(),
+            context: Vec::new(),
+            labels: Vec::new(),
+        })
     }
 
     fn loss(&self, log_probs: &Tensor, batch: &DeviceBatch) -> Result<Tensor, TchError> {

@@ -39,7 +39,6 @@ impl SyntheticQuestion {
 pub(crate) fn rows(questions: &[SyntheticQuestion], first_row: usize) -> RecordBatch {
     let mut builder = ClozeBatchBuilder::new();
     for (i, question) in questions.iter().enumerate() {
-        
         let choices: Vec<_> = question
             .choices
             .iter()

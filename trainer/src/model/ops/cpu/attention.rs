@@ -13,7 +13,7 @@ use libtorch_ext::parallel::for_each;
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::clock::{Stage, timed};
-use super::{Queries, Stored, add_rows, by_kind, gradient_of, values, values_mut, contiguous};
+use super::{Queries, Stored, add_rows, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::batch::packed::{Batch, RowSpan};
 
 /// What is attended with, without its bias.

@@ -9,7 +9,7 @@ use libtorch_ext::parallel::for_each;
 use tch::{Kind, TchError, Tensor};
 
 use super::clock::{Stage, timed};
-use super::{Stored, TOKENS_PER_TASK, by_kind, gradient_of, values, values_mut, contiguous};
+use super::{Stored, TOKENS_PER_TASK, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::batch::packed::Batch;
 
 /// Parts that a table is cut into, so that tasks even out.

@@ -6,7 +6,7 @@ use libtorch_ext::parallel::for_each;
 use tch::{TchError, Tensor, no_grad};
 
 use super::clock::{Stage, timed};
-use super::{Stored, TOKENS_PER_TASK, by_kind, gradient_of, values, values_mut, contiguous};
+use super::{Stored, TOKENS_PER_TASK, by_kind, contiguous, gradient_of, values, values_mut};
 
 /// `gelu(x + bias)`: `x` is `[tokens, width]`, `bias` `[width]`. `x` must be the result of [`super::linear::linear`] and used
 /// by nothing else: its memory receives its gradient.

@@ -39,8 +39,7 @@ const NUMBERS_PER_TASK: usize = 1 << 16;
 
 /// Returns true if there are kernels for activations of one kind and parameters of another on a device.
 pub fn is_supported(device: Device, activations: Kind, parameters: Kind) -> bool {
-    let kinds =
-        matches!((activations, parameters), (Kind::Float | Kind::BFloat16, Kind::Float) | (Kind::Double, Kind::Double));
+    let kinds = matches!((activations, parameters), (Kind::Float | Kind::BFloat16, Kind::Float) | (Kind::Double, Kind::Double));
     device == Device::Cpu && kinds
 }
 

@@ -10,7 +10,7 @@ use libtorch_ext::parallel::for_each;
 use tch::{TchError, Tensor, no_grad};
 
 use super::clock::{Stage, timed};
-use super::{Stored, TOKENS_PER_TASK, by_kind, gradient_of, values, values_mut, contiguous};
+use super::{Stored, TOKENS_PER_TASK, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::model::layers::LayerNorm;
 
 /// What is added to the residual stream.

@@ -8,7 +8,7 @@ use libtorch_ext::parallel::for_each;
 use tch::{TchError, Tensor};
 
 use super::clock::{Stage, timed};
-use super::{Stored, by_kind, values, values_mut, contiguous};
+use super::{Stored, by_kind, contiguous, values, values_mut};
 use crate::batch::packed::Batch;
 
 /// For each choice of the batch the sum of `log softmax(logits)[target]` over its tokens: `[choices]`, in 32 bits at least.
@@ -35,7 +35,9 @@ fn target_log_probs_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<
         // SAFETY: nothing writes to the logits during a forward pass.
         let logits = unsafe { values::<T>(&saved, T::KIND) }?;
         for_each(logits.chunks(words).zip(log_sum.chunks_mut(1)), |(row, sum)| scores::log_sum_exp(row, words, sum))?;
-        for ((&scored, &target), &choice) in batch.targets.scored_index.iter().zip(&batch.targets.token).zip(&batch.targets.group) {
+        for ((&scored, &target), &choice) in
+            batch.targets.scored_index.iter().zip(&batch.targets.token).zip(&batch.targets.group)
+        {
             let scored = scored as usize;
             out[choice as usize] += logits[scored * words + target as usize].load() - log_sum[scored];
         }
