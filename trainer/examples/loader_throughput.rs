@@ -17,9 +17,9 @@ use glm_trainer::batch::layout::LayoutKind;
 use glm_trainer::config::Config;
 use glm_trainer::data::DataError;
 use glm_trainer::data::feed::Feeder;
-use glm_trainer::data::loader::{Loader, LoaderConfig, Position};
+use glm_trainer::data::loader::{Loader, LoaderConfig};
 use glm_trainer::data::mmap::DataSet;
-use glm_trainer::data::sampler::Order;
+use glm_trainer::data::sampler::{Order, Position};
 use glm_trainer::task::{self, Purpose};
 use tch::Device;
 

@@ -28,7 +28,7 @@ use super::snapshot::Snapshot;
 use super::tensors::write_safetensors;
 use super::weights::Weights;
 use crate::config::{Config, overrides};
-use crate::data::loader::Position;
+use crate::data::sampler::Position;
 use crate::model::Glm;
 use crate::optim::adamw::AdamW;
 use crate::optim::loss_scale::LossScale;

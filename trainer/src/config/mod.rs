@@ -13,9 +13,9 @@ use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::data::loader::{LoaderConfig, Position};
+use crate::data::loader::LoaderConfig;
 use crate::data::pack::Packer;
-use crate::data::sampler::Order;
+use crate::data::sampler::{Order, Position};
 use crate::model::Kernels;
 use crate::model::config::{ConfigError, ModelConfig, Preset};
 use crate::optim::adamw::AdamWConfig;

@@ -6,11 +6,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use tch::Device;
+use tch::{Device, Tensor};
 
 use super::DataError;
-use super::loader::{Loader, Position, Step};
+use super::loader::{Loader, Step};
 use super::pack::Sample;
+use super::sampler::Position;
 use super::threads::{guarded, join, spawn};
 use crate::batch::copy_stream::CopyStream;
 use crate::batch::device::DeviceBatch;
@@ -52,6 +53,11 @@ impl DeviceStep {
     /// Work in its batches.
     pub fn work(&self) -> Work {
         Work::of_all(self.batches.iter().map(|batch| &*batch.host))
+    }
+
+    /// The tensor that holds each batch.
+    fn storages(&self) -> Vec<&Tensor> {
+        self.batches.iter().map(DeviceBatch::storage).collect()
     }
 
     /// Copies a step to a device and waits for the copy to finish.
@@ -109,7 +115,7 @@ impl Feeder {
         let received = steps.recv();
         self.waited += start.elapsed();
         let received = match received {
-            Ok(Ok((step, ready))) => ready.wait_on_current_stream(&step.batches).map(|()| Some(step)).map_err(Into::into),
+            Ok(Ok((step, ready))) => ready.wait_on_current_stream(&step.storages()).map(|()| Some(step)).map_err(Into::into),
             Ok(Err(error)) => Err(error),
             Err(_) => Ok(None),
         };

@@ -23,18 +23,9 @@ use super::DataError;
 use super::mmap::{DecodedGroup, SplitData};
 use super::pack::{Packed, Packer, Sample};
 use super::prefetcher::{Decoded, Job, Prefetcher, StepSamples};
-use super::sampler::{GROUPS_PER_BLOCK, Order, Sampler};
+use super::sampler::{GROUPS_PER_BLOCK, Order, Position, Sampler};
 use super::threads::{guarded, join, spawn};
 use crate::batch::packed::Batch;
-
-/// Position in the order of samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Position {
-    /// The epoch, from 0.
-    pub epoch: u64,
-    /// Number of samples of this epoch that have been used.
-    pub samples: usize,
-}
 
 /// Batches of one optimizer step.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,9 +8,9 @@ use tch::{Device, TchError, Tensor};
 
 use super::DataError;
 use super::feed::Feeder;
-use super::loader::{Loader, LoaderConfig, Position, Stages, Step};
+use super::loader::{Loader, LoaderConfig, Stages, Step};
 use super::pack::{Packer, Sample};
-use super::sampler::{Order, Sampler};
+use super::sampler::{Order, Position, Sampler};
 use super::synthetic::{group_at, packer};
 use crate::batch::layout::{Layout, LayoutKind};
 use crate::batch::transfer::{Direct, Ready, Transfer};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, Sender};
 
 use super::DataError;
-use super::loader::Position;
 use super::mmap::DecodedGroup;
 use super::pack::Sample;
+use super::sampler::Position;
 use super::sampler::{Block, Sampler};
 
 /// A row group to decode, and its index in its block.

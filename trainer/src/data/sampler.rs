@@ -7,6 +7,15 @@
 use rand_mt::Mt64;
 use sha2::{Digest, Sha256};
 
+/// Position in the order of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// Number of samples of this epoch that have been used.
+    pub samples: usize,
+}
+
 /// Number of row groups whose rows are shuffled together.
 pub const GROUPS_PER_BLOCK: usize = 128;
 

@@ -8,9 +8,10 @@ use glm_schemas::encoding::Question;
 use glm_schemas::vocab::TokenId;
 
 use crate::batch::key::mix;
-use crate::data::loader::{Position, Step};
+use crate::data::loader::Step;
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::{Packed, Packer, Sample};
+use crate::data::sampler::Position;
 use crate::task::Task;
 use crate::train::TrainError;
 
