@@ -115,7 +115,10 @@ fn non_finite_weights_end_the_run_with_an_explanation() {
         assert_eq!(skipped.len(), 20, "the default");
         assert!(metrics(&out, "train").is_empty());
         assert!(error.contains(&example_ids(&skipped[19]).join(", ")), "{error}");
-        assert!(error.contains("No checkpoint has been written yet. Not one step succeeded: check the initial weights"), "{error}");
+        assert!(
+            error.contains("No checkpoint has been written yet. Not one step succeeded: check the initial weights"),
+            "{error}"
+        );
     }
     if libtorch_ext::distributed::available().is_err() {
         return;

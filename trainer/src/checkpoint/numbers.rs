@@ -85,9 +85,9 @@ fn arrays<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
 /// A format that weights can be converted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// 16 bits, the type of the published weights
+    /// 16 bits, as the published weights have
     Fp16,
-    /// 32 bits, the type of weights in training
+    /// 32 bits, as training keeps them
     Fp32,
 }
 

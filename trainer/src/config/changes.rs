@@ -71,14 +71,8 @@ const NONE: [&str; 8] = [
     "train.keep_checkpoints",
     "train.max_consecutive_skips",
 ];
-const LENGTH: [&str; 6] = [
-    "train.epochs",
-    "train.max_steps",
-    "train.max_samples",
-    "train.target_accuracy",
-    "train.eval_every",
-    "train.eval_questions",
-];
+const LENGTH: [&str; 6] =
+    ["train.epochs", "train.max_steps", "train.max_samples", "train.target_metric", "train.eval_every", "train.eval_questions"];
 // The batch size is not among these: positions in the order of samples count samples, not steps.
 const NEVER: [&str; 6] = ["model.preset", "model.layers", "model.hidden", "model.heads", "data.max_seq_len", "train.seed"];
 

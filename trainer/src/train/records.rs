@@ -7,7 +7,7 @@ use glm_schemas::manifest::Split;
 use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::RunFolder;
 use crate::record::answers::{ANSWERS_FILE, Answers};
-use crate::record::metrics::{EvalRecord, Metrics};
+use crate::record::metrics::{EvalRecord, MetricsFile};
 use crate::record::progress::Progress;
 
 /// Checkpoints, metrics and answers of a run.
@@ -16,7 +16,7 @@ pub struct Records {
     /// Checkpoints.
     pub checkpoints: Background,
     /// Metrics.
-    pub metrics: Metrics,
+    pub metrics: MetricsFile,
 }
 
 impl Records {
