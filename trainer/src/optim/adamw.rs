@@ -189,9 +189,9 @@ mod tests {
                 assert!((found - expected).abs() < 2e-6 * expected.abs().max(1.0), "{found}, expected {expected}");
             }
         }
-        let [_, exp_avg_sq] = &parameters.unflatten(optimizer.exp_avg_sq()).expect("unflatten")[..] else { panic!("two") };
-        assert_eq!(exp_avg_sq.size(), [8, 5], "in the order of the parameters");
-        let found = numbers(exp_avg_sq);
+        let exp_avg_sq = parameters.unflatten(optimizer.exp_avg_sq()).expect("unflatten");
+        assert_eq!(exp_avg_sq[1].size(), [8, 5], "in the order of the parameters");
+        let found = numbers(&exp_avg_sq[1]);
         assert!(found.iter().zip(&expected[1].0.exp_avg_sq).all(|(found, expected)| (found - expected).abs() < 1e-7));
     }
 }

@@ -188,10 +188,10 @@ impl Report {
     }
 
     fn outcome(&self, values: &[f64]) -> Option<Outcome> {
-        let (&[lr, gradient_norm, skipped, spike, step], values) = values.split_first_chunk()?;
-        let (&loss_scale, values) = values.split_first_chunk()?;
-        let (&spikes, values) = values.split_first_chunk()?;
-        let (&observation, metrics) = values.split_first_chunk()?;
+        let (&[lr, gradient_norm, skipped, spike, step], values) = values.split_first_chunk::<5>()?;
+        let (&loss_scale, values) = values.split_first_chunk::<3>()?;
+        let (&spikes, values) = values.split_first_chunk::<5>()?;
+        let (&observation, metrics) = values.split_first_chunk::<6>()?;
         let (&loss, stop_votes) = metrics.split_first()?;
         Some(Outcome {
             loss,

@@ -242,7 +242,7 @@ mod tests {
     }
 
     fn numbers<const N: usize>(tensor: &Tensor) -> [f64; N] {
-        Vec::try_from(tensor).expect("numbers").try_into().expect("length")
+        Vec::<f64>::try_from(tensor).expect("numbers").try_into().expect("length")
     }
 
     fn number() -> impl Strategy<Value = f64> {
@@ -268,7 +268,9 @@ mod tests {
         }
 
         #[test]
-        fn statistics_survive_json_and_a_new_detector_bit_for_bit(values in prop::collection::vec((number(), -9.0..9.0_f64), 0..9)) {
+        fn statistics_survive_json_and_a_new_detector_bit_for_bit(
+            values in prop::collection::vec((number(), -9.0..9.0_f64), 0..9),
+        ) {
             for device in devices() {
                 let mut detector = Detector::new(RULES, &SpikeStatistics::default(), device);
                 values.iter().for_each(|&(loss, norm)| detector.update(loss / 3.0, norm / 7.0));

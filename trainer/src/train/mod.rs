@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use glm_schemas::manifest::Split;
 use tch::Device;
 
 pub use error::TrainError;
