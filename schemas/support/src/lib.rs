@@ -2,8 +2,10 @@
 //!
 //! - [`files`]: downloads, checksums, atomic writes and progress bars.
 //! - [`command`]: shell completions, manual pages, colour and line width.
+//! - [`memory`]: memory use of the process.
 //! - [`page`]: self-contained HTML pages with SVG charts.
 
 pub mod command;
 pub mod files;
+pub mod memory;
 pub mod page;
