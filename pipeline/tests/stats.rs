@@ -69,7 +69,7 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
                     choices: &choices,
                     labelled: *split != Split::Test,
                 };
-                writer.append(&row, 100).expect("append");
+                writer.append(&row).expect("append");
             }
             content.rows += rows.len();
             content.shards.push(writer.finish().expect("finish"));

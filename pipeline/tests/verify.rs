@@ -112,7 +112,7 @@ fn write_set(shards: &Shards) -> TempDir {
                     choices: &choices,
                     labelled: row.labelled,
                 };
-                writer.append(&row, 100).expect("append");
+                writer.append(&row).expect("append");
             }
             content.shards.push(writer.finish().expect("finish"));
         }
