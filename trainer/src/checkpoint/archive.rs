@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
 
 use bzip2::bufread::MultiBzDecoder;
-use glm_support::files::atomic::sync_folder;
+use glm_support::files::atomic::sync_dir;
 use glm_support::files::progress::{self, Progress, Unit};
 use tar::{Entry, EntryType};
 
@@ -65,7 +65,7 @@ pub fn unpacked(archive: &Path) -> Result<PathBuf, CheckpointError> {
         Err(source) => return Err(io_error("cannot rename to", &target, source)),
         Ok(()) => {}
     }
-    sync_folder(parent).map_err(|source| io_error("cannot sync", parent, source))?;
+    sync_dir(parent).map_err(|source| io_error("cannot sync", parent, source))?;
     tracing::info!("unpacked {} to {}", archive.display(), target.display());
     Ok(target)
 }
@@ -158,7 +158,7 @@ fn unpack(archive: &Path, temporary: &Path, top: &Path) -> Result<(), Checkpoint
         Ok(ControlFlow::Continue(()))
     });
     let synced = walked.and_then(|()| {
-        folders.iter().try_for_each(|folder| sync_folder(folder).map_err(|error| WalkError::Unpacked(folder.clone(), error)))
+        folders.iter().try_for_each(|folder| sync_dir(folder).map_err(|error| WalkError::Unpacked(folder.clone(), error)))
     });
     synced.map_err(|error| {
         let reason = match error {

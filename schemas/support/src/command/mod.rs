@@ -4,6 +4,7 @@
 //! - [`manual`]: one page for `man` of the program and of each of its commands.
 //! - [`download`]: the arguments of both `fetch` commands.
 //! - [`paint`](mod@paint): colour, and lines that fit the terminal.
+//! - [`pipe`]: detection of a closed output pipe.
 //! - [`WIDTH`]: how wide help may be.
 //!
 //! Scripts and pages are made of the [`clap::Command`] that also parses what is typed, so they cannot fall behind it:
@@ -18,6 +19,7 @@ pub mod completions;
 pub mod download;
 pub mod manual;
 pub mod paint;
+pub mod pipe;
 
 /// Columns that help is wrapped to, on a wider terminal too: longer lines are hard to read.
 pub const WIDTH: usize = 80;

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::files::atomic::sync_folder;
 use crate::files::progress::Progress;
 pub use error::FetchError;
 use error::{read_error, write_error};

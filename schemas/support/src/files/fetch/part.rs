@@ -1,15 +1,16 @@
 //! The part file, what is known about it, and checksums.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::FetchError;
 use super::error::{read_error, write_error};
-use super::{FetchError, sync_folder};
-use crate::files::atomic;
+use crate::files::atomic::{self, sync_dir};
 use crate::files::checksum::digest;
+use crate::files::lock;
 
 /// The files of one download.
 #[derive(Debug)]
@@ -64,23 +65,17 @@ impl Files {
     pub(super) fn record(&self, sha256: &str) -> Result<(), FetchError> {
         write_whole(&self.checksum, format!("{sha256}  {}\n", self.name).as_bytes())?;
         // The name of the file itself comes to the disk with this one.
-        sync_folder(&self.dir).map_err(write_error(&self.dir))
+        sync_dir(&self.dir).map_err(write_error(&self.dir))
     }
 
     /// Opens the part file, for this run alone.
     pub(super) fn open_part(&self) -> Result<File, FetchError> {
         let opened = File::options().read(true).write(true).create(true).truncate(false).open(&self.part);
         let part = opened.map_err(write_error(&self.part))?;
-        match part.try_lock() {
-            Ok(()) => Ok(part),
-            Err(TryLockError::WouldBlock) => Err(FetchError::Busy(self.part.clone())),
-            Err(TryLockError::Error(error)) => {
-                tracing::debug!(
-                    "{} cannot be locked ({error}); make sure that one run at a time writes to it",
-                    self.part.display()
-                );
-                Ok(part)
-            }
+        match lock::try_lock(&part) {
+            Ok(true) => Ok(part),
+            Ok(false) => Err(FetchError::Busy(self.part.clone())),
+            Err(error) => Err(write_error(&self.part)(error)),
         }
     }
 
