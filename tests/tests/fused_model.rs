@@ -96,6 +96,6 @@ fn bf16_stays_within_its_rounding_error() {
     // The error is no larger than that of libtorch's own operations in the same precision.
     let (_, exact) = run(Kind::Float, Kernels::Auto, None);
     let (_, fused) = run(Kind::BFloat16, Kernels::Auto, None);
-    let (_, plain) = run(Kind::BFloat16, Kernels::Plain, None);
+    let (_, plain) = run(Kind::BFloat16, Kernels::Torch, None);
     assert!(norm(&(&exact - &fused)) < 1.1 * norm(&(&exact - &plain)));
 }

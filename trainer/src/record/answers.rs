@@ -13,18 +13,18 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use serde::{Deserialize, Serialize};
+use tch::TchError;
 
 use crate::distributed::World;
 use crate::record::metrics::EvalRecord;
-use crate::train::TrainError;
-use crate::train::evaluate::Answer;
+use crate::task::Answer;
 
 /// Name of the file in the run folder.
 pub const ANSWERS_FILE: &str = "answers.jsonl";
 /// Maximum number of questions to keep.
-const MOST_KEPT: usize = 1000;
+const MAX_KEPT: usize = 1000;
 /// Margins are counted in bins of one half; the outermost bins hold everything beyond ten.
-const BINS_A_UNIT: f64 = 2.0;
+const BINS_PER_UNIT: f64 = 2.0;
 const LAST_BIN: f64 = 20.0;
 
 /// Line of the file.
@@ -157,7 +157,7 @@ impl Answers {
         of.questions += 1;
         of.hits += usize::from(judged.hit);
         if let Some(margin) = judged.margin {
-            let bin = (margin * BINS_A_UNIT).floor().clamp(-LAST_BIN, LAST_BIN - 1.0) as i32;
+            let bin = (margin * BINS_PER_UNIT).floor().clamp(-LAST_BIN, LAST_BIN - 1.0) as i32;
             *self.counts.margins.entry(bin).or_default() += 1;
         }
         // If all choices are right, or none is, there is nothing to distinguish.
@@ -168,7 +168,7 @@ impl Answers {
 
     fn keep(&mut self, judged: Judged) {
         self.worst.push(ByMargin(judged));
-        if self.worst.len() > MOST_KEPT {
+        if self.worst.len() > MAX_KEPT {
             self.worst.pop();
         }
     }
@@ -176,8 +176,8 @@ impl Answers {
     /// Merges the answers of all ranks. Must be called on every rank.
     ///
     /// # Errors
-    /// Returns a [`TrainError`] if another rank has failed.
-    pub fn gathered(self, world: Option<&World>) -> Result<Self, TrainError> {
+    /// Returns a [`TchError`] if another rank has failed.
+    pub fn gathered(self, world: Option<&World>) -> Result<Self, TchError> {
         let Some(world) = world else { return Ok(self) };
         let Self { counts, worst } = self;
         let own = Share { counts, worst: worst.into_iter().map(|of| of.0).collect() };
@@ -211,12 +211,13 @@ impl Answers {
     /// # Errors
     /// Returns errors of the serializer, which do not occur in practice.
     pub fn lines(self, record: &EvalRecord, split: &str) -> Result<Vec<u8>, serde_json::Error> {
+        let of_all = |metric: &str| record.evaluation.metrics.get(metric).unwrap_or(0.0) as usize;
         let summary = Summary {
             step: record.step,
             samples: record.samples,
             split: split.to_owned(),
-            questions: record.evaluation.questions,
-            hits: record.evaluation.hits,
+            questions: of_all("questions"),
+            hits: of_all("hits"),
             ..self.counts
         };
         let worst = self.worst.into_sorted_vec().into_iter().map(|of| Line::Answer(of.0));
@@ -252,7 +253,8 @@ mod pairs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::evaluate::Evaluation;
+    use crate::task::cloze::METRICS;
+    use crate::task::metrics::{Evaluation, Metrics};
 
     fn answer(id: usize, scores: &[f64], correct: &[usize]) -> Answer {
         let predicted = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("choices");
@@ -261,7 +263,8 @@ mod tests {
     }
 
     fn read(answers: Answers) -> (Summary, Vec<Judged>) {
-        let evaluation = Evaluation { questions: 3, hits: 1, ..Evaluation::default() };
+        let metrics = Metrics::new(&METRICS, &[0.3, 1.0, 3.0]);
+        let evaluation = Evaluation { metrics, seconds: 0.1 };
         let text = answers.lines(&EvalRecord { step: 7, samples: 56, evaluation }, "val").expect("json");
         let mut lines = std::str::from_utf8(&text).expect("text").lines().map(|line| serde_json::from_str(line).expect("line"));
         let Some(Line::Evaluation(summary)) = lines.next() else { panic!("no summary") };
@@ -288,8 +291,7 @@ mod tests {
 
     #[test]
     fn kept_questions_do_not_depend_on_the_distribution_over_ranks() {
-        let all: Vec<Answer> =
-            (0..MOST_KEPT + 300).map(|i| answer(i, &[-(((i * 7919) % 1301) as f64), -500.0], &[0])).collect();
+        let all: Vec<Answer> = (0..MAX_KEPT + 300).map(|i| answer(i, &[-(((i * 7919) % 1301) as f64), -500.0], &[0])).collect();
         let mut whole = Answers::default();
         let mut shares = [Answers::default(), Answers::default()];
         for (i, answer) in all.into_iter().enumerate() {
@@ -301,7 +303,7 @@ mod tests {
             merged.merge(Share { counts, worst: worst.into_iter().map(|of| of.0).collect() });
         }
         let whole = read(whole);
-        assert_eq!(whole.1.len(), MOST_KEPT);
+        assert_eq!(whole.1.len(), MAX_KEPT);
         assert_eq!(whole, read(merged));
     }
 }

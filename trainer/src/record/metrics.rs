@@ -2,16 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::optim::spikes::Deviation;
+use crate::record::files::{is_at, unix_seconds};
 use crate::record::tensorboard::EventFile;
-use crate::train::evaluate::Evaluation;
+use crate::task::metrics::Evaluation;
 
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
@@ -34,12 +33,6 @@ struct Line<'a> {
     record: &'a Record,
     /// Time of writing, in seconds since 1970.
     time: f64,
-}
-
-/// Returns the seconds since 1970, with millisecond resolution.
-pub(crate) fn now() -> f64 {
-    // A clock set to a time before 1970 must not cause a failure.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_millis() as f64 / 1e3)
 }
 
 /// Averages over several optimizer steps.
@@ -143,7 +136,7 @@ pub struct MetricsError {
 /// All lines are also kept in memory (a few hundred bytes for every tenth step). Checkpoints contain them, and they restore the
 /// file if it was deleted or the disk was temporarily full. Write errors never end training.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct MetricsFile {
     path: PathBuf,
     lines: Vec<u8>,
     /// The file, if it contains all lines.
@@ -151,7 +144,7 @@ pub struct Metrics {
     events: EventFile,
 }
 
-impl Metrics {
+impl MetricsFile {
     /// Creates the file in a run folder, replacing an existing one, with the lines `so_far`.
     ///
     /// # Errors
@@ -172,7 +165,7 @@ impl Metrics {
     /// Appends a record. If writing fails, logs a warning and retries with the next record.
     pub fn write(&mut self, record: &Record) {
         let before = self.lines.len();
-        if let Err(error) = serde_json::to_writer(&mut self.lines, &Line { record, time: now() }) {
+        if let Err(error) = serde_json::to_writer(&mut self.lines, &Line { record, time: unix_seconds() }) {
             self.lines.truncate(before);
             tracing::warn!("cannot serialize metrics record: {error}");
             return;
@@ -216,19 +209,15 @@ fn begin(path: &Path, content: &[u8]) -> io::Result<File> {
     })
 }
 
-/// Returns true if `path` still refers to the open file.
-pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    let place = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let (open, named) = (file.metadata().map(place).ok(), std::fs::metadata(path).map(place).ok());
-    open.is_some() && open == named
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::cloze::METRICS;
+    use crate::task::metrics::Metrics;
 
     fn eval(step: u64) -> Record {
-        let evaluation = Evaluation { accuracy: 0.5, hits: 1, questions: 2, ..Evaluation::default() };
+        let metrics = Metrics::new(&METRICS, &[0.5, 1.0, 2.0]);
+        let evaluation = Evaluation { metrics, seconds: 0.1 };
         Record::Eval(EvalRecord { step, samples: 32, evaluation })
     }
 
@@ -241,11 +230,11 @@ mod tests {
     #[test]
     fn a_resumed_run_has_each_line_once() {
         let folder = tempfile::tempdir().expect("folder");
-        let mut metrics = Metrics::begin(folder.path(), Vec::new()).expect("begin");
+        let mut metrics = MetricsFile::begin(folder.path(), Vec::new()).expect("begin");
         metrics.write(&eval(1));
         let so_far = metrics.lines().to_vec();
         metrics.write(&eval(2));
-        let mut again = Metrics::begin(folder.path(), so_far).expect("begin");
+        let mut again = MetricsFile::begin(folder.path(), so_far).expect("begin");
         again.write(&eval(2));
         again.write(&eval(3));
         assert_eq!(steps(folder.path()), [1, 2, 3]);
@@ -256,7 +245,7 @@ mod tests {
     fn a_deleted_file_is_restored_completely() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("metrics.jsonl");
-        let mut metrics = Metrics::begin(folder.path(), Vec::new()).expect("begin");
+        let mut metrics = MetricsFile::begin(folder.path(), Vec::new()).expect("begin");
         metrics.write(&eval(1));
         std::fs::remove_file(&path).expect("remove");
         metrics.write(&eval(2));

@@ -21,6 +21,8 @@ pub struct Session {
     pub samples: u64,
     /// Questions after which the run ends.
     pub planned_samples: u64,
+    /// Name of the task.
+    pub task: String,
     /// Absolute path of the data set.
     pub data: PathBuf,
     /// Fingerprint of the data set.
@@ -77,6 +79,7 @@ mod tests {
             step: 0,
             samples: 0,
             planned_samples: 90,
+            task: "cloze".into(),
             data: "/data".into(),
             fingerprint: "f".into(),
             init: None,

@@ -1,23 +1,24 @@
 //! Events of a run, by step.
 
-use glm_support::page::number::{count, moment, percent, value};
+use glm_support::page::number::{count, moment, value};
 use glm_support::page::table::{Column, table, text};
 use maud::{Markup, html};
 
 use super::Known;
+use super::overview::shown;
 use super::records::{Anomaly, Records};
 
 /// Maximum number of events listed, latest first.
-const MOST_LISTED: usize = 200;
+const MAX_LISTED: usize = 200;
 /// Maximum number of question ids listed per step.
-const MOST_NAMED: usize = 4;
+const MAX_NAMED: usize = 4;
 
 impl Known {
     pub(super) fn events(&self) -> Markup {
         let mut events = self.list();
         events.sort_by_key(|(step, ..)| *step);
         let all = events.len();
-        let listed = events.split_off(all.saturating_sub(MOST_LISTED));
+        let listed = events.split_off(all.saturating_sub(MAX_LISTED));
         let rows: Vec<Vec<Markup>> =
             listed.into_iter().map(|(step, what, detail)| vec![text(count(step)), text(what), text(detail)]).collect();
         let columns = [("step", Column::Number), ("event", Column::Text), ("", Column::Text)];
@@ -36,11 +37,11 @@ impl Known {
             let processes = if session.ranks > 1 { format!(", {} processes", session.ranks) } else { String::new() };
             (session.step, what, format!("{}, {}{processes}", moment(session.time), session.device))
         });
-        let best = self.records.best().map(|best| best.step);
+        let best = self.best().map(|best| best.step);
         let evals = evals.iter().map(|eval| {
             let best = if best == Some(eval.step) { ", the best" } else { "" };
-            let accuracy = percent(eval.accuracy.unwrap_or(f64::NAN));
-            (eval.step, "evaluation", format!("accuracy {accuracy} ({} of {}){best}", count(eval.hits), count(eval.questions)))
+            let value = self.selected().map_or_else(String::new, |info| format!("{} {}", info.label, shown(info, eval)));
+            (eval.step, "evaluation", format!("{value}{best}"))
         });
         let skipped = skipped.iter().map(|at| {
             let in_a_row = at.skipped_in_a_row.map_or_else(String::new, |number| format!(", {number} consecutive"));
@@ -65,8 +66,8 @@ fn numbers(at: &Anomaly) -> String {
 }
 
 fn questions(at: &Anomaly) -> String {
-    let named = at.example_ids.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match at.example_ids.len().saturating_sub(MOST_NAMED) {
+    let named = at.example_ids.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match at.example_ids.len().saturating_sub(MAX_NAMED) {
         0 => named,
         more => format!("{named} and {more} more"),
     }

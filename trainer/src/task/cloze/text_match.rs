@@ -7,15 +7,15 @@ use std::collections::HashMap;
 
 /// Similarity of a chosen text to the right answers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct TextMatch {
+pub(super) struct TextMatch {
     /// Harmonic mean of precision and recall of its words, 0 to 1.
-    pub f1: f64,
+    pub(super) f1: f64,
     /// True if it equals a right answer after normalization.
-    pub exact: bool,
+    pub(super) exact: bool,
 }
 
 /// Compares a chosen text with the right answers. Without right answers, nothing matches.
-pub fn best_match<'a>(chosen: &str, right: impl IntoIterator<Item = &'a str>) -> TextMatch {
+pub(super) fn best_match<'a>(chosen: &str, right: impl IntoIterator<Item = &'a str>) -> TextMatch {
     let chosen = normalised(chosen);
     right.into_iter().fold(TextMatch::default(), |best, right| {
         let right = normalised(right);
