@@ -23,7 +23,7 @@ pub struct Session {
     pub planned_samples: u64,
     /// Name of the task.
     pub task: String,
-    /// The data set's folder, absolute.
+    /// Absolute path of the data set.
     pub data: PathBuf,
     /// Fingerprint of the data set.
     pub fingerprint: String,
