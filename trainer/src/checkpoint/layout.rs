@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn the_model_and_a_published_file_agree() {
-        let config = ModelConfig { layers: 2, hidden: 16, heads: 2, ..Preset::Tiny.config() };
+        let config = ModelConfig { layers: 2, hidden: 16, heads: 2, ..Preset::TINY.config() };
         let expected = parameters(&config);
         let model = Glm::new(&config, Kind::Float, Device::Cpu).expect("model");
         let own: Vec<_> = model

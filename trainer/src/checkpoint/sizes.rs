@@ -104,7 +104,7 @@ mod tests {
     fn a_preset_counts_where_it_was_said() {
         let weights = golden();
         // `large` is the default of the settings.
-        assert_eq!(settings(&[]).preset, Preset::Large);
+        assert_eq!(settings(&[]).preset, Preset::LARGE);
         let stored = checked_sizes(&weights, &settings(&["model.heads=2"])).expect("any size will do");
         assert_eq!((stored.layers, stored.hidden, stored.heads), (2, 16, 2));
 

@@ -202,17 +202,17 @@ impl Weights {
     }
 
     /// The sizes of the model that these weights belong to, with the default rates. The number of heads is `heads`, else
-    /// what the files say, else that of the preset with this width.
+    /// what the files say, else that of the preset with these sizes.
     ///
     /// # Errors
     /// [`CheckpointError`] where they are no weights of a GLM, or nothing says how many heads it has.
     pub fn model_config(&self, heads: Option<usize>) -> Result<ModelConfig, CheckpointError> {
         let Sizes { layers, hidden, vocab_rows, positions } = self.sizes()?;
-        let preset = Preset::with_hidden(hidden).map(Preset::config);
+        let preset = Preset::with_sizes(layers, hidden);
         let Some(heads) = heads.or_else(|| self.stated_heads(hidden)).or(preset.map(|preset| preset.heads)) else {
             return Err(CheckpointError::Heads { path: self.path.clone(), hidden });
         };
-        let config = ModelConfig { layers, hidden, heads, vocab_rows, positions, ..Preset::Large.config() };
+        let config = ModelConfig { layers, hidden, heads, vocab_rows, positions, ..Preset::LARGE.config() };
         config.validate().map_err(|error| self.not_a_glm(error.to_string()))?;
         Ok(config)
     }

@@ -20,29 +20,29 @@ const SHOWN_NAMES: usize = 5;
 /// The container that weights are written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Layout {
-    /// model.safetensors, as runs write it
+    /// model.safetensors, the format of training runs
     Safetensors,
-    /// mp_rank_00_model_states.pt in the folders that the published Python code loads from
+    /// mp_rank_00_model_states.pt in the folder layout of the published Python code
     Published,
 }
 
-/// The arguments.
+/// Arguments of `convert`.
 #[derive(Debug, Clone, Args)]
 pub struct ConvertArgs {
-    /// Weights: a file, folder or archive, as --init takes them
+    /// Weights: a file, folder or archive, as for `run --init`
     pub input: PathBuf,
-    /// A file (.safetensors, .pt), or a folder to write it into
+    /// File to write (.safetensors, .pt), or its folder
     pub output: PathBuf,
-    /// The container [default: published for OUTPUT.pt, else safetensors]
+    /// File format [default: published if OUTPUT ends in .pt, else safetensors]
     #[arg(long, value_name = "LAYOUT")]
     pub to: Option<Layout>,
-    /// The format of the numbers [default: fp16 for published, else as they are]
+    /// Data type [default: fp16 for published, else unchanged]
     #[arg(long, value_name = "FORMAT")]
     pub dtype: Option<Format>,
-    /// Attention heads, where nothing else tells
+    /// Number of attention heads, if INPUT does not specify it
     #[arg(long, value_name = "N")]
     pub heads: Option<usize>,
-    /// Replace a file that is there
+    /// Replace an existing file
     #[arg(long)]
     pub force: bool,
 }

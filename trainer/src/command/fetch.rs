@@ -15,7 +15,7 @@ const PUBLISHED_AT: &str = "https://cloud.tsinghua.edu.cn/d/13f5b03da9594e5490c4
 /// Weights that can be fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Published {
-    /// GLM-large, which the published recipe starts from
+    /// GLM-large, the initial weights of the published recipe
     GlmLargeBlank,
     /// GLM-base
     GlmBaseBlank,
@@ -30,10 +30,10 @@ impl Published {
     }
 }
 
-/// The arguments.
+/// Arguments of `fetch`.
 #[derive(Debug, Clone, Args)]
 pub struct FetchArgs {
-    /// What to download
+    /// Weights to download
     #[arg(value_name = "NAME", value_enum)]
     pub weights: Published,
     #[command(flatten)]

@@ -37,7 +37,7 @@ impl Glm {
             .collect::<Result<_, _>>()?;
         let final_layernorm =
             LayerNorm::new(&mut parameters, "transformer.final_layernorm", config.hidden, config.layernorm_eps)?;
-        parameters.gather()?;
+        parameters.flatten()?;
         Ok(Self { embeddings, blocks, final_layernorm, parameters, config: config.clone() })
     }
 

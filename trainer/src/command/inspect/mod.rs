@@ -14,12 +14,12 @@ use crate::checkpoint::weights::Weights;
 pub use difference::Difference;
 pub use summary::Summary;
 
-/// The arguments.
+/// Arguments of `inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
-    /// Weights: a file, folder or archive, as --init takes them
+    /// Weights: a file, folder or archive, as for `run --init`
     pub path: PathBuf,
-    /// Other weights to compare them with
+    /// Other weights to compare with
     pub other: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
