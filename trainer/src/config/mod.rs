@@ -154,20 +154,6 @@ impl DistributedSettings {
     }
 }
 
-/// Format of forward and backward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// fp16 on a GPU, fp32 on a CPU.
-    Auto,
-    /// IEEE half precision, with a dynamic loss scale.
-    Fp16,
-    /// bfloat16.
-    Bf16,
-    /// Single precision.
-    Fp32,
-}
-
 /// Settings that cannot be used.
 #[derive(Debug, Error)]
 pub enum SettingsError {

@@ -109,8 +109,8 @@ impl AdamW {
             let entry = AdamWEntry {
                 parameter: &group.values,
                 gradient: &group.gradients,
-                first: &first,
-                second: &second,
+                exp_avg: &first,
+                exp_avg_sq: &second,
                 steps: &self.steps,
             };
             let rates = AdamWRates {

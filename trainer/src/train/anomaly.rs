@@ -207,7 +207,7 @@ impl Run {
         }
         let own = self.records.as_ref().map(|records| records.folder().latest());
         match &self.world {
-            Some(world) => Ok(world.from_first(LAST_CHECKPOINT, own)?),
+            Some(world) => Ok(world.broadcast_value(LAST_CHECKPOINT, own)?),
             None => Ok(own.flatten()),
         }
     }

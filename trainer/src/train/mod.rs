@@ -21,14 +21,14 @@ use crate::batch::work::Work;
 use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshot;
-use crate::config::{Config, Precision, TrainSettings};
+use crate::config::{Config, TrainSettings};
 use crate::data::balance::spread;
 use crate::data::feed::Feeder;
 use crate::data::loader::{Loader, Position};
 use crate::data::mmap::SplitData;
 use crate::data::pack::Packer;
-use crate::distributed::World;
-use crate::distributed::watch::Phase;
+use crate::device::Precision;
+use crate::distributed::{Phase, World};
 use crate::optim::control::Report;
 use crate::record::answers::{ANSWERS_FILE, Answers};
 use crate::record::metrics::{EvalRecord, Metrics, Record};
@@ -251,7 +251,7 @@ impl Run {
     /// Tells other ranks what this one is doing.
     fn at(&self, phase: Phase) {
         if let Some(world) = &self.world {
-            world.at(self.state.step, phase);
+            world.set_phase(self.state.step, phase);
         }
     }
 

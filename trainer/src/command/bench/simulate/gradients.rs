@@ -118,7 +118,7 @@ mod tests {
             let zeros = |count: &u64| Tensor::zeros([*count as i64], (Kind::Float, Device::Cpu)).set_requires_grad(true);
             // In the order of the model; the sum below is built in that order, so its backward pass goes the other way.
             let parameters: Vec<Tensor> = numbers(&config).iter().rev().map(zeros).collect();
-            let options = ReducerOptions { first_bucket: first, bucket: others, ..ReducerOptions::default() };
+            let options = ReducerOptions { first_bucket: first, bucket: others };
             let mut reducer = Reducer::new(group, &parameters.iter().collect::<Vec<_>>(), &options).expect("a reducer");
             for _ in 0..2 {
                 let loss = parameters
