@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use glm_support::files::atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Precision;
+use crate::device::Precision;
 
 /// Name of the file in the run folder.
 pub const SESSIONS_FILE: &str = "sessions.jsonl";
