@@ -28,7 +28,7 @@ pub struct PredictArgs {
     /// Split: test or val
     #[arg(long, default_value = "test")]
     pub split: Split,
-    /// Write one JSON line per question, in the order of idx: idx, label
+    /// Write one JSON line per question, sorted by idx: idx, label
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Write one JSON line per question, in the same order: idx, example_id, label, choices, scores

@@ -37,13 +37,13 @@ const REPORT_FILE: &str = "report.html";
 /// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// Folder of the run, as given to `run --out`
+    /// Run folder, as given to `run --out`
     #[arg(value_name = "RUNDIR")]
     pub run: PathBuf,
     /// Output file [default: RUNDIR/report.html]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Data set for the texts of questions [default: where the run read it]
+    /// Data set with the text of the questions, if it has moved since the run
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }

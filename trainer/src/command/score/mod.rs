@@ -47,24 +47,24 @@ pub struct ScoreArgs {
     /// Passage of a question
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub passage: Option<String>,
-    /// Query with the blank.
+    /// Query of the question, including the blank.
     #[arg(
         long,
         value_name = "TEXT",
         requires = "choice",
-        help = "Query of the question, with [BLANK] or @placeholder for the blank"
+        help = "Query of the question, with [BLANK] or @placeholder in place of the choices"
     )]
     pub query: Option<String>,
-    /// Choice of the question; repeat for each choice
+    /// Choice of the question; can be repeated
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub choice: Vec<String>,
-    /// vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: built-in BERT-large-uncased vocabulary]
+    /// vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: built-in BERT-large-uncased]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Highlight the chosen text in colour; otherwise it is in brackets
+    /// Color the chosen text; without color, it is enclosed in brackets
     #[arg(long, alias = "colour", value_name = "WHEN", value_enum, default_value_t = ColourWhen::Auto)]
     pub color: ColourWhen,
     /// Print one JSON line per question
