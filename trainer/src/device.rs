@@ -1,12 +1,10 @@
-//! Which device computes, and in which format.
+//! Selection of the device.
 
 use std::fmt;
 use std::str::FromStr;
 
-use tch::{Cuda, Device, Kind};
+use tch::{Cuda, Device};
 use thiserror::Error;
-
-use crate::config::Precision;
 
 /// What `--device` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,26 +126,6 @@ fn driver_is_there() -> bool {
     std::path::Path::new("/proc/driver/nvidia/version").exists()
 }
 
-impl Precision {
-    /// `Auto` made definite: fp16 on a GPU, as published, and fp32 on a CPU.
-    pub fn on(self, device: Device) -> Self {
-        match self {
-            Self::Auto if device.is_cuda() => Self::Fp16,
-            Self::Auto => Self::Fp32,
-            definite => definite,
-        }
-    }
-
-    /// The kind of forward and backward pass.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::Fp16 => Kind::Half,
-            Self::Bf16 => Kind::BFloat16,
-            Self::Fp32 | Self::Auto => Kind::Float,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,12 +142,5 @@ mod tests {
     fn a_gpu_that_is_not_there_is_an_error() {
         assert!(matches!(DeviceChoice::Cuda(99).resolve(), Err(DeviceError::NoGpu { index: 99, .. })));
         assert_eq!(DeviceChoice::Cpu.resolve(), Ok(Device::Cpu));
-    }
-
-    #[test]
-    fn auto_is_half_precision_on_gpus_only() {
-        assert_eq!(Precision::Auto.on(Device::Cuda(0)).kind(), Kind::Half);
-        assert_eq!(Precision::Auto.on(Device::Cpu).kind(), Kind::Float);
-        assert_eq!(Precision::Bf16.on(Device::Cpu).kind(), Kind::BFloat16);
     }
 }

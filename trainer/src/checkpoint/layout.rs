@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn the_model_and_a_published_file_agree() {
-        let config = ModelConfig { layers: 2, hidden: 16, heads: 2, ..Preset::Tiny.config() };
+        let config = ModelConfig { layers: 2, hidden: 16, heads: 2, ..Preset::TINY.config() };
         let expected = parameters(&config).expect("parameters");
         let golden = "../tests/fixtures/golden/model/full-vocab/blocklm-tiny/200000/mp_rank_00_model_states.pt";
         let file = read_module(&Path::new(env!("CARGO_MANIFEST_DIR")).join(golden)).expect("golden file");

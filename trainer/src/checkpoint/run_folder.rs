@@ -214,15 +214,16 @@ impl RunFolder {
     ) -> Result<(), CheckpointError> {
         let file = Weights::open(&checkpoint.join(OPTIMIZER_FILE))?;
         no_grad(|| {
-            for (parameter, moments) in model.parameters().iter().zip(optimizer.moments()) {
-                for (prefix, target) in [("first", &moments.first), ("second", &moments.second)] {
+            let parameters = model.parameters();
+            for (prefix, buffer) in [("first", optimizer.exp_avg()), ("second", optimizer.exp_avg_sq())] {
+                for (parameter, mut target) in parameters.iter().zip(parameters.unflatten(buffer)?) {
                     let name = format!("{prefix}.{}", parameter.name);
                     let stored = file.tensor(&name)?;
                     if stored.size() != target.size() {
                         let (found, expected, path) = (stored.size(), target.size(), file.path().to_owned());
                         return Err(CheckpointError::Shape { path, name, found, expected });
                     }
-                    target.shallow_clone().f_copy_(&stored)?;
+                    target.f_copy_(&stored)?;
                 }
             }
             Ok::<_, CheckpointError>(())

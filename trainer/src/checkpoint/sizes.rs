@@ -62,7 +62,7 @@ mod tests {
     fn only_an_explicit_preset_is_compared() {
         let weights = golden();
         // `large` is the default of the settings.
-        assert_eq!(settings(&[]).preset, Preset::Large);
+        assert_eq!(settings(&[]).preset, Preset::LARGE);
         let stored = checked_sizes(&weights, &settings(&["model.heads=2"])).expect("any size is accepted");
         assert_eq!((stored.layers, stored.hidden, stored.heads), (2, 16, 2));
 

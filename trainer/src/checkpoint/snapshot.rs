@@ -29,16 +29,15 @@ impl Snapshot {
     pub fn take(model: &Glm, optimizer: &AdamW, state: RunState, metrics: Vec<u8>) -> Result<Self, TchError> {
         let parameters = model.parameters();
         let names = || parameters.iter().map(|parameter| parameter.name.as_str());
-        let [first, second] = optimizer.averages();
         let (values, first, second) = no_grad(|| {
             let parts = parameters.groups().iter().map(|group| group.values.f_to_device(Device::Cpu));
             // Concatenation copies the values even if they are already on the CPU.
             let values = Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?;
             let copy = |tensor: &Tensor| tensor.f_to_device_(Device::Cpu, tensor.f_kind()?, false, true);
-            Ok::<_, TchError>((values, copy(first)?, copy(second)?))
+            Ok::<_, TchError>((values, copy(optimizer.exp_avg())?, copy(optimizer.exp_avg_sq())?))
         })?;
         let named = |prefix: &str, vector: &Tensor| -> Result<Vec<(String, Tensor)>, TchError> {
-            Ok(names().map(|name| format!("{prefix}{name}")).zip(parameters.cut(vector)?).collect())
+            Ok(names().map(|name| format!("{prefix}{name}")).zip(parameters.unflatten(vector)?).collect())
         };
         let moments = named("first.", &first)?.into_iter().zip(named("second.", &second)?);
         Ok(Self {

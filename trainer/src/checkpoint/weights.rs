@@ -149,11 +149,11 @@ impl Weights {
     /// [`CheckpointError::Heads`] if the number of heads is unknown; [`CheckpointError::NotAGlm`].
     pub fn model_config(&self, heads: Option<usize>) -> Result<ModelConfig, CheckpointError> {
         let Sizes { layers, hidden, vocab_rows, positions } = self.sizes()?;
-        let preset = Preset::with_hidden(hidden).map(Preset::config);
+        let preset = Preset::with_sizes(layers, hidden);
         let Some(heads) = heads.or_else(|| self.stored_heads(hidden)).or(preset.map(|preset| preset.heads)) else {
             return Err(CheckpointError::Heads { path: self.path.clone(), layers, hidden });
         };
-        let config = ModelConfig { layers, hidden, heads, vocab_rows, positions, ..Preset::Large.config() };
+        let config = ModelConfig { layers, hidden, heads, vocab_rows, positions, ..Preset::LARGE.config() };
         config.validate().map_err(|error| self.not_a_glm(error.to_string()))?;
         Ok(config)
     }
@@ -229,7 +229,34 @@ fn model_prefix(names: &[(usize, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::checkpoint::stored::TensorHeader;
+
+    #[test]
+    fn heads_are_those_of_the_preset_with_the_same_sizes() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("model.safetensors");
+        let with_layers = |layers: usize| {
+            let header = |name: &str, shape: &[usize]| TensorHeader {
+                name: name.to_owned(),
+                kind: StoredKind::F16,
+                shape: shape.to_vec(),
+            };
+            let mut headers = vec![header(WORD_EMBEDDINGS, &[1, 1024]), header(POSITION_EMBEDDINGS[0], &[1, 1024])];
+            headers.extend((0..layers).map(|layer| header(&format!("transformer.layers.{layer}.mlp.bias"), &[1])));
+            let zeros = |header: &TensorHeader| Ok(Cow::Owned(vec![0; header.bytes().expect("small")]));
+            safetensors_file::write(&path, &headers, HashMap::new(), zeros).expect("written");
+            Weights::open(&path).expect("open")
+        };
+        assert_eq!(with_layers(24).model_config(None).expect("GLM-large").heads, 16);
+        let other = with_layers(2);
+        let error = other.model_config(None).expect_err("no preset has these sizes");
+        assert!(matches!(error, CheckpointError::Heads { layers: 2, hidden: 1024, .. }), "{error}");
+        assert_eq!(other.model_config(Some(8)).expect("explicit").heads, 8);
+    }
 
     fn prefix(names: &[&str]) -> String {
         model_prefix(&names.iter().map(|name| (0, *name)).collect::<Vec<_>>())

@@ -21,23 +21,23 @@ const SHOWN_NAMES: usize = 5;
 /// Container of the converted weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Layout {
-    /// model.safetensors, as written by runs
+    /// model.safetensors, the format of training runs
     Safetensors,
-    /// mp_rank_00_model_states.pt, in the folders of the published Python code
+    /// mp_rank_00_model_states.pt in the folder layout of the published Python code
     Published,
 }
 
 /// Arguments of `convert`.
 #[derive(Debug, Clone, Args)]
 pub struct ConvertArgs {
-    /// Weights: a file, folder or archive, as --init takes them
+    /// Weights: a file, folder or archive, as for `run --init`
     pub input: PathBuf,
-    /// File to write (.safetensors, .pt), or folder to write it into
+    /// File to write (.safetensors, .pt), or its folder
     pub output: PathBuf,
-    /// Container [default: published for OUTPUT.pt, else safetensors]
+    /// File format [default: published if OUTPUT ends in .pt, else safetensors]
     #[arg(long, value_name = "LAYOUT")]
     pub to: Option<Layout>,
-    /// Number format [default: fp16 for published, else that of the input]
+    /// Data type [default: fp16 for published, else unchanged]
     #[arg(long, value_name = "FORMAT")]
     pub dtype: Option<Format>,
     /// Number of attention heads, if INPUT does not specify it

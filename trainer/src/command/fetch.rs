@@ -14,7 +14,7 @@ const PUBLISHED_AT: &str = "https://cloud.tsinghua.edu.cn/d/13f5b03da9594e5490c4
 /// Weights available for download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Published {
-    /// GLM-large, the start of the published recipe
+    /// GLM-large, the initial weights of the published recipe
     GlmLargeBlank,
     /// GLM-base
     GlmBaseBlank,

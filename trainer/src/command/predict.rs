@@ -8,33 +8,33 @@ use glm_schemas::manifest::Split;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::cli::SettingArgs;
 use crate::command::eval::{EvalError, Scoring, write_line, write_lines};
+use crate::config::args::SettingArgs;
 use crate::device::DeviceChoice;
 use crate::task::RowError;
 use crate::task::cloze::answer;
 use crate::train::TrainError;
 use crate::train::evaluate::{EvaluationConfig, score_split};
 
-/// The arguments.
+/// Arguments of `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct PredictArgs {
-    /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run`
+    /// Weights: a file, folder or archive, as for `run --init`
     #[arg(long, value_name = "PATH")]
     pub init: PathBuf,
-    /// test or val
+    /// Split: test or val
     #[arg(long, default_value = "test")]
     pub split: Split,
-    /// Write a JSON line a question, in the order of idx: idx, label
+    /// Write one JSON line per question, in the order of idx: idx, label
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Write a JSON line a question, in the same order: idx, example_id, label, choices, scores
+    /// Write one JSON line per question, in the same order: idx, example_id, label, choices, scores
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
-    /// auto, cpu, cuda or cuda:N
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     #[command(flatten)]

@@ -31,7 +31,7 @@ impl Glm {
     /// A [`TchError`], for example out of memory.
     pub fn new(config: &ModelConfig, kind: Kind, device: Device) -> Result<Self, TchError> {
         let mut model = Self::unallocated(config, kind, device)?;
-        model.parameters.gather()?;
+        model.parameters.flatten()?;
         Ok(model)
     }
 

@@ -17,7 +17,7 @@ pub use summary::Summary;
 /// Arguments of `inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
-    /// Weights: a file, folder or archive, as --init takes them
+    /// Weights: a file, folder or archive, as for `run --init`
     pub path: PathBuf,
     /// Other weights to compare with
     pub other: Option<PathBuf>,

@@ -37,13 +37,13 @@ const REPORT_FILE: &str = "report.html";
 /// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// The folder of a run: what was given to `run --out`
+    /// Folder of the run, as given to `run --out`
     #[arg(value_name = "RUNDIR")]
     pub run: PathBuf,
-    /// Where the page goes [default: RUNDIR/report.html]
+    /// Output file [default: RUNDIR/report.html]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// The data set, for the texts of questions, where it is no longer where the run read it
+    /// Data set for the texts of questions [default: where the run read it]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }

@@ -21,9 +21,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use self::input::{Asked, InputError, ask, asked, parse};
-use crate::cli::SettingArgs;
 use crate::command::eval::load;
 use crate::command::launch;
+use crate::config::args::SettingArgs;
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::Sample;
 use crate::device::DeviceChoice;
@@ -35,39 +35,39 @@ use crate::train::evaluate::{EvaluationConfig, score_samples};
 /// Questions that are scored together; more would hold more in memory.
 const WINDOW: usize = 64;
 
-/// The arguments.
+/// Arguments of `score`.
 #[derive(Debug, Clone, Args)]
 pub struct ScoreArgs {
-    /// Questions as JSON objects; `-` is the standard input.
-    #[arg(value_name = "FILE", help = "Questions as JSON objects; `-`: from standard input", conflicts_with_all = ["passage", "query", "choice"])]
+    /// Questions as JSON objects; `-`: standard input
+    #[arg(value_name = "FILE", conflicts_with_all = ["passage", "query", "choice"])]
     pub file: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run`
+    /// Weights: a file, folder or archive, as for `run --init`
     #[arg(long, value_name = "PATH")]
     pub init: PathBuf,
-    /// The passage of a question
+    /// Passage of a question
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub passage: Option<String>,
-    /// Its query, blank included.
+    /// Query with the blank.
     #[arg(
         long,
         value_name = "TEXT",
         requires = "choice",
-        help = "Its query, with [BLANK] or @placeholder where the choices go"
+        help = "Query of the question, with [BLANK] or @placeholder for the blank"
     )]
     pub query: Option<String>,
-    /// A choice of it; repeated for each
+    /// Choice of the question; repeat for each choice
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub choice: Vec<String>,
-    /// A vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: the built-in BERT-large-uncased]
+    /// vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: built-in BERT-large-uncased vocabulary]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// auto, cpu, cuda or cuda:N
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Colour the chosen text; without colour it stands in brackets
+    /// Highlight the chosen text in colour; otherwise it is in brackets
     #[arg(long, alias = "colour", value_name = "WHEN", value_enum, default_value_t = ColourWhen::Auto)]
     pub color: ColourWhen,
-    /// Print a JSON line a question
+    /// Print one JSON line per question
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
