@@ -293,27 +293,27 @@ fn downloads_resume_and_are_checked() {
     let first = fetch(&server, "new", &[]).success();
     assert!(first.stdout().contains("publish no checksum"), "{}", first.stdout());
     assert!(first.stderr().contains("checking glm-large-blank.tar.bz2"), "{}", first.stderr());
-    let asked = server.asked();
-    assert_eq!((asked.len(), asked[1].range.clone()), (2, Some(format!("bytes={}-", file.len() / 2))));
+    let requests = server.requests();
+    assert_eq!((requests.len(), requests[1].range.clone()), (2, Some(format!("bytes={}-", file.len() / 2))));
     assert!(fs::read(folder.path().join("new").join(name)).expect("read") == file);
     let record = fs::read_to_string(folder.path().join("new").join(format!("{name}.sha256"))).expect("record");
     let sha256 = record.split_whitespace().next().expect("digits").to_owned();
     assert!(first.stdout().contains(&sha256));
     let second = fetch(&server, "new", &[]).success();
     assert!(second.stdout().contains("already exists"), "{}", second.stdout());
-    assert_eq!(server.asked().len(), 2);
+    assert_eq!(server.requests().len(), 2);
     // --init accepts the folder of the download.
     assert_identical(&published(), &folder.path().join("new"));
 
     let known = fetch(&server, "known", &["--sha256", &sha256]).success();
     assert!(!known.stdout().contains("publish no checksum"), "{}", known.stdout());
-    assert_fails(&fetch(&server, "wrong", &["--sha256", &"0".repeat(64)]), &["but --sha256 asks for 0000"]);
+    assert_fails(&fetch(&server, "wrong", &["--sha256", &"0".repeat(64)]), &["but --sha256 is 0000"]);
     let mut damaged = file.clone();
     damaged[file.len() / 2] ^= 1;
     let cases = [
-        (Answer::file(&damaged), "is no bzip2 archive that can be read"),
-        (Answer::file(b"<html>please log in</html>"), "is an HTML page and no bzip2 archive"),
-        (Answer::status(404), "the server answers 404"),
+        (Answer::file(&damaged), "is not a readable bzip2 archive"),
+        (Answer::file(b"<html>please log in</html>"), "is an HTML page, not a bzip2 archive"),
+        (Answer::status(404), "the server returned status 404"),
     ];
     for (number, (answer, message)) in cases.into_iter().enumerate() {
         let dir = format!("failed{number}");

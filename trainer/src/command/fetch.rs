@@ -57,7 +57,7 @@ fn message(args: &FetchArgs, fetched: &Fetched) -> String {
     let Fetched { path, bytes, sha256, already_there, .. } = fetched;
     let path = path.display();
     if *already_there {
-        return format!("{path} already exists and matches its checksum; nothing was downloaded\n");
+        return format!("{path} already exists and its checksum matches; nothing was downloaded\n");
     }
     let mut text = format!("{path}: {bytes} bytes, sha256 {sha256}\n");
     if args.download.sha256.is_none() {
