@@ -41,6 +41,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod distributed;
+pub mod exit_code;
 pub mod memory;
 pub mod model;
 pub mod optim;

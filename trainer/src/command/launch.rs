@@ -16,13 +16,11 @@ use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
-use crate::config::{Config, Precision};
+use crate::config::Config;
 use crate::data::mmap::DataSet;
 use crate::data::pack::Share;
-use crate::device::DeviceChoice;
-use crate::distributed::agree::Identity;
-use crate::distributed::watch::OnHang;
-use crate::distributed::{Environment, World};
+use crate::device::{DeviceChoice, Precision};
+use crate::distributed::{Environment, Identity, OnHang, World};
 use crate::model::config::PublishedWeights;
 use crate::model::flops::flop_rates;
 use crate::model::{Glm, ModelConfig, Preset};
@@ -201,7 +199,7 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
     let manifest = data.manifest();
     if let Some(world) = &world {
         let kind = if device.is_cuda() { "a GPU" } else { "the CPU" };
-        world.agree(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
+        world.check_identity(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
     }
     let train_data = Arc::new(data.split(Split::Train)?);
     let val_data = match manifest.splits.contains_key(&Split::Val) {
@@ -211,10 +209,10 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
             None
         }
     };
-    let begun = match world.as_deref().filter(|world| !world.is_first()) {
+    let begun = match world.as_deref().filter(|world| !world.is_rank_zero()) {
         None => begin(&request, &folder, &config, precision, manifest, device)?,
         Some(world) => {
-            let Start { sizes, state, goes_on } = world.from_first(START, None)?;
+            let Start { sizes, state, goes_on } = world.broadcast_value(START, None)?;
             let mut model = Glm::new(&sizes, Kind::Float, device)?;
             model.alloc_grads()?;
             let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
@@ -226,8 +224,8 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
     let task = open_task(&config, manifest)?;
     let mut packer = config.packer(Arc::clone(&task), Purpose::Train);
     if let Some(world) = &world {
-        if world.is_first() {
-            world.from_first(START, Some(Start { sizes: model.config().clone(), state: state.clone(), goes_on }))?;
+        if world.is_rank_zero() {
+            world.broadcast_value(START, Some(Start { sizes: model.config().clone(), state: state.clone(), goes_on }))?;
         }
         let weights = model.parameters().groups().iter().map(|group| &group.values);
         world.broadcast(weights.chain([optimizer.exp_avg(), optimizer.exp_avg_sq()]))?;

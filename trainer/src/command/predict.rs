@@ -105,7 +105,7 @@ pub fn run(args: &PredictArgs) -> Result<usize, PredictError> {
     let mut ids = data.question_ids().map_err(refused)?.into_iter();
     let mut answered = Vec::with_capacity(data.rows());
     score_split(&model, &data, &config, |scored| {
-        // Rows come in stored order, and every question has one.
+        // Rows arrive in stored order, one per question.
         let Some(idx) = ids.next() else { return Ok(()) };
         let view = ClozeView::try_new(scored.rows).map_err(RowError::from)?;
         let answer = answer(&view, scored.row, scored.log_probs);

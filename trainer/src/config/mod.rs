@@ -159,40 +159,6 @@ impl DistributedSettings {
     }
 }
 
-/// Floating point format of the forward and backward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// fp16 on a GPU, fp32 on a CPU.
-    Auto,
-    /// IEEE half precision, with a dynamic loss scale.
-    Fp16,
-    /// bfloat16.
-    Bf16,
-    /// Single precision.
-    Fp32,
-}
-
-impl Precision {
-    /// Resolves `Auto`: fp16 on a GPU, as published, and fp32 on a CPU.
-    pub fn on(self, device: Device) -> Self {
-        match self {
-            Self::Auto if device.is_cuda() => Self::Fp16,
-            Self::Auto => Self::Fp32,
-            definite => definite,
-        }
-    }
-
-    /// Kind of the forward and backward pass.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::Fp16 => Kind::Half,
-            Self::Bf16 => Kind::BFloat16,
-            Self::Fp32 | Self::Auto => Kind::Float,
-        }
-    }
-}
-
 /// Invalid settings.
 #[derive(Debug, Error)]
 pub enum SettingsError {

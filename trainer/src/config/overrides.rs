@@ -131,7 +131,7 @@ fn unknown_key(origin: &str, key: &str, table: &Table) -> SettingsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Precision;
+    use crate::device::Precision;
 
     #[test]
     fn single_keys_override_the_file() {

@@ -28,6 +28,11 @@ pub struct Parameter {
 }
 
 impl Parameter {
+    /// Sizes, outermost dimension first.
+    pub fn shape(&self) -> &[i64] {
+        &self.shape
+    }
+
     fn count(&self) -> i64 {
         self.shape.iter().product()
     }

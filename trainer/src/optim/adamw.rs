@@ -96,8 +96,8 @@ impl AdamW {
             let entry = AdamWEntry {
                 parameter: &group.values,
                 gradient: &group.gradients,
-                first: &exp_avg,
-                second: &exp_avg_sq,
+                exp_avg: &exp_avg,
+                exp_avg_sq: &exp_avg_sq,
                 steps: &self.steps,
             };
             let rates = AdamWRates {

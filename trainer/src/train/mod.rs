@@ -22,15 +22,15 @@ use crate::batch::layout::LayoutKind;
 use crate::batch::work::Work;
 use crate::checkpoint::run_folder::RunState;
 use crate::checkpoint::snapshot::Snapshot;
-use crate::config::{Config, Precision, TrainSettings};
+use crate::config::{Config, TrainSettings};
 use crate::data::balance::spread;
 use crate::data::feed::Feeder;
 use crate::data::loader::Loader;
 use crate::data::mmap::SplitData;
 use crate::data::pack::{Packer, Sample};
 use crate::data::sampler::Position;
-use crate::distributed::World;
-use crate::distributed::watch::Phase;
+use crate::device::Precision;
+use crate::distributed::{Phase, World};
 use crate::model::flops::flop_rates;
 use crate::optim::control::{self, Report};
 use crate::record::answers::Answers;
@@ -194,7 +194,7 @@ impl Run {
     /// Tells other ranks what this one is doing.
     fn at(&self, phase: Phase) {
         if let Some(world) = &self.world {
-            world.at(self.state.step, phase);
+            world.set_phase(self.state.step, phase);
         }
     }
 

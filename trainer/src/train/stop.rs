@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use libc::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::distributed::launcher::INTERRUPTED;
+use crate::exit_code::INTERRUPTED;
 
 /// Maximum delay of a duplicate signal: a batch system signals all processes of a job, and a launcher among them forwards the
 /// signal to its workers.

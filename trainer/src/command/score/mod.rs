@@ -263,7 +263,7 @@ struct Encoded {
     read_tokens: usize,
 }
 
-/// The questions as rows of a data set.
+/// Converts questions to rows of a data set.
 fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, ScoreError> {
     let mut builder = ClozeBatchBuilder::new();
     for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
