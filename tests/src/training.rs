@@ -62,7 +62,7 @@ pub fn small_model(data: &Path, out: &Path) -> Command {
         "optim.lr=1e-3",
         "optim.decay_steps=30",
         "train.log_every=1",
-        "train.target_accuracy=0",
+        "train.target_metric=0",
     ];
     set(&mut command, &settings).arg("--data").arg(data).arg("--out").arg(out);
     command

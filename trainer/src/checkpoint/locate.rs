@@ -11,19 +11,21 @@ use std::path::{Path, PathBuf};
 
 use super::published::{PUBLISHED_FILE, PUBLISHED_LATEST};
 use super::{CheckpointError, archive};
+use crate::model::config::{PRESETS, PublishedWeights};
 
 /// File of weights in a checkpoint of a run.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
-/// Folder of the published weights of GLM-large.
-pub const PUBLISHED_FOLDER: &str = "blocklm-large-blank";
-/// Archive of the published weights of GLM-large.
-pub const PUBLISHED_ARCHIVE: &str = "glm-large-blank.tar.bz2";
 /// Files of weights in a Hugging Face folder, in addition to [`WEIGHTS_FILE`].
 const HUGGING_FACE_FILES: [&str; 3] = ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// Folder of checkpoints in the folder of a run.
 pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
 /// File with the name of the latest checkpoint, in [`CHECKPOINTS_FOLDER`].
 pub const LATEST_FILE: &str = "latest";
+
+/// Published weights that a folder may contain.
+fn published() -> impl Iterator<Item = PublishedWeights> {
+    PRESETS.into_iter().filter_map(|preset| preset.weights)
+}
 
 /// Finds the file of weights: `path` itself, or a file in the folder or archive at `path`.
 ///
@@ -39,10 +41,11 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.is_dir() {
         return Err(CheckpointError::NotFound { path: path.to_owned(), reason: "no such file or folder".into() });
     }
-    let archive = path.join(PUBLISHED_ARCHIVE);
-    match in_folder(path, 3) {
-        Some(file) => Ok(file),
-        None if archive.is_file() => in_folder_or(&archive::unpacked(&archive)?),
+    if let Some(file) = in_folder(path, 3) {
+        return Ok(file);
+    }
+    match published().map(|weights| path.join(weights.archive())).find(|archive| archive.is_file()) {
+        Some(archive) => in_folder_or(&archive::unpacked(&archive)?),
         None => in_folder_or(path),
     }
 }
@@ -54,7 +57,8 @@ fn in_folder_or(folder: &Path) -> Result<PathBuf, CheckpointError> {
         reason: format!(
             "expected {WEIGHTS_FILE} or pytorch_model.bin (or shards with an index), \
              {CHECKPOINTS_FOLDER}/{LATEST_FILE} (a run), {PUBLISHED_LATEST} with <iteration>/{PUBLISHED_FILE} (published weights), \
-             or {PUBLISHED_ARCHIVE}"
+             or {}",
+            published().map(|weights| weights.archive()).collect::<Vec<_>>().join(" or ")
         ),
     })
 }
@@ -67,15 +71,10 @@ fn in_folder(folder: &Path, depth: usize) -> Option<PathBuf> {
     if depth == 0 {
         return None;
     }
-    let named = [
-        named_in(folder, PUBLISHED_LATEST),
-        named_in(folder, LATEST_FILE),
-        Some(folder.join(CHECKPOINTS_FOLDER)),
-        Some(folder.join(PUBLISHED_FOLDER)),
-        latest_iteration(folder),
-        only_folder(folder),
-    ];
-    named.into_iter().flatten().filter(|inner| inner.is_dir()).find_map(|inner| in_folder(&inner, depth - 1))
+    let named = [named_in(folder, PUBLISHED_LATEST), named_in(folder, LATEST_FILE), Some(folder.join(CHECKPOINTS_FOLDER))];
+    let published = published().map(|weights| folder.join(weights.folder));
+    let inner = named.into_iter().flatten().chain(published).chain(latest_iteration(folder)).chain(only_folder(folder));
+    inner.filter(|inner| inner.is_dir()).find_map(|inner| in_folder(&inner, depth - 1))
 }
 
 /// Returns the folder named in `file`, next to the file.

@@ -6,7 +6,6 @@ use glm_support::files::fetch::{Archive, FetchError, FetchOptions, Fetched, fetc
 use glm_support::files::progress;
 
 use crate::checkpoint::archive;
-use crate::checkpoint::locate::PUBLISHED_ARCHIVE;
 
 /// Download location of the published weights. `p` is the name of the file; `dl` requests the file instead of a page about it.
 const PUBLISHED_AT: &str = "https://cloud.tsinghua.edu.cn/d/13f5b03da9594e5490c4/files/?dl=1&p=%2F";
@@ -23,7 +22,7 @@ pub enum Published {
 impl Published {
     fn file(self) -> &'static str {
         match self {
-            Self::GlmLargeBlank => PUBLISHED_ARCHIVE,
+            Self::GlmLargeBlank => "glm-large-blank.tar.bz2",
             Self::GlmBaseBlank => "glm-base-blank.tar.bz2",
         }
     }

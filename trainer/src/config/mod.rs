@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
 use thiserror::Error;
 
 use crate::data::loader::LoaderConfig;
 use crate::data::pack::Packer;
 use crate::data::sampler::{Order, Position};
+use crate::device::Precision;
 use crate::model::Kernels;
 use crate::model::config::{ConfigError, ModelConfig, Preset};
 use crate::optim::adamw::AdamWConfig;
@@ -328,13 +328,6 @@ mod tests {
         assert_eq!(config.loss_scale(Precision::Fp16).scale(), 2_f64.powi(32));
         assert_eq!(config.random_model(30592).expect("sizes"), Preset::LARGE.config());
         assert_eq!((config.train.eval_every, config.train.target_metric, config.train.epochs), (19200, 0.81, 4));
-    }
-
-    #[test]
-    fn auto_is_half_precision_on_gpus_only() {
-        assert_eq!(Precision::Auto.on(Device::Cuda(0)).kind(), Kind::Half);
-        assert_eq!(Precision::Auto.on(Device::Cpu).kind(), Kind::Float);
-        assert_eq!(Precision::Bf16.on(Device::Cpu).kind(), Kind::BFloat16);
     }
 
     #[test]
