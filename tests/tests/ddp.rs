@@ -72,7 +72,7 @@ fn two_ranks_match_pytorch_ddp() {
     let mut ddp = Command::new(&python);
     ddp.arg(repository.join("scripts/bench.d/ddp_baseline.py")).env("OMP_NUM_THREADS", "1");
     ddp.arg("--data").arg(folder.path()).arg("--weights").arg(weights_file(&start)).arg("--steps").arg(&steps_file);
-    ddp.args(["--heads", "2", "--sequence", "128", "--lr", "1e-3", "--schedule-steps", "30"]).arg("--out").arg(&theirs);
+    ddp.args(["--heads", "2", "--sequence", "128", "--lr", "1e-3", "--decay-steps", "30"]).arg("--out").arg(&theirs);
     run(&mut ddp).success();
 
     let (metrics, weights): (Vec<_>, Vec<_>) = Tensor::read_npz(&theirs)

@@ -96,6 +96,6 @@ fn sixteen_bits_stay_within_their_rounding() {
     // And they are no further from the truth than libtorch's own operations in the same kind.
     let (_, exact) = run(Kind::Float, Kernels::Auto, None);
     let (_, fused) = run(Kind::BFloat16, Kernels::Auto, None);
-    let (_, plain) = run(Kind::BFloat16, Kernels::Plain, None);
+    let (_, plain) = run(Kind::BFloat16, Kernels::Torch, None);
     assert!(norm(&(&exact - &fused)) < 1.1 * norm(&(&exact - &plain)));
 }

@@ -10,7 +10,6 @@ use glm_schemas::manifest::Split;
 use glm_tests::fixtures;
 use glm_trainer::config::Config;
 use glm_trainer::data::loader::Step;
-use glm_trainer::model::cloze::choice_scores;
 use glm_trainer::model::{Glm, Kernels, Pass};
 use glm_trainer::optim::adamw::{AdamW, StepRates};
 use glm_trainer::optim::clip::global_norm;
@@ -29,7 +28,7 @@ fn json(name: &str) -> Value {
 
 /// Both ways to compute, without dropout.
 fn passes(kind: Kind) -> [Pass; 2] {
-    [Kernels::Auto, Kernels::Plain].map(|kernels| Pass::evaluation(kind, kernels))
+    [Kernels::Auto, Kernels::Torch].map(|kernels| Pass::evaluation(kind, kernels))
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -45,11 +44,11 @@ fn close(found: f64, expected: f64, tolerance: f64, what: &str) {
 fn scores(model: &Glm, step: &Step, pass: &Pass) -> BTreeMap<usize, Vec<f64>> {
     let mut by_row = BTreeMap::new();
     for batch in &step.batches {
-        let device_batch = batch.to_device(Device::Cpu, true).expect("batch");
-        let scores = tch::no_grad(|| choice_scores(model, &device_batch, pass)).expect("scores");
+        let device_batch = batch.to_device(Device::Cpu, model.backend(pass).layout()).expect("batch");
+        let scores = tch::no_grad(|| model.target_log_probs(&device_batch, pass)).expect("scores");
         let scores = Vec::<f64>::try_from(scores.to_kind(Kind::Double)).expect("numbers");
-        for question in &batch.questions {
-            by_row.insert(question.row, scores[question.first_choice..][..question.choices].to_vec());
+        for question in &batch.examples {
+            by_row.insert(question.row, scores[question.first_group..][..question.groups].to_vec());
         }
     }
     by_row
@@ -148,7 +147,7 @@ fn every_single_gradient_equals_the_published_one() {
 fn follow(golden: &Value, name: &str, pass: &Pass, mut batch: impl FnMut(usize) -> Step) {
     let model = tiny("tiny", Kind::Float, 0.0);
     let mut optimizer = AdamW::new(Config::default().adamw(), model.parameters()).expect("optimizer");
-    let schedule = Schedule { lr: 1e-3, steps: 20, ..Config::default().schedule() };
+    let schedule = Schedule { lr: 1e-3, decay_steps: 20, ..Config::default().schedule() };
     let mut control =
         StepControl::new(schedule, 1.0, SpikeRules::OFF, ControlState::first(LossScale::off()), Device::Cpu).expect("control");
     let rows = golden[name]["rows"].as_array().expect("rows");

@@ -31,15 +31,15 @@ fn batch() -> Arc<Batch> {
     let length = (TOKENS / ROWS) as usize;
     let mut batch = Batch::default();
     for row in 0..ROWS as usize {
-        batch.rows.push(RowSpan { start: row * length, length, context: CONTEXT });
-        batch.visible_from.extend((0..length).map(|i| match i.checked_sub(CONTEXT) {
+        batch.inputs.rows.push(RowSpan { start: row * length, length, context: CONTEXT });
+        batch.inputs.piece_start.extend((0..length).map(|i| match i.checked_sub(CONTEXT) {
             None => -1,
             Some(0) => CONTEXT as i32,
             Some(behind) => (CONTEXT + 1 + (behind - 1) / 2 * 2) as i32,
         }));
     }
-    batch.ids = vec![0; TOKENS as usize];
-    batch.token_key = (0..TOKENS as u64).collect();
+    batch.inputs.ids = vec![0; TOKENS as usize];
+    batch.inputs.token_key = (0..TOKENS as u64).collect();
     Arc::new(batch)
 }
 
@@ -47,7 +47,7 @@ fn batch() -> Arc<Batch> {
 fn mask(batch: &Batch) -> Tensor {
     let length = (TOKENS / ROWS) as usize;
     let mut visible = vec![f32::NEG_INFINITY; length * length];
-    for (query, from) in batch.visible_from[..length].iter().enumerate() {
+    for (query, from) in batch.inputs.piece_start[..length].iter().enumerate() {
         let row = &mut visible[query * length..][..length];
         row[..CONTEXT].fill(0.0);
         if let Ok(from) = usize::try_from(*from) {
@@ -91,7 +91,7 @@ fn operations(c: &mut Criterion) {
     };
     let plain = || {
         let sum = &residual + (&branch + &bias).dropout(DROPOUT, true);
-        norm.forward(&sum).expect("norm") + sum
+        sum.layer_norm([HIDDEN], Some(norm.weight()), Some(norm.bias()), 1e-5, true) + sum
     };
     both(c, "bias, dropout, residual, LayerNorm", fused, plain);
 

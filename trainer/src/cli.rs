@@ -6,8 +6,6 @@ use clap::{Args, Parser, Subcommand};
 use glm_support::command::completions::{self, CompletionsArgs};
 use glm_support::command::manual::{self, ManArgs};
 
-use crate::command::bench::simulate::Plan;
-use crate::command::bench::simulate::assumptions::{ComputeSpeed, Given};
 use crate::command::convert::ConvertArgs;
 use crate::command::eval::EvalArgs;
 use crate::command::fetch::FetchArgs;
@@ -93,8 +91,7 @@ or with \"passage\" and \"query\" in place of \"context\", the blank in the quer
     #[command(after_help = "\
 Examples:
   glm-trainer bench --preset base --precision fp32 --steps 3 --profile
-  glm-trainer bench --data DIR --data-only
-  glm-trainer bench --data DIR --simulate-ranks 8,64 --tflops 200")]
+  glm-trainer bench --data DIR --data-only")]
     Bench(Box<BenchArgs>),
     /// Download published weights; a download that was cut is continued by the same command
     #[command(after_help = "\
@@ -233,75 +230,7 @@ pub struct BenchArgs {
     pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
-    pub simulate: SimulateArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub settings: SettingArgs,
-}
-
-/// Arguments of `bench` that derive what training by many ranks would take.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Training by many ranks, derived")]
-pub struct SimulateArgs {
-    /// Compute nothing; derive what training by so many ranks would take, see docs/scaling.md
-    #[arg(long = "simulate-ranks", value_name = "N,…", value_delimiter = ',', conflicts_with_all = ["data_only", "profile"],
-        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
-    pub ranks: Vec<usize>,
-    /// Speed of a rank's passes, or `measured`: that of this machine's matrix products
-    #[arg(long, value_name = "N", requires = "ranks", value_parser = compute_speed)]
-    pub tflops: Option<ComputeSpeed>,
-    /// Gigabytes a second of a rank's memory
-    #[arg(long, value_name = "N", requires = "ranks", value_parser = positive)]
-    pub memory_gigabytes: Option<f64>,
-    /// Microseconds that a block takes at least, forward and backward
-    #[arg(long, value_name = "N", requires = "ranks", value_parser = not_negative)]
-    pub launch_us: Option<f64>,
-    /// Gigabits a second that a rank sends to another of its machine
-    #[arg(long, value_name = "N", requires = "ranks", value_parser = positive)]
-    pub link_gbps: Option<f64>,
-    /// Gigabits a second that a machine sends to others
-    #[arg(long, value_name = "N", requires = "ranks", value_parser = positive)]
-    pub network_gbps: Option<f64>,
-    /// Microseconds that a message takes however small it is
-    #[arg(long, value_name = "N", requires = "ranks", value_parser = not_negative)]
-    pub latency_us: Option<f64>,
-    /// Ranks of a machine
-    #[arg(long, value_name = "N", requires = "ranks",
-        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
-    pub ranks_per_node: Option<usize>,
-    /// MiB of gradients that are sent together
-    #[arg(long, value_name = "N", requires = "ranks", value_parser = positive)]
-    pub bucket_mib: Option<f64>,
-}
-
-impl SimulateArgs {
-    /// What they ask for; `None` where nothing is to be simulated.
-    pub fn plan(&self, steps: usize) -> Option<Plan> {
-        let given = Given {
-            compute: self.tflops,
-            memory_gigabytes: self.memory_gigabytes,
-            launch_us: self.launch_us,
-            link_gbps: self.link_gbps,
-            network_gbps: self.network_gbps,
-            latency_us: self.latency_us,
-            ranks_per_node: self.ranks_per_node,
-            bucket_mib: self.bucket_mib,
-        };
-        (!self.ranks.is_empty()).then(|| Plan { ranks: self.ranks.clone(), steps, given })
-    }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("it must be more than 0".to_owned()) }
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    if text.parse() == Ok(0.0) { Ok(0.0) } else { positive(text) }
-}
-
-fn compute_speed(text: &str) -> Result<ComputeSpeed, String> {
-    if text == "measured" { Ok(ComputeSpeed::Measured) } else { positive(text).map(ComputeSpeed::Teraflops) }
 }
 
 impl BenchArgs {

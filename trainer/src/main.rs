@@ -22,6 +22,7 @@ use glm_trainer::distributed::launcher::{self, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
 use glm_trainer::exit_code::{FAILED, INTERRUPTED};
 use glm_trainer::record::progress::Elapsed;
+use glm_trainer::task::metrics::Measured;
 use glm_trainer::train::{Outcome, Run, train};
 
 fn main() -> ExitCode {
@@ -158,7 +159,9 @@ fn tell(run: &Run, outcome: Outcome) {
     match outcome {
         Outcome::Finished => tracing::info!("done: {} questions in {} steps", run.state.samples, run.state.step),
         Outcome::TargetReached => {
-            tracing::info!("target accuracy reached: {:.4}", run.state.accuracy.unwrap_or_default());
+            if let Some(Measured { metric, value }) = &run.state.latest {
+                tracing::info!("target reached: {metric} {value:.4}");
+            }
         }
         Outcome::Interrupted => {
             let folder = records.folder().root().display();
@@ -171,10 +174,6 @@ fn bench(args: &BenchArgs) -> Result<ExitCode> {
     let config = args.resolve()?;
     launch::use_threads(&config);
     let data = args.data.as_deref().map(launch::open_data).transpose()?;
-    if let Some(plan) = args.simulate.plan(args.steps) {
-        let simulation = bench::simulate::simulate(&config, data.as_ref(), args.device.resolve()?, &plan)?;
-        return print(&show(&simulation, args.json)?);
-    }
     let text = match (&data, args.data_only) {
         (Some(data), true) => show(&bench::reading(&config, data)?, args.json)?,
         _ => {

@@ -28,11 +28,12 @@ use super::snapshot::Snapshot;
 use super::tensors::write_safetensors;
 use super::weights::Weights;
 use crate::config::{Config, overrides};
-use crate::data::loader::Position;
+use crate::data::sampler::Position;
 use crate::model::Glm;
 use crate::optim::adamw::AdamW;
 use crate::optim::loss_scale::LossScale;
 use crate::optim::spikes::SpikeStatistics;
+use crate::task::metrics::Measured;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
@@ -68,10 +69,10 @@ pub struct RunState {
     /// Questions used when it was evaluated last.
     #[serde(default)]
     pub evaluated_at: Option<u64>,
-    /// Accuracy of the newest evaluation.
-    pub accuracy: Option<f64>,
-    /// Best accuracy of all evaluations.
-    pub best_accuracy: Option<f64>,
+    /// Metric that selects the best checkpoint, at the latest evaluation.
+    pub latest: Option<Measured>,
+    /// Best value of that metric over all evaluations.
+    pub best: Option<Measured>,
     /// Fingerprint of the data set.
     pub fingerprint: String,
     /// The settings.
@@ -93,8 +94,8 @@ impl RunState {
             loss_scale,
             init,
             evaluated_at: None,
-            accuracy: None,
-            best_accuracy: None,
+            latest: None,
+            best: None,
             fingerprint,
             config,
         }

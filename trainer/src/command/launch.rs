@@ -11,7 +11,6 @@ use glm_schemas::vocab::embedding_rows;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
-use crate::batch::work::FlopRates;
 use crate::checkpoint::background::Background;
 use crate::checkpoint::locate::{PUBLISHED_ARCHIVE, PUBLISHED_FOLDER};
 use crate::checkpoint::run_folder::{RunFolder, RunState};
@@ -22,11 +21,14 @@ use crate::data::mmap::DataSet;
 use crate::data::pack::Share;
 use crate::device::{DeviceChoice, Precision};
 use crate::distributed::{Environment, Identity, OnHang, World};
+use crate::model::flops::flop_rates;
 use crate::model::{Glm, ModelConfig, Preset};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
-use crate::record::metrics::{Metrics, now};
+use crate::record::files::unix_seconds;
+use crate::record::metrics::MetricsFile;
 use crate::record::sessions::Session;
+use crate::task::{self, Purpose, Task};
 use crate::train::step::Stepper;
 use crate::train::{Records, Run, TrainError};
 
@@ -100,6 +102,15 @@ pub fn open_data(folder: &Path) -> Result<DataSet, TrainError> {
         )));
     }
     Ok(DataSet::open(folder)?)
+}
+
+/// Opens the task of a data set.
+///
+/// # Errors
+/// [`TrainError`] where this version does not have it.
+pub fn open_task(config: &Config, manifest: &Manifest) -> Result<Arc<dyn Task>, TrainError> {
+    // Later: the manifest's own.
+    task::open(task::CLOZE, config.task(manifest.special_ids)).map_err(|error| TrainError::Setup(error.to_string()))
 }
 
 /// Sets the number of threads that libtorch's operators on a CPU use.
@@ -207,14 +218,15 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
         }
     };
     let Begun { model, optimizer, state, goes_on, records } = begun;
-    let mut packer = config.packer(manifest.special_ids, true);
+    let task = open_task(&config, manifest)?;
+    let mut packer = config.packer(Arc::clone(&task), Purpose::Train);
     if let Some(world) = &world {
         if world.is_rank_zero() {
             world.broadcast_value(START, Some(Start { sizes: model.config().clone(), state: state.clone(), goes_on }))?;
         }
         let weights = model.parameters().groups().iter().map(|group| &group.values);
         world.broadcast(weights.chain(optimizer.averages()))?;
-        packer.share = Some(Share { rank: world.rank(), ranks: world.size(), rates: FlopRates::of(model.config()) });
+        packer.share = Some(Share { rank: world.rank(), ranks: world.size(), rates: flop_rates(model.config()) });
     }
     if let Some(records) = &records {
         let ranks = world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size()));
@@ -225,7 +237,7 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
     }
     let saved = goes_on.then(|| state.clone());
     let standing = ControlState { step: state.step, scaling: state.loss_scale, spikes: state.spikes };
-    let stepper = Stepper::new(model, optimizer, &config, precision, standing, world.clone())?;
+    let stepper = Stepper::new(task, model, optimizer, &config, precision, standing, world.clone())?;
     let run = Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved };
     if let Some(records) = &run.records {
         session(&run, data.folder(), device).note(records.folder().root());
@@ -236,10 +248,11 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
 /// What is noted of a run that starts on the data set in `data`.
 fn session(run: &Run, data: &Path, device: Device) -> Session {
     Session {
-        time: now() as u64,
+        time: unix_seconds() as u64,
         step: run.state.step,
         samples: run.state.samples,
         planned_samples: run.planned_samples(),
+        task: run.packer.task.name().to_owned(),
         data: std::path::absolute(data).unwrap_or_else(|_| data.to_owned()),
         fingerprint: run.state.fingerprint.clone(),
         init: run.state.init.clone(),
@@ -300,7 +313,7 @@ fn begin(
     };
     let resolved = toml::to_string(config).map_err(|error| TrainError::Setup(format!("cannot write settings: {error}")))?;
     folder.write("config.toml", resolved.as_bytes())?;
-    let metrics = Metrics::begin(&root, so_far)?;
+    let metrics = MetricsFile::begin(&root, so_far)?;
     let checkpoints = Background::new(folder, config.train.keep_checkpoints);
     Ok(Begun { model, optimizer, state, goes_on, records: Some(Records { checkpoints, metrics }) })
 }

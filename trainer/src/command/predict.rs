@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use glm_schemas::cloze::ClozeView;
 use glm_schemas::manifest::Split;
 use serde::Serialize;
 use thiserror::Error;
@@ -10,8 +11,10 @@ use thiserror::Error;
 use crate::cli::SettingArgs;
 use crate::command::eval::{EvalError, Scoring, write_line, write_lines};
 use crate::device::DeviceChoice;
+use crate::task::RowError;
+use crate::task::cloze::answer;
 use crate::train::TrainError;
-use crate::train::evaluate::{EvaluationConfig, answer_split};
+use crate::train::evaluate::{EvaluationConfig, score_split};
 
 /// The arguments.
 #[derive(Debug, Clone, Args)]
@@ -101,16 +104,16 @@ pub fn run(args: &PredictArgs) -> Result<usize, PredictError> {
     let config = EvaluationConfig { limit: 0, ..config };
     let mut ids = data.question_ids().map_err(refused)?.into_iter();
     let mut answered = Vec::with_capacity(data.rows());
-    answer_split(&model, &data, config, |answer, question| {
-        // Answers come in stored order, and every question has one.
-        let Some(idx) = ids.next() else { return };
-        let label = question.texts.get(answer.predicted).cloned().unwrap_or_default();
-        answered.push(Answered {
-            prediction: Prediction { idx, label },
-            example_id: answer.example_id,
-            choices: question.texts.clone(),
-            scores: answer.scores,
-        });
+    score_split(&model, &data, &config, |scored| {
+        // Rows come in stored order, and every question has one.
+        let Some(idx) = ids.next() else { return Ok(()) };
+        let view = ClozeView::try_new(scored.rows).map_err(RowError::from)?;
+        let answer = answer(&view, scored.row, scored.log_probs);
+        let choices: Vec<String> = view.choices(scored.row).map(|choice| choice.text.unwrap_or_default().to_owned()).collect();
+        let label = choices.get(answer.predicted).cloned().unwrap_or_default();
+        let prediction = Prediction { idx, label };
+        answered.push(Answered { prediction, example_id: answer.example_id, choices, scores: answer.scores });
+        Ok(())
     })
     .map_err(refused)?;
     answered.sort_by_key(|answered| answered.prediction.idx);

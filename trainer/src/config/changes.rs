@@ -77,7 +77,7 @@ pub fn effect(key: &str) -> Effect {
         "train.epochs",
         "train.max_steps",
         "train.max_samples",
-        "train.target_accuracy",
+        "train.target_metric",
         "train.eval_every",
         "train.eval_questions",
     ];

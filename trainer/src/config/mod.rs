@@ -6,22 +6,25 @@ pub mod changes;
 pub mod overrides;
 pub mod page;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::data::loader::{LoaderConfig, Position};
-use crate::data::pack::{Packer, Truncation};
-use crate::data::sampler::Order;
+use crate::data::loader::LoaderConfig;
+use crate::data::pack::Packer;
+use crate::data::sampler::{Order, Position};
+use crate::device::Precision;
+use crate::model::Kernels;
 use crate::model::config::{ConfigError, ModelConfig, Preset};
-use crate::model::pass::Kernels;
 use crate::optim::adamw::AdamWConfig;
 use crate::optim::loss_scale::LossScale;
 use crate::optim::schedule::Schedule;
 use crate::optim::spikes::SpikeRules;
+use crate::task::cloze::Truncation;
+use crate::task::{Purpose, Task, TaskSettings};
 
 /// The documented defaults: the text that `glm-trainer config` prints, and from which [`Config::default`] is read.
 pub const REFERENCE: &str = include_str!("reference.toml");
@@ -115,7 +118,7 @@ pub struct TrainSettings {
     pub epochs: u64,
     pub max_steps: u64,
     pub max_samples: u64,
-    pub target_accuracy: f64,
+    pub target_metric: f64,
     pub eval_every: u64,
     pub eval_questions: usize,
     pub save_every: u64,
@@ -244,17 +247,14 @@ impl Config {
         self.data.batch_size.saturating_mul(self.optim.grad_accumulation)
     }
 
-    /// How questions become batches, for a data set with these special tokens: labelled to train on, graded to evaluate.
-    pub fn packer(&self, special: SpecialIds, labelled: bool) -> Packer {
-        Packer {
-            encoder: ChoiceEncoder::new(special, self.data.max_seq_len),
-            special,
-            truncation: self.data.truncation,
-            micro_batch_tokens: self.data.micro_batch_tokens,
-            labelled,
-            graded: !labelled,
-            share: None,
-        }
+    /// Settings of the task, for a data set whose vocabulary has these special tokens.
+    pub fn task(&self, special: SpecialIds) -> TaskSettings {
+        TaskSettings { special, max_seq_len: self.data.max_seq_len, truncation: self.data.truncation }
+    }
+
+    /// Packer of a task's rows.
+    pub fn packer(&self, task: Arc<dyn Task>, purpose: Purpose) -> Packer {
+        Packer { task, purpose, micro_batch_tokens: self.data.micro_batch_tokens, share: None }
     }
 
     /// How training questions are read.
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(config.adamw(), AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 });
         assert_eq!(config.loss_scale(Precision::Fp16).scale(), 2_f64.powi(32));
         assert_eq!(config.random_model(30592).expect("sizes"), Preset::Large.config());
-        assert_eq!((config.train.eval_every, config.train.target_accuracy, config.train.epochs), (19200, 0.81, 4));
+        assert_eq!((config.train.eval_every, config.train.target_metric, config.train.epochs), (19200, 0.81, 4));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Questions by their ids, with their text: for the few that a person looks at.
+//! Lookup of questions by id, with their text, for display.
 
 use std::collections::HashSet;
 
@@ -12,11 +12,11 @@ use super::mmap::{RowGroup, SplitData};
 const TEXT_COLUMNS: [&str; 4] = ["source", "passage", "query", "entities"];
 
 impl SplitData {
-    /// Calls `found` with the rows that have one of these ids, in stored order. The ids of all rows are read, and of the row groups
-    /// that hold a row that is asked for, one after the other, all columns that `found` may look at.
+    /// Calls `found` with each row whose id is in `ids`, in stored order. Reads the ids of all rows, and the token and text
+    /// columns of the row groups with a match, one row group at a time.
     ///
     /// # Errors
-    /// [`DataError`] names shard and row group.
+    /// [`DataError`] with the shard and the row group.
     pub fn find(&self, ids: &[&str], mut found: impl FnMut(&ClozeView<'_>, &TextView<'_>, usize)) -> Result<(), DataError> {
         let mut wanted: HashSet<&str> = ids.iter().copied().collect();
         for &group in self.groups() {
@@ -30,8 +30,8 @@ impl SplitData {
             }
             let columns: Vec<&str> = glm_schemas::cloze::TOKEN_COLUMNS.into_iter().chain(TEXT_COLUMNS).collect();
             let batch = self.columns(group, &columns)?;
-            let refused = |source: ViewError| self.bad_columns(group, source);
-            let (view, text) = (ClozeView::try_new(&batch).map_err(refused)?, TextView::try_new(&batch).map_err(refused)?);
+            let invalid = |source: ViewError| self.bad_columns(group, source);
+            let (view, text) = (ClozeView::try_new(&batch).map_err(invalid)?, TextView::try_new(&batch).map_err(invalid)?);
             rows.into_iter().for_each(|row| found(&view, &text, row));
         }
         Ok(())

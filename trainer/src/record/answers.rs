@@ -13,11 +13,11 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use serde::{Deserialize, Serialize};
+use tch::TchError;
 
 use crate::distributed::World;
 use crate::record::metrics::EvalRecord;
-use crate::train::TrainError;
-use crate::train::evaluate::Answer;
+use crate::task::Answer;
 
 /// The file's name in the run's folder.
 pub const ANSWERS_FILE: &str = "answers.jsonl";
@@ -176,8 +176,8 @@ impl Answers {
     /// Puts the ranks' answers together; every rank calls it.
     ///
     /// # Errors
-    /// [`TrainError`] where another rank is gone.
-    pub fn gathered(self, world: Option<&World>) -> Result<Self, TrainError> {
+    /// A [`TchError`] where another rank is gone.
+    pub fn gathered(self, world: Option<&World>) -> Result<Self, TchError> {
         let Some(world) = world else { return Ok(self) };
         let Self { counts, worst } = self;
         let own = Share { counts, worst: worst.into_iter().map(|of| of.0).collect() };
@@ -209,12 +209,13 @@ impl Answers {
     /// # Errors
     /// None in practice; the signature is that of the serializer.
     pub fn lines(self, record: &EvalRecord, split: &str) -> Result<Vec<u8>, serde_json::Error> {
+        let of_all = |metric: &str| record.evaluation.metrics.get(metric).unwrap_or(0.0) as usize;
         let summary = Summary {
             step: record.step,
             samples: record.samples,
             split: split.to_owned(),
-            questions: record.evaluation.questions,
-            hits: record.evaluation.hits,
+            questions: of_all("questions"),
+            hits: of_all("hits"),
             ..self.counts
         };
         let worst = self.worst.into_sorted_vec().into_iter().map(|of| Line::Answer(of.0));
@@ -250,7 +251,8 @@ mod pairs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::evaluate::Evaluation;
+    use crate::task::cloze::METRICS;
+    use crate::task::metrics::{Evaluation, Metrics};
 
     fn answer(id: usize, scores: &[f64], correct: &[usize]) -> Answer {
         let predicted = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("choices");
@@ -259,7 +261,8 @@ mod tests {
     }
 
     fn read(answers: Answers) -> (Summary, Vec<Judged>) {
-        let evaluation = Evaluation { questions: 3, hits: 1, ..Evaluation::default() };
+        let metrics = Metrics::new(&METRICS, &[0.3, 1.0, 3.0]);
+        let evaluation = Evaluation { metrics, seconds: 0.1 };
         let text = answers.lines(&EvalRecord { step: 7, samples: 56, evaluation }, "val").expect("json");
         let mut lines = std::str::from_utf8(&text).expect("text").lines().map(|line| serde_json::from_str(line).expect("line"));
         let Some(Line::Evaluation(summary)) = lines.next() else { panic!("no summary") };

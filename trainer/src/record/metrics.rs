@@ -2,16 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::optim::spikes::Deviation;
+use crate::record::files::{is_at, unix_seconds};
 use crate::record::tensorboard::EventFile;
-use crate::train::evaluate::Evaluation;
+use crate::task::metrics::Evaluation;
 
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
@@ -35,12 +34,6 @@ struct Line<'a> {
     record: &'a Record,
     /// When it was written, in seconds since 1970.
     time: f64,
-}
-
-/// Seconds since 1970, to the millisecond.
-pub(crate) fn now() -> f64 {
-    // A clock before 1970 is not worth a failure.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_millis() as f64 / 1e3)
 }
 
 /// Averages over a few optimizer steps.
@@ -144,7 +137,7 @@ pub struct MetricsError {
 /// All lines are kept in memory as well (some hundred bytes for every tenth step): checkpoints hold them, and where the file
 /// was deleted, or the disk was full for a while, it is made whole again. Training never ends for the sake of this file.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct MetricsFile {
     path: PathBuf,
     lines: Vec<u8>,
     /// The file, if it holds all lines.
@@ -152,7 +145,7 @@ pub struct Metrics {
     events: EventFile,
 }
 
-impl Metrics {
+impl MetricsFile {
     /// Begins the file of a run's folder anew, with the lines `so_far`.
     ///
     /// # Errors
@@ -173,7 +166,7 @@ impl Metrics {
     /// Appends a line. What cannot be written now is written with the next one, and a warning says so.
     pub fn write(&mut self, record: &Record) {
         let before = self.lines.len();
-        if let Err(error) = serde_json::to_writer(&mut self.lines, &Line { record, time: now() }) {
+        if let Err(error) = serde_json::to_writer(&mut self.lines, &Line { record, time: unix_seconds() }) {
             self.lines.truncate(before);
             tracing::warn!("a line of metrics cannot be put into words: {error}");
             return;
@@ -217,19 +210,15 @@ fn begin(path: &Path, content: &[u8]) -> io::Result<File> {
     })
 }
 
-/// Whether an open file is the one that has this name.
-pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    let place = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let (open, named) = (file.metadata().map(place).ok(), std::fs::metadata(path).map(place).ok());
-    open.is_some() && open == named
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::cloze::METRICS;
+    use crate::task::metrics::Metrics;
 
     fn eval(step: u64) -> Record {
-        let evaluation = Evaluation { accuracy: 0.5, hits: 1, questions: 2, ..Evaluation::default() };
+        let metrics = Metrics::new(&METRICS, &[0.5, 1.0, 2.0]);
+        let evaluation = Evaluation { metrics, seconds: 0.1 };
         Record::Eval(EvalRecord { step, samples: 32, evaluation })
     }
 
@@ -242,11 +231,11 @@ mod tests {
     #[test]
     fn a_run_that_goes_on_has_each_line_once() {
         let folder = tempfile::tempdir().expect("folder");
-        let mut metrics = Metrics::begin(folder.path(), Vec::new()).expect("begin");
+        let mut metrics = MetricsFile::begin(folder.path(), Vec::new()).expect("begin");
         metrics.write(&eval(1));
         let so_far = metrics.lines().to_vec();
         metrics.write(&eval(2));
-        let mut again = Metrics::begin(folder.path(), so_far).expect("begin");
+        let mut again = MetricsFile::begin(folder.path(), so_far).expect("begin");
         again.write(&eval(2));
         again.write(&eval(3));
         assert_eq!(steps(folder.path()), [1, 2, 3]);
@@ -257,7 +246,7 @@ mod tests {
     fn a_file_that_somebody_deleted_comes_back_whole() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("metrics.jsonl");
-        let mut metrics = Metrics::begin(folder.path(), Vec::new()).expect("begin");
+        let mut metrics = MetricsFile::begin(folder.path(), Vec::new()).expect("begin");
         metrics.write(&eval(1));
         std::fs::remove_file(&path).expect("remove");
         metrics.write(&eval(2));

@@ -14,8 +14,7 @@ use crate::checkpoint::background::Written;
 use crate::checkpoint::run_folder::RunState;
 use crate::memory::peak_bytes;
 use crate::record::metrics::{EvalRecord, TrainRecord};
-use crate::train::StepReport;
-use crate::train::evaluate::Evaluation;
+use crate::task::metrics::Evaluation;
 
 /// Tells the time since a program began, as `h:mm:ss`: a terminal has no room for a date, and nobody there asks for one.
 #[derive(Debug)]
@@ -165,22 +164,41 @@ fn short_train_line(record: &TrainRecord) -> String {
     format!("step {step}: loss {loss:.3}, lr {lr:.1e}, norm {gradient_norm:.2}, {speed:.digits$} questions/s{wait}")
 }
 
-/// A line for a file.
+/// All metrics of an evaluation in one line.
 fn evaluation_line(record: &EvalRecord) -> String {
-    let Evaluation { accuracy, hits, questions, f1, chance, most_frequent, seconds, .. } = record.evaluation;
-    let [accuracy, f1, chance, most_frequent] = [accuracy, f1, chance, most_frequent].map(|share| 100.0 * share);
-    format!(
-        "step {}, evaluation: accuracy {accuracy:.2} % ({hits} of {questions}), F1 {f1:.2} %, chance {chance:.2} %, most frequent entity \
-         {most_frequent:.2} %, {seconds:.1} s",
-        record.step
-    )
+    let EvalRecord { step, evaluation: Evaluation { metrics, seconds }, .. } = record;
+    let texts = metrics.iter().map(|(info, value)| format!("{} {}", info.label, info.format(value)));
+    format!("step {step}, evaluation in {seconds:.1} s: {}", texts.collect::<Vec<_>>().join(", "))
 }
 
 /// A line that fits a terminal.
 fn short_evaluation_line(record: &EvalRecord) -> String {
-    let Evaluation { accuracy, hits, questions, chance, .. } = record.evaluation;
-    let (accuracy, chance) = (100.0 * accuracy, 100.0 * chance);
-    format!("step {}: accuracy {accuracy:.2} % ({hits} of {questions}), chance {chance:.1} %", record.step)
+    format!("step {}: {}", record.step, record.evaluation.metrics.summary)
+}
+
+/// Report of one optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StepReport {
+    /// Mean loss.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// True if padding was computed.
+    pub pads: bool,
+    /// True if the step was skipped.
+    pub skipped: bool,
+    /// Number of samples of all ranks.
+    pub samples: usize,
+    /// Weight of these samples, over which the loss is the mean.
+    pub weight: f64,
+    /// Imbalance between the ranks' shares of work, see [`crate::data::balance::spread`].
+    pub spread: f64,
+    /// Operations of the model on this rank.
+    pub flops: f64,
+    /// Work of this rank.
+    pub work: Work,
 }
 
 /// Sums over the steps since the last log line.
@@ -189,9 +207,10 @@ pub struct LogWindow {
     start: Instant,
     waited_before: Duration,
     loss: f64,
-    /// Questions of all steps, and of those that were not skipped.
-    questions: usize,
-    learned: usize,
+    /// Samples of all steps.
+    samples: usize,
+    /// Weight of the steps that were not skipped.
+    weight: f64,
     tokens: usize,
     padded: usize,
     flops: f64,
@@ -207,8 +226,8 @@ impl LogWindow {
             start: Instant::now(),
             waited_before: Duration::ZERO,
             loss: 0.0,
-            questions: 0,
-            learned: 0,
+            samples: 0,
+            weight: 0.0,
             tokens: 0,
             padded: 0,
             flops: 0.0,
@@ -225,10 +244,10 @@ impl LogWindow {
         let padded = if report.pads { padded } else { tokens };
         // The loss of a skipped step may be no number.
         if !report.skipped {
-            self.loss += report.loss * report.questions as f64;
-            self.learned += report.questions;
+            self.loss += report.loss * report.weight;
+            self.weight += report.weight;
         }
-        self.questions += report.questions;
+        self.samples += report.samples;
         self.spread += report.spread;
         self.steps += 1;
         self.tokens += tokens;
@@ -260,12 +279,12 @@ impl LogWindow {
             step: state.step,
             samples: state.samples,
             epoch: state.samples as f64 / rows as f64,
-            loss: self.loss / self.learned.max(1) as f64,
+            loss: self.loss / self.weight.max(f64::MIN_POSITIVE),
             lr: self.last.lr,
             gradient_norm: self.last.gradient_norm,
             loss_scale: state.loss_scale.scale(),
             skipped: state.skipped,
-            samples_per_second: self.questions as f64 / seconds,
+            samples_per_second: self.samples as f64 / seconds,
             tokens_per_second: tokens / seconds,
             padding: 1.0 - tokens / padded.max(1.0),
             model_flops_per_second: flops / seconds,
@@ -282,6 +301,9 @@ impl LogWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::Task;
+    use crate::task::cloze::{Cloze, Truncation};
+    use glm_schemas::vocab::SpecialIds;
 
     /// What is left of 80 columns behind time and level.
     const ROOM: usize = 80 - "0:00:00  INFO ".len();
@@ -314,11 +336,17 @@ mod tests {
         assert!(line.len() <= ROOM, "{line}");
         let slow = TrainRecord { samples_per_second: 0.352, data_wait: 0.25, ..record() };
         assert!(short_train_line(&slow).ends_with("0.35 questions/s, waited 25 %"));
-        let evaluation =
-            Evaluation { accuracy: 0.12345, hits: 1234, questions: 10_000, chance: 0.1234, ..Evaluation::default() };
-        let line = short_evaluation_line(&EvalRecord { step: 43_380, samples: 1, evaluation });
-        assert_eq!(line, "step 43380: accuracy 12.35 % (1234 of 10000), chance 12.3 %");
+        let totals = [1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0];
+        let metrics = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice).evaluator().metrics(&totals);
+        let record = EvalRecord { step: 43_380, samples: 1, evaluation: Evaluation { metrics, seconds: 1.25 } };
+        let line = short_evaluation_line(&record);
+        assert_eq!(line, "step 43380: accuracy 12.34 % (1234 of 10000), chance 12.3 %");
         assert!(line.len() <= ROOM, "{line}");
+        let line = evaluation_line(&record);
+        assert!(
+            line.starts_with("step 43380, evaluation in 1.2 s: accuracy 12.34 %, hits 1234, questions 10000, F1 50.00 %"),
+            "{line}"
+        );
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Session {
     pub samples: u64,
     /// Questions after which the run is at its end.
     pub planned_samples: u64,
+    /// Name of the task.
+    pub task: String,
     /// The data set's folder, absolute.
     pub data: PathBuf,
     /// Its fingerprint.
@@ -77,6 +79,7 @@ mod tests {
             step: 0,
             samples: 0,
             planned_samples: 90,
+            task: "cloze".into(),
             data: "/data".into(),
             fingerprint: "f".into(),
             init: None,

@@ -51,17 +51,17 @@ impl Anomaly {
 impl RunState {
     /// Follows a decision of [`StepControl`](crate::optim::control::StepControl); what was wrong with the step, if anything.
     pub(crate) fn follow(&mut self, outcome: &Outcome, rules: SpikeRules) -> Option<Anomaly> {
-        let trouble = Anomaly::of(outcome, self);
+        let anomaly = Anomaly::of(outcome, self);
         self.loss_scale.update(!outcome.finite());
         if outcome.skipped {
             self.skipped += 1;
-            self.skipped_in_a_row += u64::from(trouble != Some(Anomaly::Overflow));
+            self.skipped_in_a_row += u64::from(anomaly != Some(Anomaly::Overflow));
         } else {
             self.step += 1;
             self.skipped_in_a_row = 0;
             self.spikes.update(rules, outcome.loss, outcome.log_gradient_norm);
         }
-        trouble
+        anomaly
     }
 }
 
@@ -150,15 +150,15 @@ impl Run {
     ///
     /// # Errors
     /// [`TrainError::TooManySkippedSteps`] where it was one too many; [`TrainError`] where it cannot be told of.
-    pub(crate) fn tell(
+    pub(crate) fn report_anomaly(
         &mut self,
-        trouble: Anomaly,
+        anomaly: Anomaly,
         outcome: &Outcome,
         rows: &[usize],
         progress: &Progress,
     ) -> Result<(), TrainError> {
         let RunState { step, samples, skipped_in_a_row, loss_scale, .. } = self.state;
-        if trouble == Anomaly::Overflow {
+        if anomaly == Anomaly::Overflow {
             progress.detail(&format!(
                 "step {step}: overflow, so a step is skipped; the loss scale is {:e} now",
                 loss_scale.scale()
@@ -174,7 +174,7 @@ impl Run {
         let Outcome { loss, gradient_norm, skipped, .. } = *outcome;
         let so = if skipped { format!("; the step is skipped, {skipped_in_a_row} in a row now") } else { String::new() };
         let example_ids = questions.0.clone();
-        match trouble {
+        match anomaly {
             Anomaly::Spike(deviation) => {
                 progress.warning(&format!("step {step}: {}{so}; {questions}", describe(&deviation, outcome)));
                 let record = SpikeRecord { step, samples, skipped, loss, gradient_norm, deviation, example_ids };
@@ -190,7 +190,7 @@ impl Run {
         if !stuck {
             return Ok(());
         }
-        let remedy = match trouble {
+        let remedy = match anomaly {
             Anomaly::Spike(_) => Remedy::Spikes,
             _ if step == 0 => Remedy::Weights,
             _ => Remedy::Rate,

@@ -1,11 +1,11 @@
 //! A run's numbers over its steps.
 
 use glm_support::page::line_chart::{LineChart, Series, Shape};
-use glm_support::page::series::Point;
 use maud::{Markup, html};
 
 use super::Known;
 use super::records::{Records, Train};
+use crate::task::metrics::{Role, Unit};
 
 const NOT_YET: &str = "No step has been logged yet.";
 
@@ -64,10 +64,26 @@ impl Known {
             }
             div.charts {
                 (self.chart(first))
-                (accuracy(records))
+                @if let Some(chart) = self.quality_chart() { (chart) }
                 @for quantity in rest.iter().filter(|quantity| is_worth_a_chart(quantity, records)) { (self.chart(quantity)) }
             }
         }
+    }
+
+    /// Metrics of quality with the unit of the one that selects checkpoints, and their baselines.
+    fn quality_chart(&self) -> Option<Markup> {
+        let infos = self.metrics();
+        let first = self.selected()?;
+        let (factor, unit) = if first.unit == Unit::Share { (100.0, " %") } else { (1.0, "") };
+        let series = infos.iter().filter(|info| info.unit == first.unit && info.role != Role::Total).map(|info| {
+            let points = self.records.metric_line(info.name).into_iter().map(|(step, value)| (step, factor * value));
+            let shape = if info.role == Role::Baseline { Shape::Reference } else { Shape::Line };
+            Series { name: info.label.to_owned(), points: points.collect(), shape }
+        });
+        let series = series.filter(|series| !series.points.is_empty()).collect();
+        let (id, x, title) = ("quality", "step", "Quality on the validation split");
+        let (log, from_zero, marks, empty) = (false, true, Vec::new(), "No evaluation yet.");
+        Some(LineChart { id, title, x, unit, log, from_zero, series, marks, empty }.render())
     }
 
     fn chart(&self, quantity: &Quantity) -> Markup {
@@ -96,34 +112,4 @@ fn is_worth_a_chart(quantity: &Quantity, records: &Records) -> bool {
         "flops" | "memory" | "data-wait" => values().next().is_some(),
         _ => true,
     }
-}
-
-fn accuracy(records: &Records) -> Markup {
-    let percent = |points: Vec<Point>| points.into_iter().map(|(step, share)| (step, 100.0 * share)).collect();
-    let mut series = vec![Series {
-        name: "accuracy".to_owned(),
-        points: percent(records.eval_line(|eval| eval.accuracy)),
-        shape: Shape::Line,
-    }];
-    let f1 = records.eval_line(|eval| eval.f1);
-    if !f1.is_empty() {
-        series.push(Series { name: "F1".to_owned(), points: percent(f1), shape: Shape::Line });
-    }
-    let references =
-        [("chance", records.eval_line(|eval| eval.chance)), ("most frequent", records.eval_line(|eval| eval.most_frequent))];
-    for (name, points) in references {
-        series.push(Series { name: name.to_owned(), points: percent(points), shape: Shape::Reference });
-    }
-    LineChart {
-        id: "accuracy",
-        title: "Accuracy on the validation split",
-        x: "step",
-        unit: " %",
-        log: false,
-        from_zero: true,
-        series,
-        marks: Vec::new(),
-        empty: "No evaluation yet.",
-    }
-    .render()
 }

@@ -1,10 +1,11 @@
 //! What happened at which step.
 
-use glm_support::page::number::{count, moment, percent, value};
+use glm_support::page::number::{count, moment, value};
 use glm_support::page::table::{Column, table, text};
 use maud::{Markup, html};
 
 use super::Known;
+use super::overview::shown;
 use super::records::{Anomaly, Records};
 
 /// The newest ones that are listed.
@@ -36,11 +37,11 @@ impl Known {
             let processes = if session.ranks > 1 { format!(", {} processes", session.ranks) } else { String::new() };
             (session.step, what, format!("{}, {}{processes}", moment(session.time), session.device))
         });
-        let best = self.records.best().map(|best| best.step);
+        let best = self.best().map(|best| best.step);
         let evals = evals.iter().map(|eval| {
             let best = if best == Some(eval.step) { ", the best" } else { "" };
-            let accuracy = percent(eval.accuracy.unwrap_or(f64::NAN));
-            (eval.step, "evaluation", format!("accuracy {accuracy} ({} of {}){best}", count(eval.hits), count(eval.questions)))
+            let value = self.selected().map_or_else(String::new, |info| format!("{} {}", info.label, shown(info, eval)));
+            (eval.step, "evaluation", format!("{value}{best}"))
         });
         let skipped = skipped.iter().map(|at| {
             let in_a_row = at.skipped_in_a_row.map_or_else(String::new, |number| format!(", {number} in a row"));

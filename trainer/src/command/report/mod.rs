@@ -25,7 +25,9 @@ use thiserror::Error;
 use crate::checkpoint::run_folder::RunFolder;
 use crate::config::{Config, overrides::Layers};
 use crate::record::sessions::Session;
-use records::Records;
+use crate::task::metrics::{MetricInfo, Role, Selection};
+use crate::task::{CLOZE, metrics_of};
+use records::{Eval, Records};
 
 const METRICS_FILE: &str = "metrics.jsonl";
 const CONFIG_FILE: &str = "config.toml";
@@ -126,6 +128,21 @@ impl Known {
             going_on: RunFolder::is_in_use(folder),
             checkpoints: RunFolder::newest_and_best_step(folder),
         })
+    }
+
+    /// Descriptions of the metrics of the run's task.
+    fn metrics(&self) -> &'static [MetricInfo] {
+        metrics_of(self.sessions.last().map_or(CLOZE, |session| session.task.as_str()))
+    }
+
+    /// The metric that selects checkpoints.
+    fn selected(&self) -> Option<&'static MetricInfo> {
+        self.metrics().iter().find(|info| matches!(info.role, Role::Quality { .. }))
+    }
+
+    /// The best evaluation.
+    fn best(&self) -> Option<&Eval> {
+        self.records.best(Selection::of(self.metrics())?)
     }
 
     fn page(&self, data: Option<&Path>) -> Document {

@@ -1,12 +1,13 @@
 //! How far a run is, how well it does, and how it was run.
 
-use glm_support::page::number::{self, count, duration, moment, percent};
+use glm_support::page::number::{self, count, duration, moment};
 use glm_support::page::table::{Column, Tile, facts, table, text, tiles};
 use maud::{Markup, html};
 
 use super::Known;
 use super::records::Eval;
 use crate::record::sessions::Session;
+use crate::task::metrics::{MetricInfo, Role, Selection};
 
 /// The last share of the loss's lines that its mean is taken of.
 const TAIL: usize = 20;
@@ -16,8 +17,11 @@ impl Known {
     pub(super) fn status(&self) -> String {
         let samples = self.records.samples();
         let planned = self.sessions.last().map_or(0, |session| session.planned_samples);
-        let target = self.config.as_ref().map_or(0.0, |config| config.train.target_accuracy);
-        let reached = target > 0.0 && self.records.best().and_then(|eval| eval.accuracy).is_some_and(|best| best >= target);
+        let target = self.config.as_ref().map_or(0.0, |config| config.train.target_metric);
+        let info = self.selected();
+        let best = info.and_then(|info| self.best()?.value(info.name));
+        let reached = target > 0.0
+            && best.zip(Selection::of(self.metrics())).is_some_and(|(best, selection)| selection.reaches(best, target));
         let of = match planned {
             0 => format!("{} questions", count(samples)),
             planned => format!("{} of {} questions", count(samples), count(planned)),
@@ -29,7 +33,8 @@ impl Known {
             return "No step has been logged.".to_owned();
         }
         if reached {
-            return format!("Finished: the target accuracy of {} was reached after {of}.", percent(target));
+            let target = info.map_or_else(String::new, |info| format!(" {} of {}", info.label, info.format(target)));
+            return format!("Finished: the target{target} was reached after {of}.");
         }
         match planned {
             0 => format!("Trained on {of}."),
@@ -42,11 +47,9 @@ impl Known {
     pub(super) fn overview(&self) -> Markup {
         let records = &self.records;
         let mut list = Vec::new();
-        match (records.best(), records.evals.last()) {
-            (Some(best), Some(last)) => {
-                list.extend(accuracy_tiles(best, last));
-            }
-            _ => list.push(Tile::new("Accuracy", "n/a".to_owned(), "no evaluation yet".to_owned())),
+        match (self.best(), records.evals.last()) {
+            (Some(best), Some(last)) => list.extend(self.quality_tiles(best, last)),
+            _ => list.push(Tile::new("Quality", "n/a".to_owned(), "no evaluation yet".to_owned())),
         }
         if !records.train.is_empty() {
             list.extend(self.training_tiles());
@@ -102,26 +105,15 @@ impl Known {
     }
 
     fn evaluations(&self) -> Markup {
-        let columns = [
-            ("step", Column::Number),
-            ("questions seen", Column::Number),
-            ("accuracy", Column::Number),
-            ("right", Column::Number),
-            ("chance", Column::Number),
-            ("most frequent", Column::Number),
-            ("took", Column::Number),
-        ];
-        let share = |share: Option<f64>| text(percent(share.unwrap_or(f64::NAN)));
+        let infos = self.metrics();
+        let mut columns = vec![("step", Column::Number), ("samples seen", Column::Number)];
+        columns.extend(infos.iter().map(|info| (info.label, Column::Number)));
+        columns.push(("took", Column::Number));
         let row = |eval: &Eval| {
-            vec![
-                text(count(eval.step)),
-                text(count(eval.samples)),
-                share(eval.accuracy),
-                text(format!("{} of {}", count(eval.hits), count(eval.questions))),
-                share(eval.chance),
-                share(eval.most_frequent),
-                text(duration(eval.seconds.unwrap_or(f64::NAN))),
-            ]
+            let mut row = vec![text(count(eval.step)), text(count(eval.samples))];
+            row.extend(infos.iter().map(|info| text(shown(info, eval))));
+            row.push(text(duration(eval.seconds.unwrap_or(f64::NAN))));
+            row
         };
         let rows: Vec<_> = self.records.evals.iter().map(row).collect();
         html! {
@@ -130,6 +122,26 @@ impl Known {
                 (table("Evaluations", &columns, &rows))
             }
         }
+    }
+
+    /// The best and the last value of the metric that selects checkpoints, then the other metrics.
+    fn quality_tiles(&self, best: &Eval, last: &Eval) -> Vec<Tile> {
+        let Some(first) = self.selected() else { return Vec::new() };
+        let totals = |eval: &Eval| {
+            let totals = self.metrics().iter().filter(|info| info.role == Role::Total);
+            totals.map(|info| format!("{} {}, ", info.label, shown(info, eval))).collect::<String>()
+        };
+        let at = |eval: &Eval| format!("{}step {}", totals(eval), count(eval.step));
+        let mut tiles = vec![Tile::new(&format!("Best {}", first.label), shown(first, best), at(best))];
+        if last.step != best.step {
+            tiles.push(Tile::new(&format!("Last {}", first.label), shown(first, last), at(last)));
+        }
+        let others = self.metrics().iter().filter(|info| info.name != first.name && info.role != Role::Total);
+        tiles.extend(others.map(|info| {
+            let eval = if info.role == Role::Baseline { last } else { best };
+            Tile::new(info.label, shown(info, eval), info.meaning.to_owned())
+        }));
+        tiles
     }
 
     /// Data, weights, machine, and the times that it was started.
@@ -180,22 +192,7 @@ impl Known {
     }
 }
 
-fn accuracy_tiles(best: &Eval, last: &Eval) -> Vec<Tile> {
-    let share = |share: Option<f64>| percent(share.unwrap_or(f64::NAN));
-    let at = |eval: &Eval| format!("{} of {} at step {}", count(eval.hits), count(eval.questions), count(eval.step));
-    let mut tiles = vec![Tile::new("Best accuracy", share(best.accuracy), at(best))];
-    if last.step != best.step {
-        tiles.push(Tile::new("Last accuracy", share(last.accuracy), at(last)));
-    }
-    if let Some(f1) = best.f1 {
-        let exact = best.exact_match.map_or_else(String::new, |exact| format!(", exact match {}", percent(exact)));
-        tiles.push(Tile::new("F1", percent(f1), format!("at step {}{exact}", count(best.step))));
-    }
-    tiles.push(Tile::new("Chance", share(last.chance), "a guess among the choices".to_owned()));
-    tiles.push(Tile::new(
-        "Most frequent",
-        share(last.most_frequent),
-        "the choice that the passage names most often".to_owned(),
-    ));
-    tiles
+/// Value of a metric with its unit.
+pub(super) fn shown(info: &MetricInfo, eval: &Eval) -> String {
+    eval.value(info.name).map_or_else(|| "n/a".to_owned(), |value| info.format(value))
 }

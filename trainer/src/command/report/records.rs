@@ -1,8 +1,12 @@
 //! What `metrics.jsonl` says, as far as it can be read: of a run that was killed the last line may be cut, and other versions
 //! may say more or less.
 
+use std::collections::BTreeMap;
+
 use glm_support::page::series::Point;
 use serde::Deserialize;
+
+use crate::task::metrics::Selection;
 
 /// A line about training. What is missing, or was no number, is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -32,14 +36,17 @@ pub(super) struct Train {
 pub(super) struct Eval {
     pub(super) step: u64,
     pub(super) samples: u64,
-    pub(super) accuracy: Option<f64>,
-    pub(super) hits: u64,
-    pub(super) questions: u64,
-    pub(super) f1: Option<f64>,
-    pub(super) exact_match: Option<f64>,
-    pub(super) chance: Option<f64>,
-    pub(super) most_frequent: Option<f64>,
     pub(super) seconds: Option<f64>,
+    /// Metrics by name, and what else the line holds.
+    #[serde(flatten)]
+    pub(super) metrics: BTreeMap<String, serde_json::Value>,
+}
+
+impl Eval {
+    /// Value of a metric.
+    pub(super) fn value(&self, name: &str) -> Option<f64> {
+        self.metrics.get(name)?.as_f64()
+    }
 }
 
 /// A line about a step that was skipped or out of the ordinary.
@@ -106,10 +113,13 @@ impl Records {
         train.max(self.evals.last().map_or(0, |eval| eval.step))
     }
 
-    /// The evaluation with the best accuracy, the first of equals.
-    pub(super) fn best(&self) -> Option<&Eval> {
-        let accuracy = |eval: &Eval| eval.accuracy.unwrap_or(f64::NEG_INFINITY);
-        self.evals.iter().reduce(|best, eval| if accuracy(eval) > accuracy(best) { eval } else { best })
+    /// Evaluation with the best value of the metric that selects checkpoints, the first of equals.
+    pub(super) fn best(&self, selection: Selection) -> Option<&Eval> {
+        let improves = |eval: &Eval, best: &Eval| match (eval.value(selection.metric), best.value(selection.metric)) {
+            (Some(value), Some(best)) => selection.improves(value, best),
+            (value, _) => value.is_some(),
+        };
+        self.evals.iter().reduce(|best, eval| if improves(eval, best) { eval } else { best })
     }
 
     /// Seconds that training took, by the questions of each line and its speed.
@@ -133,9 +143,9 @@ impl Records {
         if points.iter().all(|point| point.1.is_nan()) { Vec::new() } else { points }
     }
 
-    /// The same over evaluations.
-    pub(super) fn eval_line(&self, of: impl Fn(&Eval) -> Option<f64>) -> Vec<Point> {
-        self.evals.iter().filter_map(|eval| Some((eval.step as f64, of(eval)?))).collect()
+    /// A metric over the evaluations.
+    pub(super) fn metric_line(&self, name: &str) -> Vec<Point> {
+        self.evals.iter().filter_map(|eval| Some((eval.step as f64, eval.value(name)?))).collect()
     }
 }
 
@@ -153,8 +163,9 @@ mod tests {
 {"kind":"weather","step":20}
 {"kind":"train","st"#;
         let records = Records::parse(text);
+        let selection = Selection { metric: "accuracy", higher_is_better: true };
         assert_eq!((records.train.len(), records.evals.len(), records.skipped.len(), records.damaged), (2, 2, 1, 1));
-        assert_eq!((records.samples(), records.step(), records.best().map(|eval| eval.step)), (240, 30, Some(20)));
+        assert_eq!((records.samples(), records.step(), records.best(selection).map(|eval| eval.step)), (240, 30, Some(20)));
         assert!((records.training_seconds() - 6.0).abs() < 1e-12);
         let loss = records.line(|train| train.loss);
         assert!(loss[0] == (10.0, 2.5) && loss[1].1.is_nan());

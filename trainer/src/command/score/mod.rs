@@ -28,8 +28,9 @@ use crate::data::mmap::DecodedGroup;
 use crate::data::pack::Sample;
 use crate::device::DeviceChoice;
 use crate::model::Glm;
+use crate::task::{CLOZE, Task};
 use crate::train::TrainError;
-use crate::train::evaluate::{Answer, EvaluationConfig, answer_samples};
+use crate::train::evaluate::{EvaluationConfig, score_samples};
 
 /// Questions that are scored together; more would hold more in memory.
 const WINDOW: usize = 64;
@@ -211,6 +212,7 @@ struct Scorer {
     tokenizer: Tokenizer,
     model: Glm,
     config: EvaluationConfig,
+    encoder: ChoiceEncoder,
 }
 
 impl Scorer {
@@ -219,17 +221,23 @@ impl Scorer {
         let config = args.settings.resolve(&[]).map_err(TrainError::from)?;
         launch::use_threads(&config);
         let device = args.device.resolve().map_err(TrainError::from)?;
-        let (model, config) = load(&args.init, config, tokenizer.identity(), tokenizer.special(), device)?;
-        Ok(Self { tokenizer, model, config })
+        let (model, config, settings) = load(&args.init, config, CLOZE, tokenizer.identity(), tokenizer.special(), device)?;
+        let encoder = ChoiceEncoder::new(tokenizer.special(), settings.data.max_seq_len);
+        Ok(Self { tokenizer, model, config, encoder })
     }
 
     fn rank(&self, questions: &[Asked]) -> Result<Vec<Ranking>, ScoreError> {
         let mut session = self.tokenizer.session();
         let encoded = questions.iter().map(|question| self.encode(&mut session, question)).collect::<Result<Vec<_>, _>>()?;
-        let samples = samples(questions, &encoded)?;
-        let answers = answer_samples(&self.model, &samples, &self.config).map_err(TrainError::from)?;
-        let all = questions.iter().zip(&encoded).zip(answers);
-        Ok(all.map(|((question, encoded), answer)| ranking(question, encoded, &answer)).collect())
+        let samples = samples(&*self.config.packer.task, questions, &encoded)?;
+        let mut rankings = Vec::with_capacity(questions.len());
+        score_samples(&self.model, &samples, &self.config, |scored| {
+            let (question, encoded) = (&questions[scored.split_row], &encoded[scored.split_row]);
+            rankings.push(ranking(question, encoded, scored.log_probs));
+            Ok(())
+        })
+        .map_err(TrainError::from)?;
+        Ok(rankings)
     }
 
     fn encode(&self, session: &mut Session<'_>, question: &Asked) -> Result<Encoded, ScoreError> {
@@ -240,8 +248,8 @@ impl Scorer {
             .map(|choice| Ok(session.encode(choice)?.ids))
             .collect::<Result<Vec<_>, TokenizerError>>()?;
         let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
-        let encoder: &ChoiceEncoder = &self.config.packer.encoder;
-        let read_tokens = encoder
+        let read_tokens = self
+            .encoder
             .kept_passage(&tokens.question(), longest)
             .map_err(|source| ScoreError::TooLong { origin: question.origin.clone(), source })?;
         Ok(Encoded { tokens, choices, read_tokens })
@@ -256,7 +264,7 @@ struct Encoded {
 }
 
 /// The questions as rows of a data set.
-fn samples(questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, ScoreError> {
+fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, ScoreError> {
     let mut builder = ClozeBatchBuilder::new();
     for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
         let texts = question.choices.iter().zip(choices);
@@ -276,14 +284,14 @@ fn samples(questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, Scor
         builder.append(&row)?;
     }
     let batch = builder.finish()?;
-    let group = DecodedGroup::try_new(Path::new("questions"), batch, 0).map_err(TrainError::from)?;
+    let group = DecodedGroup::try_new(task, Path::new("questions"), batch, 0).map_err(TrainError::from)?;
     let group = Arc::new(group);
     Ok((0..questions.len()).map(|row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect())
 }
 
-fn ranking(question: &Asked, encoded: &Encoded, answer: &Answer) -> Ranking {
-    let probabilities = softmax(&answer.scores);
-    let scored = question.choices.iter().zip(&answer.scores).zip(probabilities);
+fn ranking(question: &Asked, encoded: &Encoded, scores: &[f64]) -> Ranking {
+    let probabilities = softmax(scores);
+    let scored = question.choices.iter().zip(scores).zip(probabilities);
     let mut choices: Vec<_> =
         scored.map(|((text, &score), probability)| RankedChoice { text: text.clone(), score, probability }).collect();
     // Of equal scores the first one is the answer, as in an evaluation.

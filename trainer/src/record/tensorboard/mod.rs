@@ -13,7 +13,7 @@ use glm_support::files::atomic;
 use serde_json::Value;
 
 use self::record::{Scalar, file_version, scalars, write_record};
-use crate::record::metrics::is_at;
+use crate::record::files::{is_at, unix_seconds};
 
 /// The folder inside the run's folder.
 const FOLDER: &str = "tensorboard";
@@ -74,7 +74,7 @@ fn begin(path: &Path, lines: &[u8]) -> io::Result<File> {
     }
     let first = lines.split(|&byte| byte == b'\n').next().and_then(|line| serde_json::from_slice(line).ok());
     let mut content = Vec::new();
-    write_record(&mut content, &file_version(first.as_ref().and_then(time).unwrap_or_else(crate::record::metrics::now)));
+    write_record(&mut content, &file_version(first.as_ref().and_then(time).unwrap_or_else(unix_seconds)));
     content.extend(events(lines));
     atomic::write(path, |file| file.write_all(&content))?;
     File::options().append(true).open(path)
@@ -91,7 +91,7 @@ fn events(lines: &[u8]) -> Vec<u8> {
         let scalars_of_line: Vec<_> = numbers
             .filter_map(|(name, value)| Some(Scalar { tag: format!("{kind}/{name}"), value: value.as_f64()? as f32 }))
             .collect();
-        write_record(&mut records, &scalars(time(&line).unwrap_or_else(crate::record::metrics::now), step, &scalars_of_line));
+        write_record(&mut records, &scalars(time(&line).unwrap_or_else(unix_seconds), step, &scalars_of_line));
     }
     records
 }

@@ -7,15 +7,15 @@ use std::collections::HashMap;
 
 /// How a chosen text compares with the right ones.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct TextMatch {
+pub(super) struct TextMatch {
     /// Harmonic mean of the share of its words that are right and of the right words that it has, 0 to 1.
-    pub f1: f64,
+    pub(super) f1: f64,
     /// Whether it is one of the right texts, but for what normalisation takes away.
-    pub exact: bool,
+    pub(super) exact: bool,
 }
 
 /// Compares a chosen text with the right ones. Where there are none nothing matches.
-pub fn best_match<'a>(chosen: &str, right: impl IntoIterator<Item = &'a str>) -> TextMatch {
+pub(super) fn best_match<'a>(chosen: &str, right: impl IntoIterator<Item = &'a str>) -> TextMatch {
     let chosen = normalised(chosen);
     right.into_iter().fold(TextMatch::default(), |best, right| {
         let right = normalised(right);

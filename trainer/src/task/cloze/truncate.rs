@@ -1,44 +1,44 @@
-//! Which choices of a question share a context, and so a row.
+//! Truncation of contexts, and which choices of a question share one.
 
 use glm_schemas::encoding::{ChoiceEncoder, EncodingError, Question};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::work::Work;
 
-/// How a context that is too long is cut.
+/// Truncation of a context that is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Truncation {
-    /// For each choice by its own length, as published; a long question then has several contexts.
+    /// Each choice truncates by its own length, as published; a long question then has several contexts.
     Choice,
-    /// For the whole question by its longest choice; every question has one context.
+    /// The longest choice decides for the whole question; every question has one context.
     Question,
 }
 
-/// One row of a question.
+/// One row of a question in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CutRow {
-    /// Tokens of the passage that its context keeps.
+pub(super) struct TruncatedRow {
+    /// Number of passage tokens that the context keeps.
     pub(super) kept_passage: usize,
-    /// Tokens of its context.
+    /// Number of context tokens.
     pub(super) context: usize,
-    /// All of its tokens.
+    /// Number of tokens.
     pub(super) length: usize,
     /// Pairs of a scored token and what it sees.
     pub(super) scored_pairs: usize,
 }
 
-/// A question cut into rows. It is made anew for each question, and keeps its memory.
+/// Rows of a question. The value is reused from question to question to keep its memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Cut {
-    rows: Vec<CutRow>,
+pub(super) struct TruncatedQuestion {
+    rows: Vec<TruncatedRow>,
     row_of_choice: Vec<usize>,
     lengths: Vec<usize>,
 }
 
-impl Cut {
-    /// Cuts a question whose choices have these lengths. Choices that keep the same part of the passage share a row; rows come
-    /// in the order of their first choice.
+impl TruncatedQuestion {
+    /// Computes the rows of a question whose choices have these lengths. Choices that keep the same part of the passage share a
+    /// row; rows come in the order of their first choice.
     ///
     /// # Errors
     /// [`EncodingError`] where the question does not fit.
@@ -64,22 +64,22 @@ impl Cut {
                 Some(row) => row,
                 None => {
                     let context = question.context_tokens() - question.passage.len() + kept_passage;
-                    // The start of piece stands behind the context.
-                    self.rows.push(CutRow { kept_passage, context, length: context + 1, scored_pairs: context + 1 });
+                    // The start of piece follows the context.
+                    self.rows.push(TruncatedRow { kept_passage, context, length: context + 1, scored_pairs: context + 1 });
                     self.rows.len() - 1
                 }
             };
-            let cut = &mut self.rows[row];
-            cut.length += length;
+            let row_size = &mut self.rows[row];
+            row_size.length += length;
             // A piece's tokens see the context, the start of piece, and the piece up to themselves.
-            cut.scored_pairs += length * (cut.context + 1) + length * (length + 1) / 2;
+            row_size.scored_pairs += length * (row_size.context + 1) + length * (length + 1) / 2;
             self.row_of_choice.push(row);
         }
         Ok(())
     }
 
     /// The rows.
-    pub(super) fn rows(&self) -> &[CutRow] {
+    pub(super) fn rows(&self) -> &[TruncatedRow] {
         &self.rows
     }
 
@@ -93,9 +93,12 @@ impl Cut {
         self.rows.iter().map(|row| row.length).max().unwrap_or(0)
     }
 
-    /// What the question adds to the work of a batch; what depends on the batch, its padding, is left out.
+    /// Work that the question adds to a batch, without padding, which depends on the batch.
     pub(super) fn work(&self) -> Work {
-        let mut work = Work { questions: 1, choices: self.row_of_choice.len(), ..Work::default() };
+        let choices = self.row_of_choice.len();
+        // Each choice predicts its tokens and the end of piece.
+        let targets = choices + self.lengths.iter().sum::<usize>();
+        let mut work = Work { examples: 1, groups: choices, targets, ..Work::default() };
         for row in &self.rows {
             work.tokens += row.length;
             work.context += row.context;
@@ -117,7 +120,7 @@ mod tests {
         let question = Question { passage: &[1; 50], query_left: &[2; 3], query_right: &[3; 3] };
         let encoder = ChoiceEncoder::new(SpecialIds::BERT_UNCASED, 30);
         let cut = |truncation| {
-            let mut cut = Cut::default();
+            let mut cut = TruncatedQuestion::default();
             cut.question(&encoder, truncation, &question, [1, 2, 1].into_iter()).expect("fits");
             cut
         };
@@ -125,7 +128,7 @@ mod tests {
         assert_eq!(by_choice.row_of_choice, [0, 1, 0]);
         assert_eq!(by_choice.rows.iter().map(|row| row.length).collect::<Vec<_>>(), [31, 30]);
         let work = by_choice.work();
-        assert_eq!((work.tokens, by_choice.longest_row(), work.scored, work.choices), (61, 31, 6, 3));
+        assert_eq!((work.tokens, by_choice.longest_row(), work.scored, work.groups), (61, 31, 6, 3));
         let by_question = cut(Truncation::Question);
         assert_eq!(by_question.row_of_choice, [0, 0, 0]);
         assert_eq!(by_question.rows[0].kept_passage, by_choice.rows[1].kept_passage);
