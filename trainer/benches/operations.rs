@@ -73,7 +73,7 @@ fn operations(c: &mut Criterion) {
     let bias = parameters.add("bias".into(), &[HIDDEN], Init::Normal(0.1)).expect("bias");
     let wide_bias = parameters.add("wide".into(), &[4 * HIDDEN], Init::Normal(0.1)).expect("bias");
     let projection_bias = parameters.add("projection".into(), &[3 * HIDDEN], Init::Normal(0.1)).expect("bias");
-    parameters.gather().expect("gather");
+    parameters.flatten().expect("flatten");
     parameters.draw().expect("draw");
     parameters.alloc_grads().expect("gradients");
     let site = Site { key: 1, rate: DROPOUT };

@@ -1,4 +1,4 @@
-//! What the tests of the model share: the `cloze` set, batches of it, and the tiny GLM with 512 words.
+//! Shared fixtures of the model tests: the `cloze` set, batches of it, and the tiny GLM with a vocabulary of 512.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use glm_trainer::task::{self, Purpose, Task};
 use glm_trainer::train::step::Learner;
 use tch::{Device, Kind};
 
-/// Words of the tiny model; the published code saw token ids modulo this number.
+/// Vocabulary size of the tiny model; the published code received token ids modulo this number.
 const WORDS: i64 = 512;
 
-/// The `cloze` set, ingested by the real program, both as train and as val.
+/// Ingests the `cloze` set with the real program, both as train and as val.
 pub(crate) fn data_set(folder: &Path) -> DataSet {
-    // Tests run side by side, see `glm_tests::command`.
+    // Tests run in parallel, see `glm_tests::command`.
     tch::set_num_threads(1);
     ingest(folder, &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
     DataSet::open(folder).expect("data set")
@@ -36,7 +36,7 @@ pub(crate) fn task(data: &DataSet) -> Arc<dyn Task> {
     task::open(task::CLOZE, Config::default().task(data.manifest().special_ids)).expect("task")
 }
 
-/// A step made of the questions with these places in the split.
+/// Returns a step that consists of the given rows of the split.
 pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], micro_batch_tokens: usize) -> Step {
     let mut config = Config::default();
     config.data.micro_batch_tokens = micro_batch_tokens;
@@ -53,7 +53,7 @@ pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], micro_batch_t
     Step { batches, samples: samples.into(), weight, loads, position: Position::default() }
 }
 
-/// The tiny GLM with some of the golden weights; `dropout` is that of everything.
+/// Loads the tiny GLM with golden weights; `dropout` applies to all dropout layers.
 pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64) -> Glm {
     let weights = Weights::open(&fixtures().join("golden/model").join(weights)).expect("weights");
     let config = weights.model_config(Some(4)).expect("sizes");
@@ -65,7 +65,7 @@ pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64) -> Glm {
     model
 }
 
-/// Leaves a step's gradients in the parameters and returns its loss.
+/// Accumulates the gradients of a step in the parameters and returns its loss.
 pub(crate) fn backward(model: &Glm, step: &Step, pass: &Pass) -> f64 {
     let step = DeviceStep::on(step, Device::Cpu, model.backend(pass).layout()).expect("step");
     let cloze = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice);

@@ -1,4 +1,4 @@
-//! Files and lines that a run writes about itself: metrics, progress, answers, sessions, TensorBoard events.
+//! Records of a training run: metrics, progress, answers, sessions, TensorBoard events.
 
 pub mod answers;
 pub(crate) mod files;

@@ -42,7 +42,7 @@ struct Ranks {
 }
 
 impl Stepper {
-    /// For a run that stands at `standing`; with other ranks if there is a `world`.
+    /// For a run that stands at `state`; with other ranks if there is a `world`.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -52,17 +52,17 @@ impl Stepper {
         optimizer: AdamW,
         config: &Config,
         precision: Precision,
-        standing: ControlState,
+        state: ControlState,
         world: Option<Rc<World>>,
     ) -> Result<Self, TchError> {
         let device = model.parameters().device();
-        let control = StepControl::new(config.schedule(), config.optim.max_grad_norm, config.spikes(), standing, device)?;
+        let control = StepControl::new(config.schedule(), config.optim.max_grad_norm, config.spikes(), state, device)?;
         let pass = Pass { kind: precision.kind(), dropout: Some(config.train.seed), kernels: config.train.kernels };
         let ranks = match world {
             Some(world) => Some(Ranks { reducer: world.reducer(model.parameters())?, world }),
             None => None,
         };
-        Ok(Self { ranks, task, model, optimizer, control, pass, steps: standing.step })
+        Ok(Self { ranks, task, model, optimizer, control, pass, steps: state.step })
     }
 
     /// Settings of the forward pass.

@@ -1,4 +1,4 @@
-//! How far a run is, how well it does, and how it was run.
+//! Progress, results and circumstances of a run.
 
 use glm_support::page::number::{self, count, duration, moment};
 use glm_support::page::table::{Column, Tile, facts, table, text, tiles};
@@ -9,11 +9,11 @@ use super::records::Eval;
 use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 
-/// The last share of the loss's lines that its mean is taken of.
+/// Number of final log lines over which the loss is averaged.
 const TAIL: usize = 20;
 
 impl Known {
-    /// One sentence on where the run stands.
+    /// Returns a sentence about the progress of the run.
     pub(super) fn status(&self) -> String {
         let samples = self.records.samples();
         let planned = self.sessions.last().map_or(0, |session| session.planned_samples);
@@ -27,7 +27,7 @@ impl Known {
             planned => format!("{} of {} questions", count(samples), count(planned)),
         };
         if self.going_on {
-            return format!("The run is going on: {of} so far.");
+            return format!("The run is in progress: {of} so far.");
         }
         if samples == 0 {
             return "No step has been logged.".to_owned();
@@ -39,11 +39,11 @@ impl Known {
         match planned {
             0 => format!("Trained on {of}."),
             planned if samples >= planned => format!("Finished: {of}."),
-            _ => format!("Stopped before its end, after {of}; the command that began it goes on with it."),
+            _ => format!("Stopped early, after {of}; the command that started the run resumes it."),
         }
     }
 
-    /// The numbers that a reader looks for first.
+    /// Renders the main results.
     pub(super) fn overview(&self) -> Markup {
         let records = &self.records;
         let mut list = Vec::new();
@@ -59,7 +59,7 @@ impl Known {
             @if records.damaged > 0 {
                 p.warning {
                     "metrics.jsonl has " (count(records.damaged as u64)) @if records.damaged == 1 { " line" } @else { " lines" }
-                    " that cannot be read, as a killed run may leave one; the page lacks it."
+                    " that cannot be read, for example because the run was killed; the page omits them."
                 }
             }
             @if !records.evals.is_empty() { (self.evaluations()) }
@@ -108,7 +108,7 @@ impl Known {
         let infos = self.metrics();
         let mut columns = vec![("step", Column::Number), ("samples seen", Column::Number)];
         columns.extend(infos.iter().map(|info| (info.label, Column::Number)));
-        columns.push(("took", Column::Number));
+        columns.push(("duration", Column::Number));
         let row = |eval: &Eval| {
             let mut row = vec![text(count(eval.step)), text(count(eval.samples))];
             row.extend(infos.iter().map(|info| text(shown(info, eval))));
@@ -124,7 +124,7 @@ impl Known {
         }
     }
 
-    /// The best and the last value of the metric that selects checkpoints, then the other metrics.
+    /// Returns tiles with the best and the last value of the metric that selects checkpoints, then the other metrics.
     fn quality_tiles(&self, best: &Eval, last: &Eval) -> Vec<Tile> {
         let Some(first) = self.selected() else { return Vec::new() };
         let totals = |eval: &Eval| {
@@ -144,26 +144,26 @@ impl Known {
         tiles
     }
 
-    /// Data, weights, machine, and the times that it was started.
+    /// Renders data set, weights, devices and start times.
     pub(super) fn facts(&self) -> Markup {
         let [newest, best] = self.checkpoints;
         let step = |step: Option<u64>| text(step.map_or_else(|| "none".to_owned(), |step| format!("step {}", count(step))));
-        let mut list = vec![("Newest checkpoint", step(newest)), ("Best checkpoint", step(best))];
+        let mut list = vec![("Latest checkpoint", step(newest)), ("Best checkpoint", step(best))];
         if let Some(Session { data, fingerprint, init, parameters, train_questions, val_questions, .. }) = self.sessions.last()
         {
             let questions =
                 format!("{} to train on, {} to evaluate on", count(*train_questions as u64), count(*val_questions as u64));
             list.extend([
                 ("Data set", html! { code { (data.display()) } }),
-                ("Its fingerprint", html! { code { (fingerprint) } }),
+                ("Fingerprint", html! { code { (fingerprint) } }),
                 ("Questions", text(questions)),
-                ("Weights at the start", html! { code { (init.as_deref().unwrap_or("default of the preset")) } }),
+                ("Initial weights", html! { code { (init.as_deref().unwrap_or("default of the preset")) } }),
                 ("Parameters", text(count(*parameters as u64))),
             ]);
         }
         let row = |(number, session): (usize, &Session)| {
             vec![
-                text(if number == 0 { "started" } else { "gone on" }),
+                text(if number == 0 { "started" } else { "resumed" }),
                 text(moment(session.time)),
                 text(count(session.step)),
                 text(&session.device),
@@ -183,8 +183,8 @@ impl Known {
         html! {
             (facts(&list))
             @if rows.is_empty() {
-                p.note { "When and where it was started is not known: sessions.jsonl is missing, which "
-                    "earlier versions did not write." }
+                p.note { "Start times and devices are unknown: sessions.jsonl, which earlier versions did not write, "
+                    "is missing." }
             } @else {
                 (table("Starts of the run", &columns, &rows))
             }
@@ -192,7 +192,7 @@ impl Known {
     }
 }
 
-/// Value of a metric with its unit.
+/// Returns the value of a metric with its unit.
 pub(super) fn shown(info: &MetricInfo, eval: &Eval) -> String {
     eval.value(info.name).map_or_else(|| "n/a".to_owned(), |value| info.format(value))
 }

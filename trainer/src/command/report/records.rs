@@ -1,5 +1,5 @@
-//! What `metrics.jsonl` says, as far as it can be read: of a run that was killed the last line may be cut, and other versions
-//! may say more or less.
+//! Lenient parser of `metrics.jsonl`: the last line may be truncated by a killed run, and other versions may write other
+//! fields.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::task::metrics::Selection;
 
-/// A line about training. What is missing, or was no number, is `None`.
+/// Train record. Fields that are missing or not finite are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Train {
@@ -30,7 +30,7 @@ pub(super) struct Train {
     pub(super) rank_spread: Option<f64>,
 }
 
-/// A line about an evaluation.
+/// Evaluation record.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Eval {
@@ -49,7 +49,7 @@ impl Eval {
     }
 }
 
-/// A line about a step that was skipped or out of the ordinary.
+/// Record of a skipped step or a spike.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Anomaly {
@@ -74,14 +74,14 @@ enum Line {
     Other,
 }
 
-/// All lines by their kind.
+/// All records by kind.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) train: Vec<Train>,
     pub(super) evals: Vec<Eval>,
     pub(super) skipped: Vec<Anomaly>,
     pub(super) spikes: Vec<Anomaly>,
-    /// Lines that could not be read.
+    /// Number of lines that could not be read.
     pub(super) damaged: usize,
 }
 
@@ -101,19 +101,19 @@ impl Records {
         records
     }
 
-    /// Questions used in all.
+    /// Returns the number of questions used.
     pub(super) fn samples(&self) -> u64 {
         let train = self.train.last().map_or(0, |train| train.samples);
         train.max(self.evals.last().map_or(0, |eval| eval.samples))
     }
 
-    /// Optimizer steps in all.
+    /// Returns the number of optimizer steps.
     pub(super) fn step(&self) -> u64 {
         let train = self.train.last().map_or(0, |train| train.step);
         train.max(self.evals.last().map_or(0, |eval| eval.step))
     }
 
-    /// Evaluation with the best value of the metric that selects checkpoints, the first of equals.
+    /// Returns the evaluation with the best value of the metric that selects checkpoints; the first one of several equal ones.
     pub(super) fn best(&self, selection: Selection) -> Option<&Eval> {
         let improves = |eval: &Eval, best: &Eval| match (eval.value(selection.metric), best.value(selection.metric)) {
             (Some(value), Some(best)) => selection.improves(value, best),
@@ -122,7 +122,7 @@ impl Records {
         self.evals.iter().reduce(|best, eval| if improves(eval, best) { eval } else { best })
     }
 
-    /// Seconds that training took, by the questions of each line and its speed.
+    /// Returns the training time in seconds, computed from the questions and the speed of each record.
     pub(super) fn training_seconds(&self) -> f64 {
         let mut before = 0;
         let mut seconds = 0.0;
@@ -136,14 +136,14 @@ impl Records {
         seconds
     }
 
-    /// A quantity over the steps; a gap where it is missing.
+    /// Returns a quantity over the steps, with gaps where it is missing.
     pub(super) fn line(&self, of: impl Fn(&Train) -> Option<f64>) -> Vec<Point> {
         let points: Vec<Point> = self.train.iter().map(|train| (train.step as f64, of(train).unwrap_or(f64::NAN))).collect();
-        // A quantity that is never there is no line.
+        // A quantity that is always missing has no points.
         if points.iter().all(|point| point.1.is_nan()) { Vec::new() } else { points }
     }
 
-    /// A metric over the evaluations.
+    /// Returns a metric over the evaluations.
     pub(super) fn metric_line(&self, name: &str) -> Vec<Point> {
         self.evals.iter().filter_map(|eval| Some((eval.step as f64, eval.value(name)?))).collect()
     }
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cut_and_unknown_lines_are_passed_over() {
+    fn truncated_and_unknown_lines_are_skipped() {
         let text = br#"{"kind":"train","step":10,"samples":80,"loss":2.5,"samples_per_second":40.0,"new":[1]}
 {"kind":"train","step":20,"samples":160,"loss":null,"samples_per_second":20.0}
 {"kind":"eval","step":20,"samples":160,"accuracy":0.25,"hits":1,"questions":4}

@@ -1,20 +1,20 @@
-//! How close the text of a chosen answer is to those of the right ones: F1 and exact match, as SuperGLUE defines them for ReCoRD.
+//! F1 and exact match between the text of a chosen answer and the right answers, as defined by SuperGLUE for ReCoRD.
 //!
-//! Both compare normalised texts: lower case, without ASCII punctuation, without the articles a, an and the, and with single
-//! spaces. F1 goes by the words that two texts share, each as often as it is in both. Of several right answers the best counts.
+//! Both compare normalized text: lower case, without ASCII punctuation, without the articles a, an and the, and with single
+//! spaces. F1 is computed from the multiset of words that two texts share. With several right answers, the best match counts.
 
 use std::collections::HashMap;
 
-/// How a chosen text compares with the right ones.
+/// Similarity of a chosen text to the right answers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct TextMatch {
-    /// Harmonic mean of the share of its words that are right and of the right words that it has, 0 to 1.
+    /// Harmonic mean of precision and recall of its words, 0 to 1.
     pub(super) f1: f64,
-    /// Whether it is one of the right texts, but for what normalisation takes away.
+    /// True if it equals a right answer after normalization.
     pub(super) exact: bool,
 }
 
-/// Compares a chosen text with the right ones. Where there are none nothing matches.
+/// Compares a chosen text with the right answers. Without right answers, nothing matches.
 pub(super) fn best_match<'a>(chosen: &str, right: impl IntoIterator<Item = &'a str>) -> TextMatch {
     let chosen = normalised(chosen);
     right.into_iter().fold(TextMatch::default(), |best, right| {
@@ -23,18 +23,19 @@ pub(super) fn best_match<'a>(chosen: &str, right: impl IntoIterator<Item = &'a s
     })
 }
 
-/// The words that are compared.
+/// Returns the normalized words of a text.
 fn normalised(text: &str) -> Vec<String> {
     let plain: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let mut without_articles = String::with_capacity(plain.len());
-    // An article stands between characters that are in no word, which need not be spaces: a long dash is no ASCII punctuation.
+    // An article is delimited by any characters that are not part of a word, not only spaces: an em dash, for example, is not
+    // ASCII punctuation.
     let mut rest = plain.as_str();
     while let Some(first) = rest.chars().next() {
         let in_word = is_in_word(first);
         let end = rest.find(|c| is_in_word(c) != in_word).unwrap_or(rest.len());
-        let (run, behind) = rest.split_at(end);
+        let (run, tail) = rest.split_at(end);
         without_articles.push_str(if matches!(run, "a" | "an" | "the") { " " } else { run });
-        rest = behind;
+        rest = tail;
     }
     without_articles.split_whitespace().map(str::to_owned).collect()
 }
@@ -77,23 +78,23 @@ mod tests {
     }
 
     #[test]
-    fn words_count_as_often_as_they_are_in_both() {
-        // Two of three words are right, and two of four are found.
+    fn shared_words_are_counted_with_multiplicity() {
+        // Precision is two of three words, recall two of four.
         assert_eq!(best_match("New York York", ["new york city hall"]).f1, 2.0 * (2.0 / 3.0) * 0.5 / (2.0 / 3.0 + 0.5));
         assert_eq!(best_match("Bo Bo", ["bo"]), TextMatch { f1: 2.0 / 3.0, exact: false });
         assert_eq!(best_match("Bo", ["Ann", "Bo Lee", "Cy"]).f1, 2.0 / 3.0);
     }
 
     #[test]
-    fn nothing_matches_where_there_is_nothing() {
+    fn nothing_matches_without_right_answers_or_words() {
         assert_eq!(best_match("Bo", []), TextMatch::default());
-        // Texts of nothing but articles are equal and yet share no word.
+        // Texts that consist only of articles are equal and yet share no word.
         assert_eq!(best_match("the", ["a"]), TextMatch { f1: 0.0, exact: true });
     }
 
     proptest! {
         #[test]
-        fn order_does_not_count_and_equal_texts_match(words in prop::collection::vec("[b-zB-Z]{1,4}", 1..6), other in "\\PC{0,20}") {
+        fn word_order_is_ignored_and_equal_texts_match(words in prop::collection::vec("[b-zB-Z]{1,4}", 1..6), other in "\\PC{0,20}") {
             let text = words.join(" ");
             let reversed: Vec<_> = words.iter().rev().cloned().collect();
             prop_assert_eq!(best_match(&text, [text.as_str()]), TextMatch { f1: 1.0, exact: true });
