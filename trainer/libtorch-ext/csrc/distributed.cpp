@@ -318,11 +318,10 @@ char* glm_ext_reducer_prepare(ext_reducer* reducer, const ext_tensor* outputs, s
 }
 
 // Fails unless the backward pass since glm_ext_reducer_prepare has reduced every gradient.
-char* glm_ext_reducer_finish(ext_reducer* reducer, uint64_t* buckets) {
+char* glm_ext_reducer_finish(ext_reducer* reducer) {
   return ext_guarded([&] {
     reducer->reducer->check_finalized();
-    *buckets = reducer->started->load();
-    TORCH_CHECK(*buckets > 0, "the backward pass reached no parameter");
+    TORCH_CHECK(reducer->started->load() > 0, "the backward pass reached no parameter");
   });
 }
 

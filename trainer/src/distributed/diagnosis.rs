@@ -19,7 +19,7 @@ pub(super) fn find_failed_peer(
     store: &Store,
     waiting: impl FnOnce() -> Option<(u64, Phase)>,
 ) -> Option<DistributedError> {
-    diagnose(context, store, waiting).unwrap_or_else(|lost| Some(lost))
+    diagnose(context, store, waiting).unwrap_or_else(Some)
 }
 
 fn diagnose(

@@ -93,7 +93,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(super) fn glm_ext_reducer_free(reducer: *mut c_void) -> *mut c_char;
     pub(super) fn glm_ext_reducer_prepare(reducer: *mut c_void, outputs: *const TensorPtr, n: usize) -> *mut c_char;
-    pub(super) fn glm_ext_reducer_finish(reducer: *mut c_void, buckets: *mut u64) -> *mut c_char;
+    pub(super) fn glm_ext_reducer_finish(reducer: *mut c_void) -> *mut c_char;
     pub(super) fn glm_ext_reducer_reset(reducer: *mut c_void) -> *mut c_char;
 }
 

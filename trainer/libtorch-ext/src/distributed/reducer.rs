@@ -48,7 +48,6 @@ pub struct Reducer {
     raw: *mut c_void,
     // `Rc` also makes this type `!Send`, because the group must not be used by two threads at once.
     group: Rc<ProcessGroup>,
-    buckets: u64,
 }
 
 impl Reducer {
@@ -72,7 +71,7 @@ impl Reducer {
             )
         });
         with_context(created, || group.describe("creating reducer"))?;
-        Ok(Self { raw, group, buckets: 0 })
+        Ok(Self { raw, group })
     }
 
     /// Runs the backward pass of `loss` and reduces all gradients.
@@ -99,14 +98,9 @@ impl Reducer {
 
     /// Checks that the backward pass reduced every gradient. The error names the parameters that it did not reach.
     fn finish(&mut self) -> Result<(), TchError> {
-        // SAFETY: the reducer is alive, and `buckets` is valid for writes.
-        let finished = check(unsafe { ffi::glm_ext_reducer_finish(self.raw, &mut self.buckets) });
+        // SAFETY: the reducer is alive.
+        let finished = check(unsafe { ffi::glm_ext_reducer_finish(self.raw) });
         self.reset_on_error(finished, "gradient reduction")
-    }
-
-    /// Number of buckets reduced by the last backward pass.
-    pub fn buckets(&self) -> u64 {
-        self.buckets
     }
 
     fn reset_on_error(&mut self, result: Result<(), TchError>, action: &str) -> Result<(), TchError> {

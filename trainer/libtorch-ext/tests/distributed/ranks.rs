@@ -52,12 +52,7 @@ impl Rank {
 
     /// Creates the group of all ranks.
     pub(crate) fn group(&self, timeout: Duration) -> Rc<ProcessGroup> {
-        self.group_named("world", timeout)
-    }
-
-    /// Creates another group of all ranks.
-    pub(crate) fn group_named(&self, name: &str, timeout: Duration) -> Rc<ProcessGroup> {
-        let options = GroupOptions { name: name.into(), timeout, ..GroupOptions::default() };
+        let options = GroupOptions { timeout, ..GroupOptions::default() };
         Rc::new(ProcessGroup::new(&self.store, self.rank, self.world_size, &options).expect("a group"))
     }
 }

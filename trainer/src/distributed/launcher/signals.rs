@@ -22,7 +22,7 @@ pub(super) enum Event {
     Timeout,
 }
 
-/// Queue of received signals. While it exists, the default actions of these signals are disabled.
+/// Queue of received signals. From its creation on, the default actions of these signals are disabled.
 #[derive(Debug)]
 pub(super) struct SignalQueue {
     events: Receiver<c_int>,
