@@ -247,8 +247,10 @@ mod tests {
             };
             let mut headers = vec![header(WORD_EMBEDDINGS, &[1, 1024]), header(POSITION_EMBEDDINGS[0], &[1, 1024])];
             headers.extend((0..layers).map(|layer| header(&format!("transformer.layers.{layer}.mlp.bias"), &[1])));
-            let zeros = |header: &TensorHeader| Ok(Cow::Owned(vec![0; header.bytes().expect("small")]));
-            safetensors_file::write(&path, &headers, HashMap::new(), zeros).expect("written");
+            safetensors_file::write(&path, &headers, HashMap::new(), |header| {
+                Ok(Cow::Owned(vec![0; header.bytes().expect("small")]))
+            })
+            .expect("written");
             Weights::open(&path).expect("open")
         };
         assert_eq!(with_layers(24).model_config(None).expect("GLM-large").heads, 16);

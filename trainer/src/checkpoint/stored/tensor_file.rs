@@ -150,7 +150,7 @@ impl TensorFile {
     /// Reads a tensor. Contiguous tensors are borrowed from the file; transposed and strided views are copied. The checksum of a
     /// storage is verified when a tensor is first read from it.
     ///
-    /// The memory of the storage read before is released, see [`FileBytes::read`].
+    /// The memory of the storage read before is released, so that reading all tensors needs no more memory than the largest storage.
     ///
     /// # Errors
     /// [`ReadError`].
