@@ -148,8 +148,9 @@ fn follow(golden: &Value, name: &str, pass: &Pass, mut batch: impl FnMut(usize) 
     let model = tiny("tiny", Kind::Float, 0.0);
     let mut optimizer = AdamW::new(Config::default().adamw(), model.parameters()).expect("optimizer");
     let schedule = Schedule { lr: 1e-3, decay_steps: 20, ..Config::default().schedule() };
+    let rules = SpikeRules { zscore: 0.0, skips: false };
     let mut control =
-        StepControl::new(schedule, 1.0, SpikeRules::OFF, ControlState::first(LossScale::off()), Device::Cpu).expect("control");
+        StepControl::new(schedule, 1.0, rules, ControlState::new(LossScale::off()), Device::Cpu).expect("control");
     let rows = golden[name]["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 20);
     for (i, row) in rows.iter().enumerate() {

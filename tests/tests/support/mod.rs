@@ -36,7 +36,7 @@ pub(crate) fn task(data: &DataSet) -> Arc<dyn Task> {
     task::open(task::CLOZE, Config::default().task(data.manifest().special_ids)).expect("task")
 }
 
-/// A step made of the questions with these places in the split.
+/// Returns a step that consists of the given rows of the split.
 pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], micro_batch_tokens: usize) -> Step {
     let mut config = Config::default();
     config.data.micro_batch_tokens = micro_batch_tokens;

@@ -13,9 +13,9 @@ use tch::{Device, Kind};
 use thiserror::Error;
 
 use crate::checkpoint::weights::Weights;
-use crate::cli::SettingArgs;
 use crate::command::launch;
 use crate::config::Config;
+use crate::config::args::SettingArgs;
 use crate::data::DataError;
 use crate::data::mmap::SplitData;
 use crate::device::DeviceChoice;
@@ -25,22 +25,22 @@ use crate::task::metrics::Evaluation;
 use crate::train::TrainError;
 use crate::train::evaluate::{EvaluationConfig, evaluate};
 
-/// The arguments.
+/// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
 pub struct EvalArgs {
-    /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run`
+    /// Weights: a file, folder or archive, as for `run --init`
     #[arg(long, value_name = "PATH")]
     pub init: PathBuf,
-    /// train or val
+    /// Split: train or val
     #[arg(long, default_value = "val")]
     pub split: Split,
-    /// auto, cpu, cuda or cuda:N
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Write a JSON line a question: example_id, scores, predicted, correct, hit
+    /// Write one JSON line per question: example_id, scores, predicted, correct, hit
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
     /// Print the result as JSON

@@ -8,8 +8,8 @@ use glm_schemas::manifest::Split;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::cli::SettingArgs;
 use crate::command::eval::{EvalError, Scoring, write_line, write_lines};
+use crate::config::args::SettingArgs;
 use crate::device::DeviceChoice;
 use crate::task::RowError;
 use crate::task::cloze::answer;
@@ -19,13 +19,13 @@ use crate::train::evaluate::{EvaluationConfig, score_split};
 /// Arguments of `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct PredictArgs {
-    /// Folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: file, folder or archive, as for `run`
+    /// Weights: a file, folder or archive, as for `run --init`
     #[arg(long, value_name = "PATH")]
     pub init: PathBuf,
-    /// test or val
+    /// Split: test or val
     #[arg(long, default_value = "test")]
     pub split: Split,
     /// Write one JSON line per question, sorted by idx: idx, label
@@ -34,7 +34,7 @@ pub struct PredictArgs {
     /// Write one JSON line per question, in the same order: idx, example_id, label, choices, scores
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
-    /// auto, cpu, cuda or cuda:N
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     #[command(flatten)]
@@ -105,7 +105,7 @@ pub fn run(args: &PredictArgs) -> Result<usize, PredictError> {
     let mut ids = data.question_ids().map_err(refused)?.into_iter();
     let mut answered = Vec::with_capacity(data.rows());
     score_split(&model, &data, &config, |scored| {
-        // Rows come in stored order, and every question has one.
+        // Rows arrive in stored order, one per question.
         let Some(idx) = ids.next() else { return Ok(()) };
         let view = ClozeView::try_new(scored.rows).map_err(RowError::from)?;
         let answer = answer(&view, scored.row, scored.log_probs);

@@ -259,7 +259,7 @@ mod tests {
         #[test]
         fn ranks_share_the_questions(questions in questions(12), ranks in 1_usize..6, max in 32_usize..80) {
             let group = group(&questions);
-            let rates = flop_rates(&Preset::Base.config());
+            let rates = flop_rates(&Preset::BASE.config());
             let whole = packer(max, 1).pack(&samples(&group, 7)).expect("fits").batches;
             let mut shared = Vec::new();
             for rank in 0..ranks {

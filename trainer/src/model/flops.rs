@@ -30,7 +30,7 @@ mod tests {
     fn question_of_real_length_costs_what_the_documentation_says() {
         // 247 tokens of context and 27 of pieces.
         let work = Work { tokens: 274, scored: 27, pairs: 274 * 251, scored_pairs: 27 * 251, ..Work::default() };
-        let flops = flop_rates(&Preset::Large.config()).training(&work);
+        let flops = flop_rates(&Preset::LARGE.config()).training(&work);
         assert!((flops / 5.1e11 - 1.0).abs() < 0.05, "{flops:e}");
     }
 }

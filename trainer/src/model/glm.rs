@@ -30,6 +30,16 @@ impl Glm {
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn new(config: &ModelConfig, kind: Kind, device: Device) -> Result<Self, TchError> {
+        let mut model = Self::unallocated(config, kind, device)?;
+        model.parameters.flatten()?;
+        Ok(model)
+    }
+
+    /// Returns a model whose parameters have names and shapes, but no memory.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn unallocated(config: &ModelConfig, kind: Kind, device: Device) -> Result<Self, TchError> {
         let mut parameters = Parameters::new(kind, device);
         let embeddings = Embeddings::new(&mut parameters, config)?;
         let blocks = (0..config.layers)
@@ -37,7 +47,6 @@ impl Glm {
             .collect::<Result<_, _>>()?;
         let final_layernorm =
             LayerNorm::new(&mut parameters, "transformer.final_layernorm", config.hidden, config.layernorm_eps)?;
-        parameters.gather()?;
         Ok(Self { embeddings, blocks, final_layernorm, parameters, config: config.clone() })
     }
 

@@ -22,9 +22,9 @@ use crate::task::Answer;
 /// Name of the file in the run folder.
 pub const ANSWERS_FILE: &str = "answers.jsonl";
 /// Maximum number of questions to keep.
-const MOST_KEPT: usize = 1000;
+const MAX_KEPT: usize = 1000;
 /// Margins are counted in bins of one half; the outermost bins hold everything beyond ten.
-const BINS_A_UNIT: f64 = 2.0;
+const BINS_PER_UNIT: f64 = 2.0;
 const LAST_BIN: f64 = 20.0;
 
 /// Line of the file.
@@ -157,7 +157,7 @@ impl Answers {
         of.questions += 1;
         of.hits += usize::from(judged.hit);
         if let Some(margin) = judged.margin {
-            let bin = (margin * BINS_A_UNIT).floor().clamp(-LAST_BIN, LAST_BIN - 1.0) as i32;
+            let bin = (margin * BINS_PER_UNIT).floor().clamp(-LAST_BIN, LAST_BIN - 1.0) as i32;
             *self.counts.margins.entry(bin).or_default() += 1;
         }
         // If all choices are right, or none is, there is nothing to distinguish.
@@ -168,7 +168,7 @@ impl Answers {
 
     fn keep(&mut self, judged: Judged) {
         self.worst.push(ByMargin(judged));
-        if self.worst.len() > MOST_KEPT {
+        if self.worst.len() > MAX_KEPT {
             self.worst.pop();
         }
     }
@@ -176,7 +176,7 @@ impl Answers {
     /// Merges the answers of all ranks. Must be called on every rank.
     ///
     /// # Errors
-    /// A [`TchError`] where another rank is gone.
+    /// Returns a [`TchError`] if another rank has failed.
     pub fn gathered(self, world: Option<&World>) -> Result<Self, TchError> {
         let Some(world) = world else { return Ok(self) };
         let Self { counts, worst } = self;
@@ -291,8 +291,7 @@ mod tests {
 
     #[test]
     fn kept_questions_do_not_depend_on_the_distribution_over_ranks() {
-        let all: Vec<Answer> =
-            (0..MOST_KEPT + 300).map(|i| answer(i, &[-(((i * 7919) % 1301) as f64), -500.0], &[0])).collect();
+        let all: Vec<Answer> = (0..MAX_KEPT + 300).map(|i| answer(i, &[-(((i * 7919) % 1301) as f64), -500.0], &[0])).collect();
         let mut whole = Answers::default();
         let mut shares = [Answers::default(), Answers::default()];
         for (i, answer) in all.into_iter().enumerate() {
@@ -304,7 +303,7 @@ mod tests {
             merged.merge(Share { counts, worst: worst.into_iter().map(|of| of.0).collect() });
         }
         let whole = read(whole);
-        assert_eq!(whole.1.len(), MOST_KEPT);
+        assert_eq!(whole.1.len(), MAX_KEPT);
         assert_eq!(whole, read(merged));
     }
 }

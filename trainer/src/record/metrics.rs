@@ -35,7 +35,7 @@ struct Line<'a> {
     time: f64,
 }
 
-/// Averages over a few optimizer steps.
+/// Averages over several optimizer steps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainRecord {
     /// Completed optimizer steps.
@@ -145,7 +145,7 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Begins the file of a run's folder anew, with the lines `so_far`.
+    /// Creates the file in a run folder, replacing an existing one, with the lines `so_far`.
     ///
     /// # Errors
     /// Returns a [`MetricsError`] if the file cannot be written.

@@ -164,7 +164,7 @@ fn short_train_line(record: &TrainRecord) -> String {
     format!("step {step}: loss {loss:.3}, lr {lr:.1e}, norm {gradient_norm:.2}, {speed:.digits$} questions/s{wait}")
 }
 
-/// All metrics of an evaluation in one line.
+/// Formats all metrics of an evaluation in one line.
 fn evaluation_line(record: &EvalRecord) -> String {
     let EvalRecord { step, evaluation: Evaluation { metrics, seconds }, .. } = record;
     let texts = metrics.iter().map(|(info, value)| format!("{} {}", info.label, info.format(value)));

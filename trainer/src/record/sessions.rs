@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use glm_support::files::atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Precision;
+use crate::device::Precision;
 
 /// Name of the file in the run folder.
 pub const SESSIONS_FILE: &str = "sessions.jsonl";
@@ -23,7 +23,7 @@ pub struct Session {
     pub planned_samples: u64,
     /// Name of the task.
     pub task: String,
-    /// The data set's folder, absolute.
+    /// Absolute path of the data set.
     pub data: PathBuf,
     /// Fingerprint of the data set.
     pub fingerprint: String,

@@ -24,9 +24,9 @@ pub enum Role {
         /// True if a higher value is better.
         higher_is_better: bool,
     },
-    /// Quality that a trivial method would reach, for comparison.
+    /// Quality reached by a trivial method, for comparison.
     Baseline,
-    /// Number of examples behind the others.
+    /// Number of examples that the other metrics are computed from.
     Total,
 }
 
@@ -35,7 +35,7 @@ pub enum Role {
 pub struct MetricInfo {
     /// Name in files.
     pub name: &'static str,
-    /// Name for people.
+    /// Human-readable name.
     pub label: &'static str,
     /// Unit of the value.
     pub unit: Unit,
@@ -60,19 +60,19 @@ impl MetricInfo {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics {
     values: Vec<(&'static MetricInfo, f64)>,
-    /// Examples behind the values, for people: "441 of 962 questions".
+    /// Examples that the values are computed from, as text: "441 of 962 questions".
     pub examples: String,
-    /// The most important values in one line that fits a terminal.
+    /// The most important values in one line, short enough for a terminal.
     pub summary: String,
 }
 
 impl Metrics {
-    /// Metrics of these descriptions and values, in the same order.
+    /// Creates metrics from descriptions and values in the same order.
     pub fn new(infos: &'static [MetricInfo], values: &[f64]) -> Self {
         Self { values: infos.iter().zip(values.iter().copied()).collect(), ..Self::default() }
     }
 
-    /// Adds the texts for people.
+    /// Adds the human-readable texts.
     #[must_use]
     pub fn described(self, examples: String, summary: String) -> Self {
         Self { examples, summary, ..self }
@@ -83,7 +83,7 @@ impl Metrics {
         self.values.iter().find(|(info, _)| info.name == name).map(|(_, value)| *value)
     }
 
-    /// Descriptions and values, in order.
+    /// Iterates over descriptions and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static MetricInfo, f64)> {
         self.values.iter().copied()
     }
@@ -153,11 +153,11 @@ impl Selection {
     }
 }
 
-/// Value of a named metric, as checkpoints record it.
+/// Value of a named metric, as stored in checkpoints.
 #[derive(Debug, Clone, PartialEq, DeriveSerialize, Deserialize)]
 pub struct Measured {
     /// Name of the metric.
     pub metric: String,
-    /// Its value.
+    /// Value of the metric.
     pub value: f64,
 }

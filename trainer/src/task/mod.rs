@@ -1,14 +1,14 @@
-//! Tasks: what a model learns from a data set, and how it is judged.
+//! Tasks: training objectives and their metrics.
 //!
-//! A [`Task`] says which columns it reads, how a row becomes part of a packed batch (input and targets), its loss, the weight of
-//! an example in the mean over all ranks, its metrics, and the metric that selects the best checkpoint. Everything else, from
+//! A [`Task`] defines the columns that it reads, how a row becomes part of a packed batch (input and targets), the loss, the weight of
+//! an example in the mean over all ranks, the metrics, and the metric that selects the best checkpoint. Everything else, from
 //! mapped shards to the optimizer, is the same for all tasks:
 //!
 //! ```text
 //! row -> RowPacker -> Batch -> model -> log probability per group -> Task::loss, or Evaluator -> metrics
 //! ```
 //!
-//! A new task is one module here and one line in [`open`] and [`metrics_of`].
+//! A new task requires one module here and one line each in [`open`] and [`metrics_of`].
 
 pub mod cloze;
 pub mod metrics;
@@ -33,16 +33,16 @@ use crate::batch::work::Work;
 /// Name of the cloze task in manifests.
 pub const CLOZE: &str = "cloze";
 
-/// What rows are packed for.
+/// Purpose of packing rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Training: a row that cannot be learned from, such as a question without an answer, is an error.
+    /// Training: rows without a training signal, such as questions without an answer, are errors.
     Train,
     /// Evaluation and prediction.
     Evaluate,
 }
 
-/// What is learned from the rows of a data set.
+/// Training objective on the rows of a data set.
 pub trait Task: fmt::Debug + Send + Sync {
     /// Name of the task in manifests and reports.
     fn name(&self) -> &'static str;
@@ -53,28 +53,28 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// Checks the columns of a decoded row group.
     ///
     /// # Errors
-    /// [`ViewError`] names the column that is missing or has another type.
+    /// Returns a [`ViewError`] that names the missing column or the one of another type.
     fn check(&self, rows: &RecordBatch) -> Result<(), ViewError>;
 
-    /// Makes a packer of rows, which keeps its buffers from row to row.
+    /// Creates a packer of rows, which reuses its buffers.
     fn row_packer(&self, purpose: Purpose) -> Box<dyn RowPacker + '_>;
 
     /// Loss summed over the batch's examples, from the log probability of each of its groups `[groups]`.
     ///
-    /// It is a sum, so that the caller divides by the weight of the whole optimizer step and batches of different size weigh
-    /// right.
+    /// The loss is a sum: the caller divides by the weight of the whole optimizer step, so that batches of different sizes are
+    /// weighted correctly.
     ///
     /// # Errors
-    /// A [`TchError`].
+    /// Returns errors of libtorch.
     fn loss(&self, log_probs: &Tensor, batch: &DeviceBatch) -> Result<Tensor, TchError>;
 
     /// Weight of an example in the mean loss: 1 for a mean over examples, [`Work::targets`] for a mean over target tokens.
     fn weight(&self, work: &Work) -> f64;
 
-    /// Makes an accumulator of metrics.
+    /// Creates an accumulator of metrics.
     fn evaluator(&self) -> Box<dyn Evaluator>;
 
-    /// Descriptions of the metrics; the first one of quality selects the best checkpoint.
+    /// Descriptions of the metrics; the first quality metric selects the best checkpoint.
     fn metrics(&self) -> &'static [MetricInfo];
 }
 
@@ -83,35 +83,35 @@ pub trait RowPacker {
     /// Measures a row without packing it.
     ///
     /// # Errors
-    /// [`RowError`] where the row cannot be packed.
+    /// Returns a [`RowError`] if the row cannot be packed.
     fn measure(&mut self, rows: &RecordBatch, row: usize) -> Result<RowSize, RowError>;
 
-    /// Appends a row to a batch, as the sample with number `ordinal`; returns its number of groups.
+    /// Appends a row to a batch as sample number `ordinal`; returns its number of groups.
     ///
     /// # Errors
-    /// [`RowError`] where the row cannot be packed.
+    /// Returns a [`RowError`] if the row cannot be packed.
     fn pack(&mut self, rows: &RecordBatch, row: usize, ordinal: u64, batch: &mut Batch) -> Result<usize, RowError>;
 
-    /// Fills [`Batch::task_columns`] once all examples are in the batch, and makes ready for the next batch.
+    /// Fills [`Batch::task_columns`] once all examples are in the batch, and prepares for the next batch.
     fn finish(&mut self, batch: &mut Batch);
 }
 
 /// Size of a packed row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowSize {
-    /// Its work, without padding.
+    /// Work without padding.
     pub work: Work,
-    /// Tokens of the longest of its rows in the batch.
+    /// Number of tokens of its longest row in the batch.
     pub longest_row: usize,
 }
 
 /// Row that cannot be packed.
 #[derive(Debug, Error)]
 pub enum RowError {
-    /// A column breaks the data contract.
+    /// A column violates the data contract.
     #[error(transparent)]
     Columns(#[from] ViewError),
-    /// A question does not fit.
+    /// A question exceeds the maximum sequence length.
     #[error("question {example_id}: {source}; raise data.max_seq_len or ingest with a smaller --max-seq-len")]
     Encoding {
         /// The question.
@@ -134,13 +134,13 @@ pub trait Evaluator {
     /// Adds an example with the log probability of each of its groups; returns the answer, if the task has answers.
     ///
     /// # Errors
-    /// [`ViewError`] where the columns break the contract.
+    /// Returns a [`ViewError`] if the columns violate the contract.
     fn add(&mut self, rows: &RecordBatch, row: usize, log_probs: &[f64]) -> Result<Option<Answer>, ViewError>;
 
-    /// Sums over the examples so far. Those of several ranks are added.
+    /// Returns the sums over the examples so far, which are added over all ranks.
     fn totals(&self) -> Vec<f64>;
 
-    /// Metrics from such sums.
+    /// Computes the metrics from such sums.
     fn metrics(&self, totals: &[f64]) -> Metrics;
 }
 
@@ -159,12 +159,12 @@ pub struct Answer {
     pub hit: bool,
 }
 
-/// Task for which there is no implementation.
+/// Error of an unknown task name.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("the data set is for the task `{0}`, which this version of glm-trainer does not have; it has: {CLOZE}")]
+#[error("the data set is for the unknown task `{0}`; known tasks: {CLOZE}")]
 pub struct UnknownTask(String);
 
-/// Descriptions of the metrics of the task with this name; none for an unknown one.
+/// Returns the descriptions of the metrics of a task; none for an unknown one.
 pub fn metrics_of(name: &str) -> &'static [MetricInfo] {
     match name {
         CLOZE => &cloze::METRICS,
@@ -172,7 +172,7 @@ pub fn metrics_of(name: &str) -> &'static [MetricInfo] {
     }
 }
 
-/// Settings that tasks need.
+/// Settings of tasks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TaskSettings {
     /// Ids of special tokens of the data set's vocabulary.
@@ -183,10 +183,10 @@ pub struct TaskSettings {
     pub truncation: Truncation,
 }
 
-/// Makes the task with this name.
+/// Creates the task with this name.
 ///
 /// # Errors
-/// [`UnknownTask`].
+/// Returns [`UnknownTask`] if there is no such task.
 pub fn open(name: &str, settings: TaskSettings) -> Result<Arc<dyn Task>, UnknownTask> {
     match name {
         CLOZE => Ok(Arc::new(Cloze::new(settings.special, settings.max_seq_len, settings.truncation))),

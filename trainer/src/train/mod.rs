@@ -3,6 +3,7 @@
 pub mod anomaly;
 mod error;
 pub mod evaluate;
+mod records;
 pub mod step;
 pub mod stop;
 
@@ -16,28 +17,29 @@ use glm_schemas::manifest::Split;
 use tch::Device;
 
 pub use error::TrainError;
+pub use records::Records;
 
 use crate::batch::layout::LayoutKind;
 use crate::batch::work::Work;
-use crate::checkpoint::background::Background;
-use crate::checkpoint::run_folder::{RunFolder, RunState};
+use crate::checkpoint::run_folder::RunState;
 use crate::checkpoint::snapshot::Snapshot;
-use crate::config::{Config, Precision, TrainSettings};
+use crate::config::{Config, TrainSettings};
 use crate::data::balance::spread;
 use crate::data::feed::Feeder;
 use crate::data::loader::Loader;
 use crate::data::mmap::SplitData;
 use crate::data::pack::{Packer, Sample};
 use crate::data::sampler::Position;
-use crate::distributed::World;
-use crate::distributed::watch::Phase;
+use crate::device::Precision;
+use crate::distributed::{Phase, World};
 use crate::model::flops::flop_rates;
-use crate::optim::control::Report;
-use crate::record::answers::{ANSWERS_FILE, Answers};
-use crate::record::metrics::{EvalRecord, MetricsFile, Record};
+use crate::optim::control::{self, Report};
+use crate::record::answers::Answers;
+use crate::record::metrics::{EvalRecord, Record};
 use crate::record::progress::{LogWindow, Progress, StepReport};
 use crate::task::Purpose;
 use crate::task::metrics::{Measured, Selection};
+use crate::train::anomaly::{AnomalousStep, Anomaly};
 use crate::train::evaluate::{EvaluationConfig, evaluate};
 use crate::train::step::Stepper;
 
@@ -75,49 +77,6 @@ pub struct Run {
     pub world: Option<Rc<World>>,
     /// What the newest checkpoint holds, if there is one.
     pub saved: Option<RunState>,
-}
-
-/// Where a run writes.
-#[derive(Debug)]
-pub struct Records {
-    /// Its checkpoints.
-    pub checkpoints: Background,
-    /// What it says.
-    pub metrics: MetricsFile,
-}
-
-impl Records {
-    /// The run's folder.
-    pub fn folder(&self) -> &RunFolder {
-        self.checkpoints.folder()
-    }
-
-    /// Tells what became of a checkpoint; `wait`: of the one under way, else only if it is done. One that failed does not end
-    /// training: the ones before it are whole, and the next may fare better.
-    pub(crate) fn follow(&mut self, progress: &Progress, wait: bool) {
-        match if wait { self.checkpoints.wait() } else { self.checkpoints.poll() } {
-            Ok(Some(written)) => progress.checkpoint(&written),
-            Ok(None) => {}
-            Err(error) => tracing::error!("{error}; training goes on, {}", self.last_good()),
-        }
-    }
-
-    /// Writes the newest evaluation's answers. Training never ends for the sake of this file.
-    fn write_answers(&self, answers: Answers, record: &EvalRecord, split: Split) {
-        let written = answers.lines(record, split.name()).map_err(|error| error.to_string());
-        let written = written.and_then(|lines| self.folder().write(ANSWERS_FILE, &lines).map_err(|error| error.to_string()));
-        if let Err(error) = written {
-            tracing::warn!("{error}; training goes on, and {ANSWERS_FILE} is not that of the newest evaluation");
-        }
-    }
-
-    /// What a run that fails leaves behind.
-    fn last_good(&self) -> String {
-        match self.folder().latest() {
-            Some(path) => format!("and the newest checkpoint is {}", path.display()),
-            None => "and there is no checkpoint yet".to_owned(),
-        }
-    }
 }
 
 /// Step whose outcome the host has not read yet.
@@ -236,7 +195,7 @@ impl Run {
     /// Tells other ranks what this one is doing.
     fn at(&self, phase: Phase) {
         if let Some(world) = &self.world {
-            world.at(self.state.step, phase);
+            world.set_phase(self.state.step, phase);
         }
     }
 
@@ -254,15 +213,14 @@ impl Run {
             let Some(InFlightStep { report, samples, weight, spread, work, position }) = in_flight.pop_front() else { break };
             let outcome = report.read()?;
             stopping |= outcome.stop;
-            let lr = self.config.schedule().at(self.state.step);
-            let anomaly = self.state.follow(&outcome, self.config.spikes());
+            let anomaly = anomaly::follow(&mut self.state, &outcome);
             self.state.samples += samples.len() as u64;
             self.state.position = position;
             if let Some(anomaly) = anomaly {
                 let rows: Vec<usize> = samples.iter().map(Sample::split_row).collect();
                 self.report_anomaly(anomaly, &outcome, &rows, &log.progress)?;
             }
-            let (loss, gradient_norm, skipped) = (outcome.loss, outcome.gradient_norm, outcome.skipped);
+            let control::Outcome { loss, lr, gradient_norm, skipped, .. } = outcome;
             let flops = flop_rates(self.stepper.model.config()).training(&work);
             let pads = self.stepper.backend().layout() == LayoutKind::Padded;
             let samples = samples.len();
@@ -283,7 +241,44 @@ impl Run {
         Ok(stopping)
     }
 
-    pub(crate) fn write(&mut self, record: &Record) {
+    /// Logs and records an anomalous step; `rows` are its questions in the split.
+    ///
+    /// # Errors
+    /// [`TrainError::TooManySkippedSteps`] if it is one too many.
+    fn report_anomaly(
+        &mut self,
+        anomaly: Anomaly,
+        outcome: &control::Outcome,
+        rows: &[usize],
+        progress: &Progress,
+    ) -> Result<(), TrainError> {
+        if anomaly == Anomaly::Overflow {
+            progress.detail(&AnomalousStep::new(anomaly, outcome, &self.state, Vec::new()).to_string());
+            return Ok(());
+        }
+        let max_consecutive_skips = self.config.train.max_consecutive_skips;
+        let is_last = max_consecutive_skips > 0 && self.state.skipped_in_a_row >= max_consecutive_skips;
+        if self.records.is_none() && !is_last {
+            return Ok(());
+        }
+        let step = AnomalousStep::new(anomaly, outcome, &self.state, self.train_data.example_ids(rows)?);
+        progress.warning(&step.to_string());
+        if let Some(records) = &mut self.records {
+            records.metrics.write(&step.record());
+        }
+        if !is_last {
+            return Ok(());
+        }
+        let own = self.records.as_mut().map(|records| records.latest_checkpoint(progress));
+        let last_checkpoint = match &self.world {
+            // Only the first rank knows it.
+            Some(world) => world.from_first("last checkpoint", own)?,
+            None => own.flatten(),
+        };
+        Err(step.into_error(last_checkpoint).into())
+    }
+
+    fn write(&mut self, record: &Record) {
         if let Some(records) = &mut self.records {
             records.metrics.write(record);
         }

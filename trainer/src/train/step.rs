@@ -6,10 +6,10 @@ use std::sync::Arc;
 use libtorch_ext::distributed::Reducer;
 use tch::{Kind, TchError, Tensor, no_grad};
 
-use crate::config::{Config, Precision};
+use crate::config::Config;
 use crate::data::feed::DeviceStep;
-use crate::distributed::World;
-use crate::distributed::watch::Phase;
+use crate::device::Precision;
+use crate::distributed::{Phase, World};
 use crate::model::parameters::Parameters;
 use crate::model::{Backend, Glm, Pass};
 use crate::optim::adamw::{AdamW, StepRates};
@@ -42,7 +42,7 @@ struct Ranks {
 }
 
 impl Stepper {
-    /// For a run that stands at `standing`; with other ranks if there is a `world`.
+    /// For a run that stands at `state`; with other ranks if there is a `world`.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -52,17 +52,17 @@ impl Stepper {
         optimizer: AdamW,
         config: &Config,
         precision: Precision,
-        standing: ControlState,
+        state: ControlState,
         world: Option<Rc<World>>,
     ) -> Result<Self, TchError> {
         let device = model.parameters().device();
-        let control = StepControl::new(config.schedule(), config.optim.max_grad_norm, config.spikes(), standing, device)?;
+        let control = StepControl::new(config.schedule(), config.optim.max_grad_norm, config.spikes(), state, device)?;
         let pass = Pass { kind: precision.kind(), dropout: Some(config.train.seed), kernels: config.train.kernels };
         let ranks = match world {
             Some(world) => Some(Ranks { reducer: world.reducer(model.parameters())?, world }),
             None => None,
         };
-        Ok(Self { ranks, task, model, optimizer, control, pass, steps: standing.step })
+        Ok(Self { ranks, task, model, optimizer, control, pass, steps: state.step })
     }
 
     /// Settings of the forward pass.
@@ -92,9 +92,9 @@ impl Stepper {
         let mut told = match &mut self.ranks {
             None => learner.accumulate_gradients(step, control, None)?,
             Some(Ranks { reducer, world }) => {
-                world.at(number, Phase::Compute);
+                world.set_phase(number, Phase::Compute);
                 let mut reduce = |loss: &Tensor| {
-                    world.at(number, Phase::Reduce);
+                    world.set_phase(number, Phase::Reduce);
                     reducer.backward(loss)
                 };
                 learner.accumulate_gradients(step, control, Some(&mut reduce))?
@@ -103,7 +103,7 @@ impl Stepper {
         told = Tensor::f_stack(&[&told, &told.f_full_like(f64::from(u8::from(stop)))?], 0)?;
         if let Some(Ranks { world, .. }) = &self.ranks {
             world.sum(&mut told)?;
-            world.at(number, Phase::Outcome);
+            world.set_phase(number, Phase::Outcome);
         }
         let norm = global_norm(self.model.parameters())?;
         let decision = self.control.decide(&norm, &told)?;

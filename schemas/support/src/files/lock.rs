@@ -7,9 +7,9 @@ use rustix::io::Errno;
 
 /// Tries to lock `file` exclusively without blocking.
 ///
-/// Returns false if another process (or another handle in this process) holds the lock. Returns true if the lock was acquired, and
-/// also if the file system does not support locks: callers then proceed without mutual exclusion. The lock is released when `file`
-/// is closed, at the latest when the process ends.
+/// Returns false if another process (or another handle in this process) holds the lock. Returns true if the lock was acquired,
+/// and also if the file system does not support locks: callers then proceed without mutual exclusion. The lock is released when
+/// `file` is closed, at the latest when the process ends.
 ///
 /// # Errors
 /// Any other error of the system call.
@@ -37,8 +37,8 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// NFS maps `flock` to POSIX locks: without a lock service it answers `ENOLCK`, and `EBADF` for a directory, which cannot be opened
-/// for writing. Some FUSE file systems answer `EINVAL`.
+/// NFS maps `flock` to POSIX locks: without a lock service it answers `ENOLCK`, and `EBADF` for a directory, which cannot be
+/// opened for writing. Some FUSE file systems answer `EINVAL`.
 fn is_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
         || [Errno::NOLCK, Errno::BADF, Errno::INVAL].map(|errno| Some(errno.raw_os_error())).contains(&error.raw_os_error())
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_lock_support_is_recognized() {
+    fn missing_lock_support_is_recognised() {
         for errno in [Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOLCK, Errno::BADF, Errno::INVAL] {
             assert!(is_unsupported(&errno.into()), "{errno}");
         }

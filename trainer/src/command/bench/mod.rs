@@ -1,5 +1,6 @@
 //! `glm-trainer bench`: how fast this machine trains, or reads data, and where the time goes.
 
+mod args;
 mod print;
 mod synthetic;
 
@@ -30,6 +31,8 @@ use crate::optim::control::ControlState;
 use crate::task::{self, Purpose, Task};
 use crate::train::TrainError;
 use crate::train::step::Stepper;
+
+pub use args::BenchArgs;
 
 /// Token ids of BERT's uncased vocabulary, for made-up questions.
 const VOCABULARY: usize = 30522;
@@ -153,15 +156,8 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     let optimizer = AdamW::new(config.adamw(), model.parameters())?;
     let special = data.map_or(SpecialIds::BERT_UNCASED, |data| data.manifest().special_ids);
     let task = cloze(config, special)?;
-    let mut stepper = Stepper::new(
-        Arc::clone(&task),
-        model,
-        optimizer,
-        config,
-        precision,
-        ControlState::first(config.loss_scale(precision)),
-        None,
-    )?;
+    let control = ControlState::new(config.loss_scale(precision));
+    let mut stepper = Stepper::new(Arc::clone(&task), model, optimizer, config, precision, control, None)?;
     let layout = stepper.backend().layout();
     let mut source = match data {
         Some(data) => {

@@ -9,16 +9,16 @@ use super::overview::shown;
 use super::records::{Anomaly, Records};
 
 /// Maximum number of events listed, latest first.
-const MOST_LISTED: usize = 200;
+const MAX_LISTED: usize = 200;
 /// Maximum number of question ids listed per step.
-const MOST_NAMED: usize = 4;
+const MAX_NAMED: usize = 4;
 
 impl Known {
     pub(super) fn events(&self) -> Markup {
         let mut events = self.list();
         events.sort_by_key(|(step, ..)| *step);
         let all = events.len();
-        let listed = events.split_off(all.saturating_sub(MOST_LISTED));
+        let listed = events.split_off(all.saturating_sub(MAX_LISTED));
         let rows: Vec<Vec<Markup>> =
             listed.into_iter().map(|(step, what, detail)| vec![text(count(step)), text(what), text(detail)]).collect();
         let columns = [("step", Column::Number), ("event", Column::Text), ("", Column::Text)];
@@ -66,8 +66,8 @@ fn numbers(at: &Anomaly) -> String {
 }
 
 fn questions(at: &Anomaly) -> String {
-    let named = at.example_ids.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match at.example_ids.len().saturating_sub(MOST_NAMED) {
+    let named = at.example_ids.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match at.example_ids.len().saturating_sub(MAX_NAMED) {
         0 => named,
         more => format!("{named} and {more} more"),
     }

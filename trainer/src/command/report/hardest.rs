@@ -15,7 +15,7 @@ use crate::record::answers::{ANSWERS_FILE, Count, Judged, Line, Summary};
 use crate::record::sessions::Session;
 
 /// Maximum number of questions shown in full.
-const MOST_SHOWN: usize = 20;
+const MAX_SHOWN: usize = 20;
 
 /// Renders the section. `data` overrides the location of the data set recorded by the last session.
 pub(super) fn section(folder: &Path, session: Option<&Session>, data: Option<&Path>) -> Markup {
@@ -25,7 +25,7 @@ pub(super) fn section(folder: &Path, session: Option<&Session>, data: Option<&Pa
                 code { (ANSWERS_FILE) } " in the run folder." }
         };
     };
-    let shown = &judged[..judged.len().min(MOST_SHOWN)];
+    let shown = &judged[..judged.len().min(MAX_SHOWN)];
     let place = data.or(session.map(|session| session.data.as_path()));
     let texts = match place {
         None => Err("the data set of the run is unknown; specify it with --data DIR".to_owned()),

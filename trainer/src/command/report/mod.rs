@@ -126,7 +126,7 @@ impl Known {
             sessions: Session::read(folder),
             config,
             going_on: RunFolder::is_in_use(folder),
-            checkpoints: RunFolder::newest_and_best_step(folder),
+            checkpoints: RunFolder::latest_and_best_step(folder),
         })
     }
 

@@ -108,7 +108,7 @@ impl Known {
         let infos = self.metrics();
         let mut columns = vec![("step", Column::Number), ("samples seen", Column::Number)];
         columns.extend(infos.iter().map(|info| (info.label, Column::Number)));
-        columns.push(("took", Column::Number));
+        columns.push(("duration", Column::Number));
         let row = |eval: &Eval| {
             let mut row = vec![text(count(eval.step)), text(count(eval.samples))];
             row.extend(infos.iter().map(|info| text(shown(info, eval))));
@@ -124,7 +124,7 @@ impl Known {
         }
     }
 
-    /// The best and the last value of the metric that selects checkpoints, then the other metrics.
+    /// Returns tiles with the best and the last value of the metric that selects checkpoints, then the other metrics.
     fn quality_tiles(&self, best: &Eval, last: &Eval) -> Vec<Tile> {
         let Some(first) = self.selected() else { return Vec::new() };
         let totals = |eval: &Eval| {
@@ -144,7 +144,7 @@ impl Known {
         tiles
     }
 
-    /// Data, weights, machine, and the times that it was started.
+    /// Renders data set, weights, devices and start times.
     pub(super) fn facts(&self) -> Markup {
         let [newest, best] = self.checkpoints;
         let step = |step: Option<u64>| text(step.map_or_else(|| "none".to_owned(), |step| format!("step {}", count(step))));
@@ -192,7 +192,7 @@ impl Known {
     }
 }
 
-/// Value of a metric with its unit.
+/// Returns the value of a metric with its unit.
 pub(super) fn shown(info: &MetricInfo, eval: &Eval) -> String {
     eval.value(info.name).map_or_else(|| "n/a".to_owned(), |value| info.format(value))
 }

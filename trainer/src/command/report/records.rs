@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::task::metrics::Selection;
 
-/// A line about training. What is missing, or was no number, is `None`.
+/// Train record. Fields that are missing or not finite are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Train {
@@ -113,7 +113,7 @@ impl Records {
         train.max(self.evals.last().map_or(0, |eval| eval.step))
     }
 
-    /// Evaluation with the best value of the metric that selects checkpoints, the first of equals.
+    /// Returns the evaluation with the best value of the metric that selects checkpoints; the first one of several equal ones.
     pub(super) fn best(&self, selection: Selection) -> Option<&Eval> {
         let improves = |eval: &Eval, best: &Eval| match (eval.value(selection.metric), best.value(selection.metric)) {
             (Some(value), Some(best)) => selection.improves(value, best),
@@ -143,7 +143,7 @@ impl Records {
         if points.iter().all(|point| point.1.is_nan()) { Vec::new() } else { points }
     }
 
-    /// A metric over the evaluations.
+    /// Returns a metric over the evaluations.
     pub(super) fn metric_line(&self, name: &str) -> Vec<Point> {
         self.evals.iter().filter_map(|eval| Some((eval.step as f64, eval.value(name)?))).collect()
     }

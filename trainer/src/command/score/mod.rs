@@ -21,9 +21,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use self::input::{Asked, InputError, ask, asked, parse};
-use crate::cli::SettingArgs;
 use crate::command::eval::load;
 use crate::command::launch;
+use crate::config::args::SettingArgs;
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::Sample;
 use crate::device::DeviceChoice;
@@ -38,10 +38,10 @@ const WINDOW: usize = 64;
 /// Arguments of `score`.
 #[derive(Debug, Clone, Args)]
 pub struct ScoreArgs {
-    /// Questions as JSON objects; `-` is standard input.
-    #[arg(value_name = "FILE", help = "Questions as JSON objects; `-` for standard input", conflicts_with_all = ["passage", "query", "choice"])]
+    /// Questions as JSON objects; `-`: standard input
+    #[arg(value_name = "FILE", conflicts_with_all = ["passage", "query", "choice"])]
     pub file: Option<PathBuf>,
-    /// Weights: file, folder or archive, as for `run`
+    /// Weights: a file, folder or archive, as for `run --init`
     #[arg(long, value_name = "PATH")]
     pub init: PathBuf,
     /// Passage of a question
@@ -61,7 +61,7 @@ pub struct ScoreArgs {
     /// vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: built-in BERT-large-uncased]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// auto, cpu, cuda or cuda:N
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     /// Color the chosen text; without color, it is enclosed in brackets
@@ -263,7 +263,7 @@ struct Encoded {
     read_tokens: usize,
 }
 
-/// The questions as rows of a data set.
+/// Converts questions to rows of a data set.
 fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, ScoreError> {
     let mut builder = ClozeBatchBuilder::new();
     for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {

@@ -1,4 +1,4 @@
-//! Metrics of cloze questions: accuracy, F1 and exact match, beside what two kinds of guessing would reach.
+//! Metrics of cloze questions: accuracy, F1, exact match, and two baselines.
 
 use arrow::array::RecordBatch;
 use glm_schemas::cloze::{ClozeView, ViewError};
@@ -25,8 +25,8 @@ pub const METRICS: [MetricInfo; 7] = [
     total("questions", "questions"),
     share("f1", "F1", QUALITY, "words shared with a correct answer (SuperGLUE)"),
     share("exact_match", "exact match", QUALITY, "text equal to a correct answer (SuperGLUE)"),
-    share("chance", "chance", Role::Baseline, "a guess among the choices"),
-    share("most_frequent", "most frequent entity", Role::Baseline, "the choice that the passage names most often"),
+    share("chance", "chance", Role::Baseline, "random choice"),
+    share("most_frequent", "most frequent entity", Role::Baseline, "the choice mentioned most often in the passage"),
 ];
 
 /// Returns the answer to question `row` from the scores of its choices.

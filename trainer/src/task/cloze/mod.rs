@@ -1,8 +1,8 @@
-//! Multi-token cloze: which of several choices fills the blank of a context.
+//! Multi-token cloze: selects the choice that fills the blank of a context.
 //!
-//! A question becomes one row of a batch, or several where its choices truncate the context differently: the context, the
+//! A question becomes one row of a batch, or several if its choices truncate the context differently: the context, the
 //! start of piece, then the tokens of its choices. Each choice is a group, and the log probability of the group is the score of
-//! the choice, without length normalisation. The loss is the cross entropy over a question's choices.
+//! the choice, without length normalization. The loss is the cross entropy over a question's choices.
 
 mod evaluator;
 #[cfg(test)]
@@ -26,7 +26,7 @@ use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
 
-/// Score of the choices that a question has fewer than the question with most of them, as in the published loss.
+/// Score of missing choices, which pad a question to the largest number of choices in the batch; as in the published loss.
 const MISSING_CHOICE: f64 = -10000.0;
 
 /// Multi-token cloze.
@@ -38,7 +38,7 @@ pub struct Cloze {
 }
 
 impl Cloze {
-    /// Cloze questions in a vocabulary with these special tokens, encoded as sequences of at most `max_seq_len` tokens.
+    /// Creates the task for a vocabulary with these special tokens and sequences of at most `max_seq_len` tokens.
     pub fn new(special: SpecialIds, max_seq_len: usize, truncation: Truncation) -> Self {
         Self { encoder: ChoiceEncoder::new(special, max_seq_len), special, truncation }
     }
@@ -77,7 +77,7 @@ impl Task for Cloze {
         by_question.f_cross_entropy_loss(label, None::<&Tensor>, Reduction::Sum, -100, 0.0)
     }
 
-    /// 1: the mean is over questions.
+    /// Every question has weight 1.
     fn weight(&self, work: &Work) -> f64 {
         work.examples as f64
     }
@@ -91,13 +91,13 @@ impl Task for Cloze {
     }
 }
 
-/// Packs questions.
+/// Packer of questions.
 struct QuestionPacker<'a> {
     task: &'a Cloze,
     purpose: Purpose,
     truncated: TruncatedQuestion,
     context: Vec<TokenId>,
-    /// First correct choice of each question of the batch; 0 where none is known.
+    /// First correct choice of each question of the batch; 0 if unknown.
     labels: Vec<i64>,
 }
 
@@ -110,7 +110,7 @@ impl QuestionPacker<'_> {
     }
 }
 
-/// Index of the first correct choice, if it is known.
+/// Returns the index of the first correct choice, if it is known.
 fn label(view: &ClozeView<'_>, row: usize) -> Option<usize> {
     view.label(row).filter(|&label| label < view.choices(row).len())
 }
@@ -134,7 +134,7 @@ impl RowPacker for QuestionPacker<'_> {
             self.context.clear();
             let blank = self.task.encoder.push_context(&question, part.kept_passage, &mut self.context) as i64;
             batch.push_context(&self.context);
-            // The start of piece sees the context and itself, so it is the same for every choice: one serves all.
+            // The start of piece attends to the context and itself only, so all choices share one.
             let start_of_piece = batch.push_scored(sop, blank, 1, part.context);
             let mut index = part.context + 1;
             for (choice, tokens) in view.choices(row).enumerate() {
@@ -156,15 +156,15 @@ impl RowPacker for QuestionPacker<'_> {
         Ok(view.choices(row).len())
     }
 
-    /// Two columns: for each question its choices, filled up with the number of groups (a choice that is not there) to the
-    /// largest number of choices `[questions · choices]`, and the index of its first correct choice `[questions]`.
+    /// Writes two columns: the groups of each question's choices, padded to the largest number of choices with the number of
+    /// groups (the index of a missing choice) `[questions · choices]`, and the index of the first correct choice `[questions]`.
     fn finish(&mut self, batch: &mut Batch) {
-        let most = batch.examples.iter().map(|question| question.groups).max().unwrap_or(0);
-        let mut table = Vec::with_capacity(most * batch.examples.len());
+        let max_choices = batch.examples.iter().map(|question| question.groups).max().unwrap_or(0);
+        let mut table = Vec::with_capacity(max_choices * batch.examples.len());
         for question in &batch.examples {
             let own = question.first_group..question.first_group + question.groups;
             table.extend(own.map(|choice| choice as i64));
-            table.extend(std::iter::repeat_n(batch.targets.groups as i64, most - question.groups));
+            table.extend(std::iter::repeat_n(batch.targets.groups as i64, max_choices - question.groups));
         }
         batch.task_columns = vec![table, std::mem::take(&mut self.labels)];
     }

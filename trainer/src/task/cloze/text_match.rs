@@ -8,13 +8,13 @@ use std::collections::HashMap;
 /// Similarity of a chosen text to the right answers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct TextMatch {
-    /// Harmonic mean of the share of its words that are right and of the right words that it has, 0 to 1.
+    /// Harmonic mean of precision and recall of its words, 0 to 1.
     pub(super) f1: f64,
-    /// Whether it is one of the right texts, but for what normalisation takes away.
+    /// True if it equals a right answer after normalization.
     pub(super) exact: bool,
 }
 
-/// Compares a chosen text with the right ones. Where there are none nothing matches.
+/// Compares a chosen text with the right answers. Without right answers, nothing matches.
 pub(super) fn best_match<'a>(chosen: &str, right: impl IntoIterator<Item = &'a str>) -> TextMatch {
     let chosen = normalised(chosen);
     right.into_iter().fold(TextMatch::default(), |best, right| {

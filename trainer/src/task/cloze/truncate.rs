@@ -1,4 +1,4 @@
-//! Truncation of contexts, and which choices of a question share one.
+//! Truncation of contexts, and grouping of the choices that share one.
 
 use glm_schemas::encoding::{ChoiceEncoder, EncodingError, Question};
 use serde::{Deserialize, Serialize};
@@ -24,11 +24,11 @@ pub(super) struct TruncatedRow {
     pub(super) context: usize,
     /// Number of tokens.
     pub(super) length: usize,
-    /// Pairs of a scored token and what it sees.
+    /// Number of pairs of a scored token and a token that it attends to.
     pub(super) scored_pairs: usize,
 }
 
-/// Rows of a question. The value is reused from question to question to keep its memory.
+/// Rows of a question. Reused for all questions to keep its memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TruncatedQuestion {
     rows: Vec<TruncatedRow>,
@@ -38,10 +38,10 @@ pub(super) struct TruncatedQuestion {
 
 impl TruncatedQuestion {
     /// Computes the rows of a question whose choices have these lengths. Choices that keep the same part of the passage share a
-    /// row; rows come in the order of their first choice.
+    /// row; rows are in the order of their first choice.
     ///
     /// # Errors
-    /// [`EncodingError`] where the question does not fit.
+    /// Returns an [`EncodingError`] if the question does not fit.
     pub(super) fn question(
         &mut self,
         encoder: &ChoiceEncoder,

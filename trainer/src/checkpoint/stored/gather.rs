@@ -1,8 +1,8 @@
-//! Laying a view of a storage out as contiguous rows.
+//! Copies of strided views in row-major order.
 
 use std::borrow::Cow;
 
-/// Whether the elements lie in row-major order without gaps. Strides of dimensions of size 1 do not matter.
+/// Returns true if the elements are stored in row-major order without gaps. Strides of dimensions of size 1 are ignored.
 fn is_contiguous(shape: &[usize], stride: &[usize]) -> bool {
     let mut expected = 1usize;
     shape.iter().zip(stride).rev().filter(|(size, _)| **size != 1).all(|(size, stride)| {
@@ -12,10 +12,10 @@ fn is_contiguous(shape: &[usize], stride: &[usize]) -> bool {
     })
 }
 
-/// The elements of a view in row-major order, `width` bytes each; borrowed where they already lie so.
+/// Returns the elements of a view in row-major order, `width` bytes each; borrowed if they are already stored in this order.
 ///
-/// `storage` are the bytes of the whole storage; `offset` and `stride` count elements. None if the view reaches out of it.
-pub(super) fn gather<'s>(
+/// `storage` holds the bytes of the whole storage; `offset` and `stride` count elements. Returns `None` if the view extends beyond it.
+pub(crate) fn gather<'s>(
     storage: &'s [u8],
     width: usize,
     offset: usize,
@@ -45,7 +45,7 @@ pub(super) fn gather<'s>(
     }
 }
 
-/// Appends `columns` elements, `stride` elements apart, the first being element `row` of the storage.
+/// Appends `columns` elements, `stride` elements apart, beginning with element `row` of the storage.
 fn append_row(to: &mut Vec<u8>, storage: &[u8], width: usize, row: usize, columns: usize, stride: usize) -> Option<()> {
     let mut start = row.checked_mul(width)?;
     if stride == 1 {
@@ -61,7 +61,7 @@ fn append_row(to: &mut Vec<u8>, storage: &[u8], width: usize, row: usize, column
     Some(())
 }
 
-/// Steps to the next index in row-major order; false after the last.
+/// Advances to the next index in row-major order; returns false after the last.
 fn advance(index: &mut [usize], shape: &[usize]) -> bool {
     for (i, size) in index.iter_mut().zip(shape).rev() {
         *i += 1;
@@ -98,9 +98,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against the definition: element (i, j, k) is element offset + i*s0 + j*s1 + k*s2 of the storage.
+        /// Compares with the definition: element (i, j, k) is element offset + i*s0 + j*s1 + k*s2 of the storage.
         #[test]
-        fn follows_the_definition(
+        fn matches_the_definition(
             shape in prop::collection::vec(1usize..5, 3),
             stride in prop::collection::vec(0usize..7, 3),
             offset in 0usize..10,

@@ -1,32 +1,32 @@
-//! What all ranks must have in common, and what differs where they do not.
+//! Comparison of program, settings and data set between ranks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::ranks;
+use super::error::list_ranks;
 use crate::config::Config;
 use crate::config::changes::settings;
 
-/// What a rank runs, as names and values; all of it has to be the same everywhere.
+/// Values that must be equal on all ranks, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    facts: BTreeMap<String, String>,
+    values: BTreeMap<String, String>,
 }
 
 impl Identity {
-    /// That of this process: its program, its settings, its data set, and where it computes.
+    /// Returns the program, settings, data set and kind of device of this process.
     pub fn of_process(config: &Config, fingerprint: &str, device_kind: &str) -> Self {
-        let mut facts = settings(config);
-        facts.insert("the program".to_owned(), program());
-        facts.insert("the data set's fingerprint".to_owned(), fingerprint.to_owned());
-        facts.insert("the device".to_owned(), device_kind.to_owned());
-        Self { facts }
+        let mut values = settings(config);
+        values.insert("the program".to_owned(), program());
+        values.insert("the data set's fingerprint".to_owned(), fingerprint.to_owned());
+        values.insert("the device".to_owned(), device_kind.to_owned());
+        Self { values }
     }
 }
 
-/// Version of this program, and a checksum of its file where that can be read: two builds of one version are two programs.
+/// Returns the version of this program and, if its file is readable, a checksum, which distinguishes builds of one version.
 fn program() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let file = std::env::current_exe().and_then(std::fs::read);
@@ -40,21 +40,20 @@ fn program() -> String {
     }
 }
 
-/// What differs between ranks, one sentence a fact; none where all are the same.
-#[must_use]
-pub fn differences(identities: &[Identity]) -> Vec<String> {
-    let names: std::collections::BTreeSet<&String> = identities.iter().flat_map(|identity| identity.facts.keys()).collect();
+/// Describes the values that differ between ranks, one sentence per value.
+pub(super) fn differences(identities: &[Identity]) -> Vec<String> {
+    let names: BTreeSet<&String> = identities.iter().flat_map(|identity| identity.values.keys()).collect();
     let mut differences = Vec::new();
     for name in names {
         let mut by_value: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (rank, identity) in identities.iter().enumerate() {
-            by_value.entry(identity.facts.get(name).map_or("missing", String::as_str)).or_default().push(rank);
+            by_value.entry(identity.values.get(name).map_or("missing", String::as_str)).or_default().push(rank);
         }
         if by_value.len() > 1 {
             let mut values: Vec<_> = by_value.into_iter().collect();
-            // What most have comes first.
-            values.sort_by_key(|(_, having)| (std::cmp::Reverse(having.len()), having[0]));
-            let parts: Vec<String> = values.iter().map(|(value, having)| format!("{value} on {}", ranks(having))).collect();
+            // The most common value comes first.
+            values.sort_by_key(|(_, ranks)| (std::cmp::Reverse(ranks.len()), ranks[0]));
+            let parts: Vec<String> = values.iter().map(|(value, ranks)| format!("{value} on {}", list_ranks(ranks))).collect();
             differences.push(format!("{name} is {}", parts.join(", ")));
         }
     }
@@ -66,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_that_differs_is_named_with_the_ranks() {
+    fn differences_name_the_value_and_the_ranks() {
         let identity = |config: &Config, data: &str| Identity::of_process(config, data, "cpu");
         let usual = Config::default();
         let mut other = Config::default();
@@ -83,11 +82,11 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_and_the_program_count() {
+    fn every_setting_and_the_program_are_compared() {
         let identity = Identity::of_process(&Config::default(), "a", "cpu");
         for name in ["train.seed", "model.preset", "data.micro_batch_tokens", "optim.grad_accumulation", "the program"] {
-            assert!(identity.facts.contains_key(name), "{name}");
+            assert!(identity.values.contains_key(name), "{name}");
         }
-        assert!(identity.facts["the program"].contains("sha256"));
+        assert!(identity.values["the program"].contains("sha256"));
     }
 }
