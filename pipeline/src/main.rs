@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use glm_prep::cli::Cli;
+use glm_support::command::pipe::is_broken_pipe;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.start_logging();
     let mut out = BufWriter::new(io::stdout().lock());
-    match cli.run(&mut out).map_err(anyhow::Error::from) {
+    match cli.run(&mut out) {
         Ok(code) => code,
         // The reader closed the pipe, as in `glm-prep inspect … | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -19,8 +20,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }

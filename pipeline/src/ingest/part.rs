@@ -10,11 +10,10 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::{self, IngestSettings, Split};
-use glm_support::files::atomic::{self, Sink};
+use glm_support::files::atomic::Draft;
 use glm_support::files::checksum::FileDigest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use zstd::stream::write::Encoder;
 
 use super::error::IngestError;
@@ -65,69 +64,62 @@ pub(super) fn path(dir: &Path, index: usize, count: usize) -> PathBuf {
     folder(dir).join(format!("part-{index:05}-of-{count:05}"))
 }
 
-/// Writes a part file with the batches that `fill` passes to the writer. Nothing is left of it after an error.
-pub(super) fn write(
-    dir: &Path,
-    partition: Partition,
-    plan: &Plan,
-    fill: impl FnOnce(&mut PartWriter<'_>) -> Result<(), IngestError>,
-) -> Result<PathBuf, IngestError> {
-    /// Error of `fill` or of the file itself.
-    #[derive(Debug, Error)]
-    enum Failure {
-        #[error(transparent)]
-        Ingest(#[from] IngestError),
-        #[error(transparent)]
-        Io(#[from] io::Error),
-    }
-
-    fs::create_dir_all(folder(dir)).map_err(WriteError::io(&folder(dir)))?;
-    let path = path(dir, partition.index, partition.count.get());
-    let written = atomic::write(&path, |file| {
-        let mut out = Encoder::new(file, COMPRESSION_LEVEL)?;
-        out.include_checksum(true)?;
-        let mut writer = PartWriter { path: path.clone(), out, message: Vec::new() };
-        writer.message(&serde_json::to_string(plan).map_err(io::Error::from)?)?;
-        fill(&mut writer)?;
-        writer.message(&Frame::<()>::End)?;
-        writer.out.finish()?;
-        Ok::<_, Failure>(())
-    });
-    match written {
-        Ok(()) => Ok(path),
-        Err(Failure::Ingest(error)) => Err(error),
-        Err(Failure::Io(error)) => Err(WriteError::io(&path)(error).into()),
-    }
-}
-
-/// Writes the messages of a part file.
-pub(super) struct PartWriter<'a> {
+/// Writer of a part file. Nothing is left of the file if the writer is dropped before [`PartWriter::finish`].
+pub(super) struct PartWriter {
     path: PathBuf,
-    out: Encoder<'static, &'a mut dyn Sink>,
+    out: Encoder<'static, Draft>,
     message: Vec<u8>,
 }
 
-impl PartWriter<'_> {
+impl PartWriter {
+    /// Creates the part file with its plan.
+    pub(super) fn create(dir: &Path, partition: Partition, plan: &Plan) -> Result<Self, WriteError> {
+        fs::create_dir_all(folder(dir)).map_err(WriteError::io(&folder(dir)))?;
+        let path = path(dir, partition.index, partition.count.get());
+        let create = || -> io::Result<_> {
+            let mut out = Encoder::new(Draft::create(&path)?, COMPRESSION_LEVEL)?;
+            out.include_checksum(true)?;
+            // JSON, because some settings are left out of their serialized form, which postcard cannot represent.
+            Ok((out, serde_json::to_string(plan)?))
+        };
+        let (out, plan) = create().map_err(WriteError::io(&path))?;
+        let mut writer = Self { path, out, message: Vec::new() };
+        writer.write(&plan)?;
+        Ok(writer)
+    }
+
     /// Appends the next batch.
     pub(super) fn batch(&mut self, batch: &PreparedBatch) -> Result<(), WriteError> {
-        self.message(&Frame::Batch(batch)).map_err(WriteError::io(&self.path))
+        self.write(&Frame::Batch(batch))
     }
 
     /// Appends the end of a split.
     pub(super) fn end_split(&mut self, end: SplitEnd) -> Result<(), WriteError> {
-        self.message(&Frame::<()>::SplitEnd(end)).map_err(WriteError::io(&self.path))
+        self.write(&Frame::<()>::SplitEnd(end))
     }
 
-    fn message(&mut self, value: &impl Serialize) -> io::Result<()> {
-        self.message.clear();
-        self.message = postcard::to_extend(value, std::mem::take(&mut self.message)).map_err(io::Error::other)?;
-        let length = u32::try_from(self.message.len()).map_err(io::Error::other)?;
-        self.out.write_all(&length.to_le_bytes())?;
-        self.out.write_all(&self.message)
+    /// Completes the file and gives it its name; returns its path.
+    pub(super) fn finish(mut self) -> Result<PathBuf, WriteError> {
+        self.write(&Frame::<()>::End)?;
+        let Self { path, out, .. } = self;
+        out.finish().and_then(Draft::publish).map_err(WriteError::io(&path))?;
+        Ok(path)
+    }
+
+    fn write(&mut self, value: &impl Serialize) -> Result<(), WriteError> {
+        let Self { path, out, message } = self;
+        let mut write = || -> io::Result<()> {
+            message.clear();
+            *message = postcard::to_extend(value, std::mem::take(message)).map_err(io::Error::other)?;
+            let length = u32::try_from(message.len()).map_err(io::Error::other)?;
+            out.write_all(&length.to_le_bytes())?;
+            out.write_all(message)
+        };
+        write().map_err(WriteError::io(path))
     }
 }
 
-/// Reads a part file.
+/// Reader of a part file.
 pub(super) struct PartReader {
     path: PathBuf,
     file: zstd::Decoder<'static, BufReader<File>>,
@@ -140,7 +132,6 @@ impl PartReader {
         let path = path(dir, index, count);
         let open = || -> io::Result<_> {
             let mut file = zstd::Decoder::new(File::open(&path)?)?;
-            // JSON, because some settings are left out of their serialized form, which postcard cannot represent.
             let plan: String = read_message(&mut file)?;
             Ok((file, serde_json::from_str(&plan)?))
         };

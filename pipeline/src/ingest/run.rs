@@ -10,7 +10,7 @@ use glm_text::tokenize::Tokenizer;
 use super::dataset::{DataSetBuilder, SortedSplit};
 use super::error::IngestError;
 use super::options::{IngestOptions, Partition, TOOL};
-use super::part::{self, Plan, SplitEnd};
+use super::part::{self, PartWriter, Plan, SplitEnd};
 use super::pipeline::{ReadFiles, SplitPipeline};
 use super::prepare::{Preparation, PreparedBatch};
 use super::report::{Outcome, PartSummary, Summary};
@@ -130,19 +130,17 @@ fn prepare_part(
     let stages = Stages::default();
     let mut records = 0;
     let mut format = None;
-    let file = part::write(&options.dir, partition, &plan, |writer| {
-        for inputs in inputs.chunk_by(|a, b| a.split == b.split) {
-            begin_progress(&format!("part {partition} of"), inputs, progress);
-            let read = read_split(options, inputs, format, tokenizer, &stages, |batch| {
-                records += batch.records.len();
-                progress.advance(batch.raw_bytes * count as u64);
-                Ok(writer.batch(batch)?)
-            })?;
-            progress.end();
-            format = Some(read.format);
-            writer.end_split(SplitEnd { format: read.format.to_string(), digests: read.digests })?;
-        }
-        Ok(())
-    })?;
-    Ok(summary(file, records, false))
+    let mut writer = PartWriter::create(&options.dir, partition, &plan)?;
+    for inputs in inputs.chunk_by(|a, b| a.split == b.split) {
+        begin_progress(&format!("part {partition} of"), inputs, progress);
+        let read = read_split(options, inputs, format, tokenizer, &stages, |batch| {
+            records += batch.records.len();
+            progress.advance(batch.raw_bytes * count as u64);
+            Ok(writer.batch(batch)?)
+        })?;
+        progress.end();
+        format = Some(read.format);
+        writer.end_split(SplitEnd { format: read.format.to_string(), digests: read.digests })?;
+    }
+    Ok(summary(writer.finish()?, records, false))
 }

@@ -4,12 +4,12 @@
 //! in one step (`renameat2` with `RENAME_EXCHANGE`). The staging folder of a killed run is removed by the next run. On file systems
 //! without exchange, the old data set is moved aside first; the next run restores it if the new one did not take its place.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::{MANIFEST_FILE, SHARDS_FOLDER, Split};
-use glm_support::files::atomic;
+use glm_support::files::{atomic, lock};
 
 use super::error::WriteError;
 
@@ -27,7 +27,7 @@ pub struct Staging {
     path: PathBuf,
     published: bool,
     /// Held during the run; the operating system releases it when the process ends.
-    _lock: Option<File>,
+    _lock: File,
 }
 
 impl Staging {
@@ -36,12 +36,15 @@ impl Staging {
     /// # Errors
     /// [`WriteError`] if another run is writing to `dir`, `dir/shards` is not a data set, or `dir` is not writable.
     pub fn create(dir: &Path) -> Result<Self, WriteError> {
-        let lock = lock(dir)?;
+        let folder = File::open(dir).map_err(WriteError::io(dir))?;
+        if !lock::try_lock(&folder).map_err(WriteError::io(dir))? {
+            return Err(WriteError::Locked(dir.to_owned()));
+        }
         recover(dir)?;
         check_replaceable(&dir.join(SHARDS_FOLDER))?;
         let path = dir.join(format!("{STAGING_PREFIX}{}", std::process::id()));
         fs::create_dir(&path).map_err(WriteError::io(&path))?;
-        Ok(Self { dir: dir.to_owned(), path, published: false, _lock: lock })
+        Ok(Self { dir: dir.to_owned(), path, published: false, _lock: folder })
     }
 
     /// Returns the path of the folder.
@@ -55,14 +58,14 @@ impl Staging {
     /// [`WriteError`] if that fails; `dir/shards` is then unchanged.
     pub fn publish(mut self) -> Result<PathBuf, WriteError> {
         let target = self.dir.join(SHARDS_FOLDER);
-        atomic::sync_folder(&self.path).map_err(WriteError::io(&self.path))?;
+        atomic::sync_dir(&self.path).map_err(WriteError::io(&self.path))?;
         if target.exists() {
             swap(&self.dir, &self.path, &target)?;
         } else {
             fs::rename(&self.path, &target).map_err(WriteError::io(&target))?;
         }
         self.published = true;
-        atomic::sync_folder(&self.dir).map_err(WriteError::io(&self.dir))?;
+        atomic::sync_dir(&self.dir).map_err(WriteError::io(&self.dir))?;
         // The data set is published. Remains of the previous one are not an error: the next run removes them.
         for old in [&self.path, &self.dir.join(ASIDE)] {
             if let Err(error) = remove(old) {
@@ -78,19 +81,6 @@ impl Drop for Staging {
         if !self.published {
             // A failure here is ignored: the next run removes the folder.
             let _ = remove(&self.path);
-        }
-    }
-}
-
-/// Locks the folder for this run; returns `None` if the file system does not support locks.
-fn lock(dir: &Path) -> Result<Option<File>, WriteError> {
-    let folder = File::open(dir).map_err(WriteError::io(dir))?;
-    match folder.try_lock() {
-        Ok(()) => Ok(Some(folder)),
-        Err(TryLockError::WouldBlock) => Err(WriteError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(error)) => {
-            tracing::debug!("cannot lock {} ({error}); make sure that only one run writes to it", dir.display());
-            Ok(None)
         }
     }
 }
