@@ -193,7 +193,8 @@ fn every_format_is_recognised_and_becomes_questions() {
             assert!(query == expected_query || expected_query.is_empty(), "{query}");
         }
         // Naming the format gives the same data set.
-        let fingerprint = support::manifest(dir.path()).fingerprint;
+        let Manifest { fingerprint, blank, .. } = support::manifest(dir.path());
+        assert_eq!(blank, format.format().blank());
         support::run(&IngestOptions { format: Some(format), ..IngestOptions::new(dir.path()) }).expect("given");
         assert_eq!(support::manifest(dir.path()).fingerprint, fingerprint);
         if format.to_string() == "original-record" {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, SHARDS_FOLDER, Split, SplitManifest};
+use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, SHARDS_FOLDER, Split, SplitManifest, Task};
 
 use super::order::{Counts, OrderedStage};
 use super::rejects::RejectLog;
@@ -14,6 +14,7 @@ use super::{IngestError, IngestOptions, Progress, SplitSummary, Summary, reuse, 
 use crate::choices::DISTRACTOR_SEED;
 use crate::shard::publish::{REJECTS_FILE, Staging};
 use crate::shard::{self, WriteError};
+use crate::source::recognise::FormatName;
 use glm_support::files::checksum::FileDigest;
 use glm_text::tokenize::Tokenizer;
 
@@ -140,10 +141,12 @@ fn manifest(
     });
     let mut manifest = Manifest {
         schema_version: SCHEMA_VERSION,
+        task: Task::Cloze,
         tool: TOOL.to_owned(),
         fingerprint: String::new(),
         tokenizer: tokenizer.identity().clone(),
         special_ids: tokenizer.special(),
+        blank: FormatName::named(&format).unwrap_or_default().format().blank().to_owned(),
         splits: content.collect(),
         raw_files: raw_files.collect(),
         settings: IngestSettings { format, ..options.settings() },

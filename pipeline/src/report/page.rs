@@ -36,7 +36,7 @@ pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Do
     page.section("rejects", "Rejects", rejects.section());
     let mut samples = Vec::new();
     for (&split, content) in &manifest.splits {
-        samples.push((split, rows::sample(shards, content, MOST_ROWS)?));
+        samples.push((split, rows::sample(shards, content, &manifest.blank, MOST_ROWS)?));
     }
     let questions = html! {
         (legend(false))

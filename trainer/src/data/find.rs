@@ -12,12 +12,17 @@ use super::mmap::{RowGroup, SplitData};
 const TEXT_COLUMNS: [&str; 4] = ["source", "passage", "query", "entities"];
 
 impl SplitData {
-    /// Calls `found` with the rows that have one of these ids, in stored order. The ids of all rows are read, and of the row groups
-    /// that hold a row that is asked for, one after the other, all columns that `found` may look at.
+    /// Calls `found` with the rows that have one of these ids, in stored order. Reads the ids of all rows, and the other columns only
+    /// of row groups with a matching row. `blank` is the marker of the blank, from the manifest.
     ///
     /// # Errors
     /// [`DataError`] names shard and row group.
-    pub fn find(&self, ids: &[&str], mut found: impl FnMut(&ClozeView<'_>, &TextView<'_>, usize)) -> Result<(), DataError> {
+    pub fn find(
+        &self,
+        ids: &[&str],
+        blank: &str,
+        mut found: impl FnMut(&ClozeView<'_>, &TextView<'_>, usize),
+    ) -> Result<(), DataError> {
         let mut wanted: HashSet<&str> = ids.iter().copied().collect();
         for &group in self.groups() {
             if wanted.is_empty() {
@@ -31,7 +36,8 @@ impl SplitData {
             let columns: Vec<&str> = glm_schemas::cloze::TOKEN_COLUMNS.into_iter().chain(TEXT_COLUMNS).collect();
             let batch = self.columns(group, &columns)?;
             let refused = |source: ViewError| self.bad_columns(group, source);
-            let (view, text) = (ClozeView::try_new(&batch).map_err(refused)?, TextView::try_new(&batch).map_err(refused)?);
+            let view = ClozeView::try_new(&batch).map_err(refused)?;
+            let text = TextView::try_new(&batch, blank).map_err(refused)?;
             rows.into_iter().for_each(|row| found(&view, &text, row));
         }
         Ok(())
