@@ -1,4 +1,4 @@
-//! The tests that compare with golden outputs call the trainer's library, so they need libtorch's rpath as its binary does.
+//! Tests that compare with golden outputs link the trainer's library, so they need the rpath of libtorch like its binary.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

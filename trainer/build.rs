@@ -1,10 +1,10 @@
-//! Lets the binaries find libtorch: an rpath to the folder that torch-sys linked against, so that nothing has to be set by hand.
+//! Sets the rpath of the binaries to the libtorch that torch-sys links, so that no environment variable is needed to run them.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=build.rs");
     let Some(libtorch) = std::env::var_os("LIBTORCH") else {
-        println!("cargo:warning=LIBTORCH is not set; run scripts/setup, which .cargo/config.toml points to");
+        println!("cargo:warning=LIBTORCH is not set; run scripts/setup, then build in the repository");
         return;
     };
     let lib = std::path::Path::new(&libtorch).join("lib");

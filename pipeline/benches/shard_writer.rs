@@ -1,4 +1,4 @@
-//! Rows to a Parquet shard on the disk, checksum and fsync included, with each compression.
+//! Speed of writing a Parquet shard to disk, including checksum and fsync, for each compression.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use glm_prep::annotate::token_span;
@@ -62,13 +62,13 @@ fn shard_writer(criterion: &mut Criterion) {
                             question_id: number as i64,
                             source: "bench",
                             passage: &passage.text,
-                            query: "@placeholder said so.",
+                            query: "@placeholder agreed.",
                             tokens: Question { passage: &tokens.ids, query_left: &[], query_right: &[2056, 2061, 1012] },
                             entities: &entities,
                             choices: &choices,
                             labelled: true,
                         };
-                        writer.append(&row, passage.text.len()).expect("append");
+                        writer.append(&row).expect("append");
                     }
                     (writer.finish().expect("finish"), dir)
                 },

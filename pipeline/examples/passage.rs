@@ -1,4 +1,4 @@
-//! Prints a passage of the sample corpus with its entities in brackets, and its questions.
+//! Prints one passage of the sample corpus, with entities in brackets, and its questions.
 //!
 //! ```sh
 //! cargo run --release -p glm-prep --example passage -- [INDEX [SEED]]

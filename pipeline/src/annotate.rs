@@ -1,17 +1,18 @@
-//! Spans of code points to spans of tokens.
+//! Mapping of entity mentions to token spans.
 
 use std::ops::Range;
 
 use glm_schemas::cloze::TokenSpan;
 
-/// The tokens that hold something of a mention: the smallest run of tokens that covers all that the tokenizer keeps of it.
+/// Returns the tokens that overlap a mention.
 ///
-/// At word boundaries these are the mention's own tokens. A mention that cuts a word in its middle gets the word pieces that
-/// it touches, whole. `None` where no token covers any of it: white space, control characters, accents that stand alone.
+/// At word boundaries these are the mention's own tokens. If the mention begins or ends inside a word, they include the whole word
+/// pieces that it overlaps. Returns `None` if no token overlaps the mention, because the tokenizer drops all of it: white space,
+/// control characters, lone accents.
 ///
-/// `tokens` are the byte spans of [`glm_text::tokenize::Tokens`], `mention` the bytes of the mention.
+/// `tokens` are the byte spans of [`glm_text::tokenize::Tokens`]; `mention` is the byte range of the mention.
 pub fn token_span(tokens: &[Range<usize>], mention: Range<usize>) -> Option<TokenSpan> {
-    // Neither starts nor ends of tokens ever go back, so both can be searched.
+    // Starts and ends of tokens are both ascending, which allows binary search.
     let start = tokens.partition_point(|token| token.end <= mention.start);
     let end = tokens.partition_point(|token| token.start < mention.end);
     (start < end).then_some(TokenSpan { start, end })
@@ -19,10 +20,10 @@ pub fn token_span(tokens: &[Range<usize>], mention: Range<usize>) -> Option<Toke
 
 #[cfg(test)]
 mod tests {
+    use glm_text::tokenize::Tokenizer;
     use proptest::prelude::*;
 
     use super::*;
-    use glm_text::tokenize::Tokenizer;
 
     fn tokenizer() -> &'static Tokenizer {
         static TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
@@ -37,19 +38,19 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_mentions() {
+    fn mentions_map_to_their_tokens() {
         let text = "Dr. Amélie Rousselot's team, 中文 [MASK]\u{200b} Brenwick";
         assert_eq!(covered(text, "Amélie Rousselot").expect("covered"), ["amelie", "ro", "##uss", "##elo", "##t"]);
         assert_eq!(covered(text, "文").expect("covered"), ["文"]);
         assert_eq!(covered(text, "[MASK]").expect("covered"), ["[MASK]"]);
         assert_eq!(covered(text, "\u{200b}"), None);
         assert_eq!(covered(text, " Brenwick").expect("covered"), ["br", "##en", "##wick"]);
-        // Cutting a word takes the pieces that are touched.
+        // A mention inside a word gets the word pieces that it overlaps.
         assert_eq!(covered(text, "enw").expect("covered"), ["##en", "##wick"]);
         assert_eq!(covered("", ""), None);
     }
 
-    /// What a normalizer of this kind leaves of a text, told from the tokens of the text itself.
+    /// Returns the normalized text of a sequence of tokens.
     fn decoded(ids: &[i32]) -> String {
         ids.iter()
             .map(|&id| tokenizer().token(id).expect("token"))
@@ -58,7 +59,7 @@ mod tests {
     }
 
     fn words() -> impl Strategy<Value = String> {
-        // Random Unicode, weighted to what can go wrong: accents apart and composed, CJK, Hangul, control characters, sigmas.
+        // Random Unicode with many difficult cases: combining and composed accents, CJK, Hangul, control characters, sigmas.
         "([a-zA-Z]|[éÅñüİßﬁ]|\u{301}|[中文]|[한글]|[Σας]|\u{200b}|[\u{1}-\u{8}]|[-.,'$]|\\PC|\\[MASK\\]|  ?){1,16}"
     }
 
@@ -88,13 +89,13 @@ mod tests {
         }
 
         #[test]
-        fn any_cut_gets_exactly_the_tokens_that_touch_it(text in words(), a in 0_usize..40, b in 0_usize..40) {
+        fn any_span_gets_exactly_the_tokens_that_overlap_it(text in words(), a in 0_usize..40, b in 0_usize..40) {
             let tokens = tokenizer().session().encode(&text).expect("encode");
-            let cut = a.min(b)..a.max(b) + 1;
-            let touching: Vec<_> = (0..tokens.spans.len())
-                .filter(|&i| tokens.spans[i].start < cut.end && cut.start < tokens.spans[i].end).collect();
-            let span = token_span(&tokens.spans, cut).map_or(Vec::new(), |span| (span.start..span.end).collect());
-            prop_assert_eq!(span, touching);
+            let bytes = a.min(b)..a.max(b) + 1;
+            let overlapping: Vec<_> = (0..tokens.spans.len())
+                .filter(|&i| tokens.spans[i].start < bytes.end && bytes.start < tokens.spans[i].end).collect();
+            let span = token_span(&tokens.spans, bytes).map_or(Vec::new(), |span| (span.start..span.end).collect());
+            prop_assert_eq!(span, overlapping);
         }
     }
 }

@@ -1,29 +1,29 @@
-//! Which candidates a training question is given.
+//! Choices of training questions: the correct answer and up to nine distractors.
 //!
-//! The right answer and up to nine others. Where there are more, the published recipe shuffles them with one generator of CPython,
-//! `random.Random(42)`, for the whole file, in file order; so whoever asks must ask in that order.
+//! If there are more candidates, the published recipe shuffles them with CPython's `random.Random(42)`. One generator serves the
+//! whole file, so questions must be processed in file order.
 
 use rand_mt::Mt;
 
-/// Wrong choices of a training question at most.
+/// Maximum number of distractors of a training question.
 pub const MAX_DISTRACTORS: usize = 9;
 /// Seed of the published recipe.
 pub const DISTRACTOR_SEED: u32 = 42;
 
-/// Draws distractors. The result depends on everything that was drawn before.
+/// Generator of distractors. Each draw depends on all draws before it.
 pub struct DistractorDraw {
     generator: Mt,
 }
 
 impl DistractorDraw {
-    /// `random.Random(seed)`.
+    /// Creates the generator, as CPython's `random.Random(seed)`.
     pub fn new(seed: u32) -> Self {
         Self { generator: Mt::new_with_key([seed]) }
     }
 
-    /// Fills `choices` with one training example: `answer`, then its distractors, as indices of candidates.
+    /// Fills `choices` with the choices of one training example, as indices of candidates: `answer`, then its distractors.
     ///
-    /// `answers` are all right answers of the question, ascending; none of them is a distractor.
+    /// `answers` are all correct answers of the question, ascending; they are excluded from the distractors.
     pub fn choose(&mut self, candidates: usize, answers: &[usize], answer: usize, choices: &mut Vec<usize>) {
         choices.clear();
         choices.push(answer);
@@ -34,7 +34,7 @@ impl DistractorDraw {
         }
     }
 
-    /// `random.shuffle`.
+    /// Shuffles as CPython's `random.shuffle`.
     fn shuffle(&mut self, items: &mut [usize]) {
         for i in (1..items.len()).rev() {
             let j = self.below(i as u32 + 1) as usize;
@@ -42,7 +42,7 @@ impl DistractorDraw {
         }
     }
 
-    /// `_randbelow(n)`: as many bits as `n` has, until they are below it.
+    /// Returns a number below `n` as CPython's `_randbelow`: draws as many bits as `n` has until the result is below `n`.
     fn below(&mut self, n: u32) -> u32 {
         let unused = n.leading_zeros();
         loop {
@@ -58,12 +58,12 @@ impl DistractorDraw {
 mod tests {
     use super::*;
 
-    /// `r = random.Random(42); r.shuffle(x)` with `x = list(range(20))`, twice, in CPython 3.
+    /// Results of `r = random.Random(42)` and twice `x = list(range(20)); r.shuffle(x)` in CPython 3.
     const PYTHON_FIRST: [usize; 20] = [19, 5, 14, 4, 9, 13, 15, 18, 6, 12, 17, 10, 1, 11, 2, 16, 7, 8, 0, 3];
     const PYTHON_SECOND: [usize; 20] = [14, 8, 3, 11, 10, 16, 1, 12, 5, 18, 2, 0, 4, 9, 15, 7, 13, 19, 6, 17];
 
     #[test]
-    fn shuffles_as_cpython_does() {
+    fn shuffles_match_cpython() {
         let mut draw = DistractorDraw::new(42);
         let mut items: Vec<usize> = (0..20).collect();
         draw.shuffle(&mut items);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn few_distractors_keep_their_order_and_draw_nothing() {
+    fn few_distractors_keep_their_order_and_use_no_random_numbers() {
         let mut draw = DistractorDraw::new(42);
         let mut choices = Vec::new();
         draw.choose(11, &[2, 4], 4, &mut choices);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn many_distractors_are_drawn() {
+    fn surplus_distractors_are_drawn() {
         let mut choices = Vec::new();
         DistractorDraw::new(42).choose(21, &[20], 20, &mut choices);
         assert_eq!(choices[0], 20);

@@ -1,5 +1,6 @@
-//! What was typed, and what that means.
+//! Command line of `glm-prep`.
 
+mod error;
 mod ingest;
 
 use std::io::{self, Write};
@@ -7,48 +8,47 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use glm_support::command::completions::{self, CompletionsArgs};
-use glm_support::command::manual::{self, ManArgs, ManualError};
+use glm_support::command::manual::{self, ManArgs};
 use glm_support::command::paint::log_has_colour;
 use glm_support::files::progress;
-use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
+pub use self::error::CliError;
 use self::ingest::{IngestArgs, MergeArgs};
-use crate::fetch::{self, FetchArgs, FetchCommandError};
-use crate::ingest::IngestError;
-use crate::inspect::{self, InspectArgs, InspectError};
-use crate::report::{self, ReportArgs, ReportError};
-use crate::sample::{self, SampleArgs, SampleError};
-use crate::stats::{self, StatsArgs, StatsError};
-use crate::verify::{self, VerifyArgs, VerifyError};
+use crate::fetch::{self, FetchArgs};
+use crate::inspect::{self, InspectArgs};
+use crate::report::{self, ReportArgs};
+use crate::sample::{self, SampleArgs};
+use crate::stats::{self, StatsArgs};
+use crate::verify::{self, VerifyArgs};
 
-/// The name of the program.
+/// Name of the program.
 const PROGRAM: &str = "glm-prep";
 
-/// The command line of `glm-prep`.
+/// Command line of `glm-prep`.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, about = "Turns raw cloze data into tokenized, span-annotated Parquet shards")]
 #[command(max_term_width = glm_support::command::WIDTH, after_help = "\
 Examples:
   glm-prep fetch record data               # download ReCoRD
   glm-prep ingest data                     # raw data -> data/shards
-  glm-prep inspect data --rows 1           # look at one question
+  glm-prep inspect data --rows 1           # show one question
   glm-prep verify data                     # check every byte and row
-  glm-prep sample --out s --passages 3000  # no data? a sample corpus
+  glm-prep sample --out s --passages 3000  # write a sample corpus
 
 Exit codes:
-  0  done
-  1  failed; nothing was published
-  2  the command line makes no sense
-  3  done, but some records were rejected: shards/rejects.jsonl
+  0  success
+  1  failure; nothing was published
+  2  invalid usage
+  3  success, but some records were rejected: see shards/rejects.jsonl
   4  `verify` found a fault")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Say nothing but errors and what was asked for
+    /// Print only errors and the requested output
     #[arg(short, long, global = true, help_heading = "Global options")]
     quiet: bool,
-    /// Say more; twice for still more
+    /// Print more messages; -vv prints all
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "Global options")]
     verbose: u8,
 }
@@ -57,21 +57,21 @@ pub struct Cli {
 enum Command {
     /// Read raw cloze data from DIR and write its shards to DIR/shards
     Ingest(IngestArgs),
-    /// Make one data set of the parts that `ingest --partition` has left in DIR
+    /// Combine the parts written by `ingest --partition` into one data set
     Merge(MergeArgs),
     /// Download raw data
     Fetch(FetchArgs),
-    /// Look into a shard or a data set
+    /// Show rows of a shard or a data set
     Inspect(InspectArgs),
     /// Check every byte and every row of a data set
     Verify(VerifyArgs),
-    /// Count a data set: lengths, choices, unknown tokens, passages that two splits share
+    /// Print statistics of a data set: lengths, choices, unknown tokens, passages shared by splits
     Stats(StatsArgs),
-    /// Write one HTML page about a data set, to look at or to send: what stats counts, rejects, sample questions
+    /// Write an HTML report of a data set: statistics, rejected records, sample questions
     Report(ReportArgs),
     /// Write a sample corpus in ReCoRD's format
     Sample(SampleArgs),
-    /// Print the script that makes a shell complete commands and options
+    /// Print a shell completion script
     #[command(after_help = completions::after_help(PROGRAM))]
     Completions(CompletionsArgs),
     /// Write the manual pages
@@ -79,40 +79,8 @@ enum Command {
     Man(ManArgs),
 }
 
-/// Why a command failed.
-#[derive(Debug, Error)]
-pub enum CliError {
-    /// `ingest` failed.
-    #[error(transparent)]
-    Ingest(#[from] IngestError),
-    /// `inspect` failed.
-    #[error(transparent)]
-    Inspect(#[from] InspectError),
-    /// `fetch` failed.
-    #[error(transparent)]
-    Fetch(#[from] FetchCommandError),
-    /// `verify` failed.
-    #[error(transparent)]
-    Verify(#[from] VerifyError),
-    /// `stats` failed.
-    #[error(transparent)]
-    Stats(#[from] StatsError),
-    /// `report` failed.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    /// `sample` failed.
-    #[error(transparent)]
-    Sample(#[from] SampleError),
-    /// `man` failed.
-    #[error(transparent)]
-    Man(#[from] ManualError),
-    /// The output cannot be written.
-    #[error("cannot write the output: {0}")]
-    Output(#[from] io::Error),
-}
-
 impl Cli {
-    /// Sets up what is logged, to standard error.
+    /// Sets up logging to standard error.
     pub fn start_logging(&self) {
         let level = match (self.quiet, self.verbose) {
             (true, _) => LevelFilter::ERROR,
@@ -129,10 +97,10 @@ impl Cli {
             .init();
     }
 
-    /// Does what was typed; what was asked for goes to `out`.
+    /// Runs the command and writes its output to `out`.
     ///
     /// # Errors
-    /// [`CliError`] is one clear sentence.
+    /// [`CliError`], whose message is one sentence.
     pub fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CliError> {
         match &self.command {
             Command::Ingest(args) => return args.run(self.quiet, out),
@@ -140,7 +108,7 @@ impl Cli {
             Command::Fetch(args) => fetch::run(args, self.quiet, progress::of(self.quiet).as_ref(), out)?,
             Command::Inspect(args) => inspect::run(args, out)?,
             Command::Verify(args) => {
-                // The Parquet library panics on some damaged bytes; `verify` catches that and says it in its own words.
+                // The Parquet library panics on some damaged files; `verify` catches the panic and reports the damage.
                 std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
                 return Ok(verify::run(args, out)?);
             }
@@ -160,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-//! `glm-prep fetch`: downloads raw data, see [`glm_support::files::fetch`].
+//! `glm-prep fetch`: downloads raw data with [`glm_support::files::fetch`].
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -8,15 +8,14 @@ use clap::{Args, ValueEnum};
 use glm_support::command::download::DownloadArgs;
 use glm_support::files::fetch::{Archive, ContentFault};
 pub use glm_support::files::fetch::{FetchError, FetchOptions, Fetched};
+use glm_support::files::progress::Progress;
 use thiserror::Error;
 use zip::ZipArchive;
 
-use crate::ingest::Progress;
-
-/// Where SuperGLUE publishes ReCoRD.
+/// URL of ReCoRD as published by SuperGLUE.
 const RECORD_URL: &str = "https://dl.fbaipublicfiles.com/glue/superglue/data/v2/ReCoRD.zip";
 
-/// A data set that can be fetched.
+/// Data set to download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DataSet {
     /// SuperGLUE's ReCoRD
@@ -24,14 +23,14 @@ pub enum DataSet {
 }
 
 impl DataSet {
-    /// The published file into `dir`, with the usual patience.
+    /// Options to download the published file into `dir`.
     pub fn options(self, dir: impl Into<PathBuf>) -> FetchOptions {
         match self {
             Self::Record => FetchOptions::new("ReCoRD.zip", Archive::Zip, RECORD_URL, dir),
         }
     }
 
-    /// What the archive must hold.
+    /// Required member of the archive.
     fn member(self) -> &'static str {
         match self {
             Self::Record => "ReCoRD/train.jsonl",
@@ -39,28 +38,28 @@ impl DataSet {
     }
 }
 
-/// The arguments.
+/// Arguments of `fetch`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-A download that was cut or stopped is continued by the same command. The checksum is recorded beside the file at the first \
-download, and compared from then on.
+Interrupted downloads resume. The first download records the checksum next to the file; later ones \
+are compared with it.
 
 Examples:
   glm-prep fetch record data
   glm-prep fetch record data --url https://mirror.example/ReCoRD.zip")]
 pub struct FetchArgs {
-    /// What to download
+    /// Data set to download
     #[arg(value_name = "NAME", value_enum)]
     pub data_set: DataSet,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    #[expect(missing_docs, reason = "clap would print it")]
     pub download: DownloadArgs,
 }
 
-/// Why the command failed.
+/// Error of `fetch`.
 #[derive(Debug, Error)]
 pub enum FetchCommandError {
-    /// The file cannot be had.
+    /// The download failed.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The output cannot be written.
@@ -68,10 +67,10 @@ pub enum FetchCommandError {
     Output(#[from] io::Error),
 }
 
-/// Downloads what was asked for and says what was done.
+/// Runs the command and prints to `out`.
 ///
 /// # Errors
-/// [`FetchCommandError`] where the file cannot be had, is not what it should be, or cannot be written.
+/// [`FetchCommandError`] if the file cannot be downloaded, verified or written, or `out` cannot be written to.
 pub fn run(args: &FetchArgs, quiet: bool, progress: &dyn Progress, out: &mut dyn Write) -> Result<(), FetchCommandError> {
     let options = args.download.options(args.data_set.options(&args.download.dir));
     let fetched = fetch(args.data_set, &options, progress)?;
@@ -80,23 +79,23 @@ pub fn run(args: &FetchArgs, quiet: bool, progress: &dyn Progress, out: &mut dyn
     }
     let (path, dir) = (fetched.path.display(), args.download.dir.display());
     if fetched.already_there {
-        writeln!(out, "{path} is already there and its checksum is right; nothing was downloaded")?;
+        writeln!(out, "{path} already exists and its checksum matches; nothing was downloaded")?;
     } else {
         writeln!(out, "{path}: {} bytes, sha256 {}", fetched.bytes, fetched.sha256)?;
     }
-    writeln!(out, "`glm-prep ingest {dir}` makes a data set of it")?;
+    writeln!(out, "next: `glm-prep ingest {dir}`")?;
     Ok(())
 }
 
-/// Downloads a data set, unless it is there.
+/// Downloads a data set unless it already exists.
 ///
 /// # Errors
-/// [`FetchError`] where the file cannot be had, is not what it should be, or cannot be written.
+/// [`FetchError`] if the file cannot be downloaded, verified or written.
 pub fn fetch(data_set: DataSet, options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched, FetchError> {
     glm_support::files::fetch::fetch(options, |path| check_archive(path, data_set.member()), progress)
 }
 
-/// Checks that the archive can be read, every member to its end, and holds `member`.
+/// Checks that the archive contains `member` and that all members can be read.
 fn check_archive(path: &Path, member: &'static str) -> Result<(), ContentFault> {
     let file = File::open(path).map_err(ContentFault::Read)?;
     let damaged = |error: &dyn std::error::Error| ContentFault::Damaged(error.to_string());
@@ -110,7 +109,7 @@ fn check_archive(path: &Path, member: &'static str) -> Result<(), ContentFault> 
             .and_then(Result::ok)
             .map_or_else(|| format!("member {index}"), |name| name.to_string());
         let mut content = archive.by_index(index).map_err(|error| damaged(&error))?;
-        // Reading to the end compares the member's CRC.
+        // Reading to the end verifies the CRC of the member.
         io::copy(&mut content, &mut io::sink()).map_err(|error| ContentFault::Damaged(format!("{name}: {error}")))?;
     }
     Ok(())

@@ -1,12 +1,14 @@
-//! `glm-prep inspect`: looks into a shard or a data set.
+//! `glm-prep inspect`: shows the content of a shard or a data set.
 //!
-//! - `source`: which shard files a path stands for, and what the manifest beside them says.
-//! - `selection`: which questions are shown: the first, a random sample, those that a condition holds for; through Polars.
+//! - `source`: the shard files of a path and their manifest.
+//! - `selection`: selects questions with Polars: the first, a random sample, or those that match a condition.
 //! - `rows`: schema, counts and questions in readable form.
-//! - `question`: one question in full, laid out by `marks`, `tokens` and [`glm_support::command::paint`]; `closest` for an id that is not there.
-//! - `sql`: a query over all shards, through Polars' SQL.
+//! - `question`: one question in full, laid out by `marks`, `tokens` and [`glm_support::command::paint`]; `closest` suggests
+//!   ids if the given one does not exist.
+//! - `sql`: SQL queries over all shards with Polars.
 //! - `json`: Polars values as JSON.
 //! - `model_input`: the exact model input of every choice, read by Arrow and encoded by [`glm_schemas::encoding`].
+//! - `error`: errors of the command.
 
 mod closest;
 mod error;
@@ -33,10 +35,10 @@ use selection::{Pick, Selection};
 use source::Source;
 pub(crate) use sql::shorten;
 
-/// Questions that are shown unless `--rows` says otherwise.
+/// Default of `--rows`.
 const DEFAULT_ROWS: usize = 5;
 
-/// Look into a shard or a data set.
+/// Arguments of `inspect`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -47,49 +49,49 @@ Examples:
   glm-prep inspect data/record --sql 'select count(*) from shards'
   glm-prep inspect data/record --split val --rows 1 --model-input")]
 pub struct InspectArgs {
-    /// A shard, or the folder of a data set: the one given to `ingest`, or its `shards`.
+    /// A shard, or the folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
-    /// Look at one split only: train, val or test.
+    /// Show only one split: train, val or test
     #[arg(long, value_name = "SPLIT")]
     pub split: Option<Split>,
-    /// Number of questions to show [default: 5; with --model-input: all].
+    /// Number of questions to show [default: 5; with --model-input: all]
     #[arg(long, value_name = "N", conflicts_with = "sql")]
     pub rows: Option<usize>,
-    /// Only questions that this SQL condition on the columns holds for, such as "num_choices > 9 and source = 'CNN'".
+    /// Show only questions that match this SQL condition, such as "num_choices > 9 and source = 'CNN'"
     #[arg(long = "where", value_name = "EXPR", conflicts_with_all = ["sql", "model_input"])]
     pub condition: Option<String>,
-    /// Show N random questions of those that would be shown.
+    /// Show a random sample of N questions
     #[arg(long, value_name = "N", conflicts_with_all = ["rows", "sql", "model_input"])]
     pub sample: Option<usize>,
-    /// The same seed draws the same questions of the same data set.
+    /// Seed of --sample
     #[arg(long, value_name = "S", default_value_t = 0, requires = "sample")]
     pub seed: u64,
-    /// Show one question in full: its names marked in the text, its tokens, its choices.
+    /// Show one question in full: text with marked mentions, choices, tokens
     #[arg(long, value_name = "EXAMPLE_ID", conflicts_with_all = ["rows", "condition", "sample", "sql", "model_input"])]
     pub id: Option<String>,
-    /// The vocabulary whose texts --id shows, where it is not the built-in one: what `ingest --tokenizer` was given.
+    /// Vocabulary of the data set if it is not the built-in one: the file given to `ingest --tokenizer`
     #[arg(long, value_name = "PATH", requires = "id")]
     pub tokenizer: Option<PathBuf>,
-    /// Colour the question that --id shows; without colour, marks are brackets.
+    /// Colour the output of --id; without colour, marks are shown as brackets
     #[arg(long, alias = "colour", value_name = "WHEN", value_enum, default_value_t = ColourWhen::Auto)]
     pub color: ColourWhen,
-    /// Run a query on the table `shards`, which has a column `split` besides those of the shards.
+    /// Run a SQL query on the table `shards`: the columns of the shards and `split`
     #[arg(long, value_name = "QUERY", conflicts_with = "model_input")]
     pub sql: Option<String>,
-    /// Print the questions, or the query's result, as JSON: one object a line.
+    /// Print questions, or the result of --sql, as JSON: one object per line
     #[arg(long)]
     pub json: bool,
-    /// Print the model input of every choice: one JSON object a line, in published order, not padded.
+    /// Print the model input of every choice: one JSON object per line, in published order, not padded
     #[arg(long)]
     pub model_input: bool,
-    /// The sequence length that passages are cut to in the model input.
+    /// Sequence length that passages are truncated to in the model input
     #[arg(long, value_name = "N", default_value_t = PUBLISHED_SEQUENCE_LENGTH, requires = "model_input")]
     pub max_seq_len: usize,
 }
 
 impl InspectArgs {
-    /// What `glm-prep inspect PATH` shows, to be changed from there.
+    /// The arguments of `glm-prep inspect PATH`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -109,11 +111,11 @@ impl InspectArgs {
     }
 }
 
-/// Prints what was asked for.
+/// Runs the command and prints to `out`.
 ///
 /// # Errors
-/// [`InspectError`] where the path is no shard or data set, its content breaks the contract, the query, condition or id is
-/// wrong, or `out` cannot be written to.
+/// [`InspectError`] if the path is not a shard or data set, its content violates the data contract, the query, condition or id
+/// is invalid, or `out` cannot be written to.
 pub fn run(args: &InspectArgs, out: &mut dyn Write) -> Result<(), InspectError> {
     let source = Source::open(&args.path, args.split)?;
     if args.model_input {

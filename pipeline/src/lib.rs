@@ -1,24 +1,24 @@
 //! Turns raw cloze data into tokenized, span-annotated Parquet shards.
 //!
-//! Data flows one way:
+//! Data flows in one direction:
 //!
 //! ```text
 //! raw line -> source::Passage -> tokens and spans -> rows in published order -> shards + manifest
 //! ```
 //!
-//! - [`source`]: finds the raw files and parses them; one file a format.
-//! - [`glm_text`]: raw text in standard form, and text to token ids, equal to the published tokenizer.
-//! - [`annotate`]: spans of code points to spans of tokens.
-//! - [`choices`]: which candidates a training question is given.
-//! - [`ingest`]: the stages of `glm-prep ingest` and the queues between them.
-//! - [`shard`]: Parquet files, checksums, and publication that is all or nothing.
-//! - [`inspect`]: looks into shards.
-//! - [`verify`]: checks every byte and every row of a data set.
-//! - [`stats`]: counts lengths, choices, unknown tokens, shared passages.
-//! - [`report`]: a page of all that.
-//! - [`fetch`]: downloads raw data.
-//! - [`sample`]: writes a sample corpus.
-//! - [`cli`]: what was typed.
+//! - [`source`]: discovery and parsing of raw files, with one module per format.
+//! - [`glm_text`]: text standardisation and tokenization, identical to the published tokenizer.
+//! - [`annotate`]: mapping of entity mentions to token spans.
+//! - [`choices`]: choices of training questions.
+//! - [`ingest`]: the pipeline of `glm-prep ingest`.
+//! - [`shard`]: Parquet shards, checksums and atomic publication.
+//! - [`inspect`]: display of shards and questions.
+//! - [`verify`]: verification of every byte and every row of a data set.
+//! - [`stats`]: statistics of lengths, choices, unknown tokens and shared passages.
+//! - [`report`]: an HTML report of a data set.
+//! - [`fetch`]: download of raw data.
+//! - [`sample`]: sample corpus.
+//! - [`cli`]: command line of `glm-prep`.
 //!
 //! ```
 //! use glm_prep::ingest::{self, IngestOptions, Silent};

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
     match cli.run(&mut out).map_err(anyhow::Error::from) {
         Ok(code) => code,
-        // Whoever read the output has seen enough, as in `glm-prep inspect … | head`.
+        // The reader closed the pipe, as in `glm-prep inspect … | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("glm-prep: {error}");

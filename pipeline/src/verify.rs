@@ -1,13 +1,15 @@
 //! `glm-prep verify`: checks every byte and every row of a data set.
 //!
-//! - `set`: the manifest, and which files are there.
+//! - `set`: the manifest and the list of files.
 //! - `shard`: size, checksum, footer and row groups of one file.
-//! - `rows`: the rules that every row keeps.
-//! - `fault`: what is wrong, and exactly where.
+//! - `rows`: the rules for rows.
+//! - `fault`: description and location of a fault.
+//! - `error`: errors of the command.
 //!
-//! Shards are checked by several threads, but what is reported does not depend on them: threads take the shards in order and
-//! none is left out before the first one that has a fault.
+//! Several threads check the shards. The result does not depend on them: threads take the shards in order, and all shards
+//! before the first one with a fault are checked.
 
+mod error;
 mod fault;
 mod rows;
 mod set;
@@ -23,20 +25,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Args;
-use glm_schemas::manifest::{MANIFEST_FILE, SHARDS_FOLDER, Split};
+use glm_schemas::manifest::Split;
 use serde::Serialize;
-use thiserror::Error;
 
+pub use error::VerifyError;
 pub use fault::Fault;
 use fault::{INGEST_AGAIN, Stop};
 use set::Set;
 pub(crate) use set::find_manifest;
 use shard::Checked;
 
-/// Exit code of a data set that is not sound. 2 and 3 are taken: wrong usage, and an ingest with rejects.
+/// Exit code for an unsound data set. Codes 2 and 3 mean invalid usage and an ingest with rejects.
 const NOT_SOUND: u8 = 4;
 
-/// The arguments.
+/// Arguments of `verify`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -45,11 +47,11 @@ Examples:
 
 Exit codes:
   0  the data set is sound
-  1  it could not be checked, for example because a file cannot be read
-  4  it is not sound; the first fault is named: file, row group, row, column,
-     question")]
+  1  the data set could not be checked, for example if a file cannot be read
+  4  the data set is not sound; prints the first fault: file, row group, row,
+     column, question")]
 pub struct VerifyArgs {
-    /// The folder of a data set: the one given to `ingest`, or its `shards`
+    /// Folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// Print the result as one JSON object
@@ -57,52 +59,27 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
-/// Why a data set could not be checked. That it is not sound is no error but a [`Fault`].
-#[derive(Debug, Error)]
-pub enum VerifyError {
-    /// A folder without a manifest.
-    #[error(
-        "{0} is not a data set: there is neither {0}/{MANIFEST_FILE} nor {0}/{SHARDS_FOLDER}/{MANIFEST_FILE}; `glm-prep ingest {0}` makes one out of raw data",
-        path.display()
-    )]
-    NotADataSet {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The file system refused something.
-    #[error("cannot read {}: {source}; nothing is known about the data set until it can be read", path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The output cannot be written.
-    #[error("cannot write the output: {0}")]
-    Output(#[from] io::Error),
-}
-
-/// What was found.
+/// Result of a check.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The folder of the shards.
+    /// Folder of the shards.
     pub shards: PathBuf,
-    /// Whether there is no fault.
+    /// True if there is no fault.
     pub sound: bool,
-    /// Fingerprint of the data set; none where the manifest cannot be used.
+    /// Fingerprint of the data set; `None` if the manifest is invalid.
     pub fingerprint: Option<String>,
-    /// The splits of the manifest.
+    /// Splits of the manifest.
     pub splits: Vec<SplitReport>,
-    /// The first fault.
+    /// First fault.
     pub fault: Option<Fault>,
-    /// Wall time.
+    /// Wall-clock time.
     pub seconds: f64,
 }
 
-/// What was found in a split. The numbers are those of the manifest, which the shards have where `ok` is true.
+/// Result for a split. The numbers are those of the manifest; if `ok` is true, the shards match them.
 #[derive(Debug, Clone, Serialize)]
 pub struct SplitReport {
-    /// The split.
+    /// Split.
     pub split: Split,
     /// Number of Parquet files.
     pub shards: usize,
@@ -110,18 +87,18 @@ pub struct SplitReport {
     pub rows: usize,
     /// Number of choices.
     pub choices: usize,
-    /// Context and piece tokens, nothing truncated.
+    /// Context and piece tokens, not truncated.
     pub tokens: usize,
     /// Size of the shards.
     pub bytes: u64,
-    /// Whether it is sound; none where the check stopped before its end for a fault elsewhere.
+    /// True if the split is sound; `None` if the check stopped earlier because of a fault elsewhere.
     pub ok: Option<bool>,
 }
 
-/// Checks a data set and prints what was found. The exit code is 4 where it is not sound.
+/// Runs the command and prints to `out`. The exit code is 4 if the data set is not sound.
 ///
 /// # Errors
-/// [`VerifyError`] where it could not be checked.
+/// [`VerifyError`] if the data set could not be checked.
 pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<ExitCode, VerifyError> {
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let report = check(&args.dir, threads)?;
@@ -138,7 +115,7 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<ExitCode, VerifyErr
 /// Checks a data set with `threads` threads.
 ///
 /// # Errors
-/// [`VerifyError`] where it could not be checked.
+/// [`VerifyError`] if the data set could not be checked.
 pub fn check(dir: &Path, threads: NonZeroUsize) -> Result<Report, VerifyError> {
     let started = Instant::now();
     let (folder, manifest) = find_manifest(dir)?;
@@ -174,7 +151,7 @@ fn splits(set: &Set) -> Vec<SplitReport> {
 fn check_set(set: &Set, threads: NonZeroUsize, reports: &mut [SplitReport]) -> Result<(), Stop> {
     let outcome = set.check_files().and_then(|()| {
         let mut checked = check_shards(set, threads).into_iter();
-        // From here on in order, so what is found first does not depend on who found it when.
+        // The results are evaluated in order, so that the first fault does not depend on thread timing.
         for report in &mut *reports {
             check_split(set, report, checked.by_ref().take(report.shards))?;
             report.ok = Some(true);
@@ -187,7 +164,7 @@ fn check_set(set: &Set, threads: NonZeroUsize, reports: &mut [SplitReport]) -> R
     outcome
 }
 
-/// What was found in every shard, up to the first that has a fault and perhaps some behind it.
+/// Checks all shards up to the first one with a fault, and possibly some after it.
 fn check_shards(set: &Set, threads: NonZeroUsize) -> Vec<Result<Checked, Stop>> {
     let next = AtomicUsize::new(0);
     let first_bad = AtomicUsize::new(usize::MAX);
@@ -211,16 +188,16 @@ fn check_shards(set: &Set, threads: NonZeroUsize) -> Vec<Result<Checked, Stop>> 
     found.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_values().collect()
 }
 
-/// What only all shards of a split together can show.
+/// Checks the order and totals of a split over all its shards.
 fn check_split(set: &Set, report: &SplitReport, shards: impl Iterator<Item = Result<Checked, Stop>>) -> Result<(), Stop> {
-    let (mut choices, mut tokens, mut most) = (0, 0, 0);
+    let (mut choices, mut tokens, mut previous) = (0, 0, 0);
     for checked in shards {
         let checked = checked?;
         if let Some(first) = checked.first {
-            if first.choices < most {
-                return Err(rows::out_of_order(first.choices, most).at(first.place).into());
+            if first.choices < previous {
+                return Err(rows::out_of_order(first.choices, previous).at(first.location).into());
             }
-            most = checked.most_choices;
+            previous = checked.last_choices;
         }
         choices += checked.choices;
         tokens += checked.tokens;
@@ -228,7 +205,7 @@ fn check_split(set: &Set, report: &SplitReport, shards: impl Iterator<Item = Res
     for (name, found, expected) in [("choices", report.choices, choices), ("tokens", report.tokens, tokens)] {
         if found != expected {
             let found = format!("splits.{}.{name} = {found}", report.split);
-            let fault = Fault::new(set.manifest_name(), found, format!("{expected}, which its shards hold"), INGEST_AGAIN);
+            let fault = Fault::new(set.manifest_name(), found, format!("{expected}, as its shards hold"), INGEST_AGAIN);
             return Err(fault.of(report.split).into());
         }
     }

@@ -1,4 +1,4 @@
-//! Raw data that is wrong: what is left out, what stays, and what the run says.
+//! Rejection of invalid raw data: affected records, reasons, limits.
 
 mod support;
 
@@ -41,7 +41,7 @@ fn rejects(dir: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn every_bad_line_is_listed_with_its_reason_and_the_others_stay() {
+fn bad_lines_are_listed_with_their_reason_and_all_others_are_kept() {
     let with_question = |change: fn(&mut Value)| move |record: &mut Value| change(&mut record["qas"][0]);
     let bad: Vec<(Vec<u8>, &str)> = vec![
         (b"\xff\xfe not text".to_vec(), "not UTF-8 at byte 0 of the line"),
@@ -106,8 +106,8 @@ fn every_bad_line_is_listed_with_its_reason_and_the_others_stay() {
         for (number, ((line, reason), entry)) in bad.iter().zip(&listed).enumerate() {
             assert_eq!(entry["file"], format!("ReCoRD/{split}.jsonl"));
             assert_eq!(entry["line"], number + 2);
-            let said = entry["reason"].as_str().expect("a reason");
-            assert!(said.starts_with(reason), "{said}\n{reason}");
+            let found = entry["reason"].as_str().expect("a reason");
+            assert!(found.starts_with(reason), "{found}\n{reason}");
             let raw = entry["raw"].as_str().expect("the raw line");
             assert!(String::from_utf8_lossy(line).starts_with(raw) && !raw.is_empty());
         }
@@ -118,7 +118,7 @@ fn every_bad_line_is_listed_with_its_reason_and_the_others_stay() {
 }
 
 #[test]
-fn a_bad_question_costs_neither_its_neighbours_nor_a_draw() {
+fn a_bad_question_does_not_affect_other_questions() {
     let passage = |id: i64, with_bad: bool| {
         let question = 10 * id;
         let names: Vec<_> = (0..14).map(|i| format!("N{i:02}")).collect();
@@ -139,7 +139,7 @@ fn a_bad_question_costs_neither_its_neighbours_nor_a_draw() {
 }
 
 #[test]
-fn too_many_rejects_publish_nothing_and_leave_the_old_set() {
+fn too_many_rejects_leave_the_old_data_set() {
     let good = file(&[changed(0, |_| ())]);
     let dir = support::raw_folder(&[(Split::Train, &good)]);
     support::ingest_with(dir.path(), 1).expect("ingest");
@@ -149,31 +149,34 @@ fn too_many_rejects_publish_nothing_and_leave_the_old_set() {
     let with = |max_rejects| support::run(&IngestOptions { max_rejects, ..IngestOptions::new(dir.path()) });
     let error = with(RejectLimit::Count(1)).expect_err("too many");
     assert!(matches!(error, IngestError::TooManyRejects { rejected: 2, records: 3, .. }), "{error}");
-    assert!(error.to_string().contains("(the first was ReCoRD/train.jsonl, line 2: not a record of this format"), "{error}");
+    assert!(
+        error.to_string().contains("(first rejected record: ReCoRD/train.jsonl, line 2: not a record of this format"),
+        "{error}"
+    );
     assert!(with(RejectLimit::Percent(66.0)).is_err());
     assert_eq!(support::contents(&dir.path().join("shards")), before);
     assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 2);
 
     assert_eq!(with(RejectLimit::Count(2)).expect("within").rejected_records(), 2);
     assert_eq!(rejects(dir.path()).len(), 2);
-    // A later run without rejects leaves no list behind.
+    // A later run without rejects removes the list.
     fs::write(dir.path().join("ReCoRD/train.jsonl"), &good).expect("write");
     with(RejectLimit::Count(0)).expect("clean");
     assert_eq!(support::contents(&dir.path().join("shards")), before);
 }
 
 #[test]
-fn a_set_without_questions_is_not_published() {
+fn a_data_set_without_questions_is_not_published() {
     for content in ["bad\n", "{\"passage\":{\"text\":\"x\",\"entities\":[]},\"qas\":[],\"idx\":0}"] {
         let dir = support::raw_folder(&[(Split::Train, content.as_bytes())]);
         let error = support::ingest_with(dir.path(), 1).expect_err("nothing to publish");
-        assert!(error.to_string().starts_with("no question was found in ReCoRD/train.jsonl"), "{error}");
+        assert!(error.to_string().starts_with("no questions found in ReCoRD/train.jsonl"), "{error}");
         assert!(!dir.path().join("shards").exists());
     }
 }
 
 #[test]
-fn the_test_split_needs_no_answers_and_gets_no_labels() {
+fn the_test_split_has_no_labels() {
     let unlabelled = changed(4, |r| {
         r["qas"][0].as_object_mut().expect("an object").remove("answers");
     });

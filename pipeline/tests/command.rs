@@ -1,4 +1,4 @@
-//! The program itself: exit codes, what it says, and what is left when it is killed.
+//! Exit codes and messages of the program.
 
 mod support;
 
@@ -23,18 +23,18 @@ fn passages() -> Vec<u8> {
 fn failure(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stdout.is_empty(), "{output:?}");
-    let said = String::from_utf8(output.stderr.clone()).expect("text");
-    let last = said.lines().last().expect("a message").to_owned();
-    last.strip_prefix("glm-prep: ").expect("its name first").to_owned()
+    let stderr = String::from_utf8(output.stderr.clone()).expect("text");
+    let last = stderr.lines().last().expect("a message").to_owned();
+    last.strip_prefix("glm-prep: ").expect("the name of the program").to_owned()
 }
 
 #[test]
-fn the_exit_code_tells_what_happened() {
+fn exit_codes() {
     let dir = support::raw_folder(&[(Split::Train, &passages())]);
     let clean = ingest(dir.path(), &[]);
     assert_eq!(clean.status.code(), Some(0), "{clean:?}");
-    let said = String::from_utf8(clean.stdout).expect("text");
-    assert!(said.contains("there is no val data") && said.contains("written to"), "{said}");
+    let stdout = String::from_utf8(clean.stdout).expect("text");
+    assert!(stdout.contains("val    no data") && stdout.contains("written to"), "{stdout}");
 
     fs::write(dir.path().join("ReCoRD/val.jsonl"), [passages(), b"bad\n".to_vec()].concat()).expect("write");
     let some = ingest(dir.path(), &["--json", "--quiet"]);
@@ -49,7 +49,7 @@ fn the_exit_code_tells_what_happened() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_one_sentence() {
+fn failures_are_reported_in_one_sentence() {
     let empty = tempfile::tempdir().expect("folder");
     assert!(failure(&ingest(&empty.path().join("no"), &[])).ends_with("give the folder that holds ReCoRD/train.jsonl"));
     assert!(failure(&ingest(empty.path(), &[])).contains("looked for ReCoRD/train.jsonl and ReCoRD/val.jsonl"));
@@ -62,17 +62,17 @@ fn what_is_wrong_is_said_in_one_sentence() {
     assert!(words.contains("lacks the special tokens [PAD], [UNK], [CLS], [SEP], [MASK]"), "{words}");
     fs::create_dir(dir.path().join("shards")).expect("folder");
     fs::write(dir.path().join("shards/thesis.txt"), "years of work").expect("write");
-    assert!(failure(&ingest(dir.path(), &[])).contains("is no data set of this program, so it is left as it is"));
+    assert!(failure(&ingest(dir.path(), &[])).contains("not a data set of this program, so it was not replaced"));
     assert_eq!(fs::read_to_string(dir.path().join("shards/thesis.txt")).expect("there"), "years of work");
 }
 
 #[test]
-fn output_that_cannot_be_written_is_said() {
+fn unwritable_output_is_reported() {
     if !Path::new("/dev/full").exists() {
-        eprintln!("not tested: there is no /dev/full");
+        eprintln!("skipped: there is no /dev/full");
         return;
     }
-    // The summary cannot be written; the data set is there all the same.
+    // The summary cannot be written, but the data set is published.
     let dir = support::raw_folder(&[(Split::Train, &passages())]);
     let full = fs::File::options().write(true).open("/dev/full").expect("open");
     let output = glm_prep().arg("ingest").arg(dir.path()).stdout(full).output().expect("run");
@@ -82,7 +82,7 @@ fn output_that_cannot_be_written_is_said() {
 }
 
 #[test]
-fn a_closed_pipe_is_a_quiet_success() {
+fn a_closed_pipe_is_not_an_error() {
     let dir = support::raw_folder(&[(Split::Train, &passages())]);
     let mut child = glm_prep()
         .arg("ingest")

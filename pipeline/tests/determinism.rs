@@ -1,4 +1,4 @@
-//! The bytes that are written depend on the input and the settings alone.
+//! The output bytes depend only on the input and the settings.
 
 mod support;
 
@@ -10,9 +10,9 @@ use glm_prep::ingest::IngestOptions;
 use glm_schemas::manifest::Split;
 
 #[test]
-fn any_number_of_threads_writes_the_same_bytes() {
+fn the_output_does_not_depend_on_the_number_of_threads() {
     let passages = std::fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages");
-    // Enough for many batches, with bad lines between them.
+    // Enough lines for many batches, with bad lines in between.
     let lines = support::renumbered(&passages, 40);
     let train: Vec<u8> = lines
         .split_inclusive(|&b| b == b'\n')
@@ -42,7 +42,7 @@ fn any_number_of_threads_writes_the_same_bytes() {
 }
 
 #[test]
-fn shards_hold_the_rows_in_published_order() {
+fn shards_contain_the_rows_in_published_order() {
     let passages = std::fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages");
     let rows = |per_shard: usize| {
         let dir = support::raw_folder(&[(Split::Train, &passages)]);
@@ -63,7 +63,7 @@ fn shards_hold_the_rows_in_published_order() {
 }
 
 #[test]
-fn an_archive_gives_the_same_shards_as_the_files_in_it() {
+fn an_archive_gives_the_same_shards_as_its_files() {
     let passages = std::fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages");
     let unpacked = support::raw_folder(&[(Split::Train, &passages), (Split::Val, &passages)]);
     support::ingest_with(unpacked.path(), 2).expect("ingest");

@@ -1,4 +1,4 @@
-//! `glm-prep inspect` on small shards that are made here.
+//! `glm-prep inspect` on small generated shards.
 
 mod support;
 
@@ -48,7 +48,7 @@ fn write_shard(path: &Path, prefix: &str, first: i64, rows: i64, labelled: bool)
     writer.close().expect("close");
 }
 
-/// A data set of five train questions in two shards, one val and one test question.
+/// Creates a data set of five train questions in two shards, one val and one test question.
 fn data_set() -> TempDir {
     let folder = tempdir().expect("tempdir");
     let shards = folder.path().join("shards");
@@ -94,7 +94,7 @@ fn printed(args: &InspectArgs) -> String {
 }
 
 fn lines(args: &InspectArgs) -> Vec<Value> {
-    printed(args).lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+    printed(args).lines().map(|line| serde_json::from_str(line).expect("a JSON object per line")).collect()
 }
 
 fn message(args: &InspectArgs) -> String {
@@ -104,7 +104,7 @@ fn message(args: &InspectArgs) -> String {
 }
 
 #[test]
-fn a_data_set_shows_schema_counts_and_questions() {
+fn a_data_set_is_shown_with_schema_counts_and_questions() {
     let folder = data_set();
     let text = printed(&args(folder.path()));
     for column in cloze::schema().fields() {
@@ -125,7 +125,7 @@ fn a_data_set_shows_schema_counts_and_questions() {
 }
 
 #[test]
-fn rows_and_split_choose_what_is_shown() {
+fn rows_and_split_limit_the_output() {
     let folder = data_set();
     let text = printed(&InspectArgs { rows: Some(2), ..args(folder.path()) });
     assert!(text.contains("train-p1-q1") && !text.contains("train-p2-q2"), "{text}");
@@ -136,7 +136,7 @@ fn rows_and_split_choose_what_is_shown() {
 }
 
 #[test]
-fn json_rows_hold_every_column() {
+fn json_rows_have_every_column() {
     let folder = data_set();
     let rows = lines(&InspectArgs { json: true, rows: Some(9), ..args(folder.path()) });
     let ids: Vec<_> = rows.iter().map(|row| row["example_id"].as_str().expect("text")).collect();
@@ -167,13 +167,13 @@ fn sql_sees_all_shards_and_the_split() {
         ["example_id   label", "-----------  -----", "dev-p0-q0", "train-p0-q0  1", "train-p2-q2  1", "train-p4-q4  1"]
     );
 
-    // A table is printed as a whole, however long it is.
+    // Long tables are printed completely.
     let sql = "select a.example_id from shards a cross join shards b";
     assert_eq!(printed(&InspectArgs { sql: Some(sql.into()), ..args(folder.path()) }).lines().count(), 2 + 49);
 }
 
 #[test]
-fn a_wrong_query_is_one_sentence() {
+fn the_error_of_a_query_is_one_sentence() {
     let folder = data_set();
     for (sql, expected) in [("select nothing from shards", "nothing"), ("select * from elsewhere", "elsewhere"), ("selec", "")]
     {
@@ -199,7 +199,7 @@ fn model_input_is_the_published_encoding_in_published_order() {
     assert_eq!(all[0], expected);
     let orders: Vec<_> =
         all.iter().map(|line| (line["split"].as_str(), line["order"].as_u64(), line["choice_no"].as_u64())).collect();
-    assert_eq!(orders[9], (Some("train"), Some(4), Some(1)), "the second shard goes on counting");
+    assert_eq!(orders[9], (Some("train"), Some(4), Some(1)), "the second shard continues the count");
     assert_eq!(orders[10], (Some("val"), Some(0), Some(0)));
     assert_eq!(all[12]["correct"], json!([]), "the test split has no answers");
 
@@ -211,7 +211,7 @@ fn model_input_is_the_published_encoding_in_published_order() {
 }
 
 #[test]
-fn a_lone_shard_knows_its_place_where_the_manifest_is_beside_it() {
+fn a_single_shard_uses_the_manifest_in_its_folder() {
     let folder = data_set();
     let shard = folder.path().join("shards/train-00001-of-00002.parquet");
     let first = |path: &Path| lines(&InspectArgs { model_input: true, rows: Some(1), ..args(path) }).remove(0);
@@ -225,20 +225,20 @@ fn a_lone_shard_knows_its_place_where_the_manifest_is_beside_it() {
 }
 
 #[test]
-fn what_is_no_data_set_is_said_in_one_sentence() {
+fn the_error_of_a_wrong_path_is_one_sentence() {
     let folder = tempdir().expect("tempdir");
     let path = folder.path();
     assert!(message(&args(path.join("gone"))).contains("there is no file or folder"));
     let error = run(&args(path), &mut Vec::new()).expect_err("no manifest");
     assert!(matches!(error, InspectError::NotADataSet { .. }) && error.to_string().contains("manifest.json"), "{error}");
 
-    for content in [&b""[..], b"PAR1", b"PAR1 and more but no end", b"version https://git-lfs.github.com/spec/v1"] {
+    for content in [&b""[..], b"PAR1", b"PAR1 without an end", b"version https://git-lfs.github.com/spec/v1"] {
         let file = path.join("train.parquet");
         fs::write(&file, content).expect("write");
         assert!(message(&args(&file)).contains("is not a Parquet file; "));
     }
     let damaged = path.join("damaged.parquet");
-    fs::write(&damaged, b"PAR1 a footer that is none \xff\xff\xff\xffPAR1").expect("write");
+    fs::write(&damaged, b"PAR1 an invalid footer \xff\xff\xff\xffPAR1").expect("write");
     for model_input in [false, true] {
         assert!(message(&InspectArgs { model_input, ..args(&damaged) }).contains("damaged.parquet"));
     }
@@ -247,7 +247,7 @@ fn what_is_no_data_set_is_said_in_one_sentence() {
 }
 
 #[test]
-fn a_parquet_file_with_other_columns_is_no_shard() {
+fn a_parquet_file_with_other_columns_is_not_a_shard() {
     let folder = tempdir().expect("tempdir");
     let path = folder.path().join("other.parquet");
     write_shard(&path, "train", 0, 1, true);
@@ -260,13 +260,13 @@ fn a_parquet_file_with_other_columns_is_no_shard() {
     writer.write(&batch).expect("write");
     writer.close().expect("close");
     assert!(message(&InspectArgs { model_input: true, ..args(&path) }).contains("`choices` is missing"));
-    // Without --model-input anything can be looked into by SQL; the readable form needs the columns of a question.
+    // SQL works on any columns; the readable form needs the columns of a question.
     let sql = Some("select example_id from shards".to_owned());
     assert!(printed(&InspectArgs { sql, ..args(&path) }).contains("train-p0-q0"));
     assert!(message(&args(&path)).contains("other.parquet"));
 }
 
-/// A reader that went away, as in `glm-prep inspect … | head -0`.
+/// A closed pipe, as in `glm-prep inspect … | head -0`.
 struct Closed;
 
 impl Write for Closed {
@@ -280,7 +280,7 @@ impl Write for Closed {
 }
 
 #[test]
-fn a_closed_pipe_can_be_recognised() {
+fn a_closed_pipe_is_recognisable() {
     let folder = data_set();
     let base = args(folder.path());
     let sql = Some("select * from shards".to_owned());

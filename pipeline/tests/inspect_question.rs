@@ -1,4 +1,4 @@
-//! `glm-prep inspect` with a condition, with a random sample, and with one question in full.
+//! `glm-prep inspect` with `--where`, `--sample` and `--id`.
 
 mod support;
 
@@ -14,7 +14,7 @@ use glm_support::command::paint::ColourWhen;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A passage whose mentions nest and cross: `Bank of England`, `England`, and `England in Ōsaka` around both.
+/// A passage with nested and overlapping mentions: `Bank of England`, `England`, `England in Ōsaka`.
 fn record(number: usize) -> Value {
     let text = format!("Zoé Müller left the Bank of England in Ōsaka.\n@highlight\nNo. {number} \u{1b}[31m is Zoé");
     let span = |name: &str| {
@@ -40,7 +40,7 @@ fn raw(numbers: std::ops::Range<usize>) -> Vec<u8> {
     numbers.map(|number| format!("{}\n", record(number))).collect::<String>().into_bytes()
 }
 
-/// Thirty training questions in shards of seven, and three of validation.
+/// Creates a data set of thirty train questions in shards of seven and three val questions.
 fn data_set(tokenizer: Option<&Path>) -> TempDir {
     let dir = support::raw_folder(&[(Split::Train, &raw(0..30)), (Split::Val, &raw(30..33))]);
     let options = IngestOptions {
@@ -68,7 +68,7 @@ fn message(args: &InspectArgs) -> String {
     message
 }
 
-/// The question ids that `--json` prints.
+/// Question ids printed by `--json`.
 fn ids(args: &InspectArgs) -> Vec<i64> {
     let printed = printed(&InspectArgs { json: true, ..args.clone() });
     let number = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["question_id"].as_i64().expect("a number");
@@ -80,7 +80,7 @@ fn where_(path: &Path, condition: &str) -> InspectArgs {
 }
 
 #[test]
-fn a_condition_chooses_questions() {
+fn a_condition_selects_questions() {
     let dir = data_set(None);
     let path = dir.path();
     let all = |condition| ids(&InspectArgs { rows: Some(99), ..where_(path, condition) });
@@ -89,7 +89,7 @@ fn a_condition_chooses_questions() {
     assert_eq!(all("source = 'third' and passage_id % 2 = 1").len(), 5);
     assert_eq!(all("query like '%placeholder%'").len(), 33);
     assert_eq!(all("question_id < 0"), [0_i64; 0]);
-    // The first ones, over shards.
+    // The first ones, across shards.
     assert_eq!(ids(&where_(path, "source = 'third'")).len(), 5);
     let three = InspectArgs { rows: Some(3), ..where_(path, "question_id % 10 = 5") };
     assert_eq!(ids(&three), [105, 115, 125]);
@@ -103,7 +103,7 @@ fn a_condition_chooses_questions() {
 }
 
 #[test]
-fn a_wrong_condition_is_one_sentence() {
+fn the_error_of_a_condition_is_one_sentence() {
     let dir = data_set(None);
     for (condition, expected) in [
         ("nothing > 3", "nothing"),
@@ -114,14 +114,14 @@ fn a_wrong_condition_is_one_sentence() {
         ("source > 3 and", ""),
     ] {
         let message = message(&where_(dir.path(), condition));
-        assert!(message.starts_with("the condition cannot be used: ") && message.contains(expected), "{condition}: {message}");
+        assert!(message.starts_with("the condition is invalid: ") && message.contains(expected), "{condition}: {message}");
     }
     let number = message(&where_(dir.path(), "num_choices + 1"));
-    assert!(number.starts_with("`num_choices + 1` is no condition; "), "{number}");
+    assert!(number.starts_with("`num_choices + 1` is not a condition; "), "{number}");
 }
 
 #[test]
-fn a_sample_is_random_and_the_same_for_its_seed() {
+fn a_sample_is_random_and_depends_on_its_seed() {
     let dir = data_set(None);
     let sample = |rows, seed| InspectArgs { sample: Some(rows), seed, ..args(dir.path()) };
     let drawn = ids(&sample(6, 1));
@@ -129,10 +129,10 @@ fn a_sample_is_random_and_the_same_for_its_seed() {
     assert_eq!(drawn, ids(&sample(6, 1)));
     assert_ne!(drawn, ids(&sample(6, 2)));
     assert_eq!(printed(&sample(6, 1)).matches("  query    In").count(), 6);
-    // More than there are: all, in published order.
+    // More rows than exist: all of them, in published order.
     assert_eq!(ids(&sample(1000, 3)), ids(&InspectArgs { rows: Some(1000), ..args(dir.path()) }));
     assert_eq!(ids(&sample(0, 3)), [0_i64; 0]);
-    // Together with a condition and a split.
+    // With a condition and a split.
     let third = |seed| InspectArgs { condition: Some("source = 'third'".into()), ..sample(4, seed) };
     let of_third = ids(&third(5));
     assert!(of_third.len() == 4 && of_third.iter().all(|id| (id - 100) % 3 == 0), "{of_third:?}");
@@ -140,8 +140,8 @@ fn a_sample_is_random_and_the_same_for_its_seed() {
     let mut seen: Vec<_> = (0..40).flat_map(|seed| ids(&InspectArgs { split: Some(Split::Val), ..sample(1, seed) })).collect();
     seen.sort_unstable();
     seen.dedup();
-    assert_eq!(seen, [130, 131, 132], "every question can be drawn, and none of another split");
-    // Rows are whole.
+    assert_eq!(seen, [130, 131, 132], "every question of the split can be drawn, and no others");
+    // Sampled rows are complete.
     let sampled = printed(&InspectArgs { json: true, ..sample(2, 9) });
     for line in sampled.lines() {
         assert!(printed(&InspectArgs { json: true, rows: Some(99), ..args(dir.path()) }).lines().any(|other| other == line));
@@ -159,7 +159,7 @@ fn one_question_in_full() {
     let id = id_of(dir.path(), 104);
     let text = printed(&InspectArgs { id: Some(id.clone()), ..args(dir.path()) });
     assert!(text.starts_with(&format!("train {id}\n  source other, passage 4, question 104, ")), "{text}");
-    // Nested and crossing mentions, the right one with a star; what a terminal would obey is gone.
+    // Nested and overlapping mentions, the correct one with a star; control characters are replaced.
     assert!(text.contains("[3:Zoé Müller] left the [0:Bank of [2:[*1:England]:0] in [4:Ōsaka]].\n"), "{text}");
     assert!(text.contains("No. 4 \u{fffd}[31m is Zoé") && !text.contains('\u{1b}'), "{text}");
     assert!(text.contains("\nquery\n  In [Ōsaka], [@placeholder] was left by [Zoé Müller].\n"), "{text}");
@@ -175,7 +175,7 @@ fn one_question_in_full() {
     let line = printed(&InspectArgs { id: Some(id.clone()), json: true, ..args(dir.path()) });
     assert_eq!(serde_json::from_str::<Value>(&line).expect("JSON")["example_id"], json!(id));
 
-    // The same out of a lone shard, which says itself which vocabulary it was made with.
+    // A single shard has the checksum of its vocabulary in its metadata.
     let manifest = support::manifest(dir.path());
     let shard = dir.path().join("shards").join(&manifest.splits[&Split::Train].shards[0].file);
     let alone = dir.path().join("alone.parquet");
@@ -187,7 +187,7 @@ fn one_question_in_full() {
 }
 
 #[test]
-fn colour_takes_the_place_of_brackets() {
+fn colour_replaces_brackets() {
     let dir = data_set(None);
     let id = Some(id_of(dir.path(), 104));
     let text = printed(&InspectArgs { id, color: ColourWhen::Always, ..args(dir.path()) });
@@ -198,7 +198,7 @@ fn colour_takes_the_place_of_brackets() {
 }
 
 #[test]
-fn an_unknown_id_is_answered_with_close_ones() {
+fn similar_ids_are_suggested_for_an_unknown_one() {
     let dir = data_set(None);
     let id = id_of(dir.path(), 104);
     let unknown = |id: &str| message(&InspectArgs { id: Some(id.to_owned()), ..args(dir.path()) });
@@ -209,7 +209,7 @@ fn an_unknown_id_is_answered_with_close_ones() {
 }
 
 #[test]
-fn another_vocabulary_has_to_be_named() {
+fn another_vocabulary_must_be_specified() {
     let folder = tempfile::tempdir().expect("folder");
     let vocabulary = folder.path().join("vocab.txt");
     fs::write(&vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nzoe\nengland\nbank\nof\n").expect("write");
@@ -238,7 +238,7 @@ fn inspect(dir: &Path, more: &[&str]) -> Output {
 }
 
 #[test]
-fn the_program_takes_what_goes_together() {
+fn the_program_rejects_conflicting_options() {
     let dir = data_set(None);
     let id = id_of(dir.path(), 104);
     for wrong in [
@@ -252,7 +252,7 @@ fn the_program_takes_what_goes_together() {
     ] {
         assert_eq!(inspect(dir.path(), wrong).status.code(), Some(2), "{wrong:?}");
     }
-    // Not a terminal: no colour unless it is asked for, and 80 columns.
+    // Not a terminal: no colour by default.
     let plain = inspect(dir.path(), &["--id", &id]);
     assert!(plain.status.success() && !plain.stdout.contains(&0x1b), "{plain:?}");
     let colour = inspect(dir.path(), &["--id", &id, "--color", "always"]);

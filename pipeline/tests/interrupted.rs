@@ -1,5 +1,5 @@
-//! Runs that are killed at any point, disks that are full or read-only, files that change: the published set is the old one or
-//! the new one, whole, and the next run cleans up.
+//! Killed runs, full and read-only disks, files that change: the published data set is always either the complete old one or the
+//! complete new one, and the next run cleans up.
 
 mod support;
 
@@ -20,8 +20,8 @@ fn passages(times: i64) -> Vec<u8> {
     support::renumbered(&fs::read(path).expect("passages"), times)
 }
 
-/// The fingerprint of the set that is there; all of it must be there.
-fn whole_set(dir: &Path) -> String {
+/// Checks that the published data set is complete and returns its fingerprint.
+fn fingerprint_of_complete_set(dir: &Path) -> String {
     let manifest = support::manifest(dir);
     for shard in manifest.splits.values().flat_map(|split| &split.shards) {
         let bytes = fs::read(dir.join("shards").join(&shard.file)).expect("a shard");
@@ -31,7 +31,7 @@ fn whole_set(dir: &Path) -> String {
 }
 
 #[test]
-fn a_run_that_is_killed_at_any_time_leaves_the_old_set_or_the_new_one() {
+fn a_killed_run_leaves_the_old_or_the_new_data_set() {
     let dir = support::raw_folder(&[(Split::Train, &passages(1))]);
     let ingest = |rows: &str| {
         let mut command = glm_prep();
@@ -39,38 +39,39 @@ fn a_run_that_is_killed_at_any_time_leaves_the_old_set_or_the_new_one() {
         command
     };
     assert!(ingest("50").status().expect("run").success());
-    let mut old = whole_set(dir.path());
+    let mut old = fingerprint_of_complete_set(dir.path());
     fs::write(dir.path().join("ReCoRD/train.jsonl"), passages(40)).expect("write");
     let started = Instant::now();
     assert!(ingest("60").status().expect("run").success());
-    let takes = started.elapsed();
+    let duration = started.elapsed();
     let mut outcomes = [0, 0];
-    // Pseudo-random times over the length of a run; the number of rows a shard makes every other set a new one.
+    // Kills at pseudo-random times within the duration of a run. Consecutive runs write different numbers of rows per shard.
     let mut state = 0x9e37_79b9_u64;
     for round in 0..40 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let random = (state >> 33) as f64 / f64::from(1_u32 << 31);
-        // Every other one about when the set is published.
-        let wait = takes.mul_f64(if round % 4 < 2 { 1.2 * random } else { 0.9 + 0.6 * random });
+        // Half of the kills are close to the time of publication.
+        let wait = duration.mul_f64(if round % 4 < 2 { 1.2 * random } else { 0.9 + 0.6 * random });
         if round == 0 {
-            old = whole_set(dir.path());
+            old = fingerprint_of_complete_set(dir.path());
         }
         let mut child = ingest(if round % 2 == 0 { "70" } else { "60" }).spawn().expect("run");
         std::thread::sleep(wait);
         child.kill().expect("kill");
         child.wait().expect("wait");
-        let now = whole_set(dir.path());
+        let now = fingerprint_of_complete_set(dir.path());
         outcomes[usize::from(now != old)] += 1;
         old = now;
     }
-    eprintln!("{} runs were killed before they published, {} had published", outcomes[0], outcomes[1]);
-    assert!(outcomes[0] > 0, "no run was killed in time");
+    eprintln!("{} runs were killed before they published, {} after", outcomes[0], outcomes[1]);
+    assert!(outcomes[0] > 0, "no run was killed before it published");
     assert!(ingest("80").status().expect("run").success());
-    assert_ne!(whole_set(dir.path()), old);
+    assert_ne!(fingerprint_of_complete_set(dir.path()), old);
     assert_eq!(support::names(dir.path()), ["ReCoRD", "shards"]);
 }
 
-/// Runs a script in a mount namespace of its own, with `$DIR` a file system that `mount` made; none where that is not allowed.
+/// Runs a script in its own mount namespace, after the command `mount` has mounted something at `$DIR`. Returns `None` if mounting
+/// is not permitted.
 fn with_mount(mount: &str, script: &str) -> Option<Output> {
     let dir = tempfile::tempdir().expect("folder");
     let script = format!("{mount} || exit 77\n{script}");
@@ -85,7 +86,7 @@ fn with_mount(mount: &str, script: &str) -> Option<Output> {
     };
     let output = run(&["unshare", "-m"]).or_else(|| run(&["unshare", "-r", "-m"]));
     if output.is_none() {
-        eprintln!("not tested: this system lets nobody mount a file system here");
+        eprintln!("skipped: mounting a file system is not permitted");
     }
     output
 }
@@ -95,7 +96,7 @@ fn not_allowed(output: &Output) -> bool {
 }
 
 #[test]
-fn a_full_disk_costs_nothing_that_was_there() {
+fn a_full_disk_leaves_the_old_data_set() {
     let raw = tempfile::tempdir().expect("folder");
     let (small, large) = (raw.path().join("small.jsonl"), raw.path().join("large.jsonl"));
     fs::write(&small, passages(1)).expect("write");
@@ -108,48 +109,48 @@ fn a_full_disk_costs_nothing_that_was_there() {
         large.display()
     );
     let Some(output) = with_mount("mount -t tmpfs -o size=600k tmpfs $DIR", &script) else { return };
-    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(out, "code 1\nsame\nshards\n", "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(stdout, "code 1\nsame\nshards\n", "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(
-        said.starts_with("glm-prep: no space left on the device for ") && said.contains("(nothing was published)"),
-        "{said}"
+        stderr.starts_with("glm-prep: no space left on the device for ") && stderr.contains("(nothing was published)"),
+        "{stderr}"
     );
 }
 
 #[test]
-fn a_read_only_folder_is_told() {
+fn a_read_only_folder_is_reported() {
     let raw = tempfile::tempdir().expect("folder");
     let file = raw.path().join("small.jsonl");
     fs::write(&file, passages(1)).expect("write");
     let script = format!("$GLM_PREP ingest -q $DIR --train {}; echo code $?; ls -A $DIR", file.display());
     let Some(output) = with_mount("mount -t tmpfs -o ro tmpfs $DIR", &script) else { return };
-    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(out, "code 1\n", "{said}");
-    assert!(said.starts_with("glm-prep: cannot write ") && said.contains("Read-only file system"), "{said}");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(stdout, "code 1\n", "{stderr}");
+    assert!(stderr.starts_with("glm-prep: cannot write ") && stderr.contains("Read-only file system"), "{stderr}");
 }
 
 #[test]
-fn a_file_that_grows_while_it_is_read_is_told() {
-    // A writer that appends as fast as it can, as a copy that is still under way does.
+fn a_file_that_grows_while_it_is_read_is_reported() {
+    // Appends continuously, like a copy in progress.
     let dir = support::raw_folder(&[(Split::Train, &passages(100))]);
     let path = dir.path().join("ReCoRD/train.jsonl");
     let mut child =
         glm_prep().arg("ingest").arg(dir.path()).arg("-q").stderr(std::process::Stdio::piped()).spawn().expect("run");
     let mut file = fs::File::options().append(true).open(&path).expect("open");
-    let mut grown = 0_u32;
+    let mut appended = 0_u32;
     while child.try_wait().expect("wait").is_none() {
         std::io::Write::write_all(&mut file, b"\n").expect("write");
-        grown += 1;
+        appended += 1;
         std::thread::sleep(Duration::from_micros(200));
     }
     let output = child.wait_with_output().expect("wait");
-    let said = String::from_utf8_lossy(&output.stderr);
-    // It may have been read before the first byte was appended, or only opened after the last.
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    // The file may have been read before the first change or opened after the last.
     if output.status.success() {
-        eprintln!("the file was read between two of {grown} changes");
+        eprintln!("the file was read between two of {appended} changes");
         return;
     }
-    assert!(said.contains("ReCoRD/train.jsonl changed while it was read"), "{said}");
+    assert!(stderr.contains("ReCoRD/train.jsonl changed while it was read"), "{stderr}");
     assert!(!dir.path().join("shards").exists());
 }

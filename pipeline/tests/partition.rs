@@ -1,4 +1,4 @@
-//! An ingest shared among several runs gives what one run gives, to the byte.
+//! A partitioned ingest gives the same bytes as a single run.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use glm_prep::ingest::{self, IngestError, IngestOptions, MergeOptions, Outcome, RejectLimit, Silent, Summary};
 use glm_schemas::manifest::Split;
 
-/// Several batches a split, with bad lines, ids that come twice, and files that batches end with.
+/// Several batches per split, with bad lines, repeated ids, and several files per split.
 fn raw() -> tempfile::TempDir {
     let passages = fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages");
     let mut train = support::renumbered(&passages, 30);
@@ -42,7 +42,7 @@ fn merge(dir: &Path) -> Result<Summary, IngestError> {
 }
 
 #[test]
-fn merged_parts_are_what_one_run_writes() {
+fn merged_parts_match_a_single_run() {
     let dir = raw();
     let whole = support::run(&options(dir.path())).expect("whole");
     let expected = support::contents(&dir.path().join("shards"));
@@ -53,52 +53,56 @@ fn merged_parts_are_what_one_run_writes() {
         for index in (0..count).rev() {
             assert!(!dir.path().join("shards").exists());
             assert!(!part(dir.path(), index, count));
-            assert!(part(dir.path(), index, count), "a part that is there is made only once");
+            assert!(part(dir.path(), index, count), "an existing part is reused");
         }
         let merged = merge(dir.path()).expect("merge");
         assert_eq!(merged.fingerprint, whole.fingerprint);
         for ((name, bytes), (other, expected)) in support::contents(&dir.path().join("shards")).iter().zip(&expected) {
             assert!(name == other && bytes == expected, "{name} differs with {count} parts");
         }
-        assert_eq!(support::names(dir.path()), ["ReCoRD", "shards"], "the parts are gone");
+        assert_eq!(support::names(dir.path()), ["ReCoRD", "shards"], "the parts are removed");
     }
 }
 
 #[test]
-fn parts_that_cannot_be_merged_are_told() {
+fn parts_that_cannot_be_merged_are_reported() {
     let dir = raw();
-    let said = || merge(dir.path()).expect_err("refused").to_string();
-    assert!(said().starts_with("there are no parts in"), "{}", said());
+    let error = || merge(dir.path()).expect_err("refused").to_string();
+    assert!(error().starts_with("no parts in"), "{}", error());
     part(dir.path(), 0, 3);
     part(dir.path(), 2, 3);
-    assert!(said().starts_with("parts are missing: 1/3; run `glm-prep ingest"), "{}", said());
+    assert!(error().starts_with("parts are missing: 1/3; run `glm-prep ingest"), "{}", error());
 
-    // Made of other data.
+    // Made from other data.
     let file = dir.path().join("ReCoRD/val-0.jsonl");
     let val = fs::read(&file).expect("read");
     fs::write(&file, &val[..val.len() / 2]).expect("write");
     part(dir.path(), 1, 3);
-    assert!(said().contains("do not belong together"), "{}", said());
+    assert!(error().contains("do not belong together"), "{}", error());
     fs::write(&file, &val).expect("write");
     part(dir.path(), 1, 3);
 
-    // Damaged anywhere, or cut.
+    // Damaged or truncated.
     let path = dir.path().join(".shards.parts/part-00001-of-00003");
     let good = fs::read(&path).expect("read");
     for at in [0, good.len() / 3, good.len() / 2, good.len() - 3] {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
         fs::write(&path, &bad).expect("write");
-        assert!(said().starts_with("the part ") || said().contains("do not belong together"), "{at}: {}", said());
+        assert!(
+            error().starts_with("cannot read the part ") || error().contains("do not belong together"),
+            "{at}: {}",
+            error()
+        );
     }
     fs::write(&path, &good[..good.len() - 40]).expect("write");
-    assert!(said().starts_with("the part "), "{}", said());
+    assert!(error().starts_with("cannot read the part "), "{}", error());
     assert!(!dir.path().join("shards").exists());
 
-    // Nothing of that keeps good parts from being merged.
+    // Intact parts can still be merged.
     fs::write(&path, &good).expect("write");
     merge(dir.path()).expect("merge");
     part(dir.path(), 0, 2);
     part(dir.path(), 0, 3);
-    assert!(said().contains("some are of another number of parts"), "{}", said());
+    assert!(error().contains("their numbers of parts differ"), "{}", error());
 }

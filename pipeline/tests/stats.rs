@@ -1,4 +1,4 @@
-//! `glm-prep stats` on a small data set that was counted by hand.
+//! `glm-prep stats` on a small data set with known counts.
 
 mod support;
 
@@ -26,7 +26,7 @@ struct Row {
     source: &'static str,
     passage: &'static str,
     passage_ids: Vec<i32>,
-    /// Lengths of the choices.
+    /// Lengths of the choices in tokens.
     choices: Vec<usize>,
 }
 
@@ -41,7 +41,8 @@ fn row(
     Row { passage_id, question_id, source, passage, passage_ids: vec![200; tokens], choices: choices.to_vec() }
 }
 
-/// Every query has two tokens before and one behind the blank, so a context has the passage's tokens and 3 + 3 more.
+/// Writes a data set. Every query has two tokens before and one after the blank: a context has 3 + 3 more tokens than its
+/// passage.
 fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
     let dir = tempfile::tempdir().expect("folder");
     let folder = dir.path().join("shards");
@@ -69,7 +70,7 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
                     choices: &choices,
                     labelled: *split != Split::Test,
                 };
-                writer.append(&row, 100).expect("append");
+                writer.append(&row).expect("append");
             }
             content.rows += rows.len();
             content.shards.push(writer.finish().expect("finish"));
@@ -92,7 +93,8 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
     dir
 }
 
-/// Train: four questions about three passages, two of the same text; val: three questions, two about a passage of train.
+/// Train: four questions about three passages, two of them with the same text; val: three questions, two about a passage of
+/// train.
 fn data_set() -> TempDir {
     let mut unknown = row(3, 5, "b", "Snow fell.", 10, &[2, 4]);
     unknown.passage_ids[4] = UNK;
@@ -118,7 +120,7 @@ fn glm_prep(dir: &Path, more: &[&str]) -> Output {
 }
 
 #[test]
-fn what_is_counted_is_what_was_counted_by_hand() {
+fn counts_are_correct() {
     let stats = stats(&data_set(), 512);
     assert_eq!(stats.splits.len(), 2);
     let train = &stats.splits[0];
@@ -130,11 +132,11 @@ fn what_is_counted_is_what_was_counted_by_hand() {
     // Contexts of 10, 10, 16, 10 tokens.
     assert_eq!((train.context.count, train.context.min, train.context.p50, train.context.max), (4, 10, 10, 16));
     assert!((train.context.mean - 11.5).abs() < 1e-12);
-    // Choices of 1 1, 1 3, 2 4, 1 1 2 tokens.
+    // Choices of 1 1, 1 3, 2 4 and 1 1 2 tokens.
     assert_eq!((train.choice.count, train.choice.min, train.choice.p50, train.choice.p90, train.choice.max), (9, 1, 1, 4, 4));
     assert!((train.choice.mean - 16.0 / 9.0).abs() < 1e-12);
     assert_eq!(train.truncation, Truncation::default());
-    // Passages 4 + 4 + 10 + 4, queries 4 times 3, choices 16; [UNK] twice in a passage and in every query.
+    // Passages 4 + 4 + 10 + 4, queries 4 * 3, choices 16; [UNK] twice in a passage and once per query.
     assert_eq!(train.unknown, Share { count: 6, of: 50, share: 0.12 });
     let source = |name: &str, questions| Source { name: name.into(), questions };
     assert_eq!((train.sources.clone(), train.distinct_sources), (vec![source("a", 3), source("b", 1)], 2));
@@ -149,8 +151,8 @@ fn what_is_counted_is_what_was_counted_by_hand() {
 }
 
 #[test]
-fn truncation_is_that_of_the_longest_choice() {
-    // Needed are context + longest choice + 1: train 12, 14, 21, 13; val 14, 18, 22.
+fn truncation_depends_on_the_longest_choice() {
+    // Required lengths are context + longest choice + 1: train 12, 14, 21, 13; val 14, 18, 22.
     let truncation = |max_seq_len| {
         let stats = stats(&data_set(), max_seq_len);
         [stats.splits[0].truncation, stats.splits[1].truncation]
@@ -159,12 +161,12 @@ fn truncation_is_that_of_the_longest_choice() {
     assert_eq!(truncation(22), [Truncation::default(); 2]);
     assert_eq!(truncation(21), [Truncation::default(), cut(1, 1.0 / 3.0, 1, 0)]);
     assert_eq!(truncation(13), [cut(2, 0.5, 1 + 8, 0), cut(3, 1.0, 1 + 5 + 9, 0)]);
-    // Without its passage, train's third question needs 11 and val's third 12.
+    // Without their passages, the third questions of train and val need 11 and 12.
     assert_eq!(truncation(11), [cut(4, 1.0, 1 + 3 + 10 + 2, 0), cut(2, 2.0 / 3.0, 3 + 7, 1)]);
 }
 
 #[test]
-fn only_ten_sources_are_listed_and_only_five_examples() {
+fn ten_sources_and_five_examples_are_listed() {
     const NAMES: [&str; 12] = ["l", "k", "j", "i", "h", "g", "f", "e", "d", "c", "b", "a"];
     let rows = |split_offset: i64| {
         let rows: Vec<_> = NAMES.iter().zip(0..).map(|(name, i)| row(i, split_offset, name, name, 3, &[1])).collect();
@@ -182,14 +184,14 @@ fn only_ten_sources_are_listed_and_only_five_examples() {
 }
 
 #[test]
-fn the_program_prints_tables_that_fit_80_columns() {
+fn the_output_fits_80_columns() {
     let dir = data_set();
     let output = glm_prep(dir.path(), &["--max-seq-len", "13"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = String::from_utf8(output.stdout).expect("text");
     for wanted in [
         "train: 4 questions about 3 passages\n",
-        "  choices a question          2     2.25      2      3      3      3\n",
+        "  choices per question        2     2.25      2      3      3      3\n",
         "  context, in tokens         10    11.50     10     16     16     16\n",
         "              2          3 ########################################\n",
         "              3          1 ##############\n",
@@ -209,7 +211,7 @@ fn the_program_prints_tables_that_fit_80_columns() {
 }
 
 #[test]
-fn what_cannot_be_counted_is_said_in_one_sentence() {
+fn errors_are_one_sentence() {
     let failure = |dir: &Path| {
         let output = glm_prep(dir, &[]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -220,11 +222,11 @@ fn what_cannot_be_counted_is_said_in_one_sentence() {
     assert!(failure(empty.path()).contains("is not a data set"));
     let dir = data_set();
     let shard = dir.path().join("shards/train-00001-of-00002.parquet");
-    fs::write(&shard, "no Parquet").expect("write");
-    let said = failure(dir.path());
+    fs::write(&shard, "not Parquet").expect("write");
+    let message = failure(dir.path());
     assert!(
-        said.contains("train-00001-of-00002.parquet is damaged") && said.contains("`glm-prep verify` says where"),
-        "{said}"
+        message.contains("train-00001-of-00002.parquet is damaged") && message.contains("`glm-prep verify` locates the damage"),
+        "{message}"
     );
     fs::remove_file(&shard).expect("remove");
     assert!(failure(dir.path()).starts_with("glm-prep: cannot read "));

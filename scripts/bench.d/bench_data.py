@@ -1,8 +1,8 @@
-"""How fast questions of the shards reach a consumer that does nothing with them; see scripts/bench.
+"""Measures the throughput of data loading from shards without training; see scripts/bench.
 
-In turn, each in a process of its own: glm-trainer; a PyTorch DataLoader that makes the same packed form (context once, pieces
-behind it, rows padded to the longest of the batch); a DataLoader that makes the published form (every choice padded to 512).
-Reading the shards is counted, starting the program and loading its libraries is not. CPU time is that of all its processes.
+Compares, each in a separate process: glm-trainer; a PyTorch DataLoader that makes the same packed form (the context once, followed
+by the pieces, rows padded to the longest of the batch); a DataLoader that makes the published form (every choice padded to 512).
+Times include reading the shards, but not starting the program and loading its libraries. CPU time includes all processes.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 import cloze_data
 import corpus
 import machine
-from machine import say
+from machine import log
 
 OURS = "glm-trainer"
 FORMS = {"packed": "DataLoader, packed", "padded": "DataLoader, every choice padded to 512"}
@@ -32,34 +32,34 @@ FORMS = {"packed": "DataLoader, packed", "padded": "DataLoader, every choice pad
 def worker_numbers(text):
     values = [int(part) for part in text.split(",")]
     if any(value < 0 for value in values):
-        raise argparse.ArgumentTypeError("numbers from 0 on, with commas between them")
+        raise argparse.ArgumentTypeError("expected comma-separated numbers of at least 0")
     return values
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=None, metavar="DIR", help="ingested data set; default: a corpus is made for the time")
-    parser.add_argument("--passages", type=int, default=10_000, help="of that corpus (default 10000)")
-    parser.add_argument("--dir", default=None, metavar="FOLDER", help="where that corpus goes")
+    parser.add_argument("--data", default=None, metavar="DIR", help="ingested data set; default: a temporary corpus")
+    parser.add_argument("--passages", type=int, default=10_000, help="passages of the temporary corpus (default 10000)")
+    parser.add_argument("--dir", default=None, metavar="FOLDER", help="parent folder of the temporary corpus")
     parser.add_argument("--questions", type=int, default=5000, metavar="N",
-                        help="that a DataLoader delivers (default 5000); glm-trainer delivers as many as it says")
-    parser.add_argument("--workers", type=worker_numbers, default=[0, 2], metavar="W,W", help="processes of the DataLoader (default 0,2)")
-    parser.add_argument("--batch", type=int, default=32, help="questions of a DataLoader's batch (default 32)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ours-json", default=None, metavar="FILE", help="take this as what glm-trainer bench printed; for tests")
+                        help="questions per DataLoader (default 5000); glm-trainer reads one epoch")
+    parser.add_argument("--workers", type=worker_numbers, default=[0, 2], metavar="W,W", help="numbers of DataLoader workers (default 0,2)")
+    parser.add_argument("--batch", type=int, default=32, help="DataLoader batch size in questions (default 32)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each program (default 3)")
+    parser.add_argument("--ours-json", default=None, metavar="FILE", help="use this output of glm-trainer bench instead of running it; for tests")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--program", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--trainer", required=True, help=argparse.SUPPRESS)
-    # What this program calls itself with, for one measurement: form and number of workers.
+    # The program runs itself with this option for each measurement: form and number of workers.
     parser.add_argument("--measure", nargs=2, default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if min(args.passages, args.questions, args.batch, args.rounds) < 1:
-        parser.error("numbers start from 1")
+        parser.error("all numbers must be at least 1")
     return args
 
 
 class Questions(Dataset):
-    """Encodes a question when it is asked for."""
+    """Questions that are encoded on access."""
 
     def __init__(self, split, encode):
         self.split, self.encode = split, encode
@@ -76,7 +76,7 @@ def encode_packed(question):
 
 
 def collate_packed(questions):
-    """One batch: rows padded to the longest, indices counted over the whole batch."""
+    """Makes a batch: rows are padded to the longest, indices refer to the whole batch."""
     rows = [row for question in questions for row in question["rows"]]
     width = max(len(row["ids"]) for row in rows)
     batch = {name: np.zeros((len(rows), width), dtype=np.int64) for name in ("ids", "position", "block_position", "piece")}
@@ -106,7 +106,7 @@ def collate_packed(questions):
 
 
 def collate_padded(questions):
-    """One batch; missing choices are copies of the first one."""
+    """Makes a batch; missing choices are copies of the first one."""
     widest = max(len(question["real"]) for question in questions)
     batch = {}
     for name in ("ids", "position", "target", "counts", "sep", "real"):
@@ -127,13 +127,13 @@ def cpu_seconds():
 
 
 def measure(data, form, workers, wanted, size):
-    """Reads the shards and runs a DataLoader over `wanted` shuffled questions, more than once over them if need be."""
+    """Reads the shards and runs a DataLoader over `wanted` shuffled questions, repeating epochs as needed."""
     torch.set_num_threads(1)
     encode, collate = {
         "packed": (encode_packed, collate_packed),
         "padded": (cloze_data.padded_question, collate_padded),
     }[form]
-    began, cpu_began = time.perf_counter(), cpu_seconds()
+    started, cpu_started = time.perf_counter(), cpu_seconds()
     dataset = Questions(cloze_data.Split(data, "train"), encode)
     generator = torch.Generator().manual_seed(1)
     order = [row for _ in range(-(-wanted // len(dataset))) for row in torch.randperm(len(dataset), generator=generator).tolist()]
@@ -142,20 +142,20 @@ def measure(data, form, workers, wanted, size):
     for _, of_batch, positions in loader:
         questions += of_batch
         tokens += positions
-    # The workers have ended with the iteration, so their time is in that of the children.
-    wall, cpu = time.perf_counter() - began, cpu_seconds() - cpu_began
+    # The workers have ended, so their CPU time is included in RUSAGE_CHILDREN.
+    wall, cpu = time.perf_counter() - started, cpu_seconds() - cpu_started
     return {"questions_per_second": questions / wall, "wall_seconds": wall, "cpu_seconds": cpu, "questions": questions, "tokens": tokens}
 
 
 def run_json(command):
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        raise SystemExit(f"scripts/bench: {' '.join(command)} ended with exit code {done.returncode}")
+        raise SystemExit(f"scripts/bench: {' '.join(command)} failed with exit code {done.returncode}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def programs(args, data):
-    """`{name: function that runs it}`, in the order of a round."""
+    """Programs in the order of a round: `{name: function that runs it}`."""
     def ours():
         if args.ours_json:
             return json.loads(Path(args.ours_json).read_text())
@@ -187,7 +187,7 @@ def summary(runs):
             "highest": max(rates),
             "questions_per_cpu_second": median(results, lambda run: run["questions"] / run["cpu_seconds"]),
             "cores": median(results, lambda run: run["cpu_seconds"] / run["wall_seconds"]),
-            "tokens_a_question": median(results, lambda run: run["tokens"] / run["questions"]),
+            "tokens_per_question": median(results, lambda run: run["tokens"] / run["questions"]),
             "questions": results[-1]["questions"],
         }
     return rows
@@ -196,14 +196,14 @@ def summary(runs):
 def print_summary(args, place, result):
     print(place)
     print(f"data: {args.data or f'corpus of {args.passages:,} passages'}; DataLoader: {args.questions:,} shuffled questions, "
-          f"{args.batch} a batch; median of {args.rounds} rounds\n")
-    rows = [["program", "questions/s", "(lowest to highest)", "a CPU second", "cores used", "positions/question", "questions",
+          f"{args.batch} per batch; median of {args.rounds} rounds\n")
+    rows = [["program", "questions/s", "(lowest to highest)", "per CPU second", "cores used", "positions/question", "questions",
              "glm-trainer is"]]
     for name, row in result.items():
         ratio = result[OURS]["questions_per_second"] / row["questions_per_second"]
         rows.append([
             name, f"{row['questions_per_second']:,.0f}", f"({row['lowest']:,.0f} to {row['highest']:,.0f})",
-            f"{row['questions_per_cpu_second']:,.0f}", f"{row['cores']:.2f}", f"{row['tokens_a_question']:,.0f}", f"{row['questions']:,}",
+            f"{row['questions_per_cpu_second']:,.0f}", f"{row['cores']:.2f}", f"{row['tokens_per_question']:,.0f}", f"{row['questions']:,}",
             "" if name == OURS else f"{ratio:.1f} times",
         ])
     machine.table(rows)
@@ -216,7 +216,7 @@ def main():
         print(json.dumps(measure(args.data, form, int(workers), args.questions, args.batch)))
         return
     place = machine.describe()
-    say(place)
+    log(place)
     folder = None
     try:
         if args.data is None:
@@ -227,7 +227,7 @@ def main():
         for number in range(args.rounds):
             for name, run in todo.items():
                 runs[name].append(run())
-                say(f"  round {number + 1}, {name}: {runs[name][-1]['questions_per_second']:,.0f} questions/s, load {machine.load()}")
+                log(f"  round {number + 1}, {name}: {runs[name][-1]['questions_per_second']:,.0f} questions/s, load {machine.load()}")
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)

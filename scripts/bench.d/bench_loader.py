@@ -1,21 +1,21 @@
-"""Measures the trainer's loader, from shards to batches, on a corpus of ReCoRD's lengths; see scripts/bench."""
+"""Measures the trainer's data loader, from shards to batches, on a corpus with ReCoRD's lengths; see scripts/bench."""
 
 import argparse
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import corpus
-from bench_ingest import machine, numbers
+from bench_ingest import numbers
+from machine import describe, log
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench loader", description=__doc__)
     parser.add_argument("--passages", type=int, default=25_000, metavar="N", help="size of the train split")
-    parser.add_argument("--threads", type=numbers, default=[1, 2], metavar="T,T", help="numbers of threads of a stage")
-    parser.add_argument("--epochs", type=int, default=4, metavar="N", help="times that every question comes")
-    parser.add_argument("--dir", default=None, metavar="FOLDER", help="where the corpus and shards go for the time")
+    parser.add_argument("--threads", type=numbers, default=[1, 2], metavar="T,T", help="numbers of threads per stage")
+    parser.add_argument("--epochs", type=int, default=4, metavar="N", help="number of epochs")
+    parser.add_argument("--dir", default=None, metavar="FOLDER", help="parent folder of the temporary corpus and shards")
     parser.add_argument("--program", required=True, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -26,7 +26,7 @@ def main():
     loader = ingest.parent / "examples" / "loader_throughput"
     if not loader.exists():
         raise SystemExit(f"scripts/bench: {loader} is missing; build it: cargo build --release --workspace --all-targets")
-    print(machine(), file=sys.stderr, flush=True)
+    log(describe())
     with tempfile.TemporaryDirectory(prefix="glm-bench-", dir=args.dir) as folder:
         corpus.write(Path(folder), args.passages)
         subprocess.run([ingest, "ingest", folder, "--quiet"], check=True)

@@ -1,17 +1,19 @@
-"""Measures all-reduces between processes of this machine, and holds the ring model of `glm-trainer bench --simulate-ranks` against them."""
+"""Measures all-reduces between processes of this machine and compares them with the ring model of scripts/simulate-ranks."""
 
 import argparse
 import os
 import re
+import runpy
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 from bench_ingest import numbers
-from machine import describe, load, say, table
+from machine import describe, load, log, table
 
-# What the example prints: "all_reduce of 64 MB on 2 ranks: 81.234ms (0.79 GB/s)".
+ring = runpy.run_path(str(Path(__file__).parents[1] / "simulate-ranks"))["ring"]
+# A line of the example's output: "all_reduce of 64 MB on 2 ranks: 81.234ms (0.79 GB/s)".
 LINE = re.compile(r"^(.+) of \d+ MB on \d+ ranks: ([\d.]+)(ns|µs|ms|s) ", re.MULTILINE)
 UNITS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 REDUCE, BACKWARD, BOTH = "all_reduce", "backward pass", "backward pass with reduction"
@@ -20,40 +22,31 @@ REDUCE, BACKWARD, BOTH = "all_reduce", "backward pass", "backward pass with redu
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench scaling", description=__doc__)
     parser.add_argument("--ranks", type=numbers, default=[2, 3, 4], metavar="N,N", help="numbers of processes; the model is fitted to the first")
-    parser.add_argument("--fit", type=numbers, default=[8, 128], metavar="MB,MB", help="the two sizes that it is fitted to, multiples of 4")
-    parser.add_argument("--sizes", type=numbers, default=[32, 256], metavar="MB,MB", help="sizes that are predicted, multiples of 4")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="runs of each; the median counts")
+    parser.add_argument("--fit", type=numbers, default=[8, 128], metavar="MB,MB", help="the two sizes that the model is fitted to, multiples of 4")
+    parser.add_argument("--sizes", type=numbers, default=[32, 256], metavar="MB,MB", help="sizes to predict, multiples of 4")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="runs of each measurement; the median is reported")
     parser.add_argument("--program", required=True, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if len(args.fit) != 2 or args.fit[0] == args.fit[1]:
         parser.error("--fit needs two sizes")
     if min(args.ranks) < 2 or any(size % 4 or size <= 0 for size in args.fit + args.sizes):
-        parser.error("ranks are 2 or more, and sizes multiples of 4")
+        parser.error("ranks must be at least 2, and sizes multiples of 4")
     return args
 
 
-def messages(ranks):
-    return 2 * (ranks - 1)
-
-
-def ring(ranks, size, bandwidth, latency):
-    """Seconds, for megabytes and megabytes a second."""
-    return messages(ranks) / ranks * size / bandwidth + messages(ranks) * latency
-
-
 def fit(ranks, first, second):
-    """Bandwidth and latency of a ring of `ranks` that takes these (size, seconds)."""
+    """Bandwidth and latency of a ring of `ranks`, from two pairs (megabytes, seconds)."""
     (small, fast), (large, slow) = sorted([first, second])
-    seconds_a_megabyte = (slow - fast) / (large - small)
-    if seconds_a_megabyte <= 0:
-        raise SystemExit("scripts/bench: the larger size was faster, so nothing can be fitted; the machine is too busy")
-    bandwidth = messages(ranks) / ranks / seconds_a_megabyte
-    return bandwidth, (fast - small * seconds_a_megabyte) / messages(ranks)
+    seconds_per_megabyte = (slow - fast) / (large - small)
+    if seconds_per_megabyte <= 0:
+        raise SystemExit("scripts/bench: cannot fit the model: the larger size was faster; the machine is too busy")
+    messages = 2 * (ranks - 1)
+    return messages / ranks / seconds_per_megabyte, (fast - small * seconds_per_megabyte) / messages
 
 
 def measure(example, ranks, size):
     output = subprocess.run([example, str(ranks), str(size)], check=True, stdout=subprocess.PIPE, text=True).stdout
-    return {what: float(value) * UNITS[unit] for what, value, unit in LINE.findall(output)}
+    return {name: float(value) * UNITS[unit] for name, value, unit in LINE.findall(output)}
 
 
 def main():
@@ -61,14 +54,14 @@ def main():
     example = Path(args.program).resolve().parent / "examples" / "all_reduce"
     if not example.exists():
         raise SystemExit(f"scripts/bench: {example} is missing; build it: cargo build --release -p libtorch-ext --example all_reduce")
-    say(describe())
+    log(describe())
     plan = [(ranks, size) for ranks in args.ranks for size in sorted({*args.fit, *args.sizes})]
     runs = {key: [] for key in plan}
-    # In turn, so that what else the machine does falls on all of them.
+    # Interleaved, so that other load on the machine affects all measurements.
     for number in range(args.rounds):
         for key in plan:
             runs[key].append(measure(example, *key))
-        say(f"round {number + 1} of {args.rounds} done, load {load()}")
+        log(f"round {number + 1} of {args.rounds} done, load {load()}")
 
     def median(key, what):
         return statistics.median(run[what] for run in runs[key])
@@ -77,7 +70,7 @@ def main():
     bandwidth, latency = fit(first, *((size, median((first, size), REDUCE)) for size in args.fit))
     print(
         f"Fitted to {args.fit[0]} and {args.fit[1]} MB on {first} ranks: {bandwidth:.0f} MB/s, latency {1e6 * latency:.0f} µs. "
-        f"Shared: ranks beyond {cores} cores have their share of them.\n"
+        f"Shared: more than {cores} ranks share the cores.\n"
     )
     rows = [["ranks", "MB", "measured, ms", "lowest", "highest", "ring, ms", "error", "shared, ms", "error"]]
     for ranks, size in plan:
@@ -91,7 +84,7 @@ def main():
         rows.append(row)
     table(rows)
 
-    print("\nBehind a backward pass that only writes gradients:\n")
+    print("\nAfter a backward pass that only writes gradients:\n")
     rows = [["ranks", "MB", "backward, ms", "all-reduce, ms", "one after the other", "measured, ms"]]
     for key in plan:
         backward, reduce, both = (median(key, what) for what in (BACKWARD, REDUCE, BOTH))

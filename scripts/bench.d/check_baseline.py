@@ -1,5 +1,5 @@
 """Compares padded_baseline.py with outputs of the published code: the encoding of every choice, scores, loss, every gradient
-and 20 optimizer steps of a tiny GLM. Ends with 1 where something differs. `scripts/bench train` runs it first.
+and 20 optimizer steps of a tiny GLM. The exit code is 1 if anything differs. `scripts/bench train` runs it first.
 
   check_baseline.py --program target/release/glm-prep
 """
@@ -36,10 +36,10 @@ class Checks:
         self.line(what, differences == 0, f"{differences} of {of:,} differ")
 
     def near(self, what, got, expected, tolerance):
-        """The largest difference, relative where numbers are above 1."""
+        """Checks the largest difference, relative for numbers above 1."""
         got, expected = np.asarray(got, dtype=np.float64), np.asarray(expected, dtype=np.float64)
         if got.shape != expected.shape:
-            self.line(what, False, f"shape {got.shape} for {expected.shape}")
+            self.line(what, False, f"shape {got.shape}, expected {expected.shape}")
             return
         worst = float(np.max(np.abs(got - expected) / np.maximum(1.0, np.abs(expected))))
         self.line(what, worst <= tolerance, f"{got.size:,} numbers, largest difference {worst:.1e}, allowed {tolerance:.0e}")
@@ -56,7 +56,7 @@ def ingest(program, fixtures, folder):
 
 
 def check_encoding(checks, fixtures, splits):
-    """Both forms against the published encoding, field by field."""
+    """Compares both forms with the published encoding, field by field."""
     rows = pq.read_table(fixtures / "cloze/expected.parquet").to_pylist()
     expected = {(row["guid"], row["choice_no"]): row for row in rows}
     padded = packed = seen = 0
@@ -79,7 +79,7 @@ def check_encoding(checks, fixtures, splits):
 
 
 def unpack(question):
-    """What each choice's sequence is, read out of the packed form."""
+    """The sequence of each choice, from the packed form."""
     choices = {}
     for row, numbers in zip(cloze_data.packed_rows(question), cloze_data.rows_of(question).values()):
         for place, number in enumerate(numbers):
@@ -97,7 +97,7 @@ def unpack(question):
 
 
 def check_scores(checks, fixtures, splits):
-    """Every choice of every question; the tiny model knows 512 words, so ids are taken modulo 512."""
+    """Checks every choice of every question; the tiny model has 512 words, so ids are taken modulo 512."""
     golden = json.loads((fixtures / "model/scores_fp64.json").read_text())
     model = padded_model.load(fixtures / WEIGHTS, HEADS, torch.float64, dropout=0.0).eval()
     for name, split in splits.items():
@@ -137,13 +137,13 @@ def check_gradients(checks, fixtures):
         checks.near(f"gradient norms, fp64, {how} recomputation", [grads[name].norm().item() for name in golden["grad_norms"]],
                     list(golden["grad_norms"].values()), 1e-9)
         checks.near(f"total gradient norm, fp64, {how} recomputation", total, golden["total_grad_norm"], 1e-9)
-        # These are stored in fp32.
+        # The golden gradients are stored in fp32.
         checks.near(f"every gradient, {how} recomputation", np.concatenate([grads[name].numpy().ravel() for name in gradients]),
                     np.concatenate([gradients[name].ravel() for name in gradients]), 1e-6)
 
 
 def check_training(checks, fixtures):
-    """20 steps on one batch in fp32: optimizer, clipping and schedule."""
+    """Checks optimizer, clipping and schedule: 20 steps on one batch in fp32."""
     golden = json.loads((fixtures / "model/model_golden.json").read_text())
     rows = golden["curve_fixed_batch"]["rows"]
     batch = golden_batch(fixtures)
@@ -153,7 +153,7 @@ def check_training(checks, fixtures):
     for step, row in enumerate(rows):
         rate = padded_model.learning_rate(step, 1e-3, len(rows))
         if abs(rate - row["lr"]) > 1e-12:
-            checks.line("learning rates", False, f"{rate} for {row['lr']} at step {step}")
+            checks.line("learning rates", False, f"{rate} at step {step}, expected {row['lr']}")
         for group in optimizer.param_groups:
             group["lr"] = rate
         losses.append(padded_baseline.forward_backward(model, batch, "fp32", len(batch["label"])))
@@ -162,11 +162,11 @@ def check_training(checks, fixtures):
     checks.near("gradient norm of 20 steps, fp32", norms, [row["grad_norm"] for row in rows], 1e-4)
     want = golden["curve_fixed_batch"]["final_param_norms"]
     got = {name: parameter.norm().item() for name, parameter in model.named_parameters()}
-    checks.near("norms of the parameters after them, fp32", [got[name] for name in want], list(want.values()), 1e-4)
+    checks.near("parameter norms after 20 steps, fp32", [got[name] for name in want], list(want.values()), 1e-4)
 
 
 def check_flops(checks, split):
-    """The formulas of flops.py for the published form, against what torch counts while it computes."""
+    """Compares the formulas of flops.py for the published form with torch's FLOP counter."""
     question = min((split[row] for row in range(len(split))), key=lambda one: len(one.choices))
     batch = padded_baseline.micro_batch([question])
     layers, hidden, heads = padded_model.PRESETS["tiny"]
@@ -180,7 +180,7 @@ def check_flops(checks, split):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", default=None, metavar="GLM_PREP", help="also compare the encoding, with the shards that it writes")
+    parser.add_argument("--program", default=None, metavar="GLM_PREP", help="also check the encoding of the shards that this glm-prep writes")
     parser.add_argument("--fixtures", type=Path, default=ROOT / "tests/fixtures/golden", metavar="FOLDER")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Questions out of the shards, and the two forms of model input that the benchmarks compare.
+"""Questions from shards, and the two forms of model input that the benchmarks compare.
 
-`padded_choice` is the published form: every choice is a sequence of its own, padded to 512 positions.
-`packed_rows` is ours: a context once, the start of piece once, and the tokens of all its choices behind it. Choices of a long
-question keep different parts of the passage; those that keep the same share a row.
+`padded_choice` is the published form: every choice is a separate sequence, padded to 512 positions.
+`packed_rows` is the form of glm-trainer: the context once, the start of piece once, then the tokens of all choices. Choices of a
+long question keep different parts of the passage; those that keep the same part share a row.
 
-Plain numpy; nothing here needs torch.
+This module needs numpy and pyarrow, but not torch.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ CONTEXT_OVERHEAD = 3
 
 @dataclass
 class Question:
-    """Tokens of one question, not truncated; `correct` has one entry a choice."""
+    """Tokens of one question, not truncated; `correct` has one entry per choice."""
 
     example_id: str
     passage: np.ndarray
@@ -33,14 +33,14 @@ class Question:
 
     @property
     def label(self):
-        """Index of the first right choice."""
+        """Index of the first correct choice."""
         return int(np.argmax(self.correct))
 
     def kept_passage(self, choice):
-        """Tokens of the passage that a choice leaves room for: only the passage is cut, from its end."""
+        """Number of tokens of the passage that fit beside a choice; only the passage is truncated, at its end."""
         room = SEQUENCE - CONTEXT_OVERHEAD - len(self.query_left) - len(self.query_right) - len(choice) - 1
         if room < 0:
-            raise ValueError(f"{self.example_id}: query and choice alone are too long")
+            raise ValueError(f"{self.example_id}: the query and a choice are too long")
         return min(room, len(self.passage))
 
     def context(self, kept):
@@ -50,7 +50,7 @@ class Question:
 
 
 class Column:
-    """A list column as one array of values and one of offsets."""
+    """A list column: an array of values and one of offsets."""
 
     def __init__(self, array):
         self.values = array.values.to_numpy(zero_copy_only=False)
@@ -61,12 +61,12 @@ class Column:
 
 
 class Split:
-    """The questions of one split of a data set, its token columns held in memory. Picklable, so that workers can have it."""
+    """The questions of one split of a data set, with token columns in memory. Picklable, for the workers of a DataLoader."""
 
     def __init__(self, folder, split):
         paths = sorted(Path(folder, "shards").glob(f"{split}-*.parquet"))
         if not paths:
-            raise SystemExit(f"there is no shard {split}-*.parquet in {folder}/shards; glm-prep ingest writes them")
+            raise SystemExit(f"no shards {split}-*.parquet in {folder}/shards; glm-prep ingest writes them")
         names = ["example_id", "passage_ids", "query_left_ids", "query_right_ids",
                  "choices.list.element.ids", "choices.list.element.correct"]
         self.chunks, self.starts = [], [0]
@@ -103,15 +103,15 @@ class Split:
         )
 
     def spread(self, count):
-        """`count` rows at equal distances. The rows of a split are sorted by number of choices: its first ones are no sample."""
+        """`count` rows at equal distances. A split is sorted by number of choices, so its first rows are not representative."""
         count = min(count, len(self))
         return [(2 * i + 1) * len(self) // (2 * count) for i in range(count)]
 
 
 def padded_choice(question, choice):
-    """The published input of one choice: lists of 512, and `sep`, the number of context tokens.
+    """The published input of one choice: arrays of 512, and `sep`, the number of context tokens.
 
-    `position` has two lines, position ids and block position ids.
+    `position` has two rows, position ids and block position ids.
     """
     context, blank = question.context(question.kept_passage(choice))
     sep, piece = len(context), len(choice) + 1
@@ -132,7 +132,7 @@ def padded_choice(question, choice):
 def padded_question(question, choices=None):
     """All choices of a question in the published form, stacked.
 
-    Where `choices` is more than the question has, the missing ones are copies of the first one, and masked out of the loss.
+    If `choices` exceeds the number of choices, the missing ones are copies of the first, and masked out of the loss.
     """
     inputs = [padded_choice(question, choice) for choice in question.choices]
     real = len(inputs)
@@ -144,7 +144,7 @@ def padded_question(question, choices=None):
 
 
 def rows_of(question):
-    """Choices that keep the same part of the passage, in the order of their first: `{kept: [choice, …]}`."""
+    """Choices grouped by the part of the passage that they keep, in order of first occurrence: `{kept: [choice, …]}`."""
     rows = {}
     for number, choice in enumerate(question.choices):
         rows.setdefault(question.kept_passage(choice), []).append(number)
@@ -154,9 +154,9 @@ def rows_of(question):
 def packed_rows(question):
     """The rows of a question in the packed form, without padding.
 
-    `piece` says which piece a token belongs to: 0 context, 1 the start of piece, from 2 on the choices of the row. A choice's
-    first token is predicted at the start of piece, its end of piece at its last token: `scored` are these positions, each
-    once, and for every predicted token there is an entry in `target`, in `scored_at` (an index into `scored`) and in `choice`.
+    `piece` is the piece of a token: 0 for the context, 1 for the start of piece, and 2 or more for the choices of the row. The
+    first token of a choice is predicted at the start of piece, its end of piece at its last token. `scored` holds each of these
+    positions once; every predicted token has an entry in `target`, in `scored_at` (an index into `scored`) and in `choice`.
     """
     rows = []
     for kept, numbers in rows_of(question).items():

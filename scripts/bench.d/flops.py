@@ -1,12 +1,13 @@
-"""How many floating-point operations a question costs, counted from the shards, in the published form and step by step in ours.
+"""FLOPs per question, counted from the shards: of the published form, and after each optimization of the packed form.
 
 Per layer and token of a sequence of n tokens, forward, with width h:
 
     24 h²   q, k and v 6 h², output of attention 2 h², feed-forward 16 h²
     4 n h   attention: scores q kᵀ 2 n h, probabilities times v 2 n h
 
-and 2 V h for each position that is projected to the vocabulary of V rows. Backward is twice forward. Recomputation in the
-backward pass is one more forward of the layers. Embeddings, LayerNorm, softmax, dropout and the optimizer are left out.
+and 2 V h for each position that is projected to the vocabulary of V rows. The backward pass costs twice the forward pass.
+Recomputation in the backward pass is another forward pass of the layers. Embeddings, LayerNorm, softmax, dropout and the
+optimizer are not counted.
 """
 
 from dataclasses import dataclass
@@ -20,11 +21,11 @@ FORWARD_AND_BACKWARD = 3
 
 @dataclass
 class Counts:
-    """Of one question."""
+    """Counts of one question."""
 
-    # (tokens of the sequence without padding, tokens that are scored) of every choice
+    # For every choice: tokens of its sequence without padding, scored tokens.
     choices: list
-    # (context tokens, tokens in all, positions that are projected to the vocabulary) of every row of the packed form
+    # For every row of the packed form: context tokens, all tokens, positions projected to the vocabulary.
     rows: list
 
 
@@ -39,7 +40,7 @@ def count_one(question):
 
 
 def count(split, questions=5000):
-    """Counts of the questions of a split, of a sample spread over it where there are more."""
+    """Counts of at most `questions` questions, spread over the split."""
     return [count_one(split[row]) for row in split.spread(questions)]
 
 
@@ -66,7 +67,7 @@ def layer(tokens, h):
 
 
 def last_layer(tokens, scored, h):
-    """Keys and values of all tokens; everything else for the scored ones only."""
+    """FLOPs with keys and values of all tokens, and everything else only for scored ones."""
     return tokens * 4 * h * h + scored * (20 * h * h + 4 * tokens * h)
 
 
@@ -75,7 +76,7 @@ def vocabulary(positions, h):
 
 
 def steps(counted, layers, h):
-    """`[(what is saved, FLOPs of a question after it)]`, the first entry being the published program."""
+    """`[(optimization, FLOPs per question after it)]`; the first entry is the published program."""
     def mean(value):
         return sum(value(one) for one in counted) / len(counted)
 
@@ -106,14 +107,14 @@ def parameters(layers, h):
 
 
 def published_memory(choices, layers, h, heads, recompute):
-    """About how many bytes the published form needs in fp32 for one question: to say beforehand that it does not fit.
+    """Approximate memory of the published form for one question in fp32, in bytes.
 
-    A layer keeps 21.5 h numbers a token and, for each head, the probabilities before and behind dropout and its mask, which
-    has 32 bits a number. Four tensors of the size of the logits exist at once. Measured: 3 % less for base with 10 choices.
+    A layer keeps 21.5 h numbers per token and, for each head, the probabilities before and after dropout and the dropout mask
+    with 32 bits per number. Four tensors of the size of the logits exist at once. Measured: 3 % less for base with 10 choices.
     """
     tokens = choices * LENGTH
-    a_layer = 4 * tokens * (21.5 * h + 3 * heads * LENGTH)
-    kept = layers * 4 * tokens * h + a_layer if recompute else layers * a_layer
+    per_layer = 4 * tokens * (21.5 * h + 3 * heads * LENGTH)
+    kept = layers * 4 * tokens * h + per_layer if recompute else layers * per_layer
     logits = 4 * 4 * tokens * VOCABULARY
-    # Weights, gradients and two moments; the libraries; freed memory in pieces too small.
+    # Weights, gradients and two moments; the libraries; 15 % fragmentation.
     return 1.15 * (kept + logits + 16 * parameters(layers, h) + 0.5e9)

@@ -1,11 +1,11 @@
-"""What the benchmarks say about the machine, and how they print tables."""
+"""Description of the machine, and printing of tables and progress."""
 
 import os
 import sys
 from pathlib import Path
 
 
-def say(text):
+def log(text):
     print(text, file=sys.stderr, flush=True)
 
 
@@ -26,13 +26,13 @@ def describe():
 
 
 def has_bf16():
-    """Whether the processor multiplies bfloat16 itself."""
+    """True if the processor has instructions for bfloat16 products."""
     flags = next((line for line in lines("/proc/cpuinfo") if line.startswith("flags")), "").split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def memory_available():
-    """Bytes that a program may take without pushing others out."""
+    """Bytes that a program can allocate without swapping."""
     for line in lines("/proc/meminfo"):
         if line.startswith("MemAvailable"):
             return int(line.split()[1]) * 1024
@@ -40,7 +40,7 @@ def memory_available():
 
 
 def table(rows, left=1):
-    """Rows of texts under a heading: the first `left` columns to the left, the others to the right."""
+    """Prints rows of strings, the first of which is the header; the first `left` columns are left-aligned, the others right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
     for row in rows:

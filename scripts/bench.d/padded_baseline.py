@@ -1,7 +1,7 @@
-"""Trains GLM on the shards the way the published benchmark does, in plain PyTorch, and times it.
+"""Trains GLM like the published benchmark, in plain PyTorch, and measures its speed.
 
-Every choice of a question is a sequence of its own, padded to 512 positions; the context is computed again for each. Questions
-come from the shards that glm-prep writes. The time of reading and encoding them is not counted, which favours this program.
+Every choice of a question is a separate sequence, padded to 512 positions, so the context is computed for each choice. Questions
+come from the shards of glm-prep. Reading and encoding them is not timed, which favours this program.
 
   padded_baseline.py --data DIR --preset base --checkpoint-activations --questions 3
 """
@@ -27,39 +27,39 @@ def arguments():
     parser.add_argument("--data", required=True, metavar="DIR", help="folder that holds shards/")
     parser.add_argument("--split", default="train")
     parser.add_argument("--skip", type=int, default=None, metavar="S",
-                        help="take the questions that follow the first S; default: questions spread evenly over the split")
-    parser.add_argument("--questions", type=int, default=3, metavar="N", help="questions that are timed")
-    parser.add_argument("--warmup", type=int, default=1, metavar="W", help="questions before those, not timed")
+                        help="skip the first S questions and take the next ones; default: questions spread evenly over the split")
+    parser.add_argument("--questions", type=int, default=3, metavar="N", help="timed questions")
+    parser.add_argument("--warmup", type=int, default=1, metavar="W", help="untimed questions before the timed ones")
     parser.add_argument("--micro-batch", type=int, default=1, metavar="K",
-                        help="questions of one forward pass; with more than one, missing choices are computed as copies")
-    parser.add_argument("--questions-a-step", type=int, default=None, metavar="M",
-                        help="an optimizer step after M questions; default: one step after all that are timed")
+                        help="questions per forward pass; with more than one, missing choices are computed as copies")
+    parser.add_argument("--batch-size", type=int, default=None, metavar="M",
+                        help="questions per optimizer step; default: one step after all timed questions")
     parser.add_argument("--preset", default="base", choices=list(padded_model.PRESETS))
     parser.add_argument("--weights", default=None, metavar="FILE.pt", help="published weights instead of random ones")
-    parser.add_argument("--heads", type=int, default=None, help="of --weights; default: as the preset has")
+    parser.add_argument("--heads", type=int, default=None, help="attention heads of --weights; default: those of the preset")
     parser.add_argument("--checkpoint-activations", action="store_true", help="recompute each layer in the backward pass")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="bf16: autocast, master weights in fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--system-malloc", action="store_true",
-                        help="give freed memory back to the system each time, as the C library does by itself; slower")
+                        help="return freed memory to the system, the default behaviour of the C library; slower")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dump-loss", action="store_true",
-                        help="print loss and gradient norm of every micro-batch in fp64 without dropout, and train nothing")
+                        help="only print loss and gradient norm of every micro-batch, in fp64 without dropout")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     counts = ("questions", "micro_batch", "threads", "batch_size")
     for name in counts:
         if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be 1 or more")
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
     if args.warmup < 0 or (args.skip or 0) < 0:
-        parser.error("--warmup and --skip cannot be below 0")
+        parser.error("--warmup and --skip must be at least 0")
     return args
 
 
 def keep_freed_memory():
-    """Tells glibc to keep what is freed. Else it maps and unmaps each of the big tensors anew, and the system has to clear
-    their pages each time, a third of all CPU time. Other C libraries do not know the call; False then.
+    """Configures glibc to keep freed memory. By default it maps and unmaps memory for every large tensor, and clearing the pages
+    takes a third of the CPU time. Returns False for C libraries without mallopt.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
@@ -77,7 +77,7 @@ def make_model(args, dtype, dropout):
 
 
 def micro_batch(questions):
-    """A batch of questions in the published form, as wide as the one with the most choices."""
+    """A batch of questions in the published form, padded to the largest number of choices."""
     widest = max(len(question.choices) for question in questions)
     inputs = [cloze_data.padded_question(question, widest) for question in questions]
     return {name: torch.stack([torch.as_tensor(one[name]) for one in inputs]) for name in inputs[0]}
@@ -87,11 +87,11 @@ def batches(questions, size):
     return [micro_batch(questions[i:i + size]) for i in range(0, len(questions), size)]
 
 
-def forward_backward(model, batch, precision, of_step):
-    """Gradients of a micro-batch, as its part of an optimizer step of `of_step` questions; its mean loss."""
+def forward_backward(model, batch, precision, batch_size):
+    """Accumulates gradients of a micro-batch for an optimizer step of `batch_size` questions; returns its mean loss."""
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         loss = padded_model.loss(model(batch).float() if precision == "bf16" else model(batch), batch)
-    (loss * (len(batch["label"]) / of_step)).backward()
+    (loss * (len(batch["label"]) / batch_size)).backward()
     return loss.item()
 
 
@@ -116,14 +116,14 @@ def dump(args, questions):
 
 
 def measure(args, warmup, questions):
-    """Runs and times; the seconds of every micro-batch and of every optimizer step."""
+    """Trains; returns the seconds of every micro-batch and of every optimizer step."""
     torch.manual_seed(args.seed)
     model = make_model(args, torch.float32, args.dropout).train()
     optimizer = padded_model.optimizer(model, 1e-5)
-    of_step = args.batch_size or len(questions)
+    batch_size = args.batch_size or len(questions)
     for batch in batches(warmup, args.micro_batch):
-        forward_backward(model, batch, args.precision, of_step)
-    # Always, so that no timed step has to allocate the optimizer's state.
+        forward_backward(model, batch, args.precision, batch_size)
+    # The first step allocates the optimizer's state, so it is never timed.
     if not warmup:
         for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
@@ -133,34 +133,34 @@ def measure(args, warmup, questions):
     since_step = 0
     timed = batches(questions, args.micro_batch)
     for number, batch in enumerate(timed):
-        began = time.perf_counter()
-        losses.append(forward_backward(model, batch, args.precision, of_step))
-        passes.append(time.perf_counter() - began)
+        started = time.perf_counter()
+        losses.append(forward_backward(model, batch, args.precision, batch_size))
+        passes.append(time.perf_counter() - started)
         since_step += len(batch["label"])
-        if since_step >= of_step or number == len(timed) - 1:
-            began = time.perf_counter()
+        if since_step >= batch_size or number == len(timed) - 1:
+            started = time.perf_counter()
             optimizer_step(model, optimizer)
-            steps.append(time.perf_counter() - began)
+            steps.append(time.perf_counter() - started)
             since_step = 0
     return passes, steps, losses, timed
 
 
 def report(args, passes, steps, losses, timed):
     questions = sum(len(batch["label"]) for batch in timed)
-    # Copies of missing choices are computed as well.
+    # Includes copies of missing choices.
     sequences = sum(batch["ids"].shape[0] * batch["ids"].shape[1] for batch in timed)
     real = [batch["real"] for batch in timed]
-    a_question = sum(passes) / questions
+    seconds_per_question = sum(passes) / questions
     step = statistics.median(steps)
     length = sum(int(((batch["sep"] + batch["counts"].sum(-1)) * batch["real"]).sum()) for batch in timed)
     scored = sum(int((batch["counts"].sum(-1) * batch["real"]).sum()) for batch in timed)
     return {
-        "questions_per_second": STEP / (STEP * a_question + step),
-        "forward_backward_questions_per_second": 1 / a_question,
+        "questions_per_second": STEP / (STEP * seconds_per_question + step),
+        "forward_backward_questions_per_second": 1 / seconds_per_question,
         "choices_per_second": sum(int(mask.sum()) for mask in real) / sum(passes),
         "forward_backward_seconds": passes,
         "optimizer_step_seconds": steps,
-        "combined_for_questions_a_step": STEP,
+        "combined_batch_size": STEP,
         "questions": questions,
         "mean_choices": sum(int(mask.sum()) for mask in real) / questions,
         "positions_computed": sequences * cloze_data.SEQUENCE / questions,
@@ -184,13 +184,13 @@ def print_report(result):
     how = "with" if result["recomputation"] else "without"
     print(f"GLM-{result['preset']} as published, {how} recomputation, {result['precision']}, dropout {result['dropout']}, "
           f"{result['threads']} threads, torch {result['torch']}")
-    print(f"timed: {result['questions']} questions with {result['mean_choices']:.2f} choices, {result['micro_batch']} a forward pass")
+    print(f"timed: {result['questions']} questions with {result['mean_choices']:.2f} choices, {result['micro_batch']} per forward pass")
     print(f"forward and backward   {result['forward_backward_questions_per_second']:.4f} questions/s, "
           f"{result['choices_per_second']:.3f} choices/s")
     print(f"optimizer step         {statistics.median(result['optimizer_step_seconds']):.3f} s")
-    print(f"both, {STEP} a step      {result['questions_per_second']:.4f} questions/s")
-    print(f"a question             {result['positions_computed']:,.0f} positions computed, "
-          f"{result['positions_that_differ_from_padding']:,.0f} of them no padding, {result['mean_scored']:.1f} scored")
+    print(f"both, {STEP} per step    {result['questions_per_second']:.4f} questions/s")
+    print(f"per question           {result['positions_computed']:,.0f} positions computed, "
+          f"{result['positions_that_differ_from_padding']:,.0f} of them not padding, {result['mean_scored']:.1f} scored")
     print(f"peak memory            {result['peak_memory_bytes'] / 1e9:.2f} GB")
     print(f"mean loss              {result['loss']:.4f}")
 
@@ -211,7 +211,7 @@ def main():
         for row in dump(args, questions):
             print(json.dumps(row))
         return
-    # From the end, where the questions with the most choices are: the memory that they need is there afterwards.
+    # The last questions have the most choices; warming up on them allocates the memory that they need.
     warmup = (questions[::-1] * args.warmup)[:args.warmup]
     result = report(args, *measure(args, warmup, questions))
     if args.json:

@@ -1,5 +1,5 @@
-"""GLM as the published benchmark computes it, in plain PyTorch: every choice of a question padded to 512 positions, logits over
-the whole vocabulary at each of them. Written from the description of the model; parameters have their published names.
+"""GLM as in the published benchmark, in plain PyTorch: every choice of a question padded to 512 positions, with logits over the
+whole vocabulary at each of them. Written from the description of the model; parameters have their published names.
 """
 
 import math
@@ -28,7 +28,7 @@ class Attention(nn.Module):
         split = self.query_key_value(x).view(rows, length, 3, self.heads, hidden // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = split.unbind(0)
         scores = torch.matmul(query / math.sqrt(hidden // self.heads), key.transpose(-1, -2))
-        # In place: the product is not needed for its own gradient.
+        # In place: the backward pass does not need the product.
         probabilities = F.softmax(scores.add_(bias), dim=-1)
         probabilities = F.dropout(probabilities, self.dropout, self.training)
         mixed = torch.matmul(probabilities, value).transpose(1, 2).reshape(rows, length, hidden)
@@ -74,7 +74,7 @@ class Transformer(nn.Module):
         x = F.dropout(x, self.dropout, self.training)
         for layer in self.layers:
             if self.recompute and self.training:
-                # Keeps a layer's input only; the backward pass computes the layer again, with the same dropout.
+                # Keeps only the layer's input; the backward pass recomputes the layer with the same dropout.
                 x = checkpoint(layer, x, bias, use_reentrant=False)
             else:
                 x = layer(x, bias)
@@ -88,7 +88,7 @@ class Glm(nn.Module):
         self.transformer = Transformer(layers, hidden, heads, dropout, recompute)
 
     def initialise(self):
-        """Initial weights: the two projections of a layer that write to the residual stream are smaller."""
+        """Initializes the weights; the two projections of a layer into the residual stream get smaller ones."""
         small = INIT_STD / math.sqrt(2 * len(self.transformer.layers))
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
@@ -111,8 +111,8 @@ class Glm(nn.Module):
 
 
 def visibility(sep, length, dtype):
-    """What is added to attention scores, `[sequences, 1, length, length]`: 0 for keys of the context and for earlier keys,
-    -10000 for the others.
+    """Attention mask as an additive bias, `[sequences, 1, length, length]`: 0 for keys of the context and for earlier keys,
+    -10000 for all others.
     """
     index = torch.arange(length, device=sep.device)
     hidden = (index[None, :] > index[:, None]) & (index >= sep[:, None, None])
@@ -120,12 +120,12 @@ def visibility(sep, length, dtype):
 
 
 def loss(scores, batch):
-    """Cross entropy over each question's choices, its mean over the questions."""
+    """Cross entropy over each question's choices, averaged over the questions."""
     return F.cross_entropy(scores.masked_fill(~batch["real"], MISSING), batch["label"])
 
 
 def load(path, heads, dtype=torch.float32, **options):
-    """A model with published weights; sizes come from them, except for the number of heads, which they do not tell."""
+    """A model with published weights. Sizes follow from the weights, except for the number of heads."""
     weights = torch.load(path, map_location="cpu", weights_only=True)
     weights = {name: value.to(dtype) for name, value in weights.get("module", weights).items()}
     vocabulary, hidden = weights["word_embeddings.weight"].shape
@@ -136,7 +136,7 @@ def load(path, heads, dtype=torch.float32, **options):
 
 
 def optimizer(model, lr, fused=True):
-    """AdamW; weights and embeddings decay, biases and LayerNorm do not."""
+    """AdamW with weight decay for matrices, but not for biases and LayerNorm."""
     decay = [parameter for parameter in model.parameters() if parameter.dim() == 2]
     rest = [parameter for parameter in model.parameters() if parameter.dim() == 1]
     groups = [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
@@ -144,7 +144,7 @@ def optimizer(model, lr, fused=True):
 
 
 def learning_rate(step, lr, steps):
-    """Of optimizer step number `step`, from 0: warm-up over a tenth of the steps, then falling to a tenth."""
+    """Learning rate of optimizer step `step`, from 0: warm-up over 10 % of the steps, then linear decay to 10 %."""
     warmup = 0.1 * steps
     if step <= warmup:
         return lr * step / warmup

@@ -1,4 +1,4 @@
-//! Harness of the end-to-end tests: finds and runs the real programs, each test in a folder of its own.
+//! Harness of the end-to-end tests: finds and runs the real programs; every test has its own folder.
 
 pub mod browser;
 pub mod pages;
@@ -9,12 +9,12 @@ pub mod training;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The path of a program that `cargo build --release --workspace` made.
+/// Returns the path of a program built by `cargo build --release --workspace`.
 ///
 /// # Panics
-/// If it has not been built.
+/// Panics if it has not been built.
 pub fn program(name: &str) -> PathBuf {
-    // A test runs from target/<profile>/deps; the programs are one folder up.
+    // Tests run from target/<profile>/deps; the programs are in the parent folder.
     let test = std::env::current_exe().expect("path of the test");
     let folder = test.parent().and_then(Path::parent).expect("target folder");
     let path = folder.join(name);
@@ -22,77 +22,77 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// A command for one of the programs, with no setting of the caller's environment that could change what it does.
+/// Returns a command for one of the programs, without environment variables that could change its behavior.
 pub fn command(name: &str) -> Command {
     let mut command = Command::new(program(name));
     for name in ["GLM_DATA_DIR", "RUST_LOG", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_ID"]
     {
         command.env_remove(name);
     }
-    // Tests run side by side; more threads than cores that wait for each other by spinning would take minutes.
+    // Tests run in parallel; spinning threads in excess of the cores would take minutes.
     command.env("OMP_NUM_THREADS", "1");
     command
 }
 
-/// Runs a command to its end.
+/// Runs a command to completion.
 ///
 /// # Panics
-/// If it cannot be started.
+/// Panics if it cannot be started.
 pub fn run(command: &mut Command) -> Finished {
     let output = command.output().expect("start the program");
     Finished { output }
 }
 
-/// A program that has ended.
+/// Result of a completed program.
 #[derive(Debug)]
 pub struct Finished {
     output: Output,
 }
 
 impl Finished {
-    /// The exit code.
+    /// Returns the exit code.
     pub fn code(&self) -> Option<i32> {
         self.output.status.code()
     }
 
-    /// What it printed.
+    /// Returns its standard output.
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
-    /// What it said beside.
+    /// Returns its standard error.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
-    /// Itself, if it ended well.
+    /// Asserts that the program succeeded.
     ///
     /// # Panics
-    /// If it did not.
+    /// Panics if it did not.
     pub fn success(self) -> Self {
         assert_eq!(self.code(), Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr());
         self
     }
 }
 
-/// The folder of files that tests compare with.
+/// Returns the folder of test fixtures.
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// The values of a file of JSON lines.
+/// Reads a file of JSON lines.
 ///
 /// # Panics
-/// If it is none.
+/// Panics if it is not a valid one.
 pub fn json_lines(path: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
 }
 
-/// Ingests one file of raw passages into `folder` with the real program, once for every split.
+/// Ingests a file of raw passages into `folder` with the real program, as each of `splits`.
 ///
 /// # Panics
-/// If that fails.
+/// Panics if that fails.
 pub fn ingest(folder: &Path, passages: &Path, splits: &[&str]) {
     let raw = folder.join("ReCoRD");
     std::fs::create_dir_all(&raw).expect("folder");
@@ -102,7 +102,7 @@ pub fn ingest(folder: &Path, passages: &Path, splits: &[&str]) {
     run(command("glm-prep").arg("ingest").arg(folder)).success();
 }
 
-/// Files that may not be published with the project: beside the repository where they are there.
+/// Returns the path of a file that may not be published with the project, if it exists next to the repository.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(name);
     path.exists().then_some(path)

@@ -1,4 +1,4 @@
-//! Programs that run beside a test, which signals them and looks at what they say. Linux: it reads /proc.
+//! Background processes of tests, which send them signals and read their output. Linux only: uses /proc.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Nothing here takes that long, on however busy a machine; a test that waits in vain ends with what was said so far.
+/// Timeout of all waits, generous enough for a busy machine. A test that exceeds it fails with the output so far.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Whether this build can train with several processes; if not, says on stderr that the test is skipped.
+/// Returns true if this build can train with several processes; otherwise reports on stderr that the test is skipped.
 pub fn several_processes_can_train() -> bool {
     let available = libtorch_ext::distributed::available();
     if let Err(reason) = &available {
@@ -20,7 +20,7 @@ pub fn several_processes_can_train() -> bool {
     available.is_ok()
 }
 
-/// A program that runs. It is killed with all that it started when this is dropped.
+/// Running program. It is killed with all its descendants on drop.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -28,10 +28,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it; what it prints and says goes to the file `log`.
+    /// Starts the program, with stdout and stderr redirected to the file `log`.
     ///
     /// # Panics
-    /// If it cannot be started.
+    /// Panics if it cannot be started.
     pub fn start(command: &mut Command, log: PathBuf) -> Self {
         let out = File::create(&log).expect("log");
         let err = out.try_clone().expect("log");
@@ -39,20 +39,20 @@ impl Running {
         Self { child, log }
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has said so far.
+    /// Returns the output so far.
     pub fn said(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Waits until `found` has found something while it runs.
+    /// Polls `found` until it returns a value.
     ///
     /// # Panics
-    /// If it ends before, or that takes for ever.
+    /// Panics if the program ends first, or on a timeout.
     pub fn until<T>(&mut self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
@@ -60,55 +60,55 @@ impl Running {
                 return found;
             }
             let ended = self.child.try_wait().expect("wait");
-            assert!(ended.is_none(), "ended ({ended:?}) before {what}:\n{}", self.said());
-            assert!(start.elapsed() < LIMIT, "{what} does not happen:\n{}", self.said());
+            assert!(ended.is_none(), "exited ({ended:?}) before {what}:\n{}", self.said());
+            assert!(start.elapsed() < LIMIT, "timeout waiting for: {what}\n{}", self.said());
             sleep(Duration::from_millis(10));
         }
     }
 
-    /// Waits for its end.
+    /// Waits for the program to exit.
     ///
     /// # Panics
-    /// If it does not end.
+    /// Panics on a timeout.
     pub fn end(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 return status;
             }
-            assert!(start.elapsed() < LIMIT, "does not end:\n{}", self.said());
+            assert!(start.elapsed() < LIMIT, "does not exit:\n{}", self.said());
             sleep(Duration::from_millis(10));
         }
     }
 
-    /// Waits for its end, which has to be with this exit code, and returns what it said.
+    /// Waits for the program to exit with the given code and returns its output.
     ///
     /// # Panics
-    /// If it is another, or it does not end.
+    /// Panics if the exit code differs, or on a timeout.
     pub fn ends_with(&mut self, code: i32) -> String {
         let status = self.end();
         assert_eq!(status.code(), Some(code), "{status}:\n{}", self.said());
         self.said()
     }
 
-    /// The process of the rank that this launcher has started, once it is there.
+    /// Waits for this launcher to start a rank and returns its process id.
     ///
     /// # Panics
-    /// If it never is.
+    /// Panics on a timeout.
     pub fn worker(&mut self, rank: usize) -> u32 {
         let (launcher, variable) = (self.pid(), format!("RANK={rank}"));
         let is_rank = |pid: &u32| {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.split(|&byte| byte == 0).any(|entry| entry == variable.as_bytes())
         };
-        self.until("a rank is started", || descendants(launcher).into_iter().find(is_rank))
+        self.until("start of the rank", || descendants(launcher).into_iter().find(is_rank))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            // Children first: those of a launcher that is gone are nobody's.
+            // Children first, because they could no longer be found once the launcher is gone.
             descendants(self.pid()).into_iter().for_each(kill);
             kill(self.pid());
             let _ended = self.child.wait();
@@ -116,26 +116,26 @@ impl Drop for Running {
     }
 }
 
-/// Sends a signal, by its name without SIG.
+/// Sends a signal, given by its name without SIG.
 ///
 /// # Panics
-/// If there is no such process.
+/// Panics if there is no such process.
 pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().expect("kill");
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
-/// Ends a process that may be gone already.
+/// Kills a process, which may have exited already.
 fn kill(pid: u32) {
     let _sent = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
-/// Whether a process is there and has not ended.
+/// Returns true if the process exists and has not exited.
 pub fn runs(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
-/// Processes that this one has started, and those that they have.
+/// Returns all descendants of a process.
 pub fn descendants(pid: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     let all: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -149,38 +149,38 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// State and parent of a process.
+/// Returns state and parent of a process.
 fn stat(pid: u32) -> Option<(char, u32)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before them may hold anything, brackets too.
+    // The name before these fields may contain any characters, including parentheses.
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
-/// A port that nobody listens at, below those that the system gives to connections; another one each time.
+/// Returns an unused port below the ephemeral range, a different one on each call.
 ///
 /// # Panics
-/// If all are taken.
+/// Panics if all are in use.
 pub fn free_port() -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Tests run side by side in processes of their own, or in threads of one.
+    // Tests run in parallel, in separate processes or in threads of one process.
     let first = 12_000 + 16 * (std::process::id() % 1_000) as u16;
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| first + GIVEN.fetch_add(1, Ordering::Relaxed)).take(4_000).find(is_free).expect("a free port")
 }
 
-/// Makes a command one of `world_size` ranks that were started by hand and meet at a port of this machine.
+/// Turns a command into one of `world_size` manually started ranks that rendezvous at a local port.
 pub fn rank(mut command: Command, rank: usize, world_size: usize, port: u16) -> Command {
     command.env("RANK", rank.to_string()).env("WORLD_SIZE", world_size.to_string());
     command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
     command
 }
 
-/// Starts all ranks by hand; `command` makes the one of a rank, the logs go to `folder`.
+/// Starts all ranks without a launcher; `command` returns the command of a rank, and logs are written to `folder`.
 ///
 /// # Panics
-/// If one cannot be started.
+/// Panics if a rank cannot be started.
 pub fn by_hand(folder: &Path, world_size: usize, command: impl Fn(usize) -> Command) -> Vec<Running> {
     let port = free_port();
     let start = |number| {
@@ -190,12 +190,13 @@ pub fn by_hand(folder: &Path, world_size: usize, command: impl Fn(usize) -> Comm
     (0..world_size).map(start).collect()
 }
 
-/// `torchrun`: `$GLM_TORCHRUN`, or what is in the repository's `.venv`; if there is none, says that the test is skipped.
+/// Returns the path of `torchrun`: `$GLM_TORCHRUN`, or the one in the repository's `.venv`. Without one, reports that the test is
+/// skipped.
 pub fn torchrun() -> Option<PathBuf> {
-    let said = std::env::var_os("GLM_TORCHRUN").map(PathBuf::from);
-    let found = said.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/torchrun"));
+    let configured = std::env::var_os("GLM_TORCHRUN").map(PathBuf::from);
+    let found = configured.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/torchrun"));
     if !found.is_file() {
-        eprintln!("skipped: there is no torchrun in .venv (`pip install torch`), and GLM_TORCHRUN names none");
+        eprintln!("skipped: no torchrun in .venv (`pip install torch`), and GLM_TORCHRUN is not set");
         return None;
     }
     Some(found)

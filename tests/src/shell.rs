@@ -1,21 +1,20 @@
-//! What commands a piece of shell script holds: enough of the language for the examples of help and documentation.
+//! Parser of shell scripts that finds their commands: enough of the language for the examples in help and documentation.
 
 use std::collections::HashMap;
 
-/// What a variable stands for that the script does not set.
+/// Value of variables that the script does not set.
 const UNKNOWN: &str = "1";
 
-/// The simple commands of a script, each as its words. Quotes and backslashes are taken away, comments, redirections and assignments
-/// are left out; a variable is what the script has set it to, else `1`. A quoted word that names one of `programs` is itself
-/// a script, as behind `bash -c`, and its commands come after those that it is in.
+/// Returns the simple commands of a script, each as a list of words. Quotes, backslashes, comments, redirections and assignments are
+/// removed; variables are expanded to the value set in the script, else `1`. A quoted word that contains one of `programs` is
+/// parsed as a script itself, as after `bash -c`; its commands follow the enclosing command.
 pub fn commands(script: &str, programs: &[&str]) -> Vec<Vec<String>> {
     let mut reader = Reader { programs, variables: HashMap::new(), commands: Vec::new() };
     reader.read(script);
     reader.commands
 }
 
-/// The arguments that `command` gives to one of `programs`, and which one: the first word is the program's name, which may
-/// stand behind a launcher such as `srun`.
+/// Returns the part of `command` that starts with the name of one of `programs`, without a launcher such as `srun` before it.
 pub fn call<'a>(command: &'a [String], programs: &[&str]) -> Option<&'a [String]> {
     let start = command.iter().position(|word| programs.contains(&word.as_str()))?;
     Some(&command[start..])
@@ -61,7 +60,7 @@ impl Reader<'_> {
                 }
                 '$' if rest.peek() == Some(&'(') => self.end(&mut line),
                 '$' => {
-                    // Unquoted, a value may be several words.
+                    // An unquoted value may consist of several words.
                     let value = self.value(&mut rest);
                     for (index, piece) in value.split(' ').enumerate() {
                         if index > 0 {
@@ -72,7 +71,7 @@ impl Reader<'_> {
                 }
                 '#' if line.word.is_none() => while rest.next_if(|&inner| inner != '\n').is_some() {},
                 '>' | '<' => {
-                    // `2>` names a stream; `<(` begins a command of its own.
+                    // `2>` redirects a stream; `<(` starts another command.
                     if line.word.as_deref().is_some_and(|word| word.chars().all(|digit| digit.is_ascii_digit())) {
                         line.word = None;
                     }
@@ -87,7 +86,7 @@ impl Reader<'_> {
         self.end(&mut line);
     }
 
-    /// The value of the variable whose name comes next.
+    /// Reads the name of a variable and returns its value.
     fn value(&self, rest: &mut std::iter::Peekable<std::str::Chars>) -> String {
         let braces = rest.next_if_eq(&'{').is_some();
         let mut name = String::new();
@@ -158,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_what_they_were_set_to() {
+    fn variables_are_expanded() {
         let words = commands("run=\"tool -q run\"\nA=2 $run --n $i/3 \"${A}x\"", &["tool"]);
         assert_eq!(words, [["tool", "-q", "run", "--n", "1/3", "2x"]]);
     }
 
     #[test]
-    fn a_quoted_script_is_read_too() {
+    fn quoted_scripts_are_parsed() {
         let words = commands("srun bash -c 'launch tool run'", &["tool"]);
         assert_eq!(call(&words[0], &["tool"]), None);
         assert_eq!(call(&words[1], &["tool"]), Some(&["tool".to_owned(), "run".to_owned()][..]));

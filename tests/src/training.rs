@@ -1,4 +1,4 @@
-//! Runs of a tiny model that take seconds, and what they leave behind.
+//! Training runs of a tiny model, which take seconds, and access to their output.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,26 +9,26 @@ use tch::{Kind, Tensor};
 
 use crate::{command, run};
 
-/// A small sample corpus, made and ingested by the real program.
+/// Generates and ingests a small sample corpus with the real program.
 ///
 /// # Panics
-/// If that fails.
+/// Panics if that fails.
 pub fn corpus(folder: &Path) {
     sized_corpus(folder, 60, 12, 5);
 }
 
-/// One with other passages for every seed.
+/// Like [`corpus`], with passages that depend on the seed.
 ///
 /// # Panics
-/// If it cannot be made.
+/// Panics if that fails.
 pub fn seeded_corpus(folder: &Path, seed: u64) {
     sized_corpus(folder, 60, 12, seed);
 }
 
-/// One with so many passages to train and to evaluate on.
+/// Like [`corpus`], with the given number of passages.
 ///
 /// # Panics
-/// If it cannot be made.
+/// Panics if that fails.
 pub fn sized_corpus(folder: &Path, passages: usize, val_passages: usize, seed: u64) {
     let options = [("--passages", passages as u64), ("--val-passages", val_passages as u64), ("--seed", seed)];
     let mut sample = command("glm-prep");
@@ -37,19 +37,19 @@ pub fn sized_corpus(folder: &Path, passages: usize, val_passages: usize, seed: u
     run(command("glm-prep").arg("ingest").arg(folder)).success();
 }
 
-/// A model that trains in no time from random weights; settings that log and evaluate often.
+/// Returns a command that trains a tiny model from random weights and logs every step.
 pub fn trainer(data: &Path, out: &Path) -> Command {
     trainer_from("random".as_ref(), data, out)
 }
 
-/// The same from other weights.
+/// Like [`trainer`], from the given weights.
 pub fn trainer_from(init: &Path, data: &Path, out: &Path) -> Command {
     let mut command = small_model(data, out);
     command.args(["--seed", "3", "--init"]).arg(init);
     command
 }
 
-/// The model and the settings alone, without a seed and without weights.
+/// Like [`trainer`], without seed and initial weights.
 pub fn small_model(data: &Path, out: &Path) -> Command {
     let mut command = command("glm-trainer");
     command.args(["run", "--device", "cpu", "--preset", "tiny"]);
@@ -73,26 +73,26 @@ pub fn set<'a>(command: &'a mut Command, settings: &[&str]) -> &'a mut Command {
     settings.iter().fold(command, |command, setting| command.args(["--set", setting]))
 }
 
-/// The records of a run, in order.
+/// Returns the metrics records of a run, in order.
 ///
 /// # Panics
-/// If there are none.
+/// Panics if there are none.
 pub fn metrics(out: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
     text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
 }
 
-/// Steps that a run has logged so far, the last record of each: a run that was resumed may have done some twice.
+/// Returns the train records of a run so far, by step.
 pub fn steps(out: &Path) -> BTreeMap<u64, Value> {
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
     let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     records.filter(|line| line["kind"] == "train").filter_map(|line| Some((line["step"].as_u64()?, line))).collect()
 }
 
-/// What a run leaves: weights, optimizer and all that was said, without what depends on the clock.
+/// Returns the results of a run: weights, optimizer state and metrics, without fields that depend on time.
 ///
 /// # Panics
-/// If it has left no checkpoint.
+/// Panics if there is no checkpoint.
 pub fn remains(out: &Path) -> (Vec<u8>, Vec<u8>, Vec<String>) {
     let checkpoints = out.join("checkpoints");
     let latest = checkpoints.join(std::fs::read_to_string(checkpoints.join("latest")).expect("latest"));
@@ -106,28 +106,28 @@ pub fn remains(out: &Path) -> (Vec<u8>, Vec<u8>, Vec<String>) {
     (read("model.safetensors"), read("optimizer.safetensors"), text.lines().map(line).collect())
 }
 
-/// The newest weights of a run.
+/// Returns the path of the latest weights of a run.
 ///
 /// # Panics
-/// If there are none.
+/// Panics if there are none.
 pub fn weights_file(out: &Path) -> PathBuf {
     let latest = std::fs::read_to_string(out.join("checkpoints/latest")).expect("latest");
     out.join("checkpoints").join(latest).join("model.safetensors")
 }
 
-/// Every byte of them.
+/// Returns the bytes of the latest weights of a run.
 ///
 /// # Panics
-/// If there are none.
+/// Panics if there are none.
 pub fn weights(out: &Path) -> Vec<u8> {
     std::fs::read(weights_file(out)).expect("weights")
 }
 
-/// Asserts that two sets of tensors are the same but for rounding: the norm of a difference is small beside that of what it
-/// is a difference of.
+/// Asserts that two sets of tensors are equal up to rounding: the norm of each difference is at most `tolerance` times the norm of the
+/// tensor.
 ///
 /// # Panics
-/// If they are not.
+/// Panics if they are not.
 pub fn assert_close(ours: Vec<(String, Tensor)>, theirs: Vec<(String, Tensor)>, tolerance: f64) {
     let norm = |tensor: Tensor| tensor.to_kind(Kind::Double).norm().double_value(&[]);
     let theirs: BTreeMap<String, Tensor> = theirs.into_iter().collect();

@@ -1,4 +1,4 @@
-//! Help, examples, manual pages and completions of both programs, and every call of them in the documentation.
+//! Tests of help, examples, manual pages and completions of both programs, and of their calls in the documentation.
 
 use std::path::Path;
 use std::process::Command as Process;
@@ -9,7 +9,7 @@ use glm_tests::pages::{self, Piece};
 use glm_tests::{command, run, shell};
 
 const PROGRAMS: [&str; 2] = ["glm-prep", "glm-trainer"];
-/// Columns of the narrowest terminal that help has to fit in.
+/// Width of the terminal that help must fit.
 const COLUMNS: usize = 80;
 
 fn tree(program: &str) -> Command {
@@ -21,23 +21,23 @@ fn tree(program: &str) -> Command {
     tree
 }
 
-/// What the program says to a line of words, the first of which is its name; nothing where it understands it.
-fn refused(words: &[String]) -> Option<String> {
+/// The parser's error for a command line, the first word of which is the program's name; `None` if it is valid.
+fn parse_error(words: &[String]) -> Option<String> {
     let parsed = match words[0].as_str() {
         "glm-prep" => glm_prep::cli::Cli::try_parse_from(words).map(drop),
         _ => glm_trainer::cli::Cli::try_parse_from(words).map(drop),
     };
-    // Help and version are understood.
+    // Help and version are printed to stdout and are valid.
     parsed.err().filter(clap::Error::use_stderr).map(|error| format!("{words:?}: {error}"))
 }
 
-/// The commands that do something: those without commands below them.
+/// The commands without subcommands.
 fn leaves(tree: &Command) -> Vec<&Command> {
-    let below: Vec<&Command> = tree.get_subcommands().filter(|below| below.get_name() != "help").collect();
-    if below.is_empty() { vec![tree] } else { below.into_iter().flat_map(leaves).collect() }
+    let subcommands: Vec<&Command> = tree.get_subcommands().filter(|command| command.get_name() != "help").collect();
+    if subcommands.is_empty() { vec![tree] } else { subcommands.into_iter().flat_map(leaves).collect() }
 }
 
-/// The examples below a command's help, as words.
+/// The examples after a command's help, as words.
 fn examples(command: &Command) -> Vec<Vec<String>> {
     let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let lists =
@@ -47,7 +47,7 @@ fn examples(command: &Command) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn every_command_has_an_example_that_it_understands() {
+fn every_command_has_a_valid_example() {
     for program in PROGRAMS {
         let tree = tree(program);
         for command in leaves(&tree) {
@@ -56,24 +56,24 @@ fn every_command_has_an_example_that_it_understands() {
             assert!(examples.iter().any(own), "{program} {} has no example of its own", command.get_name());
         }
         for command in leaves(&tree).into_iter().chain([&tree]) {
-            let refused: Vec<String> = examples(command).iter().filter_map(|words| refused(words)).collect();
-            assert!(refused.is_empty(), "{program} {}: {refused:#?}", command.get_name());
+            let errors: Vec<String> = examples(command).iter().filter_map(|words| parse_error(words)).collect();
+            assert!(errors.is_empty(), "{program} {}: {errors:#?}", command.get_name());
         }
     }
 }
 
 #[test]
-fn every_option_is_explained() {
+fn every_option_has_help() {
     for program in PROGRAMS {
         let tree = tree(program);
         for command in leaves(&tree) {
             assert!(command.get_about().is_some(), "{program} {}", command.get_name());
             for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
                 let place = format!("{program} {} {}", command.get_name(), argument.get_id());
-                assert!(argument.get_help().is_some_and(|help| help.to_string().len() > 8), "{place} is not explained");
+                assert!(argument.get_help().is_some_and(|help| help.to_string().len() > 8), "{place} has no help");
                 let takes_value = argument.get_num_args().is_some_and(|count| count != ValueRange::EMPTY);
                 let shown = argument.get_value_names().is_some_and(|names| !names.is_empty());
-                assert!(!takes_value || shown, "{place} does not name its value");
+                assert!(!takes_value || shown, "{place} has no value name");
             }
         }
     }
@@ -92,7 +92,7 @@ fn help_fits_a_terminal() {
                 for line in text.lines() {
                     assert!(line.chars().count() <= COLUMNS, "{program} {arguments:?} {help}: {line}");
                 }
-                // Wrapped, an example could not be copied.
+                // Examples must not be wrapped, so that they can be copied.
                 let after =
                     tree.find_subcommand(arguments.first().map_or("", String::as_str)).unwrap_or(&tree).get_after_help();
                 for line in after.map(ToString::to_string).unwrap_or_default().lines().filter(|line| line.starts_with("  ")) {
@@ -116,15 +116,15 @@ fn manual_pages_render() {
             for section in [".TH ", ".SH NAME\n", ".SH SYNOPSIS\n", ".SH OPTIONS\n", ".SH EXAMPLE"] {
                 assert!(text.contains(section), "{name} has no {section}");
             }
-            if let Some((shown, complaints)) = rendered(&path) {
+            if let Some((shown, warnings)) = rendered(&path) {
                 assert!(shown.contains("EXAMPLE") && shown.contains(&format!("{program} ")), "{name}: {shown}");
-                assert_eq!(complaints, "", "{name}");
+                assert_eq!(warnings, "", "{name}");
             }
         }
     }
 }
 
-/// A page as `man` shows it, and what was wrong with it; nothing where groff is not installed.
+/// A page as `man` shows it, and the warnings of groff; `None` if groff is not installed.
 fn rendered(path: &Path) -> Option<(String, String)> {
     let output = Process::new("groff").args(["-man", "-Tutf8", "-Kutf8", "-ww", "-P-cbou"]).arg(path).output().ok()?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -139,8 +139,8 @@ fn bash_completes_commands_and_options() {
         ("glm-trainer", "run", "--max-r", "--max-restarts"),
     ] {
         let script = run(command(program).args(["completions", "bash"])).success().stdout();
-        // The shell calls the function that is registered with the command, the word, and the word before it.
-        let ask = format!(
+        // Bash calls the registered function with the command, the word, and the previous word.
+        let completion = format!(
             "{script}
              COMP_WORDS=({program} {before} {typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
              function=$(complete -p {program} | sed 's/.*-F \\([^ ]*\\).*/\\1/')
@@ -148,15 +148,15 @@ fn bash_completes_commands_and_options() {
              echo \"${{COMPREPLY[@]}}\""
         );
         let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("ask");
-        std::fs::write(&path, ask).expect("written");
+        let path = folder.path().join("completion");
+        std::fs::write(&path, completion).expect("written");
         assert!(Process::new("bash").arg("-n").arg(&path).status().expect("bash").success());
-        let said = Process::new("bash").arg(&path).output().expect("bash");
-        assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), expected, "{}", String::from_utf8_lossy(&said.stderr));
+        let output = Process::new("bash").arg(&path).output().expect("bash");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected, "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
-/// The calls in a block of code: lines of shell, or the arrays of Kubernetes.
+/// The program calls in a block of code: shell commands, or arrays as in Kubernetes manifests.
 fn calls(code: &str) -> Vec<Vec<String>> {
     let arrays = code.lines().filter_map(|line| Some(&line[line.find("[\"glm-")?..=line.rfind(']')?]));
     let arrays = arrays.map(|array| serde_json::from_str::<Vec<String>>(array).expect("an array of words"));
@@ -166,7 +166,7 @@ fn calls(code: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn the_documentation_calls_the_programs_as_they_are() {
+fn calls_in_the_documentation_are_valid() {
     let mut seen = 0;
     let mut wrong = Vec::new();
     for page in pages::all() {
@@ -175,7 +175,7 @@ fn the_documentation_calls_the_programs_as_they_are() {
                 Piece::Code("" | "bash" | "sh", code) => {
                     let calls = calls(code);
                     seen += calls.len();
-                    calls.iter().filter_map(|words| refused(words)).collect()
+                    calls.iter().filter_map(|words| parse_error(words)).collect()
                 }
                 Piece::Code(..) => continue,
                 Piece::Text(text) => pages::inline_code(text).filter_map(unknown).collect(),
@@ -187,27 +187,27 @@ fn the_documentation_calls_the_programs_as_they_are() {
     assert!(seen > 20, "only {seen} calls were found");
 }
 
-/// What a call within a sentence names that the program does not have: a command, or an option. Its values may be left out there.
+/// The first unknown command or option of a call in running text, where values may be left out.
 fn unknown(code: &str) -> Option<String> {
     let mut words = code.split_whitespace();
     let program = words.next().filter(|word| PROGRAMS.contains(word))?;
     let mut tree = tree(program);
     for word in words {
-        let below = tree.find_subcommand(word).cloned();
+        let subcommand = tree.find_subcommand(word).cloned();
         let flag = word.trim_matches(|letter: char| "[](),".contains(letter)).split('=').next().unwrap_or_default();
-        match below {
-            Some(below) => tree = below,
+        match subcommand {
+            Some(subcommand) => tree = subcommand,
             None if flag.starts_with("--") => {
                 let known = tree.get_arguments().any(|argument| argument.get_long() == flag.strip_prefix("--"));
                 if !known {
-                    return Some(format!("`{code}`: there is no {flag}"));
+                    return Some(format!("`{code}`: unknown option {flag}"));
                 }
             }
             None if tree.has_subcommands()
                 && !flag.starts_with('-')
                 && flag.chars().all(|letter| letter.is_ascii_lowercase()) =>
             {
-                return Some(format!("`{code}`: there is no command {word}"));
+                return Some(format!("`{code}`: unknown command {word}"));
             }
             None => {}
         }

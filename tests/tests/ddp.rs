@@ -1,4 +1,4 @@
-//! Two ranks learn what PyTorch's DistributedDataParallel learns with two processes, from the same weights and questions.
+//! Compares training on two ranks with PyTorch's DistributedDataParallel on two processes, from the same weights and questions.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,9 +12,9 @@ use glm_trainer::data::sampler::{Order, Sampler};
 use tch::Tensor;
 
 const STEPS: usize = 4;
-const QUESTIONS_A_STEP: usize = 4;
+const BATCH_SIZE: usize = 4;
 
-/// The rows of the first steps of a run with this seed, counted over the whole split.
+/// Returns the rows of the first steps of a run with this seed, as indices into the whole split.
 fn rows_of_steps(data: &Path, seed: u64) -> Vec<Vec<usize>> {
     let data = DataSet::open(data).expect("data set");
     let group_rows = data.split(Split::Train).expect("split").group_rows();
@@ -25,13 +25,13 @@ fn rows_of_steps(data: &Path, seed: u64) -> Vec<Vec<usize>> {
         let row = |&(group, row): &(u32, u32)| first_row(block.groups[group as usize]) + row as usize;
         block.rows.iter().map(row).collect::<Vec<_>>()
     });
-    let rows: Vec<usize> = rows.take(STEPS * QUESTIONS_A_STEP).collect();
-    assert_eq!(rows.len(), STEPS * QUESTIONS_A_STEP, "more than an epoch");
-    rows.chunks(QUESTIONS_A_STEP).map(<[usize]>::to_vec).collect()
+    let rows: Vec<usize> = rows.take(STEPS * BATCH_SIZE).collect();
+    assert_eq!(rows.len(), STEPS * BATCH_SIZE, "more than an epoch");
+    rows.chunks(BATCH_SIZE).map(<[usize]>::to_vec).collect()
 }
 
-/// A bias of the keys changes nothing behind a softmax, so its gradient is a rounding error, of which AdamW makes a step as
-/// large as any other: these biases are left out.
+/// Removes the biases of the attention keys. They do not change the softmax, so their gradients are rounding errors, which
+/// AdamW nevertheless turns into steps of normal size.
 fn without_key_biases(tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
     let without = |(name, tensor): (String, Tensor)| match name.ends_with("query_key_value.bias") {
         true => {
@@ -44,12 +44,12 @@ fn without_key_biases(tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
 }
 
 #[test]
-fn two_ranks_learn_what_two_processes_of_pytorch_do() {
+fn two_ranks_match_pytorch_ddp() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = repository.join(".venv/bin/python");
     let finds = "import importlib.util as u, sys; sys.exit(None in map(u.find_spec, ['torch', 'numpy', 'pyarrow']))";
     if !Command::new(&python).args(["-c", finds]).output().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: there is no torch in .venv; `scripts/bench train` puts it there");
+        eprintln!("skipped: torch is not installed in .venv; `scripts/bench train` installs it");
         return;
     }
     if !several_processes_can_train() {
@@ -58,11 +58,11 @@ fn two_ranks_learn_what_two_processes_of_pytorch_do() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let [start, ours, steps_file, theirs] = ["start", "ours", "steps.json", "theirs.npz"].map(|name| folder.path().join(name));
-    // A few steps from random weights, so that biases are no longer zero.
+    // A few steps from random weights, after which biases are not zero.
     run(trainer(folder.path(), &start).args(["--max-steps", "6"])).success();
 
     let mut command = trainer_from(&start, folder.path(), &ours);
-    let per_step = format!("data.batch_size={QUESTIONS_A_STEP}");
+    let per_step = format!("data.batch_size={BATCH_SIZE}");
     set(&mut command, &["model.dropout=0", "model.attention_dropout=0", "data.max_seq_len=128", &per_step]);
     command.args(["--max-steps", &STEPS.to_string(), "--nproc", "2"]);
     run(&mut command).success();
@@ -72,14 +72,14 @@ fn two_ranks_learn_what_two_processes_of_pytorch_do() {
     let mut ddp = Command::new(&python);
     ddp.arg(repository.join("scripts/bench.d/ddp_baseline.py")).env("OMP_NUM_THREADS", "1");
     ddp.arg("--data").arg(folder.path()).arg("--weights").arg(weights_file(&start)).arg("--steps").arg(&steps_file);
-    ddp.args(["--heads", "2", "--sequence", "128", "--lr", "1e-3", "--schedule-steps", "30"]).arg("--out").arg(&theirs);
+    ddp.args(["--heads", "2", "--sequence", "128", "--lr", "1e-3", "--decay-steps", "30"]).arg("--out").arg(&theirs);
     run(&mut ddp).success();
 
-    let (told, weights): (Vec<_>, Vec<_>) = Tensor::read_npz(&theirs)
+    let (metrics, weights): (Vec<_>, Vec<_>) = Tensor::read_npz(&theirs)
         .expect("npz")
         .into_iter()
         .partition(|(name, _)| ["loss", "gradient_norm"].contains(&name.as_str()));
-    for (name, values) in told {
+    for (name, values) in metrics {
         let values = Vec::<f64>::try_from(values).expect("numbers");
         assert_eq!(values.len(), STEPS);
         for (record, value) in steps(&ours).values().zip(values) {

@@ -1,5 +1,5 @@
-//! `glm-trainer run` with several processes on the CPU gives what one process gives, also where it is stopped, where it loses a
-//! process, and where it goes on with another number of them.
+//! `glm-trainer run` with several processes on the CPU: results equal those of a single process, also after a failure, and
+//! after an interruption with a different number of processes.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +10,9 @@ use glm_tests::training::{assert_close, corpus, metrics, set, steps, trainer, we
 use serde_json::Value;
 use tch::Tensor;
 
-/// A run that can be compared with others but for rounding. AdamW divides a gradient by the root of its square's average: with
-/// its usual `eps`, one that should be zero, as that of the keys' biases, and is a rounding error, would be a step of full size.
+/// A run whose results can be compared up to rounding. AdamW divides a gradient by the root of the average of its square. With
+/// the default `eps`, rounding errors in gradients that should be zero, such as those of the key biases, would become steps of
+/// full size.
 fn comparable(data: &Path, out: &Path) -> Command {
     let mut command = trainer(data, out);
     set(&mut command, &["optim.eps=1e-4"]);
@@ -27,7 +28,7 @@ fn number(record: &Value, key: &str) -> f64 {
     record[key].as_f64().unwrap_or_else(|| panic!("{key} of {record}"))
 }
 
-/// Asserts that two runs had the same questions at each step and learnt the same from them.
+/// Asserts that two runs have the same questions in each step, the same metrics and the same weights.
 fn assert_same_run(one: &Path, other: &Path) {
     let [ours, theirs] = [one, other].map(steps);
     assert!(ours.keys().eq(theirs.keys()), "steps {:?} and {:?}", ours.keys(), theirs.keys());
@@ -58,10 +59,10 @@ fn evaluations(out: &Path) -> Vec<Value> {
     metrics(out).into_iter().filter(|record| record["kind"] == "eval").collect()
 }
 
-/// Questions of each step.
+/// Returns the number of questions of each step.
 fn questions(out: &Path) -> Vec<u64> {
     let samples: Vec<u64> = steps(out).values().map(|record| record["samples"].as_u64().expect("samples")).collect();
-    samples.iter().zip([0].iter().chain(&samples)).map(|(behind, before)| behind - before).collect()
+    samples.iter().zip([0].iter().chain(&samples)).map(|(after, before)| after - before).collect()
 }
 
 /// Waits until a run has logged this step.
@@ -70,7 +71,7 @@ fn until_step(running: &mut Running, out: &Path, step: u64) {
 }
 
 #[test]
-fn any_number_of_ranks_gives_the_same_run() {
+fn results_do_not_depend_on_the_number_of_ranks() {
     if !several_processes_can_train() {
         return;
     }
@@ -79,71 +80,71 @@ fn any_number_of_ranks_gives_the_same_run() {
     let out = |name: &str| folder.path().join(name);
     let train = |name: &str, processes: usize| {
         let mut command = comparable(folder.path(), &out(name));
-        // 25 questions a step of 126 leave one for an epoch's last step.
+        // With 25 questions per step, the last step of an epoch of 126 questions has a single one.
         set(&mut command, &["data.batch_size=5", "optim.grad_accumulation=5", "data.micro_batch_tokens=600"]);
         command.args(["--max-steps", "20", "--eval-every", "200"]);
         run(&mut if processes == 0 { command } else { nproc(command, processes) }).success();
     };
-    train("alone", 0);
-    let alone = questions(&out("alone"));
-    let last = alone.iter().min().expect("steps");
-    assert_eq!((alone.len(), *last, alone[0]), (20, 1, 25), "questions a step: {alone:?}");
+    train("single", 0);
+    let single = questions(&out("single"));
+    let fewest = single.iter().min().expect("steps");
+    assert_eq!((single.len(), *fewest, single[0]), (20, 1, 25), "questions per step: {single:?}");
     train("one", 1);
-    assert!(weights(&out("one")) == weights(&out("alone")), "the weights differ");
-    assert_same_run(&out("one"), &out("alone"));
+    assert!(weights(&out("one")) == weights(&out("single")), "the weights differ");
+    assert_same_run(&out("one"), &out("single"));
     for processes in [2, 4] {
         let name = format!("{processes}");
         train(&name, processes);
-        assert_same_run(&out(&name), &out("alone"));
+        assert_same_run(&out(&name), &out("single"));
         let records = steps(&out(&name));
         assert!(records.values().all(|record| record["ranks"] == processes), "{records:?}");
     }
 }
 
 #[test]
-fn a_run_that_loses_a_rank_goes_on_from_its_checkpoint_as_if_nothing_had_happened() {
+fn a_restart_after_a_failure_does_not_change_the_results() {
     if !several_processes_can_train() {
         return;
     }
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
-    let [disturbed, whole] = ["disturbed", "whole"].map(|name| folder.path().join(name));
+    let [restarted, uninterrupted] = ["restarted", "uninterrupted"].map(|name| folder.path().join(name));
     let train = |out: &Path| {
         let mut command = nproc(trainer(folder.path(), out), 2);
         set(&mut command, &["train.save_every=16", "train.epochs=100000", "train.eval_every=0"]);
         command
     };
-    let log = folder.path().join("disturbed.log");
-    let mut launcher = Running::start(train(&disturbed).args(["--max-restarts", "1"]), log.clone());
-    until_step(&mut launcher, &disturbed, 3);
+    let log = folder.path().join("restarted.log");
+    let mut launcher = Running::start(train(&restarted).args(["--max-restarts", "1"]), log.clone());
+    until_step(&mut launcher, &restarted, 3);
     signal(launcher.worker(1), "KILL");
-    let restarts = |log: &String| log.contains("restarting all 2 workers from the newest checkpoint, attempt 2 of 2");
-    launcher.until("the ranks are started again", || std::fs::read_to_string(&log).ok().filter(restarts));
-    let records = metrics(&disturbed).len();
-    launcher.until("the run goes on", || (metrics(&disturbed).len() > records + 4).then_some(()));
+    let restarts = |log: &String| log.contains("restarting all 2 workers from the latest checkpoint, attempt 2 of 2");
+    launcher.until("the ranks are restarted", || std::fs::read_to_string(&log).ok().filter(restarts));
+    let records = metrics(&restarted).len();
+    launcher.until("training continues", || (metrics(&restarted).len() > records + 4).then_some(()));
     signal(launcher.pid(), "TERM");
     let said = launcher.ends_with(75);
     assert!(said.contains("going on from "), "{said}");
-    let last = *steps(&disturbed).last_key_value().expect("steps").0;
-    run(train(&whole).args(["--max-steps", &last.to_string()])).success();
-    let [ours, theirs] = [&disturbed, &whole].map(|out| steps(out));
+    let last = *steps(&restarted).last_key_value().expect("steps").0;
+    run(train(&uninterrupted).args(["--max-steps", &last.to_string()])).success();
+    let [ours, theirs] = [&restarted, &uninterrupted].map(|out| steps(out));
     assert_eq!(ours.len(), theirs.len());
     for (ours, theirs) in ours.values().zip(theirs.values()) {
         for key in ["step", "samples", "loss", "gradient_norm", "lr"] {
             assert_eq!(ours[key], theirs[key], "{key} of {ours} and {theirs}");
         }
     }
-    assert!(weights(&disturbed) == weights(&whole), "the weights differ");
+    assert!(weights(&restarted) == weights(&uninterrupted), "the weights differ");
 }
 
 #[test]
-fn a_run_that_was_asked_to_stop_goes_on_with_another_number_of_ranks() {
+fn an_interrupted_run_resumes_with_another_number_of_ranks() {
     if !several_processes_can_train() {
         return;
     }
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
-    let [stopped, whole] = ["stopped", "whole"].map(|name| folder.path().join(name));
+    let [stopped, uninterrupted] = ["stopped", "uninterrupted"].map(|name| folder.path().join(name));
     let train = |out: &Path| {
         let mut command = comparable(folder.path(), out);
         set(&mut command, &["train.epochs=100000", "train.eval_every=0"]);
@@ -155,10 +156,10 @@ fn a_run_that_was_asked_to_stop_goes_on_with_another_number_of_ranks() {
     assert_eq!(workers.len(), 2);
     signal(launcher.pid(), "TERM");
     launcher.ends_with(75);
-    assert!(!workers.into_iter().any(runs), "a worker is left behind");
+    assert!(!workers.into_iter().any(runs), "a worker is still running");
     let done = *steps(&stopped).last_key_value().expect("steps").0;
     let steps = (done + 5).to_string();
     run(nproc(train(&stopped), 3).args(["--resume", "--max-steps", &steps])).success();
-    run(train(&whole).args(["--max-steps", &steps])).success();
-    assert_same_run(&stopped, &whole);
+    run(train(&uninterrupted).args(["--max-steps", &steps])).success();
+    assert_same_run(&stopped, &uninterrupted);
 }

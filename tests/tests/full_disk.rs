@@ -1,4 +1,4 @@
-//! `glm-trainer run` where the disk becomes full: what was saved stays, and with more room the same command goes on from there.
+//! `glm-trainer run` on a full disk: existing checkpoints are kept, and with more space the same command resumes from them.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,28 +6,28 @@ use std::process::Command;
 use glm_tests::run;
 use glm_tests::training::{corpus, remains, set, trainer};
 
-/// Room for one checkpoint of the model (its weights and two averages, 12 MB) and half of another one.
+/// Space for one and a half checkpoints of the model (weights and two moment estimates, 12 MB).
 const SMALL: &str = "18m";
 
-/// Whether this process may mount a small disk that only its children see; if not, says on stderr that the test is skipped.
+/// Returns true if this process may mount a file system in a private namespace; otherwise reports on stderr that the test is skipped.
 fn can_mount() -> bool {
     let tried = Command::new("unshare").args(["-rm", "sh", "-c", "mount -t tmpfs tmpfs /tmp"]).output();
     let can = tried.as_ref().is_ok_and(|output| output.status.success());
     if !can {
-        eprintln!("skipped: this machine does not let a test mount a small disk of its own: {tried:?}");
+        eprintln!("skipped: cannot mount a file system in a private namespace: {tried:?}");
     }
     can
 }
 
-/// Runs the command on a small disk, and again when the disk has grown. `folder` then holds what each has said (`said-1`), its
-/// exit code (`code-1`), and the run's folder behind it (`run-1`).
+/// Runs the command on a small disk, and again after enlarging the disk. `folder` then contains the output (`log-1`), the exit
+/// code (`code-1`) and a copy of the run folder (`run-1`) of each.
 fn on_a_small_disk(command: &Command, disk: &Path, folder: &Path) {
     let script = r#"
         disk=$1 folder=$2
         shift 2
         mount -t tmpfs -o size=$SMALL tmpfs "$disk" || exit 9
         for time in 1 2; do
-            "$@" 2>"$folder/said-$time"
+            "$@" 2>"$folder/log-$time"
             echo $? >"$folder/code-$time"
             cp -r "$disk/run" "$folder/run-$time"
             mount -o remount,size=256m "$disk" || exit 9
@@ -40,7 +40,7 @@ fn on_a_small_disk(command: &Command, disk: &Path, folder: &Path) {
 }
 
 #[test]
-fn a_full_disk_costs_no_checkpoint_that_was_written() {
+fn a_full_disk_keeps_existing_checkpoints() {
     if !can_mount() {
         return;
     }
@@ -60,11 +60,11 @@ fn a_full_disk_costs_no_checkpoint_that_was_written() {
 
     on_a_small_disk(&command(&disk.join("run")), &disk, &kept);
     let text = |name: &str| std::fs::read_to_string(kept.join(name)).expect(name);
-    assert_eq!(text("code-1"), "1\n", "{}", text("said-1"));
-    let said = text("said-1");
-    let error = said.lines().rfind(|line| line.contains("ERROR")).unwrap_or_else(|| panic!("no error in {said}"));
+    let log = text("log-1");
+    assert_eq!(text("code-1"), "1\n", "{log}");
+    let error = log.lines().rfind(|line| line.contains("ERROR")).unwrap_or_else(|| panic!("no error in {log}"));
     assert!(error.contains("No space left on device") && error.contains("step-"), "{error}");
-    // The first checkpoint is whole and the newest; of the second nothing is left that takes up room.
+    // The first checkpoint is intact and the latest; the partial second one has been removed.
     let mut names: Vec<_> = std::fs::read_dir(kept.join("run-1/checkpoints"))
         .expect("list")
         .map(|entry| entry.expect("entry").file_name().into_string().expect("name"))
@@ -72,7 +72,8 @@ fn a_full_disk_costs_no_checkpoint_that_was_written() {
     names.sort();
     assert_eq!(names, ["latest", "step-00000004"]);
 
-    assert_eq!(text("code-2"), "0\n", "{}", text("said-2"));
-    assert!(text("said-2").contains("going on from") && text("said-2").contains("step-00000004"), "{}", text("said-2"));
+    let log = text("log-2");
+    assert_eq!(text("code-2"), "0\n", "{log}");
+    assert!(log.contains("going on from") && log.contains("step-00000004"), "{log}");
     assert!(remains(&kept.join("run-2")) == remains(&whole));
 }

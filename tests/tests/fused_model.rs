@@ -1,4 +1,4 @@
-//! The fused operations where golden outputs do not reach: with dropout, and in 16 bits.
+//! Tests of the fused operations that golden outputs do not cover: dropout and 16-bit precision.
 
 mod support;
 
@@ -7,7 +7,7 @@ use glm_trainer::model::{Glm, Kernels, Pass};
 use support::{backward, data_set, step, tiny};
 use tch::{Kind, Tensor, no_grad};
 
-/// A pass that drops.
+/// Pass with dropout.
 fn training(kind: Kind, seed: u64) -> Pass {
     Pass { kind, dropout: Some(seed), kernels: Kernels::Auto }
 }
@@ -21,7 +21,7 @@ fn norm(x: &Tensor) -> f64 {
 }
 
 #[test]
-fn with_dropout_the_gradient_is_the_slope_of_the_loss() {
+fn with_dropout_the_gradient_matches_finite_differences() {
     let folder = tempfile::tempdir().expect("folder");
     let data = data_set(folder.path());
     let step = step(&data, Split::Train, &[1, 2, 14, 24, 34], 1200);
@@ -51,7 +51,7 @@ fn with_dropout_the_gradient_is_the_slope_of_the_loss() {
 }
 
 #[test]
-fn what_is_dropped_does_not_depend_on_what_a_question_is_packed_with() {
+fn dropout_does_not_depend_on_packing() {
     let folder = tempfile::tempdir().expect("folder");
     let data = data_set(folder.path());
     let model = tiny("tiny", Kind::Double, 0.1);
@@ -63,8 +63,8 @@ fn what_is_dropped_does_not_depend_on_what_a_question_is_packed_with() {
     let (loss, whole) = run(20000, 3);
     for micro_batch_tokens in [1, 700, 3000] {
         let (other, parts) = run(micro_batch_tokens, 3);
-        assert!((loss - other).abs() < 1e-12 * loss, "{micro_batch_tokens} tokens a batch: loss {other}, not {loss}");
-        assert!(norm(&(&whole - &parts)) < 1e-11 * norm(&whole), "{micro_batch_tokens} tokens a batch");
+        assert!((loss - other).abs() < 1e-12 * loss, "{micro_batch_tokens} tokens per batch: loss {other}, expected {loss}");
+        assert!(norm(&(&whole - &parts)) < 1e-11 * norm(&whole), "{micro_batch_tokens} tokens per batch");
     }
     let (other, gradients) = run(20000, 4);
     assert!((loss - other).abs() > 1e-4 * loss && norm(&(&whole - &gradients)) > 1e-2 * norm(&whole), "another seed");
@@ -72,11 +72,11 @@ fn what_is_dropped_does_not_depend_on_what_a_question_is_packed_with() {
         let step = step(&data, Split::Train, &orders, 20000);
         (backward(&model, &step, &Pass::evaluation(Kind::Double, Kernels::Auto)), ())
     };
-    assert!((undropped - loss).abs() > 1e-4 * loss, "nothing was dropped");
+    assert!((undropped - loss).abs() > 1e-4 * loss, "dropout has no effect");
 }
 
 #[test]
-fn sixteen_bits_stay_within_their_rounding() {
+fn bf16_stays_within_its_rounding_error() {
     let folder = tempfile::tempdir().expect("folder");
     let data = data_set(folder.path());
     let model = tiny("tiny", Kind::Float, 0.1);
@@ -86,16 +86,16 @@ fn sixteen_bits_stay_within_their_rounding() {
         let loss = backward(&model, &step(&data, Split::Train, &orders, 4000), &pass);
         (loss, gradient(&model).copy())
     };
-    // A unit of the last place is 2⁻⁸; some hundred roundings of either sign lie between input and loss.
+    // The relative precision is 2⁻⁸, with about a hundred roundings of either sign between input and loss.
     for dropout in [None, Some(5)] {
         let (loss, exact) = run(Kind::Float, Kernels::Auto, dropout);
         let (half_loss, half) = run(Kind::BFloat16, Kernels::Auto, dropout);
-        assert!((loss - half_loss).abs() < 0.01 * loss, "{dropout:?}: {half_loss}, not {loss}");
+        assert!((loss - half_loss).abs() < 0.01 * loss, "{dropout:?}: {half_loss}, expected {loss}");
         assert!(norm(&(&exact - &half)) < 0.05 * norm(&exact), "{dropout:?}: {}", norm(&(&exact - &half)) / norm(&exact));
     }
-    // And they are no further from the truth than libtorch's own operations in the same kind.
+    // The error is no larger than that of libtorch's own operations in the same precision.
     let (_, exact) = run(Kind::Float, Kernels::Auto, None);
     let (_, fused) = run(Kind::BFloat16, Kernels::Auto, None);
-    let (_, plain) = run(Kind::BFloat16, Kernels::Plain, None);
+    let (_, plain) = run(Kind::BFloat16, Kernels::Torch, None);
     assert!(norm(&(&exact - &fused)) < 1.1 * norm(&(&exact - &plain)));
 }

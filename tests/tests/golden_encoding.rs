@@ -1,4 +1,4 @@
-//! `glm-prep inspect --model-input` prints what the published preprocessing computes: every field of every choice.
+//! `glm-prep inspect --model-input` reproduces every field of every choice of the published preprocessing.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,7 +9,7 @@ use glm_tests::{command, fixtures, ingest, run, shared};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
-/// The rows of `expected.parquet` as JSON objects with the names that `--model-input` uses.
+/// Reads `expected.parquet` as JSON objects with the field names of `--model-input`.
 fn expected(path: &Path) -> Vec<Value> {
     let reader =
         ParquetRecordBatchReaderBuilder::try_new(File::open(path).expect("open")).expect("parquet").build().expect("reader");
@@ -43,7 +43,7 @@ fn rows(batch: &RecordBatch) -> Vec<Value> {
         .collect()
 }
 
-/// One value, whatever width of integer or string the file uses.
+/// Converts one value; accepts any width of integers and strings.
 fn value(column: &dyn Array, row: usize) -> Value {
     use arrow::datatypes::DataType as T;
     match column.data_type() {
@@ -72,7 +72,7 @@ fn integers(column: &dyn Array) -> Vec<i64> {
     }
 }
 
-/// Ingests `passages.jsonl` of a golden set as train and val, and compares everything.
+/// Ingests `passages.jsonl` of a golden set as train and val, and compares all fields.
 fn compare(golden: &Path, choices: usize) {
     let folder = tempfile::tempdir().expect("folder");
     ingest(folder.path(), &golden.join("passages.jsonl"), &["train", "val"]);
@@ -100,15 +100,15 @@ fn compare(golden: &Path, choices: usize) {
 }
 
 #[test]
-fn the_set_cloze() {
+fn cloze_set() {
     compare(&fixtures().join("golden/cloze"), 826);
 }
 
-/// Real news text, which is not ours to publish: compared where it lies beside the repository.
+/// Real news text, which must not be published: compared only if it exists next to the repository.
 #[test]
-fn the_set_record_where_it_is_there() {
+fn record_set_if_available() {
     match shared("golden/record") {
         Some(golden) => compare(&golden, 789),
-        None => eprintln!("no golden/record beside the repository: not compared"),
+        None => eprintln!("skipped: no golden/record next to the repository"),
     }
 }

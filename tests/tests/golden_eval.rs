@@ -1,10 +1,10 @@
-//! `glm-trainer eval` with published-layout weights gives the published scores, predictions and accuracy.
+//! `glm-trainer eval` on weights in the published layout reproduces the published scores, predictions and accuracy.
 
 use glm_tests::{command, fixtures, ingest, json_lines, run};
 use serde_json::Value;
 
 #[test]
-fn the_cloze_set_with_published_weights() {
+fn the_cloze_set_has_the_published_scores() {
     let folder = tempfile::tempdir().expect("folder");
     ingest(folder.path(), &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
 
@@ -48,7 +48,7 @@ fn the_cloze_set_with_published_weights() {
 }
 
 #[test]
-fn weights_that_do_not_tell_their_heads_ask_for_them() {
+fn weights_without_a_number_of_heads_require_the_setting() {
     let folder = tempfile::tempdir().expect("folder");
     ingest(folder.path(), &fixtures().join("golden/cloze/passages.jsonl"), &["val"]);
     let eval = |weights: &str| {

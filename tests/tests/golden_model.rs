@@ -1,5 +1,5 @@
-//! The model against what the published code computes on the `cloze` set: scores, loss, gradients and learning curves of a
-//! tiny GLM with 512 words, in double and single precision.
+//! Comparison of the model with outputs of the published code on the `cloze` set: scores, loss, gradients and learning curves of a
+//! tiny GLM with a vocabulary of 512, in double and single precision.
 
 mod support;
 
@@ -10,7 +10,6 @@ use glm_schemas::manifest::Split;
 use glm_tests::fixtures;
 use glm_trainer::config::Config;
 use glm_trainer::data::loader::Step;
-use glm_trainer::model::cloze::choice_scores;
 use glm_trainer::model::{Glm, Kernels, Pass};
 use glm_trainer::optim::adamw::{AdamW, StepRates};
 use glm_trainer::optim::clip::global_norm;
@@ -27,9 +26,9 @@ fn json(name: &str) -> Value {
     serde_json::from_str(&text).expect("json")
 }
 
-/// Both ways to compute, without dropout.
+/// Passes through both implementations, without dropout.
 fn passes(kind: Kind) -> [Pass; 2] {
-    [Kernels::Auto, Kernels::Plain].map(|kernels| Pass::evaluation(kind, kernels))
+    [Kernels::Auto, Kernels::Torch].map(|kernels| Pass::evaluation(kind, kernels))
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -41,22 +40,22 @@ fn close(found: f64, expected: f64, tolerance: f64, what: &str) {
     assert!((found - expected).abs() <= tolerance * expected.abs().max(1e-12), "{what}: {found}, expected {expected}");
 }
 
-/// Scores of the questions of `step` by their place in the split.
+/// Returns the scores of the questions of `step` by row.
 fn scores(model: &Glm, step: &Step, pass: &Pass) -> BTreeMap<usize, Vec<f64>> {
     let mut by_row = BTreeMap::new();
     for batch in &step.batches {
-        let device_batch = batch.to_device(Device::Cpu, true).expect("batch");
-        let scores = tch::no_grad(|| choice_scores(model, &device_batch, pass)).expect("scores");
+        let device_batch = batch.to_device(Device::Cpu, model.backend(pass).layout()).expect("batch");
+        let scores = tch::no_grad(|| model.target_log_probs(&device_batch, pass)).expect("scores");
         let scores = Vec::<f64>::try_from(scores.to_kind(Kind::Double)).expect("numbers");
-        for question in &batch.questions {
-            by_row.insert(question.row, scores[question.first_choice..][..question.choices].to_vec());
+        for question in &batch.examples {
+            by_row.insert(question.row, scores[question.first_group..][..question.groups].to_vec());
         }
     }
     by_row
 }
 
 #[test]
-fn scores_of_every_choice_equal_the_published_ones() {
+fn scores_of_all_choices_equal_the_published_ones() {
     let folder = tempfile::tempdir().expect("folder");
     let data = data_set(folder.path());
     let golden = json("scores_fp64.json");
@@ -66,7 +65,7 @@ fn scores_of_every_choice_equal_the_published_ones() {
         for (split, name) in [(Split::Train, "train"), (Split::Val, "dev")] {
             let questions = golden[name].as_array().expect("questions");
             let orders: Vec<usize> = (0..questions.len()).collect();
-            // A small and a large budget: many batches with little padding, and few with much.
+            // A small budget (many batches, little padding) and a large one (few batches, much padding).
             for micro_batch_tokens in [600, 20000] {
                 let step = step(&data, split, &orders, micro_batch_tokens);
                 for pass in passes(kind) {
@@ -113,7 +112,7 @@ fn loss_and_gradients_equal_the_published_ones() {
     }
 }
 
-/// The values of an array in NumPy's format, which must hold little-endian single precision in C order.
+/// Reads an array in NumPy's format, which must contain little-endian single precision in C order.
 fn singles(file: &mut impl Read) -> Vec<f32> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).expect("read");
@@ -124,7 +123,7 @@ fn singles(file: &mut impl Read) -> Vec<f32> {
 }
 
 #[test]
-fn every_single_gradient_equals_the_published_one() {
+fn all_gradient_elements_equal_the_published_ones() {
     let folder = tempfile::tempdir().expect("folder");
     let data = data_set(folder.path());
     let step = step(&data, Split::Train, &[2, 14, 24, 34], 20000);
@@ -138,19 +137,20 @@ fn every_single_gradient_equals_the_published_one() {
             let expected = Tensor::from_slice(&expected).to_kind(Kind::Double).reshape(parameter.tensor.size());
             let difference = (parameter.tensor.grad() - &expected).norm().double_value(&[]);
             let norm = expected.norm().double_value(&[]);
-            // Computed in double precision, stored in single: that rounding is all that may differ.
+            // Computed in double and stored in single precision: only this rounding may differ.
             assert!(difference <= 1e-7 * norm, "{pass:?} {}: off by {difference}, norm {norm}", parameter.name);
         }
     }
 }
 
-/// Trains 20 steps and compares every loss, norm and learning rate, then the weights.
+/// Trains 20 steps and compares all losses, norms and learning rates, then the weights.
 fn follow(golden: &Value, name: &str, pass: &Pass, mut batch: impl FnMut(usize) -> Step) {
     let model = tiny("tiny", Kind::Float, 0.0);
     let mut optimizer = AdamW::new(Config::default().adamw(), model.parameters()).expect("optimizer");
-    let schedule = Schedule { lr: 1e-3, steps: 20, ..Config::default().schedule() };
+    let schedule = Schedule { lr: 1e-3, decay_steps: 20, ..Config::default().schedule() };
+    let rules = SpikeRules { zscore: 0.0, skips: false };
     let mut control =
-        StepControl::new(schedule, 1.0, SpikeRules::OFF, ControlState::first(LossScale::off()), Device::Cpu).expect("control");
+        StepControl::new(schedule, 1.0, rules, ControlState::new(LossScale::off()), Device::Cpu).expect("control");
     let rows = golden[name]["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 20);
     for (i, row) in rows.iter().enumerate() {
@@ -178,7 +178,7 @@ fn learning_curves_follow_the_published_ones() {
     for pass in passes(Kind::Float) {
         follow(&golden, "curve_fixed_batch", &pass, |_| step(&data, Split::Train, &[2, 14, 24, 34], 20000));
         follow(&golden, "curve_cycle44_in_order", &pass, |i| {
-            // 48 of the 50 questions fill twelve steps; then it starts anew.
+            // 48 of the 50 questions fill twelve steps; then the cycle repeats.
             let first = 4 * (i % 12);
             step(&data, Split::Train, &[first, first + 1, first + 2, first + 3], 20000)
         });

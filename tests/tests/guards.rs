@@ -1,4 +1,4 @@
-//! Steps that go wrong in `glm-trainer run`: they are skipped, named and counted, and too many in a row end the run.
+//! Anomalous steps of `glm-trainer run` are skipped, reported and counted, and too many in a row end the run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,11 +7,11 @@ use glm_tests::training::{self, corpus, set, small_model};
 use glm_tests::{Finished, command, run};
 use serde_json::{Value, json};
 
-/// Questions of a step in the sample corpus.
+/// Questions per step in the sample corpus.
 const QUESTIONS: usize = 8;
 
-/// 150 questions between two words, and one whose right answer is far longer than the wrong one, which an untrained model finds
-/// all but impossible.
+/// Writes 150 questions with two words as choices, and one whose right answer is far longer than the wrong one, to which an
+/// untrained model assigns almost no probability.
 fn corpus_with_an_outlier(folder: &Path) {
     let mut lines: Vec<Value> = (0..150)
         .map(|i| {
@@ -46,14 +46,14 @@ fn latest(out: &Path) -> PathBuf {
     out.join("checkpoints").join(name)
 }
 
-/// The error that ended a run.
+/// Error message that ended a run.
 fn error(finished: &Finished) -> String {
     assert_eq!(finished.code(), Some(1), "{}", finished.stderr());
     let stderr = finished.stderr();
     stderr.lines().rfind(|line| line.contains("ERROR")).unwrap_or_else(|| panic!("no error in {stderr}")).to_owned()
 }
 
-/// Weights as a run of one step leaves them, but for one number of the last LayerNorm.
+/// Writes weights after one step, with one NaN in the last LayerNorm.
 fn poisoned_weights(data: &Path, folder: &Path) -> PathBuf {
     let out = folder.join("clean");
     run(trainer(data, &out, &[]).args(["--max-steps", "1"])).success();
@@ -71,11 +71,11 @@ fn poisoned_weights(data: &Path, folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_learning_rate_that_ruins_the_weights_ends_the_run_at_the_checkpoint_before() {
+fn a_diverging_run_ends_and_names_the_checkpoint_before() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let out = folder.path().join("run");
-    // The first step runs at a learning rate of 0 and is saved; the second ruins the weights. A checkpoint would be due at 32.
+    // The first step has a learning rate of 0 and is saved; the second destroys the weights. A checkpoint would be due at 32.
     let settings = ["optim.lr=1e30", "optim.decay_steps=10", "train.max_consecutive_skips=3", "train.save_every=32"];
     run(trainer(folder.path(), &out, &[]).args(["--max-steps", "1"])).success();
     let before = latest(&out);
@@ -93,11 +93,11 @@ fn a_learning_rate_that_ruins_the_weights_ends_the_run_at_the_checkpoint_before(
     assert!(error.contains("3 steps in a row were skipped (train.max_consecutive_skips)"), "{error}");
     assert!(error.contains(&example_ids(&skipped[2]).join(", ")) && error.contains("lower optim.lr"), "{error}");
     assert!(error.contains(&before.display().to_string()), "{error}");
-    assert_eq!(latest(&out), before, "no checkpoint between skipped steps");
+    assert_eq!(latest(&out), before, "no checkpoint is written between skipped steps");
 }
 
 #[test]
-fn weights_that_are_not_finite_end_the_run_with_what_is_wrong() {
+fn non_finite_weights_end_the_run_with_an_explanation() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let weights = poisoned_weights(folder.path(), folder.path());
@@ -107,7 +107,7 @@ fn weights_that_are_not_finite_end_the_run_with_what_is_wrong() {
         command.arg("--init").arg(&weights);
         (command, out)
     };
-    // With 16 bits too: it is no overflow that a smaller loss scale would help.
+    // With fp16 too: a smaller loss scale does not help against it.
     for settings in [&[][..], &["train.precision=fp16"]] {
         let (mut command, out) = poisoned(&format!("run-{}", settings.len()), settings);
         let error = error(&run(&mut command));
@@ -115,7 +115,10 @@ fn weights_that_are_not_finite_end_the_run_with_what_is_wrong() {
         assert_eq!(skipped.len(), 20, "the default");
         assert!(metrics(&out, "train").is_empty());
         assert!(error.contains(&example_ids(&skipped[19]).join(", ")), "{error}");
-        assert!(error.contains("There is no checkpoint yet. Not one step was made: look at the weights"), "{error}");
+        assert!(
+            error.contains("No checkpoint has been written yet. Not one step succeeded: check the initial weights"),
+            "{error}"
+        );
     }
     if libtorch_ext::distributed::available().is_err() {
         return;
@@ -124,25 +127,25 @@ fn weights_that_are_not_finite_end_the_run_with_what_is_wrong() {
     let finished = run(command.args(["--nproc", "2"]));
     assert!(error(&finished).contains("2 steps in a row were skipped"), "{}", finished.stderr());
     let skipped = metrics(&out, "skipped");
-    assert_eq!(skipped.len(), 2, "the first rank tells for all");
+    assert_eq!(skipped.len(), 2, "the first rank reports for all");
     let (_, alone) = poisoned("run-0", &[]);
     for (ranks, alone) in skipped.iter().zip(metrics(&alone, "skipped")) {
-        assert_eq!(example_ids(ranks), example_ids(&alone), "questions of all ranks");
+        assert_eq!(example_ids(ranks), example_ids(&alone), "all ranks have the same questions");
     }
 }
 
 #[test]
-fn spikes_are_told_of_and_skipped_where_asked() {
+fn spikes_are_reported_and_skipped_on_request() {
     let folder = tempfile::tempdir().expect("folder");
     corpus_with_an_outlier(folder.path());
     for skips in [false, true] {
         let out = folder.path().join(format!("run-{skips}"));
-        // Weights that stay as they are: what differs are the questions.
+        // The weights never change, only the questions differ.
         let skip_on_spike = format!("train.skip_on_spike={skips}");
         let settings = ["data.batch_size=1", "optim.lr=0.0", "train.epochs=2", &skip_on_spike];
         let finished = run(&mut trainer(folder.path(), &out, &settings)).success();
         let spikes = metrics(&out, "spike");
-        // The question comes once in each epoch, and the second one is behind the warm-up.
+        // The question occurs once per epoch, the second time after the warm-up.
         assert!((1..=2).contains(&spikes.len()), "{spikes:?}");
         for line in &spikes {
             assert_eq!((example_ids(line), line["skipped"].as_bool()), (vec!["train-odd-a0".to_owned()], Some(skips)));
@@ -162,7 +165,7 @@ fn spikes_are_told_of_and_skipped_where_asked() {
 }
 
 #[test]
-fn a_resumed_run_knows_what_was_normal() {
+fn a_resumed_run_keeps_the_spike_statistics() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let [whole, halved] = ["whole", "halved"].map(|name| folder.path().join(name));

@@ -1,4 +1,4 @@
-//! `glm-trainer report` and `glm-prep report`: their pages in a real browser.
+//! Pages of `glm-trainer report` and `glm-prep report`, rendered in a real browser.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,20 +9,20 @@ use glm_tests::training::{corpus, trainer};
 use glm_tests::{Finished, command, run};
 use serde_json::Value;
 
-/// The width of a phone's window.
+/// Window width of a phone.
 const PHONE: u32 = 390;
-/// By how much a page is wider than what a window shows of it, whose scroll bar takes some room.
+/// Width of a page in excess of the visible width, which excludes the scroll bar.
 const EXCESS: &str = "page.scrollingElement.scrollWidth - page.scrollingElement.clientWidth";
 
 fn report(program: &str, folder: &Path) -> Finished {
     run(command(program).arg("report").arg(folder))
 }
 
-/// What every page has to be: it asks for nothing, says nothing to the console, and fits a phone.
+/// Checks that a page makes no network requests, writes nothing to the console, and fits a phone. Returns the document.
 fn check(page: &Path) -> String {
     let text = std::fs::read_to_string(page).expect("page");
     for forbidden in ["http://", "https://", " src=", "url(", "@import"] {
-        assert!(!text.contains(forbidden), "{} holds {forbidden}", page.display());
+        assert!(!text.contains(forbidden), "{} contains {forbidden}", page.display());
     }
     let shown = show(page, 1280);
     assert_eq!(shown.console, [] as [&str; 0]);
@@ -32,13 +32,13 @@ fn check(page: &Path) -> String {
     shown.document
 }
 
-/// How many points the chart has under the pointer, as a script counts them.
+/// Returns the number of points with hover values in a chart.
 fn points(page: &Path, chart: &str) -> usize {
     let count = format!("page.querySelector('#{chart} [data-x]').dataset.x.split(' ').filter(Boolean).length");
     in_frame(page, PHONE, &count).parse().expect("a number")
 }
 
-/// A corpus with one passage that has to be escaped, goes from right to left in part, and is very long.
+/// Generates a corpus with one very long passage that requires escaping and contains right-to-left text.
 fn ugly_corpus(folder: &Path) {
     corpus(folder);
     let raw = folder.join("ReCoRD/val.jsonl");
@@ -59,29 +59,29 @@ fn ugly_corpus(folder: &Path) {
 }
 
 #[test]
-fn a_run_has_a_page_with_charts_and_its_hardest_questions() {
+fn a_run_report_has_charts_and_hardest_questions() {
     let folder = tempfile::tempdir().expect("folder");
     ugly_corpus(folder.path());
     let out = folder.path().join("run");
     run(trainer(folder.path(), &out).args(["--max-steps", "6", "--eval-every", "16"])).success();
     run(trainer(folder.path(), &out).args(["--max-steps", "8", "--eval-every", "16", "--resume"])).success();
-    let said = report("glm-trainer", &out).success();
+    let printed = report("glm-trainer", &out).success();
     let page = out.join("report.html");
-    assert_eq!(said.stdout(), format!("{}\n", page.display()));
+    assert_eq!(printed.stdout(), format!("{}\n", page.display()));
     let document = check(&page);
     assert_eq!((points(&page, "loss"), points(&page, "accuracy")), (8, 4));
-    for wanted in ["Best accuracy", "optim.lr", "gone on", "✓ right", "✗ chosen", "<mark class=\"right\">"] {
+    for wanted in ["Best accuracy", "optim.lr", "resumed", "✓ right", "✗ chosen", "<mark class=\"right\">"] {
         assert!(document.contains(wanted), "{wanted} is missing");
     }
     assert!(document.contains("Finished: 64 of 64 questions."), "{document}");
-    // The values under the pointer.
+    // Hover values.
     let hover = "(() => { const chart = page.querySelector('#loss svg'); const box = chart.getBoundingClientRect(); \
                  const at = { clientX: box.right - 2, clientY: box.top + 9, bubbles: true }; \
                  chart.dispatchEvent(new (page.defaultView.PointerEvent)('pointermove', at)); \
                  return page.querySelector('#loss .hover').textContent; })()";
     assert!(in_frame(&page, PHONE, hover).starts_with("step 8: loss "));
 
-    // Without the data set there are ids and scores, and the page says why.
+    // Without the data set, the page shows ids and scores, and the reason.
     std::fs::rename(folder.path().join("shards"), folder.path().join("gone")).expect("rename");
     report("glm-trainer", &out).success();
     let document = check(&page);
@@ -92,15 +92,15 @@ fn a_run_has_a_page_with_charts_and_its_hardest_questions() {
 }
 
 #[test]
-fn a_run_that_was_killed_or_went_wrong_is_shown_as_it_stands() {
+fn incomplete_runs_have_a_report() {
     let folder = tempfile::tempdir().expect("folder");
     let out = folder.path().join("run");
     std::fs::create_dir(&out).expect("folder");
     let nothing = report("glm-trainer", &out);
     assert_eq!(nothing.code(), Some(1));
-    assert!(nothing.stderr().contains("is no run: there is neither"), "{}", nothing.stderr());
+    assert!(nothing.stderr().contains("is not a run folder: it contains neither"), "{}", nothing.stderr());
     let nowhere = report("glm-trainer", &folder.path().join("nowhere"));
-    assert!(nowhere.stderr().contains("there is no folder"), "{}", nowhere.stderr());
+    assert!(nowhere.stderr().contains("does not exist"), "{}", nowhere.stderr());
 
     std::fs::write(out.join("metrics.jsonl"), "").expect("write");
     report("glm-trainer", &out).success();
@@ -119,13 +119,13 @@ fn a_run_that_was_killed_or_went_wrong_is_shown_as_it_stands() {
     report("glm-trainer", &out).success();
     let page = out.join("report.html");
     let document = check(&page);
-    // Fewer than were logged, and still enough to see every bend.
+    // Fewer than logged, but enough to preserve the shape.
     assert!((200..1300).contains(&points(&page, "loss")), "{}", points(&page, "loss"));
     assert!(!document.contains("NaN") && document.contains("&lt;u&gt;id&lt;/u&gt;") && document.contains("cannot be read"));
     assert!(std::fs::metadata(&page).expect("page").len() < 400_000);
 }
 
-/// The counts of `answers.jsonl`, and the questions that it lists.
+/// Returns the counts of `answers.jsonl` and the ids of the listed questions.
 fn answers(out: &Path) -> (Value, BTreeSet<String>) {
     let text = std::fs::read_to_string(out.join("answers.jsonl")).expect("answers");
     let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("json"));
@@ -134,7 +134,7 @@ fn answers(out: &Path) -> (Value, BTreeSet<String>) {
 }
 
 #[test]
-fn the_first_of_two_processes_writes_the_answers_of_both() {
+fn rank_0_writes_the_answers_of_all_ranks() {
     if !several_processes_can_train() {
         return;
     }
@@ -150,12 +150,12 @@ fn the_first_of_two_processes_writes_the_answers_of_both() {
 }
 
 #[test]
-fn a_data_set_has_a_page_with_histograms_rejects_and_questions() {
+fn a_data_set_report_has_histograms_rejects_and_questions() {
     let folder = tempfile::tempdir().expect("folder");
     ugly_corpus(folder.path());
-    let said = report("glm-prep", folder.path()).success();
+    let printed = report("glm-prep", folder.path()).success();
     let page = folder.path().join("shards/report.html");
-    assert_eq!(said.stdout(), format!("{}\n", page.display()));
+    assert_eq!(printed.stdout(), format!("{}\n", page.display()));
     let document = check(&page);
     for chart in ["train-context", "train-choice", "train-choices", "train-mentions", "val-context"] {
         assert!(points(&page, chart) > 1, "{chart}");
@@ -166,7 +166,7 @@ fn a_data_set_has_a_page_with_histograms_rejects_and_questions() {
         assert!(document.contains(wanted), "{wanted} is missing");
     }
     assert!(!document.contains("<script>alert"));
-    // The page goes with the shards, and is no reason to refuse to write them again.
+    // The page belongs to the shards, and does not prevent ingest from replacing them.
     run(command("glm-prep").arg("verify").arg(folder.path())).success();
     std::fs::write(
         folder.path().join("ReCoRD/val.jsonl"),

@@ -1,4 +1,4 @@
-//! `glm-trainer predict` on a test split without answers: every question once, answered as `eval` answers the same questions.
+//! `glm-trainer predict` on a test split without answers: one prediction per question, equal to that of `eval`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,13 +16,13 @@ fn trainer(name: &str, data: &Path) -> Command {
     command
 }
 
-/// Passage and question of an id such as `dev-p3-q9`, which differs between the splits in its first word only.
+/// Returns passage and question of an id such as `dev-p3-q9`; only its first word differs between the splits.
 fn question(line: &Value) -> String {
     line["example_id"].as_str().and_then(|id| id.split_once('-')).expect("an id").1.to_owned()
 }
 
 #[test]
-fn a_test_split_is_answered_as_val_is() {
+fn predictions_on_test_equal_those_on_val() {
     let folder = tempfile::tempdir().expect("folder");
     let raw = folder.path().join("ReCoRD");
     std::fs::create_dir(&raw).expect("folder");
@@ -42,7 +42,7 @@ fn a_test_split_is_answered_as_val_is() {
 
     let file = |name: &str| folder.path().join(name);
     run(trainer("eval", folder.path()).arg("--scores").arg(file("eval.jsonl"))).success();
-    // An evaluation of a few questions is a setting that a submission must not follow.
+    // A submission must ignore the limit on questions per evaluation.
     let predict = run(trainer("predict", folder.path())
         .args(["--set", "train.eval_questions=3", "--out"])
         .arg(file("answers.jsonl"))
@@ -71,7 +71,7 @@ fn a_test_split_is_answered_as_val_is() {
 }
 
 #[test]
-fn what_cannot_be_answered_is_said() {
+fn unsuitable_splits_are_rejected() {
     let folder = tempfile::tempdir().expect("folder");
     ingest(folder.path(), &fixtures().join(PASSAGES), &["val", "train"]);
     let out = folder.path().join("answers.jsonl");
@@ -82,6 +82,6 @@ fn what_cannot_be_answered_is_said() {
         assert!(!out.exists());
     };
     refused(trainer("predict", folder.path()).arg("--out").arg(&out), "no split `test`; it has `train` and `val`");
-    refused(trainer("predict", folder.path()).args(["--split", "train", "--out"]).arg(&out), "take test or val");
+    refused(trainer("predict", folder.path()).args(["--split", "train", "--out"]).arg(&out), "use test or val");
     refused(trainer("eval", folder.path()).args(["--split", "test"]), "`glm-trainer predict`");
 }

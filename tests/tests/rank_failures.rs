@@ -1,4 +1,4 @@
-//! What several processes that train say and do when one of them is gone, stuck, late, or not like the others.
+//! Error messages of distributed runs in which a rank is killed, hangs, is missing or has a different configuration.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,20 +7,20 @@ use glm_tests::processes::{Running, by_hand, descendants, free_port, rank, runs,
 use glm_tests::run;
 use glm_tests::training::{corpus, seeded_corpus, set, steps, trainer, trainer_from};
 
-/// A run without end, whose ranks wait a few seconds for each other.
+/// A run that does not end, with a timeout of a few seconds.
 fn endless(data: &Path, out: &Path) -> Command {
     let mut command = trainer(data, out);
     set(&mut command, &["train.epochs=100000", "train.eval_every=0", "distributed.timeout=5"]);
     command
 }
 
-/// Waits until a run has done a few steps.
+/// Waits until a run has completed a few steps.
 fn until_it_trains(running: &mut Running, out: &Path) {
-    running.until("it trains", || (steps(out).len() > 2).then_some(()));
+    running.until("a few steps are done", || (steps(out).len() > 2).then_some(()));
 }
 
 #[test]
-fn ranks_that_lose_another_name_it() {
+fn a_killed_rank_is_named_by_the_others() {
     if !several_processes_can_train() {
         return;
     }
@@ -34,14 +34,14 @@ fn ranks_that_lose_another_name_it() {
         signal(pid, "KILL");
         ranks[victim].end();
         for (rank, running) in ranks.iter_mut().enumerate().filter(|(rank, _)| *rank != victim) {
-            let said = running.ends_with(1);
-            // Rank 0 serves the store, so with it all that is known of others is gone.
+            let output = running.ends_with(1);
+            // Rank 0 serves the store, so the others only know that it is lost.
             let expected = match victim {
                 0 => "rank 0, which serves the store at 127.0.0.1:".to_owned(),
                 _ => format!("rank {victim} (host "),
             };
-            assert!(said.contains(&expected), "rank {rank}: {said}");
-            assert!(victim == 0 || said.contains(&format!("pid {pid}) gives no sign of life")), "rank {rank}: {said}");
+            assert!(output.contains(&expected), "rank {rank}: {output}");
+            assert!(victim == 0 || output.contains(&format!("pid {pid}) has sent no heartbeat")), "rank {rank}: {output}");
         }
     }
 }
@@ -59,14 +59,14 @@ fn a_rank_that_hangs_is_named() {
     let pid = ranks[1].pid();
     signal(pid, "STOP");
     for number in [0, 2] {
-        let said = ranks[number].ends_with(1);
-        let expected = format!("pid {pid}) gives no sign of life for ");
-        assert!(said.contains("rank 1 (host ") && said.contains(&expected), "rank {number}: {said}");
+        let output = ranks[number].ends_with(1);
+        let expected = format!("pid {pid}) has sent no heartbeat for ");
+        assert!(output.contains("rank 1 (host ") && output.contains(&expected), "rank {number}: {output}");
     }
 }
 
 #[test]
-fn the_launcher_names_the_rank_that_was_killed_and_leaves_none_behind() {
+fn the_launcher_names_the_killed_rank_and_ends_the_others() {
     if !several_processes_can_train() {
         return;
     }
@@ -81,11 +81,11 @@ fn the_launcher_names_the_rank_that_was_killed_and_leaves_none_behind() {
         let all = descendants(launcher.pid());
         assert_eq!(all.len(), 2);
         signal(pid, "KILL");
-        let said = launcher.ends_with(1);
-        let last = said.lines().last().unwrap_or_default();
-        assert!(last.contains(&format!("rank {victim} (host ")), "{said}");
-        assert!(last.contains(&format!("pid {pid}): killed by SIGKILL (9)")), "{said}");
-        assert!(!all.into_iter().any(runs), "a rank is left behind:\n{said}");
+        let output = launcher.ends_with(1);
+        let last = output.lines().last().unwrap_or_default();
+        assert!(last.contains(&format!("rank {victim} (host ")), "{output}");
+        assert!(last.contains(&format!("pid {pid}): killed by SIGKILL (9)")), "{output}");
+        assert!(!all.into_iter().any(runs), "a rank is still running:\n{output}");
     }
 }
 
@@ -106,21 +106,21 @@ fn ranks_that_differ_do_not_start() {
     };
     let mut ranks = by_hand(folder.path(), 3, start);
     for running in &mut ranks {
-        let said = running.ends_with(1);
+        let output = running.ends_with(1);
         for part in [
-            "the ranks do not run the same, so none starts: ",
+            "configuration differs between ranks: ",
             "optim.lr is 0.001 on ranks 0 and 1, 0.002 on rank 2",
             "the data set's fingerprint is ",
             " on ranks 0 and 2, ",
         ] {
-            assert!(said.contains(part), "{part} is missing: {said}");
+            assert!(output.contains(part), "{part} is missing: {output}");
         }
     }
-    assert!(!out.exists(), "a run that did not start has left something");
+    assert!(!out.exists(), "a run that did not start has written files");
 }
 
 #[test]
-fn ranks_that_never_come_are_named() {
+fn missing_ranks_are_named() {
     if !several_processes_can_train() {
         return;
     }
@@ -131,28 +131,28 @@ fn ranks_that_never_come_are_named() {
         let mut command = endless(folder.path(), &out);
         set(&mut command, &["distributed.timeout=2"]);
         let port = free_port();
-        let alone = run(&mut rank(command, present, 3, port));
-        assert_eq!(alone.code(), Some(1));
-        let expected = format!("{missing} of 3 did not come to 127.0.0.1:{port} within 2 s");
-        assert!(alone.stderr().contains(&expected), "{}", alone.stderr());
+        let ended = run(&mut rank(command, present, 3, port));
+        assert_eq!(ended.code(), Some(1));
+        let expected = format!("{missing} of 3 did not join at 127.0.0.1:{port} within 2 s");
+        assert!(ended.stderr().contains(&expected), "{}", ended.stderr());
     }
 }
 
 #[test]
-fn half_an_environment_is_an_error() {
+fn incomplete_variables_are_an_error() {
     let folder = tempfile::tempdir().expect("folder");
-    let said = |name: &str, value: &str| {
+    let stderr = |name: &str, value: &str| {
         let out = folder.path().join("run");
         let ended = run(endless(folder.path(), &out).env(name, value));
         assert_eq!(ended.code(), Some(1));
         ended.stderr()
     };
-    assert!(said("RANK", "0").contains("RANK is set, WORLD_SIZE is not"));
-    assert!(said("WORLD_SIZE", "2").contains("WORLD_SIZE is set, RANK is not"));
+    assert!(stderr("RANK", "0").contains("RANK is set, but WORLD_SIZE is not"));
+    assert!(stderr("WORLD_SIZE", "2").contains("WORLD_SIZE is set, but RANK is not"));
 }
 
 #[test]
-fn what_keeps_rank_0_from_starting_ends_all_with_its_reason() {
+fn an_error_of_rank_0_before_training_is_reported_by_all() {
     if !several_processes_can_train() {
         return;
     }
@@ -166,12 +166,12 @@ fn what_keeps_rank_0_from_starting_ends_all_with_its_reason() {
     };
     let mut ranks = by_hand(folder.path(), 2, |_| start("by_hand"));
     let reasons: Vec<String> = ranks.iter_mut().map(|running| running.ends_with(1)).collect();
-    assert!(reasons.iter().all(|said| said.contains(&*nowhere.to_string_lossy())), "{reasons:?}");
+    assert!(reasons.iter().all(|reason| reason.contains(&*nowhere.to_string_lossy())), "{reasons:?}");
     assert!(reasons[1].contains("rank 0 (host "), "{}", reasons[1]);
 
     let launcher = run(start("launched").args(["--nproc", "2"]));
     assert_eq!(launcher.code(), Some(1));
-    let said = launcher.stderr();
-    let last = said.lines().last().unwrap_or_default();
-    assert!(last.contains("rank 0 (host ") && last.contains(&*nowhere.to_string_lossy()), "{said}");
+    let output = launcher.stderr();
+    let last = output.lines().last().unwrap_or_default();
+    assert!(last.contains("rank 0 (host ") && last.contains(&*nowhere.to_string_lossy()), "{output}");
 }

@@ -1,4 +1,4 @@
-//! `glm-trainer score` gives a question that is written by hand the scores that `eval` gives it in a data set.
+//! `glm-trainer score` computes the same scores for hand-written questions as `eval` for a data set.
 
 use std::io::Write;
 use std::path::Path;
@@ -18,14 +18,14 @@ fn scores_of(line: &Value) -> Vec<f64> {
     line["scores"].as_array().expect("scores").iter().map(|score| score.as_f64().expect("number")).collect()
 }
 
-/// The scores of `eval`, a line a question, in stored order.
+/// Returns the scores of `eval`, one value per question, in stored order.
 fn evaluated(data: &Path) -> Vec<Value> {
     let file = data.join("eval.jsonl");
     run(trainer("eval").arg("--data").arg(data).arg("--scores").arg(&file)).success();
     json_lines(&file)
 }
 
-/// A ranking's scores in the order of choices, which is that of their texts.
+/// Returns the scores of a ranking in the order of choices, which are sorted by text.
 fn ranked(line: &Value) -> Vec<f64> {
     let choices = line["choices"].as_array().expect("choices");
     let number = |choice: &Value, key: &str| choice[key].as_f64().expect("number");
@@ -46,7 +46,7 @@ fn assert_equal(ours: &[f64], theirs: &[f64]) {
 }
 
 #[test]
-fn questions_of_record_have_the_scores_of_eval_also_where_the_passage_is_cut() {
+fn record_questions_have_the_scores_of_eval_even_with_truncated_passages() {
     let folder = tempfile::tempdir().expect("folder");
     let passages = fixtures().join("golden/cloze/passages.jsonl");
     ingest(folder.path(), &passages, &["val"]);
@@ -77,7 +77,7 @@ fn questions_of_record_have_the_scores_of_eval_also_where_the_passage_is_cut() {
         assert_equal(&ranked(ranking), &scores_of(expected));
         cut += usize::from(ranking["read_tokens"].as_u64() < ranking["passage_tokens"].as_u64());
     }
-    assert!(cut > 0, "no passage was cut");
+    assert!(cut > 0, "no passage was truncated");
 }
 
 #[test]
@@ -112,16 +112,16 @@ fn plain_questions_from_standard_input_and_arguments_have_the_scores_of_eval() {
 }
 
 #[test]
-fn what_is_no_question_is_said_with_its_line() {
+fn invalid_questions_are_reported_with_their_line() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("questions.jsonl");
     let long = "word ".repeat(600);
     for (content, text) in [
         (
             "{\"query\": \"[BLANK]\", \"choices\": [\"a\"]}\n{\"query\": 1}\n".to_owned(),
-            "questions.jsonl, line 2: `query` is not a text",
+            "questions.jsonl, line 2: `query` is not a string",
         ),
-        ("\n\n{\"query\" \"[BLANK]\"}\n".to_owned(), "questions.jsonl, line 3, column 10: no JSON: expected `:`"),
+        ("\n\n{\"query\" \"[BLANK]\"}\n".to_owned(), "questions.jsonl, line 3, column 10: invalid JSON: expected `:`"),
         (
             json!({"query": format!("[BLANK] {long}"), "choices": ["a"]}).to_string(),
             "line 1: the query (600 tokens) and a choice (1 tokens) do not fit",

@@ -1,4 +1,4 @@
-//! `glm-trainer run` survives: killed at any moment, the same command again ends as a run that was never disturbed, bit for bit.
+//! A run of `glm-trainer run` that is killed at any moment and repeated ends like an undisturbed run, bit for bit.
 
 use std::fs;
 use std::path::Path;
@@ -13,14 +13,14 @@ fn corpus(folder: &Path) {
     sized_corpus(folder, 40, 30, 5);
 }
 
-/// A run over an epoch's edge that evaluates and saves often.
+/// A run across the end of an epoch, with frequent evaluations and checkpoints.
 fn settings(data: &Path, out: &Path) -> Command {
     let mut command = small_model(data, out);
     set(&mut command, &["train.save_every=24", "train.eval_every=64"]);
     command
 }
 
-/// The same with an end, a seed, and random weights.
+/// The same with a limit, a seed and random weights.
 fn trainer(data: &Path, out: &Path) -> Command {
     let mut command = settings(data, out);
     command.args(["--max-steps", "24", "--seed", "3", "--init", "random"]);
@@ -31,7 +31,7 @@ fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start")
 }
 
-/// Kills a run as soon as `now` says so; whether that was before its end.
+/// Kills a run as soon as `now` returns true. Returns true if that was before its end.
 fn kill_when(mut child: Child, mut now: impl FnMut() -> bool) -> bool {
     while child.try_wait().expect("wait").is_none() {
         if now() {
@@ -47,14 +47,14 @@ fn lines(out: &Path) -> usize {
     fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
 }
 
-/// Whether a checkpoint is being written.
+/// Returns true if a checkpoint is being written.
 fn is_writing(out: &Path) -> bool {
     let names = fs::read_dir(out.join("checkpoints")).into_iter().flatten().flatten();
     names.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(".writing-"))
 }
 
 #[test]
-fn killed_anywhere_the_same_command_ends_as_if_nothing_had_happened() {
+fn a_killed_and_repeated_run_ends_like_an_undisturbed_one() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let whole = folder.path().join("whole");
@@ -63,11 +63,11 @@ fn killed_anywhere_the_same_command_ends_as_if_nothing_had_happened() {
     let evaluations = expected.2.iter().filter(|line| line.starts_with("\"eval\"")).count();
     assert!(evaluations >= 3, "{:?}", expected.2);
 
-    // Behind some lines of metrics (steps, an epoch's edge, evaluations), and inside the writing of a checkpoint.
+    // After some lines of metrics (steps, end of an epoch, evaluations), and while a checkpoint is being written.
     let out = folder.path().join("killed");
     let mut kills = 0;
-    for behind in [1, 4, 8, 12, 17, 19, 23] {
-        kills += usize::from(kill_when(start(&mut trainer(folder.path(), &out)), || lines(&out) >= behind));
+    for after in [1, 4, 8, 12, 17, 19, 23] {
+        kills += usize::from(kill_when(start(&mut trainer(folder.path(), &out)), || lines(&out) >= after));
     }
     for _ in 0..4 {
         let writing = folder.path().join("writing");
@@ -81,7 +81,7 @@ fn killed_anywhere_the_same_command_ends_as_if_nothing_had_happened() {
         run(&mut trainer(folder.path(), &out)).success();
         assert!(remains(&out) == expected, "{}: {:#?}", out.display(), remains(&out).2);
     }
-    // And once more: there is nothing left to do.
+    // Once more, with nothing left to do.
     let start = Instant::now();
     let again = run(&mut trainer(folder.path(), &whole)).success();
     assert!(remains(&whole) == expected && again.stderr().contains("done: "), "{} in {:?}", again.stderr(), start.elapsed());
@@ -109,10 +109,10 @@ fn a_damaged_checkpoint_is_passed_over() {
         }
         let again = run(&mut trainer(folder.path(), &out)).success();
         let text = again.stderr();
-        assert!(text.contains("a newer checkpoint is damaged") && text.contains("optimizer.safetensors"), "{text}");
+        assert!(text.contains("a later checkpoint is damaged") && text.contains("optimizer.safetensors"), "{text}");
         assert!(remains(&out) == remains(&whole), "{damage}: {:#?}", remains(&out).2);
     }
-    // What somebody deleted comes back from the checkpoint, and where nothing is whole that is said.
+    // Deleted metrics are restored from the checkpoint; without a complete checkpoint the run fails.
     fs::remove_file(out.join("metrics.jsonl")).expect("remove");
     run(&mut trainer(folder.path(), &out)).success();
     assert!(remains(&out) == remains(&whole));
@@ -120,11 +120,11 @@ fn a_damaged_checkpoint_is_passed_over() {
         fs::remove_file(entry.path().join("SHA256SUMS")).expect("remove");
     }
     let none = run(&mut trainer(folder.path(), &out));
-    assert!(none.code() == Some(1) && none.stderr().contains("no checkpoint in "), "{}", none.stderr());
+    assert!(none.code() == Some(1) && none.stderr().contains("all checkpoints in "), "{}", none.stderr());
 }
 
 #[test]
-fn another_run_in_the_same_folder_is_refused_with_what_differs() {
+fn another_run_in_the_same_folder_is_refused_with_the_differences() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let out = folder.path().join("run");
@@ -143,16 +143,16 @@ fn another_run_in_the_same_folder_is_refused_with_what_differs() {
     refused(&format!("{lr} --resume"), &["optim.lr is 0.5 and was 0.001"]);
     refused("--max-steps 3 --seed 4 --resume", &["cannot change", "train.seed is 4 and was 3"]);
     refused("--seed 4 --resume --allow train.seed", &["--allow train.seed: this cannot change"]);
-    refused("--resume --allow optim.speed", &["--allow optim.speed: there is no such setting"]);
+    refused("--resume --allow optim.speed", &["--allow optim.speed: unknown setting"]);
     refused("--max-steps 3 --seed 3 --init elsewhere", &["began with the weights random"]);
-    // What changes nothing that is learned may differ, and so may what is allowed.
+    // Settings that do not affect what is learned may differ, and so may those named by --allow.
     finish("--max-steps 3 --seed 3 --set data.decode_threads=1").success();
     finish("--max-steps 5 --seed 3 --resume").success();
     finish("--max-steps 6 --seed 3 --resume --allow optim.lr --set optim.lr=0.5").success();
 }
 
 #[test]
-fn signals_end_a_run_with_a_checkpoint_and_two_runs_never_share_a_folder() {
+fn signals_end_a_run_with_a_checkpoint_and_two_runs_cannot_share_a_folder() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     for name in ["INT", "TERM", "USR1", "HUP"] {
@@ -160,7 +160,7 @@ fn signals_end_a_run_with_a_checkpoint_and_two_runs_never_share_a_folder() {
         let endless = ["--init", "random", "--set", "train.epochs=100000"];
         let log = folder.path().join(format!("{name}.log"));
         let mut running = Running::start(settings(folder.path(), &out).args(endless), log);
-        running.until("some steps are made", || (lines(&out) >= 3).then_some(()));
+        running.until("some steps are done", || (lines(&out) >= 3).then_some(()));
         let other = run(settings(folder.path(), &out).args(endless));
         assert!(other.code() == Some(1) && other.stderr().contains("another process trains in "), "{}", other.stderr());
         signal(running.pid(), name);
@@ -169,30 +169,30 @@ fn signals_end_a_run_with_a_checkpoint_and_two_runs_never_share_a_folder() {
     }
 }
 
-/// A handler that runs while a product is computed has damaged memory once.
+/// Signal handlers that ran during a matrix product once corrupted memory.
 #[test]
-fn signals_in_the_middle_of_a_step_change_nothing_of_it() {
+fn signals_during_a_step_do_not_change_its_result() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let out = |name: &str| folder.path().join(name);
     let one_step = |name: &str| {
         let mut command = settings(folder.path(), &out(name));
-        // An epoch in one step takes a while.
+        // One step over the whole epoch, which takes a while.
         command.args(["--max-steps", "1", "--seed", "3", "--init", "random", "--set", "optim.grad_accumulation=100"]);
         command
     };
     run(&mut one_step("quiet")).success();
     let mut running = Running::start(&mut one_step("disturbed"), folder.path().join("signals.log"));
     let settings = out("disturbed").join("config.toml");
-    running.until("it begins", || settings.is_file().then_some(()));
+    running.until("it starts", || settings.is_file().then_some(()));
     let storm = format!("n=0; while kill -USR1 {} 2>/dev/null; do n=$((n + 1)); done; echo $n", running.pid());
     let storm = Command::new("sh").args(["-c", &storm]).stdout(Stdio::piped()).spawn().expect("signals");
     let status = running.end();
     let signals = storm.wait_with_output().expect("signals");
     let signals: u32 = String::from_utf8_lossy(&signals.stdout).trim().parse().expect("a number");
-    let said = running.said();
+    let output = running.said();
     assert!(signals > 100, "{signals} signals came before the end");
-    // The step was the last one anyway, so where the first signal came behind its start nobody was asked to stop in time.
-    assert!(matches!(status.code(), Some(0 | 75)), "{status}; {said}");
+    // The step is the last one, so the run is interrupted only if the first signal arrives before the step starts.
+    assert!(matches!(status.code(), Some(0 | 75)), "{status}; {output}");
     assert!(remains(&out("disturbed")) == remains(&out("quiet")), "{:?}", remains(&out("disturbed")).2);
 }

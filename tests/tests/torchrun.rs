@@ -1,4 +1,4 @@
-//! `torchrun` starts `glm-trainer` as it starts Python programs, if there is one.
+//! `glm-trainer` started by `torchrun`, if it is installed.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use glm_tests::processes::{Running, free_port, several_processes_can_train, sign
 use glm_tests::run;
 use glm_tests::training::{corpus, metrics, set, steps, trainer, weights};
 
-/// The trainer with two processes that `torchrun` starts, with these options.
+/// Returns a command that starts two processes of the trainer with `torchrun` and these options.
 fn by_torchrun(torchrun: &Path, options: &[&str], trainer: &Command) -> Command {
     let mut launcher = Command::new(torchrun);
     launcher.args(["--no-python", "--nproc-per-node", "2"]).args(options).arg(trainer.get_program()).args(trainer.get_args());
@@ -21,7 +21,7 @@ fn by_torchrun(torchrun: &Path, options: &[&str], trainer: &Command) -> Command 
 }
 
 #[test]
-fn both_ways_to_meet_give_what_our_own_launcher_gives() {
+fn torchrun_and_our_launcher_give_the_same_results() {
     let (true, Some(torchrun)) = (several_processes_can_train(), torchrun()) else { return };
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
@@ -42,11 +42,11 @@ fn both_ways_to_meet_give_what_our_own_launcher_gives() {
 }
 
 #[test]
-fn it_starts_all_again_from_the_newest_checkpoint() {
+fn torchrun_restarts_from_the_latest_checkpoint() {
     let (true, Some(torchrun)) = (several_processes_can_train(), torchrun()) else { return };
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
-    let [disturbed, whole] = ["disturbed", "whole"].map(|name| folder.path().join(name));
+    let [restarted, uninterrupted] = ["restarted", "uninterrupted"].map(|name| folder.path().join(name));
     let train = |out: &Path| {
         let mut command = trainer(folder.path(), out);
         set(&mut command, &["train.save_every=16", "train.epochs=100000", "train.eval_every=0"]);
@@ -54,23 +54,22 @@ fn it_starts_all_again_from_the_newest_checkpoint() {
     };
     let options = ["--standalone", "--max-restarts", "1"];
     let log = folder.path().join("torchrun.log");
-    let mut launcher = Running::start(&mut by_torchrun(&torchrun, &options, &train(&disturbed)), log.clone());
-    launcher.until("a checkpoint is written", || (steps(&disturbed).len() > 2).then_some(()));
+    let mut launcher = Running::start(&mut by_torchrun(&torchrun, &options, &train(&restarted)), log.clone());
+    launcher.until("a checkpoint is written", || (steps(&restarted).len() > 2).then_some(()));
     signal(launcher.worker(1), "KILL");
-    launcher.until("the ranks are started again", || {
-        std::fs::read_to_string(&log).ok().filter(|log| log.contains("going on from "))
-    });
-    let records = metrics(&disturbed).len();
-    launcher.until("the run goes on", || (metrics(&disturbed).len() > records + 4).then_some(()));
-    // It passes the signal on, and waits until the ranks have written a checkpoint.
+    launcher
+        .until("the ranks are restarted", || std::fs::read_to_string(&log).ok().filter(|log| log.contains("going on from ")));
+    let records = metrics(&restarted).len();
+    launcher.until("training continues", || (metrics(&restarted).len() > records + 4).then_some(()));
+    // It forwards the signal, and waits until the ranks have written a checkpoint.
     signal(launcher.pid(), "TERM");
     launcher.end();
-    let last = *steps(&disturbed).last_key_value().expect("steps").0;
-    run(train(&whole).args(["--nproc", "2", "--max-steps", &last.to_string()])).success();
-    let learned = |out: &Path| -> Vec<String> {
+    let last = *steps(&restarted).last_key_value().expect("steps").0;
+    run(train(&uninterrupted).args(["--nproc", "2", "--max-steps", &last.to_string()])).success();
+    let records = |out: &Path| -> Vec<String> {
         let keys = ["step", "samples", "loss", "gradient_norm", "lr"];
         steps(out).values().map(|record| keys.map(|key| record[key].to_string()).join(" ")).collect()
     };
-    assert_eq!(learned(&disturbed), learned(&whole));
-    assert!(weights(&disturbed) == weights(&whole), "the weights differ:\n{}", launcher.said());
+    assert_eq!(records(&restarted), records(&uninterrupted));
+    assert!(weights(&restarted) == weights(&uninterrupted), "the weights differ:\n{}", launcher.said());
 }

@@ -1,4 +1,4 @@
-//! `glm-trainer run` on a sample corpus: it repeats itself exactly, resumes exactly, stops when asked, and says what is missing.
+//! `glm-trainer run` on a sample corpus: reproducible runs, exact resumption, stopping by a signal, error messages.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,14 +8,14 @@ use glm_tests::training::{corpus, metrics, trainer, weights};
 use glm_tests::{Finished, command, run};
 use serde_json::Value;
 
-/// Losses, gradient norms and accuracies in order: everything that does not depend on the clock.
+/// Returns losses, gradient norms and accuracies in order: everything that does not depend on time.
 fn learned(out: &Path) -> Vec<String> {
     let keys = ["kind", "step", "samples", "loss", "gradient_norm", "lr", "accuracy"];
     metrics(out).iter().map(|line| keys.map(|key| line[key].to_string()).join(" ")).collect()
 }
 
 #[test]
-fn the_same_seed_gives_the_same_run_whatever_the_threads() {
+fn the_same_seed_gives_the_same_run_with_any_number_of_threads() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let [first, second, other] = ["first", "second", "other"].map(|name| folder.path().join(name));
@@ -32,7 +32,7 @@ fn the_same_seed_gives_the_same_run_whatever_the_threads() {
 }
 
 #[test]
-fn a_resumed_run_ends_as_if_it_had_never_stopped() {
+fn a_resumed_run_equals_an_uninterrupted_one() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let [whole, halved] = ["whole", "halved"].map(|name| folder.path().join(name));
@@ -48,7 +48,7 @@ fn a_resumed_run_ends_as_if_it_had_never_stopped() {
 }
 
 #[test]
-fn sixteen_bits_follow_thirty_two_and_overflow_skips_a_step() {
+fn half_precision_follows_fp32_and_an_overflow_skips_the_step() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let train = |name: &str, settings: &[&str]| {
@@ -66,10 +66,10 @@ fn sixteen_bits_follow_thirty_two_and_overflow_skips_a_step() {
         let half = train(settings[0], settings);
         for (half, single) in half.iter().zip(&single).take(2) {
             let [half, single] = [half, single].map(|line| line["loss"].as_f64().expect("loss"));
-            assert!((half - single).abs() < 0.02 * single, "{settings:?}: loss {half}, in 32 bits {single}");
+            assert!((half - single).abs() < 0.02 * single, "{settings:?}: loss {half}, fp32 {single}");
         }
     }
-    // Hysteresis forgives the first overflow; the second divides the scale, which then fits.
+    // Hysteresis tolerates the first overflow; the second one reduces the scale, which then fits.
     let scaled =
         train("scaled", &["train.precision=fp16", "loss_scale.init_scale=4294967296.0", "loss_scale.growth_factor=65536.0"]);
     assert_eq!((scaled[0]["step"].as_u64(), scaled[0]["samples"].as_u64()), (Some(1), Some(24)));
@@ -82,7 +82,7 @@ fn eval_of_a_run_gives_the_accuracy_that_the_run_logged() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let out = folder.path().join("run");
-    // Shorter than the questions: an evaluation cuts them as the run did, without being told.
+    // Shorter than the questions: the evaluation truncates them like the run, without the setting.
     run(trainer(folder.path(), &out).args(["--max-steps", "5", "--set", "data.max_seq_len=64"])).success();
     let logged = metrics(&out).pop().expect("evaluation");
     for budget in ["300", "9000"] {
@@ -111,7 +111,7 @@ fn ctrl_c_leaves_a_checkpoint_to_resume_from() {
         .spawn()
         .expect("start");
     while !std::fs::read_to_string(out.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() >= 3) {
-        assert!(child.try_wait().expect("wait").is_none(), "ended before it was asked to");
+        assert!(child.try_wait().expect("wait").is_none(), "exited before the signal");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());
@@ -123,29 +123,32 @@ fn ctrl_c_leaves_a_checkpoint_to_resume_from() {
 }
 
 #[test]
-fn what_is_missing_is_said_with_what_brings_it() {
+fn errors_for_missing_inputs_contain_a_solution() {
     let folder = tempfile::tempdir().expect("folder");
-    let say = |finished: Finished, text: &str| {
+    let assert_error = |finished: Finished, text: &str| {
         assert_eq!(finished.code(), Some(1));
         assert!(finished.stderr().contains(text), "{}", finished.stderr());
         assert_eq!(finished.stderr().trim_end().lines().count(), 1, "{}", finished.stderr());
     };
     let nowhere = folder.path().join("nowhere");
-    say(
+    assert_error(
         run(command("glm-trainer").args(["run", "--device", "cpu"]).env("GLM_DATA_DIR", &nowhere)),
         "say where the data is with --data",
     );
-    say(run(command("glm-trainer").args(["-q", "run", "--device", "cpu", "--data"]).arg(folder.path())), "`glm-prep ingest");
+    assert_error(
+        run(command("glm-trainer").args(["-q", "run", "--device", "cpu", "--data"]).arg(folder.path())),
+        "`glm-prep ingest",
+    );
     corpus(folder.path());
     let no_weights = run(command("glm-trainer")
         .args(["-q", "run", "--device", "cpu", "--data"])
         .arg(folder.path())
         .current_dir(folder.path()));
-    say(no_weights, "`glm-trainer fetch glm-large-blank ");
+    assert_error(no_weights, "`glm-trainer fetch glm-large-blank ");
     let mistaken = run(command("glm-trainer").args(["run", "--set", "optim.rate=1"]));
-    say(mistaken, "there is no setting `optim.rate`");
+    assert_error(mistaken, "there is no setting `optim.rate`");
     let gpu = run(command("glm-trainer").args(["run", "--device", "cuda:77", "--data"]).arg(folder.path()));
-    say(gpu, "cuda:77 cannot be used");
+    assert_error(gpu, "cuda:77 cannot be used");
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn a_damaged_shard_ends_the_run_with_its_name() {
     corpus(folder.path());
     let shard = folder.path().join("shards/train-00000-of-00001.parquet");
     let mut bytes = std::fs::read(&shard).expect("read");
-    // The first bytes of the first column's first page, behind the magic number.
+    // The first bytes of the first page of the first column, after the magic number.
     bytes[4..64].fill(0xff);
     std::fs::write(&shard, &bytes).expect("write");
     let damaged = run(trainer(folder.path(), &folder.path().join("run")).args(["--max-steps", "2"]));
@@ -162,5 +165,5 @@ fn a_damaged_shard_ends_the_run_with_its_name() {
     assert!(damaged.stderr().contains("train-00000-of-00001.parquet"), "{}", damaged.stderr());
     std::fs::write(&shard, &bytes[..100]).expect("write");
     let cut = run(trainer(folder.path(), &folder.path().join("run2")).args(["--max-steps", "2"]));
-    assert!(cut.stderr().contains("the manifest says"), "{}", cut.stderr());
+    assert!(cut.stderr().contains("the manifest lists"), "{}", cut.stderr());
 }

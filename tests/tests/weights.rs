@@ -1,4 +1,4 @@
-//! `glm-trainer fetch`, `inspect` and `convert`, and everything that `--init` takes.
+//! `glm-trainer fetch`, `inspect` and `convert`, and all inputs of `--init`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use glm_test_server::{Answer, Server};
 use glm_tests::{Finished, command, fixtures, ingest, run};
 use serde_json::Value;
 
-/// Published weights of two layers of width 16; what needs the number of heads is told 2.
+/// Published weights with two layers of width 16. Commands that need the number of heads get 2.
 fn published() -> PathBuf {
     fixtures().join("golden/model/full-vocab/blocklm-tiny")
 }
@@ -19,9 +19,9 @@ fn trainer(args: &[&str]) -> Command {
     command
 }
 
-/// Fails with exit code 1 and says all of `texts`.
+/// Asserts that the program exited with code 1 and printed all of `texts`.
 #[track_caller]
-fn refused(finished: &Finished, texts: &[&str]) {
+fn assert_fails(finished: &Finished, texts: &[&str]) {
     assert_eq!(finished.code(), Some(1), "{}", finished.stdout());
     for text in texts {
         assert!(finished.stderr().contains(text), "{text} in:\n{}", finished.stderr());
@@ -48,7 +48,7 @@ fn assert_identical(a: &Path, b: &Path) {
     }
 }
 
-/// A tar archive packed by bzip2, with the published weights as the published archive has them.
+/// Builds a tar.bz2 archive of the published weights, in the layout of the published archive.
 fn archive() -> Vec<u8> {
     let packed = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
     let mut archive = tar::Builder::new(packed);
@@ -56,13 +56,13 @@ fn archive() -> Vec<u8> {
     archive.into_inner().and_then(bzip2::write::BzEncoder::finish).expect("finish")
 }
 
-/// The safetensors header and where the elements begin.
+/// Returns the safetensors header and the offset of the elements.
 fn header(file: &[u8]) -> (serde_json::Map<String, Value>, usize) {
     let length = usize::try_from(u64::from_le_bytes(file[..8].try_into().expect("eight"))).expect("small");
     (serde_json::from_slice(&file[8..8 + length]).expect("json"), 8 + length)
 }
 
-/// Writes a safetensors file with the tensors of another that `name` gives a name.
+/// Copies a safetensors file; `name` renames each tensor or drops it.
 fn rewrite(from: &Path, to: &Path, name: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let file = fs::read(from).expect("read");
     let (tensors, start) = header(&file);
@@ -80,21 +80,21 @@ fn rewrite(from: &Path, to: &Path, name: impl Fn(&str) -> Option<String>) -> Vec
 }
 
 #[test]
-fn there_and_back_again() {
+fn conversions_round_trip() {
     let folder = tempfile::tempdir().expect("folder");
     let [ours, theirs, single] = ["ours", "theirs", "single.safetensors"].map(|name| folder.path().join(name));
     convert(&published(), &ours, &["--heads", "2"]).success();
     assert_identical(&published(), &ours);
-    // Heads are known from here on.
-    let said = convert(&ours, &theirs, &["--to", "published"]).success().stdout();
+    // The converted file stores the number of heads.
+    let output = convert(&ours, &theirs, &["--to", "published"]).success().stdout();
     let file = theirs.join("1/mp_rank_00_model_states.pt");
-    assert!(said.contains("1/mp_rank_00_model_states.pt: 29 tensors, "), "{said}");
+    assert!(output.contains("1/mp_rank_00_model_states.pt: 29 tensors, "), "{output}");
     assert_eq!(fs::read_to_string(theirs.join("latest_checkpointed_iteration.txt")).expect("read"), "1");
     assert_identical(&published(), &theirs);
     assert_identical(&published(), &file);
-    // The same weights are the same bytes.
+    // Equal weights give equal bytes.
     let before = fs::read(&file).expect("read");
-    refused(&convert(&ours, &theirs, &["--to", "published"]), &["is there already", "--force"]);
+    assert_fails(&convert(&ours, &theirs, &["--to", "published"]), &["already exists", "--force"]);
     convert(&ours, &theirs, &["--to", "published", "--force"]).success();
     assert!(before == fs::read(&file).expect("read"));
 
@@ -107,10 +107,13 @@ fn there_and_back_again() {
 }
 
 #[test]
-fn what_cannot_be_converted_is_said_and_leaves_nothing() {
+fn failed_conversions_leave_no_files() {
     let folder = tempfile::tempdir().expect("folder");
     let output = folder.path().join("out");
-    refused(&convert(&published(), &output, &[]), &["width 16 do not tell their number of heads", "--heads N"]);
+    assert_fails(
+        &convert(&published(), &output, &[]),
+        &["cannot derive the number of attention heads from weights with 2 layers of width 16", "--heads N"],
+    );
 
     let large = folder.path().join("large.safetensors");
     convert(&published(), &large, &["--heads", "2", "--dtype", "fp32"]).success();
@@ -119,25 +122,25 @@ fn what_cannot_be_converted_is_said_and_leaves_nothing() {
     let at = start + tensors["transformer.final_layernorm.bias"]["data_offsets"][0].as_u64().expect("offset") as usize;
     bytes[at..at + 4].copy_from_slice(&70_000_f32.to_le_bytes());
     fs::write(&large, &bytes).expect("write");
-    refused(
+    assert_fails(
         &convert(&large, &output, &["--to", "published"]),
-        &["`transformer.final_layernorm.bias` holds 70000", "--dtype fp32"],
+        &["`transformer.final_layernorm.bias` has the value 70000", "--dtype fp32"],
     );
     convert(&large, &output, &["--to", "published", "--dtype", "fp32"]).success();
 
-    // One byte of the elements: the checksum of the member finds it.
+    // A damaged byte of the elements is detected by the checksum of the member.
     let damaged = folder.path().join("damaged.pt");
     let mut bytes = fs::read(published().join("200000/mp_rank_00_model_states.pt")).expect("read");
     bytes[100_000] ^= 1;
     fs::write(&damaged, &bytes).expect("write");
     for command in [convert(&damaged, &folder.path().join("x"), &["--heads", "2"]), run(trainer(&["inspect"]).arg(&damaged))] {
-        refused(&command, &["damaged.pt: zip member mp_rank_00_model_states/data/0: is damaged: its CRC-32 is"]);
+        assert_fails(&command, &["damaged.pt: zip member mp_rank_00_model_states/data/0 is damaged: its CRC-32 is"]);
     }
     assert!(!folder.path().join("x/model.safetensors").exists());
 }
 
 #[test]
-fn a_difference_is_told_by_tensor() {
+fn differences_are_listed_by_tensor() {
     let folder = tempfile::tempdir().expect("folder");
     let [a, b] = ["a.safetensors", "b.safetensors"].map(|name| folder.path().join(name));
     convert(&published(), &a, &["--heads", "2", "--dtype", "fp32"]).success();
@@ -156,7 +159,7 @@ fn a_difference_is_told_by_tensor() {
     for expected in [
         "only in a: transformer.final_layernorm.weight\n",
         "only in b: other.weight\n",
-        "27 tensors are identical, 1 differ, 2 are in one only\n",
+        "27 tensors are identical, 1 differ, 2 are in one file only\n",
     ] {
         assert!(text.contains(expected), "{text}");
     }
@@ -169,25 +172,25 @@ fn a_difference_is_told_by_tensor() {
 }
 
 #[test]
-fn a_summary_fits_eighty_columns() {
+fn a_summary_fits_in_eighty_columns() {
     let text = run(trainer(&["inspect"]).arg(published())).success().stdout();
-    assert!(text.contains("GLM of 2 layers, width 16, heads unknown, vocabulary 30592, positions 513\n"), "{text}");
+    assert!(text.contains("GLM with 2 layers, width 16, heads unknown, vocabulary 30592, 513 positions\n"), "{text}");
     assert!(text.contains("  args (argparse.Namespace)\n"), "{text}");
     // The first line is the path.
     assert!(text.lines().skip(1).all(|line| line.chars().count() <= 80), "{text}");
     let row = text.lines().find(|line| line.starts_with("word_embeddings.weight")).expect("a row");
     assert_eq!(row.split_whitespace().collect::<Vec<_>>()[1..3], ["fp16", "30592x16"]);
     let nothing = run(&mut trainer(&["inspect", "no/such"]));
-    refused(&nothing, &["no weights in no/such: there is no such file or folder"]);
+    assert_fails(&nothing, &["no weights in no/such: no such file or folder"]);
 }
 
-/// Accuracy of weights on questions that the test has made.
+/// Evaluates weights on the questions in `data`.
 fn eval(data: &Path, init: &Path, more: &[&str]) -> Finished {
     run(trainer(&["eval", "--device", "cpu", "--json"]).arg("--data").arg(data).arg("--init").arg(init).args(more))
 }
 
 #[test]
-fn init_takes_every_form_and_all_give_the_same_answers() {
+fn all_inputs_of_init_give_the_same_answers() {
     let folder = tempfile::tempdir().expect("folder");
     let data = folder.path();
     ingest(data, &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
@@ -213,7 +216,7 @@ fn init_takes_every_form_and_all_give_the_same_answers() {
     let second = eval(data, &archive_path, &heads).success();
     assert!(!second.stderr().contains("unpacking"), "{}", second.stderr());
 
-    // Hugging Face's folders, with names as `transformers` saves them, in one file and in two.
+    // Hugging Face folders with the names of `transformers`, as one file and as two shards.
     let [whole, shards] = ["whole", "sharded"].map(|name| folder.path().join(name));
     [&whole, &shards].into_iter().for_each(|path| fs::create_dir(path).expect("folder"));
     let ours = folder.path().join("ours.safetensors");
@@ -231,12 +234,12 @@ fn init_takes_every_form_and_all_give_the_same_answers() {
     let settings = r#"{"model_type": "glm", "hidden_size": 16, "num_attention_heads": 2, "num_layers": 2}"#;
     for path in [&whole, &shards] {
         fs::write(path.join("config.json"), settings).expect("write");
-        // The settings beside the weights tell the number of heads.
+        // The config.json next to the weights specifies the number of heads.
         assert_eq!(answers(path, &[]), expected, "{}", path.display());
     }
     fs::remove_file(shards.join("model-00002-of-00002.safetensors")).expect("remove");
-    refused(&eval(data, &shards, &[]), &["model-00002-of-00002.safetensors is missing, one of 2 files; download it too"]);
-    // `pytorch_model.bin` is the state dict alone.
+    assert_fails(&eval(data, &shards, &[]), &["model-00002-of-00002.safetensors is missing, one of 2 files; download it too"]);
+    // Hugging Face's file of PyTorch's container.
     let torch = folder.path().join("torch");
     fs::create_dir(&torch).expect("folder");
     fs::copy(published().join("200000/mp_rank_00_model_states.pt"), torch.join("pytorch_model.bin")).expect("copy");
@@ -245,11 +248,11 @@ fn init_takes_every_form_and_all_give_the_same_answers() {
 }
 
 #[test]
-fn a_preset_that_was_asked_for_is_compared_with_the_weights() {
+fn an_explicit_preset_is_compared_with_the_weights() {
     let folder = tempfile::tempdir().expect("folder");
     ingest(folder.path(), &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
     let other = eval(folder.path(), &published(), &["--preset", "base"]);
-    refused(&other, &["are of another model than was asked for", "leave out --preset"]);
+    assert_fails(&other, &["do not have the requested sizes", "omit --preset"]);
     let rows: Vec<Vec<String>> = other
         .stderr()
         .lines()
@@ -260,7 +263,7 @@ fn a_preset_that_was_asked_for_is_compared_with_the_weights() {
 }
 
 #[test]
-fn large_without_init_unpacks_the_archive_beside_the_data() {
+fn large_without_init_unpacks_the_archive_next_to_the_data() {
     let folder = tempfile::tempdir().expect("folder");
     ingest(folder.path(), &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
     fs::write(folder.path().join("glm-large-blank.tar.bz2"), archive()).expect("write");
@@ -273,12 +276,12 @@ fn large_without_init_unpacks_the_archive_beside_the_data() {
     });
     run(&mut command).success();
     assert!(folder.path().join("blocklm-large-blank/200000/mp_rank_00_model_states.pt").is_file());
-    // Its first step has learning rate 0, so the run's weights are still those of the archive.
+    // The learning rate of the first step is 0, so the weights are still those of the archive.
     assert_identical(&published(), &out);
 }
 
 #[test]
-fn weights_are_fetched_continued_and_checked() {
+fn downloads_resume_and_are_checked() {
     let folder = tempfile::tempdir().expect("folder");
     let file = archive();
     let fetch = |server: &Server, dir: &str, more: &[&str]| {
@@ -290,36 +293,36 @@ fn weights_are_fetched_continued_and_checked() {
     let first = fetch(&server, "new", &[]).success();
     assert!(first.stdout().contains("publish no checksum"), "{}", first.stdout());
     assert!(first.stderr().contains("checking glm-large-blank.tar.bz2"), "{}", first.stderr());
-    let asked = server.asked();
-    assert_eq!((asked.len(), asked[1].range.clone()), (2, Some(format!("bytes={}-", file.len() / 2))));
+    let requests = server.requests();
+    assert_eq!((requests.len(), requests[1].range.clone()), (2, Some(format!("bytes={}-", file.len() / 2))));
     assert!(fs::read(folder.path().join("new").join(name)).expect("read") == file);
     let record = fs::read_to_string(folder.path().join("new").join(format!("{name}.sha256"))).expect("record");
     let sha256 = record.split_whitespace().next().expect("digits").to_owned();
     assert!(first.stdout().contains(&sha256));
     let second = fetch(&server, "new", &[]).success();
-    assert!(second.stdout().contains("is already there"), "{}", second.stdout());
-    assert_eq!(server.asked().len(), 2);
-    // What was fetched is what --init takes.
+    assert!(second.stdout().contains("already exists"), "{}", second.stdout());
+    assert_eq!(server.requests().len(), 2);
+    // --init accepts the folder of the download.
     assert_identical(&published(), &folder.path().join("new"));
 
     let known = fetch(&server, "known", &["--sha256", &sha256]).success();
     assert!(!known.stdout().contains("publish no checksum"), "{}", known.stdout());
-    refused(&fetch(&server, "wrong", &["--sha256", &"0".repeat(64)]), &["but --sha256 asks for 0000"]);
+    assert_fails(&fetch(&server, "wrong", &["--sha256", &"0".repeat(64)]), &["but --sha256 is 0000"]);
     let mut damaged = file.clone();
     damaged[file.len() / 2] ^= 1;
     let cases = [
-        (Answer::file(&damaged), "is no bzip2 archive that can be read"),
-        (Answer::file(b"<html>please log in</html>"), "is an HTML page and no bzip2 archive"),
-        (Answer::status(404), "the server answers 404"),
+        (Answer::file(&damaged), "is not a readable bzip2 archive"),
+        (Answer::file(b"<html>please log in</html>"), "is an HTML page, not a bzip2 archive"),
+        (Answer::status(404), "the server returned status 404"),
     ];
     for (number, (answer, message)) in cases.into_iter().enumerate() {
-        let dir = format!("refused{number}");
-        refused(&fetch(&Server::start(name, vec![answer]), &dir, &[]), &[message]);
+        let dir = format!("failed{number}");
+        assert_fails(&fetch(&Server::start(name, vec![answer]), &dir, &[]), &[message]);
         assert_eq!(fs::read_dir(folder.path().join(dir)).expect("folder").count(), 0);
     }
 }
 
-/// A Python that can import torch: `$GLM_PYTHON`, the repository's own, or the system's.
+/// Finds a Python that can import torch: `$GLM_PYTHON`, the one in `.venv`, or the system's.
 fn python_with_torch() -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
     let candidates = [std::env::var_os("GLM_PYTHON").map(PathBuf::from), Some(own), Some(PathBuf::from("python3"))];
@@ -330,9 +333,9 @@ fn python_with_torch() -> Option<PathBuf> {
 }
 
 #[test]
-fn pytorch_loads_what_was_written() {
+fn pytorch_loads_converted_weights() {
     let Some(python) = python_with_torch() else {
-        eprintln!("skipped: no Python here can import torch; GLM_PYTHON names one that can");
+        eprintln!("skipped: no Python can import torch; set GLM_PYTHON to one that can");
         return;
     };
     let folder = tempfile::tempdir().expect("folder");

@@ -1,33 +1,34 @@
-//! The launcher of `glm-trainer run --nproc`, with a shell script for a worker; the launcher's tests run it.
+//! The launcher of `glm-trainer run --nproc` with shell scripts as workers, for the launcher's tests.
 //!
 //! ```text
-//! cargo run --release --workspace --example launch -- --nproc 3 'echo "I am $RANK of $WORLD_SIZE"; exit $((RANK == 1))'
+//! cargo run --release --workspace --example launch -- --nproc 3 'echo "rank $RANK of $WORLD_SIZE"; exit $((RANK == 1))'
 //! ```
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use glm_trainer::distributed::launcher::{INTERRUPTED, Options, Outcome, WorkerCommand, launch};
+use glm_trainer::distributed::launcher::{Options, Outcome, WorkerCommand, launch};
+use glm_trainer::exit_code::INTERRUPTED;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Workers.
+    /// Number of workers
     #[arg(long)]
     nproc: usize,
-    /// How often all are started again after a failure.
+    /// Maximum number of restarts after a failure
     #[arg(long, default_value_t = 0)]
     max_restarts: u32,
-    /// Milliseconds that workers have to end by themselves after one has failed.
+    /// Milliseconds from the failure of a worker to SIGTERM for the others
     #[arg(long, default_value_t = 10_000)]
     grace: u64,
-    /// Milliseconds from SIGTERM to SIGKILL.
+    /// Milliseconds from SIGTERM to SIGKILL
     #[arg(long, default_value_t = 10_000)]
     kill_after: u64,
-    /// OMP_NUM_THREADS of a worker.
+    /// OMP_NUM_THREADS of the workers
     #[arg(long)]
     threads: Option<usize>,
-    /// What each worker runs.
+    /// Shell script that each worker runs
     script: String,
 }
 

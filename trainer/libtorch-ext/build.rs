@@ -1,4 +1,4 @@
-//! Compiles the C++ side against the headers of the libtorch that torch-sys links.
+//! Compiles the C++ code against the headers of the libtorch that torch-sys links.
 
 use std::path::{Path, PathBuf};
 
@@ -10,15 +10,11 @@ fn main() {
         println!("cargo:rerun-if-changed={file}");
     }
     let Some(libtorch) = std::env::var_os("LIBTORCH").map(PathBuf::from) else {
-        panic!("LIBTORCH is not set: run scripts/setup, which .cargo/config.toml points to");
+        panic!("LIBTORCH is not set: run scripts/setup, then build in the repository, where .cargo/config.toml sets it");
     };
     let include = libtorch.join("include");
     let header = include.join("torch/csrc/autograd/function.h");
-    assert!(
-        header.is_file(),
-        "{} is missing: LIBTORCH has to be the `torch` folder of the wheel torch 2.11.0",
-        header.display()
-    );
+    assert!(header.is_file(), "{} is missing: LIBTORCH must be the `torch` folder of the wheel torch 2.11.0", header.display());
 
     let mut build = cc::Build::new();
     build
@@ -26,13 +22,13 @@ fn main() {
         .std("c++17")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        // The same OpenMP runtime as libtorch's, see below; without this flag its thread pool would be out of reach.
+        // Required to use libtorch's thread pool. `link` selects the same OpenMP runtime.
         .flag("-fopenmp")
-        // The headers are not ours to mend.
+        // Suppresses warnings from libtorch's headers.
         .flag("-w")
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .define("USE_DISTRIBUTED", None);
-    // For scripts/valgrind.
+    // Set by scripts/valgrind.
     if std::env::var_os("GLM_SANITIZE").is_some_and(|value| value == "address") {
         build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer");
         println!("cargo:rustc-link-lib=dylib=asan");
@@ -50,58 +46,56 @@ fn main() {
     link(&libtorch.join("lib"));
 }
 
-/// Compiles csrc/gloo.cpp, or tells what keeps it from being compiled and what to do about it: the text of
-/// `distributed::Unavailable`.
+/// Compiles csrc/gloo.cpp. The error is the text of `distributed::Unavailable`: why gloo.cpp cannot be compiled, and a remedy.
 ///
-/// libtorch's header of Gloo includes headers of gloo that the wheel lacks: csrc/gloo-declarations stands in for them.
+/// libtorch's `ProcessGroupGloo.hpp` includes headers of gloo that are not part of the wheel; csrc/gloo-declarations replaces
+/// them.
 fn gloo(build: &cc::Build, include: &Path) -> Result<Vec<PathBuf>, String> {
     const HEADER: &str = "torch/csrc/distributed/c10d/ProcessGroupGloo.hpp";
-    const OTHER: &str = "use the libtorch that scripts/setup fetches";
+    const OTHER: &str = "use the libtorch downloaded by scripts/setup";
 
     if std::env::var_os("GLM_WITHOUT_GLOO").is_some_and(|value| !value.is_empty() && value != "0") {
-        return Err("GLM_WITHOUT_GLOO was set when it was built: unset it and build again".into());
+        return Err("GLM_WITHOUT_GLOO was set when it was built: unset it and rebuild".into());
     }
-    let told = std::env::var_os("GLOO_INCLUDE").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    if let Some(folder) = &told {
+    let custom = std::env::var_os("GLOO_INCLUDE").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    if let Some(folder) = &custom {
         let header = folder.join("gloo/rendezvous/store.h");
         assert!(
             header.is_file(),
-            "GLOO_INCLUDE: {} is missing. Name the folder that has gloo's headers in its folder `gloo`, or unset it to do \
-             without them",
+            "GLOO_INCLUDE: {} is missing. Set it to the folder that contains gloo's headers in a subfolder `gloo`, or unset it",
             header.display()
         );
         println!("cargo:rerun-if-changed={}", header.display());
     }
     if !include.join(HEADER).is_file() {
-        return Err(format!(
-            "the libtorch it was built with, in {}, has no {HEADER}: {OTHER} and build again",
-            include.display()
-        ));
+        return Err(format!("the libtorch it was built with, in {}, has no {HEADER}: {OTHER} and rebuild", include.display()));
     }
-    // Behind libtorch's, should a wheel have them one day, and before the system's.
-    let headers = told.as_deref().unwrap_or(Path::new("csrc/gloo-declarations"));
+    // Searched after libtorch's own headers, in case a later wheel includes gloo's, and before the system's.
+    let headers = custom.as_deref().unwrap_or(Path::new("csrc/gloo-declarations"));
     let mut build = build.clone();
     build.define("USE_C10D_GLOO", None).include(headers).file("csrc/gloo.cpp");
     build.try_compile_intermediates().map_err(|_| {
-        println!("cargo:warning=csrc/gloo.cpp does not compile: building for a single process");
-        let (headers, remedy) = match &told {
+        println!("cargo:warning=csrc/gloo.cpp does not compile: building without support for several processes");
+        let (headers, remedy) = match &custom {
             Some(folder) => (format!("the headers of gloo in {}", folder.display()), format!("unset GLOO_INCLUDE, or {OTHER}")),
             None => (
-                "the declarations of gloo that come with libtorch-ext".to_owned(),
+                "the declarations of gloo in libtorch-ext".to_owned(),
                 format!("{OTHER}, or set GLOO_INCLUDE to a folder with the headers of its gloo"),
             ),
         };
         let include = include.display();
-        format!("{HEADER} of the libtorch it was built with, in {include}, does not compile with {headers}: {remedy}, and build again")
+        format!(
+            "{HEADER} of the libtorch it was built with, in {include}, does not compile with {headers}: {remedy}, and rebuild"
+        )
     })
 }
 
-/// Makes a shared object of csrc/nccl.cpp, which src/distributed/nccl.rs embeds.
+/// Compiles csrc/nccl.cpp to a shared object, which src/distributed/nccl.rs embeds.
 fn nccl(build: &cc::Build, libtorch: &Path) {
-    // Beside the wheel of torch, from wheels of their own.
+    // Installed next to torch by separate wheels.
     let nvidia = libtorch.parent().unwrap_or(libtorch).join("nvidia");
     let folders = ["cu13/include", "nccl/include"].map(|folder| nvidia.join(folder));
-    // One of every wheel that has to be there.
+    // One header from each required wheel.
     let [cuda, nccl] = [
         ["cuda_runtime.h", "crt/host_config.h", "nv/target", "cublas_v2.h", "cusparse.h", "cusolverDn.h"].as_slice(),
         &["nccl.h"],
@@ -110,7 +104,7 @@ fn nccl(build: &cc::Build, libtorch: &Path) {
         for header in headers.iter().map(|header| folder.join(header)) {
             assert!(
                 header.is_file(),
-                "{} is missing, which the feature `cuda` needs: run scripts/setup --cuda",
+                "{} is missing, but the feature `cuda` needs it: run scripts/setup --cuda",
                 header.display()
             );
         }
@@ -120,7 +114,7 @@ fn nccl(build: &cc::Build, libtorch: &Path) {
     let mut build = build.clone();
     build.define("USE_C10D_NCCL", None).includes(folders);
     let mut compiler = build.get_compiler().to_command();
-    // Everything that it uses is in libtorch, or the linker says so.
+    // `-z defs` reports symbols that are not in libtorch at link time.
     compiler.args(["-shared", "-s", "-Wl,-z,defs", "-Wl,--as-needed", "csrc/nccl.cpp", "-o"]).arg(&out);
     compiler.arg("-L").arg(libtorch.join("lib")).args(["-ltorch_cuda", "-lc10_cuda", "-ltorch_cpu", "-lc10"]);
     let status = compiler.status();
@@ -132,8 +126,8 @@ fn link(lib: &Path) {
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-lib=dylib=torch_cpu");
     println!("cargo:rustc-link-lib=dylib=c10");
-    // The wheel brings its own copy, under the usual name: two copies would be two thread pools.
+    // The copy in the wheel: a second copy of the runtime would be a second thread pool.
     println!("cargo:rustc-link-lib=dylib:+verbatim=libgomp.so.1");
-    // For this crate's own tests.
+    // For this crate's tests.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
 }

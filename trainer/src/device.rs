@@ -1,17 +1,16 @@
-//! Which device computes, and in which format.
+//! Selection of the device and of the numeric precision.
 
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Kind};
 use thiserror::Error;
 
-use crate::config::Precision;
-
-/// What `--device` takes.
+/// Value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// A GPU if there is one, else the CPU.
+    /// A GPU if available, otherwise the CPU.
     Auto,
     /// The CPU.
     Cpu,
@@ -19,24 +18,24 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
-/// Why a device cannot be used.
+/// Error of selecting a device.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum DeviceError {
-    /// The text names no device.
-    #[error("`{0}` is no device; there are auto, cpu, cuda and cuda:N")]
+    /// The name is invalid.
+    #[error("invalid device `{0}`; expected auto, cpu, cuda or cuda:N")]
     Unknown(String),
     /// Several processes would share a GPU.
-    #[error("--device cuda:{index} would be shared by all processes of this machine: say cuda, and each gets its own")]
+    #[error("--device cuda:{index} would be shared by all processes on this machine; use cuda, so that each uses its own GPU")]
     Shared {
-        /// The GPU's index.
+        /// Index of the GPU.
         index: usize,
     },
-    /// A GPU was asked for by name and cannot be used.
+    /// The requested GPU is not available.
     #[error("cuda:{index} cannot be used: {reason}")]
     NoGpu {
-        /// The GPU's index.
+        /// Index of the GPU.
         index: usize,
-        /// What is missing.
+        /// Cause.
         reason: String,
     },
 }
@@ -66,10 +65,10 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The device of the process that has this number on its machine: each has a GPU of its own.
+    /// Returns the device of the process with this local rank, so that each process on a machine uses its own GPU.
     ///
     /// # Errors
-    /// As [`Self::resolve`]; also where there are fewer GPUs than processes, or one is named that all would share.
+    /// As [`Self::resolve`]; also if there are fewer GPUs than processes, or if this is a GPU that all processes would share.
     pub fn resolve_for(self, local_rank: usize) -> Result<Device, DeviceError> {
         match self {
             Self::Cuda(index) if index > 0 => Err(DeviceError::Shared { index }),
@@ -79,10 +78,10 @@ impl DeviceChoice {
         }
     }
 
-    /// The device itself.
+    /// Returns the device of a single process.
     ///
     /// # Errors
-    /// [`DeviceError::NoGpu`] where a GPU was asked for by name and is not there; `Auto` takes the CPU then.
+    /// [`DeviceError::NoGpu`] if the requested GPU is not available.
     pub fn resolve(self) -> Result<Device, DeviceError> {
         let index = match self {
             Self::Cpu => return Ok(Device::Cpu),
@@ -91,7 +90,7 @@ impl DeviceChoice {
         };
         let count = match (libtorch_ext::cuda::load(), self) {
             (Ok(()), _) => Cuda::device_count().max(0) as usize,
-            (Err(_), Self::Auto) if !driver_is_there() => 0,
+            (Err(_), Self::Auto) if !has_nvidia_driver() => 0,
             (Err(reason), Self::Auto) => {
                 tracing::warn!("this machine has an NVIDIA driver, but {reason}; using the CPU");
                 0
@@ -102,7 +101,7 @@ impl DeviceChoice {
             Self::Auto if count == 0 => Ok(Device::Cpu),
             _ if index < count => {
                 if self == Self::Auto && count > 1 {
-                    tracing::warn!("{count} GPUs are here; one process uses one of them, cuda:0: --nproc {count} uses all");
+                    tracing::warn!("found {count} GPUs, but one process uses only cuda:0; --nproc {count} uses all of them");
                 }
                 Ok(Device::Cuda(index))
             }
@@ -111,10 +110,10 @@ impl DeviceChoice {
     }
 }
 
-/// How many GPUs libtorch sees.
+/// Returns the number of GPUs that libtorch sees.
 ///
 /// # Errors
-/// [`DeviceError::NoGpu`] where it sees none.
+/// [`DeviceError::NoGpu`] if there are none.
 pub fn gpu_count() -> Result<usize, DeviceError> {
     let none = |reason| DeviceError::NoGpu { index: 0, reason };
     libtorch_ext::cuda::load().map_err(|reason| none(reason.to_string()))?;
@@ -124,21 +123,35 @@ pub fn gpu_count() -> Result<usize, DeviceError> {
     }
 }
 
-fn driver_is_there() -> bool {
+fn has_nvidia_driver() -> bool {
     std::path::Path::new("/proc/driver/nvidia/version").exists()
 }
 
+/// Numeric precision of the forward and backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// fp16 on a GPU, fp32 on a CPU.
+    Auto,
+    /// IEEE half precision, with a dynamic loss scale.
+    Fp16,
+    /// bfloat16.
+    Bf16,
+    /// Single precision.
+    Fp32,
+}
+
 impl Precision {
-    /// `Auto` made definite: fp16 on a GPU, as published, and fp32 on a CPU.
+    /// Resolves `Auto` to fp16 on a GPU, as in the published recipe, and fp32 on a CPU.
     pub fn on(self, device: Device) -> Self {
         match self {
             Self::Auto if device.is_cuda() => Self::Fp16,
             Self::Auto => Self::Fp32,
-            definite => definite,
+            explicit => explicit,
         }
     }
 
-    /// The kind of forward and backward pass.
+    /// Kind of the tensors in the forward and backward pass.
     pub fn kind(self) -> Kind {
         match self {
             Self::Fp16 => Kind::Half,
@@ -153,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_devices() {
+    fn device_names_are_parsed() {
         assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
         assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
         assert_eq!("gpu".parse::<DeviceChoice>(), Err(DeviceError::Unknown("gpu".into())));
@@ -161,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_is_not_there_is_an_error() {
+    fn a_missing_gpu_is_an_error() {
         assert!(matches!(DeviceChoice::Cuda(99).resolve(), Err(DeviceError::NoGpu { index: 99, .. })));
         assert_eq!(DeviceChoice::Cpu.resolve(), Ok(Device::Cpu));
     }
 
     #[test]
-    fn auto_is_half_precision_on_gpus_only() {
+    fn auto_is_fp16_on_gpus_only() {
         assert_eq!(Precision::Auto.on(Device::Cuda(0)).kind(), Kind::Half);
         assert_eq!(Precision::Auto.on(Device::Cpu).kind(), Kind::Float);
         assert_eq!(Precision::Bf16.on(Device::Cpu).kind(), Kind::BFloat16);

@@ -25,12 +25,11 @@
 //! use glm_trainer::config::overrides::Layers;
 //!
 //! let mut layers = Layers::default();
+//! layers.assignment("model.preset=tiny")?;
 //! layers.assignment("optim.lr=2e-5")?;
-//! let schedule = layers.resolve()?.schedule();
-//! assert_eq!(schedule.at(0), 0.0);
-//! // A tenth of the 4,338 steps warms up; the end has a tenth of the highest rate.
-//! assert!((schedule.at(434) - 2e-5).abs() < 1e-8);
-//! assert!((schedule.at(4338) - 2e-6).abs() < 1e-12);
+//! let config = layers.resolve()?;
+//! assert_eq!(config.schedule().lr, 2e-5);
+//! assert_eq!(config.random_model(30592)?.parameters(), 4_642_176);
 //! # Ok::<(), glm_trainer::config::SettingsError>(())
 //! ```
 
@@ -42,6 +41,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod distributed;
+pub mod exit_code;
 pub mod memory;
 pub mod model;
 pub mod optim;

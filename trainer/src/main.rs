@@ -7,20 +7,22 @@ use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use glm_support::command::paint::log_has_colour;
 use glm_support::command::{completions, manual};
-use glm_trainer::cli::{BenchArgs, Cli, Command, RunArgs};
-use glm_trainer::command::bench;
+use glm_trainer::cli::{Cli, Command};
+use glm_trainer::command::bench::{self, BenchArgs};
 use glm_trainer::command::convert;
 use glm_trainer::command::eval;
 use glm_trainer::command::fetch;
 use glm_trainer::command::inspect;
-use glm_trainer::command::launch::{self, Resume};
+use glm_trainer::command::launch::{self, Resume, RunArgs};
 use glm_trainer::command::predict;
 use glm_trainer::command::report;
 use glm_trainer::command::score;
 use glm_trainer::config::{self, REFERENCE};
-use glm_trainer::distributed::launcher::{self, INTERRUPTED, Processes, WorkerCommand};
+use glm_trainer::distributed::launcher::{self, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
+use glm_trainer::exit_code::{FAILED, INTERRUPTED};
 use glm_trainer::record::progress::Elapsed;
+use glm_trainer::task::metrics::Measured;
 use glm_trainer::train::{Outcome, Run, train};
 
 fn main() -> ExitCode {
@@ -71,7 +73,7 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", sentence(&error));
-            ExitCode::FAILURE
+            ExitCode::from(FAILED)
         }
     }
 }
@@ -111,7 +113,7 @@ fn launch_workers(args: RunArgs, processes: Processes) -> Result<ExitCode> {
     }
     let options = launcher::Options {
         max_restarts: args.max_restarts.unwrap_or(0),
-        threads: launcher::threads_each(world_size, args.device),
+        threads: launcher::threads_per_worker(world_size, args.device),
         ..launcher::Options::new(world_size)
     };
     // What is wrong with the settings is said once, not by every worker.
@@ -148,7 +150,7 @@ fn run(args: RunArgs) -> Result<ExitCode> {
 /// A rank that waits inside a call that never comes back can only be ended.
 fn end_at_once(error: DistributedError) {
     tracing::error!("{error}");
-    std::process::exit(1);
+    std::process::exit(FAILED.into());
 }
 
 /// The last line of a run, on the rank that has written it.
@@ -157,7 +159,9 @@ fn tell(run: &Run, outcome: Outcome) {
     match outcome {
         Outcome::Finished => tracing::info!("done: {} questions in {} steps", run.state.samples, run.state.step),
         Outcome::TargetReached => {
-            tracing::info!("target accuracy reached: {:.4}", run.state.accuracy.unwrap_or_default());
+            if let Some(Measured { metric, value }) = &run.state.latest {
+                tracing::info!("target reached: {metric} {value:.4}");
+            }
         }
         Outcome::Interrupted => {
             let folder = records.folder().root().display();
@@ -170,10 +174,6 @@ fn bench(args: &BenchArgs) -> Result<ExitCode> {
     let config = args.resolve()?;
     launch::use_threads(&config);
     let data = args.data.as_deref().map(launch::open_data).transpose()?;
-    if let Some(plan) = args.simulate.plan(args.steps) {
-        let simulation = bench::simulate::simulate(&config, data.as_ref(), args.device.resolve()?, &plan)?;
-        return print(&show(&simulation, args.json)?);
-    }
     let text = match (&data, args.data_only) {
         (Some(data), true) => show(&bench::reading(&config, data)?, args.json)?,
         _ => {

@@ -1,5 +1,4 @@
-//! Damaged checkpoints are read or refused: no panic, and no more memory than a small multiple of the file, whatever sizes they
-//! state.
+//! Damaged checkpoints are read or rejected without a panic, and with memory bounded by a small multiple of the file size.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -8,7 +7,7 @@ use std::path::{Path, PathBuf};
 use glm_trainer::checkpoint::pickle::{Checksums, parse_module};
 use proptest::prelude::*;
 
-/// The system's allocator, which counts what the current thread holds and has held at most.
+/// System allocator that counts the current and the peak number of bytes allocated by each thread.
 struct Counting;
 
 thread_local! {
@@ -17,7 +16,7 @@ thread_local! {
 }
 
 fn add(bytes: usize) {
-    // While a thread ends its counters may be gone; nobody looks at them any more.
+    // The counters of an exiting thread may be gone; they are not read any more.
     let _ = HELD.try_with(|held| {
         held.set(held.get().wrapping_add(bytes));
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
@@ -25,28 +24,28 @@ fn add(bytes: usize) {
 }
 
 fn remove(bytes: usize) {
-    // Memory of another thread can be freed here: the counter may go below where it began.
+    // Memory of another thread can be freed here, so the counter can decrease below its start.
     let _ = HELD.try_with(|held| held.set(held.get().saturating_sub(bytes)));
 }
 
-// SAFETY: every call goes to the system's allocator with the same arguments; the counters do not allocate.
+// SAFETY: every call is forwarded to the system allocator with the same arguments; the counters do not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller guarantees a valid `layout`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         remove(layout.size());
-        // SAFETY: `pointer` came from `alloc` or `realloc` with this `layout`, so from the system's allocator.
+        // SAFETY: `pointer` came from `alloc` or `realloc` with this `layout`, that is, from the system allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         add(size);
         remove(layout.size());
-        // SAFETY: as in `dealloc`; the caller's promise about `size` is passed on.
+        // SAFETY: as in `dealloc`; the caller guarantees a valid `size`.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -54,7 +53,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Most memory that `act` held at a time, beyond what was held before.
+/// Returns the peak number of bytes that `act` allocated in addition to those allocated before.
 fn peak_of(act: impl FnOnce()) -> usize {
     let before = HELD.get();
     PEAK.set(before);
@@ -67,7 +66,7 @@ fn golden(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }
 
-/// Reads all that can be read; each tensor is let go before the next.
+/// Reads all tensors that can be read, one at a time.
 fn read_all(file: Vec<u8>, checksums: Checksums) {
     let Ok(state) = parse_module(Path::new("damaged.pt"), file, checksums) else { return };
     for name in state.names() {
@@ -77,12 +76,12 @@ fn read_all(file: Vec<u8>, checksums: Checksums) {
     }
 }
 
-/// What a reader may hold for each byte of a file: the values of a pickle are larger than their opcodes.
+/// Limit of the reader's memory per byte of the file: values of a pickle are larger than their opcodes.
 const MULTIPLE: usize = 8;
-/// For what does not depend on the file.
+/// Limit of the reader's memory that does not depend on the file.
 const FIXED: usize = 1 << 20;
 
-/// Where the structure of a file is: pickle and first headers, and, for zip, the directory at the end.
+/// Offsets of the structure of a file: pickle and first headers, and the zip directory at the end.
 fn structure(size: usize) -> Vec<usize> {
     (0..13_000).chain(size - 8_000..size).collect()
 }
@@ -91,7 +90,7 @@ fn structure(size: usize) -> Vec<usize> {
 enum Damage {
     Flip(u8),
     Set(u8),
-    /// Eight bytes that say a huge number, where a file has a small one.
+    /// Overwrites eight bytes with a huge number.
     Huge,
     Duplicate(u8),
     Delete(u8),
@@ -117,8 +116,8 @@ fn apply(file: &mut Vec<u8>, at: usize, damage: &Damage) {
             file[at..end].fill(0x7f);
         }
         Damage::Duplicate(count) => {
-            let piece = file[at..file.len().min(at + usize::from(*count))].to_vec();
-            file.splice(at..at, piece);
+            let copy = file[at..file.len().min(at + usize::from(*count))].to_vec();
+            file.splice(at..at, copy);
         }
         Damage::Delete(count) => {
             let end = file.len().min(at + usize::from(*count));

@@ -1,4 +1,4 @@
-//! `glm-prep ingest` and `glm-prep merge` as they are typed.
+//! Arguments of `glm-prep ingest` and `glm-prep merge`.
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
@@ -8,21 +8,22 @@ use std::process::ExitCode;
 use clap::Args;
 use glm_schemas::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::Split;
+use glm_support::files::progress;
 use serde::Serialize;
 
-use super::{CliError, progress};
+use super::error::CliError;
 use crate::ingest::{self, DEFAULT_ROWS_PER_SHARD, IngestOptions, MergeOptions, Outcome, Partition, RejectLimit, Summary};
 use crate::shard::ShardCompression;
 use crate::source::input::Selection;
 use crate::source::recognise::FormatName;
 
-/// Exit code of an ingest that left some records out, within `--max-rejects`.
+/// Exit code of an ingest that rejected some records, within `--max-rejects`.
 const SOME_REJECTED: u8 = 3;
 
-/// The arguments of `glm-prep ingest`.
+/// Arguments of `glm-prep ingest`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Raw data may be plain, .gz, .zst or .bz2, or lie in a .zip or .tar(.gz|.bz2|.zst) in DIR.
+Raw files may be uncompressed, .gz, .zst or .bz2, or members of a .zip or .tar(.gz|.bz2|.zst) archive in DIR.
 
 Examples:
   glm-prep ingest data/record
@@ -32,58 +33,58 @@ Examples:
   glm-prep ingest data/record --partition 0/8    # part 1 of 8, then merge
 
 Exit codes:
-  0  every record was taken
-  1  the run failed and nothing was published
-  2  the command line makes no sense
-  3  some were rejected, no more than --max-rejects: the data set is written,
-     and shards/rejects.jsonl lists them")]
+  0  success; no record was rejected
+  1  failure; nothing was published
+  2  invalid usage
+  3  success, but some records were rejected, within --max-rejects:
+     shards/rejects.jsonl lists them")]
 pub(super) struct IngestArgs {
-    /// The folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD or in DIR, folders of splits, or an archive in DIR
+    /// Folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD or in DIR, one folder per split, or an archive in DIR
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Raw data of the training split: a file, a glob, an archive, or - for standard input; may be given several times
+    /// Raw data of the training split: a file, a glob, an archive, or - for standard input; can be repeated
     #[arg(long, value_name = "PATH")]
     train: Vec<String>,
-    /// The same for the validation split
+    /// Raw data of the validation split; as --train
     #[arg(long, value_name = "PATH")]
     val: Vec<String>,
-    /// The same for the test split
+    /// Raw data of the test split; as --train
     #[arg(long, value_name = "PATH")]
     test: Vec<String>,
-    /// Ingest these splits only, for example train,val
+    /// Ingest only these splits, for example train,val
     #[arg(long, value_name = "SPLITS", value_delimiter = ',')]
     splits: Vec<Split>,
-    /// The format of the raw data [default: told from its first bytes]
+    /// Format of the raw data [default: detected from its first bytes]
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<FormatName>,
-    /// A vocab.txt or tokenizer.json [default: the built-in BERT-large-uncased vocabulary]
+    /// Path of a vocab.txt or tokenizer.json [default: the built-in BERT-large-uncased vocabulary]
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
-    /// Threads that parse, tokenize and write; the output does not depend on it [default: all cores]
+    /// Number of threads; does not affect the output [default: number of cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Reject a question whose query and longest choice do not fit this many tokens; passages are never cut
+    /// Reject questions whose query and longest choice exceed this many tokens; passages are never truncated
     #[arg(long, value_name = "N", default_value_t = PUBLISHED_SEQUENCE_LENGTH)]
     max_seq_len: usize,
-    /// Read this many records of every split only
+    /// Maximum number of records to read per split
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Questions in one Parquet file
+    /// Number of questions per Parquet file
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(DEFAULT_ROWS_PER_SHARD).unwrap_or(NonZeroUsize::MIN))]
     rows_per_shard: NonZeroUsize,
-    /// How shards are compressed: zstd (zstd:1 to zstd:22), snappy or none
+    /// Compression of the shards: zstd (zstd:1 to zstd:22), snappy or none
     #[arg(long, value_name = "CODEC", default_value_t)]
     compression: ShardCompression,
-    /// Fail if more records than this are rejected: a number, or a share such as 0.5% [default: 100 or 1%, whichever is more]
+    /// Maximum number of rejected records: a number, or a percentage such as 0.5% [default: 100 or 1%, whichever is more]
     #[arg(long, value_name = "N|P%")]
     max_rejects: Option<RejectLimit>,
-    /// Prepare part I of N only (from 0), for `glm-prep merge`; DIR may be a folder that several machines share
+    /// Prepare only part I of N (from 0), for `glm-prep merge`; DIR can be shared by several machines
     #[arg(long, value_name = "I/N", conflicts_with = "dry_run")]
     partition: Option<Partition>,
-    /// Do everything but write: count, and say what would be rejected
+    /// Read and count, but write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Ingest also where the published set, or the part, is already what would be written
+    /// Ingest even if the published data set, or the part, is up to date
     #[arg(long)]
     force: bool,
     /// Print the summary as one JSON object
@@ -91,26 +92,26 @@ pub(super) struct IngestArgs {
     json: bool,
 }
 
-/// The arguments of `glm-prep merge`.
+/// Arguments of `glm-prep merge`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The result is the same to the byte as that of one `glm-prep ingest`. Exit codes as of `glm-prep ingest`.
+The result is byte-identical to that of a single `glm-prep ingest`. The exit codes are those of `glm-prep ingest`.
 
 Examples:
-  glm-prep ingest data/record --partition 0/2    # here
-  glm-prep ingest data/record --partition 1/2    # or on another machine
+  glm-prep ingest data/record --partition 0/2
+  glm-prep ingest data/record --partition 1/2    # on this or another machine
   glm-prep merge data/record")]
 pub(super) struct MergeArgs {
-    /// The folder of the raw data, as given to `ingest --partition`
+    /// Folder of the raw data, as given to `ingest --partition`
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// The tokenizer that the parts were made with [default: the built-in BERT-large-uncased vocabulary]
+    /// Tokenizer of the parts [default: the built-in BERT-large-uncased vocabulary]
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
-    /// Threads that write shards [default: all cores]
+    /// Number of threads [default: number of cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Fail if more records than this are rejected, over all parts [default: 100 or 1%, whichever is more]
+    /// Maximum number of rejected records in all parts together [default: 100 or 1%, whichever is more]
     #[arg(long, value_name = "N|P%")]
     max_rejects: Option<RejectLimit>,
     /// Print the summary as one JSON object
@@ -191,22 +192,22 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
-    struct Typed {
+    struct Arguments {
         #[command(flatten)]
         args: IngestArgs,
     }
 
     #[test]
-    fn ingest_defaults_are_those_of_the_library() {
-        let typed = Typed::try_parse_from(["ingest", "there"]).expect("parsed").args.options();
-        assert_eq!(format!("{typed:?}"), format!("{:?}", IngestOptions::new("there")));
+    fn defaults_match_the_library() {
+        let options = Arguments::try_parse_from(["ingest", "there"]).expect("parsed").args.options();
+        assert_eq!(format!("{options:?}"), format!("{:?}", IngestOptions::new("there")));
     }
 
     #[test]
-    fn files_and_splits_are_taken_as_typed() {
-        let words =
+    fn files_and_splits_are_parsed() {
+        let arguments =
             ["ingest", "d", "--val", "v", "--train", "a", "--train", "b*", "--splits", "val,train", "--partition", "1/3"];
-        let options = Typed::try_parse_from(words).expect("parsed").args.options();
+        let options = Arguments::try_parse_from(arguments).expect("parsed").args.options();
         let named =
             [(Split::Train, "a"), (Split::Train, "b*"), (Split::Val, "v")].map(|(split, path)| (split, path.to_owned()));
         assert_eq!(options.selection, Selection { named: named.to_vec(), splits: vec![Split::Val, Split::Train] });
@@ -214,8 +215,8 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
-        for wrong in [
+    fn invalid_arguments_are_refused() {
+        for invalid in [
             &["--threads", "0"][..],
             &["--rows-per-shard", "0"],
             &["--max-rejects", "x"],
@@ -227,7 +228,7 @@ mod tests {
             &["--splits", "dev"],
             &["--format", "squad"],
         ] {
-            assert!(Typed::try_parse_from(["ingest", "there"].iter().chain(wrong)).is_err(), "{wrong:?}");
+            assert!(Arguments::try_parse_from(["ingest", "there"].iter().chain(invalid)).is_err(), "{invalid:?}");
         }
     }
 }

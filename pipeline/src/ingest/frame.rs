@@ -1,9 +1,18 @@
-//! Where one record of a file ends and the next begins. Every framer takes the file in pieces of any size.
+//! Incremental splitting of files into records.
 
-use super::records::Records;
 use crate::source::Framing;
 
-/// Cuts a file into records.
+/// Receiver of the records that a [`Framer`] finds.
+pub(super) trait RecordSink {
+    /// Appends bytes to the current record.
+    fn extend(&mut self, bytes: &[u8]);
+    /// Ends the current record, which began on line `line`. A blank record is dropped.
+    fn close(&mut self, line: u64);
+    /// Returns true if no more records are wanted for now.
+    fn is_full(&self) -> bool;
+}
+
+/// Incremental splitter: takes the content of a file in pieces of any size.
 pub(super) struct Framer {
     line: u64,
     state: State,
@@ -18,10 +27,11 @@ enum State {
 
 #[derive(Default)]
 struct Block {
-    /// Line where the block began, and whether it has one that is not blank.
+    /// First line of the block.
     start: u64,
+    /// True if any line of the block is not blank.
     begun: bool,
-    /// Whether the line so far is blank.
+    /// True if the current line is blank so far.
     blank_line: bool,
 }
 
@@ -36,8 +46,8 @@ impl Framer {
         Self { line: 1, state }
     }
 
-    /// Takes a piece of the file; returns how much of it was taken. Stops early where `records` are full.
-    pub(super) fn feed(&mut self, chunk: &[u8], records: &mut impl Records) -> usize {
+    /// Processes a piece of the file and returns the number of bytes consumed; stops early if `records` is full.
+    pub(super) fn feed(&mut self, chunk: &[u8], records: &mut impl RecordSink) -> usize {
         match &mut self.state {
             State::Lines => {
                 let mut taken = 0;
@@ -93,8 +103,8 @@ impl Framer {
         }
     }
 
-    /// The file ends.
-    pub(super) fn finish(&mut self, records: &mut impl Records) {
+    /// Ends the last record at the end of the file.
+    pub(super) fn finish(&mut self, records: &mut impl RecordSink) {
         match &mut self.state {
             State::Lines => records.close(self.line),
             State::Document => records.close(1),
@@ -104,27 +114,28 @@ impl Framer {
     }
 }
 
-/// Where in the document `{…, "data": [record, record, …], …}` it is. Only the brackets are looked at: whether a record is good
-/// JSON is for its parser to say.
+/// Position in a document `{…, "data": [record, record, …], …}`. Only strings and brackets are parsed; the parser of the records
+/// validates their JSON.
 #[derive(Default)]
 struct DataArray {
-    /// Open brackets.
+    /// Number of open brackets.
     depth: u32,
     in_string: bool,
     escaped: bool,
-    /// The last string at depth 1, while it may be a key.
+    /// Beginning of the latest string at depth 1, which may be a key.
     key: Vec<u8>,
     in_data: bool,
-    /// The array came to its end.
+    /// True once the array has ended.
     seen: bool,
-    /// Line where the record began, while there is one.
+    /// First line of the current record, if inside one.
     record: Option<u64>,
+    /// True once the document has a character that is not white space.
     any: bool,
 }
 
 impl DataArray {
-    fn feed(&mut self, chunk: &[u8], line: &mut u64, records: &mut impl Records) -> usize {
-        // Where the part of this chunk that belongs to the record begins.
+    fn feed(&mut self, chunk: &[u8], line: &mut u64, records: &mut impl RecordSink) -> usize {
+        // Start of the record's bytes in this chunk.
         let mut start = 0;
         for (at, &byte) in chunk.iter().enumerate() {
             self.any |= !byte.is_ascii_whitespace();
@@ -177,8 +188,8 @@ impl DataArray {
         chunk.len()
     }
 
-    /// A record that has not come to its end is one all the same: its parser says what is wrong. So is a file without `data`.
-    fn finish(&mut self, records: &mut impl Records) {
+    /// Ends the document. An incomplete record, or a document without `data`, becomes a record that its parser rejects.
+    fn finish(&mut self, records: &mut impl RecordSink) {
         if let Some(began) = self.record.take() {
             records.close(began);
         } else if self.any && !self.seen && !self.in_data {
@@ -200,7 +211,7 @@ mod tests {
         closed: Vec<(u64, String)>,
     }
 
-    impl Records for Collected {
+    impl RecordSink for Collected {
         fn extend(&mut self, bytes: &[u8]) {
             self.open.extend_from_slice(bytes);
         }
@@ -244,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_parted_by_blank_lines() {
+    fn blocks_are_separated_by_blank_lines() {
         let text = "\n1 a\n2 b\n\n \n\n1 c\r\n2 d";
         assert_eq!(framed(Framing::Blocks, &[text]), owned(&[(2, "1 a\n2 b\n\n"), (7, "1 c\r\n2 d")]));
         assert_eq!(framed(Framing::Document, &["{\n", "}"]), owned(&[(1, "{\n}")]));

@@ -1,78 +1,83 @@
-//! `glm-prep merge`: parts that several machines or jobs have prepared become one data set, the same to the byte as one run makes.
+//! `glm-prep merge`: combines the parts of a partitioned ingest into one data set, identical to that of a single run.
 
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::part::{self, Frame, PartReader, SplitEnd};
-use super::prepare::PreparedBatch;
-use super::stages::{Clock, Stage};
-use super::{IngestError, IngestOptions, Progress, RejectLimit, Run, SortedSplit, Summary, Unit};
+use glm_support::files::progress::{Progress, Unit};
 use glm_text::tokenize::Tokenizer;
 
-/// What a merge is asked to do; everything else is settled in the parts.
+use super::dataset::{DataSetBuilder, SortedSplit};
+use super::error::IngestError;
+use super::options::IngestOptions;
+use super::part::{self, Frame, PartReader, SplitEnd};
+use super::prepare::PreparedBatch;
+use super::rejects::RejectLimit;
+use super::report::Summary;
+use super::stages::{Clock, Stage};
+
+/// Options of a merge; the parts determine all other settings.
 #[derive(Debug, Clone)]
 pub struct MergeOptions {
-    /// The folder of the raw data.
+    /// Folder of the raw data.
     pub dir: PathBuf,
-    /// The vocab.txt or tokenizer.json that the parts were made with; none for the built-in vocabulary.
+    /// The vocab.txt or tokenizer.json of the parts; `None` for the built-in vocabulary.
     pub tokenizer: Option<PathBuf>,
-    /// Threads that write shards.
+    /// Number of threads that write shards.
     pub threads: NonZeroUsize,
-    /// How many rejected records are too many, over all parts.
+    /// Maximum number of rejected records in all parts together.
     pub max_rejects: RejectLimit,
 }
 
-/// Merges the parts in `dir` and publishes the data set; the parts are then removed.
+/// Merges the parts in `dir`, publishes the data set and then removes the parts.
 ///
 /// # Errors
-/// [`IngestError`]; `DIR/shards` and the parts are then as they were before.
+/// [`IngestError`]; `DIR/shards` and the parts are unchanged.
 pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary, IngestError> {
     let started = Instant::now();
-    let mut parts = open(&options.dir)?;
-    let Some(plan) = parts.first().map(|part| part.plan.clone()) else {
-        return Err(IngestError::NoParts(options.dir.clone()));
-    };
+    let dir = &options.dir;
+    let mut parts = open(dir)?;
+    let Some(plan) = parts.first().map(|part| part.plan.clone()) else { return Err(IngestError::NoParts(dir.clone())) };
     let tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
     if tokenizer.identity().sha256 != plan.tokenizer.sha256 {
         return Err(IngestError::OtherTokenizer { parts: plan.tokenizer.name, given: tokenizer.identity().name.clone() });
     }
-    let settled = IngestOptions {
+    let ingest_options = IngestOptions {
         tokenizer: options.tokenizer.clone(),
         threads: options.threads,
         max_rejects: options.max_rejects,
-        ..IngestOptions::of_settings(&options.dir, &plan.settings)?
+        ..IngestOptions::from_settings(dir, &plan.settings).map_err(|difference| different(dir, &difference))?
     };
-    let mut run = Run::begin(&settled, &tokenizer, progress, started)?;
+    let mut builder = DataSetBuilder::new(&ingest_options, &tokenizer, progress, started)?;
     for (&split, files) in &plan.files {
         let started = Instant::now();
-        progress.begin(&format!("merging {split} of {} parts", parts.len()), 0, Unit::Bytes);
-        let mut stage = run.stage(split, files)?;
+        progress.begin(&format!("merging {split} from {} parts", parts.len()), 0, Unit::Bytes);
+        let mut stage = builder.ordered_stage(split, files)?;
         let mut clock = Clock::start();
-        let end = in_turns(&mut parts, &options.dir, |batch| {
+        let end = interleave(&mut parts, dir, |batch| {
             progress.advance(batch.raw_bytes);
             stage.take(batch).map_err(IngestError::from)
         })?;
         let (spool, counts) = stage.finish()?;
         clock.lap(Stage::Order);
-        run.stages.add(&clock);
+        builder.stages.add(&clock);
         progress.end();
         let seconds = started.elapsed().as_secs_f64();
-        run.format = end.format;
-        run.splits.push(SortedSplit { split, files: files.clone(), digests: end.digests, spool, counts, seconds });
+        builder.format = end.format;
+        builder.splits.push(SortedSplit { split, files: files.clone(), digests: end.digests, spool, counts, seconds });
     }
     for part in &mut parts {
-        let Frame::End = part.next()? else { return Err(different(&options.dir, "they hold different splits")) };
+        let Frame::End = part.next()? else { return Err(different(dir, "they contain different splits")) };
     }
-    let summary = run.publish()?;
-    if let Err(error) = fs::remove_dir_all(part::folder(&options.dir)) {
-        tracing::warn!("cannot remove the merged parts {}: {error}", part::folder(&options.dir).display());
+    let summary = builder.publish()?;
+    if let Err(error) = fs::remove_dir_all(part::folder(dir)) {
+        tracing::warn!("cannot remove the merged parts {}: {error}", part::folder(dir).display());
     }
     Ok(summary)
 }
 
-/// All parts; all must be there and belong together.
+/// Opens all parts. They must be complete and belong together.
 fn open(dir: &Path) -> Result<Vec<PartReader>, IngestError> {
     let Some(count) = part_count(dir)? else { return Ok(Vec::new()) };
     let mut parts: Vec<PartReader> = Vec::with_capacity(count);
@@ -80,7 +85,7 @@ fn open(dir: &Path) -> Result<Vec<PartReader>, IngestError> {
     for index in 0..count {
         match PartReader::open(dir, index, count)? {
             Some(part) if parts.first().is_some_and(|first| first.plan != part.plan) => {
-                return Err(different(dir, "they were made with different settings, tokenizers or files"));
+                return Err(different(dir, "their settings, tokenizers or files differ"));
             }
             Some(part) => parts.push(part),
             None => missing.push(format!("{index}/{count}")),
@@ -92,7 +97,7 @@ fn open(dir: &Path) -> Result<Vec<PartReader>, IngestError> {
     Err(IngestError::MissingParts { dir: dir.to_owned(), missing: missing.join(", ") })
 }
 
-/// How many parts there are to be, by the names of those that are there.
+/// Returns the number of parts, which is in the name of every part file.
 fn part_count(dir: &Path) -> Result<Option<usize>, IngestError> {
     let Ok(entries) = fs::read_dir(part::folder(dir)) else { return Ok(None) };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -103,16 +108,16 @@ fn part_count(dir: &Path) -> Result<Option<usize>, IngestError> {
     match counts.as_slice() {
         [] => Ok(None),
         [count] => Ok(Some(*count)),
-        _ => Err(different(dir, "some are of another number of parts")),
+        _ => Err(different(dir, "their numbers of parts differ")),
     }
 }
 
-fn different(dir: &Path, why: &str) -> IngestError {
-    IngestError::DifferentParts { folder: part::folder(dir), why: why.to_owned() }
+fn different(dir: &Path, difference: &str) -> IngestError {
+    IngestError::DifferentParts { folder: part::folder(dir), difference: difference.to_owned() }
 }
 
-/// Batches were dealt to the parts in turns; this takes them back in order, up to the end of a split.
-fn in_turns(
+/// Passes the batches of one split to `take`, in their original order: batches were dealt to the parts round-robin.
+fn interleave(
     parts: &mut [PartReader],
     dir: &Path,
     mut take: impl FnMut(&PreparedBatch) -> Result<(), IngestError>,
@@ -126,7 +131,7 @@ fn in_turns(
             match parts[turn].next()? {
                 Frame::Batch(batch) if batch.sequence == sequence && ends.iter().all(Option::is_none) => take(&batch)?,
                 Frame::SplitEnd(end) => ends[turn] = Some(end),
-                _ => return Err(different(dir, "they do not hold one batch after the other")),
+                _ => return Err(different(dir, "their batches do not form one sequence")),
             }
         }
         sequence += 1;

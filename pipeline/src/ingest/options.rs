@@ -1,4 +1,4 @@
-//! What a run is asked to do.
+//! Ingest options.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -8,48 +8,54 @@ use std::str::FromStr;
 use glm_schemas::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::IngestSettings;
 
-use super::{IngestError, RejectLimit};
+use super::rejects::RejectLimit;
 use crate::choices::{DISTRACTOR_SEED, MAX_DISTRACTORS};
 use crate::shard::{ROWS_PER_GROUP, ShardCompression};
 use crate::source::input::Selection;
 use crate::source::recognise::FormatName;
 
-/// Rows of a shard unless told otherwise.
+/// Name and version of the program, as recorded in the manifest.
+pub(super) const TOOL: &str = concat!("glm-prep ", env!("CARGO_PKG_VERSION"));
+
+/// Default number of rows per shard.
 pub const DEFAULT_ROWS_PER_SHARD: usize = 8192;
 
-/// What a run is asked to do.
+/// Maximum number of parts of a partitioned ingest: part files have five-digit numbers.
+const MAX_PARTS: usize = 100_000;
+
+/// Options of an ingest.
 #[derive(Debug, Clone)]
 pub struct IngestOptions {
-    /// The folder of the raw data; the shards go to `shards` in it.
+    /// Folder of the raw data; the shards are written to its subfolder `shards`.
     pub dir: PathBuf,
-    /// Which raw files.
+    /// The raw files to read.
     pub selection: Selection,
-    /// Their format; none to tell it from their first bytes.
+    /// Format of the raw files; `None` detects it from the first bytes.
     pub format: Option<FormatName>,
-    /// A vocab.txt or tokenizer.json; none for the built-in vocabulary.
+    /// A vocab.txt or tokenizer.json; `None` uses the built-in vocabulary.
     pub tokenizer: Option<PathBuf>,
-    /// Workers. What is written does not depend on it.
+    /// Number of worker threads. The output does not depend on it.
     pub threads: NonZeroUsize,
-    /// Questions that do not fit this length without their passage are rejected.
+    /// Sequence length that a question must fit without its passage; longer questions are rejected.
     pub max_seq_len: usize,
-    /// Records that are read of every split; none for all.
+    /// Maximum number of records read per split.
     pub limit: Option<usize>,
-    /// Rows of a shard.
+    /// Number of rows per shard.
     pub rows_per_shard: NonZeroUsize,
-    /// How shards are compressed.
+    /// Compression of the shards.
     pub compression: ShardCompression,
-    /// How many rejected records are too many.
+    /// Maximum number of rejected records.
     pub max_rejects: RejectLimit,
-    /// Prepare this part only.
+    /// Prepares only this part.
     pub partition: Option<Partition>,
-    /// Do everything but write.
+    /// Reads and counts, but writes nothing.
     pub dry_run: bool,
-    /// Also where the published set is what would be written.
+    /// Ingests even if the published data set is up to date.
     pub force: bool,
 }
 
 impl IngestOptions {
-    /// The defaults for a folder: one worker a core.
+    /// Returns the defaults for a folder: one worker per core.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
@@ -68,7 +74,7 @@ impl IngestOptions {
         }
     }
 
-    /// What the manifest records of them.
+    /// Returns the settings that the manifest records.
     pub(super) fn settings(&self) -> IngestSettings {
         IngestSettings {
             max_seq_len: self.max_seq_len,
@@ -82,31 +88,30 @@ impl IngestOptions {
         }
     }
 
-    /// The options that such settings come from; the rest as [`IngestOptions::new`].
-    pub(super) fn of_settings(dir: &Path, settings: &IngestSettings) -> Result<Self, IngestError> {
-        let unknown = |reason: String| IngestError::DifferentParts { folder: super::part::folder(dir), why: reason };
+    /// Returns options with the given settings; all others are those of [`IngestOptions::new`].
+    pub(super) fn from_settings(dir: &Path, settings: &IngestSettings) -> Result<Self, String> {
         Ok(Self {
             max_seq_len: settings.max_seq_len,
             limit: settings.limit,
             rows_per_shard: NonZeroUsize::new(settings.rows_per_shard).unwrap_or(NonZeroUsize::MIN),
-            compression: settings.compression.parse().map_err(unknown)?,
+            compression: settings.compression.parse()?,
             ..Self::new(dir)
         })
     }
 }
 
-/// One of several parts that an ingest is shared into, as typed: `2/8` is the third of eight.
+/// One part of a partitioned ingest, written `I/N`: `2/8` is the third of eight parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partition {
-    /// Which, from 0.
+    /// Number of the part, from 0.
     pub index: usize,
-    /// Of how many.
+    /// Number of parts.
     pub count: NonZeroUsize,
 }
 
 impl Partition {
-    /// Whether a batch belongs to the part: they are dealt in turns.
-    pub(super) fn holds(self, sequence: u64) -> bool {
+    /// Returns true if the batch with this number belongs to the part: batches are dealt round-robin.
+    pub(super) fn contains(self, sequence: u64) -> bool {
         sequence % self.count.get() as u64 == self.index as u64
     }
 }
@@ -115,10 +120,11 @@ impl FromStr for Partition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("`{text}` is no part; the first of eight is 0/8, the last 7/8");
-        let (index, count) = text.split_once('/').ok_or_else(wrong)?;
-        let (index, count): (usize, NonZeroUsize) = (index.parse().map_err(|_| wrong())?, count.parse().map_err(|_| wrong())?);
-        if index < count.get() && count.get() <= 100_000 { Ok(Self { index, count }) } else { Err(wrong()) }
+        let invalid = || format!("invalid partition `{text}`: expected I/N with I from 0 to N - 1, for example 0/8");
+        let (index, count) = text.split_once('/').ok_or_else(invalid)?;
+        let (index, count): (usize, NonZeroUsize) =
+            (index.parse().map_err(|_| invalid())?, count.parse().map_err(|_| invalid())?);
+        if index < count.get() && count.get() <= MAX_PARTS { Ok(Self { index, count }) } else { Err(invalid()) }
     }
 }
 
@@ -133,20 +139,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_counted_from_zero() {
+    fn parts_are_numbered_from_zero() {
         let part: Partition = "2/8".parse().expect("a part");
         assert_eq!((part.index, part.count.get(), part.to_string().as_str()), (2, 8, "2/8"));
-        assert!(part.holds(2) && part.holds(10) && !part.holds(3));
-        for wrong in ["", "2", "8/8", "-1/8", "0/0", "a/b", "1/2/3"] {
-            assert!(wrong.parse::<Partition>().is_err(), "{wrong}");
+        assert!(part.contains(2) && part.contains(10) && !part.contains(3));
+        for invalid in ["", "2", "8/8", "-1/8", "0/0", "a/b", "1/2/3"] {
+            assert!(invalid.parse::<Partition>().is_err(), "{invalid}");
         }
     }
 
     #[test]
-    fn settings_lead_back_to_the_options() {
+    fn options_survive_conversion_to_settings() {
         let options =
             IngestOptions { limit: Some(3), compression: "snappy".parse().expect("snappy"), ..IngestOptions::new("x") };
-        let back = IngestOptions::of_settings(Path::new("x"), &options.settings()).expect("known");
-        assert_eq!(format!("{options:?}"), format!("{back:?}"));
+        let restored = IngestOptions::from_settings(Path::new("x"), &options.settings()).expect("valid");
+        assert_eq!(format!("{options:?}"), format!("{restored:?}"));
     }
 }

@@ -1,6 +1,6 @@
-//! The stage that runs in file order: it numbers what has no ids, finds ids that come twice, draws distractors, makes rows of
-//! prepared passages, and counts.
+//! Ordered stage: numbers records without ids, rejects repeated ids, draws distractors, builds rows, counts.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use glm_schemas::encoding::CONTEXT_OVERHEAD;
@@ -10,37 +10,37 @@ use sha2::{Digest, Sha256};
 
 use super::prepare::{PreparedBatch, PreparedPassage, PreparedQuestion};
 use super::rejects::RejectLog;
-use super::row::RowParts;
+use super::row::{Choice, Row};
 use super::spool::{Spool, SpoolWriter};
 use crate::choices::DistractorDraw;
 use crate::shard::WriteError;
 use crate::source::{QuestionError, RejectedQuestion};
 
-/// What was counted of a file.
+/// Counts of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct FileCounts {
-    /// Records, none of them blank.
+    /// Number of records; blank ones are not counted.
     pub(super) records: usize,
-    /// Records of which something was rejected.
+    /// Number of records that were rejected in whole or in part.
     pub(super) rejected_records: usize,
 }
 
-/// What was counted of a split.
+/// Counts of a split.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Its files, in order.
+    /// Counts per file, in order.
     pub(super) files: Vec<FileCounts>,
-    /// Questions that were rejected in records that are otherwise good.
+    /// Number of questions rejected from records that are not rejected as a whole.
     pub(super) rejected_questions: usize,
-    /// Rows.
+    /// Number of rows.
     pub(super) rows: usize,
-    /// Choices over all rows.
+    /// Number of choices of all rows.
     pub(super) choices: usize,
-    /// Context and piece tokens over all rows.
+    /// Number of context and piece tokens of all rows.
     pub(super) tokens: usize,
 }
 
-/// The questions that were seen, so that none comes twice. Ids that follow each other, as in ReCoRD, take a bit each; names take
+/// Ids and names of the questions so far, to detect repetitions. Consecutive ids, as in ReCoRD, take one bit each; names take
 /// 16 bytes.
 #[derive(Default)]
 struct Seen {
@@ -49,7 +49,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether it is the first of its id or name.
+    /// Returns true if no earlier question has this id or name.
     fn is_new(&mut self, question: &PreparedQuestion) -> bool {
         if let Some(name) = &question.name {
             let [head, ..] = *Sha256::digest(name.as_bytes()).as_chunks::<8>().0 else { return true };
@@ -59,13 +59,13 @@ impl Seen {
     }
 }
 
-/// Takes the batches of one split in order.
+/// The ordered stage of one split.
 pub(super) struct OrderedStage<'a> {
     split: Split,
     files: Vec<&'a str>,
     rejects: &'a mut RejectLog,
     draw: DistractorDraw,
-    /// None where rows are only counted.
+    /// `None` in a dry run.
     spool: Option<SpoolWriter>,
     counts: Counts,
     seen: Seen,
@@ -98,7 +98,7 @@ impl<'a> OrderedStage<'a> {
         }
     }
 
-    /// Takes the next batch.
+    /// Processes the next batch.
     pub(super) fn take(&mut self, batch: &PreparedBatch) -> Result<(), WriteError> {
         let Some(&file) = self.files.get(batch.file) else { return Ok(()) };
         for record in &batch.records {
@@ -125,12 +125,12 @@ impl<'a> OrderedStage<'a> {
         Ok(())
     }
 
-    /// All rows of the split in published order, and what was counted.
+    /// Returns all rows of the split in published order, and their counts.
     pub(super) fn finish(self) -> Result<(Option<Spool>, Counts), WriteError> {
         Ok((self.spool.map(SpoolWriter::finish).transpose()?, self.counts))
     }
 
-    /// Makes the rows of a passage; returns the questions that came before.
+    /// Builds the rows of a passage; returns the questions whose id or name is repeated.
     fn passage(&mut self, passage: &PreparedPassage) -> Result<Vec<RejectedQuestion>, WriteError> {
         let mut repeated = Vec::new();
         for question in &passage.questions {
@@ -139,56 +139,66 @@ impl<'a> OrderedStage<'a> {
                 continue;
             }
             let error = QuestionError::Repeated { name: question.name.clone() };
-            repeated.push(RejectedQuestion { position: question.position, id: question.id, error });
+            repeated.push(RejectedQuestion { position: question.position as usize, id: question.id, error });
         }
         self.passages += 1;
-        self.questions += passage.asked as i64;
+        self.questions += i64::from(passage.question_count);
         Ok(repeated)
     }
 
     fn question(&mut self, passage: &PreparedPassage, question: &PreparedQuestion) -> Result<(), WriteError> {
-        let ids = (passage.id.unwrap_or(self.passages), question.id.unwrap_or(self.questions + question.position as i64));
-        let name = question.name.clone().unwrap_or_else(|| format!("p{}-q{}", ids.0, ids.1));
+        let passage_id = passage.id.unwrap_or(self.passages);
+        let question_id = question.id.unwrap_or(self.questions + i64::from(question.position));
+        let name = question.name.clone().unwrap_or_else(|| format!("p{passage_id}-q{question_id}"));
+        let ids = (passage_id, question_id);
         let mut chosen = std::mem::take(&mut self.chosen);
         if self.split == Split::Train {
-            // One example an answer, and only that answer is right in it.
+            // One example per answer; the question's other answers are not among its choices.
             for (number, &answer) in question.answers.iter().enumerate() {
                 self.draw.choose(passage.candidates.len(), &question.answers, answer, &mut chosen);
-                self.row(&format!("train-{name}-a{number}"), ids, passage, question, &chosen, &[answer])?;
+                self.row(format!("train-{name}-a{number}"), ids, passage, question, &chosen, &[answer])?;
             }
         } else {
             let prefix = if self.split == Split::Val { "dev" } else { "test" };
             chosen.clear();
             chosen.extend(0..passage.candidates.len());
-            self.row(&format!("{prefix}-{name}"), ids, passage, question, &chosen, &question.answers)?;
+            self.row(format!("{prefix}-{name}"), ids, passage, question, &chosen, &question.answers)?;
         }
         self.chosen = chosen;
         Ok(())
     }
 
-    /// `chosen` and `correct` are indices of candidates; `correct` ascends.
+    /// Adds one row. `chosen` and `correct` are indices of candidates; `correct` is ascending.
     fn row(
         &mut self,
-        example_id: &str,
+        example_id: String,
         (passage_id, question_id): (i64, i64),
         passage: &PreparedPassage,
         question: &PreparedQuestion,
         chosen: &[usize],
         correct: &[usize],
     ) -> Result<(), WriteError> {
+        let query = &question.query;
+        // Every choice predicts one token more than it has: the end of piece.
+        let mut tokens =
+            passage.data.ids.len() + query.left_ids.len() + query.right_ids.len() + CONTEXT_OVERHEAD + chosen.len();
         let mut choices = Vec::with_capacity(chosen.len());
-        // Every choice predicts one token more than it has, the end of the piece.
-        let mut tokens = passage.tokens + question.tokens + CONTEXT_OVERHEAD + chosen.len();
-        for &candidate in chosen {
-            let prepared = &passage.candidates[candidate];
-            tokens += prepared.tokens;
-            choices.push((prepared.encoded.as_slice(), correct.binary_search(&candidate).is_ok()));
+        for &index in chosen {
+            let candidate = &passage.candidates[index];
+            tokens += candidate.ids.len();
+            choices.push(Choice { candidate: Cow::Borrowed(candidate), correct: correct.binary_search(&index).is_ok() });
         }
         self.counts.rows += 1;
         self.counts.choices += choices.len();
         self.counts.tokens += tokens;
-        let (passage, question) = (&passage.encoded, &question.encoded);
-        let row = RowParts { example_id, passage_id, question_id, passage, question, choices: &choices };
-        self.spool.as_mut().map_or(Ok(()), |spool| spool.push(&row))
+        let Some(spool) = &mut self.spool else { return Ok(()) };
+        spool.push(&Row {
+            example_id: example_id.into(),
+            passage_id,
+            question_id,
+            passage: Cow::Borrowed(&passage.data),
+            query: Cow::Borrowed(query),
+            choices,
+        })
     }
 }

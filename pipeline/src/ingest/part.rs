@@ -1,7 +1,8 @@
-//! The file that one part of a shared ingest leaves for the merge: prepared batches, packed, with what they come from.
+//! Part files of a partitioned ingest: the prepared batches of one part, for the merge.
 //!
-//! Private to one version of the program. Frames of a tag (one byte), a length (u32, little-endian) and that many bytes, all in
-//! one Zstandard stream with a checksum; the last frame is [`END`], so that a file that was cut is known.
+//! A part file is one Zstandard stream with a checksum. It consists of messages: a length (u32, little-endian) and that many bytes
+//! in postcard's format. The first message is the [`Plan`] and the last one is [`Frame::End`], so that truncation is detected.
+//! Part files are only read by the version of the program that wrote them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -9,129 +10,124 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::{self, IngestSettings, Split};
+use glm_support::files::atomic::{self, Sink};
+use glm_support::files::checksum::FileDigest;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use zstd::stream::write::Encoder;
 
-use super::prepare::{PreparedBatch, PreparedCandidate, PreparedPassage, PreparedQuestion, PreparedRecord, Reject};
-use super::row::{Fields, put_i64, put_text, put_u32};
-use super::{IngestError, Partition};
+use super::error::IngestError;
+use super::options::Partition;
+use super::prepare::PreparedBatch;
 use crate::shard::WriteError;
-use glm_support::files::checksum::FileDigest;
 
-/// The folder of the parts, inside the folder of the raw data.
+/// Name of the folder of the parts, inside the folder of the raw data.
 const FOLDER: &str = ".shards.parts";
-const HEADER: u8 = 1;
-const BATCH: u8 = 2;
-const SPLIT_END: u8 = 3;
-const END: u8 = 4;
-/// More than any frame has: a batch has at least one record, and records are bounded.
-const MAX_FRAME: usize = 1 << 30;
+/// Maximum length of a message. Far above the length of a batch, which has bounded records.
+const MAX_MESSAGE_BYTES: usize = 1 << 30;
+/// Fast: part files are temporary.
+const COMPRESSION_LEVEL: i32 = 1;
 
-/// Everything that all parts of one ingest must have in common.
+/// Properties that all parts of an ingest must share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) tool: String,
     pub(super) parts: usize,
     pub(super) settings: IngestSettings,
     pub(super) tokenizer: manifest::Tokenizer,
-    /// The names of the files.
+    /// File names per split.
     pub(super) files: BTreeMap<Split, Vec<String>>,
 }
 
-/// What a split's files were.
+/// Format and checksums of a split's files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SplitEnd {
     pub(super) format: String,
     pub(super) digests: Vec<FileDigest>,
 }
 
-/// Where the parts of an ingest into `dir` lie.
-pub(super) fn folder(dir: &Path) -> PathBuf {
-    dir.join(FOLDER)
-}
-
-pub(super) fn path(dir: &Path, index: usize, count: usize) -> PathBuf {
-    folder(dir).join(format!("part-{index:05}-of-{count:05}"))
-}
-
-/// Writes a part. Dropped before [`PartWriter::finish`], it leaves nothing.
-pub(super) struct PartWriter {
-    path: PathBuf,
-    temporary: PathBuf,
-    out: Option<Encoder<'static, File>>,
-    frame: Vec<u8>,
-}
-
-impl PartWriter {
-    pub(super) fn create(dir: &Path, partition: Partition, plan: &Plan) -> Result<Self, IngestError> {
-        let path = path(dir, partition.index, partition.count.get());
-        fs::create_dir_all(folder(dir)).map_err(WriteError::io(&folder(dir)))?;
-        let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-        let open = || -> io::Result<_> {
-            let mut out = Encoder::new(File::create(&temporary)?, 1)?;
-            out.include_checksum(true)?;
-            Ok(out)
-        };
-        let out = open().map_err(WriteError::io(&temporary))?;
-        let mut writer = Self { path, temporary, out: Some(out), frame: Vec::new() };
-        writer.json(HEADER, plan)?;
-        Ok(writer)
-    }
-
-    pub(super) fn batch(&mut self, batch: &PreparedBatch) -> Result<(), WriteError> {
-        self.frame.clear();
-        put_batch(&mut self.frame, batch);
-        self.write(BATCH)
-    }
-
-    pub(super) fn end_split(&mut self, end: &SplitEnd) -> Result<(), WriteError> {
-        self.json(SPLIT_END, end)
-    }
-
-    /// Gives the file its name when all of it is on the disk.
-    pub(super) fn finish(mut self) -> Result<PathBuf, WriteError> {
-        self.frame.clear();
-        self.write(END)?;
-        let Some(out) = self.out.take() else { return Ok(self.path.clone()) };
-        let write = || -> io::Result<()> {
-            out.finish()?.sync_all()?;
-            fs::rename(&self.temporary, &self.path)?;
-            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
-        };
-        write().map_err(WriteError::io(&self.path))?;
-        Ok(self.path.clone())
-    }
-
-    fn json(&mut self, tag: u8, value: &impl Serialize) -> Result<(), WriteError> {
-        self.frame = serde_json::to_vec(value).map_err(|e| WriteError::io(&self.path)(e.into()))?;
-        self.write(tag)
-    }
-
-    fn write(&mut self, tag: u8) -> Result<(), WriteError> {
-        let Some(out) = &mut self.out else { return Ok(()) };
-        let mut head = vec![tag];
-        put_u32(&mut head, self.frame.len());
-        out.write_all(&head).and_then(|()| out.write_all(&self.frame)).map_err(WriteError::io(&self.temporary))
-    }
-}
-
-impl Drop for PartWriter {
-    fn drop(&mut self) {
-        if self.out.take().is_some() {
-            // What cannot be removed is overwritten by the next run of this part, and removed by the merge.
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-/// A frame of a part.
-pub(super) enum Frame {
-    Batch(PreparedBatch),
+/// A message of a part file, after the plan. `B` is [`PreparedBatch`] or a reference to it.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Frame<B> {
+    Batch(B),
     SplitEnd(SplitEnd),
     End,
 }
 
-/// Reads a part.
+/// Returns the folder of the parts of an ingest into `dir`.
+pub(super) fn folder(dir: &Path) -> PathBuf {
+    dir.join(FOLDER)
+}
+
+/// Returns the path of a part file.
+pub(super) fn path(dir: &Path, index: usize, count: usize) -> PathBuf {
+    folder(dir).join(format!("part-{index:05}-of-{count:05}"))
+}
+
+/// Writes a part file with the batches that `fill` passes to the writer. Nothing is left of it after an error.
+pub(super) fn write(
+    dir: &Path,
+    partition: Partition,
+    plan: &Plan,
+    fill: impl FnOnce(&mut PartWriter<'_>) -> Result<(), IngestError>,
+) -> Result<PathBuf, IngestError> {
+    /// Error of `fill` or of the file itself.
+    #[derive(Debug, Error)]
+    enum Failure {
+        #[error(transparent)]
+        Ingest(#[from] IngestError),
+        #[error(transparent)]
+        Io(#[from] io::Error),
+    }
+
+    fs::create_dir_all(folder(dir)).map_err(WriteError::io(&folder(dir)))?;
+    let path = path(dir, partition.index, partition.count.get());
+    let written = atomic::write(&path, |file| {
+        let mut out = Encoder::new(file, COMPRESSION_LEVEL)?;
+        out.include_checksum(true)?;
+        let mut writer = PartWriter { path: path.clone(), out, message: Vec::new() };
+        writer.message(&serde_json::to_string(plan).map_err(io::Error::from)?)?;
+        fill(&mut writer)?;
+        writer.message(&Frame::<()>::End)?;
+        writer.out.finish()?;
+        Ok::<_, Failure>(())
+    });
+    match written {
+        Ok(()) => Ok(path),
+        Err(Failure::Ingest(error)) => Err(error),
+        Err(Failure::Io(error)) => Err(WriteError::io(&path)(error).into()),
+    }
+}
+
+/// Writes the messages of a part file.
+pub(super) struct PartWriter<'a> {
+    path: PathBuf,
+    out: Encoder<'static, &'a mut dyn Sink>,
+    message: Vec<u8>,
+}
+
+impl PartWriter<'_> {
+    /// Appends the next batch.
+    pub(super) fn batch(&mut self, batch: &PreparedBatch) -> Result<(), WriteError> {
+        self.message(&Frame::Batch(batch)).map_err(WriteError::io(&self.path))
+    }
+
+    /// Appends the end of a split.
+    pub(super) fn end_split(&mut self, end: SplitEnd) -> Result<(), WriteError> {
+        self.message(&Frame::<()>::SplitEnd(end)).map_err(WriteError::io(&self.path))
+    }
+
+    fn message(&mut self, value: &impl Serialize) -> io::Result<()> {
+        self.message.clear();
+        self.message = postcard::to_extend(value, std::mem::take(&mut self.message)).map_err(io::Error::other)?;
+        let length = u32::try_from(self.message.len()).map_err(io::Error::other)?;
+        self.out.write_all(&length.to_le_bytes())?;
+        self.out.write_all(&self.message)
+    }
+}
+
+/// Reads a part file.
 pub(super) struct PartReader {
     path: PathBuf,
     file: zstd::Decoder<'static, BufReader<File>>,
@@ -139,146 +135,57 @@ pub(super) struct PartReader {
 }
 
 impl PartReader {
-    /// `None` where the part is not there.
+    /// Opens a part file; returns `None` if it does not exist.
     pub(super) fn open(dir: &Path, index: usize, count: usize) -> Result<Option<Self>, IngestError> {
         let path = path(dir, index, count);
-        let file = match File::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|source| IngestError::Part { path: path.clone(), reason: source.to_string() })?,
+        let open = || -> io::Result<_> {
+            let mut file = zstd::Decoder::new(File::open(&path)?)?;
+            // JSON, because some settings are left out of their serialized form, which postcard cannot represent.
+            let plan: String = read_message(&mut file)?;
+            Ok((file, serde_json::from_str(&plan)?))
         };
-        let damaged = |reason: String| IngestError::Part { path: path.clone(), reason };
-        let mut file = zstd::Decoder::new(file).map_err(|e| damaged(e.to_string()))?;
-        let (tag, bytes) = read_frame(&mut file).map_err(|e| damaged(e.to_string()))?;
-        let plan = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if tag != HEADER {
-            return Err(damaged("it does not begin as a part does".to_owned()));
+        match open() {
+            Ok((file, plan)) => Ok(Some(Self { path, file, plan })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(IngestError::Part { path, reason: e.to_string() }),
         }
-        Ok(Some(Self { path, file, plan }))
     }
 
-    pub(super) fn next(&mut self) -> Result<Frame, IngestError> {
-        let damaged = |reason: String| IngestError::Part { path: self.path.clone(), reason };
-        let (tag, bytes) = read_frame(&mut self.file).map_err(|e| damaged(e.to_string()))?;
-        match tag {
-            BATCH => take_batch(&bytes).map(Frame::Batch).ok_or_else(|| damaged("a batch of it is damaged".to_owned())),
-            SPLIT_END => serde_json::from_slice(&bytes).map(Frame::SplitEnd).map_err(|e| damaged(e.to_string())),
-            END => {
-                // Past the last frame is the checksum, which the decoder looks at.
-                let rest = io::copy(&mut self.file, &mut io::sink()).map_err(|e| damaged(e.to_string()))?;
-                if rest == 0 { Ok(Frame::End) } else { Err(damaged("it goes on behind its end".to_owned())) }
-            }
-            other => Err(damaged(format!("it holds a frame of the unknown kind {other}"))),
+    /// Reads the next message.
+    pub(super) fn next(&mut self) -> Result<Frame<PreparedBatch>, IngestError> {
+        self.read().map_err(|e| IngestError::Part { path: self.path.clone(), reason: e.to_string() })
+    }
+
+    fn read(&mut self) -> io::Result<Frame<PreparedBatch>> {
+        let frame: Frame<PreparedBatch> = read_message(&mut self.file)?;
+        match &frame {
+            Frame::Batch(batch) if !batch.is_consistent() => Err(invalid("a question has an answer that is not a candidate")),
+            // The decoder verifies the checksum when it reaches the end of the stream.
+            Frame::End if io::copy(&mut self.file, &mut io::sink())? > 0 => Err(invalid("data follows the last message")),
+            _ => Ok(frame),
         }
     }
 }
 
-fn read_frame(file: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
-    let mut head = [0; 5];
-    file.read_exact(&mut head)?;
-    let [tag, length @ ..] = head;
+fn read_message<T: DeserializeOwned>(file: &mut impl Read) -> io::Result<T> {
+    let mut length = [0; 4];
+    file.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is longer than any can be"));
+    if length > MAX_MESSAGE_BYTES {
+        return Err(invalid("a message exceeds the maximum length"));
     }
     let mut bytes = Vec::new();
-    // Grows as the bytes come, so that a wrong length asks for no memory.
+    // Memory grows as bytes arrive, so a damaged length allocates nothing.
     if file.take(length as u64).read_to_end(&mut bytes)? < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok((tag, bytes))
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_u32(out, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-fn put_option<T>(out: &mut Vec<u8>, value: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
-    out.push(u8::from(value.is_some()));
-    if let Some(value) = value {
-        put(out, value);
+    match postcard::take_from_bytes(&bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(invalid("a message is longer than its content")),
+        Err(e) => Err(io::Error::new(io::ErrorKind::InvalidData, e)),
     }
 }
 
-fn put_batch(out: &mut Vec<u8>, batch: &PreparedBatch) {
-    put_i64(out, batch.sequence as i64);
-    put_i64(out, batch.raw_bytes as i64);
-    put_u32(out, batch.file);
-    put_u32(out, batch.records.len());
-    for record in &batch.records {
-        put_i64(out, record.line as i64);
-        put_option(out, record.reject.as_ref(), |out, reject| {
-            put_u32(out, reject.questions);
-            put_text(out, &reject.reason);
-            put_text(out, &reject.raw);
-        });
-        put_u32(out, record.passages.len());
-        for passage in &record.passages {
-            put_option(out, passage.id, put_i64);
-            put_u32(out, passage.asked);
-            put_bytes(out, &passage.encoded);
-            put_u32(out, passage.tokens);
-            put_u32(out, passage.candidates.len());
-            for candidate in &passage.candidates {
-                put_bytes(out, &candidate.encoded);
-                put_u32(out, candidate.tokens);
-            }
-            put_u32(out, passage.questions.len());
-            for question in &passage.questions {
-                put_option(out, question.id, put_i64);
-                put_option(out, question.name.as_deref(), put_text);
-                put_u32(out, question.position);
-                put_bytes(out, &question.encoded);
-                put_u32(out, question.tokens);
-                put_u32(out, question.answers.len());
-                question.answers.iter().for_each(|&answer| put_u32(out, answer));
-            }
-        }
-    }
-}
-
-fn take_option<'a, T>(fields: &mut Fields<'a>, take: impl FnOnce(&mut Fields<'a>) -> Option<T>) -> Option<Option<T>> {
-    match fields.take(1)? {
-        [0] => Some(None),
-        _ => take(fields).map(Some),
-    }
-}
-
-fn take_bytes(fields: &mut Fields<'_>) -> Option<Vec<u8>> {
-    let length = fields.u32()?;
-    fields.take(length).map(<[u8]>::to_vec)
-}
-
-fn take_list<T>(fields: &mut Fields<'_>, mut take: impl FnMut(&mut Fields<'_>) -> Option<T>) -> Option<Vec<T>> {
-    (0..fields.u32()?).map(|_| take(fields)).collect()
-}
-
-fn take_batch(bytes: &[u8]) -> Option<PreparedBatch> {
-    let mut fields = Fields { bytes };
-    let (sequence, raw_bytes, file) = (fields.i64()? as u64, fields.i64()? as u64, fields.u32()?);
-    let records = take_list(&mut fields, |fields| {
-        let line = fields.i64()? as u64;
-        let reject = take_option(fields, |fields| {
-            let questions = fields.u32()?;
-            let reason = fields.text()?.to_owned();
-            Some(Reject { questions, reason, raw: fields.text()?.to_owned() })
-        })?;
-        Some(PreparedRecord { line, reject, passages: take_list(fields, take_passage)? })
-    })?;
-    Some(PreparedBatch { sequence, file, raw_bytes, records })
-}
-
-fn take_passage(fields: &mut Fields<'_>) -> Option<PreparedPassage> {
-    let id = take_option(fields, Fields::i64)?;
-    let (asked, encoded, tokens) = (fields.u32()?, take_bytes(fields)?, fields.u32()?);
-    let candidates =
-        take_list(fields, |fields| Some(PreparedCandidate { encoded: take_bytes(fields)?, tokens: fields.u32()? }))?;
-    let questions = take_list(fields, |fields| {
-        let id = take_option(fields, Fields::i64)?;
-        let name = take_option(fields, |fields| fields.text().map(str::to_owned))?;
-        let (position, encoded, tokens) = (fields.u32()?, take_bytes(fields)?, fields.u32()?);
-        let answers = take_list(fields, |fields| fields.u32().filter(|&answer| answer < candidates.len()))?;
-        Some(PreparedQuestion { id, name, position, encoded, tokens, answers })
-    })?;
-    Some(PreparedPassage { id, asked, encoded, tokens, candidates, questions })
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }

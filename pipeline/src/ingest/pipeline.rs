@@ -1,4 +1,4 @@
-//! Reader, workers, and the queues between them, for the files of one split.
+//! Reader thread, worker threads and the queues between them, for the files of one split.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -6,59 +6,60 @@ use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-
-use super::prepare::{Preparation, PreparedBatch};
-use super::records::{Batcher, RecordBatch};
-use super::stages::{Clock, Stage, Stages};
-use super::{IngestError, Partition};
-use crate::source::input::{self, Input, InputError, ReadError};
-use crate::source::recognise::{FormatName, Recognised, recognise};
-use crate::source::unpack::{fill, unpacked};
 use glm_support::files::checksum::FileDigest;
 use glm_text::tokenize::TokenizerError;
 
-/// Batches under way beyond one a worker, so that no worker waits for the reader or for order.
+use super::error::IngestError;
+use super::options::Partition;
+use super::prepare::{Preparation, PreparedBatch};
+use super::records::{Batcher, RecordBatch};
+use super::stages::{Clock, Stage, Stages};
+use crate::source::input::{self, Input, InputError, ReadError};
+use crate::source::recognise::{FormatName, Recognised, recognise};
+use crate::source::unpack::{fill, unpacked};
+
+/// Batches in flight in addition to one per worker, so that workers wait neither for the reader nor for the ordered stage.
 const SPARE_BATCHES: usize = 6;
 
-/// What is to be read, and how.
+/// Reader and workers of one split.
 #[derive(Clone, Copy)]
-pub(super) struct Reading<'a> {
+pub(super) struct SplitPipeline<'a> {
     pub(super) inputs: &'a [Input],
-    /// None where it is told from the first bytes.
+    /// `None` detects the format from the first bytes.
     pub(super) format: Option<FormatName>,
-    /// That of the splits before, which have the same.
-    pub(super) before: Option<FormatName>,
+    /// Format of the previous splits; all splits have the same.
+    pub(super) previous_format: Option<FormatName>,
     pub(super) limit: Option<usize>,
     pub(super) partition: Option<Partition>,
     pub(super) threads: usize,
     pub(super) stages: &'a Stages,
 }
 
-/// What was read.
+/// Digests and format of the files that were read.
 pub(super) struct ReadFiles {
-    /// Of every file that was read, in order.
+    /// Digest of each file, in order.
     pub(super) digests: Vec<FileDigest>,
     pub(super) format: FormatName,
 }
 
-/// What became of a batch; none if the worker panicked.
-type Outcome = Option<Result<PreparedBatch, TokenizerError>>;
+/// Result of a batch; `None` if the worker panicked.
+type WorkerResult = Option<Result<PreparedBatch, TokenizerError>>;
 
-impl Reading<'_> {
-    /// Hands the prepared batches to `take` in order, on the calling thread.
+impl SplitPipeline<'_> {
+    /// Passes the prepared batches to `take` in order, on the calling thread.
     pub(super) fn run(
         &self,
         preparation: Preparation<'_>,
         take: impl FnMut(&PreparedBatch) -> Result<(), IngestError>,
     ) -> Result<ReadFiles, IngestError> {
-        let under_way = self.threads + SPARE_BATCHES;
-        let (permits, permit) = bounded::<()>(under_way);
-        for _ in 0..under_way {
-            // The channel has room for all of them.
+        let in_flight = self.threads + SPARE_BATCHES;
+        let (permits, permit) = bounded::<()>(in_flight);
+        for _ in 0..in_flight {
+            // Cannot fail: the channel has room for all permits.
             let _ = permits.try_send(());
         }
-        let (raw, raw_batches) = bounded::<(FormatName, RecordBatch)>(under_way);
-        let (prepared, prepared_batches) = bounded::<Outcome>(under_way);
+        let (raw, raw_batches) = bounded::<(FormatName, RecordBatch)>(in_flight);
+        let (prepared, prepared_batches) = bounded::<WorkerResult>(in_flight);
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || self.read(&permit, &raw));
             for _ in 0..self.threads {
@@ -66,7 +67,7 @@ impl Reading<'_> {
                 scope.spawn(move || work(preparation, &raw_batches, &prepared));
             }
             drop((raw_batches, prepared));
-            // Whether it ends well or not, it drops its ends of the queues, and everybody else stops.
+            // Drops its ends of the queues when it returns, with or without an error, which stops the other threads.
             self.in_order(prepared_batches, permits, take)?;
             reader.join().map_err(|_| self.panicked())?.map_err(IngestError::from)
         })
@@ -74,22 +75,22 @@ impl Reading<'_> {
 
     fn read(&self, permit: &Receiver<()>, raw: &Sender<(FormatName, RecordBatch)>) -> Result<ReadFiles, InputError> {
         let mut digests = Vec::new();
-        let mut chosen = self.before;
+        let mut detected = self.previous_format;
         let mut clock = Clock::start();
-        // Known before a batch of the first file is sent.
+        // Set before the first batch of a file is sent.
         let format = Cell::new(self.format.unwrap_or_default());
         let mut batcher = Batcher::new(self.limit, |batch: RecordBatch| {
             clock.lap(Stage::Read);
-            let ours = self.partition.is_none_or(|part| part.holds(batch.sequence));
-            let goes_on = !ours || (permit.recv().is_ok() && raw.send((format.get(), batch)).is_ok());
+            let is_ours = self.partition.is_none_or(|part| part.contains(batch.sequence));
+            let is_wanted = !is_ours || (permit.recv().is_ok() && raw.send((format.get(), batch)).is_ok());
             clock.skip();
-            goes_on
+            is_wanted
         });
         input::read(self.inputs, |number, file| {
             let name = &self.inputs[number].name;
             let mut file = unpacked(file as &mut dyn Read)?;
-            let found = self.format_of(name, fill(&mut *file)?, chosen)?;
-            chosen = Some(found);
+            let found = self.format_of(name, fill(&mut *file)?, detected)?;
+            detected = Some(found);
             format.set(found);
             let digest = batcher.read(number, found.format().framing(), &mut *file)?;
             digests.extend(digest);
@@ -101,8 +102,8 @@ impl Reading<'_> {
         Ok(ReadFiles { digests, format: format.get() })
     }
 
-    /// The format of a file that begins like this; all files have one format.
-    fn format_of(&self, name: &str, head: &[u8], chosen: Option<FormatName>) -> Result<FormatName, ReadError> {
+    /// Returns the format of a file with these first bytes. All files must have the format `previous`, if there is one.
+    fn format_of(&self, name: &str, head: &[u8], previous: Option<FormatName>) -> Result<FormatName, ReadError> {
         if head.trim_ascii().is_empty() && head.len() < 1 << 16 {
             return Err(ReadError::File(InputError::Empty(name.to_owned())));
         }
@@ -110,33 +111,33 @@ impl Reading<'_> {
             return Ok(given);
         }
         let wrong = |what: String| ReadError::File(InputError::Wrong { name: name.to_owned(), what });
-        match (recognise(head, name), chosen) {
+        match (recognise(head, name), previous) {
             (Recognised::Wrong(what), _) => Err(wrong(what)),
-            (Recognised::Format(found), Some(chosen)) if found != chosen => {
-                Err(wrong(format!("seems to be {found}, but the files before it are {chosen}; ingest one format at a time")))
+            (Recognised::Format(found), Some(previous)) if found != previous => {
+                Err(wrong(format!("seems to be {found}, but the files before it are {previous}; ingest one format at a time")))
             }
             (Recognised::Format(found), _) => Ok(found),
-            (Recognised::Unknown, chosen) => Ok(chosen.unwrap_or_default()),
+            (Recognised::Unknown, previous) => Ok(previous.unwrap_or_default()),
         }
     }
 
     fn in_order(
         &self,
-        prepared: Receiver<Outcome>,
+        prepared: Receiver<WorkerResult>,
         permits: Sender<()>,
         mut take: impl FnMut(&PreparedBatch) -> Result<(), IngestError>,
     ) -> Result<(), IngestError> {
         let mut early = BTreeMap::new();
         let (mut next, step) = self.partition.map_or((0, 1), |part| (part.index as u64, part.count.get() as u64));
         let mut clock = Clock::start();
-        for outcome in prepared {
-            let batch = outcome.ok_or_else(|| self.panicked())??;
+        for result in prepared {
+            let batch = result.ok_or_else(|| self.panicked())??;
             early.insert(batch.sequence, batch);
             clock.skip();
             while let Some(batch) = early.remove(&next) {
                 take(&batch)?;
                 next += step;
-                // Nobody takes it any more when the reader has come to the end.
+                // Fails once the reader has finished, which needs no more permits.
                 let _ = permits.send(());
             }
             clock.lap(Stage::Order);
@@ -151,13 +152,13 @@ impl Reading<'_> {
     }
 }
 
-fn work(preparation: Preparation<'_>, raw: &Receiver<(FormatName, RecordBatch)>, prepared: &Sender<Outcome>) {
+fn work(preparation: Preparation<'_>, raw: &Receiver<(FormatName, RecordBatch)>, prepared: &Sender<WorkerResult>) {
     let mut session = preparation.tokenizer.session();
     for (format, batch) in raw {
         let preparation = Preparation { format: format.format(), ..preparation };
-        // A batch that is lost would leave the ordered stage waiting for ever, so even a bug must be handed on.
-        let outcome = catch_unwind(AssertUnwindSafe(|| preparation.batch(&mut session, &batch))).ok();
-        if prepared.send(outcome).is_err() {
+        // The ordered stage would wait forever for a lost batch, so a panic must be reported to it.
+        let result = catch_unwind(AssertUnwindSafe(|| preparation.batch(&mut session, &batch))).ok();
+        if prepared.send(result).is_err() {
             return;
         }
     }

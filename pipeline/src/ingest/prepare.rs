@@ -1,93 +1,99 @@
-//! The work that can be done on a line by itself: parse, tokenize, annotate, encode.
+//! Worker stage: parses, tokenizes and annotates records, each independently of all others.
 
-use glm_schemas::builder::EntityRow;
+use std::ops::Range;
+
+use glm_schemas::cloze::CharSpan;
 use glm_schemas::encoding::{self, ChoiceEncoder};
-
-use super::records::{self, Record, RecordBatch};
-use super::row::{put_entity, put_ids, put_text, put_u32};
-use super::stages::{Clock, Stage, Stages};
-use crate::annotate::token_span;
-use crate::source::{Format, Framing, Passage, Question, QuestionError, RecordError, RejectedQuestion};
 use glm_text::question::query_tokens;
 use glm_text::standard::CharOffsets;
 use glm_text::tokenize::{Session, Tokenizer, TokenizerError};
+use serde::{Deserialize, Serialize};
 
-/// Everything that the stage needs to know.
+use super::records::{self, Record, RecordBatch};
+use super::row::{Candidate, Mention, PassageData, Query};
+use super::stages::{Clock, Stage, Stages};
+use crate::annotate::token_span;
+use crate::source::{Format, Framing, Passage, Question, QuestionError, RecordError, RejectedQuestion};
+
+/// Inputs of the worker stage that all batches share.
 #[derive(Clone, Copy)]
 pub(super) struct Preparation<'a> {
     pub(super) format: &'a dyn Format,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) max_seq_len: usize,
-    /// Whether questions must have answers.
+    /// True if questions must have answers.
     pub(super) labelled: bool,
-    /// Where the time goes.
     pub(super) stages: &'a Stages,
 }
 
-/// What became of a batch of records.
-#[derive(Debug, PartialEq, Eq)]
+/// Result of a record batch.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PreparedBatch {
     pub(super) sequence: u64,
-    /// Place of the file among those of the split.
+    /// Index among the files of the split.
     pub(super) file: usize,
     pub(super) raw_bytes: u64,
     pub(super) records: Vec<PreparedRecord>,
 }
 
-/// What became of a record.
-#[derive(Debug, PartialEq, Eq)]
+/// Result of a record.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PreparedRecord {
     pub(super) line: u64,
-    /// None where the record is rejected whole.
+    /// Empty if the whole record is rejected.
     pub(super) passages: Vec<PreparedPassage>,
-    /// There where the record or a question of it is rejected.
+    /// Set if the record or some of its questions are rejected.
     pub(super) reject: Option<Reject>,
 }
 
-/// A record that goes to the list of rejects, for itself or for some of its questions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Entry of the list of rejects for a record or for some of its questions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reject {
-    /// Questions that are rejected, where the record is not rejected whole.
+    /// Number of rejected questions; 0 if the whole record is rejected.
     pub(super) questions: usize,
     pub(super) reason: String,
     pub(super) raw: String,
 }
 
-/// A passage with everything that its rows are put together from, encoded as [`super::row`] does.
-#[derive(Debug, PartialEq, Eq)]
+/// A passage with the data of all its rows.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PreparedPassage {
-    /// Its own index, if it has one.
+    /// Index in the raw data, if given.
     pub(super) id: Option<i64>,
-    /// Its questions, those that are rejected included.
-    pub(super) asked: usize,
-    pub(super) encoded: Vec<u8>,
-    pub(super) tokens: usize,
-    pub(super) candidates: Vec<PreparedCandidate>,
+    pub(super) data: PassageData,
+    pub(super) candidates: Vec<Candidate>,
+    /// The questions that are not rejected.
     pub(super) questions: Vec<PreparedQuestion>,
+    /// Number of questions, including rejected ones.
+    pub(super) question_count: u32,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct PreparedCandidate {
-    pub(super) encoded: Vec<u8>,
-    pub(super) tokens: usize,
-}
-
-#[derive(Debug, PartialEq, Eq)]
+/// A question of a passage.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PreparedQuestion {
-    /// Its own index, if it has one.
+    /// Index in the raw data, if given.
     pub(super) id: Option<i64>,
-    /// Its own name, if it has one.
+    /// Name in the raw data, if given.
     pub(super) name: Option<String>,
-    /// Place among the questions of its passage.
-    pub(super) position: usize,
-    pub(super) encoded: Vec<u8>,
-    /// Tokens of the query on both sides of the blank.
-    pub(super) tokens: usize,
+    /// Index among the questions of the passage.
+    pub(super) position: u32,
+    pub(super) query: Query,
+    /// Indices of the correct candidates, ascending.
     pub(super) answers: Vec<usize>,
 }
 
+impl PreparedBatch {
+    /// Returns true if all answers are candidates, which only a damaged part file violates.
+    pub(super) fn is_consistent(&self) -> bool {
+        self.records.iter().flat_map(|record| &record.passages).all(|passage| {
+            let mut answers = passage.questions.iter().flat_map(|question| &question.answers);
+            answers.all(|&answer| answer < passage.candidates.len())
+        })
+    }
+}
+
 impl Preparation<'_> {
-    /// Prepares a batch of records.
+    /// Prepares all records of a batch.
     pub(super) fn batch(&self, session: &mut Session<'_>, batch: &RecordBatch) -> Result<PreparedBatch, TokenizerError> {
         let mut clock = Clock::start();
         let records =
@@ -118,9 +124,9 @@ impl Preparation<'_> {
         let mut passages = Vec::with_capacity(parsed.len());
         let mut rejected = Vec::new();
         for passage in parsed {
-            let (prepared, refused) = self.passage(session, passage, clock)?;
-            passages.push(prepared);
-            rejected.extend(refused);
+            let (passage, rejected_questions) = self.passage(session, passage, clock)?;
+            passages.push(passage);
+            rejected.extend(rejected_questions);
         }
         let reasons: Vec<_> = rejected.iter().map(ToString::to_string).collect();
         let reject = if rejected.is_empty() { None } else { reject(rejected.len(), reasons.join("; ")) };
@@ -141,41 +147,30 @@ impl Preparation<'_> {
         passage: Passage,
         clock: &mut Clock,
     ) -> Result<(PreparedPassage, Vec<RejectedQuestion>), TokenizerError> {
-        let tokens = session.encode(&passage.text)?;
+        let Passage { id, source, text, mentions, candidates, questions } = passage;
+        let tokens = session.encode(&text)?;
         clock.lap(Stage::Tokenize);
-        let mut encoded = Vec::with_capacity(2 * passage.text.len() + 8 * tokens.ids.len());
-        put_text(&mut encoded, &passage.source);
-        put_text(&mut encoded, &passage.text);
-        put_ids(&mut encoded, &tokens.ids);
-        let offsets = CharOffsets::new(&passage.text);
-        put_u32(&mut encoded, passage.mentions.len());
-        for &chars in &passage.mentions {
-            let bytes = offsets.bytes(chars).unwrap_or(0..0);
-            let text = passage.text.get(bytes.clone()).unwrap_or_default();
-            put_entity(&mut encoded, &EntityRow { text, chars, tokens: token_span(&tokens.spans, bytes) });
-        }
 
+        let offsets = CharOffsets::new(&text);
+        let mention = |chars: CharSpan| {
+            let bytes = offsets.bytes(chars).unwrap_or(0..0);
+            let tokens = token_span(&tokens.spans, bytes.clone()).map(|span| narrow(span.start..span.end));
+            Mention { bytes: narrow(bytes), chars: narrow(chars.start..chars.end), tokens }
+        };
+        let mentions = mentions.into_iter().map(mention).collect();
         clock.lap(Stage::Annotate);
 
-        let mut candidates = Vec::with_capacity(passage.candidates.len());
-        for text in &passage.candidates {
-            let ids = session.encode(text)?.ids;
-            let mut encoded = Vec::with_capacity(8 + text.len() + 4 * ids.len());
-            put_text(&mut encoded, text);
-            put_ids(&mut encoded, &ids);
-            candidates.push(PreparedCandidate { encoded, tokens: ids.len() });
-        }
-
+        let candidate = |text: String| Ok(Candidate { ids: session.encode(&text)?.ids, text });
+        let candidates = candidates.into_iter().map(candidate).collect::<Result<_, TokenizerError>>()?;
         let mut prepared = PreparedPassage {
-            id: passage.id,
-            asked: passage.questions.len(),
-            encoded,
-            tokens: tokens.ids.len(),
+            id,
+            data: PassageData { source, text, ids: tokens.ids, mentions },
             candidates,
-            questions: Vec::with_capacity(passage.questions.len()),
+            questions: Vec::with_capacity(questions.len()),
+            question_count: questions.len() as u32,
         };
         let mut rejected = Vec::new();
-        for (position, question) in passage.questions.into_iter().enumerate() {
+        for (position, question) in questions.into_iter().enumerate() {
             let question = match question {
                 Ok(question) => question,
                 Err(reject) => {
@@ -184,36 +179,37 @@ impl Preparation<'_> {
                 }
             };
             let id = question.id;
-            match self.question(session, position, question, &tokens.ids, &prepared.candidates)? {
+            match self.question(session, position, question, &prepared)? {
                 Ok(question) => prepared.questions.push(question),
                 Err(error) => rejected.push(RejectedQuestion { position, id, error }),
             }
         }
-        // Candidates and queries: next to nothing but tokenizing.
+        // Almost all of the time for candidates and queries is tokenization.
         clock.lap(Stage::Tokenize);
         Ok((prepared, rejected))
     }
 
-    /// A question must fit with every candidate of its passage: which of them it is asked with is only drawn later.
+    /// Prepares one question. It must fit with every candidate of its passage, because its choices are only drawn later.
     fn question(
         &self,
         session: &mut Session<'_>,
         position: usize,
         question: Question,
-        passage: &[i32],
-        candidates: &[PreparedCandidate],
+        passage: &PreparedPassage,
     ) -> Result<Result<PreparedQuestion, QuestionError>, TokenizerError> {
-        let (left, right) = query_tokens(session, &question.text, &question.blank)?;
-        let longest = candidates.iter().map(|candidate| candidate.tokens).max().unwrap_or(0);
-        let tokens = encoding::Question { passage, query_left: &left, query_right: &right };
+        let Question { id, name, text, blank, answers } = question;
+        let (left_ids, right_ids) = query_tokens(session, &text, &blank)?;
+        let longest = passage.candidates.iter().map(|candidate| candidate.ids.len()).max().unwrap_or(0);
+        let tokens = encoding::Question { passage: &passage.data.ids, query_left: &left_ids, query_right: &right_ids };
         if let Err(error) = ChoiceEncoder::new(self.tokenizer.special(), self.max_seq_len).kept_passage(&tokens, longest) {
             return Ok(Err(error.into()));
         }
-        let mut encoded = Vec::with_capacity(32 + question.text.len() + 4 * tokens.query_tokens());
-        put_text(&mut encoded, &question.text);
-        put_ids(&mut encoded, &left);
-        put_ids(&mut encoded, &right);
-        let Question { id, name, answers, .. } = question;
-        Ok(Ok(PreparedQuestion { id, name, position, encoded, tokens: left.len() + right.len(), answers }))
+        let query = Query { text, left_ids, right_ids };
+        Ok(Ok(PreparedQuestion { id, name, position: position as u32, query, answers }))
     }
+}
+
+/// Records are shorter than 2^32 bytes, so positions in them fit.
+fn narrow(range: Range<usize>) -> Range<u32> {
+    range.start as u32..range.end as u32
 }

@@ -1,59 +1,59 @@
-//! A raw file as batches of records.
+//! Raw files as batches of records.
 
 use std::io::{self, BufRead};
 
 use glm_schemas::manifest::hex;
+use glm_support::files::checksum::FileDigest;
 use sha2::{Digest, Sha256};
 
-use super::frame::Framer;
+use super::frame::{Framer, RecordSink};
 use crate::source::Framing;
 use crate::source::unpack::fill;
-use glm_support::files::checksum::FileDigest;
 
-/// Records beyond this are not read whole: a passage with its questions takes a few kilobytes.
+/// Maximum size of a record; larger records are rejected. A passage with its questions takes a few kilobytes.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
-/// How much of such a record is kept, for the list of rejects.
+/// Bytes kept of a larger record, for the list of rejects.
 const KEPT_OF_LONG_RECORD: usize = 64 << 10;
-/// A batch is closed when it holds this much: enough that handing it on costs nothing, and little enough to be spread.
+/// Size at which a batch is closed: large enough to make the cost of the queues negligible, small enough to balance the workers.
 const BATCH_BYTES: usize = 128 << 10;
 
-/// One record, as bytes of its batch.
+/// Position of a record in its batch and its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
-    /// Number of the line where it begins, from 1.
+    /// Number of its first line, from 1.
     pub(super) line: u64,
-    /// Place among the records of the file, from 0.
+    /// Index among the records of the file, from 0.
     pub(super) position: u64,
     start: usize,
     end: usize,
-    /// Longer than [`MAX_LINE_BYTES`]; only its beginning is here.
+    /// True if the record exceeds [`MAX_LINE_BYTES`]; only its beginning is kept.
     pub(super) too_long: bool,
 }
 
-/// Records that travel together.
+/// Consecutive records of a file.
 #[derive(Debug, Default)]
 pub(super) struct RecordBatch {
-    /// Place among the batches of the split, from 0.
+    /// Index among the batches of the split, from 0.
     pub(super) sequence: u64,
-    /// Place of the file among those of the split.
+    /// Index of the file among those of the split.
     pub(super) file: usize,
-    /// Bytes of the file that it stands for, for the progress bar.
+    /// Number of bytes of the file that the batch covers, for the progress bar.
     pub(super) raw_bytes: u64,
     data: Vec<u8>,
     records: Vec<Record>,
 }
 
 impl RecordBatch {
-    /// The records and their bytes, without line ends. None is blank.
+    /// Returns the records and their bytes without line ends. No record is blank.
     pub(super) fn records(&self) -> impl Iterator<Item = (Record, &[u8])> {
         self.records.iter().map(|record| (*record, &self.data[record.start..record.end]))
     }
 }
 
-/// Puts records together to batches, over all files of a split.
+/// Groups the records of a split's files into batches.
 pub(super) struct Batcher<F> {
     batch: RecordBatch,
-    /// Where the record begins that is being put together.
+    /// Start of the current record.
     start: usize,
     too_long: bool,
     position: u64,
@@ -64,7 +64,7 @@ pub(super) struct Batcher<F> {
 }
 
 impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
-    /// Ends after `limit` records; hands batches to `send` until that returns false.
+    /// Passes batches to `send` until it returns false or `limit` records are read.
     pub(super) fn new(limit: Option<usize>, send: F) -> Self {
         let limit = limit.map_or(u64::MAX, |limit| limit as u64);
         Self {
@@ -79,7 +79,7 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
         }
     }
 
-    /// Reads `file` to its end, or until nothing more is wanted: then `None`.
+    /// Reads `file` and returns the digest of what was read; `None` if `send` returned false.
     pub(super) fn read(&mut self, number: usize, framing: Framing, file: &mut dyn BufRead) -> io::Result<Option<FileDigest>> {
         self.batch.file = number;
         self.position = 0;
@@ -102,12 +102,12 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
                 self.send_batch();
             }
         }
-        // What a reader leaves unread of an archive's member or a pipe is its own affair, a file's checksum is of all that was read.
+        // With a limit, the digest covers only the bytes that were read.
         let ended = !self.stopped || self.records >= self.limit;
         Ok(ended.then(|| FileDigest { bytes, sha256: hex(&hash.finalize()) }))
     }
 
-    /// Whether no more is wanted.
+    /// Returns true if no more records are wanted.
     pub(super) fn is_done(&self) -> bool {
         self.stopped
     }
@@ -124,17 +124,7 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
     }
 }
 
-/// What a [`Framer`] builds records with.
-pub(super) trait Records {
-    /// More bytes of the record.
-    fn extend(&mut self, bytes: &[u8]);
-    /// The record ends. A blank one is left out.
-    fn close(&mut self, line: u64);
-    /// Whether no more records are wanted.
-    fn is_full(&self) -> bool;
-}
-
-impl<F: FnMut(RecordBatch) -> bool> Records for Batcher<F> {
+impl<F: FnMut(RecordBatch) -> bool> RecordSink for Batcher<F> {
     fn extend(&mut self, bytes: &[u8]) {
         if self.too_long {
             return;
@@ -148,7 +138,7 @@ impl<F: FnMut(RecordBatch) -> bool> Records for Batcher<F> {
 
     fn close(&mut self, line: u64) {
         let too_long = std::mem::take(&mut self.too_long);
-        // Some editors put a byte order mark at the start of a file; no record begins with one.
+        // Some editors write a byte order mark at the start of a file; it is not part of the record.
         let mark = if line == 1 && self.batch.data[self.start..].starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
         let start = self.start + mark;
         let content = &self.batch.data[start..];
@@ -179,10 +169,10 @@ mod tests {
 
     use super::*;
 
-    /// Number, bytes, and whether it was too long.
+    /// Line number, bytes, and true if the line is too long.
     type ReadLine = (u64, Vec<u8>, bool);
 
-    /// The lines, what the file was, and the bytes that the batches say they stand for.
+    /// Returns the lines, the digest, and the sum of the batches' raw bytes.
     fn read_all(file: &[u8]) -> (Vec<ReadLine>, FileDigest, u64) {
         read_framed(file, Framing::Lines, None)
     }
@@ -204,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_keep_their_numbers_and_blank_ones_are_left_out() {
+    fn lines_are_numbered_and_blank_lines_skipped() {
         let (lines, digest, raw) = read_all(b"\xef\xbb\xbf{1}\r\n\n  \t\n{2}\n\xff{3}");
         let expected: [(u64, &[u8], bool); 3] = [(1, b"{1}", false), (4, b"{2}", false), (5, b"\xff{3}", false)];
         assert_eq!(lines, expected.map(|(number, bytes, long)| (number, bytes.to_vec(), long)));
@@ -214,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_takes_no_memory() {
+    fn an_endless_line_does_not_grow_memory() {
         let mut file = vec![b'x'; MAX_LINE_BYTES + 10];
         file.extend_from_slice(b"\n{}\n");
         let (lines, digest, _) = read_all(&file);
@@ -224,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_stops_when_nobody_listens() {
+    fn reading_stops_when_the_receiver_stops() {
         let file = b"x\n".repeat(400_000);
         let mut batches = 0;
         let mut batcher = Batcher::new(None, |_| {
@@ -237,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_records_are_read_than_wanted() {
+    fn reading_stops_at_the_limit() {
         for framing in [Framing::Lines, Framing::DataArray] {
             let file: &[u8] = if framing == Framing::Lines { b"{1}\n{2}\n{3}\n" } else { b"{\"data\": [{1},{2},{3}]}" };
             for limit in 0..3 {

@@ -1,4 +1,4 @@
-//! Records that go into no shard: the list of them, and how many are too many.
+//! Rejected records: their list and their maximum number.
 
 use std::fmt;
 use std::fs::File;
@@ -11,26 +11,26 @@ use serde::Serialize;
 use crate::shard::WriteError;
 use crate::shard::publish::REJECTS_FILE;
 
-/// How many records may be rejected in a run that still counts as done.
+/// Maximum number of rejected records of a successful run.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum RejectLimit {
-    /// 100 records or one in a hundred, whichever is more: a few bad lines stop no small set, and a file of another kind is noticed.
+    /// 100 records or 1 %, whichever is more. A few bad lines are accepted even in a small file, a file in another format is not.
     #[default]
     Lenient,
-    /// That many.
+    /// A number of records.
     Count(u64),
-    /// That many in a hundred.
+    /// A percentage of the records.
     Percent(f64),
 }
 
 impl RejectLimit {
-    /// Whether `rejected` of `records` are within the limit.
+    /// Returns true if `rejected` of `records` records are within the limit.
     pub fn allows(self, rejected: usize, records: usize) -> bool {
         let share = |percent: f64| rejected as f64 <= records as f64 * percent / 100.0;
         match self {
             Self::Lenient => rejected <= 100 || share(1.0),
-            Self::Count(most) => rejected as u64 <= most,
-            Self::Percent(most) => share(most),
+            Self::Count(limit) => rejected as u64 <= limit,
+            Self::Percent(limit) => share(limit),
         }
     }
 }
@@ -39,12 +39,12 @@ impl FromStr for RejectLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("`{text}` is neither a number of records (20) nor a share of them (0.5%)");
+        let invalid = || format!("invalid limit `{text}`: expected a number of records (20) or a percentage (0.5%)");
         if let Some(number) = text.strip_suffix('%') {
-            let percent: f64 = number.trim().parse().map_err(|_| wrong())?;
-            return if (0.0..=100.0).contains(&percent) { Ok(Self::Percent(percent)) } else { Err(wrong()) };
+            let percent: f64 = number.trim().parse().map_err(|_| invalid())?;
+            return if (0.0..=100.0).contains(&percent) { Ok(Self::Percent(percent)) } else { Err(invalid()) };
         }
-        text.parse().map(Self::Count).map_err(|_| wrong())
+        text.parse().map(Self::Count).map_err(|_| invalid())
     }
 }
 
@@ -52,12 +52,13 @@ impl fmt::Display for RejectLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lenient => f.write_str("100 or 1%, whichever is more"),
-            Self::Count(most) => write!(f, "{most}"),
-            Self::Percent(most) => write!(f, "{most}%"),
+            Self::Count(limit) => write!(f, "{limit}"),
+            Self::Percent(limit) => write!(f, "{limit}%"),
         }
     }
 }
 
+/// A line of the list.
 #[derive(Serialize)]
 struct Entry<'a> {
     file: &'a str,
@@ -67,12 +68,12 @@ struct Entry<'a> {
     raw: Option<&'a str>,
 }
 
-/// Writes the list; the file is there only if something was rejected.
+/// Writer of the list. The file is only created if a record is rejected.
 pub(super) struct RejectLog {
-    /// None where nothing is written at all.
+    /// `None` in a dry run.
     path: Option<PathBuf>,
     file: Option<BufWriter<File>>,
-    /// The first of them, for messages.
+    /// The first rejected record, for messages.
     pub(super) first: Option<String>,
 }
 
@@ -81,7 +82,7 @@ impl RejectLog {
         Self { path: folder.map(|folder| folder.join(REJECTS_FILE)), file: None, first: None }
     }
 
-    /// Adds the record on a line of `file`; its text, where it is at hand.
+    /// Adds the record on a line of `file`, with its text if available.
     pub(super) fn push(&mut self, file: &str, line: u64, reason: &str, raw: Option<&str>) -> Result<(), WriteError> {
         tracing::debug!("rejected {file}, line {line}: {reason}");
         self.first.get_or_insert_with(|| format!("{file}, line {line}: {reason}"));
@@ -94,7 +95,7 @@ impl RejectLog {
         out.write_all(b"\n").map_err(WriteError::io(path))
     }
 
-    /// Brings the list to the disk.
+    /// Flushes the list to disk.
     pub(super) fn finish(self) -> Result<(), WriteError> {
         let (Some(path), Some(file)) = (self.path, self.file) else { return Ok(()) };
         let file = file.into_inner().map_err(|e| WriteError::io(&path)(e.into_error()))?;
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits() {
+    fn limits_are_parsed_and_applied() {
         let lenient = RejectLimit::default();
         assert!(lenient.allows(1, 1) && lenient.allows(100, 200) && lenient.allows(200, 20_000));
         assert!(!lenient.allows(101, 200) && !lenient.allows(201, 20_000));
@@ -115,8 +116,8 @@ mod tests {
         assert!(count.allows(3, 3) && !count.allows(4, 1_000_000));
         let percent: RejectLimit = "2.5%".parse().expect("percent");
         assert!(percent.allows(5, 200) && !percent.allows(6, 200) && percent.allows(0, 0));
-        for wrong in ["", "-1", "%", "101%", "-2%", "NaN%", "many"] {
-            assert!(wrong.parse::<RejectLimit>().is_err(), "{wrong}");
+        for invalid in ["", "-1", "%", "101%", "-2%", "NaN%", "many"] {
+            assert!(invalid.parse::<RejectLimit>().is_err(), "{invalid}");
         }
     }
 }

@@ -1,25 +1,29 @@
-//! What a run did, for people and for programs.
+//! Summaries of a run, as text and as JSON.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Instant;
 
-use glm_schemas::manifest::Split;
+use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split, SplitManifest};
+use glm_support::memory;
 use serde::Serialize;
 
-use super::stages::StageSeconds;
+use super::options::IngestOptions;
+use super::stages::{StageSeconds, Stages};
+use crate::shard::publish::REJECTS_FILE;
 
-/// What came of a run.
+/// Result of a run.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum Outcome {
-    /// A data set, or in a dry run what it would hold.
+    /// A data set; in a dry run its counts.
     Done(Summary),
-    /// A part of one.
+    /// A part of a data set.
     Part(PartSummary),
 }
 
 impl Outcome {
-    /// What the run did, unless it prepared a part.
+    /// Returns the summary of the data set; `None` if the run prepared a part.
     pub fn done(self) -> Option<Summary> {
         match self {
             Self::Done(summary) => Some(summary),
@@ -28,94 +32,141 @@ impl Outcome {
     }
 }
 
-/// What a part of a shared ingest did.
+/// Summary of the preparation of a part.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartSummary {
-    /// Which part, for example `0/8`.
+    /// The part, for example `0/8`.
     pub partition: String,
-    /// What it left for the merge.
+    /// Path of the part file.
     pub file: PathBuf,
-    /// Records of the part.
+    /// Number of records in the part.
     pub records: usize,
-    /// It was there already, made of the same files with the same settings.
+    /// True if the part file existed already, made from the same files with the same settings.
     pub reused: bool,
-    /// Wall time.
+    /// Wall time in seconds.
     pub seconds: f64,
 }
 
 impl fmt::Display for PartSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { partition, file, records, reused, seconds } = self;
-        let how = if *reused { "were there already" } else { "prepared" };
-        writeln!(f, "part {partition}: {records} records {how} in {seconds:.1} s, in {}", file.display())?;
-        writeln!(f, "when all parts are there, `glm-prep merge` makes the data set of them")
+        let action = if *reused { "unchanged, verified" } else { "prepared" };
+        writeln!(f, "part {partition}: {records} records {action} in {seconds:.1} s: {}", file.display())?;
+        writeln!(f, "run `glm-prep merge` when all parts are complete")
     }
 }
 
-/// What a run did.
+/// Summary of a data set.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// The folder of the shards; none in a dry run.
+    /// Folder of the shards; `None` in a dry run.
     pub shards: Option<PathBuf>,
-    /// Fingerprint of the data set; none in a dry run.
+    /// Fingerprint of the data set; `None` in a dry run.
     pub fingerprint: Option<String>,
-    /// What was counted of every split that was there.
+    /// Counts per split.
     pub splits: Vec<SplitSummary>,
-    /// The splits that were not there.
+    /// Splits without raw data.
     pub missing: Vec<Split>,
-    /// The list of rejected records, if there is one.
+    /// List of rejected records; `None` if there are none.
     pub rejects: Option<PathBuf>,
-    /// Wall time.
+    /// Wall time in seconds.
     pub seconds: f64,
-    /// Rows (questions as examples) a second, over the whole run.
+    /// Rows (questions as examples) per second, over the whole run.
     pub questions_per_second: f64,
-    /// Context and piece tokens a second, over the whole run.
+    /// Context and piece tokens per second, over the whole run.
     pub tokens_per_second: f64,
-    /// Raw bytes a second, over the whole run.
+    /// Raw bytes per second, over the whole run.
     pub raw_bytes_per_second: f64,
-    /// Threads that were used.
+    /// Number of threads.
     pub threads: usize,
-    /// Nothing was written: the published set is what would have been.
+    /// True if the published data set was up to date, so that nothing was written.
     pub unchanged: bool,
-    /// The most memory that the process has held, where the system says so.
+    /// Peak resident memory of the process; `None` if the operating system does not report it.
     pub peak_memory_bytes: Option<u64>,
-    /// Where the time went.
+    /// Time per stage.
     pub stages: StageSeconds,
 }
 
-/// What was counted of a split.
+/// Counts of a split.
 #[derive(Debug, Clone, Serialize)]
 pub struct SplitSummary {
     /// The split.
     pub split: Split,
-    /// The raw files.
+    /// Names of the raw files.
     pub files: Vec<String>,
-    /// Their size, unpacked.
+    /// Decompressed size of the raw files.
     pub raw_bytes: u64,
-    /// Their records.
+    /// Number of records.
     pub records: usize,
-    /// Records of which something was rejected.
+    /// Number of records that were rejected in whole or in part.
     pub rejected_records: usize,
-    /// Questions that were rejected in records that are otherwise good.
+    /// Number of questions rejected from records that are not rejected as a whole.
     pub rejected_questions: usize,
-    /// Rows written.
+    /// Number of rows.
     pub questions: usize,
-    /// Choices over all rows.
+    /// Number of choices of all rows.
     pub choices: usize,
-    /// Context and piece tokens over all rows, nothing truncated.
+    /// Number of context and piece tokens of all rows, without truncation.
     pub tokens: usize,
-    /// Parquet files written.
+    /// Number of shards.
     pub shards: usize,
-    /// Their size.
+    /// Size of the shards.
     pub shard_bytes: u64,
-    /// Time spent reading, tokenizing and sorting the files.
+    /// Seconds for reading, tokenizing and sorting.
     pub seconds: f64,
-    /// Rows a second of that time.
+    /// Rows per second of that time.
     pub questions_per_second: f64,
 }
 
+impl SplitSummary {
+    /// Returns the counts that a manifest records; the fields that it does not record are 0.
+    fn of_manifest(manifest: &Manifest, split: Split, content: &SplitManifest) -> Self {
+        let raw: Vec<_> = manifest.raw_files.iter().filter(|raw| raw.split == split).collect();
+        Self {
+            split,
+            files: raw.iter().map(|raw| raw.file.clone()).collect(),
+            raw_bytes: raw.iter().map(|raw| raw.bytes).sum(),
+            records: raw.iter().map(|raw| raw.records).sum(),
+            rejected_records: raw.iter().map(|raw| raw.rejects).sum(),
+            rejected_questions: 0,
+            questions: content.rows,
+            choices: content.choices,
+            tokens: content.tokens,
+            shards: content.shards.len(),
+            shard_bytes: content.shards.iter().map(|shard| shard.bytes).sum(),
+            seconds: 0.0,
+            questions_per_second: 0.0,
+        }
+    }
+}
+
 impl Summary {
-    /// Records of which something was rejected, over all splits.
+    /// Returns the summary of a data set that took from `started` until now; see [`SplitSummary::of_manifest`].
+    pub(super) fn of_manifest(manifest: &Manifest, options: &IngestOptions, stages: &Stages, started: Instant) -> Self {
+        let splits = manifest.splits.iter();
+        let splits: Vec<_> = splits.map(|(&split, content)| SplitSummary::of_manifest(manifest, split, content)).collect();
+        let seconds = started.elapsed().as_secs_f64();
+        let per_second = |count: fn(&SplitSummary) -> u64| splits.iter().map(count).sum::<u64>() as f64 / seconds;
+        let shards = options.dir.join(SHARDS_FOLDER);
+        let is_rejected = splits.iter().any(|split| split.rejected_records > 0);
+        Self {
+            fingerprint: (!options.dry_run).then(|| manifest.fingerprint.clone()),
+            missing: Split::ALL.into_iter().filter(|split| !manifest.splits.contains_key(split)).collect(),
+            rejects: (is_rejected && !options.dry_run).then(|| shards.join(REJECTS_FILE)),
+            seconds,
+            questions_per_second: per_second(|split| split.questions as u64),
+            tokens_per_second: per_second(|split| split.tokens as u64),
+            raw_bytes_per_second: per_second(|split| split.raw_bytes),
+            threads: options.threads.get(),
+            unchanged: false,
+            peak_memory_bytes: memory::peak_resident_bytes(),
+            stages: stages.seconds(),
+            shards: (!options.dry_run).then_some(shards),
+            splits,
+        }
+    }
+
+    /// Returns the number of records that were rejected in whole or in part.
     pub fn rejected_records(&self) -> usize {
         self.splits.iter().map(|split| split.rejected_records).sum()
     }
@@ -143,14 +194,11 @@ impl fmt::Display for Summary {
             )?;
         }
         for split in &self.missing {
-            writeln!(f, "{:<6} there is no {split} data", split.name())?;
+            writeln!(f, "{:<6} no data", split.name())?;
         }
         if self.unchanged {
-            writeln!(
-                f,
-                "nothing has changed: raw files, settings and shards are as they were, every byte (--force ingests again)"
-            )?;
-            return self.shards.iter().try_for_each(|shards| writeln!(f, "left as it is in {}", shards.display()));
+            writeln!(f, "nothing has changed: raw files, settings and all shards match (--force ingests again)")?;
+            return self.shards.iter().try_for_each(|shards| writeln!(f, "data set: {}", shards.display()));
         }
         writeln!(
             f,
@@ -165,7 +213,7 @@ impl fmt::Display for Summary {
             let questions: usize = self.splits.iter().map(|split| split.rejected_questions).sum();
             writeln!(
                 f,
-                "{} records rejected in whole or in part ({questions} single questions), listed in {}",
+                "{} records rejected in whole or in part ({questions} individual questions), listed in {}",
                 self.rejected_records(),
                 rejects.display()
             )?;
@@ -174,7 +222,7 @@ impl fmt::Display for Summary {
             Some(shards) => writeln!(f, "written to {}", shards.display()),
             None => writeln!(
                 f,
-                "dry run: nothing was written; {} records would be rejected in whole or in part (-v lists them)",
+                "dry run: nothing written; {} records would be rejected in whole or in part (-v lists them)",
                 self.rejected_records()
             ),
         }

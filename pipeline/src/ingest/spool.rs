@@ -1,8 +1,8 @@
-//! Sorting rows by a small number without holding them.
+//! External stable sort of rows by number of choices.
 //!
-//! Rows come in file order and are wanted in the published order, sorted by number of choices and else as they came. So there is a
-//! buffer for every number; a full one goes to a temporary file as one chunk, and only where each chunk lies is remembered, some
-//! bytes for every 128 KiB. Reading the chunks number by number gives the order.
+//! Rows arrive in file order and are published sorted by number of choices. The writer keeps one buffer per number of choices and
+//! appends full buffers to a temporary file as chunks. Only the location of each chunk stays in memory, a few bytes per 128 KiB.
+//! Reading the chunks number by number yields the published order.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,13 +10,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::row;
+use super::row::Row;
 use crate::shard::WriteError;
 
 const CHUNK_BYTES: usize = 128 << 10;
-/// With very many different numbers of choices, all buffers are emptied when together they reach this.
+/// Limit of all buffers together; at this size all of them are flushed. Reached only with very many different numbers of choices.
 const MAX_BUFFERED: usize = 32 << 20;
 
+/// The rows with one number of choices.
 #[derive(Default)]
 struct Run {
     buffer: Vec<u8>,
@@ -31,7 +32,7 @@ struct Chunk {
     rows: usize,
 }
 
-/// Takes rows in.
+/// Collects rows.
 pub(super) struct SpoolWriter {
     file: File,
     path: PathBuf,
@@ -41,7 +42,7 @@ pub(super) struct SpoolWriter {
 }
 
 impl SpoolWriter {
-    /// Makes the temporary file in `folder`. It has no name there, so nothing of it is left whatever happens.
+    /// Creates the temporary file in `folder`. The file is unlinked at once, so nothing is left of it after a crash.
     pub(super) fn create(folder: &Path) -> Result<Self, WriteError> {
         let path = folder.join("spool");
         let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(WriteError::io(&path))?;
@@ -49,11 +50,13 @@ impl SpoolWriter {
         Ok(Self { file, path, written: 0, runs: BTreeMap::new(), buffered: 0 })
     }
 
-    /// Takes a row.
-    pub(super) fn push(&mut self, row: &row::RowParts<'_>) -> Result<(), WriteError> {
+    /// Adds one row.
+    pub(super) fn push(&mut self, row: &Row<'_>) -> Result<(), WriteError> {
         let run = self.runs.entry(row.choices.len()).or_default();
         let before = run.buffer.len();
-        row.put(&mut run.buffer);
+        run.buffer = postcard::to_extend(row, std::mem::take(&mut run.buffer))
+            .map_err(io::Error::other)
+            .map_err(WriteError::io(&self.path))?;
         run.buffered_rows += 1;
         self.buffered += run.buffer.len() - before;
         if run.buffer.len() >= CHUNK_BYTES {
@@ -75,7 +78,7 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// All rows, in order.
+    /// Returns all rows in published order.
     pub(super) fn finish(mut self) -> Result<Spool, WriteError> {
         self.flush()?;
         let chunks: Vec<_> = self.runs.into_values().flat_map(|run| run.chunks).collect();
@@ -97,7 +100,7 @@ impl Run {
     }
 }
 
-/// Gives rows out, sorted. Several threads may read at the same time.
+/// Sorted rows. Several threads can read at the same time.
 pub(super) struct Spool {
     file: File,
     path: PathBuf,
@@ -106,38 +109,38 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// Number of rows.
+    /// Returns the number of rows.
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Hands the rows from `start` on, `count` of them, to `consume`, which may stop with an error.
+    /// Passes `count` rows from row `start` on to `consume`, which can stop with an error.
     pub(super) fn read(
         &self,
         start: usize,
         count: usize,
-        mut consume: impl FnMut(&[u8]) -> Result<(), WriteError>,
+        mut consume: impl FnMut(Row<'_>) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
         let mut skip = start;
         let mut left = count;
         let mut buffer = Vec::new();
         for chunk in &self.chunks {
-            if left == 0 {
-                break;
-            }
             if skip >= chunk.rows {
                 skip -= chunk.rows;
                 continue;
             }
+            if left == 0 {
+                break;
+            }
             buffer.resize(chunk.bytes, 0);
             self.file.read_exact_at(&mut buffer, chunk.offset).map_err(WriteError::io(&self.path))?;
             let mut rest = buffer.as_slice();
-            for _ in 0..chunk.rows {
-                let (row, following) = row::split_first(rest).ok_or_else(|| self.damaged())?;
+            for _ in 0..chunk.rows.min(skip + left) {
+                let (row, following) = postcard::take_from_bytes(rest).map_err(|_| self.damaged())?;
                 rest = following;
                 if skip > 0 {
                     skip -= 1;
-                } else if left > 0 {
+                } else {
                     left -= 1;
                     consume(row)?;
                 }
@@ -146,56 +149,70 @@ impl Spool {
         Ok(())
     }
 
-    /// The error of a temporary file that does not hold what was written to it.
+    /// Returns the error for content that differs from what was written.
     pub(super) fn damaged(&self) -> WriteError {
-        let reason = "the temporary file does not hold what was written to it; the disk may be failing";
+        let reason = "the temporary file does not contain what was written to it; the disk may be failing";
         WriteError::io(&self.path)(io::Error::new(io::ErrorKind::InvalidData, reason))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use proptest::prelude::*;
 
+    use super::super::row::{Candidate, Choice, PassageData, Query};
     use super::*;
 
-    fn contents(spool: &Spool, start: usize, count: usize) -> Vec<Vec<u8>> {
-        let mut rows = Vec::new();
-        spool
-            .read(start, count, |row| {
-                rows.push(row.to_vec());
-                Ok(())
-            })
-            .expect("read");
-        rows
+    fn row(number: usize, choices: usize, text_bytes: usize) -> Row<'static> {
+        let text = "x".repeat(text_bytes);
+        let candidate = Candidate { text: "c".to_owned(), ids: vec![number as i32] };
+        Row {
+            example_id: number.to_string().into(),
+            passage_id: 0,
+            question_id: 0,
+            passage: Cow::Owned(PassageData { source: String::new(), text, ids: vec![1; 3], mentions: vec![] }),
+            query: Cow::Owned(Query { text: String::new(), left_ids: vec![], right_ids: vec![] }),
+            choices: (0..choices).map(|at| Choice { candidate: Cow::Owned(candidate.clone()), correct: at == 0 }).collect(),
+        }
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn rows_come_out_sorted_stably_from_any_start(
+        fn rows_are_sorted_stably_and_read_from_any_start(
             rows in prop::collection::vec((1_usize..5, prop_oneof![0_usize..40, 60_000_usize..90_000]), 0..30), start in 0_usize..40, count in 0_usize..40,
         ) {
             let dir = tempfile::tempdir().expect("folder");
             let mut writer = SpoolWriter::create(dir.path()).expect("create");
             prop_assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 0);
-            let mut expected = Vec::new();
-            for (number, &(choices, size)) in rows.iter().enumerate() {
-                let filler = vec![number as u8; size];
-                let choices = vec![(&b"c"[..], false); choices];
-                let id = number.to_string();
-                let parts = row::RowParts { example_id: &id, passage_id: 0, question_id: 0, passage: &filler, question: &[], choices: &choices };
-                writer.push(&parts).expect("push");
-                let mut bytes = Vec::new();
-                parts.put(&mut bytes);
-                expected.push((choices.len(), bytes[4..].to_vec()));
+            let rows = rows.iter().enumerate();
+            let mut expected: Vec<_> = rows.map(|(number, &(choices, bytes))| row(number, choices, bytes)).collect();
+            for row in &expected {
+                writer.push(row).expect("push");
             }
-            expected.sort_by_key(|(choices, _)| *choices);
-            let expected: Vec<_> = expected.into_iter().map(|(_, row)| row).collect();
+            expected.sort_by_key(|row| row.choices.len());
             let spool = writer.finish().expect("finish");
             prop_assert_eq!(spool.rows(), expected.len());
-            let end = (start + count).min(expected.len());
-            prop_assert_eq!(contents(&spool, start, count), expected[start.min(end)..end].to_vec());
+            let mut found = 0;
+            spool.read(start, count, |row| {
+                assert_eq!(row, expected[start + found]);
+                found += 1;
+                Ok(())
+            }).expect("read");
+            prop_assert_eq!(found, count.min(expected.len().saturating_sub(start)));
         }
+    }
+
+    #[test]
+    fn damaged_content_is_an_error() {
+        let dir = tempfile::tempdir().expect("folder");
+        let mut writer = SpoolWriter::create(dir.path()).expect("create");
+        writer.push(&row(1, 2, 10)).expect("push");
+        let spool = writer.finish().expect("finish");
+        spool.file.write_all_at(&[0xff; 4], 0).expect("overwrite");
+        let error = spool.read(0, 1, |_| Ok(())).expect_err("damaged").to_string();
+        assert!(error.contains("the disk may be failing"), "{error}");
     }
 }

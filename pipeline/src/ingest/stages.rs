@@ -1,44 +1,44 @@
-//! Where the time of a run goes.
+//! Time spent per stage.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
 
-/// A part of the work.
+/// A stage of the pipeline, for time measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Reading, unpacking, checksums, cutting into records.
+    /// Reads, decompresses and hashes raw files and splits them into records.
     Read,
-    /// A record's JSON, or what else it is.
+    /// Parses records and standardises their text.
     Parse,
-    /// Text to ids, and the bytes of a prepared row.
+    /// Converts text to token ids.
     Tokenize,
-    /// Spans of characters to spans of tokens.
+    /// Maps character spans to token spans.
     Annotate,
-    /// What is done in file order, by one thread: drawing distractors, sorting to the disk.
+    /// Processes batches in file order, on one thread: draws distractors, sorts rows into the spool.
     Order,
-    /// Rows to columns, Parquet, compression, checksums, bringing it to the disk.
+    /// Encodes, compresses and hashes Parquet shards and flushes them to disk.
     Write,
 }
 
 const STAGES: usize = 6;
 
-/// The sums over all threads.
+/// Time per stage, summed over all threads.
 #[derive(Debug, Default)]
 pub(super) struct Stages {
     nanoseconds: [AtomicU64; STAGES],
 }
 
 impl Stages {
-    /// Adds what a thread has measured.
+    /// Adds the measurements of a thread.
     pub(super) fn add(&self, clock: &Clock) {
         for (sum, part) in self.nanoseconds.iter().zip(clock.nanoseconds) {
             sum.fetch_add(part, Ordering::Relaxed);
         }
     }
 
-    /// Seconds of every stage.
+    /// Returns the time per stage in seconds.
     pub(super) fn seconds(&self) -> StageSeconds {
         let of = |stage: Stage| self.nanoseconds[stage as usize].load(Ordering::Relaxed) as f64 / 1e9;
         StageSeconds {
@@ -52,7 +52,7 @@ impl Stages {
     }
 }
 
-/// Measures one thread. A stage gets the time since the lap before.
+/// Stopwatch of one thread.
 pub(super) struct Clock {
     last: Instant,
     nanoseconds: [u64; STAGES],
@@ -63,39 +63,32 @@ impl Clock {
         Self { last: Instant::now(), nanoseconds: [0; STAGES] }
     }
 
-    /// The time since the lap before was spent on `stage`.
+    /// Adds the time since the previous lap to `stage`.
     pub(super) fn lap(&mut self, stage: Stage) {
         let now = Instant::now();
         self.nanoseconds[stage as usize] += (now - self.last).as_nanos() as u64;
         self.last = now;
     }
 
-    /// The time since the lap before was spent waiting.
+    /// Discards the time since the previous lap: the thread was waiting.
     pub(super) fn skip(&mut self) {
         self.last = Instant::now();
     }
 }
 
-/// Where the time of a run went: seconds summed over all threads, waiting for each other left out.
+/// Seconds per stage, summed over all threads, without the time that threads wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct StageSeconds {
-    /// Reading, unpacking, checksums of the raw files, cutting into records.
+    /// Reading, decompressing and hashing raw files and splitting them into records.
     pub read: f64,
-    /// Parsing records, standardising their text.
+    /// Parsing records and standardising their text.
     pub parse: f64,
-    /// Text to ids.
+    /// Converting text to token ids.
     pub tokenize: f64,
-    /// Spans of characters to spans of tokens.
+    /// Mapping character spans to token spans.
     pub annotate: f64,
-    /// What one thread does in file order, whatever their number: drawing distractors, sorting rows to a temporary file.
+    /// Processing batches in file order, always on one thread: drawing distractors, sorting rows into a temporary file.
     pub order: f64,
-    /// Rows to columns, Parquet, compression, checksums, bringing it to the disk.
+    /// Encoding, compressing and hashing Parquet shards and flushing them to disk.
     pub write: f64,
-}
-
-/// The most memory that this process has held, where the system says so (Linux).
-pub(super) fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }

@@ -1,4 +1,4 @@
-//! Writing all shards, several at a time.
+//! Shard writing, several shards in parallel.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,14 +6,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use glm_schemas::manifest::{Shard, Split};
-
-use super::spool::Spool;
-use super::stages::{Clock, Stage, Stages};
-use super::{IngestOptions, Progress, Unit, row};
-use crate::shard::{self, ROWS_PER_GROUP, ShardWriter, WriteError};
+use glm_support::files::progress::{Progress, Unit};
 use glm_text::tokenize::Tokenizer;
 
-/// Everything that is to be written.
+use super::options::IngestOptions;
+use super::spool::Spool;
+use super::stages::{Clock, Stage, Stages};
+use crate::shard::{self, ROWS_PER_GROUP, ShardWriter, WriteError};
+
+/// All shards to write.
 pub(super) struct Job<'a> {
     pub(super) splits: &'a [(Split, &'a Spool)],
     pub(super) options: &'a IngestOptions,
@@ -23,8 +24,8 @@ pub(super) struct Job<'a> {
     pub(super) stages: &'a Stages,
 }
 
-/// One shard of it.
-struct Part<'a> {
+/// One shard to write.
+struct ShardPlan<'a> {
     split: Split,
     spool: &'a Spool,
     file: String,
@@ -33,11 +34,11 @@ struct Part<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Writes all shards. Each is the work of one thread, so its bytes do not depend on how many there are.
+    /// Writes all shards. Each shard is written by one thread, so its bytes do not depend on the number of threads.
     pub(super) fn run(&self) -> Result<BTreeMap<Split, Vec<Shard>>, WriteError> {
-        let parts = self.parts();
-        let rows: usize = parts.iter().map(|part| part.rows).sum();
-        self.progress.begin(&format!("writing {} shards", parts.len()), rows as u64, Unit::Rows);
+        let plans = self.plans();
+        let rows: usize = plans.iter().map(|plan| plan.rows).sum();
+        self.progress.begin(&format!("writing {} shards", plans.len()), rows as u64, Unit::Rows);
 
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
@@ -46,57 +47,55 @@ impl<'a> Job<'a> {
             let mut clock = Clock::start();
             while !failed.load(Ordering::Relaxed) {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(part) = parts.get(index) else { break };
-                let outcome = self.write(part);
-                failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
-                written.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(index, outcome);
+                let Some(plan) = plans.get(index) else { break };
+                let result = self.write(plan);
+                failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                written.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(index, result);
             }
             clock.lap(Stage::Write);
             self.stages.add(&clock);
         };
         std::thread::scope(|scope| {
-            for _ in 0..self.options.threads.get().min(parts.len()) {
+            for _ in 0..self.options.threads.get().min(plans.len()) {
                 scope.spawn(write);
             }
         });
         self.progress.end();
 
         let mut shards: BTreeMap<Split, Vec<Shard>> = BTreeMap::new();
-        for (index, outcome) in written.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            shards.entry(parts[index].split).or_default().push(outcome?);
+        for (index, result) in written.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            shards.entry(plans[index].split).or_default().push(result?);
         }
         Ok(shards)
     }
 
-    fn parts(&self) -> Vec<Part<'a>> {
+    fn plans(&self) -> Vec<ShardPlan<'a>> {
         let per_shard = self.options.rows_per_shard.get();
         let of_split = |&(split, spool): &(Split, &'a Spool)| {
             let count = spool.rows().div_ceil(per_shard);
             (0..count).map(move |index| {
                 let start = index * per_shard;
                 let file = shard::file_name(split, index, count);
-                Part { split, spool, file, start, rows: per_shard.min(spool.rows() - start) }
+                ShardPlan { split, spool, file, start, rows: per_shard.min(spool.rows() - start) }
             })
         };
         self.splits.iter().flat_map(of_split).collect()
     }
 
-    fn write(&self, part: &Part<'_>) -> Result<Shard, WriteError> {
+    fn write(&self, plan: &ShardPlan<'_>) -> Result<Shard, WriteError> {
         let mut writer =
-            ShardWriter::create(self.folder, part.file.clone(), self.tokenizer.identity(), self.options.compression)?;
-        let labelled = part.split != Split::Test;
-        let mut arena = Vec::new();
-        let mut untold = 0;
-        part.spool.read(part.start, part.rows, |bytes| {
-            untold += 1;
-            if untold == ROWS_PER_GROUP {
-                self.progress.advance(untold as u64);
-                untold = 0;
+            ShardWriter::create(self.folder, plan.file.clone(), self.tokenizer.identity(), self.options.compression)?;
+        let labelled = plan.split != Split::Test;
+        let mut unreported = 0;
+        plan.spool.read(plan.start, plan.rows, |row| {
+            unreported += 1;
+            if unreported == ROWS_PER_GROUP {
+                self.progress.advance(unreported as u64);
+                unreported = 0;
             }
-            row::decode(bytes, labelled, &mut arena, |row| writer.append(row, bytes.len()))
-                .ok_or_else(|| part.spool.damaged())?
+            row.with_cloze_row(labelled, |row| writer.append(row)).ok_or_else(|| plan.spool.damaged())?
         })?;
-        self.progress.advance(untold as u64);
+        self.progress.advance(unreported as u64);
         writer.finish()
     }
 }

@@ -1,42 +1,45 @@
-//! Which of many ids were perhaps meant.
+//! Suggestions for a mistyped id.
 
-/// Collects the ids that differ least from the one that was typed.
+/// Collects the ids with the smallest edit distance to a given one.
 pub(super) struct Closest<'a> {
     wanted: &'a str,
     typed: Vec<char>,
-    /// Distance and id, the closest first; of ids as close, the one that came first.
+    /// Distance and id, closest first; ids with equal distance keep their order.
     found: Vec<(usize, String)>,
 }
 
-/// How many ids are suggested at most.
-const SUGGESTIONS: usize = 3;
+/// Maximum number of suggestions.
+const MAX_SUGGESTIONS: usize = 3;
 
 impl<'a> Closest<'a> {
-    /// Nothing seen yet.
+    /// Starts without candidates.
     pub(super) fn new(wanted: &'a str) -> Self {
         Self { wanted, typed: wanted.chars().collect(), found: Vec::new() }
     }
 
-    /// Looks at one id.
-    pub(super) fn look_at(&mut self, id: &str) {
-        // More differences than a third of what was typed is another id.
-        let worst =
-            if self.found.len() < SUGGESTIONS { self.typed.len().div_ceil(3) + 1 } else { self.found[SUGGESTIONS - 1].0 };
-        let Some(distance) = distance_below(&self.typed, self.wanted, id, worst) else { return };
+    /// Considers one id.
+    pub(super) fn add(&mut self, id: &str) {
+        // An id that differs in more than a third of its characters is not a typing error.
+        let limit = if self.found.len() < MAX_SUGGESTIONS {
+            self.typed.len().div_ceil(3) + 1
+        } else {
+            self.found[MAX_SUGGESTIONS - 1].0
+        };
+        let Some(distance) = distance_below(&self.typed, self.wanted, id, limit) else { return };
         if self.found.iter().all(|(_, other)| other != id) {
             let at = self.found.partition_point(|&(other, _)| other <= distance);
             self.found.insert(at, (distance, id.to_owned()));
-            self.found.truncate(SUGGESTIONS);
+            self.found.truncate(MAX_SUGGESTIONS);
         }
     }
 
-    /// The ids, the closest first.
+    /// Returns the collected ids, closest first.
     pub(super) fn ids(self) -> Vec<String> {
         self.found.into_iter().map(|(_, id)| id).collect()
     }
 }
 
-/// The number of characters to insert, remove or replace, where it is below `limit`. Upper and lower case are the same.
+/// Returns the case-insensitive edit distance if it is below `limit`.
 fn distance_below(typed: &[char], text: &str, id: &str, limit: usize) -> Option<usize> {
     if limit == 0 {
         return None;
@@ -74,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_counted() {
+    fn distances_below_the_limit() {
         for (a, b, expected) in [
             ("kitten", "sitting", Some(3)),
             ("", "abc", Some(3)),
@@ -91,7 +94,7 @@ mod tests {
     fn the_closest_come_first() {
         let mut closest = Closest::new("train-p11-q2");
         for id in ["dev-p1-q2", "train-p1-q1", "train-p1-q2", "train-p11-q3", "train-p1-q2", "train-p91-q2", "other"] {
-            closest.look_at(id);
+            closest.add(id);
         }
         assert_eq!(closest.ids(), ["train-p1-q2", "train-p11-q3", "train-p91-q2"]);
     }

@@ -1,4 +1,4 @@
-//! Why nothing can be shown.
+//! Errors of `inspect`.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,68 +12,68 @@ use thiserror::Error;
 
 use glm_text::tokenize::TokenizerError;
 
-/// Why `inspect` failed. Every message is one sentence.
+/// Error of `inspect`. Every message is one sentence.
 #[derive(Debug, Error)]
 pub enum InspectError {
-    /// The path is wrong.
-    #[error("there is no file or folder {}; give a shard, or the folder that was given to `glm-prep ingest`", path.display())]
+    /// The path does not exist.
+    #[error("there is no file or folder {}; specify a shard, or the folder given to `glm-prep ingest`", path.display())]
     Missing {
-        /// What was asked for.
+        /// The path.
         path: PathBuf,
     },
-    /// A folder without a manifest.
+    /// The folder has no manifest.
     #[error(
-        "{0} is not a data set: there is neither {0}/{MANIFEST_FILE} nor {0}/{SHARDS_FOLDER}/{MANIFEST_FILE}; `glm-prep ingest {0}` makes one out of raw data",
+        "{0} is not a data set: there is neither {0}/{MANIFEST_FILE} nor {0}/{SHARDS_FOLDER}/{MANIFEST_FILE}; `glm-prep ingest {0}` creates one from raw data",
         path.display()
     )]
     NotADataSet {
         /// The folder.
         path: PathBuf,
     },
-    /// A manifest that cannot be used.
+    /// The manifest is invalid.
     #[error("{}: {source}", path.display())]
     Manifest {
         /// The manifest.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Underlying error.
         source: ManifestError,
     },
-    /// A file of another kind.
-    #[error("{} is not a Parquet file; give a shard, or the folder that was given to `glm-prep ingest`", path.display())]
+    /// The file is not a Parquet file.
+    #[error("{} is not a Parquet file; specify a shard, or the folder given to `glm-prep ingest`", path.display())]
     NotParquet {
         /// The file.
         path: PathBuf,
     },
     /// The data set has no such split.
-    #[error("{} has no {split} split; leave --split out to see what there is", path.display())]
+    #[error("{} has no {split} split; omit --split to see all splits", path.display())]
     NoSuchSplit {
         /// The data set or shard.
         path: PathBuf,
-        /// What was asked for.
+        /// The split.
         split: Split,
     },
-    /// The file system refused something.
+    /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Underlying error.
         source: io::Error,
     },
-    /// A damaged Parquet file.
-    #[error("{} is damaged: {}; `glm-prep verify` says where", path.display(), first_line(source))]
+    /// A Parquet file is damaged.
+    #[error("{} is damaged: {}; `glm-prep verify` locates the damage", path.display(), first_line(source))]
     Parquet {
         /// The shard.
         path: PathBuf,
-        /// What the Parquet reader said.
+        /// Error of the Parquet reader.
         source: ParquetError,
     },
-    /// A Parquet file that is no shard.
+    /// A Parquet file is not a shard.
     #[error("{} is not a shard of cloze questions: {source}; ingest the raw data again", path.display())]
     NotAShard {
         /// The file.
         path: PathBuf,
-        /// What is missing or different.
+        /// Underlying error.
         source: ViewError,
     },
     /// `--max-seq-len` is too small for a question.
@@ -83,19 +83,19 @@ pub enum InspectError {
         path: PathBuf,
         /// The question.
         example_id: String,
-        /// How much is needed.
+        /// Underlying error.
         source: EncodingError,
     },
-    /// The query is wrong.
+    /// The query is invalid.
     #[error("the query cannot be run: {}; `glm-prep inspect PATH` shows the columns", first_line(.0))]
     Sql(#[source] PolarsError),
-    /// The condition of `--where` is wrong.
-    #[error("the condition cannot be used: {}; `glm-prep inspect PATH` shows the columns", first_line(.0))]
+    /// The condition of `--where` is invalid.
+    #[error("the condition is invalid: {}; `glm-prep inspect PATH` shows the columns", first_line(.0))]
     Condition(#[source] PolarsError),
-    /// An expression that is neither true nor false.
-    #[error("`{condition}` is no condition; give one that is true or false for a question, such as num_choices > 9")]
-    NoCondition {
-        /// What was typed.
+    /// The condition is not boolean.
+    #[error("`{condition}` is not a condition; use an expression that is true or false, such as num_choices > 9")]
+    NotACondition {
+        /// The expression.
         condition: String,
     },
     /// No question has this id.
@@ -103,35 +103,35 @@ pub enum InspectError {
     NoSuchQuestion {
         /// The data set or shard.
         path: PathBuf,
-        /// What was asked for.
+        /// The id.
         id: String,
-        /// Which ids are close, or how to list them.
+        /// Similar ids, or how to list all.
         hint: String,
     },
-    /// The vocabulary cannot be had.
+    /// The vocabulary cannot be loaded.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// A vocabulary that the shards were not made with.
+    /// The vocabulary is not the one that the shards were made with.
     #[error(
-        "{} was made with another vocabulary (sha256 {expected}) than {} (sha256 {found}); its tokens would be shown wrong: give what `ingest --tokenizer` was given",
+        "{} was made with another vocabulary (sha256 {expected}) than {} (sha256 {found}); use the file given to `ingest --tokenizer`",
         path.display(), tokenizer.display()
     )]
     OtherTokenizer {
         /// The data set or shard.
         path: PathBuf,
-        /// The vocabulary that was given.
+        /// The given vocabulary.
         tokenizer: PathBuf,
         /// sha256 of the data set's vocabulary.
         expected: String,
-        /// sha256 of the one that was given.
+        /// sha256 of the given vocabulary.
         found: String,
     },
-    /// A question whose columns are not those of the contract.
+    /// The columns of a question violate the data contract.
     #[error("{} is not a shard of cloze questions: {reason}; ingest the raw data again", path.display())]
     BadQuestion {
         /// The data set or shard.
         path: PathBuf,
-        /// What is missing or different.
+        /// Description of the difference.
         reason: String,
     },
     /// Polars cannot read the shards.
@@ -139,7 +139,7 @@ pub enum InspectError {
     Polars {
         /// The data set or shard.
         path: PathBuf,
-        /// What Polars said.
+        /// Underlying error.
         source: PolarsError,
     },
     /// The output cannot be written.
@@ -147,7 +147,7 @@ pub enum InspectError {
     Output(#[from] io::Error),
 }
 
-/// Polars adds the whole query plan to some messages, from the second line on.
+/// Returns the first line of a message: Polars appends the whole query plan to some.
 fn first_line(message: &impl ToString) -> String {
     message.to_string().lines().next().unwrap_or("no reason given").trim_end().to_owned()
 }

@@ -1,4 +1,4 @@
-//! Polars values as JSON, and as text for a table.
+//! Polars values as JSON and as table cells.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use polars::error::PolarsError;
 use polars::prelude::{AnyValue, DataFrame};
 use serde_json::Value;
 
-/// Why a frame could not be printed.
+/// Error of printing a frame.
 pub(super) enum PrintError {
     /// The output cannot be written.
     Output(io::Error),
@@ -26,7 +26,7 @@ impl From<PolarsError> for PrintError {
     }
 }
 
-/// Prints every row as a JSON object on a line of its own.
+/// Prints every row as one JSON object per line.
 pub(super) fn print_lines(frame: &DataFrame, out: &mut dyn Write) -> Result<(), PrintError> {
     for row in 0..frame.height() {
         // Key by key, because a JSON map would sort the columns by name.
@@ -41,7 +41,7 @@ pub(super) fn print_lines(frame: &DataFrame, out: &mut dyn Write) -> Result<(), 
     Ok(())
 }
 
-/// A value as JSON. A type that JSON does not have becomes the text that Polars shows for it.
+/// Converts a value to JSON. Types that JSON lacks become text, as formatted by Polars.
 pub(super) fn value(any: AnyValue<'_>) -> Value {
     match any {
         AnyValue::Null => Value::Null,
@@ -67,7 +67,7 @@ pub(super) fn value(any: AnyValue<'_>) -> Value {
     }
 }
 
-/// A value as it is shown in a table: a text bare, anything else as JSON.
+/// Formats a value for a table: text without quotes, anything else as JSON.
 pub(super) fn cell(any: AnyValue<'_>) -> String {
     match value(any) {
         Value::String(text) => text,

@@ -1,37 +1,37 @@
-//! A text with its mentions marked: by colour, or by brackets with the mention's number.
+//! Text with marked mentions: in colour, or in brackets with the number of the mention.
 
 use glm_support::command::paint::{Glyph, Kind, Style, printable};
 
-/// A range of a text that is marked. Marks may lie in each other and may cross.
+/// A marked range of a text. Marks may nest and overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     /// First code point.
     pub(super) start: usize,
-    /// One behind the last code point.
+    /// Code point after the last one.
     pub(super) end: usize,
-    /// What it is.
+    /// Kind of the mark.
     pub(super) kind: Kind,
-    /// What stands behind the opening bracket.
+    /// Label after the opening bracket.
     pub(super) label: String,
 }
 
-/// The text with its marks. With `colour` characters have the colour of their mark, and those in several are underlined;
-/// without, brackets go around each mark: `[0:Bank of [1:England]]`. Where marks cross, a bracket that does not close the
-/// last one opened says which it closes: `[0:ab[1:cd:0]ef]`.
+/// Renders a text with marks. With `colour`, characters have the colour of their mark and are underlined in several marks.
+/// Otherwise marks are enclosed in brackets: `[0:Bank of [1:England]]`. A bracket that does not close the last one opened has a
+/// label: `[0:ab[1:cd:0]ef]`.
 pub(super) fn marked(text: &str, marks: &[Mark], colour: bool) -> Vec<Glyph> {
     let chars: Vec<char> = text.chars().collect();
     let mut opening: Vec<&Mark> = marks.iter().filter(|mark| mark.start < mark.end && mark.end <= chars.len()).collect();
-    // The one that ends last opens first.
+    // Of marks with the same start, the longest opens first.
     opening.sort_by_key(|mark| (mark.start, std::cmp::Reverse(mark.end)));
     let mut opening = opening.into_iter().peekable();
     let mut open: Vec<&Mark> = Vec::new();
     let mut glyphs = Vec::with_capacity(chars.len());
     for at in 0..=chars.len() {
-        while let Some(place) = open.iter().rposition(|mark| mark.end == at) {
-            let crossing = place + 1 < open.len();
-            let mark = open.remove(place);
+        while let Some(index) = open.iter().rposition(|mark| mark.end == at) {
+            let overlaps = index + 1 < open.len();
+            let mark = open.remove(index);
             if !colour {
-                let label = if crossing { format!(":{}]", mark.label) } else { "]".to_owned() };
+                let label = if overlaps { format!(":{}]", mark.label) } else { "]".to_owned() };
                 glyphs.extend(label.chars().map(|c| (c, Style::default())));
             }
         }
@@ -49,7 +49,7 @@ pub(super) fn marked(text: &str, marks: &[Mark], colour: bool) -> Vec<Glyph> {
     glyphs
 }
 
-/// A right answer is seen through the names around it.
+/// Style inside of these marks: a correct answer takes precedence over other names.
 fn style(open: &[&Mark]) -> Style {
     let kind = match open.last() {
         None => Kind::Plain,
@@ -59,7 +59,7 @@ fn style(open: &[&Mark]) -> Style {
     Style { kind, several: open.len() > 1 }
 }
 
-/// Where `name` stands as words of its own: the ranges of code points.
+/// Returns the ranges, in code points, where `name` occurs as whole words.
 pub(super) fn occurrences(text: &str, name: &str) -> Vec<(usize, usize)> {
     let length = name.chars().count();
     let mut found = Vec::new();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_nest_and_say_where_they_cross() {
+    fn brackets_nest_and_are_labelled_on_overlap() {
         let name = |start, end, label| mark(start, end, label, Kind::Name);
         assert_eq!(bracketed("Zoé in Oslo", &[name(0, 3, "0"), name(7, 11, "1")]), "[0:Zoé] in [1:Oslo]");
         assert_eq!(bracketed("Bank of England.", &[name(8, 15, "0"), name(0, 15, "1")]), "[1:Bank of [0:England]].");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_show_answers_through_names_and_underline_what_is_in_several() {
+    fn answers_take_precedence_and_overlaps_are_underlined() {
         let marks = [mark(0, 4, "0", Kind::Name), mark(2, 3, "1", Kind::Answer)];
         assert_eq!(paint(&marked("abcde", &marks, true), true), "\x1b[36mab\x1b[0m\x1b[1;4;32mc\x1b[0m\x1b[36md\x1b[0me");
     }
@@ -121,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn marks_change_nothing_of_the_text(
+        fn marks_do_not_change_the_text(
             text in "[a-zé]{0,12}", spans in prop::collection::vec((0_usize..14, 0_usize..14), 0..6),
         ) {
             let marks: Vec<_> =

@@ -1,4 +1,4 @@
-//! The exact model input of every choice.
+//! Model input of every choice as JSON lines.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,20 +11,20 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::errors::ParquetError;
 use serde::Serialize;
 
-use super::InspectError;
+use super::error::InspectError;
 use super::source::{Part, Source, file_error};
 
-/// One line of the output: one choice of one question. The lists are not padded.
+/// Output line: one choice of one question, not padded.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     split: Option<Split>,
-    /// The question's place in its split.
+    /// Index of the question in its split.
     order: usize,
     example_id: &'a str,
     choice_no: usize,
     choice: &'a str,
     num_choices: usize,
-    /// Indices of the right choices.
+    /// Indices of the correct choices.
     correct: &'a [usize],
     sep: usize,
     ids: &'a [i32],
@@ -34,7 +34,7 @@ struct Line<'a> {
     loss_mask: &'a [i32],
 }
 
-/// Prints the first `questions` questions, one choice a line. One batch of rows is in memory at a time.
+/// Prints the first `questions` questions, one choice per line. Only one batch of rows is in memory at a time.
 pub(super) fn print(
     source: &Source,
     encoder: &ChoiceEncoder,

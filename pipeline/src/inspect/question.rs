@@ -1,4 +1,4 @@
-//! One question in full, for people.
+//! One question in full, in readable form.
 
 use std::io::Write;
 
@@ -7,8 +7,8 @@ use polars::prelude::{DataFrame, col, lit};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::InspectError;
 use super::closest::Closest;
+use super::error::InspectError;
 use super::json;
 use super::marks::{Mark, marked, occurrences};
 use super::rows::{polars_error, print_error};
@@ -18,11 +18,11 @@ use super::tokens::Vocabulary;
 use glm_support::command::paint::{Glyph, Kind, Screen, Style, glyphs, paint, text_columns, wrap};
 use glm_text::question::PLACEHOLDER;
 
-/// Choices are padded to the longest, if that is no longer.
+/// Maximum width that choices are padded to.
 const CHOICE_COLUMNS: usize = 28;
 const INDENT: usize = 2;
 
-/// The columns of a question.
+/// Columns of a question.
 #[derive(Debug, Deserialize)]
 struct Question {
     split: Option<String>,
@@ -45,7 +45,7 @@ struct Mention {
     text: String,
     char_start: usize,
     char_end: usize,
-    /// -1 where no token covers the mention.
+    /// -1 if no token covers the mention.
     token_start: i64,
     token_end: i64,
 }
@@ -57,7 +57,7 @@ struct Choice {
     correct: bool,
 }
 
-/// Prints the questions that have this id: one, unless two splits name theirs alike.
+/// Prints all questions with this id: one, unless two splits use the same id.
 pub(super) fn print(
     source: &Source,
     id: &str,
@@ -77,7 +77,7 @@ pub(super) fn print(
     Ok(())
 }
 
-/// Prints the same questions with all their columns, one JSON object a line.
+/// Prints the same questions with all columns, one JSON object per line.
 pub(super) fn print_json(source: &Source, id: &str, out: &mut dyn Write) -> Result<(), InspectError> {
     json::print_lines(&find(source, id)?, out).map_err(print_error(source))
 }
@@ -95,7 +95,7 @@ fn find(source: &Source, id: &str) -> Result<DataFrame, InspectError> {
     for part in &source.parts {
         let ids = scan_part(part).and_then(|frame| frame.select([col("example_id")]).collect()).map_err(&error)?;
         let ids = ids.column("example_id").and_then(|column| column.str().cloned()).map_err(&error)?;
-        ids.iter().flatten().for_each(|id| closest.look_at(id));
+        ids.iter().flatten().for_each(|id| closest.add(id));
     }
     Err(unknown(source, id, closest.ids()))
 }
@@ -119,7 +119,7 @@ fn read(source: &Source, frame: &DataFrame, row: usize) -> Result<Question, Insp
         .map_err(|error| InspectError::BadQuestion { path: source.path.clone(), reason: error.to_string() })
 }
 
-/// Where a question is printed to, and how.
+/// Output of a question.
 struct Page<'a> {
     vocabulary: &'a Vocabulary,
     screen: &'a Screen,
@@ -216,7 +216,7 @@ impl Page<'_> {
             }
         }
         let (left, right) = (&question.query_left_ids, &question.query_right_ids);
-        self.heading(&format!("tokens of the query ({} before the blank, {} behind it)", left.len(), right.len()))?;
+        self.heading(&format!("tokens of the query ({} before the blank, {} after it)", left.len(), right.len()))?;
         self.text(&self.vocabulary.heading(""), 0)?;
         let ids = left.iter().map(|&id| (id, "")).chain([(self.mask, "the blank")]).chain(right.iter().map(|&id| (id, "")));
         for (index, (id, about)) in ids.enumerate() {
@@ -226,7 +226,7 @@ impl Page<'_> {
     }
 
     fn token(&mut self, index: usize, id: TokenId, kind: Kind, about: &str) -> Result<(), InspectError> {
-        // What is not cut is put on the same line, however long the token.
+        // A long token is not shortened, only the text after it.
         let about = shorten(about, self.screen.width.saturating_sub(34).max(16));
         let line = self.vocabulary.line(index, id, kind, &about);
         Ok(writeln!(self.out, "{}", paint(&line, self.screen.colour))?)
@@ -248,7 +248,7 @@ impl Page<'_> {
     }
 }
 
-/// The blank, and the names of the choices: of a query no mentions are stored.
+/// Marks of the query: the blank and the texts of the choices, as mentions are not stored for queries.
 fn query_marks(question: &Question, kind: impl Fn(&str) -> Kind) -> Vec<Mark> {
     let mut marks: Vec<Mark> = occurrences(&question.query, PLACEHOLDER)
         .into_iter()

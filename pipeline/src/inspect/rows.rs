@@ -1,4 +1,4 @@
-//! What is in the shards, for people.
+//! Schema, counts and questions in readable form.
 
 use std::io::{self, Write};
 
@@ -6,18 +6,18 @@ use polars::error::PolarsError;
 use polars::prelude::{AnyValue, DataFrame, DataType, all, col, len};
 use serde_json::Value;
 
-use super::InspectError;
+use super::error::InspectError;
 use super::json::{self, PrintError};
 use super::selection::Selection;
 use super::source::Source;
 use super::sql::{scan, shorten};
 
-/// Longer passages are cut when they are shown.
+/// Maximum length of a passage in the output.
 const PASSAGE_CHARS: usize = 400;
-/// The columns of a question that are shown.
+/// Columns of a question in the output.
 const SHOWN: [&str; 6] = ["split", "example_id", "passage", "query", "choices", "context_tokens"];
 
-/// Prints what the data set is, its schema, its number of rows, and the chosen questions.
+/// Prints manifest, schema, row counts and the selected questions.
 pub(super) fn print(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), InspectError> {
     let source = selection.source;
     print_manifest(source, out)?;
@@ -38,13 +38,13 @@ pub(super) fn print(selection: &Selection<'_>, out: &mut dyn Write) -> Result<()
     Ok(())
 }
 
-/// Prints the chosen questions with all their columns, one JSON object a line.
+/// Prints the selected questions with all columns, one JSON object per line.
 pub(super) fn print_json(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), InspectError> {
     let frame = selection.load(&[all().as_expr()])?;
     json::print_lines(&frame, out).map_err(print_error(selection.source))
 }
 
-/// The type as Polars calls it, with the fields of a struct named.
+/// Returns Polars' name of a type, including the field names of structs.
 fn type_name(kind: &DataType) -> String {
     match kind {
         DataType::List(item) => format!("list[{}]", type_name(item)),

@@ -1,8 +1,7 @@
-//! Which questions are shown.
+//! Selection of questions.
 //!
-//! Where a condition or chance decides, the numbers of the rows are found first, from the columns that the condition names
-//! alone; then those rows are read, a block of a shard at a time. So what is in memory depends on what is shown, not on what
-//! is in the shards.
+//! With a condition or a random sample, the row numbers are determined first, reading only the columns of the condition; then
+//! these rows are read block by block. Memory use depends on the number of selected rows, not on the size of the shards.
 
 use std::collections::HashSet;
 
@@ -11,41 +10,41 @@ use polars::prelude::{DataFrame, DataType, Expr, IdxCa, IdxSize, LazyFrame, Pola
 use polars::sql::sql_expr;
 use rand_mt::Mt64;
 
-use super::InspectError;
+use super::error::InspectError;
 use super::source::{Part, Source};
 use super::sql::{scan, scan_part, scan_part_numbered};
 
-/// The column that numbers the rows of a shard; no column of a shard may be called so.
+/// Name of the row index column, which no column of a shard may have.
 const ROW: &str = "__row";
-/// Rows of a shard that are read together. The least that the Parquet reader decodes is of this order.
+/// Number of rows read together, close to the minimum that the Parquet reader decodes.
 const BLOCK_ROWS: usize = 1024;
 
-/// How many questions, and which of those that the condition holds for.
+/// Questions to pick among those that match the condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pick {
-    /// The first, in published order.
+    /// The first ones, in published order.
     First(usize),
-    /// Random ones, in published order.
+    /// A random sample, in published order.
     Random {
-        /// How many.
+        /// Number of questions.
         rows: usize,
-        /// What the draw depends on, besides the number of rows to draw from.
+        /// Seed of the sample.
         seed: u64,
     },
 }
 
-/// Which questions are shown.
+/// Selected questions of a data set.
 pub(super) struct Selection<'a> {
-    /// Where they are.
+    /// Files to select from.
     pub(super) source: &'a Source,
-    /// The condition as it was typed.
+    /// The condition given by the user.
     pub(super) condition: Option<&'a str>,
     expression: Option<Expr>,
     pick: Pick,
 }
 
 impl<'a> Selection<'a> {
-    /// Reads the condition and checks it against the columns.
+    /// Parses the condition and checks it against the schema.
     pub(super) fn new(source: &'a Source, condition: Option<&'a str>, pick: Pick) -> Result<Self, InspectError> {
         let expression = condition.map(sql_expr).transpose().map_err(InspectError::Condition)?;
         let selection = Self { source, condition, expression, pick };
@@ -55,24 +54,22 @@ impl<'a> Selection<'a> {
             let mut frame = scan(source)?.select([expression.clone().alias(ROW)]);
             let schema = frame.collect_schema().map_err(InspectError::Condition)?;
             if schema.get(ROW) != Some(&DataType::Boolean) {
-                return Err(InspectError::NoCondition { condition: condition.unwrap_or_default().to_owned() });
+                return Err(InspectError::NotACondition { condition: condition.unwrap_or_default().to_owned() });
             }
         }
         Ok(selection)
     }
 
-    /// All questions that the condition holds for, nothing read yet.
+    /// Lazy frame of all questions that match the condition.
     pub(super) fn frame(&self) -> Result<LazyFrame, InspectError> {
         Ok(self.filtered(scan(self.source)?))
     }
 
-    /// The chosen questions with these columns.
+    /// Reads these columns of the selected questions.
     pub(super) fn load(&self, columns: &[Expr]) -> Result<DataFrame, InspectError> {
         let error = |error| self.error(error);
         if let (Pick::First(rows), None) = (self.pick, &self.expression) {
-            // More rows than Polars can count are not there.
-            let rows = IdxSize::try_from(rows).unwrap_or(IdxSize::MAX);
-            return scan(self.source)?.limit(rows).select(columns).collect().map_err(error);
+            return scan(self.source)?.limit(limit(rows)).select(columns).collect().map_err(error);
         }
         let chosen = self.chosen().map_err(error)?;
         let mut frame = scan(self.source)?.limit(0).select(columns).collect().map_err(error)?;
@@ -84,7 +81,7 @@ impl<'a> Selection<'a> {
         Ok(frame)
     }
 
-    /// What an error of Polars means here: but for files that cannot be read, it is the condition's.
+    /// Converts an error of Polars: unless a file cannot be read, the condition caused it.
     pub(super) fn error(&self, error: PolarsError) -> InspectError {
         match (&self.expression, error) {
             (Some(_), error) if !matches!(error, PolarsError::IO { .. }) => InspectError::Condition(error),
@@ -99,87 +96,88 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// For every shard the numbers of the chosen rows, ascending.
+    /// Returns the numbers of the selected rows of every shard, ascending.
     fn chosen(&self) -> PolarsResult<Vec<Vec<IdxSize>>> {
         match self.pick {
             Pick::First(rows) => {
                 let mut left = rows;
                 let mut chosen = Vec::with_capacity(self.source.parts.len());
                 for part in &self.source.parts {
-                    let rows = if left == 0 { Vec::new() } else { self.passing(part, left)?.numbers() };
+                    let rows = if left == 0 { Vec::new() } else { self.matching(part, left)?.numbers() };
                     left -= rows.len();
                     chosen.push(rows);
                 }
                 Ok(chosen)
             }
             Pick::Random { rows, seed } => {
-                let passing = self.source.parts.iter().map(|part| self.passing(part, usize::MAX));
-                Ok(draw(&passing.collect::<PolarsResult<Vec<_>>>()?, rows, seed))
+                let matching = self.source.parts.iter().map(|part| self.matching(part, usize::MAX));
+                Ok(draw(&matching.collect::<PolarsResult<Vec<_>>>()?, rows, seed))
             }
         }
     }
 
-    /// The first rows of a shard that the condition holds for, at most `most`.
-    fn passing(&self, part: &Part, most: usize) -> PolarsResult<Passing> {
+    /// Returns the first `max_rows` rows of a shard that match the condition.
+    fn matching(&self, part: &Part, max_rows: usize) -> PolarsResult<Matching> {
         if self.expression.is_none() {
             let rows = scan_part(part)?.select([len().alias(ROW)]).collect()?;
-            return Ok(Passing::All(rows.column(ROW)?.idx()?.get(0).unwrap_or(0).min(limit(most))));
+            return Ok(Matching::First(rows.column(ROW)?.idx()?.get(0).unwrap_or(0).min(limit(max_rows))));
         }
         let index = RowIndex { name: ROW.into(), offset: 0 };
-        let frame = self.filtered(scan_part_numbered(part, Some(index))?).select([col(ROW)]).limit(limit(most));
+        let frame = self.filtered(scan_part_numbered(part, Some(index))?).select([col(ROW)]).limit(limit(max_rows));
         let frame = frame.collect()?;
-        Ok(Passing::Some(frame.column(ROW)?.idx()?.into_no_null_iter().collect()))
+        Ok(Matching::Rows(frame.column(ROW)?.idx()?.into_no_null_iter().collect()))
     }
 }
 
+/// Converts a number of rows; Polars cannot count more than `IdxSize::MAX`.
 fn limit(rows: usize) -> IdxSize {
     IdxSize::try_from(rows).unwrap_or(IdxSize::MAX)
 }
 
-/// Rows of a shard.
-enum Passing {
-    /// The first ones.
-    All(IdxSize),
-    /// Those with these numbers, ascending.
-    Some(Vec<IdxSize>),
+/// Matching rows of a shard.
+enum Matching {
+    /// The first rows of the shard, by count.
+    First(IdxSize),
+    /// Row numbers, ascending.
+    Rows(Vec<IdxSize>),
 }
 
-impl Passing {
+impl Matching {
     fn len(&self) -> usize {
         match self {
-            Self::All(rows) => *rows as usize,
-            Self::Some(rows) => rows.len(),
+            Self::First(rows) => *rows as usize,
+            Self::Rows(rows) => rows.len(),
         }
     }
 
     fn numbers(self) -> Vec<IdxSize> {
         match self {
-            Self::All(rows) => (0..rows).collect(),
-            Self::Some(rows) => rows,
+            Self::First(rows) => (0..rows).collect(),
+            Self::Rows(rows) => rows,
         }
     }
 
-    fn number(&self, place: usize) -> IdxSize {
+    fn number(&self, index: usize) -> IdxSize {
         match self {
-            Self::All(_) => place as IdxSize,
-            Self::Some(rows) => rows[place],
+            Self::First(_) => index as IdxSize,
+            Self::Rows(rows) => rows[index],
         }
     }
 }
 
-/// Draws rows, each as likely as any other, and says which of every shard.
-fn draw(shards: &[Passing], rows: usize, seed: u64) -> Vec<Vec<IdxSize>> {
-    let total: usize = shards.iter().map(Passing::len).sum();
-    let mut places: Vec<usize> = distinct(total, rows.min(total), seed).into_iter().collect();
-    places.sort_unstable();
-    let mut places = places.into_iter().peekable();
+/// Draws a uniform sample of the matching rows of all shards and returns the row numbers per shard.
+fn draw(shards: &[Matching], rows: usize, seed: u64) -> Vec<Vec<IdxSize>> {
+    let total: usize = shards.iter().map(Matching::len).sum();
+    let mut drawn: Vec<usize> = distinct(total, rows.min(total), seed).into_iter().collect();
+    drawn.sort_unstable();
+    let mut drawn = drawn.into_iter().peekable();
     let mut first = 0;
     let mut chosen = Vec::with_capacity(shards.len());
     for shard in shards {
         let end = first + shard.len();
         let mut numbers = Vec::new();
-        while let Some(place) = places.next_if(|&place| place < end) {
-            numbers.push(shard.number(place - first));
+        while let Some(index) = drawn.next_if(|&index| index < end) {
+            numbers.push(shard.number(index - first));
         }
         chosen.push(numbers);
         first = end;
@@ -187,7 +185,8 @@ fn draw(shards: &[Passing], rows: usize, seed: u64) -> Vec<Vec<IdxSize>> {
     chosen
 }
 
-/// `count` different numbers below `total`, which is no less (R. Floyd's algorithm: no list of all numbers).
+/// Draws `count` distinct numbers below `total`, which must not be less (R. Floyd's algorithm, which needs no list of all
+/// numbers).
 fn distinct(total: usize, count: usize, seed: u64) -> HashSet<usize> {
     let mut random = Mt64::new(seed);
     let mut chosen = HashSet::with_capacity(count);
@@ -201,12 +200,12 @@ fn distinct(total: usize, count: usize, seed: u64) -> HashSet<usize> {
     chosen
 }
 
-/// Reads rows that are near each other.
+/// Reads nearby rows of a shard.
 fn read_block(part: &Part, rows: &[IdxSize], columns: &[Expr]) -> PolarsResult<DataFrame> {
     let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return Ok(DataFrame::empty()) };
     let block = scan_part(part)?.slice(i64::from(first), last - first + 1).select(columns).collect()?;
-    let places: Vec<IdxSize> = rows.iter().map(|&row| row - first).collect();
-    block.take(&IdxCa::from_vec(ROW.into(), places))
+    let indices: Vec<IdxSize> = rows.iter().map(|&row| row - first).collect();
+    block.take(&IdxCa::from_vec(ROW.into(), indices))
 }
 
 #[cfg(test)]
@@ -214,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_draw_is_of_different_rows_and_fixed_by_its_seed() {
+    fn a_draw_is_distinct_and_depends_on_its_seed() {
         for total in [1_usize, 5, 100] {
             for count in [0, 1, total / 2, total] {
                 let drawn = distinct(total, count, 7);
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_is_as_likely() {
+    fn all_rows_are_equally_likely() {
         let mut hits = [0_u32; 10];
         for seed in 0..3000 {
             for number in distinct(10, 3, seed) {
@@ -239,8 +238,8 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_those_of_their_shard() {
-        let shards = [Passing::All(2), Passing::Some(vec![]), Passing::Some(vec![4, 7, 9])];
+    fn rows_are_numbered_per_shard() {
+        let shards = [Matching::First(2), Matching::Rows(vec![]), Matching::Rows(vec![4, 7, 9])];
         assert_eq!(draw(&shards, 9, 0), [vec![0, 1], vec![], vec![4, 7, 9]]);
         let three: usize = draw(&shards, 3, 0).iter().map(Vec::len).sum();
         assert_eq!(three, 3);

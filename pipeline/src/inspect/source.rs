@@ -1,4 +1,4 @@
-//! Which shard files a path stands for.
+//! Shard files of a path.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -7,37 +7,37 @@ use std::path::{Path, PathBuf};
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
 use glm_schemas::vocab::SpecialIds;
 
-use super::InspectError;
+use super::error::InspectError;
 
-/// The first and last bytes of every Parquet file.
+/// First and last bytes of every Parquet file.
 const MAGIC: [u8; 4] = *b"PAR1";
 
-/// One Parquet file to look into.
+/// One Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Where it is.
+    /// Path of the file.
     pub(super) path: PathBuf,
-    /// Which split it belongs to; unknown for a lone file with another name than `ingest` gives.
+    /// Split of the file; `None` for a single file without a manifest whose name does not contain the split.
     pub(super) split: Option<Split>,
-    /// Rows of the same split in the shards before it.
+    /// Number of rows in the preceding shards of the split.
     pub(super) first_row: usize,
 }
 
-/// What to look into.
+/// Files to inspect.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// The path that was asked for, for messages.
+    /// Path given by the user, for messages.
     pub(super) path: PathBuf,
-    /// The files, in published order.
+    /// Files in published order.
     pub(super) parts: Vec<Part>,
-    /// The special tokens' ids.
+    /// Ids of the special tokens.
     pub(super) special: SpecialIds,
-    /// The manifest; none for a lone file.
+    /// Manifest; `None` for a single file.
     pub(super) manifest: Option<Manifest>,
 }
 
 impl Source {
-    /// Finds the files and checks that they are Parquet.
+    /// Finds the files of a path and checks that they are Parquet files.
     pub(super) fn open(path: &Path, split: Option<Split>) -> Result<Self, InspectError> {
         let metadata = fs::metadata(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => InspectError::Missing { path: path.to_owned() },
@@ -64,7 +64,7 @@ impl Source {
         Err(InspectError::NotADataSet { path: path.to_owned() })
     }
 
-    /// A lone file. If it belongs to a data set, the manifest beside it tells its split and its place there.
+    /// Opens a single file. If it belongs to a data set, split and first row come from the manifest in the same folder.
     fn open_shard(path: &Path) -> Result<Self, InspectError> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let manifest = read_manifest(folder)?;
@@ -79,7 +79,7 @@ impl Source {
     }
 }
 
-/// Splits in their order, each with its shards in their order.
+/// Returns the shards of all splits in order.
 fn parts(folder: &Path, manifest: &Manifest) -> Vec<Part> {
     let mut parts = Vec::new();
     for (&split, content) in &manifest.splits {
@@ -112,7 +112,7 @@ fn check_magic(path: &Path) -> Result<(), InspectError> {
     let mut ends = [[0; 4]; 2];
     let mut read = || -> io::Result<()> {
         file.read_exact(&mut ends[0])?;
-        // The length of the footer comes before the magic at the end: the two magics cannot be the same four bytes.
+        // The length of the footer precedes the magic bytes at the end: both magics cannot be the same four bytes.
         file.seek(SeekFrom::End(-8))?;
         file.seek(SeekFrom::Current(4))?;
         file.read_exact(&mut ends[1])

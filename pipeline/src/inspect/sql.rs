@@ -1,4 +1,4 @@
-//! Queries over all shards, through Polars.
+//! SQL queries over all shards with Polars.
 
 use std::io::Write;
 
@@ -6,16 +6,16 @@ use polars::error::PolarsError;
 use polars::prelude::{DataFrame, IntoLazy, LazyFrame, PlRefPath, RowIndex, ScanArgsParquet, UnionArgs, concat, lit};
 use polars::sql::SQLContext;
 
-use super::InspectError;
+use super::error::InspectError;
 use super::json::{self, PrintError};
 use super::source::{Part, Source};
 
-/// The name of the table in a query.
+/// Name of the table in a query.
 const TABLE: &str = "shards";
-/// Longer texts are cut in a table.
+/// Maximum length of a text in a table.
 const CELL_CHARS: usize = 48;
 
-/// All files as one frame, in published order, with a column `split` behind those of the shards.
+/// Scans all files as one frame in published order, with an additional column `split`.
 pub(super) fn scan(source: &Source) -> Result<LazyFrame, InspectError> {
     let frames: Result<Vec<LazyFrame>, PolarsError> = source.parts.iter().map(scan_part).collect();
     let polars_error = |error| InspectError::Polars { path: source.path.clone(), source: error };
@@ -25,14 +25,14 @@ pub(super) fn scan(source: &Source) -> Result<LazyFrame, InspectError> {
     }
 }
 
-/// One file as a frame, with a column `split`.
+/// Scans one file, with an additional column `split`.
 pub(super) fn scan_part(part: &Part) -> Result<LazyFrame, PolarsError> {
     scan_part_numbered(part, None)
 }
 
-/// The same, with a column before the others that numbers the rows.
+/// Scans one file with an additional column `split` and, as the first column, a row index.
 pub(super) fn scan_part_numbered(part: &Part, row_index: Option<RowIndex>) -> Result<LazyFrame, PolarsError> {
-    // An absolute path cannot be taken for a URL, and what looks like a pattern is none.
+    // An absolute path cannot be mistaken for a URL; glob patterns are not expanded.
     let path = PlRefPath::try_from_path(&std::path::absolute(&part.path)?)?;
     let frame = LazyFrame::scan_parquet(path, ScanArgsParquet { glob: false, row_index, ..Default::default() })?;
     let split =
@@ -52,7 +52,7 @@ pub(super) fn print(source: &Source, query: &str, as_json: bool, out: &mut dyn W
     })
 }
 
-/// Columns side by side, all rows. (Polars' own table leaves rows out in the middle.)
+/// Prints all rows as a table. (Polars' own table omits rows in the middle.)
 fn print_table(frame: &DataFrame, out: &mut dyn Write) -> Result<(), PrintError> {
     let mut table: Vec<Vec<String>> = vec![frame.columns().iter().map(|column| column.name().to_string()).collect()];
     for row in 0..frame.height() {
@@ -70,7 +70,7 @@ fn print_table(frame: &DataFrame, out: &mut dyn Write) -> Result<(), PrintError>
     Ok(())
 }
 
-/// The text on one line, with at most `chars` characters.
+/// Shortens a text to one line of at most `chars` characters.
 pub(crate) fn shorten(text: &str, chars: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= chars {
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_text_is_cut_at_a_character() {
+    fn long_text_is_cut_between_characters() {
         assert_eq!(shorten("a  b\n c", 9), "a b c");
         assert_eq!(shorten("ééééé", 4), "ééé…");
         assert_eq!(shorten("ab cd", 4), "ab…");

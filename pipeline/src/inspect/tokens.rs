@@ -1,4 +1,4 @@
-//! The tokens of a question: their texts, and the tables of them.
+//! Token texts and token tables.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,24 +7,24 @@ use glm_schemas::cloze::METADATA_TOKENIZER_SHA256;
 use glm_schemas::vocab::{BERT_UNCASED_SHA256, TokenId};
 use parquet::file::metadata::ParquetMetaDataReader;
 
-use super::InspectError;
+use super::error::InspectError;
 use super::source::Source;
 use glm_support::command::paint::{Glyph, HARD_SPACE, Kind, Style, glyphs, text_columns};
 use glm_text::tokenize::Tokenizer;
 
-/// Columns that a token's text is padded to.
+/// Width that token texts are padded to.
 const TOKEN_COLUMNS: usize = 14;
-const NAME_IT: &str = "--tokenizer PATH names it, then tokens have texts.";
+const ADVICE: &str = "--tokenizer PATH shows the texts of tokens.";
 
-/// The texts of tokens, where they can be had.
+/// Texts of tokens, if the vocabulary is available.
 pub(super) struct Vocabulary {
     tokenizer: Option<Tokenizer>,
-    /// Why there are none.
+    /// Explanation if there is no vocabulary.
     pub(super) note: Option<String>,
 }
 
 impl Vocabulary {
-    /// The vocabulary that is given, else the built-in one where the shards were made with it.
+    /// Loads the given vocabulary, or the built-in one if the shards were made with it.
     pub(super) fn find(source: &Source, given: Option<&Path>) -> Result<Self, InspectError> {
         let expected = tokenizer_sha256(source);
         if let Some(path) = given {
@@ -46,21 +46,19 @@ impl Vocabulary {
             }
             Some(expected) => {
                 let start: String = expected.chars().take(12).collect();
-                let note = format!("The vocabulary (sha256 {start}…) is not the built-in one; {NAME_IT}");
+                let note = format!("The vocabulary (sha256 {start}…) is not the built-in one; {ADVICE}");
                 Ok(Self { tokenizer: None, note: Some(note) })
             }
-            None => {
-                Ok(Self { tokenizer: None, note: Some(format!("Nothing says which vocabulary this was made with; {NAME_IT}")) })
-            }
+            None => Ok(Self { tokenizer: None, note: Some(format!("The vocabulary of this file is unknown; {ADVICE}")) }),
         }
     }
 
-    /// The token as the vocabulary has it; a question mark for an id that it does not have; nothing without a vocabulary.
+    /// Returns the text of a token, `?` for an unknown id; `None` without a vocabulary.
     fn text(&self, id: TokenId) -> Option<String> {
         self.tokenizer.as_ref().map(|tokenizer| tokenizer.token(id).unwrap_or_else(|| "?".to_owned()))
     }
 
-    /// Ids with their texts, as a text that breaks between tokens.
+    /// Formats ids with their texts; lines may break between tokens.
     pub(super) fn list(&self, ids: &[TokenId]) -> String {
         let one = |&id: &TokenId| match self.text(id) {
             Some(text) => format!("{id}{HARD_SPACE}{text}"),
@@ -69,13 +67,13 @@ impl Vocabulary {
         ids.iter().map(one).collect::<Vec<_>>().join("  ")
     }
 
-    /// The heading of a table of tokens.
+    /// Formats the heading of a token table.
     pub(super) fn heading(&self, last: &str) -> String {
         let token = if self.tokenizer.is_some() { format!("  {:<TOKEN_COLUMNS$}", "token") } else { String::new() };
         format!("{:>7} {:>7}{token}  {last}", "index", "id").trim_end().to_owned()
     }
 
-    /// A line of a table of tokens.
+    /// Formats a line of a token table.
     pub(super) fn line(&self, index: usize, id: TokenId, kind: Kind, last: &str) -> Vec<Glyph> {
         let mut line: Vec<Glyph> = glyphs(&format!("{index:>7} {id:>7}"), Style::default()).collect();
         if let Some(text) = self.text(id) {
@@ -93,7 +91,7 @@ impl Vocabulary {
     }
 }
 
-/// sha256 of the vocabulary: the manifest says it, and so does every shard.
+/// Returns the sha256 of the vocabulary from the manifest or from the metadata of the shard.
 fn tokenizer_sha256(source: &Source) -> Option<String> {
     if let Some(manifest) = &source.manifest {
         return Some(manifest.tokenizer.sha256.clone());

@@ -1,4 +1,4 @@
-//! What is counted of a split, as charts and tables.
+//! Statistics of a split as charts and tables.
 
 use glm_support::page::histogram::{Bar, Histogram};
 use glm_support::page::number::{count, percent, value};
@@ -7,14 +7,14 @@ use maud::{Markup, html};
 
 use crate::stats::{Lengths, Shared, SplitStats};
 
-/// Histograms, sources, and what is remarkable.
+/// Renders the statistics of a split.
 pub(super) fn split(split: &SplitStats, max_seq_len: usize) -> Markup {
     let name = split.split.name();
     let charts = [
-        ("context", "Context tokens, nothing truncated", "tokens", "questions", &split.context),
-        ("choice", "Tokens of a choice", "tokens", "choices", &split.choice),
-        ("choices", "Choices a question", "choices", "questions", &split.choices),
-        ("mentions", "Mentions in a question's passage", "mentions", "questions", &split.mentions),
+        ("context", "Context tokens per question, not truncated", "tokens", "questions", &split.context),
+        ("choice", "Tokens per choice", "tokens", "choices", &split.choice),
+        ("choices", "Choices per question", "choices", "questions", &split.choices),
+        ("mentions", "Mentions per question", "mentions", "questions", &split.mentions),
     ];
     html! {
         p {
@@ -82,7 +82,7 @@ fn sources(split: &SplitStats) -> Markup {
     }
 }
 
-/// Passages that train and val share.
+/// Renders the passages that train and val share.
 pub(super) fn shared(shared: &Shared) -> Markup {
     html! {
         @if shared.passages == 0 { p { "No passage of the validation split is in the training split." } } @else {
@@ -90,12 +90,12 @@ pub(super) fn shared(shared: &Shared) -> Markup {
                 strong { (count(shared.passages as u64)) " passages are in train and in val" } "; "
                 (count(shared.questions as u64))
                 " questions of val ask about them, for example " (ids(&shared.example_ids))
-                ". Accuracy on val is flattered by them."
+                ". They inflate accuracy on val."
             }
         }
     }
 }
 
 fn ids(ids: &[String]) -> Markup {
-    html! { @for (place, id) in ids.iter().enumerate() { @if place > 0 { ", " } code { (id) } } }
+    html! { @for (index, id) in ids.iter().enumerate() { @if index > 0 { ", " } code { (id) } } }
 }

@@ -1,83 +1,57 @@
-//! `glm-prep report`: one page about a data set, to be sent to a colleague.
+//! `glm-prep report`: HTML report about a data set.
 //!
-//! - `counts`: what [`crate::stats`] counts, as charts.
-//! - `rejects`: why records went into no shard.
-//! - `rows`: a few questions with their spans marked.
-//! - `page`: all of it put together.
+//! - `counts`: the statistics of [`crate::stats`] as charts.
+//! - `rejects`: rejected records, by reason.
+//! - `rows`: sample questions with marked spans.
+//! - `page`: the whole page.
+//! - `error`: errors of the command.
 //!
-//! One batch of rows is in memory at a time, and some bytes for every distinct passage.
+//! Memory holds one batch of rows and some bytes per distinct passage.
 
 mod counts;
+mod error;
 mod page;
 mod rejects;
 mod rows;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 use glm_schemas::encoding::PUBLISHED_SEQUENCE_LENGTH;
-use glm_schemas::manifest::{MANIFEST_FILE, Manifest};
-use glm_support::page::document::WriteError;
-use thiserror::Error;
 
 use crate::shard::publish::REPORT_FILE;
-use crate::stats::{self, StatsError};
-use crate::verify::find_manifest;
+use crate::stats;
+pub use error::ReportError;
 
-/// The arguments.
+/// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   glm-prep report sample
   glm-prep report sample --out sample.html")]
 pub struct ReportArgs {
-    /// The folder of a data set: the one given to `ingest`, or its `shards`
+    /// Folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Where the page goes [default: report.html beside the shards]
+    /// Output file [default: report.html next to the shards]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// The sequence length that questions are truncated to
+    /// Sequence length that questions are truncated to
     #[arg(long, value_name = "N", default_value_t = PUBLISHED_SEQUENCE_LENGTH)]
     pub max_seq_len: usize,
 }
 
-/// Why there is no page.
-#[derive(Debug, Error)]
-pub enum ReportError {
-    /// The data set cannot be read.
-    #[error(transparent)]
-    Stats(#[from] StatsError),
-    /// A file beside the shards cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The page cannot be written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// The output cannot be written.
-    #[error("cannot write the output: {0}")]
-    Output(#[from] io::Error),
-}
-
-/// Writes the page of a data set, and prints where it is.
+/// Writes the page of a data set and prints its path.
 ///
 /// # Errors
-/// [`ReportError`] where the data set cannot be read, or the page cannot be written.
+/// [`ReportError`] if the data set cannot be read, or the page cannot be written.
 pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
     let stats = stats::count(&args.dir, args.max_seq_len)?;
-    let (shards, bytes) = find_manifest(&args.dir).map_err(StatsError::Set)?;
-    let path = shards.join(MANIFEST_FILE);
-    let text = String::from_utf8_lossy(&bytes);
-    let manifest = Manifest::from_json(&text).map_err(|source| StatsError::Manifest { path, source })?;
+    let (shards, manifest) = stats::open(&args.dir)?;
     let page = page::of(&stats, &manifest, &shards)?;
-    let place = args.out.clone().unwrap_or_else(|| shards.join(REPORT_FILE));
-    page.write(&place)?;
-    writeln!(out, "{}", place.display())?;
+    let path = args.out.clone().unwrap_or_else(|| shards.join(REPORT_FILE));
+    page.write(&path)?;
+    writeln!(out, "{}", path.display())?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The page about a data set.
+//! Report page of a data set.
 
 use std::path::Path;
 
@@ -9,16 +9,17 @@ use glm_support::page::question::legend;
 use glm_support::page::table::{Column, Tile, facts, table, text, tiles};
 use maud::{Markup, html};
 
+use super::error::ReportError;
 use super::rejects::Rejects;
-use super::{ReportError, counts, rows};
+use super::{counts, rows};
 use crate::stats::{SplitStats, Stats};
 
-/// Questions of a split that are shown.
-const MOST_ROWS: usize = 4;
-/// Raw files that are listed; of CBT and CLOTH there are thousands.
-const MOST_FILES: usize = 50;
+/// Maximum number of sample questions per split.
+const MAX_SAMPLES: usize = 4;
+/// Maximum number of listed files; CBT and CLOTH have thousands.
+const MAX_FILES: usize = 50;
 
-/// The page.
+/// Creates the page.
 pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Document, ReportError> {
     let rejects = Rejects::read(shards)?;
     let lead = html! {
@@ -36,7 +37,7 @@ pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Do
     page.section("rejects", "Rejects", rejects.section());
     let mut samples = Vec::new();
     for (&split, content) in &manifest.splits {
-        samples.push((split, rows::sample(shards, content, &manifest.blank, MOST_ROWS)?));
+        samples.push((split, rows::sample(shards, content, &manifest.blank, MAX_SAMPLES)?));
     }
     let questions = html! {
         (legend(false))
@@ -57,7 +58,7 @@ fn heading(split: Split) -> &'static str {
     }
 }
 
-/// The name of the folder that was ingested.
+/// Returns the name of the ingested folder.
 fn name(shards: &Path) -> String {
     let path = shards.canonicalize().unwrap_or_else(|_| shards.to_owned());
     let named = match path.file_name() {
@@ -75,10 +76,10 @@ fn contents(stats: &Stats, manifest: &Manifest, rejects: &Rejects) -> Markup {
     let choices = all(|split| split.choices as u64) as f64 / questions.max(1) as f64;
     let list = [
         Tile::new("Questions", count(questions), format!("about {} passages", count(passages))),
-        Tile::new("Choices a question", value(choices), "on average".to_owned()),
-        Tile::new("Tokens", count(all(|split| split.tokens as u64)), "contexts and choices, nothing truncated".to_owned()),
+        Tile::new("Choices per question", value(choices), "on average".to_owned()),
+        Tile::new("Tokens", count(all(|split| split.tokens as u64)), "contexts and choices, not truncated".to_owned()),
         Tile::new("Shards", count(all(|split| split.shards.len() as u64)), bytes(size)),
-        Tile::new("Rejects", count(rejects.records()), "records or questions in no shard".to_owned()),
+        Tile::new("Rejects", count(rejects.records()), "rejected records or questions".to_owned()),
         Tile::new("In train and val", count(stats.in_train_and_val.passages as u64), "shared passages".to_owned()),
     ];
     let row = |split: &SplitStats| {
@@ -98,7 +99,7 @@ fn contents(stats: &Stats, manifest: &Manifest, rejects: &Rejects) -> Markup {
         ("split", Column::Text),
         ("questions", Column::Number),
         ("passages", Column::Number),
-        ("choices a question", Column::Number),
+        ("choices per question", Column::Number),
         ("context tokens", Column::Number),
         ("shards", Column::Number),
         ("size", Column::Number),
@@ -112,17 +113,18 @@ fn facts_of(manifest: &Manifest) -> Markup {
     let list = [
         ("Schema version", text(count(manifest.schema_version.into()))),
         ("Tokenizer", text(format!("{}, {} tokens", tokenizer.name, count(tokenizer.vocab_size as u64)))),
-        ("Its sha256", html! { code { (tokenizer.sha256) } }),
-        ("Longest sequence", text(format!("{} tokens; longer questions are rejected", count(settings.max_seq_len as u64)))),
-        ("Rows of a shard", text(count(settings.rows_per_shard as u64))),
-        ("Rows of a row group", text(count(settings.rows_per_group as u64))),
+        ("Tokenizer sha256", html! { code { (tokenizer.sha256) } }),
+        (
+            "Maximum sequence length",
+            text(format!("{} tokens; longer questions are rejected", count(settings.max_seq_len as u64))),
+        ),
+        ("Rows per shard", text(count(settings.rows_per_shard as u64))),
+        ("Rows per row group", text(count(settings.rows_per_group as u64))),
         ("Compression", text(&settings.compression)),
         (
-            "Records that were read",
+            "Records read",
             text(
-                settings
-                    .limit
-                    .map_or_else(|| "all".to_owned(), |limit| format!("the first {} of a split", count(limit as u64))),
+                settings.limit.map_or_else(|| "all".to_owned(), |limit| format!("the first {} per split", count(limit as u64))),
             ),
         ),
         ("Distractors", text(format!("at most {}, seed {}", count(settings.max_distractors as u64), settings.distractor_seed))),
@@ -143,10 +145,10 @@ fn facts_of(manifest: &Manifest) -> Markup {
         ("rejects", Column::Number),
         ("size", Column::Number),
     ];
-    let raw_files: Vec<_> = manifest.raw_files.iter().take(MOST_FILES).map(raw).collect();
+    let raw_files: Vec<_> = manifest.raw_files.iter().take(MAX_FILES).map(raw).collect();
     let shard = |shard: &Shard| vec![html! { code { (shard.file) } }, text(count(shard.rows as u64)), text(bytes(shard.bytes))];
     let all_shards = || manifest.splits.values().flat_map(|split| &split.shards);
-    let shards: Vec<_> = all_shards().take(MOST_FILES).map(shard).collect();
+    let shards: Vec<_> = all_shards().take(MAX_FILES).map(shard).collect();
     html! {
         (facts(&list))
         (table("Raw files", &raw_columns, &raw_files))
@@ -157,5 +159,5 @@ fn facts_of(manifest: &Manifest) -> Markup {
 }
 
 fn more(all: usize, what: &str) -> Markup {
-    html! { @if all > MOST_FILES { p.note { "and " (count((all - MOST_FILES) as u64)) " more " (what) } } }
+    html! { @if all > MAX_FILES { p.note { "and " (count((all - MAX_FILES) as u64)) " more " (what) } } }
 }

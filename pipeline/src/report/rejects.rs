@@ -1,4 +1,4 @@
-//! Why records went into no shard: `rejects.jsonl`, by reason.
+//! Rejected records of `rejects.jsonl`, grouped by reason.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,14 +11,15 @@ use glm_support::page::table;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::ReportError;
+use super::error::ReportError;
 use crate::inspect::shorten;
 use crate::shard::publish::REJECTS_FILE;
 
-/// Kinds of reasons that are told apart; a file of another format could have one a line.
-const MOST_KINDS: usize = 40;
-const MOST_EXAMPLES: usize = 2;
-/// Of a record's text.
+/// Maximum number of kinds of reasons; a file of another format could have one per line.
+const MAX_KINDS: usize = 40;
+/// Maximum number of examples per kind.
+const MAX_EXAMPLES: usize = 2;
+/// Maximum length of a record's text.
 const RAW_CHARS: usize = 300;
 
 #[derive(Deserialize)]
@@ -32,24 +33,24 @@ struct Entry<'a> {
     raw: Option<Cow<'a, str>>,
 }
 
-/// Records that were rejected for the same kind of reason.
+/// Records with the same kind of reason.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Kind {
     records: u64,
-    /// Place, reason in full, and the record's text where it is known.
+    /// File and line, full reason, and the text of the record if known.
     examples: Vec<(String, String, Option<String>)>,
 }
 
-/// All of them, by the reason without what differs from record to record.
+/// Rejected records by kind of reason.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Rejects {
     kinds: HashMap<String, Kind>,
-    /// Records whose reasons were no longer told apart.
+    /// Records of further kinds.
     others: u64,
 }
 
 impl Rejects {
-    /// Reads the list line by line; empty where there is no file.
+    /// Reads the list line by line; empty if there is no file.
     pub(super) fn read(shards: &Path) -> Result<Self, ReportError> {
         let path = shards.join(REJECTS_FILE);
         match File::open(&path) {
@@ -75,13 +76,13 @@ impl Rejects {
 
     fn add(&mut self, entry: &Entry<'_>) {
         let kind = kind(&entry.reason);
-        if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&kind) {
+        if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(&kind) {
             self.others += 1;
             return;
         }
         let kind = self.kinds.entry(kind).or_default();
         kind.records += 1;
-        if kind.examples.len() < MOST_EXAMPLES {
+        if kind.examples.len() < MAX_EXAMPLES {
             let raw = entry.raw.as_ref().map(|raw| shorten(raw, RAW_CHARS));
             kind.examples.push((format!("{}, line {}", entry.file, entry.line), entry.reason.to_string(), raw));
         }
@@ -91,7 +92,7 @@ impl Rejects {
         self.kinds.values().map(|kind| kind.records).sum::<u64>() + self.others
     }
 
-    /// The section.
+    /// Renders the section of the page.
     pub(super) fn section(&self) -> Markup {
         let all = self.records();
         let mut kinds: Vec<(&String, &Kind)> = self.kinds.iter().collect();
@@ -101,15 +102,15 @@ impl Rejects {
             rows.push(("other reasons".to_owned(), self.others));
         }
         html! {
-            @if all == 0 { p { "Every record went into a shard." } } @else {
+            @if all == 0 { p { "No record was rejected." } } @else {
                 p { (count(all)) " records or questions were rejected; "
-                    code { (REJECTS_FILE) } " beside the shards has all of them." }
+                    code { (REJECTS_FILE) } " next to the shards lists all of them." }
                 (table::bars("Rejects by reason", ["reason", "records"], &rows, all))
                 h3 { "Examples" }
                 dl.examples {
-                    @for (place, reason, raw) in kinds.iter().flat_map(|(_, kind)| &kind.examples) {
-                        dt { bdi { (place) } ": " bdi { (reason) } }
-                        dd { @if let Some(raw) = raw { code dir="auto" { (raw) } } @else { span.note { "without its text" } } }
+                    @for (location, reason, raw) in kinds.iter().flat_map(|(_, kind)| &kind.examples) {
+                        dt { bdi { (location) } ": " bdi { (reason) } }
+                        dd { @if let Some(raw) = raw { code dir="auto" { (raw) } } @else { span.note { "no text" } } }
                     }
                 }
             }
@@ -117,7 +118,7 @@ impl Rejects {
     }
 }
 
-/// A reason without what differs from record to record: numbers, and what stands in quotes.
+/// Returns the kind of a reason: its text without numbers and quoted text.
 fn kind(reason: &str) -> String {
     let mut kind = String::with_capacity(reason.len());
     let mut quote = None;
@@ -150,12 +151,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_of_a_kind_are_counted_together() {
+    fn reasons_are_grouped_by_kind() {
         let text = concat!(
             "{\"file\":\"a\",\"line\":1,\"reason\":\"question 12: no `idx`\",\"raw\":\"{<b>}\"}\n",
             "{\"file\":\"a\",\"line\":7,\"reason\":\"question 9: no `qas`\"}\n",
             "{\"file\":\"a\",\"line\":8,\"reason\":\"not JSON\"}\n",
-            "no entry\n"
+            "not an entry\n"
         );
         let rejects = Rejects::count(text.as_bytes()).expect("read");
         assert_eq!((rejects.records(), rejects.others), (4, 1));
@@ -173,6 +174,6 @@ mod tests {
             .map(|i| format!("{{\"file\":\"a\",\"line\":{i},\"reason\":\"{}\"}}\n", "x".repeat(i as usize % 300)))
             .collect();
         let rejects = Rejects::count(text.as_bytes()).expect("read");
-        assert_eq!((rejects.kinds.len(), rejects.records()), (MOST_KINDS, 9000));
+        assert_eq!((rejects.kinds.len(), rejects.records()), (MAX_KINDS, 9000));
     }
 }

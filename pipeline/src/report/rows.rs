@@ -1,4 +1,4 @@
-//! A few questions of a split, spread over all of it.
+//! Sample questions of a split.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,27 +11,27 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::stats::StatsError;
 
-/// At most `most` questions, at equal distances, the first one among them. A row is read at a time.
-pub(super) fn sample(shards: &Path, split: &SplitManifest, blank: &str, most: usize) -> Result<Vec<Question>, StatsError> {
+/// Reads up to `max` questions at equal distances, starting with the first one. `blank` is the marker of the blank.
+pub(super) fn sample(shards: &Path, split: &SplitManifest, blank: &str, max: usize) -> Result<Vec<Question>, StatsError> {
     let mut questions = Vec::new();
-    for (file, row) in places(split, most) {
+    for (file, row) in locations(split, max) {
         questions.extend(read(&shards.join(file), row, blank)?);
     }
     Ok(questions)
 }
 
-/// The shards of these questions, and their rows there.
-fn places(split: &SplitManifest, most: usize) -> Vec<(&str, usize)> {
+/// Returns the shards of these questions and the rows in them.
+fn locations(split: &SplitManifest, max: usize) -> Vec<(&str, usize)> {
     let rows: usize = split.shards.iter().map(|shard| shard.rows).sum();
-    let wanted = most.min(rows);
-    let place = |mut row: usize| {
+    let wanted = max.min(rows);
+    let locate = |mut row: usize| {
         split.shards.iter().find_map(|shard| {
             let found = (row < shard.rows).then_some((shard.file.as_str(), row));
             row = row.saturating_sub(shard.rows);
             found
         })
     };
-    (0..wanted).filter_map(|number| place(number * rows / wanted)).collect()
+    (0..wanted).filter_map(|number| locate(number * rows / wanted)).collect()
 }
 
 fn read(path: &Path, row: usize, blank: &str) -> Result<Option<Question>, StatsError> {
@@ -61,8 +61,8 @@ mod tests {
     fn samples_are_spread_over_the_shards() {
         let shard = |file: &str, rows| Shard { file: file.to_owned(), rows, bytes: 0, sha256: String::new() };
         let split = SplitManifest { shards: vec![shard("a", 3), shard("b", 0), shard("c", 7)], ..SplitManifest::default() };
-        assert_eq!(places(&split, 4), [("a", 0), ("a", 2), ("c", 2), ("c", 4)]);
-        assert_eq!(places(&split, 99).len(), 10);
-        assert_eq!(places(&SplitManifest::default(), 4), []);
+        assert_eq!(locations(&split, 4), [("a", 0), ("a", 2), ("c", 2), ("c", 4)]);
+        assert_eq!(locations(&split, 99).len(), 10);
+        assert_eq!(locations(&SplitManifest::default(), 4), []);
     }
 }

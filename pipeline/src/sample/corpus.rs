@@ -1,11 +1,11 @@
 //! Files of the sample corpus.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::Split;
-use glm_support::files::atomic;
+use glm_support::files::atomic::Draft;
 use thiserror::Error;
 
 use super::recipe::Recipe;
@@ -13,6 +13,8 @@ use super::record::Generator;
 
 /// Subfolder of the output folder, as `ingest` expects it.
 const FOLDER: &str = "ReCoRD";
+
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Settings of a sample corpus.
 #[derive(Debug, Clone)]
@@ -32,7 +34,7 @@ pub struct Corpus {
 }
 
 /// Size of a file written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
     /// Number of passages.
     pub passages: u64,
@@ -76,7 +78,7 @@ impl Corpus {
     /// Writes both files, one passage at a time.
     ///
     /// # Errors
-    /// [`SampleError`]. Neither file appears unless both could be written.
+    /// [`SampleError`]. Neither file gets its name before the content of both is written.
     pub fn write(&self) -> Result<[Written; 2], SampleError> {
         let generator = Generator::new(self.seed, self.recipe.clone())?;
         let folder = self.out.join(FOLDER);
@@ -85,21 +87,19 @@ impl Corpus {
         if let Some(path) = [&train, &val].into_iter().find(|path| !self.force && path.exists()) {
             return Err(SampleError::AlreadyThere { path: path.clone() });
         }
-        let mut written = [Written::default(); 2];
-        atomic::write::<io::Error>(&train, |file| {
-            written[0] = write_split(&generator, Split::Train, self.train_passages, file)?;
-            // Nested, so that `train.jsonl` gets its name after `val.jsonl` is complete.
-            atomic::write::<io::Error>(&val, |file| {
-                written[1] = write_split(&generator, Split::Val, self.val_passages, file)?;
-                Ok(())
-            })
-        })
-        .map_err(file_error("write the corpus to", &folder))?;
-        Ok(written)
+        let write = || -> io::Result<[Written; 2]> {
+            let (train_draft, train) = write_split(&generator, Split::Train, self.train_passages, &train)?;
+            let (val_draft, val) = write_split(&generator, Split::Val, self.val_passages, &val)?;
+            train_draft.publish()?;
+            val_draft.publish()?;
+            Ok([train, val])
+        };
+        write().map_err(file_error("write the corpus to", &folder))
     }
 }
 
-fn write_split(generator: &Generator, split: Split, passages: u64, mut file: &mut dyn atomic::Sink) -> io::Result<Written> {
+fn write_split(generator: &Generator, split: Split, passages: u64, path: &Path) -> io::Result<(Draft, Written)> {
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, Draft::create(path)?);
     let mut questions = 0;
     for index in 0..passages {
         let record = generator.record(split, index, questions);
@@ -107,9 +107,8 @@ fn write_split(generator: &Generator, split: Split, passages: u64, mut file: &mu
         serde_json::to_writer(&mut file, &record)?;
         file.write_all(b"\n")?;
     }
-    // A full disk is noticed here, before the other file gets its name.
-    file.flush()?;
-    Ok(Written { passages, questions })
+    let draft = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok((draft, Written { passages, questions }))
 }
 
 fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SampleError {

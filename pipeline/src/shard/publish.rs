@@ -1,39 +1,40 @@
-//! Publication that is all or nothing.
+//! Atomic publication of a data set.
 //!
-//! A run writes into a folder of its own beside `shards`. When everything is on the disk, manifest last, the two folders swap
-//! names in one step (`renameat2` with `RENAME_EXCHANGE`). A run that is killed leaves the folder behind; the next run removes it.
-//! Where a file system cannot swap, the old set is moved aside first, and the next run moves it back if it finds it there alone.
+//! A run writes to a staging folder next to `shards`. When everything is on disk, the manifest last, the two folders are exchanged
+//! in one step (`renameat2` with `RENAME_EXCHANGE`). The staging folder of a killed run is removed by the next run. On file systems
+//! without exchange, the old data set is moved aside first; the next run restores it if the new one did not take its place.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::{MANIFEST_FILE, SHARDS_FOLDER, Split};
+use glm_support::files::atomic;
 
-use super::WriteError;
+use super::error::WriteError;
 
-/// The file that lists rejected records.
+/// Name of the list of rejected records.
 pub const REJECTS_FILE: &str = "rejects.jsonl";
-/// The page that `glm-prep report` writes about the shards; it goes with them where they are replaced.
+/// Name of the page that `glm-prep report` writes next to the shards; it is removed when they are replaced.
 pub const REPORT_FILE: &str = "report.html";
 
 const STAGING_PREFIX: &str = ".shards.tmp-";
 const ASIDE: &str = ".shards.old";
 
-/// A folder for a data set in the making. Dropped without [`Staging::publish`], it is removed.
+/// Staging folder of a data set. It is removed if it is dropped without [`Staging::publish`].
 pub struct Staging {
     dir: PathBuf,
     path: PathBuf,
     published: bool,
-    /// Held while the run lasts; the system lets go of it when the process ends, however it ends.
+    /// Held during the run; the operating system releases it when the process ends.
     _lock: Option<File>,
 }
 
 impl Staging {
-    /// Makes the folder inside `dir`, after removing what killed runs have left.
+    /// Creates the folder in `dir`, after removing the remains of killed runs.
     ///
     /// # Errors
-    /// [`WriteError`] where another run is at work in `dir`, where `dir/shards` is no data set, or where nothing can be written.
+    /// [`WriteError`] if another run is writing to `dir`, `dir/shards` is not a data set, or `dir` is not writable.
     pub fn create(dir: &Path) -> Result<Self, WriteError> {
         let lock = lock(dir)?;
         recover(dir)?;
@@ -43,26 +44,26 @@ impl Staging {
         Ok(Self { dir: dir.to_owned(), path, published: false, _lock: lock })
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes the folder `dir/shards`, in one step, and removes the one that was there.
+    /// Renames the folder to `dir/shards` in one step and removes the previous data set.
     ///
     /// # Errors
-    /// [`WriteError`] where that fails; `dir/shards` is then the old one.
+    /// [`WriteError`] if that fails; `dir/shards` is then unchanged.
     pub fn publish(mut self) -> Result<PathBuf, WriteError> {
         let target = self.dir.join(SHARDS_FOLDER);
-        sync_folder(&self.path)?;
+        atomic::sync_folder(&self.path).map_err(WriteError::io(&self.path))?;
         if target.exists() {
             swap(&self.dir, &self.path, &target)?;
         } else {
             fs::rename(&self.path, &target).map_err(WriteError::io(&target))?;
         }
         self.published = true;
-        sync_folder(&self.dir)?;
-        // The new set is there; what cannot be removed of the old one now, the next run removes.
+        atomic::sync_folder(&self.dir).map_err(WriteError::io(&self.dir))?;
+        // The data set is published. Remains of the previous one are not an error: the next run removes them.
         for old in [&self.path, &self.dir.join(ASIDE)] {
             if let Err(error) = remove(old) {
                 tracing::warn!("cannot remove the replaced data set {}: {error}", old.display());
@@ -75,26 +76,26 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.published {
-            // Nothing better can be done about a failure here; the next run tries again.
+            // A failure here is ignored: the next run removes the folder.
             let _ = remove(&self.path);
         }
     }
 }
 
-/// One run at a time. A file system without locks is used without.
+/// Locks the folder for this run; returns `None` if the file system does not support locks.
 fn lock(dir: &Path) -> Result<Option<File>, WriteError> {
     let folder = File::open(dir).map_err(WriteError::io(dir))?;
     match folder.try_lock() {
         Ok(()) => Ok(Some(folder)),
         Err(TryLockError::WouldBlock) => Err(WriteError::Locked(dir.to_owned())),
         Err(TryLockError::Error(error)) => {
-            tracing::debug!("{} cannot be locked ({error}); make sure that one run at a time writes to it", dir.display());
+            tracing::debug!("cannot lock {} ({error}); make sure that only one run writes to it", dir.display());
             Ok(None)
         }
     }
 }
 
-/// Puts back a data set that a run killed between two renames had moved aside, and removes what killed runs left.
+/// Restores a data set that a run moved aside before it was killed, and removes the remains of killed runs.
 fn recover(dir: &Path) -> Result<(), WriteError> {
     let aside = dir.join(ASIDE);
     let target = dir.join(SHARDS_FOLDER);
@@ -106,14 +107,14 @@ fn recover(dir: &Path) -> Result<(), WriteError> {
         let name = entry.file_name();
         if name.to_string_lossy().starts_with(STAGING_PREFIX) || name == ASIDE {
             let path = entry.path();
-            tracing::debug!("removing {}, which a run that was killed has left", path.display());
+            tracing::debug!("removing {}, left by a run that was killed", path.display());
             remove(&path).map_err(WriteError::io(&path))?;
         }
     }
     Ok(())
 }
 
-/// Nothing is replaced that this program has not written.
+/// Refuses to replace anything that this program has not written.
 fn check_replaceable(target: &Path) -> Result<(), WriteError> {
     let refuse = |found: &str| Err(WriteError::NotOurs { path: target.to_owned(), found: found.to_owned() });
     match fs::symlink_metadata(target) {
@@ -129,10 +130,10 @@ fn check_replaceable(target: &Path) -> Result<(), WriteError> {
     }
     names.sort_unstable();
     if !names.is_empty() && !names.iter().any(|name| name == MANIFEST_FILE) {
-        return refuse(&format!("holds files but no {MANIFEST_FILE}"));
+        return refuse(&format!("contains files but no {MANIFEST_FILE}"));
     }
     match names.iter().find(|name| !is_ours(name)) {
-        Some(other) => refuse(&format!("holds `{other}`")),
+        Some(other) => refuse(&format!("contains `{other}`")),
         None => Ok(()),
     }
 }
@@ -171,10 +172,6 @@ fn exchange(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-fn sync_folder(path: &Path) -> Result<(), WriteError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(WriteError::io(path))
-}
-
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -206,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_published_and_replaced_and_nothing_else_is_left() {
+    fn publishing_replaces_the_data_set_and_leaves_nothing_else() {
         let dir = tempfile::tempdir().expect("folder");
         publish(dir.path(), "one");
         assert_eq!(manifest(dir.path()), "one");
@@ -216,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_fails_or_is_killed_leaves_the_old_set() {
+    fn the_data_set_survives_failed_and_killed_runs() {
         let dir = tempfile::tempdir().expect("folder");
         publish(dir.path(), "one");
         let staging = Staging::create(dir.path()).expect("staging");
         fs::write(staging.path().join("train-00000-of-00001.parquet"), "half").expect("write");
         drop(staging);
         assert_eq!(names(dir.path()), ["shards"]);
-        // Killed while writing, after swapping, and between the two renames of the fallback.
+        // Killed while writing, and between the two renames of the fallback.
         fs::create_dir(dir.path().join(".shards.tmp-1")).expect("folder");
         fs::rename(dir.path().join("shards"), dir.path().join(ASIDE)).expect("rename");
         drop(Staging::create(dir.path()).expect("staging"));
@@ -232,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn without_exchange_the_set_is_replaced_too() {
+    fn the_fallback_without_exchange_replaces_the_data_set() {
         let dir = tempfile::tempdir().expect("folder");
         publish(dir.path(), "one");
         let new = dir.path().join("new");
@@ -242,13 +239,13 @@ mod tests {
         let aside = dir.path().join(ASIDE);
         fs::rename(&target, &aside).expect("aside");
         fs::rename(&new, &target).expect("new");
-        // As a run that was killed right here leaves it: the new set stays.
+        // A run killed at this point has published: the new data set stays.
         drop(Staging::create(dir.path()).expect("staging"));
         assert_eq!((manifest(dir.path()), names(dir.path())), ("two".to_owned(), vec!["shards".to_owned()]));
     }
 
     #[test]
-    fn what_is_not_ours_is_not_touched() {
+    fn foreign_files_are_not_replaced() {
         let refused = |prepare: &dyn Fn(&Path)| {
             let dir = tempfile::tempdir().expect("folder");
             prepare(&dir.path().join("shards"));
@@ -265,17 +262,17 @@ mod tests {
             }
         };
         assert!(refused(&|target| fs::write(target, "x").expect("write")).contains("is a file"));
-        assert!(refused(&holding("notes.txt")).contains("holds `notes.txt`"));
-        assert!(refused(&holding("train-1-of-2.parquet")).contains("holds `train-1-of-2.parquet`"));
+        assert!(refused(&holding("notes.txt")).contains("contains `notes.txt`"));
+        assert!(refused(&holding("train-1-of-2.parquet")).contains("contains `train-1-of-2.parquet`"));
         let no_manifest = refused(&|target| {
             fs::create_dir(target).expect("folder");
             fs::write(target.join("train-00000-of-00001.parquet"), "").expect("write");
         });
-        assert!(no_manifest.contains("holds files but no manifest.json"), "{no_manifest}");
+        assert!(no_manifest.contains("contains files but no manifest.json"), "{no_manifest}");
     }
 
     #[test]
-    fn one_run_at_a_time() {
+    fn concurrent_runs_are_refused() {
         let dir = tempfile::tempdir().expect("folder");
         let first = Staging::create(dir.path()).expect("staging");
         assert!(matches!(Staging::create(dir.path()), Err(WriteError::Locked(_))));

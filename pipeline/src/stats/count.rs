@@ -1,4 +1,4 @@
-//! Reads the shards of a split batch by batch and counts.
+//! Counts the rows of a split batch by batch.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,32 +11,23 @@ use glm_schemas::manifest::Split;
 use glm_schemas::vocab::SpecialIds;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde::Serialize;
 
+use super::error::StatsError;
 use super::lengths::LengthCounter;
 use super::passages::Passages;
-use super::{Share, SplitStats, StatsError, Truncation};
+use super::summary::{Share, Source, SplitStats, Truncation};
 
-/// One number of each mention: their lists are as long as there are mentions.
+/// A column with one number per mention, for the length of its lists.
 const MENTIONS: &str = "entities.list.element.char_start";
 const BATCH_ROWS: usize = 256;
 const MAX_SOURCES: usize = 10;
-
-/// Where passages come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Source {
-    /// Its name.
-    pub name: String,
-    /// Questions about passages from there.
-    pub questions: usize,
-}
 
 /// Counts one split.
 pub(super) struct SplitCounter<'a> {
     split: Split,
     unk: i32,
     encoder: ChoiceEncoder,
-    /// The split that no passage should be shared with.
+    /// Passages of the split that should not share any.
     other: Option<&'a Passages>,
     passages: Passages,
     questions: usize,
@@ -116,7 +107,7 @@ impl<'a> SplitCounter<'a> {
         self.unknown += ids.iter().filter(|&&id| id == self.unk).count();
     }
 
-    /// The longest choice is the one that costs the passage most.
+    /// Counts truncation, which is largest for the longest choice.
     fn count_truncation(&mut self, question: &Question<'_>, longest: usize) {
         match self.encoder.kept_passage(question, longest) {
             Ok(kept) => {
@@ -128,7 +119,7 @@ impl<'a> SplitCounter<'a> {
         }
     }
 
-    /// By the dictionary's keys, so that there is no look-up by name for every row.
+    /// Counts sources by dictionary key, to avoid a look-up by name per row.
     fn count_sources(&mut self, batch: &RecordBatch) -> Result<(), ViewError> {
         let column = cloze::dictionary("source", cloze::column(batch, "source")?)?;
         let names = cloze::strings("source", column.values().as_ref())?;
@@ -143,7 +134,7 @@ impl<'a> SplitCounter<'a> {
         Ok(())
     }
 
-    /// What was counted, and the passages for the splits after this one.
+    /// Returns the statistics, and the passages for comparison with other splits.
     pub(super) fn finish(self) -> (SplitStats, Passages) {
         let distinct_sources = self.sources.len();
         let mut sources: Vec<_> = self.sources.into_iter().map(|(name, questions)| Source { name, questions }).collect();

@@ -1,47 +1,47 @@
-//! How often each length occurs, and what follows from that.
+//! Distributions of lengths: quantiles and histograms.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// Most bars of a histogram.
+/// Maximum number of bars of a histogram.
 const MAX_BARS: usize = 16;
 
-/// Counts lengths. There are few distinct ones, so every one is kept and the quantiles are exact.
+/// Counter of lengths. It keeps a count of every distinct length, so that quantiles are exact.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LengthCounter {
     counts: BTreeMap<usize, usize>,
 }
 
-/// What is said about lengths. All are 0 where nothing was counted.
+/// Distribution of lengths. All numbers are 0 if nothing was counted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Lengths {
-    /// How many there are.
+    /// Number of lengths.
     pub count: usize,
-    /// The shortest.
+    /// Minimum.
     pub min: usize,
-    /// The mean.
+    /// Mean.
     pub mean: f64,
-    /// Half of all are no longer.
+    /// Median.
     pub p50: usize,
-    /// Nine tenths of all are no longer.
+    /// 90th percentile.
     pub p90: usize,
-    /// 99 of 100 are no longer.
+    /// 99th percentile.
     pub p99: usize,
-    /// The longest.
+    /// Maximum.
     pub max: usize,
-    /// Bars of equal width, the first one with the shortest.
+    /// Bars of equal width, in ascending order.
     pub histogram: Vec<Bar>,
 }
 
 /// One bar of a histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Bar {
-    /// The shortest length that falls into it.
+    /// Smallest length in the bar.
     pub from: usize,
-    /// The longest length that falls into it.
+    /// Largest length in the bar.
     pub to: usize,
-    /// How many fall into it.
+    /// Number of lengths in the bar.
     pub count: usize,
 }
 
@@ -61,7 +61,7 @@ impl LengthCounter {
         Lengths { count, min, mean, p50, p90, p99, max, histogram: self.histogram(min, max) }
     }
 
-    /// The shortest length that `percent` of 100 do not exceed.
+    /// Returns the smallest length that `percent` percent of all lengths do not exceed.
     fn quantile(&self, count: usize, percent: usize) -> usize {
         let wanted = (count * percent).div_ceil(100);
         let mut seen = 0;
@@ -86,7 +86,7 @@ impl LengthCounter {
     }
 }
 
-/// The next of 1, 2, 5, 10, 20, 50, … : bars that begin at round numbers are easier to read.
+/// Returns the smallest of 1, 2, 5, 10, 20, 50, … that is at least `least`, so that bars start at round numbers.
 fn nice_width(least: usize) -> usize {
     let mut power = 1;
     loop {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_those_of_the_sorted_list() {
+    fn quantiles_equal_those_of_the_sorted_list() {
         let hundred = lengths((1..=100).rev());
         assert_eq!((hundred.min, hundred.p50, hundred.p90, hundred.p99, hundred.max), (1, 50, 90, 99, 100));
         assert!((hundred.mean - 50.5).abs() < 1e-12);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_have_round_bounds_and_hold_everything() {
+    fn bars_have_round_bounds_and_cover_all_lengths() {
         let bar = |from, to, count| Bar { from, to, count };
         assert_eq!(lengths([2, 2, 4]).histogram, [bar(2, 2, 2), bar(3, 3, 0), bar(4, 4, 1)]);
         let wide = lengths([13, 19, 20, 99, 412]).histogram;

@@ -1,27 +1,27 @@
-//! Passages that occur more than once, by hash.
+//! Detection of duplicate passages by hash.
 //!
-//! A passage stands in the row of every one of its questions, and rows are sorted by number of choices; so it cannot be told from
-//! its neighbours, only from what is remembered: 16 bytes of hash and its index.
+//! A passage is repeated in the row of each of its questions, and rows are sorted by number of choices. Comparing adjacent rows
+//! is therefore not enough: 16 bytes of hash and the index of every passage are kept in memory.
 
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// Most examples that are named.
+/// Maximum number of examples.
 const MAX_EXAMPLES: usize = 5;
 
-/// Half a sha256: no two of all passages in the world share it by chance.
+/// Half a sha256, long enough to make collisions practically impossible.
 type Key = [u8; 16];
 
-/// Passages that occur where they should not.
+/// Passages that occur more than once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Shared {
-    /// How many passages.
+    /// Number of passages.
     pub passages: usize,
-    /// How many questions ask about them. Those of the copies: within a split of the later index, else of the later split.
+    /// Number of questions about the copies: within a split, those of later indices; across splits, those of the later split.
     pub questions: usize,
-    /// The first question about each of the first few.
+    /// First question about each of the first few passages.
     pub example_ids: Vec<String>,
 }
 
@@ -37,21 +37,21 @@ impl Shared {
     }
 }
 
-/// The passages of one split.
+/// Passages of one split.
 #[derive(Debug, Default)]
 pub(super) struct Passages {
-    /// Under which index a text was seen first.
+    /// First index of every text.
     first: HashMap<Key, i64>,
-    /// Texts seen again under another index.
+    /// Texts with further indices.
     again: HashSet<(Key, i64)>,
-    /// Texts that another split holds, too.
+    /// Texts that also occur in another split.
     elsewhere: HashSet<Key>,
     pub(super) duplicates: Shared,
     pub(super) shared: Shared,
 }
 
 impl Passages {
-    /// Takes the passage of one question; `other` are those of the split that it should not share any with.
+    /// Adds the passage of one question; `other` holds the passages of the split that should not share any.
     pub(super) fn add(&mut self, text: &str, index: i64, example_id: &str, other: Option<&Self>) {
         let digest = Sha256::digest(text);
         let mut key = Key::default();
@@ -64,12 +64,12 @@ impl Passages {
         }
     }
 
-    /// Number of texts.
+    /// Returns the number of distinct texts.
     pub(super) fn distinct(&self) -> usize {
         self.first.len()
     }
 
-    /// Number of texts, those under several indices counted several times.
+    /// Returns the number of distinct pairs of text and index.
     pub(super) fn indices(&self) -> usize {
         self.first.len() + self.again.len()
     }

@@ -1,12 +1,14 @@
-//! Tables and bars for people, at most 80 columns wide.
+//! Statistics as text, at most 80 columns wide.
 
 use std::io::{self, Write};
 
-use super::{Lengths, Shared, SplitStats, Stats};
+use super::lengths::Lengths;
+use super::passages::Shared;
+use super::summary::{SplitStats, Stats};
 
-/// Longest bar of a histogram: with its bounds and its number it fits 80 columns.
+/// Maximum length of a bar, which fits 80 columns with its bounds and number.
 const BAR_CHARS: usize = 40;
-/// Longest name of a source.
+/// Maximum length of the name of a source.
 const NAME_CHARS: usize = 50;
 
 pub(super) fn print(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
@@ -27,8 +29,8 @@ fn print_split(split: &SplitStats, max_seq_len: usize, out: &mut dyn Write) -> i
     writeln!(out)?;
     writeln!(out, "  {:<22} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6}", "", "min", "mean", "p50", "p90", "p99", "max")?;
     let parts = [
-        ("choices a question", &split.choices),
-        ("mentions a question", &split.mentions),
+        ("choices per question", &split.choices),
+        ("mentions per question", &split.mentions),
         ("context, in tokens", &split.context),
         ("choice, in tokens", &split.choice),
     ];
@@ -77,7 +79,7 @@ fn print_histogram(name: &str, lengths: &Lengths, out: &mut dyn Write) -> io::Re
     writeln!(out, "  {name}")?;
     for bar in &lengths.histogram {
         let bounds = if bar.from == bar.to { bar.from.to_string() } else { format!("{}-{}", bar.from, bar.to) };
-        // A bar that stands for something is never empty.
+        // Rounding up keeps the bar of a non-zero count visible.
         let chars = (bar.count * BAR_CHARS).div_ceil(most);
         let line = format!("  {bounds:>13} {:>10} {}", bar.count, "#".repeat(chars));
         writeln!(out, "{}", line.trim_end())?;
@@ -96,7 +98,7 @@ fn print_examples(shared: &Shared, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// What comes from the data may be of any length, and must not reach the terminal as control characters.
+/// Shortens text of the data, which may be long, and replaces control characters.
 fn shortened(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     match text.char_indices().nth(NAME_CHARS) {

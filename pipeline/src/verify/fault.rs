@@ -1,38 +1,37 @@
-//! What is wrong with a data set, and exactly where.
+//! Faults of a data set.
 
 use std::fmt;
-use std::path::Path;
 
 use glm_schemas::manifest::Split;
 use serde::Serialize;
 
-use super::VerifyError;
+use super::error::VerifyError;
 
-/// What to do about content that no ingest writes.
+/// Advice for content that ingest does not write.
 pub(super) const INGEST_AGAIN: &str = "ingest the raw data again";
-/// What to do about bytes that changed after they were written.
-pub(super) const COPY_AGAIN: &str = "copy the file again from where it was made, or ingest the raw data again";
+/// Advice for bytes that changed after ingest.
+pub(super) const COPY_AGAIN: &str = "copy the file again from its origin, or ingest the raw data again";
 
-/// The first thing that is wrong.
+/// A fault and its location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// The file, relative to the folder of the shards.
+    /// File, relative to the folder of the shards.
     pub file: String,
-    /// The split that it belongs to, where it belongs to one.
+    /// Split of the file, if any.
     pub split: Option<Split>,
-    /// The row group, from 0.
+    /// Row group, from 0.
     pub row_group: Option<usize>,
-    /// The row in the file, from 0.
+    /// Row in the file, from 0.
     pub row: Option<usize>,
-    /// The column, `column.field` within a list of structs.
+    /// Column, `column.field` for a list of structs.
     pub column: Option<String>,
-    /// The question.
+    /// Example id of the question.
     pub example_id: Option<String>,
-    /// What is there.
+    /// Found content.
     pub found: String,
-    /// What should be there.
+    /// Expected content.
     pub expected: String,
-    /// What to do.
+    /// Advice to the user.
     pub advice: &'static str,
 }
 
@@ -83,9 +82,9 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Where a row is.
+/// Location of a row.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct Location {
     pub(super) file: String,
     pub(super) split: Split,
     pub(super) row_group: usize,
@@ -93,27 +92,27 @@ pub(super) struct Place {
     pub(super) example_id: String,
 }
 
-/// What is wrong with a row.
+/// Violation of a rule in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub(super) struct Violation {
     pub(super) column: &'static str,
     pub(super) found: String,
     pub(super) expected: String,
 }
 
-impl Wrong {
+impl Violation {
     pub(super) fn new(column: &'static str, found: impl fmt::Display, expected: impl fmt::Display) -> Self {
         Self { column, found: found.to_string(), expected: expected.to_string() }
     }
 
-    pub(super) fn at(self, place: Place) -> Fault {
+    pub(super) fn at(self, location: Location) -> Fault {
         Fault {
-            file: place.file,
-            split: Some(place.split),
-            row_group: Some(place.row_group),
-            row: Some(place.row),
+            file: location.file,
+            split: Some(location.split),
+            row_group: Some(location.row_group),
+            row: Some(location.row),
             column: Some(self.column.to_owned()),
-            example_id: Some(place.example_id),
+            example_id: Some(location.example_id),
             found: self.found,
             expected: self.expected,
             advice: INGEST_AGAIN,
@@ -121,12 +120,12 @@ impl Wrong {
     }
 }
 
-/// Why a check ended early.
+/// Reason to end a check early.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The data set is not sound.
+    /// The data set has a fault.
     Fault(Box<Fault>),
-    /// It cannot be known.
+    /// The data set cannot be checked.
     Error(VerifyError),
 }
 
@@ -140,9 +139,4 @@ impl From<VerifyError> for Stop {
     fn from(error: VerifyError) -> Self {
         Self::Error(error)
     }
-}
-
-/// From what the file system said about `path`.
-pub(super) fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> VerifyError + '_ {
-    |source| VerifyError::Read { path: path.to_owned(), source }
 }

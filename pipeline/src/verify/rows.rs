@@ -1,4 +1,4 @@
-//! The rules that every row keeps.
+//! Rules for rows.
 
 use arrow::array::{Array, AsArray, Int32Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
@@ -6,13 +6,13 @@ use glm_schemas::cloze::{self, CharSpan, ClozeView, ViewError};
 use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::vocab::{SpecialIds, TokenId};
 
-use super::fault::Wrong;
+use super::fault::Violation;
 use glm_text::standard::CharOffsets;
 
-/// Longest piece of a text that a message shows, in code points.
+/// Maximum length of a text in a message, in code points.
 const SHOWN_CHARS: usize = 60;
 
-/// The columns of a batch.
+/// Columns of a batch.
 pub(super) struct Columns<'a> {
     pub(super) view: ClozeView<'a>,
     passage: &'a StringArray,
@@ -56,29 +56,33 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// What a row adds to the totals of its split.
+/// Contribution of a row to the totals of its split.
 pub(super) struct Counted {
     pub(super) choices: usize,
     pub(super) tokens: usize,
 }
 
-/// What the manifest says that rows are held against.
+/// Parameters of the rules, from the manifest.
 pub(super) struct Rules {
     pub(super) vocab_size: usize,
     pub(super) special: SpecialIds,
     pub(super) max_seq_len: usize,
-    /// Whether the split has answers.
+    /// True if the split has answers.
     pub(super) labelled: bool,
 }
 
-/// A row with fewer choices than the row before it.
-pub(super) fn out_of_order(found: usize, before: usize) -> Wrong {
-    Wrong::new("num_choices", found, format!("at least {before}, as in the row before (rows are sorted by number of choices)"))
+/// Violation of a row with fewer choices than the row before it.
+pub(super) fn out_of_order(found: usize, before: usize) -> Violation {
+    Violation::new(
+        "num_choices",
+        found,
+        format!("at least {before}, as in the row before (rows are sorted by number of choices)"),
+    )
 }
 
 impl Rules {
-    /// Checks one row, rule after rule, always in this order.
-    pub(super) fn check(&self, columns: &Columns<'_>, row: usize) -> Result<Counted, Wrong> {
+    /// Checks the rules for one row, in a fixed order.
+    pub(super) fn check(&self, columns: &Columns<'_>, row: usize) -> Result<Counted, Violation> {
         let (choices, choice_tokens) = self.check_choices(columns, row)?;
         let question = columns.view.question(row);
         self.check_ids("passage_ids", question.passage)?;
@@ -97,61 +101,61 @@ impl Rules {
         Ok(Counted { choices, tokens: context_tokens + choice_tokens })
     }
 
-    /// Number of choices, and of the tokens that they predict.
-    fn check_choices(&self, columns: &Columns<'_>, row: usize) -> Result<(usize, usize), Wrong> {
+    /// Returns the number of choices and of the tokens that they predict.
+    fn check_choices(&self, columns: &Columns<'_>, row: usize) -> Result<(usize, usize), Violation> {
         let choices = columns.view.choices(row);
         let count = choices.len();
         if count == 0 {
-            return Err(Wrong::new("choices", "no choice", "at least one"));
+            return Err(Violation::new("choices", "no choice", "at least one"));
         }
         equal("num_choices", columns.num_choices.value(row), count)?;
         let mut tokens = 0;
         for (number, choice) in choices.enumerate() {
             self.check_ids("choices.ids", choice.ids)
-                .map_err(|wrong| Wrong { found: format!("choice {number}: {}", wrong.found), ..wrong })?;
-            // The end of the piece is predicted, too.
+                .map_err(|violation| Violation { found: format!("choice {number}: {}", violation.found), ..violation })?;
+            // The end of the piece is also predicted.
             tokens += choice.ids.len() + 1;
         }
         Ok((count, tokens))
     }
 
-    fn check_ids(&self, column: &'static str, ids: &[TokenId]) -> Result<(), Wrong> {
+    fn check_ids(&self, column: &'static str, ids: &[TokenId]) -> Result<(), Violation> {
         match ids.iter().position(|&id| usize::try_from(id).map_or(true, |id| id >= self.vocab_size)) {
             None => Ok(()),
             Some(at) => {
                 let found = format!("id {} at position {at}", ids[at]);
-                Err(Wrong::new(column, found, format!("ids from 0 to below vocab_size = {}", self.vocab_size)))
+                Err(Violation::new(column, found, format!("ids from 0 to below vocab_size = {}", self.vocab_size)))
             }
         }
     }
 
-    fn check_label(&self, columns: &Columns<'_>, row: usize) -> Result<(), Wrong> {
+    fn check_label(&self, columns: &Columns<'_>, row: usize) -> Result<(), Violation> {
         let found = (!columns.label.is_null(row)).then(|| columns.label.value(row));
         let shown = found.map_or("null".to_owned(), |label| label.to_string());
         if !self.labelled {
-            return if found.is_none() { Ok(()) } else { Err(Wrong::new("label", shown, "null in the test split")) };
+            return if found.is_none() { Ok(()) } else { Err(Violation::new("label", shown, "null in the test split")) };
         }
         let Some(first) = columns.view.choices(row).position(|choice| choice.correct) else {
-            return Err(Wrong::new("choices.correct", "no choice that is correct", "at least one outside the test split"));
+            return Err(Violation::new("choices.correct", "no correct choice", "at least one outside the test split"));
         };
         if found.and_then(|label| usize::try_from(label).ok()) != Some(first) {
-            return Err(Wrong::new("label", shown, format!("{first}, the first correct choice")));
+            return Err(Violation::new("label", shown, format!("{first}, the first correct choice")));
         }
         Ok(())
     }
 
-    /// `ingest` leaves out what cannot fit the sequence length it was given.
-    fn check_length(&self, columns: &Columns<'_>, row: usize) -> Result<(), Wrong> {
+    /// Checks that the question fits the sequence length; `ingest` rejects questions that do not.
+    fn check_length(&self, columns: &Columns<'_>, row: usize) -> Result<(), Violation> {
         let encoder = ChoiceEncoder::new(self.special, self.max_seq_len);
         let longest = columns.view.choices(row).map(|choice| choice.ids.len()).max().unwrap_or(0);
         match encoder.kept_passage(&columns.view.question(row), longest) {
             Ok(_) => Ok(()),
-            Err(error) => Err(Wrong::new("choices.ids", error, "that it fits, as the manifest's max_seq_len says")),
+            Err(error) => Err(Violation::new("choices.ids", error, "a question that fits max_seq_len of the manifest")),
         }
     }
 }
 
-fn check_entities(columns: &Columns<'_>, row: usize) -> Result<(), Wrong> {
+fn check_entities(columns: &Columns<'_>, row: usize) -> Result<(), Violation> {
     let offsets = columns.entities.offsets();
     let entities = offsets[row] as usize..offsets[row + 1] as usize;
     if entities.is_empty() {
@@ -165,32 +169,32 @@ fn check_entities(columns: &Columns<'_>, row: usize) -> Result<(), Wrong> {
         let Some(text) = chars else {
             let found = format!("entity {number} from {char_start} to {char_end}");
             let expected = format!("code points of the passage, which has {}", passage.chars());
-            return Err(Wrong::new("entities.char_start", found, expected));
+            return Err(Violation::new("entities.char_start", found, expected));
         };
         let found = columns.entity_text.value(at);
         if found != text {
             let found = format!("entity {number} {}", shown(found));
             let expected = format!("{}, code points {char_start} to {char_end} of the passage", shown(text));
-            return Err(Wrong::new("entities.text", found, expected));
+            return Err(Violation::new("entities.text", found, expected));
         }
         let covered = span(token_start, token_end).is_some_and(|(_, end)| end <= tokens);
         if !covered && (token_start, token_end) != (-1, -1) {
             let found = format!("entity {number} from {token_start} to {token_end}");
             let expected = format!("-1 to -1, or tokens of the passage, which has {tokens}");
-            return Err(Wrong::new("entities.token_start", found, expected));
+            return Err(Violation::new("entities.token_start", found, expected));
         }
     }
     Ok(())
 }
 
-/// A span that holds something.
+/// Returns a non-empty span.
 fn span(start: i32, end: i32) -> Option<(usize, usize)> {
     let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
     (start < end).then_some((start, end))
 }
 
-fn equal(column: &'static str, found: i32, expected: usize) -> Result<(), Wrong> {
-    if usize::try_from(found) == Ok(expected) { Ok(()) } else { Err(Wrong::new(column, found, expected)) }
+fn equal(column: &'static str, found: i32, expected: usize) -> Result<(), Violation> {
+    if usize::try_from(found) == Ok(expected) { Ok(()) } else { Err(Violation::new(column, found, expected)) }
 }
 
 fn shown(text: &str) -> String {

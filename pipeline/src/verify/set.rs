@@ -1,4 +1,4 @@
-//! The manifest, and which files are there.
+//! Manifest and list of files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,29 +8,29 @@ use std::path::{Path, PathBuf};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest, ManifestError, SHARDS_FOLDER, Shard, Split};
 
-use super::VerifyError;
-use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Stop, read_error};
+use super::error::{VerifyError, read_error};
+use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Stop};
 use crate::shard::file_name;
 
 const SHARD_EXTENSION: &str = ".parquet";
 
-/// One shard, as the manifest lists it.
+/// A shard of the manifest.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) split: Split,
     pub(super) shard: Shard,
 }
 
-/// A data set whose manifest is consistent.
+/// A data set with a consistent manifest.
 #[derive(Debug)]
 pub(super) struct Set {
     pub(super) folder: PathBuf,
     pub(super) manifest: Manifest,
-    /// All shards, split after split, in order.
+    /// Shards of all splits, in order.
     pub(super) parts: Vec<Part>,
 }
 
-/// The folder of the shards that `dir` stands for, and the bytes of its manifest.
+/// Finds the folder of the shards, `dir` or a folder in it, and reads its manifest.
 pub(crate) fn find_manifest(dir: &Path) -> Result<(PathBuf, Vec<u8>), VerifyError> {
     for folder in [dir.to_owned(), dir.join(SHARDS_FOLDER)] {
         let path = folder.join(MANIFEST_FILE);
@@ -44,7 +44,7 @@ pub(crate) fn find_manifest(dir: &Path) -> Result<(PathBuf, Vec<u8>), VerifyErro
 }
 
 impl Set {
-    /// Reads the manifest and checks what it says about itself.
+    /// Parses the manifest and checks its consistency.
     pub(super) fn open(folder: PathBuf, manifest: &[u8]) -> Result<Self, Stop> {
         let manifest = parse(manifest)?;
         check_tokens(&manifest)?;
@@ -74,12 +74,12 @@ impl Set {
         Ok(Self { folder, manifest, parts })
     }
 
-    /// The manifest's name in messages.
+    /// Name of the manifest in messages.
     pub(super) fn manifest_name(&self) -> &'static str {
         MANIFEST_FILE
     }
 
-    /// Checks that the folder holds every shard that is listed, and no other.
+    /// Checks that the folder contains exactly the listed shards.
     pub(super) fn check_files(&self) -> Result<(), Stop> {
         let mut there = BTreeSet::new();
         for entry in fs::read_dir(&self.folder).map_err(read_error(&self.folder))? {
@@ -88,7 +88,7 @@ impl Set {
         }
         for part in &self.parts {
             if !there.remove(&part.shard.file) {
-                let fault = Fault::new(&part.shard.file, "no such file", "the shard that the manifest lists", COPY_AGAIN);
+                let fault = Fault::new(&part.shard.file, "no such file", "the shard listed in the manifest", COPY_AGAIN);
                 return Err(fault.of(part.split).into());
             }
         }
@@ -96,7 +96,7 @@ impl Set {
             None => Ok(()),
             Some(other) => {
                 let advice = "move it away, or ingest the raw data again";
-                Err(Fault::new(other, "a shard that the manifest does not list", "no other Parquet files", advice).into())
+                Err(Fault::new(other, "a shard that is not in the manifest", "no other Parquet files", advice).into())
             }
         }
     }
@@ -112,16 +112,16 @@ fn of_shard(split: Split, shard: &Shard, found: &str, expected: impl Into<String
 
 fn parse(bytes: &[u8]) -> Result<Manifest, Stop> {
     let Ok(text) = std::str::from_utf8(bytes) else {
-        return Err(of_manifest("bytes that are no UTF-8", "the JSON of a manifest").into());
+        return Err(of_manifest("invalid UTF-8", "the JSON of a manifest").into());
     };
     Manifest::from_json(text).map_err(|error| {
         Stop::from(match error {
-            ManifestError::Syntax(error) => of_manifest(format!("no manifest ({error})"), "the JSON of a manifest"),
+            ManifestError::Syntax(error) => of_manifest(format!("not a manifest ({error})"), "the JSON of a manifest"),
             ManifestError::Version { found } => {
-                of_manifest(format!("schema version {found}"), format!("{SCHEMA_VERSION}, which this program reads"))
+                of_manifest(format!("schema version {found}"), format!("{SCHEMA_VERSION}, the version of this program"))
             }
             ManifestError::Fingerprint { found, expected } => {
-                of_manifest(format!("fingerprint {found}"), format!("{expected}, which the shards listed have"))
+                of_manifest(format!("fingerprint {found}"), format!("{expected}, the fingerprint of the listed shards"))
             }
         })
     })
@@ -139,34 +139,34 @@ fn check_tokens(manifest: &Manifest) -> Result<(), Stop> {
             .into());
         }
         if let Some((other, _)) = named[..i].iter().find(|(_, earlier)| *earlier == id) {
-            return Err(of_manifest(format!("special id {id} for both {other} and {name}"), "an id for each").into());
+            return Err(of_manifest(format!("special id {id} for both {other} and {name}"), "distinct ids").into());
         }
     }
     Ok(())
 }
 
-/// What the manifest says about one shard. `usual` is the name that `ingest` gives to the shard in this place.
+/// Checks the manifest's entry of one shard. `usual` is the name that `ingest` gives to the shard at this position.
 fn check_entry(manifest: &Manifest, split: Split, shard: &Shard, usual: &str) -> Result<(), Stop> {
-    // A name that leads out of the folder must not be followed.
+    // Paths outside of the folder must not be followed.
     if Path::new(&shard.file).file_name().is_none_or(|name| name != shard.file.as_str()) {
-        return Err(of_shard(split, shard, "listed", "the name of a file in the folder itself").into());
+        return Err(of_shard(split, shard, "listed", "the name of a file in the same folder").into());
     }
     if !shard.file.ends_with(SHARD_EXTENSION) {
-        return Err(of_shard(split, shard, "listed", format!("a name that ends in {SHARD_EXTENSION}")).into());
+        return Err(of_shard(split, shard, "listed", format!("a name ending in {SHARD_EXTENSION}")).into());
     }
-    // Sets that others make may use other names; but names like those of `ingest` must not contradict their place.
+    // Data sets of other tools may use other names, but names in the style of `ingest` must match their position.
     if is_numbered(&shard.file) && shard.file != usual {
-        return Err(of_shard(split, shard, "in this place", format!("{usual:?}")).into());
+        return Err(of_shard(split, shard, "at this position", format!("{usual:?}")).into());
     }
     if shard.sha256.len() != 64 || !shard.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return Err(
             of_shard(split, shard, &format!("with sha256 {:?}", shard.sha256), "64 hexadecimal digits, lower case").into()
         );
     }
-    let most = manifest.settings.rows_per_shard;
-    if shard.rows > most {
+    let max = manifest.settings.rows_per_shard;
+    if shard.rows > max {
         return Err(
-            of_shard(split, shard, &format!("with {} rows", shard.rows), format!("at most rows_per_shard = {most}")).into()
+            of_shard(split, shard, &format!("with {} rows", shard.rows), format!("at most rows_per_shard = {max}")).into()
         );
     }
     Ok(())

@@ -12,34 +12,34 @@ use glm_schemas::cloze::{self, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA25
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
-use super::VerifyError;
-use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Place, Stop, read_error};
+use super::error::{VerifyError, read_error};
+use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Location, Stop};
 use super::rows::{Columns, Rules, out_of_order};
 use super::set::{Part, Set};
 use glm_support::files::checksum::digest;
 
-/// Rows in memory at a time: enough to decode fast, and a few MB even where passages are long.
+/// Number of rows in memory at a time: fast to decode, and a few MB even with long passages.
 const BATCH_ROWS: usize = 256;
 
-/// What a sound shard holds.
+/// Totals of a sound shard.
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) choices: usize,
     pub(super) tokens: usize,
-    /// The first row; none where the shard is empty.
+    /// First row; `None` if the shard is empty.
     pub(super) first: Option<First>,
     /// Number of choices of the last row.
-    pub(super) most_choices: usize,
+    pub(super) last_choices: usize,
 }
 
-/// The first row of a shard, to be compared with the last of the shard before it.
+/// First row of a shard, for comparison with the last row of the shard before it.
 #[derive(Debug)]
 pub(super) struct First {
     pub(super) choices: usize,
-    pub(super) place: Place,
+    pub(super) location: Location,
 }
 
-/// Checks one shard from its first byte to its last row.
+/// Checks one shard: bytes, footer and rows.
 pub(super) fn check(set: &Set, part: &Part) -> Result<Checked, Stop> {
     let path = set.folder.join(&part.shard.file);
     let shard = Open { set, part, path: &path, file: File::open(&path).map_err(read_error(&path))? };
@@ -55,11 +55,11 @@ struct Open<'a> {
     file: File,
 }
 
-/// Why something cannot be decoded.
-enum Broken {
-    /// The file cannot be read any more.
+/// Error of decoding a file.
+enum DecodeError {
+    /// The file cannot be read.
     Io(io::Error),
-    /// It can, but holds nonsense.
+    /// The content is invalid.
     Content(String),
 }
 
@@ -76,7 +76,7 @@ impl Open<'_> {
         let listed = &self.part.shard;
         let found = self.file.metadata().map_err(|error| self.unreadable(error))?;
         if !found.is_file() {
-            return Err(self.fault("something that is no file", "a Parquet file", COPY_AGAIN).into());
+            return Err(self.fault("something that is not a file", "a Parquet file", COPY_AGAIN).into());
         }
         if found.len() != listed.bytes {
             return Err(self.fault(format!("{} bytes", found.len()), format!("{} bytes", listed.bytes), COPY_AGAIN).into());
@@ -88,45 +88,45 @@ impl Open<'_> {
         Ok(())
     }
 
-    /// The fault of a wrong checksum, with the row group that shows it, if one does.
+    /// Returns the fault of a wrong checksum, with the first row group that does not decode, if any.
     fn diagnose(&self, sha256: &str) -> Result<Fault, VerifyError> {
-        let fault = |where_: String| {
-            let found = format!("sha256 {sha256} ({where_})");
+        let fault = |detail: String| {
+            let found = format!("sha256 {sha256} ({detail})");
             self.fault(found, self.part.shard.sha256.clone(), COPY_AGAIN)
         };
         let metadata = match self.metadata() {
             Ok(metadata) => metadata,
-            Err(Broken::Io(error)) => return Err(self.unreadable(error)),
-            Err(Broken::Content(reason)) => return Ok(fault(format!("its footer cannot be read: {reason}"))),
+            Err(DecodeError::Io(error)) => return Err(self.unreadable(error)),
+            Err(DecodeError::Content(reason)) => return Ok(fault(format!("its footer cannot be read: {reason}"))),
         };
         for group in 0..metadata.metadata().num_row_groups() {
             match self.decode(&metadata, group, |_| Ok::<_, Stop>(())) {
                 Ok(()) => {}
-                Err(Broken::Io(error)) => return Err(self.unreadable(error)),
-                Err(Broken::Content(reason)) => {
+                Err(DecodeError::Io(error)) => return Err(self.unreadable(error)),
+                Err(DecodeError::Content(reason)) => {
                     return Ok(fault(format!("row group {group} is the first that does not decode: {reason}")).in_group(group));
                 }
             }
         }
-        Ok(fault("all its row groups still decode".to_owned()))
+        Ok(fault("all row groups still decode".to_owned()))
     }
 
-    fn metadata(&self) -> Result<ArrowReaderMetadata, Broken> {
-        guarded(|| ArrowReaderMetadata::load(&self.file, ArrowReaderOptions::default()))
+    fn metadata(&self) -> Result<ArrowReaderMetadata, DecodeError> {
+        catch_panics(|| ArrowReaderMetadata::load(&self.file, ArrowReaderOptions::default()))
     }
 
-    /// Decodes one row group batch by batch. What `take` returns as an error ends it; the caller keeps that error.
+    /// Decodes one row group batch by batch, until `visit` returns an error, which the caller keeps.
     fn decode<E>(
         &self,
         metadata: &ArrowReaderMetadata,
         group: usize,
-        mut take: impl FnMut(&RecordBatch) -> Result<(), E>,
-    ) -> Result<(), Broken> {
-        let file = self.file.try_clone().map_err(Broken::Io)?;
+        mut visit: impl FnMut(&RecordBatch) -> Result<(), E>,
+    ) -> Result<(), DecodeError> {
+        let file = self.file.try_clone().map_err(DecodeError::Io)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone());
-        let mut reader = guarded(|| builder.with_row_groups(vec![group]).with_batch_size(BATCH_ROWS).build())?;
-        while let Some(batch) = guarded(|| reader.next().transpose().map_err(ParquetError::from))? {
-            if take(&batch).is_err() {
+        let mut reader = catch_panics(|| builder.with_row_groups(vec![group]).with_batch_size(BATCH_ROWS).build())?;
+        while let Some(batch) = catch_panics(|| reader.next().transpose().map_err(ParquetError::from))? {
+            if visit(&batch).is_err() {
                 break;
             }
         }
@@ -134,7 +134,7 @@ impl Open<'_> {
     }
 
     fn check_footer(&self) -> Result<ArrowReaderMetadata, Stop> {
-        let metadata = self.metadata().map_err(|broken| self.broken(broken, None))?;
+        let metadata = self.metadata().map_err(|error| self.undecodable(error, None))?;
         if let Some((column, found, expected)) = difference(metadata.schema(), &cloze::schema()) {
             return Err(self.fault(found, expected, INGEST_AGAIN).in_column(column).into());
         }
@@ -152,14 +152,14 @@ impl Open<'_> {
         let listed = self.part.shard.rows;
         let rows = footer.file_metadata().num_rows();
         if usize::try_from(rows) != Ok(listed) {
-            let expected = format!("{listed} rows, as the manifest says");
+            let expected = format!("{listed} rows, as in the manifest");
             return Err(self.fault(format!("{rows} rows"), expected, INGEST_AGAIN).into());
         }
-        let most = self.set.manifest.settings.rows_per_group;
+        let max = self.set.manifest.settings.rows_per_group;
         for (group, content) in footer.row_groups().iter().enumerate() {
-            if usize::try_from(content.num_rows()).map_or(true, |rows| rows > most) {
+            if usize::try_from(content.num_rows()).map_or(true, |rows| rows > max) {
                 let found = format!("{} rows", content.num_rows());
-                let fault = self.fault(found, format!("at most rows_per_group = {most}"), INGEST_AGAIN);
+                let fault = self.fault(found, format!("at most rows_per_group = {max}"), INGEST_AGAIN);
                 return Err(fault.in_group(group).into());
             }
         }
@@ -174,7 +174,7 @@ impl Open<'_> {
             max_seq_len: manifest.settings.max_seq_len,
             labelled: self.part.split != glm_schemas::manifest::Split::Test,
         };
-        let mut state = Checked { choices: 0, tokens: 0, first: None, most_choices: 0 };
+        let mut state = Checked { choices: 0, tokens: 0, first: None, last_choices: 0 };
         let mut start = 0;
         for (group, content) in metadata.metadata().row_groups().iter().enumerate() {
             let mut row = start;
@@ -187,15 +187,15 @@ impl Open<'_> {
             if let Some(stop) = stopped {
                 return Err(stop);
             }
-            decoded.map_err(|broken| self.broken(broken, Some(group)))?;
+            decoded.map_err(|error| self.undecodable(error, Some(group)))?;
             if usize::try_from(content.num_rows()) != Ok(row - start) {
-                let expected = format!("{} rows, as the footer says", content.num_rows());
+                let expected = format!("{} rows, as in the footer", content.num_rows());
                 return Err(self.fault(format!("{} rows", row - start), expected, INGEST_AGAIN).in_group(group).into());
             }
             start = row;
         }
         if start != self.part.shard.rows {
-            let expected = format!("{} rows, as the manifest says", self.part.shard.rows);
+            let expected = format!("{} rows, as in the manifest", self.part.shard.rows);
             return Err(self.fault(format!("{start} rows in all row groups"), expected, INGEST_AGAIN).into());
         }
         Ok(state)
@@ -210,36 +210,36 @@ impl Open<'_> {
         state: &mut Checked,
     ) -> Result<(), Stop> {
         let columns = Columns::try_new(batch).map_err(|error| {
-            let fault = self.fault(error.to_string(), "the columns of the contract", INGEST_AGAIN);
+            let fault = self.fault(error.to_string(), "the columns of the data contract", INGEST_AGAIN);
             Stop::from(fault.in_group(row_group))
         })?;
         for row in 0..batch.num_rows() {
-            let place = || Place {
+            let location = || Location {
                 file: self.part.shard.file.clone(),
                 split: self.part.split,
                 row_group,
                 row: first_row + row,
                 example_id: columns.view.example_id(row).to_owned(),
             };
-            let counted = rules.check(&columns, row).map_err(|wrong| wrong.at(place()))?;
-            if counted.choices < state.most_choices {
-                return Err(out_of_order(counted.choices, state.most_choices).at(place()).into());
+            let counted = rules.check(&columns, row).map_err(|violation| violation.at(location()))?;
+            if counted.choices < state.last_choices {
+                return Err(out_of_order(counted.choices, state.last_choices).at(location()).into());
             }
             if state.first.is_none() {
-                state.first = Some(First { choices: counted.choices, place: place() });
+                state.first = Some(First { choices: counted.choices, location: location() });
             }
-            state.most_choices = counted.choices;
+            state.last_choices = counted.choices;
             state.choices += counted.choices;
             state.tokens += counted.tokens;
         }
         Ok(())
     }
 
-    /// The bytes are those of the manifest, so what does not decode was written that way.
-    fn broken(&self, broken: Broken, group: Option<usize>) -> Stop {
-        match broken {
-            Broken::Io(error) => self.unreadable(error).into(),
-            Broken::Content(reason) => {
+    /// Converts a decoding error of a file with the right checksum, whose content was therefore written that way.
+    fn undecodable(&self, error: DecodeError, group: Option<usize>) -> Stop {
+        match error {
+            DecodeError::Io(error) => self.unreadable(error).into(),
+            DecodeError::Content(reason) => {
                 let fault = self.fault(format!("content that does not decode ({reason})"), "a Parquet file", INGEST_AGAIN);
                 Fault { row_group: group, ..fault }.into()
             }
@@ -247,22 +247,22 @@ impl Open<'_> {
     }
 }
 
-/// Calls the Parquet reader. It is not made for bytes that someone has changed: it may panic, which is taken for an error.
-fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Broken> {
+/// Calls the Parquet reader, which may panic on damaged bytes, and converts panics to errors.
+fn catch_panics<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DecodeError> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(match error {
             ParquetError::External(inner) => match inner.downcast::<io::Error>() {
-                // Decompressors report nonsense as errors of this type, too; those do not come from the system.
+                // Decompressors also report invalid data as `io::Error`, but without a system error code.
                 Ok(error) if error.raw_os_error().is_some() && error.kind() != io::ErrorKind::InvalidInput => {
-                    Broken::Io(*error)
+                    DecodeError::Io(*error)
                 }
-                Ok(error) => Broken::Content(first_line(&error.to_string())),
-                Err(other) => Broken::Content(first_line(&other.to_string())),
+                Ok(error) => DecodeError::Content(first_line(&error.to_string())),
+                Err(other) => DecodeError::Content(first_line(&other.to_string())),
             },
-            other => Broken::Content(first_line(&other.to_string())),
+            other => DecodeError::Content(first_line(&other.to_string())),
         }),
-        Err(_) => Err(Broken::Content("the Parquet reader cannot make sense of it".to_owned())),
+        Err(_) => Err(DecodeError::Content("the Parquet reader panicked".to_owned())),
     }
 }
 
@@ -270,7 +270,7 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or("no reason given").trim_end().to_owned()
 }
 
-/// The first column that is not as the contract says: its name, what is there, and what should be.
+/// Returns the first column that differs from the data contract: name, found and expected description.
 fn difference(found: &Schema, contract: &Schema) -> Option<(String, String, String)> {
     let describe = |field: Option<&Field>| match field {
         None => "no column".to_owned(),

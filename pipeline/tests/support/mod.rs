@@ -1,6 +1,6 @@
-//! Folders with raw data, runs of the library's ingest, and what it wrote.
+//! Test folders with raw data, ingest runs, and access to their output.
 
-#![allow(dead_code)] // every test file uses a part of it
+#![allow(dead_code)] // every test file uses only some of these functions
 
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
@@ -13,12 +13,12 @@ use glm_prep::ingest::{self, IngestError, IngestOptions, Silent, Summary};
 use glm_schemas::manifest::{IngestSettings, Manifest, Split};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-/// The repository's root.
+/// Root of the repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
 
-/// A folder with `ReCoRD/{split}.jsonl` for every given split.
+/// Creates a folder with `ReCoRD/{split}.jsonl` for every given split.
 pub(crate) fn raw_folder(files: &[(Split, &[u8])]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("folder");
     fs::create_dir(dir.path().join("ReCoRD")).expect("folder");
@@ -28,7 +28,7 @@ pub(crate) fn raw_folder(files: &[(Split, &[u8])]) -> tempfile::TempDir {
     dir
 }
 
-/// Settings of a data set that a test writes by itself.
+/// Settings of a data set written by a test.
 pub(crate) fn settings() -> IngestSettings {
     IngestSettings {
         max_seq_len: 512,
@@ -42,7 +42,7 @@ pub(crate) fn settings() -> IngestSettings {
     }
 }
 
-/// ReCoRD lines, so many times, with new numbers for passages and questions every time.
+/// Repeats ReCoRD lines with new passage and question numbers in every repetition.
 pub(crate) fn renumbered(lines: &[u8], times: i64) -> Vec<u8> {
     let lines: Vec<serde_json::Value> =
         serde_json::Deserializer::from_slice(lines).into_iter().map(|line| line.expect("json")).collect();
@@ -60,35 +60,35 @@ pub(crate) fn renumbered(lines: &[u8], times: i64) -> Vec<u8> {
     all
 }
 
-/// Ingests with `threads`.
+/// Ingests with `threads` threads.
 pub(crate) fn ingest_with(dir: &Path, threads: usize) -> Result<Summary, IngestError> {
     run(&IngestOptions { threads: NonZeroUsize::new(threads).expect("some"), ..IngestOptions::new(dir) })
 }
 
-/// Ingests all of it.
+/// Ingests a whole data set.
 pub(crate) fn run(options: &IngestOptions) -> Result<Summary, IngestError> {
-    ingest::run(options, &Silent).map(|outcome| outcome.done().expect("no part"))
+    ingest::run(options, &Silent).map(|outcome| outcome.done().expect("not a part"))
 }
 
-/// The manifest, checked.
+/// Reads the manifest.
 pub(crate) fn manifest(dir: &Path) -> Manifest {
     Manifest::from_json(&fs::read_to_string(dir.join("shards/manifest.json")).expect("manifest")).expect("manifest")
 }
 
-/// All record batches of a split, shard after shard.
+/// Reads all record batches of a split, shard by shard.
 pub(crate) fn batches(dir: &Path, split: Split) -> Vec<RecordBatch> {
     let manifest = manifest(dir);
     let files = manifest.splits[&split].shards.iter().map(|shard| dir.join("shards").join(&shard.file));
     files.flat_map(|path| read_parquet(&path)).collect()
 }
 
-/// All record batches of a Parquet file.
+/// Reads all record batches of a Parquet file.
 pub(crate) fn read_parquet(path: &Path) -> Vec<RecordBatch> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).expect("open")).expect("parquet");
     reader.build().expect("reader").map(|batch| batch.expect("batch")).collect()
 }
 
-/// A column of whole numbers or of lists of them, whatever their width, one list a row.
+/// Reads a column of integers or of lists of integers of any width, as one list per row.
 pub(crate) fn numbers(batch: &RecordBatch, name: &str) -> Vec<Vec<i32>> {
     let column = batch.column_by_name(name).unwrap_or_else(|| panic!("column {name}"));
     if !column.data_type().is_nested() {
@@ -100,13 +100,13 @@ pub(crate) fn numbers(batch: &RecordBatch, name: &str) -> Vec<Vec<i32>> {
     (0..lists.len()).map(|row| lists.value(row).as_primitive::<Int32Type>().values().to_vec()).collect()
 }
 
-/// A column of texts.
+/// Reads a text column.
 pub(crate) fn texts(batch: &RecordBatch, name: &str) -> Vec<String> {
     let column = cast(batch.column_by_name(name).unwrap_or_else(|| panic!("column {name}")), &DataType::Utf8).expect("texts");
     column.as_string::<i32>().iter().map(|text| text.expect("no null").to_owned()).collect()
 }
 
-/// The files of a folder and their bytes, by name.
+/// Reads all files of a folder, sorted by name.
 pub(crate) fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .expect("list")
@@ -117,7 +117,7 @@ pub(crate) fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// The names in a folder, sorted.
+/// Lists the names in a folder, sorted.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("list").map(|entry| entry.expect("entry").file_name());
     let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();

@@ -1,9 +1,11 @@
-//! The parts of `glm-prep` and `glm-trainer` that have nothing to do with models or data sets.
+//! Support library of `glm-prep` and `glm-trainer`: everything unrelated to models and data sets.
 //!
-//! - [`files`]: downloads, checksums, atomic writes and progress bars.
-//! - [`command`]: shell completions, manual pages, colour and line width.
+//! - [`files`]: downloads, checksums, locks, atomic writes and progress bars.
+//! - [`command`]: shell completions, manual pages, styled terminal text.
+//! - [`memory`]: memory use of the process.
 //! - [`page`]: self-contained HTML pages with SVG charts.
 
 pub mod command;
 pub mod files;
+pub mod memory;
 pub mod page;

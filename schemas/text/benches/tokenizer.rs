@@ -1,4 +1,4 @@
-//! Text to ids: the library alone, a session that sees every word for the first time, and one that has seen them all.
+//! Tokenizer throughput: the library alone, a new session, and a session with a warm word cache.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use glm_text::standard::{Highlighted, standardise};

@@ -1,8 +1,8 @@
-//! Raw text to the tokens of a question, as the published recipe has it; shared by all programs that tokenize, so that a question
-//! which somebody types is encoded as one that was ingested.
+//! Tokenization of cloze questions as in the published recipe. Both programs use it, so that a question typed by a user is
+//! encoded exactly like an ingested one.
 //!
-//! - [`standard`]: the standard form of raw text, and where its characters went.
-//! - [`sentence`]: cuts a text into sentences.
+//! - [`standard`]: normalization of raw text, with a map of character positions.
+//! - [`sentence`]: sentence splitting.
 //! - [`question`]: passage, query with a blank, and choices.
 //! - [`tokenize`]: text to token ids, equal to the published tokenizer.
 

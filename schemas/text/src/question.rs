@@ -1,4 +1,4 @@
-//! A cloze question as text: passage, query with a blank, choices; and its tokens.
+//! Cloze questions as text: passage, query with a blank, choices; and their tokens.
 
 use std::ops::Range;
 
@@ -10,37 +10,37 @@ use crate::sentence::{holding, sentences, without};
 use crate::standard::{Highlighted, standardise};
 use crate::tokenize::{Session, TokenizerError};
 
-/// What stands for the blank in anybody's own data.
+/// Marker of the blank in plain data.
 pub const BLANK: &str = "[BLANK]";
-/// What stands for the blank in a query of ReCoRD.
+/// Marker of the blank in queries of ReCoRD.
 pub const PLACEHOLDER: &str = "@placeholder";
 
-/// Why a text is no question.
+/// Error of parsing a question.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum QuestionTextError {
-    /// No blank, or more than one.
+    /// The number of blanks is not one.
     #[error("the text holds `{marker}` {found} times, it must hold it once")]
     Blank {
-        /// How a blank is written.
+        /// Marker of the blank.
         marker: &'static str,
-        /// How often it is there.
+        /// Number of occurrences.
         found: usize,
     },
-    /// An empty list of choices.
+    /// The list of choices is empty.
     #[error("no choices are given, so there is nothing to choose from")]
     NoChoices,
-    /// A choice without text.
+    /// A choice is empty.
     #[error("choice {position} is empty; every choice must hold some text")]
     EmptyChoice {
-        /// Its place in the list, from 0.
+        /// Index in the list.
         position: usize,
     },
 }
 
-/// The bytes of a text's only blank, which is written `marker`.
+/// Returns the byte range of the only blank of a text, which is written `marker`.
 ///
 /// # Errors
-/// [`QuestionTextError::Blank`] where there is none or more than one.
+/// [`QuestionTextError::Blank`] if there is not exactly one.
 pub fn find_blank(text: &str, marker: &'static str) -> Result<Range<usize>, QuestionTextError> {
     let found = text.matches(marker).count();
     match text.find(marker) {
@@ -49,20 +49,20 @@ pub fn find_blank(text: &str, marker: &'static str) -> Result<Range<usize>, Ques
     }
 }
 
-/// Passage and query in standard form.
+/// Passage and query of a question, normalized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClozeText {
-    /// What the model reads before the query; may be empty.
+    /// Text before the query; may be empty.
     pub passage: String,
-    /// The query, blank included.
+    /// Query, including the marker of the blank.
     pub query: String,
-    /// Where the blank is: bytes of `query`.
+    /// Byte range of the blank in `query`.
     pub blank: Range<usize>,
 }
 
 impl ClozeText {
-    /// Splits a context in standard form that has its blank at these bytes: the query is the sentence that holds the blank, the
-    /// passage is the rest of the context, which is nothing where the context is one sentence.
+    /// Splits a normalized context with a blank at the given bytes: the sentence with the blank becomes the query, the rest of
+    /// the context the passage, which is empty if the context is a single sentence.
     pub fn around(context: &str, blank: &Range<usize>) -> Self {
         let sentence = holding(&sentences(context), blank.start);
         let passage = without(context, &sentence).map(|part| &context[part]).concat();
@@ -70,21 +70,21 @@ impl ClozeText {
         Self { passage, query: context[sentence].to_owned(), blank }
     }
 
-    /// Splits a raw context that holds [`BLANK`] once.
+    /// Splits a raw context that contains [`BLANK`] once.
     ///
     /// # Errors
-    /// [`QuestionTextError::Blank`].
+    /// [`QuestionTextError::Blank`] if there is not exactly one blank.
     pub fn from_context(context: &str) -> Result<Self, QuestionTextError> {
         let context = standardise(context);
         let blank = find_blank(&context, BLANK)?;
         Ok(Self::around(&context, &blank))
     }
 
-    /// Takes a raw passage and a raw query that holds its blank once, written as [`PLACEHOLDER`] or, where there is none of these,
-    /// as [`BLANK`].
+    /// Normalizes a raw passage and a raw query with one blank, which is written as [`PLACEHOLDER`] or, if the query does not
+    /// contain that, as [`BLANK`].
     ///
     /// # Errors
-    /// [`QuestionTextError::Blank`].
+    /// [`QuestionTextError::Blank`] if there is not exactly one blank.
     pub fn from_query(passage: &str, query: &str) -> Result<Self, QuestionTextError> {
         let query = standardise(query);
         let marker = if !query.contains(PLACEHOLDER) && query.contains(BLANK) { BLANK } else { PLACEHOLDER };
@@ -92,15 +92,15 @@ impl ClozeText {
         Ok(Self { passage: Highlighted::new(&standardise(passage)).text, query, blank })
     }
 
-    /// The query with this text in place of the blank.
+    /// Returns the query with `choice` in place of the blank.
     pub fn filled_with(&self, choice: &str) -> String {
         [&self.query[..self.blank.start], choice, &self.query[self.blank.end..]].concat()
     }
 
-    /// Its tokens.
+    /// Tokenizes passage and query.
     ///
     /// # Errors
-    /// [`TokenizerError::Encode`].
+    /// [`TokenizerError::Encode`] if the tokenizer rejects a text.
     pub fn tokens(&self, session: &mut Session<'_>) -> Result<QuestionTokens, TokenizerError> {
         let passage = session.encode(&self.passage)?.ids;
         let (query_left, query_right) = query_tokens(session, &self.query, &self.blank)?;
@@ -108,31 +108,31 @@ impl ClozeText {
     }
 }
 
-/// The tokens of a question that all its choices share.
+/// Tokens of a question without its choices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuestionTokens {
-    /// All tokens of the passage, not truncated.
+    /// Tokens of the passage, not truncated.
     pub passage: Vec<TokenId>,
     /// Tokens of the query before the blank.
     pub query_left: Vec<TokenId>,
-    /// Tokens of the query behind the blank.
+    /// Tokens of the query after the blank.
     pub query_right: Vec<TokenId>,
 }
 
 impl QuestionTokens {
-    /// What is encoded.
+    /// Borrows the tokens for the encoder.
     pub fn question(&self) -> Question<'_> {
         Question { passage: &self.passage, query_left: &self.query_left, query_right: &self.query_right }
     }
 }
 
-/// Tokens of a query before and behind its blank.
+/// Tokenizes a query before and after its blank.
 ///
 /// # Errors
-/// [`TokenizerError::Encode`].
+/// [`TokenizerError::Encode`] if the tokenizer rejects a text.
 ///
 /// # Panics
-/// If `blank` does not lie in the query, at characters.
+/// Panics if `blank` is out of bounds or not on character boundaries.
 pub fn query_tokens(
     session: &mut Session<'_>,
     query: &str,
@@ -141,20 +141,20 @@ pub fn query_tokens(
     Ok((session.encode(&query[..blank.start])?.ids, session.encode(&query[blank.end..])?.ids))
 }
 
-/// A list of choices, once in the order of candidates.
+/// Distinct candidates of a list of choices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choices {
-    /// The distinct choices in standard form, without white space around them, sorted by code point.
+    /// Distinct choices, trimmed and normalized, sorted by code point.
     pub candidates: Vec<String>,
-    /// For every choice, in the order given, which candidate it is.
+    /// Index of the candidate of every given choice.
     candidate_of: Vec<usize>,
 }
 
 impl Choices {
-    /// Choices that are written twice count once.
+    /// Normalizes and deduplicates choices.
     ///
     /// # Errors
-    /// [`QuestionTextError`] where there is none, or one is empty.
+    /// [`QuestionTextError`] if the list or a choice is empty.
     pub fn new<T: AsRef<str>>(given: &[T]) -> Result<Self, QuestionTextError> {
         if given.is_empty() {
             return Err(QuestionTextError::NoChoices);
@@ -170,12 +170,12 @@ impl Choices {
         Ok(Self { candidates, candidate_of })
     }
 
-    /// How many choices were given.
+    /// Number of given choices.
     pub fn given(&self) -> usize {
         self.candidate_of.len()
     }
 
-    /// Which candidate the choice with this place in the given list is.
+    /// Returns the index of the candidate of a given choice.
     pub fn candidate(&self, given: usize) -> Option<usize> {
         self.candidate_of.get(given).copied()
     }
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn choices_are_sorted_and_know_where_they_were() {
+    fn choices_are_sorted_and_map_to_candidates() {
         let choices = Choices::new(&["pear", " fig ", "‘fig’", "fig"]).expect("choices");
         assert_eq!(choices.candidates, ["'fig'", "fig", "pear"]);
         assert_eq!(choices.given(), 4);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_may_write_its_blank_in_two_ways() {
+    fn a_query_may_use_either_marker() {
         for query in ["– @placeholder’s day", "– [BLANK]’s day"] {
             let text = ClozeText::from_query("a\n@highlight\n“b”", query).expect("a question");
             assert_eq!((text.passage.as_str(), text.filled_with("Bo").as_str()), ("a\n- \"b\"", "- Bo's day"));
@@ -206,19 +206,19 @@ mod tests {
         let blank = |marker, found| Err(QuestionTextError::Blank { marker, found });
         assert_eq!(ClozeText::from_query("", "none"), blank(PLACEHOLDER, 0));
         assert_eq!(ClozeText::from_query("", "[BLANK] [BLANK]"), blank(BLANK, 2));
-        // A passage or query of ReCoRD may speak of [BLANK]; only one marker is the blank.
+        // A query of ReCoRD may contain [BLANK] as text; only one marker is the blank.
         assert_eq!(ClozeText::from_query("", "@placeholder [BLANK]").expect("a question").filled_with("x"), "x [BLANK]");
     }
 
     proptest! {
         #[test]
-        fn a_context_is_split_at_its_blank(before in "(\\PC|\\. |\n){0,30}", behind in "(\\PC|\\. |\n){0,30}") {
-            let text = ClozeText::from_context(&format!("{before}[BLANK]{behind}"));
-            prop_assume!(!before.contains(BLANK) && !behind.contains(BLANK));
+        fn a_context_is_split_at_its_blank(before in "(\\PC|\\. |\n){0,30}", after in "(\\PC|\\. |\n){0,30}") {
+            let text = ClozeText::from_context(&format!("{before}[BLANK]{after}"));
+            prop_assume!(!before.contains(BLANK) && !after.contains(BLANK));
             let text = text.expect("one blank");
             prop_assert_eq!(&text.query[text.blank.clone()], BLANK);
             let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).count();
-            prop_assert_eq!(letters(&text.passage) + letters(&text.query), letters(&before) + letters(&behind) + BLANK.len());
+            prop_assert_eq!(letters(&text.passage) + letters(&text.query), letters(&before) + letters(&after) + BLANK.len());
         }
     }
 }

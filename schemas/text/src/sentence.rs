@@ -1,29 +1,28 @@
-//! Cuts a text into sentences, for formats that give a text with a blank somewhere in it.
+//! Sentence splitting, for formats whose text contains the blank.
 //!
-//! The model reads a passage and then a query with the blank; here the query is the sentence that holds the blank and the
-//! passage is everything else. A sentence ends
+//! The model reads a passage followed by a query with the blank. For these formats the sentence with the blank becomes the
+//! query and all other text the passage. A sentence ends
 //!
 //! - at every line break;
-//! - after `.`, `!`, `?` or `…` (with the quotes and brackets that close right behind) where white space follows, and then
-//!   anything but a lower-case word; a full stop behind an initial or a title such as `Dr` ends none;
-//! - after such a mark that stands by itself, as in text that is split into tokens (`he left . she stayed .`), with the closing
-//!   quote that may stand by itself behind it;
-//! - after `。`, `！` or `？`, whatever follows.
+//! - after `.`, `!`, `?` or `…` (including closing quotes and brackets) followed by white space and not by a lower-case word; a
+//!   full stop after an initial or a title such as `Dr` does not end a sentence;
+//! - after a separate mark, as in tokenized text (`he left . she stayed .`), including a separate closing quote;
+//! - after `。`, `！` or `？`.
 //!
-//! This is no linguistics: a cut in a wrong place only moves words between query and passage, none is lost.
+//! These rules are heuristics: a wrong boundary moves words between query and passage, but no text is lost.
 
 use std::ops::Range;
 
-/// Short forms that end with a full stop in the middle of a sentence, in lower case. `no.` is left out: it is a word too.
+/// Lower-case abbreviations with a full stop that does not end a sentence. `no.` is omitted, as it is also a word.
 const SHORT_FORMS: [&str; 18] = [
     "mr", "mrs", "ms", "dr", "st", "prof", "gen", "col", "lt", "capt", "sgt", "rev", "gov", "sen", "rep", "mt", "vs", "messrs",
 ];
 
-/// The sentences of a text, as bytes. None is empty, none has white space around it, and only white space lies between them.
+/// Returns the byte ranges of the sentences of a text. They are trimmed and not empty, with only white space between them.
 pub fn sentences(text: &str) -> Vec<Range<usize>> {
     let mut sentences = Vec::new();
     let mut start: Option<usize> = None;
-    // End of what was read of the sentence, without white space at its end.
+    // End of the sentence so far, without trailing white space.
     let mut end = 0;
     let mut skip_to = 0;
     for (at, c) in text.char_indices() {
@@ -56,8 +55,8 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
     sentences
 }
 
-/// Where the sentence that began at `start` ends, if it does with the marks at `marks`, which reach to `end` with what closes
-/// right behind them.
+/// Returns the end of the sentence that starts at `start` if `marks` end it. `end` is the end of the marks and the closing
+/// quotes and brackets after them.
 fn sentence_end(text: &str, start: usize, marks: Range<usize>, end: usize) -> Option<usize> {
     let (sentence, rest) = (&text[start..marks.start], &text[end..]);
     let ideographic = text[marks.clone()].chars().next_back().is_some_and(|c| "。！？".contains(c));
@@ -68,7 +67,7 @@ fn sentence_end(text: &str, start: usize, marks: Range<usize>, end: usize) -> Op
         return None;
     }
     let alone = !sentence.is_empty() && sentence.ends_with(char::is_whitespace);
-    // An ellipsis by itself is more often a pause than an end.
+    // A separate ellipsis is more often a pause than the end of a sentence.
     if alone && marks.len() == 1 {
         return Some(end + quote_apart(&text[start..end], rest));
     }
@@ -79,14 +78,14 @@ fn sentence_end(text: &str, start: usize, marks: Range<usize>, end: usize) -> Op
     Some(end)
 }
 
-/// Length of a closing quote that stands by itself behind a sentence, with the space before it; 0 where there is none.
+/// Returns the length of a separate closing quote after a sentence, including the space before it; 0 if there is none.
 fn quote_apart(sentence: &str, rest: &str) -> usize {
     let Some(next) = rest.strip_prefix(' ') else { return 0 };
     let Some(quote) = ["\"", "''"].into_iter().find(|quote| next.starts_with(quote)) else { return 0 };
-    let behind = &next[quote.len()..];
-    // The same sign opens and closes, so it closes where an odd number of them came before.
+    let after = &next[quote.len()..];
+    // The same character opens and closes quotes: it closes one if the sentence contains an odd number of them.
     let closes = quote == "''" || sentence.matches('"').count() % 2 == 1;
-    if closes && (behind.is_empty() || behind.starts_with(char::is_whitespace)) { 1 + quote.len() } else { 0 }
+    if closes && (after.is_empty() || after.starts_with(char::is_whitespace)) { 1 + quote.len() } else { 0 }
 }
 
 fn is_short_form(sentence: &str) -> bool {
@@ -111,13 +110,13 @@ fn is_opening(c: char) -> bool {
     matches!(c, '(' | '[' | '`' | '\u{201c}' | '\u{2018}' | '«' | '-' | '\u{2013}' | '\u{2014}')
 }
 
-/// Which of the sentences holds a byte of the text that is no white space.
+/// Returns the sentence that contains the byte `at`, which must not be white space.
 pub fn holding(sentences: &[Range<usize>], at: usize) -> Range<usize> {
     let index = sentences.partition_point(|sentence| sentence.end <= at);
     sentences.get(index).cloned().unwrap_or(at..at)
 }
 
-/// What is left of a text without one of its sentences: what stands before, what stands between, and what stands behind.
+/// Returns the rest of a text without one of its sentences: the text before, the white space between, and the text after.
 pub fn without(text: &str, sentence: &Range<usize>) -> [Range<usize>; 3] {
     let before = 0..text[..sentence.start].trim_end().len();
     let after = text.len() - text[sentence.end..].trim_start().len()..text.len();
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_put_together_with_the_white_space_that_was_there() {
+    fn the_rest_keeps_its_white_space() {
         let text = "Ann sat. Bo ran.\nCy hid.";
         assert_eq!(rest(text, 2), "Bo ran.\nCy hid.");
         assert_eq!(rest(text, 10), "Ann sat.\nCy hid.");
@@ -179,13 +178,13 @@ mod tests {
         #[test]
         fn nothing_but_white_space_is_lost(text in "([a-zA-Z .!?\"'\n…。é]|Dr\\.| \\. | '' |\\PC){0,60}", at in 0_usize..300) {
             let sentences = sentences(&text);
-            let mut behind = 0;
+            let mut end = 0;
             for sentence in &sentences {
-                prop_assert!(text[behind..sentence.start].trim().is_empty() && !sentence.is_empty());
+                prop_assert!(text[end..sentence.start].trim().is_empty() && !sentence.is_empty());
                 prop_assert_eq!(text[sentence.clone()].trim(), &text[sentence.clone()]);
-                behind = sentence.end;
+                end = sentence.end;
             }
-            prop_assert!(text[behind..].trim().is_empty());
+            prop_assert!(text[end..].trim().is_empty());
             let holds = holding(&sentences, at);
             if text.is_char_boundary(at) && text[at..].starts_with(|c: char| !c.is_whitespace()) {
                 prop_assert!(holds.contains(&at));

@@ -1,15 +1,15 @@
-//! The standard form of raw text, and where its characters went.
+//! Normalization of raw text, with a map of character positions.
 
 use glm_schemas::cloze::CharSpan;
 
-/// What stands before every highlight of a passage …
+/// Marker before every highlight of a passage.
 const HIGHLIGHT: &str = "@highlight\n";
-/// … and what takes its place.
+/// Replacement of the marker.
 const BULLET: &str = "- ";
 const HIGHLIGHT_CHARS: usize = HIGHLIGHT.len();
 const BULLET_CHARS: usize = BULLET.len();
 
-/// Replaces typographic quotes and dashes by plain ones, one character for one.
+/// Replaces typographic quotes and dashes with plain ones, character by character.
 pub fn standardise(text: &str) -> String {
     text.chars().map(plain).collect()
 }
@@ -23,17 +23,17 @@ fn plain(c: char) -> char {
     }
 }
 
-/// A passage's text with its highlights marked by bullets.
+/// A passage with bullets in place of highlight markers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Highlighted {
-    /// The text.
+    /// Text with bullets.
     pub text: String,
-    /// Where the markers began, in code points of the text before.
+    /// Positions of the markers, in code points of the original text.
     markers: Vec<usize>,
 }
 
 impl Highlighted {
-    /// Replaces every `@highlight\n` by `- `.
+    /// Replaces every `@highlight\n` with `- `.
     pub fn new(standardised: &str) -> Self {
         let mut markers = Vec::new();
         let mut text = String::with_capacity(standardised.len());
@@ -51,7 +51,7 @@ impl Highlighted {
         Self { text, markers }
     }
 
-    /// Where a span of the text before lies now. A span that cuts a marker takes the whole bullet.
+    /// Maps a span of the original text to the new text. A span that contains part of a marker is extended to the whole bullet.
     pub fn moved(&self, span: CharSpan) -> CharSpan {
         let shrink = HIGHLIGHT_CHARS - BULLET_CHARS;
         let before_start = self.markers.partition_point(|&marker| marker + HIGHLIGHT_CHARS <= span.start);
@@ -68,15 +68,15 @@ impl Highlighted {
     }
 }
 
-/// Byte offsets of the code points of a text.
+/// Map from code points to bytes of a text.
 pub struct CharOffsets<'a> {
     text: &'a str,
-    /// Byte offset of every code point and of the end; empty where every code point is one byte.
+    /// Byte offset of every code point and of the end; empty if the text is ASCII.
     bytes: Vec<usize>,
 }
 
 impl<'a> CharOffsets<'a> {
-    /// Indexes a text.
+    /// Creates the map of a text.
     pub fn new(text: &'a str) -> Self {
         if text.is_ascii() {
             return Self { text, bytes: Vec::new() };
@@ -90,7 +90,7 @@ impl<'a> CharOffsets<'a> {
         if self.bytes.is_empty() { self.text.len() } else { self.bytes.len() - 1 }
     }
 
-    /// The bytes of a span; `None` where the text is shorter.
+    /// Returns the byte range of a span; `None` if it is out of bounds.
     pub fn bytes(&self, span: CharSpan) -> Option<std::ops::Range<usize>> {
         if span.end > self.chars() || span.start > span.end {
             return None;
@@ -101,7 +101,7 @@ impl<'a> CharOffsets<'a> {
         Some(self.bytes[span.start]..self.bytes[span.end])
     }
 
-    /// The text of a span; `None` where the text is shorter.
+    /// Returns the text of a span; `None` if it is out of bounds.
     pub fn slice(&self, span: CharSpan) -> Option<&'a str> {
         self.text.get(self.bytes(span)?)
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn five_characters_are_made_plain_and_no_other() {
+    fn only_five_characters_are_replaced() {
         assert_eq!(
             standardise("\u{201c}a\u{201d} \u{2018}b\u{2019} \u{2013} \u{2014} \u{201e}"),
             "\"a\" 'b' - \u{2014} \u{201e}"
@@ -126,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn highlights_become_bullets_and_spans_follow() {
+    fn highlights_become_bullets_and_spans_move() {
         let text = Highlighted::new("éa\n@highlight\nBo\n@highlight\nCy @highlight");
         assert_eq!(text.text, "éa\n- Bo\n- Cy @highlight");
         assert_eq!(text.moved(span(0, 2)), span(0, 2));
         assert_eq!(text.moved(span(14, 16)), span(5, 7));
         assert_eq!(text.moved(span(28, 30)), span(10, 12));
-        // Cutting a marker, and over both.
+        // Spans that contain part of a marker, and one over both markers.
         assert_eq!(text.moved(span(1, 5)), span(1, 5));
         assert_eq!(text.moved(span(5, 16)), span(3, 7));
         assert_eq!(text.moved(span(4, 6)), span(3, 5));
@@ -150,7 +150,7 @@ mod tests {
             let was = before.slice(raw).expect("in range");
             let now = after.slice(new).expect("in range");
             prop_assert_eq!(&moved.text, &text.replace(HIGHLIGHT, BULLET));
-            // The replacement of what the span holds whole is a part of what it holds now.
+            // The new text of the span contains the replacement of its complete markers.
             prop_assert!(now.contains(was.replace(HIGHLIGHT, BULLET).as_str()) || cuts_a_marker(&text, raw), "{:?} {:?}", was, now);
             if !cuts_a_marker(&text, raw) {
                 prop_assert_eq!(now, was.replace(HIGHLIGHT, BULLET));

@@ -1,8 +1,8 @@
 //! Text to token ids, equal to the published tokenizer.
 //!
-//! BERT's normalizer (control characters dropped, lower case, accents stripped, CJK characters apart) and WordPiece, from the
-//! crate `tokenizers`; the special tokens are found in the raw text before anything is normalized. Two things are added here:
-//! a final capital sigma is lower-cased as Python does it (`sigma`), and a [`Session`] remembers words that it has seen.
+//! BERT's normalizer (removes control characters, lower-cases, strips accents, separates CJK characters) and WordPiece, both
+//! from the crate `tokenizers`; special tokens are matched in the raw text before normalization. This module adds two things: a
+//! final capital sigma is lower-cased as Python does (`sigma`), and a [`Session`] caches the tokens of words.
 //!
 //! ```
 //! use glm_text::tokenize::Tokenizer;
@@ -10,7 +10,7 @@
 //! let tokenizer = Tokenizer::bert_uncased()?;
 //! let tokens = tokenizer.session().encode("Zürich, a[MASK]b")?;
 //! assert_eq!(tokens.ids, [10204, 1010, 1037, 103, 1038]);
-//! assert_eq!(tokens.spans[0], 0..7); // bytes of the text
+//! assert_eq!(tokens.spans[0], 0..7); // bytes
 //! # Ok::<(), glm_text::tokenize::TokenizerError>(())
 //! ```
 
@@ -31,24 +31,24 @@ use tokenizers::{AddedToken, Tokenizer as Pipeline};
 
 pub use session::Session;
 
-/// The vocabulary that the published weights use, see `assets/README.md`.
+/// Vocabulary of the published weights, see `assets/README.md`.
 const BERT_UNCASED: &[u8] = include_bytes!("../assets/bert-large-uncased-vocab.txt");
 const BERT_UNCASED_NAME: &str = "bert-large-uncased";
-/// The special tokens that a vocabulary must bring; GLM's two are added where they are missing.
+/// Special tokens required of a vocabulary; GLM's two are added if missing.
 const REQUIRED: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const MAX_WORD_CHARS: usize = 100;
 
-/// The tokens of a text.
+/// Tokens of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// The ids.
+    /// Token ids.
     pub ids: Vec<TokenId>,
-    /// Bytes of the text that each token comes from. Starts and ends never decrease; two tokens can share a character
-    /// (one that is normalized to several).
+    /// Byte range of every token in the text. Starts and ends never decrease; tokens overlap if a character is normalized to
+    /// several.
     pub spans: Vec<Range<usize>>,
 }
 
-/// Why a tokenizer cannot be had, or cannot encode.
+/// Error of loading or using a tokenizer.
 #[derive(Debug, Error)]
 pub enum TokenizerError {
     /// The file cannot be read.
@@ -56,60 +56,58 @@ pub enum TokenizerError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Underlying error.
         source: std::io::Error,
     },
-    /// A vocabulary that is no text.
-    #[error("the vocabulary {name} is not UTF-8 text; give a vocab.txt (a token a line) or a tokenizer.json")]
+    /// The vocabulary is not text.
+    #[error("the vocabulary {name} is not UTF-8 text; use a vocab.txt (one token per line) or a tokenizer.json")]
     NotText {
         /// The vocabulary.
         name: String,
     },
-    /// A tokenizer.json that the library does not take, or a model that cannot be built.
+    /// The library rejected a tokenizer.json, or cannot build the model.
     #[error("the tokenizer {name} cannot be used: {reason}")]
     Invalid {
         /// The tokenizer.
         name: String,
-        /// What the library said.
+        /// Message of the library.
         reason: String,
     },
     /// Special tokens are missing.
-    #[error(
-        "the vocabulary {name} lacks the special tokens {missing}; give one that has [PAD], [UNK], [CLS], [SEP] and [MASK]"
-    )]
+    #[error("the vocabulary {name} lacks the special tokens {missing}; use one with [PAD], [UNK], [CLS], [SEP] and [MASK]")]
     MissingSpecial {
         /// The vocabulary.
         name: String,
-        /// The tokens that are missing.
+        /// Missing tokens.
         missing: String,
     },
-    /// The vocabulary in the program is not the published one.
+    /// The built-in vocabulary is not the published one.
     #[error(
-        "the built-in vocabulary has sha256 {found}, expected {BERT_UNCASED_SHA256}; build the program again from a clean checkout"
+        "the built-in vocabulary has sha256 {found}, expected {BERT_UNCASED_SHA256}; rebuild the program from a clean checkout"
     )]
     BuiltIn {
-        /// What it has.
+        /// Actual checksum.
         found: String,
     },
-    /// The library refused a text.
-    #[error("a text cannot be tokenized: {0}")]
+    /// The library rejected a text.
+    #[error("cannot tokenize a text: {0}")]
     Encode(String),
 }
 
-/// A tokenizer with GLM's special tokens. Shared by all threads; each makes its own [`Session`].
+/// A tokenizer with GLM's special tokens. Threads share it, each with its own [`Session`].
 pub struct Tokenizer {
     pipeline: Pipeline,
     special: SpecialIds,
     identity: manifest::Tokenizer,
-    /// Whether text may be cut at ASCII white space without changing its tokens: so for BERT's pipeline, not for any.
+    /// True if splitting a text at ASCII white space does not change its tokens, which holds for BERT's pipeline.
     splits_at_spaces: bool,
 }
 
 impl Tokenizer {
-    /// The tokenizer of the published weights; needs no file.
+    /// Loads the built-in tokenizer of the published weights.
     ///
     /// # Errors
-    /// [`TokenizerError::BuiltIn`] if the vocabulary in the program is not the published one.
+    /// [`TokenizerError::BuiltIn`] if the built-in vocabulary is not the published one.
     pub fn bert_uncased() -> Result<Self, TokenizerError> {
         let found = manifest::hex(&Sha256::digest(BERT_UNCASED));
         if found != BERT_UNCASED_SHA256 {
@@ -118,18 +116,18 @@ impl Tokenizer {
         Self::from_vocabulary(BERT_UNCASED_NAME, BERT_UNCASED)
     }
 
-    /// The tokenizer of a file, as [`Tokenizer::from_path`], or without one [`Tokenizer::bert_uncased`].
+    /// Loads a tokenizer with [`Tokenizer::from_path`], or [`Tokenizer::bert_uncased`] if `path` is `None`.
     ///
     /// # Errors
-    /// As those two.
+    /// Errors of these functions.
     pub fn load(path: Option<&Path>) -> Result<Self, TokenizerError> {
         path.map_or_else(Self::bert_uncased, Self::from_path)
     }
 
-    /// A tokenizer from a `tokenizer.json` (by its extension) or, with any other name, a `vocab.txt`.
+    /// Loads a `tokenizer.json`, recognised by its extension, or else a `vocab.txt`.
     ///
     /// # Errors
-    /// [`TokenizerError`] where the file cannot be read, is neither, or lacks the special tokens.
+    /// [`TokenizerError`] if the file cannot be read, is invalid, or lacks special tokens.
     pub fn from_path(path: &Path) -> Result<Self, TokenizerError> {
         let bytes = std::fs::read(path).map_err(|source| TokenizerError::Read { path: path.to_owned(), source })?;
         let name = path.display().to_string();
@@ -139,14 +137,14 @@ impl Tokenizer {
         Self::from_vocabulary(&name, &bytes)
     }
 
-    /// BERT's uncased pipeline on a vocabulary of one token a line. The line number is the id; `<|startofpiece|>` and
-    /// `<|endofpiece|>` go behind the last line unless they are there.
+    /// Builds BERT's uncased pipeline on a vocabulary of one token per line. The line number is the id; `<|startofpiece|>` and
+    /// `<|endofpiece|>` are appended if missing.
     ///
     /// # Errors
-    /// [`TokenizerError`] where it is no text or lacks a special token.
+    /// [`TokenizerError`] if the vocabulary is not text or lacks a special token.
     pub fn from_vocabulary(name: &str, bytes: &[u8]) -> Result<Self, TokenizerError> {
         let text = std::str::from_utf8(bytes).map_err(|_| TokenizerError::NotText { name: name.to_owned() })?;
-        // An empty map of the library's own type, which is not exported.
+        // Creates an empty map of a type that the library does not export.
         let mut ids = WordPiece::read_bytes(b"").map_err(|e| invalid(name, e))?;
         let mut rows = 0;
         for line in text.lines() {
@@ -172,10 +170,10 @@ impl Tokenizer {
         Self::finish(name, bytes, pipeline, rows as usize, true)
     }
 
-    /// Whatever pipeline a `tokenizer.json` describes; its padding and truncation are left out.
+    /// Builds the pipeline of a `tokenizer.json`, without its padding and truncation.
     ///
     /// # Errors
-    /// [`TokenizerError`] where the library does not take it, or where it lacks a special token.
+    /// [`TokenizerError`] if the library rejects it or it lacks a special token.
     pub fn from_json(name: &str, bytes: &[u8]) -> Result<Self, TokenizerError> {
         let mut pipeline = Pipeline::from_bytes(bytes).map_err(|e| invalid(name, e))?;
         pipeline.with_padding(None);
@@ -184,7 +182,7 @@ impl Tokenizer {
         Self::finish(name, bytes, pipeline, 0, false)
     }
 
-    /// Registers the special tokens, so that they are found in raw text, and looks up their ids.
+    /// Registers the special tokens, so that they are matched in raw text, and looks up their ids.
     fn finish(
         name: &str,
         bytes: &[u8],
@@ -209,7 +207,7 @@ impl Tokenizer {
             sop: id(START_OF_PIECE)?,
             eop: id(END_OF_PIECE)?,
         };
-        // Ids can have gaps: the table of embeddings needs a row for the highest.
+        // Ids can have gaps: the embedding table needs a row for the highest.
         let highest = pipeline.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         let sha256 = manifest::hex(&Sha256::digest(bytes));
         let file_name =
@@ -219,27 +217,27 @@ impl Tokenizer {
         Ok(Self { pipeline, special, identity, splits_at_spaces })
     }
 
-    /// Ids of the special tokens.
+    /// Returns the ids of the special tokens.
     pub fn special(&self) -> SpecialIds {
         self.special
     }
 
-    /// Name, checksum and size, as the manifest records them.
+    /// Returns name, checksum and size, as recorded in the manifest.
     pub fn identity(&self) -> &manifest::Tokenizer {
         &self.identity
     }
 
-    /// The token with this id, as the vocabulary has it (`##` where it continues a word).
+    /// Returns the token with this id as written in the vocabulary (with `##` if it continues a word).
     pub fn token(&self, id: TokenId) -> Option<String> {
         self.pipeline.id_to_token(u32::try_from(id).ok()?)
     }
 
-    /// An encoder for one thread.
+    /// Creates an encoder for one thread.
     pub fn session(&self) -> Session<'_> {
         Session::new(self)
     }
 
-    /// Appends the tokens of `text`; `offset` is added to their spans. Nothing is remembered: the reference for [`Session`].
+    /// Appends the tokens of `text`, with `offset` added to their spans. Uncached reference for [`Session`].
     fn encode_into(&self, text: &str, offset: usize, tokens: &mut Tokens) -> Result<(), TokenizerError> {
         let text = if self.splits_at_spaces { sigma::lower_final_sigmas(text) } else { text.into() };
         let encoding = self.pipeline.encode(text.as_ref(), false).map_err(|e| TokenizerError::Encode(e.to_string()))?;
@@ -276,11 +274,11 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_without_special_tokens_is_refused_in_one_sentence() {
-        let error = Tokenizer::from_vocabulary("v.txt", b"[PAD]\n[UNK]\n[SEP]\nthe\n").err().expect("refused").to_string();
+    fn a_vocabulary_without_special_tokens_is_rejected() {
+        let error = Tokenizer::from_vocabulary("v.txt", b"[PAD]\n[UNK]\n[SEP]\nthe\n").err().expect("rejected").to_string();
         assert_eq!(
             error,
-            "the vocabulary v.txt lacks the special tokens [CLS], [MASK]; give one that has [PAD], [UNK], [CLS], [SEP] and [MASK]"
+            "the vocabulary v.txt lacks the special tokens [CLS], [MASK]; use one with [PAD], [UNK], [CLS], [SEP] and [MASK]"
         );
         assert!(matches!(Tokenizer::from_vocabulary("v.txt", b"\xff\xfe"), Err(TokenizerError::NotText { .. })));
         assert!(matches!(Tokenizer::from_json("t.json", b"{}"), Err(TokenizerError::Invalid { .. })));
@@ -288,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_line_numbers_even_where_a_line_is_repeated() {
+    fn ids_are_line_numbers_also_of_repeated_lines() {
         let tokenizer =
             Tokenizer::from_vocabulary("v.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nthe\r\n##m\n").expect("vocabulary");
         assert_eq!(tokenizer.session().encode("The THEM").expect("encode").ids, [6, 6, 7]);

@@ -1,11 +1,11 @@
-//! Hard strings, compared with the ids of the published tokenizer.
+//! Comparison with the published tokenizer on hard strings.
 
 use std::path::{Path, PathBuf};
 
 use glm_text::tokenize::Tokenizer;
 use serde_json::Value;
 
-/// Strings with code points that the published tokenizer's Unicode tables do not know, or know as something else.
+/// Strings with code points that are missing or different in the Unicode tables of the published tokenizer.
 const NEWER_CODE_POINTS: [&str; 2] = ["\u{1fae8} \u{1fae9} \u{1face}", "\u{d7ff}"];
 
 fn golden(name: &str) -> PathBuf {
@@ -33,7 +33,7 @@ fn hard_strings_have_the_published_ids() {
 }
 
 #[test]
-fn newer_code_points_are_read_as_the_list_of_differences_says() {
+fn newer_code_points_differ_as_listed() {
     let path = golden("codepoint_differences.json");
     let listed: Value = serde_json::from_slice(&std::fs::read(path).expect("differences")).expect("json");
     let tokenizer = Tokenizer::bert_uncased().expect("built in");
@@ -41,7 +41,7 @@ fn newer_code_points_are_read_as_the_list_of_differences_says() {
     let examples = listed["examples"].as_object().expect("examples");
     assert_eq!(examples.len(), 400);
     for (code_point, ids) in examples {
-        // Each example is a code point inside, apart from and behind letters: the published ids, then those to be expected here.
+        // Each example is a code point inside, separate from and after letters: the published ids, then the expected ones.
         let c = char::from_u32(u32::from_str_radix(code_point, 16).expect("hexadecimal")).expect("a code point");
         let expected: Vec<i32> = ids[1].as_array().expect("ids").iter().map(|id| id.as_i64().expect("id") as i32).collect();
         assert_eq!(session.encode(&format!("a{c}b {c} x{c}")).expect("encode").ids, expected, "U+{code_point}");

@@ -1,49 +1,59 @@
-//! What the tests of the model share: the `cloze` set, batches of it, and the tiny GLM with 512 words.
+//! Shared fixtures of the model tests: the `cloze` set, batches of it, and the tiny GLM with a vocabulary of 512.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use glm_schemas::manifest::Split;
+use glm_schemas::vocab::SpecialIds;
 use glm_tests::{fixtures, ingest};
 use glm_trainer::batch::packed::Batch;
 use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::config::Config;
 use glm_trainer::data::feed::DeviceStep;
-use glm_trainer::data::loader::{Position, Step};
+use glm_trainer::data::loader::Step;
 use glm_trainer::data::mmap::DataSet;
-use glm_trainer::data::pack::Sample;
+use glm_trainer::data::pack::{Packed, Sample};
+use glm_trainer::data::sampler::Position;
 use glm_trainer::model::{Glm, ModelConfig, Pass};
-use glm_trainer::train::step::accumulate_gradients;
+use glm_trainer::task::cloze::{Cloze, Truncation};
+use glm_trainer::task::{self, Purpose, Task};
+use glm_trainer::train::step::Learner;
 use tch::{Device, Kind};
 
-/// Words of the tiny model; the published code saw token ids modulo this number.
+/// Vocabulary size of the tiny model; the published code received token ids modulo this number.
 const WORDS: i64 = 512;
 
-/// The `cloze` set, ingested by the real program, both as train and as val.
+/// Ingests the `cloze` set with the real program, both as train and as val.
 pub(crate) fn data_set(folder: &Path) -> DataSet {
-    // Tests run side by side, see `glm_tests::command`.
+    // Tests run in parallel, see `glm_tests::command`.
     tch::set_num_threads(1);
     ingest(folder, &fixtures().join("golden/cloze/passages.jsonl"), &["train", "val"]);
     DataSet::open(folder).expect("data set")
 }
 
-/// A step made of the questions with these places in the split.
+/// The task of the data set, with default settings.
+pub(crate) fn task(data: &DataSet) -> Arc<dyn Task> {
+    task::open(task::CLOZE, Config::default().task(data.manifest().special_ids)).expect("task")
+}
+
+/// Returns a step that consists of the given rows of the split.
 pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], micro_batch_tokens: usize) -> Step {
     let mut config = Config::default();
     config.data.micro_batch_tokens = micro_batch_tokens;
-    let packer = config.packer(data.manifest().special_ids, true);
-    let group = Arc::new(data.split(split).expect("split").decode(0).expect("decode"));
+    let task = task(data);
+    let packer = config.packer(Arc::clone(&task), Purpose::Train);
+    let group = Arc::new(data.split(split).expect("split").decode(0, &*task).expect("decode"));
     let samples: Vec<_> = orders.iter().map(|&row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect();
-    let mut batches = packer.pack(&samples).expect("pack").batches;
+    let Packed { mut batches, weight, loads } = packer.pack(&samples).expect("pack");
     for batch in &mut batches {
-        let Batch { ids, target, .. } = batch;
-        ids.iter_mut().chain(target).for_each(|id| *id %= WORDS);
+        let Batch { inputs, targets, .. } = batch;
+        inputs.ids.iter_mut().chain(&mut targets.token).for_each(|id| *id %= WORDS);
     }
     let batches = batches.into_iter().map(Arc::new).collect();
-    Step { batches, questions: orders.len(), split_rows: orders.into(), loads: Vec::new(), position: Position::default() }
+    Step { batches, samples: samples.into(), weight, loads, position: Position::default() }
 }
 
-/// The tiny GLM with some of the golden weights; `dropout` is that of everything.
+/// Loads the tiny GLM with golden weights; `dropout` applies to all dropout layers.
 pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64) -> Glm {
     let weights = Weights::open(&fixtures().join("golden/model").join(weights)).expect("weights");
     let config = weights.model_config(Some(4)).expect("sizes");
@@ -55,8 +65,10 @@ pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64) -> Glm {
     model
 }
 
-/// Leaves a step's gradients in the parameters and returns its loss.
+/// Accumulates the gradients of a step in the parameters and returns its loss.
 pub(crate) fn backward(model: &Glm, step: &Step, pass: &Pass) -> f64 {
-    let step = DeviceStep::on(step, Device::Cpu, true).expect("step");
-    accumulate_gradients(model, &step, pass, None, None).expect("backward").double_value(&[])
+    let step = DeviceStep::on(step, Device::Cpu, model.backend(pass).layout()).expect("step");
+    let cloze = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice);
+    let learner = Learner { task: &cloze, model, pass };
+    learner.accumulate_gradients(&step, None, None).expect("backward").double_value(&[])
 }

@@ -1,15 +1,17 @@
-//! The opcode interpreter alone: the bytes become `data.pkl` of an otherwise sound zip container with one storage, so that
-//! the fuzzer need not find out how to write a zip file first.
+//! The opcode interpreter: the input is `data.pkl` of a valid zip container with one storage, so that the fuzzer does not have to
+//! discover the zip format.
 #![no_main]
 #![allow(
     dead_code,
     unused_imports,
     unreachable_pub,
-    reason = "the reader is compiled on its own, without libtorch; not all of it is used"
+    reason = "the reader is compiled without libtorch and the rest of the trainer; not all of it is used"
 )]
 
 #[path = "../../src/checkpoint/pickle/mod.rs"]
 mod pickle;
+#[path = "../../src/checkpoint/stored/mod.rs"]
+mod stored;
 
 use std::path::Path;
 
@@ -18,10 +20,10 @@ use pickle::Checksums;
 
 fuzz_target!(init: check_container(), |stream: &[u8]| read(stream));
 
-/// A mistake in [`zip`] would keep every input from the interpreter.
+/// Checks that inputs reach the interpreter.
 fn check_container() {
-    let refused = pickle::parse_module(Path::new("fuzz.pt"), zip(&[("a/data.pkl", b"N.")]), Checksums::Ignore);
-    assert!(matches!(refused, Err(pickle::PickleError::NoStateDict { .. })), "{refused:?}");
+    let rejected = pickle::parse_module(Path::new("fuzz.pt"), zip(&[("a/data.pkl", b"N.")]), Checksums::Ignore);
+    assert!(matches!(rejected, Err(pickle::PickleError::NoStateDict { .. })), "{rejected:?}");
 }
 
 fn read(stream: &[u8]) {
@@ -29,12 +31,12 @@ fn read(stream: &[u8]) {
     let size = file.len();
     let Ok(state) = pickle::parse_module(Path::new("fuzz.pt"), file, Checksums::Ignore) else { return };
     for name in state.names() {
-        let tensor = state.tensor(name).expect("was checked when the file was opened");
+        let tensor = state.tensor(name).expect("checked on opening");
         assert!(tensor.data.len() <= size);
     }
 }
 
-/// A zip file of stored members (checksums left out: the reader is told to ignore them).
+/// Builds a zip file of uncompressed members without checksums, which the reader ignores here.
 fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in members {

@@ -1,4 +1,4 @@
-//! Summing up gradients in more bits than they were computed in.
+//! Accumulation of gradients in higher precision than they were computed in.
 
 use crate::number::{Element, Real, sum};
 use crate::simd::{self, Kernel};
@@ -6,7 +6,7 @@ use crate::simd::{self, Kernel};
 /// `total += values`.
 ///
 /// # Panics
-/// Where lengths differ.
+/// If the lengths differ.
 pub fn add<T: Element>(total: &mut [T::Real], values: &[T]) {
     assert_eq!(total.len(), values.len());
     simd::run(Add { total, values });
@@ -26,12 +26,12 @@ impl<T: Element> Kernel for Add<'_, T> {
     }
 }
 
-/// `total += ` the sum of rows of `total.len()` numbers.
+/// Adds the sum over all rows of `values` to `total`. A row has `total.len()` elements.
 ///
 /// # Panics
-/// Where `values` are no whole rows.
+/// If the length of `values` is not a multiple of the row length.
 pub fn add_rows<T: Element>(total: &mut [T::Real], values: &[T]) {
-    assert!(values.len().is_multiple_of(total.len()), "no whole rows");
+    assert!(values.len().is_multiple_of(total.len()), "incomplete row");
     simd::run(AddRows { total, values });
 }
 
@@ -52,7 +52,7 @@ impl<T: Element> Kernel for AddRows<'_, T> {
     }
 }
 
-/// The sum of squares, in 64 bits over blocks that are summed in the numbers' own precision.
+/// Returns the sum of squares. Blocks are summed in the elements' own precision, and their sums in 64 bits.
 pub fn squares<T: Element>(values: &[T]) -> f64 {
     let mut total = 0.0;
     simd::run(Squares { values, total: &mut total });
@@ -67,7 +67,7 @@ struct Squares<'a, T> {
 impl<T: Element> Kernel for Squares<'_, T> {
     #[inline(always)]
     fn run(self) {
-        // Short enough that a sum of 16 lanes loses nothing that shows.
+        // Short enough to keep the rounding error of a sum over 16 lanes negligible.
         for block in self.values.chunks(4096) {
             let square = |i: usize| block[i].load() * block[i].load();
             *self.total += sum(block.len(), square).wide();
@@ -75,7 +75,7 @@ impl<T: Element> Kernel for Squares<'_, T> {
     }
 }
 
-/// `total += ` each of `parts` in turn: partial sums of tasks become one, in the order of the tasks.
+/// Adds the partial sums of several tasks to `total`, in the order of the tasks.
 pub fn add_parts<R: Real>(total: &mut [R], parts: &[Vec<R>]) {
     for part in parts {
         for (total, value) in total.iter_mut().zip(part) {
@@ -99,8 +99,8 @@ mod tests {
     }
 
     #[test]
-    fn squares_of_many_equal_numbers_do_not_stall() {
-        // In 32 bits a plain sum would stop growing at 2²⁴ times an addend.
+    fn sum_of_many_equal_squares_is_exact() {
+        // A plain 32-bit sum would stop growing at 2²⁴ times an addend.
         let values = vec![1.0_f32; (1 << 24) + 4096];
         assert_eq!(squares(&values), 16_781_312.0);
         assert_eq!(squares(&[3.0, 4.0]), 25.0);

@@ -1,7 +1,8 @@
-//! Softmax and dropout of attention scores under GLM's visibility.
+//! Softmax and dropout of attention scores with GLM's attention mask.
 //!
-//! A row of a batch is a context, a start of piece right behind it, and the pieces of several choices. Everybody sees the
-//! context; from the start of piece on a token also sees the start of piece, and of its own piece what is not behind it.
+//! A row of a batch consists of a context, a start of piece directly after it, and the pieces of several choices. Every
+//! token attends to the context. The start of piece also attends to itself, and a token of a piece to the start of piece and
+//! to its own piece up to itself.
 
 use std::ops::Range;
 
@@ -9,17 +10,18 @@ use crate::dropout::{Dropout, Site};
 use crate::number::{Element, Real, largest, sum};
 use crate::simd::{self, Kernel};
 
-/// Who sees whom in one row of a batch of `from.len()` tokens.
+/// Attention mask of one row of `from.len()` tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Visibility<'a> {
-    /// Tokens of the context.
+    /// Number of tokens in the context.
     pub context: usize,
-    /// For each token: -1 in the context; its own index for the start of piece; in a piece, the index of the piece's first token.
+    /// Per token: -1 in the context, the token's own index at the start of piece, and the index of the piece's first token
+    /// in a piece.
     pub from: &'a [i32],
 }
 
 impl Visibility<'_> {
-    /// What token `query` sees: the keys from 0 up to a bound, and a range behind that.
+    /// Returns the keys visible to token `query`: those from 0 up to a bound, and a range after the bound.
     #[inline(always)]
     pub fn of(&self, query: usize) -> (usize, Range<usize>) {
         let tokens = self.from.len();
@@ -34,30 +36,30 @@ impl Visibility<'_> {
     }
 }
 
-/// Rows of scores of one head: row i is token `queries[i]` of a row of a batch, and has a score for each token.
+/// Attention scores of one head: row `i` has the scores of token `queries[i]` of a batch row, one per token of that row.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
-    /// Who sees whom.
+    /// Attention mask.
     pub visibility: Visibility<'a>,
-    /// The queries.
+    /// Query tokens.
     pub queries: &'a [usize],
-    /// Keys for dropout, one a token of the row.
+    /// Dropout keys, one per token of the row.
     pub keys: &'a [u64],
-    /// What is dropped; another for each head.
+    /// Dropout layer, different for each head.
     pub site: Site,
-    /// What scores are multiplied by.
+    /// Factor applied to the scores.
     pub scale: f64,
 }
 
-/// Turns scores into probabilities with dropout: what is not visible becomes 0. `log_sum` receives, for each query, the
-/// logarithm of the sum of exponentials, which the backward pass needs.
+/// Replaces scores by probabilities with dropout; masked positions become 0. `log_sum` receives the log-sum-exp of each
+/// query, which the backward pass needs.
 ///
 /// # Panics
-/// Where slices are of unequal length.
+/// If lengths do not match.
 pub fn softmax<R: Real + Element<Real = R>>(head: Head<'_>, scores: &mut [R], log_sum: &mut [R]) {
     let tokens = head.visibility.from.len();
     assert!(scores.len() == head.queries.len() * tokens && log_sum.len() == head.queries.len(), "unequal rows");
-    assert!(head.keys.len() == tokens && head.queries.iter().all(|query| *query < tokens), "no such token");
+    assert!(head.keys.len() == tokens && head.queries.iter().all(|query| *query < tokens), "query out of range");
     simd::run(Softmax { head, scores, log_sum });
 }
 
@@ -110,12 +112,13 @@ impl<R: Real + Element<Real = R>> Kernel for Softmax<'_, R> {
     }
 }
 
-/// The way back. `scores` are those of the forward pass again and become the probabilities with dropout; `gradient` is that
-/// of these probabilities and becomes that of the scores. `dot` is, for each query, the product of the attention's result
-/// and its gradient, which equals the sum over keys of probability times gradient (Dao et al. 2022, FlashAttention, app. B).
+/// Backward pass of [`softmax`]. `scores` are the scores of the forward pass; they are replaced by the probabilities with
+/// dropout. `gradient` is the gradient with respect to these probabilities; it is replaced by the gradient with respect to
+/// the scores. `dot` is, for each query, the dot product of the attention's output and its gradient, which equals the sum
+/// over keys of probability times gradient (Dao et al. 2022, FlashAttention, app. B).
 ///
 /// # Panics
-/// Where slices are of unequal length.
+/// If lengths do not match.
 pub fn softmax_backward<R: Real + Element<Real = R>>(
     head: Head<'_>,
     scores: &mut [R],
@@ -126,7 +129,7 @@ pub fn softmax_backward<R: Real + Element<Real = R>>(
     let (tokens, queries) = (head.visibility.from.len(), head.queries.len());
     assert!(scores.len() == queries * tokens && gradient.len() == queries * tokens, "unequal rows");
     assert!(log_sum.len() == queries && dot.len() == queries, "unequal rows");
-    assert!(head.keys.len() == tokens && head.queries.iter().all(|query| *query < tokens), "no such token");
+    assert!(head.keys.len() == tokens && head.queries.iter().all(|query| *query < tokens), "query out of range");
     simd::run(SoftmaxBackward { head, scores, gradient, log_sum, dot });
 }
 
@@ -179,23 +182,23 @@ impl<R: Real + Element<Real = R>> Kernel for SoftmaxBackward<'_, R> {
 mod tests {
     use super::*;
 
-    /// Four tokens of context, the start of piece, pieces of two tokens and of one.
+    /// Four tokens of context, the start of piece, a piece of two tokens and a piece of one.
     const FROM: [i32; 8] = [-1, -1, -1, -1, 4, 5, 5, 7];
     const KEYS: [u64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 
-    fn seen(visibility: Visibility<'_>, query: usize) -> Vec<usize> {
+    fn visible_keys(visibility: Visibility<'_>, query: usize) -> Vec<usize> {
         let (shared, own) = visibility.of(query);
         (0..shared).chain(own).collect()
     }
 
     #[test]
-    fn who_sees_whom() {
+    fn pieces_see_the_context_and_themselves() {
         let visibility = Visibility { context: 4, from: &FROM };
-        assert_eq!(seen(visibility, 0), [0, 1, 2, 3]);
-        assert_eq!(seen(visibility, 4), [0, 1, 2, 3, 4]);
-        assert_eq!(seen(visibility, 5), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(seen(visibility, 6), [0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(seen(visibility, 7), [0, 1, 2, 3, 4, 7]);
+        assert_eq!(visible_keys(visibility, 0), [0, 1, 2, 3]);
+        assert_eq!(visible_keys(visibility, 4), [0, 1, 2, 3, 4]);
+        assert_eq!(visible_keys(visibility, 5), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(visible_keys(visibility, 6), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(visible_keys(visibility, 7), [0, 1, 2, 3, 4, 7]);
     }
 
     fn head(queries: &[usize], rate: f64) -> Head<'_> {
@@ -208,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_of_what_is_seen_sum_to_one() {
+    fn probabilities_of_visible_keys_sum_to_one() {
         let queries: Vec<usize> = (0..8).collect();
         let (mut values, mut log_sum) = (scores(&queries), vec![0.0; 8]);
         softmax(head(&queries, 0.0), &mut values, &mut log_sum);
         for query in 0..8 {
             let row = &values[8 * query..][..8];
             assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
-            let visible = seen(Visibility { context: 4, from: &FROM }, query);
+            let visible = visible_keys(Visibility { context: 4, from: &FROM }, query);
             for (key, value) in row.iter().enumerate() {
                 assert_eq!(visible.contains(&key), *value > 0.0, "query {query}, key {key}");
                 let expected = (scores(&queries)[8 * query + key] * 0.5 - log_sum[query]).exp();
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_queries_give_the_same_rows() {
+    fn a_subset_of_queries_gives_the_same_rows() {
         let (all, some) = ((0..8).collect::<Vec<_>>(), [6, 2]);
         let (mut whole, mut part) = (scores(&all), scores(&some));
         let (mut log_whole, mut log_part) = (vec![0.0; 8], vec![0.0; 2]);
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_the_slopes() {
+    fn gradients_match_finite_differences() {
         for rate in [0.0, 0.4] {
             let queries = [0, 5, 6, 7];
             let weights: Vec<f64> = (0..32).map(|i| f64::from(i * 7 % 11) - 5.0).collect();

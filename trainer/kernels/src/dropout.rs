@@ -1,11 +1,11 @@
-//! Dropout without a stored mask: whether an element is dropped is a hash of a key and the element's index.
+//! Dropout without a stored mask: a hash of a key and the element's index decides if the element is dropped.
 //!
-//! A key belongs to one place of the model and one row of one sample, so what is dropped does not depend on what a sample
-//! is packed with, nor on threads or ranks, and the backward pass asks again instead of remembering.
+//! A key identifies one dropout layer and one row of one sample. The dropped elements therefore do not depend on packing,
+//! threads or ranks, and the backward pass recomputes the mask.
 
 use crate::number::Real;
 
-/// What is dropped along one row of numbers.
+/// Dropout mask of one row.
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout<R> {
     offset: u32,
@@ -14,12 +14,13 @@ pub struct Dropout<R> {
     scale: R,
 }
 
-/// What SplitMix64 adds to its state each time, 2⁶⁴ over the golden ratio.
+/// Increment of SplitMix64's state: 2⁶⁴ divided by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The finaliser of SplitMix64: a bijection in which every bit of `x` flips each bit of the result with a chance of about one half.
+/// The finalizer of SplitMix64: a bijection in which every bit of `x` flips each bit of the result with a probability of
+/// about one half.
 ///
-/// 0 stays 0, so that a consumer mixes its seed in before it draws.
+/// 0 is mapped to 0, so callers must mix in a seed first.
 #[must_use]
 #[inline(always)]
 pub const fn mix(x: u64) -> u64 {
@@ -28,39 +29,39 @@ pub const fn mix(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Share of elements that a [`Dropout`] drops, and where: one a layer and branch.
+/// A dropout layer of the model: one per block and branch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Site {
-    /// Tells this place of the model and this run from others.
+    /// Key of this layer in this run and step.
     pub key: u64,
-    /// Probability that an element is dropped, at least 0 and below 1.
+    /// Probability that an element is dropped, in `0.0..1.0`.
     pub rate: f64,
 }
 
 impl Site {
-    /// A place where nothing is dropped.
+    /// No dropout.
     pub const NONE: Self = Self { key: 0, rate: 0.0 };
 
-    /// Whether anything is dropped.
+    /// Returns true if the dropout rate is above zero.
     pub fn drops(&self) -> bool {
         self.rate > 0.0
     }
 
-    /// What is dropped along the row with this key.
+    /// Returns the mask of the row with this key.
     #[inline(always)]
     pub fn row<R: Real>(&self, key: u64) -> Dropout<R> {
         let mixed = mix(self.key.wrapping_add(GOLDEN) ^ key);
-        // Of 2³² equally likely values, those below the limit are dropped.
+        // An element is dropped if its 32-bit hash is below the limit.
         let limit = (self.rate * 4_294_967_296.0) as u32;
         Dropout { offset: mixed as u32, factor: (mixed >> 32) as u32 | 1, limit, scale: R::of(1.0 / (1.0 - self.rate)) }
     }
 }
 
 impl<R: Real> Dropout<R> {
-    /// What element `index` is multiplied by: 0, or 1 / (1 - rate).
+    /// Returns the factor of element `index`: 0 if it is dropped, otherwise `1 / (1 - rate)`.
     ///
-    /// The hash is two rounds of multiplication and shift; key and multiplier come from 64 mixed bits, so that no two rows
-    /// draw shifted copies of the same numbers.
+    /// The hash consists of multiplications and shifts. Offset and multiplier come from 64 mixed bits, so masks of two rows
+    /// are not shifted copies of each other.
     #[inline(always)]
     pub fn factor(&self, index: u32) -> R {
         let x = index.wrapping_add(self.offset);
@@ -82,15 +83,15 @@ mod tests {
     }
 
     #[test]
-    fn mix_is_the_published_finaliser() {
-        // SplitMix64 seeded with 0 and 1: its state advances by the golden ratio and goes through the finaliser.
+    fn mix_is_the_published_finalizer() {
+        // The first two outputs of SplitMix64 with seed 0.
         assert_eq!(mix(GOLDEN), 0xe220_a839_7b1d_cdaf);
         assert_eq!(mix(GOLDEN.wrapping_mul(2)), 0x6e78_9e6a_a1b9_65f4);
         assert_eq!(mix(0), 0);
     }
 
     #[test]
-    fn the_share_is_as_asked_for_every_key() {
+    fn every_key_drops_the_given_share() {
         for rate in [0.1, 0.5, 0.9] {
             let n = 4096.0;
             let mut total = 0.0;
@@ -107,25 +108,25 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_know_nothing_of_each_other() {
+    fn masks_of_neighbouring_rows_are_independent() {
         let site = Site { key: 1, rate: 0.5 };
         let n = 20_000;
-        let agree = |a: &[bool], b: &[bool]| {
+        let correlation = |a: &[bool], b: &[bool]| {
             let same = a.iter().zip(b).filter(|(a, b)| a == b).count() as f64;
             (same - a.len() as f64 / 2.0) / (a.len() as f64 / 4.0).sqrt()
         };
         for key in 0..200 {
             let row = mask(site, key, n);
             for shift in [1, 2, 16, 64, 768] {
-                assert!(agree(&row[shift..], &row[..row.len() - shift]).abs() < 5.5, "key {key}, shift {shift}");
+                assert!(correlation(&row[shift..], &row[..row.len() - shift]).abs() < 5.5, "key {key}, shift {shift}");
             }
-            assert!(agree(&row, &mask(site, key + 1, n)).abs() < 5.5, "next key of {key}");
-            assert!(agree(&row, &mask(Site { key: 2, ..site }, key, n)).abs() < 5.5, "next site, key {key}");
+            assert!(correlation(&row, &mask(site, key + 1, n)).abs() < 5.5, "next key of {key}");
+            assert!(correlation(&row, &mask(Site { key: 2, ..site }, key, n)).abs() < 5.5, "next site, key {key}");
         }
     }
 
     #[test]
-    fn what_stays_is_scaled() {
+    fn kept_elements_are_scaled() {
         let row = Site { key: 3, rate: 0.2 }.row::<f64>(9);
         assert!((0..100).all(|i| row.factor(i) == 0.0 || row.factor(i) == 1.25));
         assert_eq!(Site::NONE.row::<f32>(9).factor(5), 1.0);

@@ -1,4 +1,4 @@
-//! Rows of three tables summed, with dropout, and the gradients of the tables.
+//! Sum of the rows of three embedding tables, with dropout, and the gradients of the tables.
 
 use std::ops::Range;
 
@@ -6,19 +6,19 @@ use crate::dropout::{Dropout, Site};
 use crate::number::Element;
 use crate::simd::{self, Kernel};
 
-/// One table and the row that each token takes.
+/// Embedding table and the row index of each token.
 #[derive(Debug, Clone, Copy)]
 pub struct Lookup<'a, R> {
     /// `[rows, width]`.
     pub table: &'a [R],
-    /// The row of each token.
+    /// Row index of each token.
     pub rows: &'a [i64],
 }
 
 /// `out = dropout(sum of the tables' rows)`, `[tokens, width]`.
 ///
 /// # Panics
-/// Where slices are of unequal length, or a row is not in its table.
+/// If lengths do not match, or a row index is out of range.
 pub fn forward<T: Element>(lookups: [Lookup<'_, T::Real>; 3], width: usize, keys: &[u64], site: Site, out: &mut [T]) {
     assert!(out.len() == keys.len() * width && lookups.iter().all(|lookup| lookup.rows.len() == keys.len()), "unequal rows");
     simd::run(Forward { lookups, width, keys, site, out });
@@ -46,21 +46,21 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-/// Gradients of some rows of a table.
+/// Gradients of a range of a table's rows.
 #[derive(Debug)]
 pub struct TableGradient<'a, R> {
-    /// Which rows of the table.
+    /// Range of rows.
     pub rows: Range<usize>,
-    /// Their gradients are added here, `[rows, width]`.
+    /// Accumulated gradients of these rows, `[rows, width]`.
     pub gradient: &'a mut [R],
-    /// The row of each token, of the whole table.
+    /// Row index of each token in the whole table.
     pub taken: &'a [i64],
 }
 
-/// Adds the gradients of tokens that took one of these rows, in the order of the tokens.
+/// Adds the gradients of the tokens whose row is in the range, in the order of the tokens.
 ///
 /// # Panics
-/// Where slices are of unequal length.
+/// If lengths do not match.
 pub fn backward<T: Element>(part: TableGradient<'_, T::Real>, width: usize, keys: &[u64], site: Site, out_gradient: &[T]) {
     assert!(out_gradient.len() == keys.len() * width && part.taken.len() == keys.len(), "unequal rows");
     assert_eq!(part.gradient.len(), part.rows.len() * width);
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_summed_and_gradients_go_back_to_them() {
+    fn rows_are_summed_and_receive_their_gradients() {
         let table: Vec<f64> = (0..8).map(f64::from).collect();
         let (first, second, third) = ([0, 3, 0], [1, 1, 2], [0, 0, 3]);
         let lookups = [&first, &second, &third].map(|rows| Lookup { table: &table, rows });
@@ -114,7 +114,7 @@ mod tests {
         let mut gradient = vec![0.0; 4];
         let part = TableGradient { rows: 0..2, gradient: &mut gradient, taken: &first };
         backward(part, 2, &keys, site, &ones);
-        // Tokens 0 and 2 took row 0, nobody row 1; what was dropped forward is dropped backward.
+        // Tokens 0 and 2 use row 0, no token uses row 1; both passes drop the same elements.
         assert_eq!(gradient, [(dropped[0] + dropped[4]) / 3.0, (dropped[1] + dropped[5]) / 3.0, 0.0, 0.0]);
     }
 }

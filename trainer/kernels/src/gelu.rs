@@ -1,12 +1,12 @@
 //! Bias and GELU in one pass.
 //!
-//! `gelu(x) = x/2 (1 + tanh u)` with `u = sqrt(2/π) (x + 0.044715 x³)`, which equals `x σ(2u)`: one exponential and one
-//! division (Hendrycks and Gimpel 2016, the tanh form).
+//! `gelu(x) = x/2 (1 + tanh u)` with `u = sqrt(2/π) (x + 0.044715 x³)`, the tanh form of Hendrycks and Gimpel 2016. It is
+//! computed as `x σ(2u)`, with one exponential and one division.
 
 use crate::number::{Element, Real};
 use crate::simd::{self, Kernel};
 
-/// sqrt(2/π), twice.
+/// 2 sqrt(2/π).
 const TWO_K: f64 = 1.595_769_121_605_730_8;
 const CUBIC: f64 = 0.044_715;
 
@@ -17,10 +17,10 @@ fn gate<R: Real>(x: R) -> R {
     R::ONE / (R::ONE + (R::ZERO - twice_u).exp())
 }
 
-/// `out = gelu(x + bias)`: rows of `bias.len()` numbers.
+/// `out = gelu(x + bias)`, in rows of `bias.len()` elements.
 ///
 /// # Panics
-/// Where slices are of unequal length, or no whole rows.
+/// If lengths do not match.
 pub fn forward<T: Element>(x: &[T], bias: &[T::Real], out: &mut [T]) {
     assert!(x.len() == out.len() && x.len().is_multiple_of(bias.len()), "unequal rows");
     simd::run(Forward { x, bias, out });
@@ -45,10 +45,11 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-/// The gradient of `x`, put where `x` was, and added to `bias_gradient` that of the bias. `gradient` is that of the result.
+/// Backward pass: replaces `x` by its gradient and adds the gradient of the bias to `bias_gradient`. `gradient` is the
+/// gradient of the output.
 ///
 /// # Panics
-/// Where slices are of unequal length, or no whole rows.
+/// If lengths do not match.
 pub fn backward<T: Element>(x: &mut [T], bias: &[T::Real], gradient: &[T], bias_gradient: &mut [T::Real]) {
     assert!(x.len() == gradient.len() && x.len().is_multiple_of(bias.len()), "unequal rows");
     assert_eq!(bias.len(), bias_gradient.len());
@@ -109,7 +110,7 @@ mod tests {
         }
 
         #[test]
-        fn its_gradient_is_the_slope(x in prop::collection::vec(-6.0_f64..6.0, 20), bias in prop::collection::vec(-2.0_f64..2.0, 10)) {
+        fn gradients_match_finite_differences(x in prop::collection::vec(-6.0_f64..6.0, 20), bias in prop::collection::vec(-2.0_f64..2.0, 10)) {
             let gradient: Vec<f64> = (0..20).map(|i| f64::from(i) - 7.0).collect();
             let (mut found, mut sums) = (x.clone(), vec![1.0; 10]);
             backward(&mut found, &bias, &gradient, &mut sums);
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_bits_are_rounded_once() {
+    fn bf16_results_are_rounded_once() {
         let x = [Bf16::store(1.5), Bf16::store(-0.75)];
         let mut out = [Bf16::default(); 2];
         forward(&x, &[0.25; 2], &mut out);

@@ -1,25 +1,25 @@
-//! The passes over memory between GLM's matrix products, fused, for CPUs.
+//! Fused CPU kernels for the element-wise operations between GLM's matrix products.
 //!
-//! Every function works on slices, on one thread, and is compiled for AVX-512, AVX2 and whatever the target has at least
-//! (see [`simd`]); callers cut the work into parts. Storage may be 16, 32 or 64 bits (see [`number`]), arithmetic is 32 bits
-//! for the first two and 64 for the last, so that double precision checks the very code that trains.
+//! Every function runs on one thread and operates on slices; callers split the work. Each kernel is compiled for AVX-512,
+//! AVX2 and the target's baseline (see [`simd`]). Elements are stored in 16, 32 or 64 bits (see [`number`]). Arithmetic is
+//! 32-bit for the first two and 64-bit for the last, so tests in double precision exercise the code used in training.
 //!
 //! - [`gelu`]: bias and GELU.
 //! - [`residual`]: bias, dropout, residual sum and LayerNorm in one pass.
-//! - [`attention`]: softmax and dropout under GLM's visibility.
-//! - [`scores`]: log softmax at the targets only.
-//! - [`embedding`]: three tables summed, and their gradients.
-//! - [`dropout`]: which element is dropped is a function of a key, so no mask is stored.
-//! - [`accumulate`]: gradients summed up in 32 bits.
+//! - [`attention`]: softmax and dropout with GLM's attention mask.
+//! - [`scores`]: log softmax at the target positions only.
+//! - [`embedding`]: sum of three embedding tables, and their gradients.
+//! - [`dropout`]: dropout derived from a key instead of a stored mask.
+//! - [`accumulate`]: accumulation of gradients in 32 bits.
 //!
-//! Between two matrix products of a block the activations go through memory once:
+//! Activations pass through memory once between two matrix products of a block:
 //!
 //! ```text
 //! queries, keys, values -> attention -> product -> residual -> product -> gelu -> product -> residual -> next block
 //! ```
 //!
 //! ```
-//! // Two rows of two numbers, and a bias for each column.
+//! // Two rows of two elements, and a bias per column.
 //! let (x, bias) = ([0.0_f32, 1.0, -1.0, 2.0], [0.0, 1.0]);
 //! let mut out = [0.0; 4];
 //! glm_kernels::gelu::forward(&x, &bias, &mut out);

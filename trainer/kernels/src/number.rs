@@ -1,12 +1,12 @@
-//! Numbers as they are stored and as they are computed with.
+//! Storage types and the types used for arithmetic.
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Sub, SubAssign};
 
-/// Numbers side by side in the sums of this crate: a fixed number, so that a sum is the same on every machine.
+/// Number of partial sums in a reduction. It is fixed so that results are the same on every machine.
 pub(crate) const LANES: usize = 16;
 
-/// A number to compute with.
+/// A floating-point type used for arithmetic.
 pub trait Real:
     Copy
     + Debug
@@ -29,11 +29,11 @@ pub trait Real:
     const ONE: Self;
     /// Minus infinity.
     const MINUS_INFINITY: Self;
-    /// The nearest number to `value`.
+    /// Rounds `value` to the nearest number of this type.
     fn of(value: f64) -> Self;
-    /// `value` in 64 bits.
+    /// Converts to 64 bits.
     fn wide(self) -> f64;
-    /// e to the power of `self`, to rounding; what is not a number stays so.
+    /// Exponential function, accurate to rounding. NaN gives NaN.
     fn exp(self) -> Self;
     /// Natural logarithm.
     fn ln(self) -> Self;
@@ -41,17 +41,17 @@ pub trait Real:
     fn sqrt(self) -> Self;
 }
 
-/// A number as it is stored.
+/// An element type for storage.
 pub trait Element: Copy + Default + Send + Sync + 'static {
-    /// What it is computed with.
+    /// Type used for arithmetic.
     type Real: Real + Element<Real = Self::Real>;
-    /// The stored number.
+    /// Converts to the arithmetic type.
     fn load(self) -> Self::Real;
-    /// The nearest number that can be stored.
+    /// Rounds to the nearest number of the storage type.
     fn store(value: Self::Real) -> Self;
 }
 
-/// bfloat16: the upper half of a 32-bit number.
+/// bfloat16: the upper 16 bits of an `f32`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Bf16(pub u16);
@@ -89,7 +89,7 @@ impl Element for Bf16 {
     #[inline(always)]
     fn store(value: f32) -> Self {
         let bits = value.to_bits();
-        // To the nearest, ties to even. Rounding would turn some NaNs into numbers, so these are made again.
+        // Round to nearest, ties to even. Rounding would turn some NaNs into numbers, so NaN is a separate case.
         let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
         Self(if value.is_nan() { 0x7fc0 } else { rounded as u16 })
     }
@@ -134,16 +134,16 @@ impl Real for f32 {
         self.into()
     }
 
-    /// `eˣ = 2ⁿ eʳ` with `n = round(x / ln 2)`, and a polynomial of degree 6 for `eʳ`, `|r| <= ln 2 / 2`. Branches on values
-    /// would keep it from being computed for many numbers at once.
+    /// `eˣ = 2ⁿ eʳ` with `n = round(x / ln 2)`, and a polynomial of degree 6 for `eʳ`, `|r| <= ln 2 / 2`. It is free of
+    /// branches so that loops over it are vectorized.
     #[inline(always)]
     fn exp(self) -> Self {
-        // Adding and subtracting 1.5 · 2²³ rounds to a whole number, which then stands in the low bits.
+        // Adding 1.5 · 2²³ rounds to an integer, which is then in the low bits; subtracting it gives the rounded number.
         const ROUND: f32 = 12_582_912.0;
-        // ln 2 in two parts, the first with few bits, so that n times it is exact.
+        // ln 2 as a sum of two numbers. The first has few bits, so that its product with n is exact.
         const LN2_HIGH: f32 = 0.693_359_4;
         const LN2_LOW: f32 = -2.121_944_4e-4;
-        // Below, the result would be subnormal; above, infinite.
+        // The result would be subnormal below this range and infinite above.
         let x = if self < -87.3 { -87.3 } else { self };
         let x = if x > 88.7 { 88.7 } else { x };
         let shifted = x * std::f32::consts::LOG2_E + ROUND;
@@ -155,7 +155,7 @@ impl Real for f32 {
         let p = p * r + 0.5;
         let p = p * r + 1.0;
         let p = p * r + 1.0;
-        // Two factors, because 2¹²⁸ alone is no 32-bit number.
+        // Two factors, because 2¹²⁸ is not representable in 32 bits.
         let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
         let half = n >> 1;
         let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
@@ -171,7 +171,7 @@ impl Real for f32 {
     }
 }
 
-/// The sum of `of(i)` over `0..n`, in an order that does not depend on the machine.
+/// Returns the sum of `of(i)` over `0..n`, in an order that does not depend on the machine.
 #[inline(always)]
 pub(crate) fn sum<R: Real>(n: usize, of: impl Fn(usize) -> R) -> R {
     let mut lanes = [R::ZERO; LANES];
@@ -193,7 +193,8 @@ pub(crate) fn sum<R: Real>(n: usize, of: impl Fn(usize) -> R) -> R {
     total
 }
 
-/// The largest of `values`, minus infinity for none. What is not a number is passed over, and shows in the sum behind.
+/// Returns the largest of `values`, or minus infinity if there are none. NaNs are ignored here; they propagate through the
+/// sum computed afterwards.
 #[inline(always)]
 pub(crate) fn largest<T: Element>(values: &[T]) -> T::Real {
     let mut lanes = [T::Real::MINUS_INFINITY; LANES];
@@ -219,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn exp_is_right_to_rounding(x in -87.0_f32..88.5) {
+        fn exp_is_accurate_to_rounding(x in -87.0_f32..88.5) {
             let exact = f64::from(x).exp();
             prop_assert!((f64::from(Real::exp(x)) / exact - 1.0).abs() < 3e-7, "{x}");
         }
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_exp() {
+    fn exp_of_special_values() {
         assert!(Real::exp(f32::NAN).is_nan());
         assert!(Real::exp(f32::NEG_INFINITY) < 1.3e-38);
         assert!(Real::exp(f32::INFINITY) > 3e38);
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_stays_so_in_bf16() {
+    fn bf16_keeps_nan() {
         for bits in [0x7f80_0001, 0x7fff_ffff, 0xffff_ffff, 0xff80_0001] {
             assert!(Bf16::store(f32::from_bits(bits)).load().is_nan());
         }

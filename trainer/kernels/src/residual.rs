@@ -1,26 +1,26 @@
 //! Bias, dropout, residual sum and LayerNorm in one pass over memory, forward and backward.
 //!
 //! `sum = residual + dropout(branch + branch_bias)`, `out = (sum - mean) / sqrt(variance + eps) · weight + bias`
-//! (Ba et al. 2016). Rows are tokens. The backward pass needs `sum` and two numbers a row.
+//! (Ba et al. 2016). Rows are tokens. The backward pass needs `sum` and two numbers per row.
 
 use crate::dropout::{Dropout, Site};
 use crate::number::{Element, Real, sum};
 use crate::simd::{self, Kernel};
 
-/// What is added to the residual stream.
+/// Output of a sublayer, to be added to the residual stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Branch<'a, T: Element> {
     /// `[rows, width]`.
     pub values: &'a [T],
     /// `[width]`.
     pub bias: &'a [T::Real],
-    /// A key for each row, for dropout.
+    /// Dropout key of each row.
     pub keys: &'a [u64],
-    /// What is dropped.
+    /// Dropout layer.
     pub site: Site,
 }
 
-/// A LayerNorm's parameters.
+/// Parameters of a LayerNorm.
 #[derive(Debug, Clone, Copy)]
 pub struct Norm<'a, R> {
     /// `[width]`.
@@ -34,68 +34,69 @@ pub struct Norm<'a, R> {
 /// Mean and inverse standard deviation of a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Moments<R> {
-    /// The mean.
+    /// Mean.
     pub mean: R,
     /// 1 / sqrt(variance + eps).
     pub inverse_std: R,
 }
 
-/// The forward pass over some rows.
+/// Arguments of a forward pass over a range of rows.
 #[derive(Debug)]
 pub struct Forward<'a, T: Element> {
     /// `[rows, width]`.
     pub residual: &'a [T],
-    /// What is added; without it, `sum` is left alone and `out` is the LayerNorm of `residual`.
+    /// Branch to add. Without one, `sum` is not written and `out` is the LayerNorm of `residual`.
     pub branch: Option<Branch<'a, T>>,
-    /// The LayerNorm.
+    /// LayerNorm.
     pub norm: Norm<'a, T::Real>,
-    /// Receives the new residual stream, `[rows, width]`.
+    /// Output: the new residual stream, `[rows, width]`.
     pub sum: &'a mut [T],
-    /// Receives its LayerNorm, `[rows, width]`.
+    /// Output: LayerNorm of the new residual stream, `[rows, width]`.
     pub out: &'a mut [T],
-    /// Receives what the backward pass needs, `[rows]`.
+    /// Output: values for the backward pass, `[rows]`.
     pub moments: &'a mut [Moments<T::Real>],
 }
 
-/// The backward pass over some rows.
+/// Arguments of a backward pass over a range of rows.
 #[derive(Debug)]
 pub struct Backward<'a, T: Element> {
-    /// The residual stream that was normalised, `[rows, width]`.
+    /// Input of the LayerNorm: the residual stream, `[rows, width]`.
     pub sum: &'a [T],
-    /// What the forward pass left, `[rows]`.
+    /// Moments from the forward pass, `[rows]`.
     pub moments: &'a [Moments<T::Real>],
-    /// The LayerNorm's weight, `[width]`.
+    /// Weight of the LayerNorm, `[width]`.
     pub weight: &'a [T::Real],
     /// Gradient of `out`.
     pub out_gradient: &'a [T],
-    /// Gradient that `sum` has from elsewhere.
+    /// Gradient of `sum` from its other uses.
     pub sum_gradient: Option<&'a [T]>,
-    /// Receives the gradient of `residual`, which is that of `sum` as a whole.
+    /// Output: gradient of `residual`, which equals the total gradient of `sum`.
     pub residual_gradient: &'a mut [T],
-    /// The branch.
+    /// Gradient of the branch.
     pub branch: BranchBackward<'a, T>,
-    /// Gradient of the weight is added here, `[width]`.
+    /// Accumulated gradient of the weight, `[width]`.
     pub weight_gradient: &'a mut [T::Real],
-    /// Gradient of the bias is added here, `[width]`.
+    /// Accumulated gradient of the bias, `[width]`.
     pub bias_gradient: &'a mut [T::Real],
 }
 
-/// What becomes of the branch's gradient.
+/// Outputs for the gradient of the branch.
 #[derive(Debug)]
 pub enum BranchBackward<'a, T: Element> {
-    /// There was no branch.
+    /// The forward pass had no branch.
     None,
-    /// Nothing was dropped: the branch's gradient is the residual's, and only the bias wants its sum, `[width]`.
+    /// The branch has no dropout. Its gradient equals that of the residual, so only the bias gradient is accumulated,
+    /// `[width]`.
     Kept(&'a mut [T::Real]),
-    /// Some was dropped.
+    /// The branch has dropout.
     Dropped {
-        /// The keys of the forward pass.
+        /// Dropout keys of the forward pass.
         keys: &'a [u64],
-        /// The site of the forward pass.
+        /// Dropout layer of the forward pass.
         site: Site,
-        /// Receives the branch's gradient, `[rows, width]`.
+        /// Output: gradient of the branch, `[rows, width]`.
         gradient: &'a mut [T],
-        /// Gradient of the branch's bias is added here, `[width]`.
+        /// Accumulated gradient of the branch's bias, `[width]`.
         bias_gradient: &'a mut [T::Real],
     },
 }
@@ -103,7 +104,7 @@ pub enum BranchBackward<'a, T: Element> {
 /// Runs a forward pass.
 ///
 /// # Panics
-/// Where slices are of unequal length.
+/// If lengths do not match.
 pub fn forward<T: Element>(pass: Forward<'_, T>) {
     let (width, rows) = (pass.norm.weight.len(), pass.moments.len());
     assert!(pass.norm.bias.len() == width, "unequal widths");
@@ -118,7 +119,7 @@ pub fn forward<T: Element>(pass: Forward<'_, T>) {
 /// Runs a backward pass.
 ///
 /// # Panics
-/// Where slices are of unequal length.
+/// If lengths do not match.
 pub fn backward<T: Element>(pass: Backward<'_, T>) {
     let (width, rows) = (pass.weight.len(), pass.moments.len());
     let lengths = [pass.sum.len(), pass.out_gradient.len(), pass.residual_gradient.len()];
@@ -143,7 +144,7 @@ fn add_branch<T: Element>(sum: &mut [T], residual: &[T], branch: &[T], bias: &[T
 }
 
 #[inline(always)]
-fn normalise<T: Element>(x: &[T], norm: &Norm<'_, T::Real>, out: &mut [T]) -> Moments<T::Real> {
+fn normalize<T: Element>(x: &[T], norm: &Norm<'_, T::Real>, out: &mut [T]) -> Moments<T::Real> {
     let share = T::Real::of(1.0 / x.len() as f64);
     let mean = sum(x.len(), |i| x[i].load()) * share;
     let square = |difference: T::Real| difference * difference;
@@ -163,7 +164,7 @@ impl<T: Element> Kernel for Forward<'_, T> {
             let at = row * width..(row + 1) * width;
             let (residual, out) = (&self.residual[at.clone()], &mut self.out[at.clone()]);
             let Some(branch) = &self.branch else {
-                *moments = normalise(residual, &self.norm, out);
+                *moments = normalize(residual, &self.norm, out);
                 continue;
             };
             let (sum, values) = (&mut self.sum[at.clone()], &branch.values[at]);
@@ -173,8 +174,8 @@ impl<T: Element> Kernel for Forward<'_, T> {
             } else {
                 add_branch(sum, residual, values, branch.bias, |_| T::Real::ONE);
             }
-            // Of the sum as it was stored, because that is what the backward pass sees.
-            *moments = normalise(sum, &self.norm, out);
+            // Computed from the stored (rounded) sum, because the backward pass reads the same values.
+            *moments = normalize(sum, &self.norm, out);
         }
     }
 }
@@ -232,7 +233,7 @@ mod tests {
     const WIDTH: usize = 20;
     const ROWS: usize = 3;
 
-    /// Numbers without a pattern, between -1 and 1.
+    /// Pseudo-random numbers between -1 and 1.
     fn numbers(n: usize, seed: u64) -> Vec<f64> {
         (0..n as u64).map(|i| crate::dropout::mix(seed * 1000 + i) as f64 / 2_f64.powi(63) - 1.0).collect()
     }
@@ -269,7 +270,7 @@ mod tests {
             (sum, out, moments)
         }
 
-        /// Some function of both results, whose gradients are `by_sum` and `by_out`.
+        /// A scalar function of both outputs, with the gradients `by_sum` and `by_out`.
         fn value(&self, by_sum: &[f64], by_out: &[f64]) -> f64 {
             let (sum, out, _) = self.forward();
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_normalised() {
+    fn rows_are_normalized() {
         let case = Case::new(0.0);
         let (sum, out, _) = case.forward();
         assert_eq!(sum.len(), ROWS * WIDTH);
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_the_slopes() {
+    fn gradients_match_finite_differences() {
         for rate in [0.0, 0.3] {
             let mut case = Case::new(rate);
             let (by_sum, by_out) = (numbers(ROWS * WIDTH, 6), numbers(ROWS * WIDTH, 7));
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_branch_it_is_a_layer_norm() {
+    fn without_a_branch_the_result_is_a_layer_norm() {
         let case = Case::new(0.0);
         let (sum, out, moments) = case.forward();
         let (mut alone, mut again) = (vec![0.0; sum.len()], vec![Moments::default(); ROWS]);

@@ -1,12 +1,13 @@
-//! Log softmax at the targets only: a row of logits is read once forward and rewritten once backward.
+//! Log softmax at the target positions only. The forward pass reads each row of logits, and the backward pass replaces it by
+//! its gradient.
 
 use crate::number::{Element, LANES, Real, largest};
 use crate::simd::{self, Kernel};
 
-/// The logarithm of the sum of exponentials of each row of `logits`, rows of `width`.
+/// Log-sum-exp of each row of `logits`. A row has `width` elements.
 ///
 /// # Panics
-/// Where slices are of unequal length.
+/// If lengths do not match.
 pub fn log_sum_exp<T: Element>(logits: &[T], width: usize, out: &mut [T::Real]) {
     assert_eq!(logits.len(), width * out.len());
     simd::run(LogSumExp { logits, width, out });
@@ -23,7 +24,7 @@ impl<T: Element> Kernel for LogSumExp<'_, T> {
     fn run(self) {
         for (row, out) in self.logits.chunks_exact(self.width).zip(self.out) {
             let most = largest(row);
-            // Blocks, so that adding up thirty thousand small numbers loses none of them.
+            // Summed in blocks, to keep the rounding error of a sum over thirty thousand small numbers low.
             let mut total = T::Real::ZERO;
             for block in row.chunks(64 * LANES) {
                 total += crate::number::sum(block.len(), |i| (block[i].load() - most).exp());
@@ -33,10 +34,10 @@ impl<T: Element> Kernel for LogSumExp<'_, T> {
     }
 }
 
-/// The gradient of a row's logits, put in their place: `- weight · softmax`. The caller adds what each target gets.
+/// Backward pass: replaces each row of logits by `- weight · softmax`. The caller adds the gradient at the targets.
 ///
 /// # Panics
-/// Where slices are of unequal length.
+/// If lengths do not match.
 pub fn backward<T: Element>(logits: &mut [T], width: usize, log_sum: &[T::Real], weights: &[T::Real]) {
     assert!(logits.len() == width * log_sum.len() && weights.len() == log_sum.len(), "unequal rows");
     simd::run(Backward { logits, width, log_sum, weights });
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_is_minus_the_softmax() {
+    fn gradient_is_minus_the_softmax() {
         let logits = [1.0_f64, 2.0, 3.0, 0.0];
         let mut log_sum = [0.0; 2];
         log_sum_exp(&logits, 2, &mut log_sum);
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_shows() {
+    fn nan_propagates() {
         let mut out = [0.0_f32];
         log_sum_exp(&[1.0_f32, f32::NAN, 2.0], 3, &mut out);
         assert!(out[0].is_nan());

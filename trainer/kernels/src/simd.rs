@@ -1,12 +1,12 @@
-//! One source, several instruction sets: a kernel is compiled for each, and the best that the CPU has is taken.
+//! Runtime dispatch to the widest instruction set: each kernel is compiled once per instruction set.
 
-/// Work whose body is inlined into a function for each instruction set.
+/// A computation that is inlined into one function per instruction set.
 pub trait Kernel {
-    /// The work; marked `#[inline(always)]`, as all that it calls.
+    /// Runs the computation. The implementation and everything it calls are marked `#[inline(always)]`.
     fn run(self);
 }
 
-/// Runs a kernel with the widest instructions that this CPU has.
+/// Runs a kernel with the widest instruction set supported by this CPU.
 pub fn run<K: Kernel>(kernel: K) {
     #[cfg(target_arch = "x86_64")]
     {
@@ -15,11 +15,11 @@ pub fn run<K: Kernel>(kernel: K) {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
         {
-            // SAFETY: the CPU has what the function is compiled for.
+            // SAFETY: the CPU supports the features that the function is compiled for.
             return unsafe { with_avx512(kernel) };
         }
         if is_x86_feature_detected!("avx2") {
-            // SAFETY: the CPU has what the function is compiled for.
+            // SAFETY: the CPU supports the features that the function is compiled for.
             return unsafe { with_avx2(kernel) };
         }
     }

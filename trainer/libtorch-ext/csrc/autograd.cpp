@@ -15,7 +15,7 @@ namespace {
 using torch::autograd::Node;
 using torch::autograd::variable_list;
 
-// Fills `out` with the gradients of the inputs (nullptr: none) from those of the outputs (nullptr: none).
+// Computes the gradients of the inputs, `out`, from those of the outputs, `grads`. nullptr is an undefined gradient.
 using backward_fn = char* (*)(void* closure, const ext_tensor* grads, size_t n_grads, ext_tensor* out, size_t n_out);
 using drop_fn = void (*)(void* closure);
 
@@ -25,18 +25,18 @@ class ClosureNode final : public Node {
       : closure_(closure), backward_(backward), drop_(drop), inputs_(inputs), name_(name) {}
 
   ~ClosureNode() override {
-    forget();
+    drop_closure();
   }
 
-  // Shown by libtorch's profiler.
+  // Displayed by libtorch's profiler.
   std::string name() const override {
     return name_;
   }
 
   variable_list apply(variable_list&& grads) override {
-    // As Node asks for where apply is not thread-safe: the closure is used up by its call.
+    // Required by Node if apply is not thread-safe: a call consumes the closure.
     std::lock_guard<std::mutex> lock(mutex_);
-    TORCH_CHECK(closure_ != nullptr, name_, ": backward ran through this graph already, and its values are freed");
+    TORCH_CHECK(closure_ != nullptr, name_, ": backward has already been run through this graph, and its saved values are freed");
     std::vector<ext_tensor> in;
     in.reserve(grads.size());
     for (auto& grad : grads) {
@@ -61,11 +61,11 @@ class ClosureNode final : public Node {
 
   void release_variables() override {
     std::lock_guard<std::mutex> lock(mutex_);
-    forget();
+    drop_closure();
   }
 
  private:
-  void forget() {
+  void drop_closure() {
     if (closure_ != nullptr) {
       drop_(closure_);
       closure_ = nullptr;
@@ -87,8 +87,8 @@ void glm_ext_free(char* message) {
   std::free(message);
 }
 
-// Makes `outputs` the results of a function of `inputs` whose backward pass is `closure`. The node owns the closure from
-// here on, whatever this returns.
+// Records a function with the given inputs and outputs whose backward pass is `closure`. Takes ownership of the closure, also
+// if it returns an error.
 char* glm_ext_record(
     const ext_tensor* inputs,
     size_t n_inputs,
@@ -108,7 +108,7 @@ char* glm_ext_record(
     }
     node->set_next_edges(torch::autograd::collect_next_edges(list));
     for (size_t i = 0; i < n_outputs; ++i) {
-      TORCH_CHECK(!outputs[i]->requires_grad(), name, ": output ", i, " belongs to a graph already");
+      TORCH_CHECK(!outputs[i]->requires_grad(), name, ": output ", i, " already belongs to a graph");
     }
     for (size_t i = 0; i < n_outputs; ++i) {
       torch::autograd::set_history(*outputs[i], node);
@@ -116,19 +116,19 @@ char* glm_ext_record(
   });
 }
 
-// Makes `gradient` the place where backward passes add up the gradient of `parameter`.
+// Sets `parameter.grad`; backward passes accumulate into `gradient`.
 char* glm_ext_set_gradient(ext_tensor parameter, ext_tensor gradient) {
   return ext_guarded([&] {
-    TORCH_CHECK(parameter->is_leaf() && parameter->requires_grad(), "only a leaf that needs a gradient has a place for it");
+    TORCH_CHECK(parameter->is_leaf() && parameter->requires_grad(), "the parameter is not a leaf that requires a gradient");
     TORCH_CHECK(
         gradient->sizes() == parameter->sizes() && gradient->scalar_type() == parameter->scalar_type() &&
             gradient->device() == parameter->device(),
-        "a gradient has the shape, kind and device of its parameter");
+        "the gradient differs from its parameter in shape, kind or device");
     parameter->mutable_grad() = *gradient;
   });
 }
 
-// Whether operations are recorded for a backward pass on this thread.
+// Returns 1 if operations of this thread are recorded for a backward pass.
 int glm_ext_grad_enabled() {
   return c10::GradMode::is_enabled() ? 1 : 0;
 }

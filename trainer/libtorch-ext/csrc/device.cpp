@@ -1,5 +1,5 @@
-// Streams, events and memory of an accelerator, through c10's interface that is the same for all of them: no header and no
-// library of CUDA is needed to build this.
+// Streams, events and memory statistics of a GPU, through c10's device-independent interface. Building this file needs
+// neither headers nor libraries of CUDA.
 
 #include "ext.h"
 
@@ -34,7 +34,7 @@ void glm_ext_stream_free(c10::Stream* stream) {
   delete stream;
 }
 
-// Makes `stream` the current one of this thread, and returns the one before.
+// Sets this thread's current stream and returns the previous one.
 char* glm_ext_stream_exchange(const c10::Stream* stream, c10::Stream** before) {
   return ext_guarded([&] { *before = new c10::Stream(guard().exchangeStream(*stream)); });
 }
@@ -51,9 +51,6 @@ char* glm_ext_event_block(const c10::Event* event, const c10::Stream* stream) {
   return ext_guarded([&] { event->block(*stream); });
 }
 
-char* glm_ext_event_query(const c10::Event* event, int* done) {
-  return ext_guarded([&] { *done = event->query() ? 1 : 0; });
-}
 
 char* glm_ext_event_synchronize(const c10::Event* event) {
   return ext_guarded([&] { event->synchronize(); });
@@ -63,12 +60,12 @@ void glm_ext_event_free(c10::Event* event) {
   delete event;
 }
 
-// Keeps a tensor's memory from being given to others until what `stream` has been asked to do by then is done.
+// Prevents the tensor's memory from being reused, once it is freed, before the work queued on `stream` is done.
 char* glm_ext_record_stream(ext_tensor tensor, const c10::Stream* stream) {
   return ext_guarded([&] { tensor->record_stream(*stream); });
 }
 
-// Most bytes that tensors of this process have held on a device.
+// Peak number of bytes allocated by tensors of this process on a device.
 char* glm_ext_peak_bytes(int device, uint64_t* bytes) {
   return ext_guarded([&] {
     const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(device));

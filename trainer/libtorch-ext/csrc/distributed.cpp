@@ -1,11 +1,10 @@
-// Process groups, what they do together, and the reduction of gradients: c10d's ProcessGroup, Work and Reducer.
+// Process groups, collectives and the reduction of gradients: c10d's ProcessGroup and Reducer.
 
 #include "distributed.h"
 
 #include <c10/core/GradMode.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
-#include <torch/csrc/distributed/c10d/logger.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <algorithm>
@@ -15,36 +14,28 @@
 
 struct ext_group {
   c10::intrusive_ptr<c10d::ProcessGroup> group;
-  // The one whose tensors NCCL carries, where it does.
+  // GPU of the NCCL backend, if the group has one.
   std::optional<c10::Device> gpu;
-};
-
-struct ext_work {
-  c10::intrusive_ptr<c10d::Work> work;
-  // Done by a GPU, in the order of its stream.
-  bool on_gpu;
 };
 
 namespace {
 
-using c10d::ReduceOp;
-
-// With another GPU, NCCL would wait for the other ranks to come with one too.
+// A tensor on another GPU would make NCCL create another communicator and wait for the other ranks to do the same.
 void check_device(const ext_group* group, const at::Tensor& tensor) {
   if (tensor.is_cuda()) {
-    TORCH_CHECK(group->gpu, "the tensor is on ", tensor.device(), ", and the group is of CPUs");
-    TORCH_CHECK(tensor.device() == *group->gpu, "the tensor is on ", tensor.device(), ", and the group on ", *group->gpu);
+    TORCH_CHECK(group->gpu, "the tensor is on ", tensor.device(), ", but the group is for CPU tensors only");
+    TORCH_CHECK(tensor.device() == *group->gpu, "the tensor is on ", tensor.device(), ", but the group is on ", *group->gpu);
   }
 }
 
-// Backends read memory from the start of a tensor on.
+// Backends ignore strides.
 void check_tensor(const ext_group* group, const at::Tensor& tensor) {
-  TORCH_CHECK(tensor.defined(), "the tensor has no value");
+  TORCH_CHECK(tensor.defined(), "the tensor is undefined");
   TORCH_CHECK(tensor.layout() == at::kStrided && tensor.is_contiguous(), "the tensor is not contiguous");
   check_device(group, tensor);
 }
 
-// Throws what a function of ours returned as a message.
+// Throws the error that one of the functions of this interface returned.
 void throw_message(char* message) {
   if (message != nullptr) {
     const std::string text = message;
@@ -53,12 +44,8 @@ void throw_message(char* message) {
   }
 }
 
-void give(c10::intrusive_ptr<c10d::Work> work, bool on_gpu, ext_work** out) {
-  TORCH_CHECK(work, "the backend started nothing");
-  *out = new ext_work{std::move(work), on_gpu};
-}
-
-// Waits for work of a GPU. NCCL's own wait does so without a timeout only: it takes one for a failure, of the whole group.
+// Waits for work on a GPU and returns true if it finished in time. The work is polled because NCCL's own wait treats a timeout
+// as a failure of the whole group.
 bool wait_for_gpu(c10d::Work& work, std::chrono::milliseconds timeout) {
   constexpr std::chrono::microseconds longest(1000);
   const auto end = std::chrono::steady_clock::now() + timeout;
@@ -68,12 +55,32 @@ bool wait_for_gpu(c10d::Work& work, std::chrono::milliseconds timeout) {
     }
     std::this_thread::sleep_for(pause);
   }
-  // Throws what it failed of, and puts what follows on this thread's stream behind it.
+  // Throws the error of the work, and makes this thread's stream wait for it.
   work.wait();
   return true;
 }
 
-// The numbers of all ranks, in order; all have as many.
+// As above, for work on the CPU.
+bool wait_for_cpu(c10d::Work& work, std::chrono::milliseconds timeout) {
+  try {
+    return work.wait(timeout);
+  } catch (...) {
+    if (work.isCompleted()) {
+      throw;
+    }
+    return false;
+  }
+}
+
+// Waits for work and throws its error. Work that is not done after the timeout continues: the backend owns it and its tensors.
+void wait_for(const c10::intrusive_ptr<c10d::Work>& work, bool on_gpu, uint64_t timeout) {
+  TORCH_CHECK(work, "the backend started no work");
+  const auto limit = ext_milliseconds(timeout);
+  const bool done = on_gpu ? wait_for_gpu(*work, limit) : wait_for_cpu(*work, limit);
+  TORCH_CHECK(done, "not done after ", timeout, " ms");
+}
+
+// Returns the numbers of all ranks, in the order of ranks. Every rank passes the same count.
 std::vector<at::Tensor> gather(c10d::ProcessGroup& group, const std::vector<int64_t>& numbers) {
   std::vector<at::Tensor> inputs = {at::tensor(numbers, at::kLong)};
   std::vector<std::vector<at::Tensor>> outputs(1);
@@ -84,8 +91,8 @@ std::vector<at::Tensor> gather(c10d::ProcessGroup& group, const std::vector<int6
   return outputs[0];
 }
 
-// Fails on every rank where parameters differ on one. c10d's own check fails on the ranks that differ from rank 0 only, and
-// overlooks kinds.
+// Fails on every rank if the parameters of any rank differ. c10d's own check fails only on the ranks that differ from rank 0,
+// and does not compare kinds.
 void check_same_parameters(c10d::ProcessGroup& group, const std::vector<at::Tensor>& parameters) {
   const auto counts = gather(group, {static_cast<int64_t>(parameters.size())});
   for (size_t rank = 1; rank < counts.size(); ++rank) {
@@ -105,23 +112,19 @@ void check_same_parameters(c10d::ProcessGroup& group, const std::vector<at::Tens
     for (size_t i = 0; i < parameters.size(); ++i) {
       TORCH_CHECK(
           all[rank].const_data_ptr<int64_t>()[i] == all[0].const_data_ptr<int64_t>()[i],
-          "parameter ", i, " of rank ", rank, " has another shape or kind than that of rank 0");
+          "parameter ", i, " of rank ", rank, " differs in shape or kind from that of rank 0");
     }
   }
 }
 
-// Adds the gradients of all ranks up, bucket by bucket. With a hook the Reducer itself divides nothing.
+// Sums the gradients of all ranks, one bucket at a time. The Reducer does not divide by the world size if it has a hook.
 class SumHook final : public c10d::CommHookInterface {
  public:
-  SumHook(c10::intrusive_ptr<c10d::ProcessGroup> group, bool average, std::shared_ptr<std::atomic<uint64_t>> started)
-      : group_(std::move(group)), average_(average), started_(std::move(started)) {}
+  SumHook(c10::intrusive_ptr<c10d::ProcessGroup> group, std::shared_ptr<std::atomic<uint64_t>> started)
+      : group_(std::move(group)), started_(std::move(started)) {}
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
     std::vector<at::Tensor> tensors = {bucket.getBufferRef()};
-    if (average_) {
-      // Before the sum, which so cannot overflow where no gradient does.
-      tensors[0].div_(group_->getSize());
-    }
     auto future = group_->allreduce(tensors)->getFuture();
     started_->fetch_add(1);
     return future;
@@ -133,7 +136,6 @@ class SumHook final : public c10d::CommHookInterface {
 
  private:
   c10::intrusive_ptr<c10d::ProcessGroup> group_;
-  bool average_;
   std::shared_ptr<std::atomic<uint64_t>> started_;
 };
 
@@ -141,14 +143,12 @@ class SumHook final : public c10d::CommHookInterface {
 
 struct ext_reducer {
   std::shared_ptr<c10d::Reducer> reducer;
-  // The Reducer calls it, whether it has one or not, when a pass leaves out other parameters than the one before.
-  std::shared_ptr<c10d::Logger> logger;
-  // Buckets whose reduction was started since the last glm_ext_reducer_prepare.
+  // Number of buckets whose reduction was started since the last glm_ext_reducer_prepare.
   std::shared_ptr<std::atomic<uint64_t>> started;
 };
 
 #ifndef EXT_WITH_GLOO
-// Rust does not come this far.
+// Not reached: the Rust code checks `available()` first.
 c10::intrusive_ptr<c10d::Backend> ext_make_gloo(
     const c10::intrusive_ptr<c10d::Store>&,
     int,
@@ -161,8 +161,8 @@ c10::intrusive_ptr<c10d::Backend> ext_make_gloo(
 
 extern "C" {
 
-// Waits until all ranks have called it. `name` keeps apart groups that share a store; `address` is one of this machine's.
-// With `make_nccl`, tensors of the GPU `device` go through NCCL, and those of CPUs through Gloo as ever.
+// Waits until all ranks have called it. `name` distinguishes groups that share a store; `address` is one of this machine's
+// addresses. With `make_nccl`, tensors on the GPU `device` use NCCL. CPU tensors use Gloo in both cases.
 char* glm_ext_group_new(
     const ext_store* store,
     ext_bytes name,
@@ -179,7 +179,7 @@ char* glm_ext_group_new(
     auto group = std::make_unique<ext_group>();
     c10::intrusive_ptr<c10d::Backend> nccl;
     if (make_nccl != nullptr) {
-      // First, because it waits for nobody: without a GPU there is an error at once.
+      // Comes first because it does not wait for other ranks: a missing GPU is reported immediately.
       auto place = c10::make_intrusive<c10d::PrefixStore>("nccl", own);
       throw_message(make_nccl(place, rank, size, ext_milliseconds(timeout), name.text(), device, &nccl));
       group->gpu = c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device));
@@ -192,48 +192,39 @@ char* glm_ext_group_new(
     if (nccl) {
       group->group->setBackend(c10::DeviceType::CUDA, Type::NCCL, nccl);
       group->group->setDefaultBackend(Type::NCCL);
-      // Gloo has seen all ranks, so that they come here together.
+      // Gloo has connected to all ranks, so they arrive here at about the same time.
       nccl->eagerConnectSingleDevice(*group->gpu);
     }
     *out = group.release();
   });
 }
 
-// Waits for what the group is doing, at most until its timeout.
+// Waits for running work, at most for the group's timeout.
 void glm_ext_group_free(ext_group* group) {
   if (group->gpu) {
-    // What its destructor wants to have been called. It has no more use for an error than we do.
+    // ProcessGroupNCCL expects shutdown() before its destructor. An error cannot be handled here.
     std::free(ext_guarded([&] { group->group->getBackend(c10::DeviceType::CUDA)->shutdown(); }));
   }
   delete group;
 }
 
-// `op` is a ReduceOp::RedOpType.
-char* glm_ext_group_all_reduce(const ext_group* group, ext_tensor tensor, uint8_t op, ext_work** out) {
+char* glm_ext_group_all_reduce_sum(const ext_group* group, ext_tensor tensor, uint64_t timeout) {
   return ext_guarded([&] {
     c10::NoGradGuard no_grad;
     check_tensor(group, *tensor);
-    c10d::AllreduceOptions options;
-    options.reduceOp = ReduceOp(static_cast<ReduceOp::RedOpType>(op));
-    if (options.reduceOp == ReduceOp::AVG) {
-      // Gloo has no average.
-      TORCH_CHECK(tensor->is_floating_point(), "an average is of floating point numbers");
-      tensor->div_(group->group->getSize());
-      options.reduceOp = ReduceOp(ReduceOp::SUM);
-    }
     std::vector<at::Tensor> tensors = {*tensor};
-    give(group->group->allreduce(tensors, options), tensor->is_cuda(), out);
+    wait_for(group->group->allreduce(tensors), tensor->is_cuda(), timeout);
   });
 }
 
-char* glm_ext_group_broadcast(const ext_group* group, ext_tensor tensor, int root, ext_work** out) {
+char* glm_ext_group_broadcast(const ext_group* group, ext_tensor tensor, int root, uint64_t timeout) {
   return ext_guarded([&] {
     c10::NoGradGuard no_grad;
     check_tensor(group, *tensor);
     c10d::BroadcastOptions options;
     options.rootRank = root;
     std::vector<at::Tensor> tensors = {*tensor};
-    give(group->group->broadcast(tensors, options), tensor->is_cuda(), out);
+    wait_for(group->group->broadcast(tensors, options), tensor->is_cuda(), timeout);
   });
 }
 
@@ -242,7 +233,7 @@ char* glm_ext_group_all_gather(
     ext_tensor tensor,
     const ext_tensor* outputs,
     size_t n,
-    ext_work** out) {
+    uint64_t timeout) {
   return ext_guarded([&] {
     c10::NoGradGuard no_grad;
     check_tensor(group, *tensor);
@@ -252,66 +243,28 @@ char* glm_ext_group_all_gather(
       lists[0].push_back(*outputs[i]);
     }
     std::vector<at::Tensor> inputs = {*tensor};
-    give(group->group->allgather(lists, inputs), tensor->is_cuda(), out);
+    wait_for(group->group->allgather(lists, inputs), tensor->is_cuda(), timeout);
   });
 }
 
-char* glm_ext_group_barrier(const ext_group* group, ext_work** out) {
-  // The backend's own: ProcessGroup::barrier keeps a tensor in a static variable, which threads would share.
-  return ext_guarded([&] { give(group->group->getDefaultBackend()->barrier(), group->gpu.has_value(), out); });
+char* glm_ext_group_barrier(const ext_group* group, uint64_t timeout) {
+  // Calls the backend directly, because ProcessGroup::barrier uses a static tensor, which threads would share.
+  return ext_guarded([&] { wait_for(group->group->getDefaultBackend()->barrier(), group->gpu.has_value(), timeout); });
 }
 
-char* glm_ext_group_monitored_barrier(const ext_group* group, uint64_t timeout) {
-  return ext_guarded([&] {
-    c10d::BarrierOptions options;
-    options.timeout = ext_milliseconds(timeout);
-    // NCCL has none.
-    group->group->getBackend(c10::DeviceType::CPU)->monitoredBarrier(options, /*waitAllRanks=*/true);
-  });
-}
-
-int glm_ext_work_is_done(ext_work* work) {
-  return work->work->isCompleted() ? 1 : 0;
-}
-
-// `done` is 0 where the work goes on after the timeout; work that failed gives its error.
-char* glm_ext_work_wait(ext_work* work, uint64_t timeout, int* done) {
-  return ext_guarded([&] {
-    if (work->on_gpu) {
-      *done = wait_for_gpu(*work->work, ext_milliseconds(timeout)) ? 1 : 0;
-      return;
-    }
-    try {
-      *done = work->work->wait(ext_milliseconds(timeout)) ? 1 : 0;
-    } catch (...) {
-      if (work->work->isCompleted()) {
-        throw;
-      }
-      *done = 0;
-    }
-  });
-}
-
-// What goes on goes on: the backend keeps the work and its tensors.
-void glm_ext_work_free(ext_work* work) {
-  delete work;
-}
-
-// Waits for all ranks, and fails where their parameters differ in number, shape or kind.
+// Waits for all ranks, and fails if their parameters differ in number, shape or kind.
 char* glm_ext_reducer_new(
     const ext_group* group,
     const ext_tensor* parameters,
     size_t n,
     uint64_t first_bucket,
     uint64_t bucket,
-    int find_unused,
-    int average,
     ext_reducer** out) {
   return ext_guarded([&] {
     std::vector<at::Tensor> list;
     for (size_t i = 0; i < n; ++i) {
       TORCH_CHECK(
-          parameters[i]->is_leaf() && parameters[i]->requires_grad(), "parameter ", i, " is no leaf that needs a gradient");
+          parameters[i]->is_leaf() && parameters[i]->requires_grad(), "parameter ", i, " is not a leaf that requires a gradient");
       check_device(group, *parameters[i]);
       list.push_back(*parameters[i]);
     }
@@ -319,7 +272,8 @@ char* glm_ext_reducer_new(
     c10::NoGradGuard no_grad;
     check_same_parameters(*group->group, list);
     auto buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(list, {first_bucket, bucket}));
-    // Gradients come roughly in the opposite order of the parameters; from the second pass on, in the order of the first.
+    // Gradients become ready in roughly the reverse order of the parameters. After the first pass the Reducer rebuilds the
+    // buckets in the observed order.
     std::reverse(buckets.begin(), buckets.end());
     auto reducer = std::make_unique<ext_reducer>();
     reducer->started = std::make_shared<std::atomic<uint64_t>>(0);
@@ -329,21 +283,19 @@ char* glm_ext_reducer_new(
         group->group,
         std::vector<bool>(n, false),
         static_cast<int64_t>(bucket),
-        find_unused != 0,
+        /*find_unused_parameters=*/false,
         /*gradient_as_bucket_view=*/false,
         std::unordered_map<size_t, std::string>(),
         static_cast<int64_t>(first_bucket),
         /*skip_all_reduce_unused_params=*/false,
         /*use_python_reducer=*/false,
         std::vector<int64_t>());
-    reducer->reducer->register_comm_hook(std::make_unique<SumHook>(group->group, average != 0, reducer->started));
-    reducer->logger = std::make_shared<c10d::Logger>(reducer->reducer);
-    reducer->reducer->set_logger(reducer->logger);
+    reducer->reducer->register_comm_hook(std::make_unique<SumHook>(group->group, reducer->started));
     *out = reducer.release();
   });
 }
 
-// Takes its hooks off the parameters; where that fails, it must outlive them.
+// Removes the hooks from the parameters. If that fails, the reducer is leaked, because it must outlive its hooks.
 char* glm_ext_reducer_free(ext_reducer* reducer) {
   return ext_guarded([&] {
     reducer->reducer->remove_autograd_hooks();
@@ -351,7 +303,7 @@ char* glm_ext_reducer_free(ext_reducer* reducer) {
   });
 }
 
-// The next backward pass reduces.
+// Makes the next backward pass reduce gradients.
 char* glm_ext_reducer_prepare(ext_reducer* reducer, const ext_tensor* outputs, size_t n) {
   return ext_guarded([&] {
     std::vector<at::Tensor> list;
@@ -365,7 +317,7 @@ char* glm_ext_reducer_prepare(ext_reducer* reducer, const ext_tensor* outputs, s
   });
 }
 
-// Fails unless the pass behind glm_ext_reducer_prepare has reduced every gradient.
+// Fails unless the backward pass since glm_ext_reducer_prepare has reduced every gradient.
 char* glm_ext_reducer_finish(ext_reducer* reducer, uint64_t* buckets) {
   return ext_guarded([&] {
     reducer->reducer->check_finalized();
@@ -374,7 +326,7 @@ char* glm_ext_reducer_finish(ext_reducer* reducer, uint64_t* buckets) {
   });
 }
 
-// Forgets a pass that failed.
+// Resets the state after a failed pass.
 char* glm_ext_reducer_reset(ext_reducer* reducer) {
   return ext_guarded([&] { reducer->reducer->reset_state(); });
 }

@@ -1,4 +1,4 @@
-// What the C++ files of the module `distributed` share. Handles are made by a function of theirs and freed by another.
+// Declarations shared by the C++ files of the module `distributed`. Each handle type has functions that create and free it.
 #pragma once
 
 #include "ext.h"
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-// Text or bytes that are lent, not ended by a zero.
+// Borrowed text or bytes, not NUL-terminated.
 struct ext_bytes {
   const uint8_t* data;
   size_t size;
@@ -20,17 +20,17 @@ struct ext_bytes {
   }
 };
 
-// A connection to the store, with the server behind it where this process has it.
+// A connection to the store. In the process that serves the store it also owns the server.
 struct ext_store {
   c10::intrusive_ptr<c10d::TCPStore> store;
 };
 
-// Milliseconds; c10d reads 0 as "without end", which Rust never asks for.
+// Never 0, which c10d takes to mean no timeout.
 inline std::chrono::milliseconds ext_milliseconds(uint64_t milliseconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(milliseconds));
 }
 
-// A backend for tensors of CPUs, which other ranks reach at `address`; waits until all ranks have called it.
+// Creates a backend for CPU tensors, to which other ranks connect at `address`. Waits until all ranks have called it.
 c10::intrusive_ptr<c10d::Backend> ext_make_gloo(
     const c10::intrusive_ptr<c10d::Store>& store,
     int rank,
@@ -38,7 +38,7 @@ c10::intrusive_ptr<c10d::Backend> ext_make_gloo(
     std::chrono::milliseconds timeout,
     const std::string& address);
 
-// A backend for tensors of one GPU, which waits for nobody yet; nccl.cpp has the only one.
+// Type of the function in nccl.cpp that creates a backend for tensors on one GPU. It does not wait for other ranks.
 using ext_make_nccl = char*(
     const c10::intrusive_ptr<c10d::Store>& store,
     int rank,

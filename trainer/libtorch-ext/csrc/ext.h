@@ -1,7 +1,8 @@
-// The C interface between libtorch and this crate's Rust side.
+// C interface between libtorch and the Rust code of this crate.
 //
-// Tensors cross it as pointers to at::Tensor, as tch has them: what comes in is borrowed, what goes out is owned by the
-// receiver. A function returns nullptr, or a message in memory of malloc that the receiver frees; no exception crosses it.
+// Tensors are passed as pointers to at::Tensor, as in tch: arguments are borrowed, results are owned by the caller. A function
+// returns nullptr on success, or an error message allocated with malloc, which the caller frees. Exceptions do not cross this
+// interface.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,7 +14,7 @@
 
 using ext_tensor = at::Tensor*;
 
-// Runs `body` and turns whatever it throws into a message.
+// Runs `body` and converts an exception to a message.
 template <class Body>
 char* ext_guarded(Body&& body) noexcept {
   try {
@@ -24,6 +25,6 @@ char* ext_guarded(Body&& body) noexcept {
   } catch (const std::exception& error) {
     return strdup(error.what());
   } catch (...) {
-    return strdup("an exception that is no std::exception");
+    return strdup("unknown exception");
   }
 }

@@ -1,6 +1,7 @@
-// The backend between CPUs: c10d's ProcessGroupGloo.
+// Backend for CPU tensors: c10d's ProcessGroupGloo.
 //
-// A file of its own, because its header wants headers of gloo, which a libtorch may need others of; see build.rs.
+// This is a separate file because the header ProcessGroupGloo.hpp includes headers of gloo, which may not be available or may
+// not match; see build.rs.
 
 #include "distributed.h"
 
@@ -9,11 +10,11 @@
 
 using c10d::ProcessGroupGloo;
 
-// What is allocated here and used in libtorch has to be as large as libtorch takes it to be, whichever headers of gloo this
-// was compiled with. These are the sizes with the real ones.
+// Objects allocated here and used by libtorch must have the size that libtorch was compiled with, whichever headers of gloo
+// are used here. These are the sizes with gloo's own headers.
 #if defined(__x86_64__) && defined(__GLIBCXX__) && TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 11
-static_assert(sizeof(ProcessGroupGloo) == 488, "ProcessGroupGloo has another size than with gloo's own headers");
-static_assert(sizeof(ProcessGroupGloo::Options) == 176, "ProcessGroupGloo::Options has another size than with gloo's own headers");
+static_assert(sizeof(ProcessGroupGloo) == 488, "the size of ProcessGroupGloo differs from that with gloo's own headers");
+static_assert(sizeof(ProcessGroupGloo::Options) == 176, "the size of ProcessGroupGloo::Options differs from that with gloo's own headers");
 #endif
 
 c10::intrusive_ptr<c10d::Backend> ext_make_gloo(

@@ -1,8 +1,8 @@
-// The backend between NVIDIA GPUs: c10d's ProcessGroupNCCL.
+// Backend for tensors on NVIDIA GPUs: c10d's ProcessGroupNCCL.
 //
-// A shared object of its own, since it needs libtorch_cuda.so, which the programs load at run time and do not link: one
-// program serves machines with a GPU and without. build.rs compiles it with the feature `cuda`, src/distributed/nccl.rs
-// has its bytes and loads it.
+// This is a separate shared object because it needs libtorch_cuda.so, which programs load at run time instead of linking it,
+// so that they also run on machines without a GPU. build.rs compiles it with the feature `cuda`; src/distributed/nccl.rs
+// embeds and loads it.
 
 #include "distributed.h"
 
@@ -20,7 +20,7 @@ extern "C" char* glm_ext_make_nccl(
     c10::intrusive_ptr<c10d::Backend>* out) {
   return ext_guarded([&] {
     const int count = c10::cuda::device_count();
-    TORCH_CHECK(device < count, "there is no cuda:", device, ": libtorch sees ", count, " GPUs");
+    TORCH_CHECK(device < count, "cuda:", device, " does not exist: libtorch sees ", count, " GPUs");
     at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
     auto options = ProcessGroupNCCL::Options::create();
     options->timeout = timeout;
@@ -29,5 +29,5 @@ extern "C" char* glm_ext_make_nccl(
   });
 }
 
-// Fails to compile where it is not what distributed.cpp calls.
+// Checks at compile time that the signature is the one that distributed.cpp calls.
 static ext_make_nccl* const as_declared = &glm_ext_make_nccl;

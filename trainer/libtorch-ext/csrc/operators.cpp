@@ -1,4 +1,4 @@
-// Operators that tch's generator leaves out, and libtorch's thread pool.
+// Operators that tch does not bind, and libtorch's thread pool.
 
 #include "ext.h"
 
@@ -21,7 +21,7 @@ using pointwise_linear = at::Tensor(
     c10::List<std::optional<at::Scalar>>,
     std::optional<c10::string_view>);
 
-// oneDNN's linear layer, where this build of libtorch has it.
+// oneDNN's linear layer, if this build of libtorch includes it.
 const std::optional<c10::TypedOperatorHandle<pointwise_linear>>& onednn_linear() {
   static const auto found = []() -> std::optional<c10::TypedOperatorHandle<pointwise_linear>> {
     auto handle = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
@@ -46,7 +46,7 @@ std::vector<at::Tensor> copy_list(const ext_tensor* tensors, size_t n) {
 
 extern "C" {
 
-// a [m, k] times the transpose of b [n, k], through oneDNN where that is faster than libtorch's own choice.
+// Product of a [m, k] and the transpose of b [n, k]. Uses oneDNN in cases in which it is faster than libtorch's mm.
 char* glm_ext_matmul_nt(ext_tensor* out, ext_tensor a, ext_tensor b) {
   return ext_guarded([&] {
     c10::NoGradGuard no_grad;
@@ -59,13 +59,13 @@ char* glm_ext_matmul_nt(ext_tensor* out, ext_tensor a, ext_tensor b) {
   });
 }
 
-// One step of AdamW over lists of tensors. `scale` and `found_inf` may be null: gradients are divided by the former, and
-// nothing but zero in the latter leaves everything as it is.
+// One AdamW step over lists of tensors. Gradients are divided by `scale`; if `found_inf` is not zero, nothing is updated. Both
+// may be null.
 char* glm_ext_fused_adamw(
     const ext_tensor* params,
     const ext_tensor* grads,
-    const ext_tensor* first,
-    const ext_tensor* second,
+    const ext_tensor* exp_avgs,
+    const ext_tensor* exp_avg_sqs,
     const ext_tensor* steps,
     size_t n,
     ext_tensor lr,
@@ -83,8 +83,8 @@ char* glm_ext_fused_adamw(
     at::_fused_adamw_(
         copy_list(params, n),
         copy_list(grads, n),
-        copy_list(first, n),
-        copy_list(second, n),
+        copy_list(exp_avgs, n),
+        copy_list(exp_avg_sqs, n),
         {},
         copy_list(steps, n),
         *lr,
@@ -99,7 +99,7 @@ char* glm_ext_fused_adamw(
   });
 }
 
-// Runs `body` over pieces of 0..n on libtorch's threads; a piece has at least `grain` items, but for the last.
+// Runs `body` on ranges that together cover 0..n, on libtorch's threads. Every range but the last has at least `grain` items.
 char* glm_ext_parallel_for(size_t n, size_t grain, void (*body)(void*, size_t, size_t), void* context) {
   return ext_guarded([&] {
     at::parallel_for(0, static_cast<int64_t>(n), static_cast<int64_t>(grain), [&](int64_t begin, int64_t end) {

@@ -1,22 +1,20 @@
-//! How fast gradients of a model are added up by several processes on this machine, alone and behind a backward pass.
+//! Benchmark of the reduction of gradients over several processes on this machine, alone and during a backward pass.
 //!
 //! ```text
 //! cargo run --release -p libtorch-ext --example all_reduce [RANKS [MEGABYTES]]
 //! ```
 //!
-//! It starts itself once for each rank. One thread a rank, so that ranks do not fight for the cores.
+//! The program starts itself once per rank, with one thread per rank.
 
 use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use libtorch_ext::autograd::set_gradient;
-use libtorch_ext::distributed::{
-    GroupOptions, ProcessGroup, ReduceOp, Reducer, ReducerOptions, Store, StoreOptions, available,
-};
+use libtorch_ext::distributed::{GroupOptions, ProcessGroup, Reducer, ReducerOptions, Store, StoreOptions, available};
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Tells a process that it is a rank: "rank/port of the store".
+/// Environment variable set for the process of a rank: "rank/port of the store".
 const VARIABLE: &str = "ALL_REDUCE_RANK";
 const ROUNDS: u32 = 5;
 
@@ -24,8 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     available().map_err(|unavailable| unavailable.to_string())?;
     let number = |i, default| std::env::args().nth(i).map_or(Ok(default), |text| text.parse::<usize>());
     let (world_size, megabytes) = (number(1, 2)?, number(2, 440)?);
-    if let Ok(told) = std::env::var(VARIABLE) {
-        let (rank, port) = told.split_once('/').ok_or("rank/port")?;
+    if let Ok(value) = std::env::var(VARIABLE) {
+        let (rank, port) = value.split_once('/').ok_or("rank/port")?;
         return Ok(run(rank.parse()?, world_size, port.parse()?, megabytes)?);
     }
     let store = Store::serve(&StoreOptions { port: 0, ..StoreOptions::default() })?;
@@ -42,18 +40,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn run(rank: usize, world_size: usize, port: u16, megabytes: usize) -> Result<(), TchError> {
-    let store = Store::connect(&StoreOptions { port, world_size, ..StoreOptions::default() })?;
+    let store = Store::connect(&StoreOptions { port, ..StoreOptions::default() })?;
     let options = GroupOptions { timeout: Duration::from_secs(120), ..GroupOptions::default() };
     let group = Rc::new(ProcessGroup::new(&store, rank, world_size, &options)?);
     let count = megabytes as i64 * 1_000_000 / 4;
 
     let mut tensor = Tensor::f_ones([count], (Kind::Float, Device::Cpu))?;
-    report(&group, megabytes, "all_reduce", || group.all_reduce(&mut tensor, ReduceOp::Sum))?;
+    report(&group, megabytes, "all_reduce_sum", || group.all_reduce_sum(&mut tensor))?;
     drop(tensor);
 
-    // Parameters of a million numbers each; a backward pass with nothing to do but to write gradients.
+    // Parameters of a million elements each. The backward pass only writes gradients.
     let parameters = (0..count / 1_000_000).map(|_| Tensor::f_zeros([1_000_000], (Kind::Float, Device::Cpu)));
-    let parameters: Vec<Tensor> = parameters.map(|made| made?.f_set_requires_grad(true)).collect::<Result<_, _>>()?;
+    let parameters: Vec<Tensor> = parameters.map(|tensor| tensor?.f_set_requires_grad(true)).collect::<Result<_, _>>()?;
     for parameter in &parameters {
         set_gradient(parameter, &parameter.detach().f_zeros_like()?)?;
     }
@@ -64,7 +62,7 @@ fn run(rank: usize, world_size: usize, port: u16, megabytes: usize) -> Result<()
     report(&group, megabytes, "backward pass with reduction", || reducer.backward(&loss()))
 }
 
-/// Times `body` a few times, all ranks starting together; rank 0 prints the median.
+/// Measures `body` several times, with all ranks starting together. Rank 0 prints the median.
 fn report(
     group: &ProcessGroup,
     megabytes: usize,

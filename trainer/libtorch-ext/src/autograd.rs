@@ -1,5 +1,7 @@
 //! Autograd functions whose backward pass is a Rust closure.
 //!
+//! A square, recorded with its gradient:
+//!
 //! ```
 //! use libtorch_ext::autograd::record;
 //! use tch::{Kind, Tensor, no_grad};
@@ -22,19 +24,19 @@ use std::ptr::null_mut;
 
 use tch::{TchError, Tensor};
 
-use crate::ffi::{self, TensorPtr, check, lend};
+use crate::ffi::{self, TensorPtr, as_raw, check};
 
-/// Makes `outputs`, which were computed from `inputs` without being recorded (see [`tch::no_grad`]), results of a function
-/// with this backward pass. Where nothing is to be recorded, because no input needs a gradient or recording is switched
-/// off, `backward` is dropped.
+/// Records a function that computed `outputs` from `inputs`, with a closure as its backward pass. The outputs must have been
+/// computed without recording (see [`tch::no_grad`]). If no input requires a gradient, or if recording is disabled, `backward`
+/// is dropped.
 ///
-/// `backward` gets the gradient of each output (`None` where an output was not used) and returns that of each input (`None`
-/// for an input that has none, or that `backward` has taken care of itself). It runs at most once, and on the thread that
-/// libtorch chooses: the caller's for a CPU. What it holds is freed behind it. It must not hold `outputs` themselves, whose
-/// graph holds it: a detached copy shares the memory and does not.
+/// `backward` receives the gradient of each output (`None` if the output was not used) and returns the gradient of each input
+/// (`None` if it has none, or if `backward` has accumulated it itself). It runs at most once, on a thread chosen by libtorch
+/// (the calling thread on a CPU), and its captured values are freed afterwards. It must not capture `outputs`, because their
+/// graph owns the closure; capture detached copies, which share the memory.
 ///
 /// # Errors
-/// A [`TchError`] where an output already belongs to a graph, or is no tensor of floating point numbers.
+/// A [`TchError`] if an output already belongs to a graph or is not a floating-point tensor.
 pub fn record<F>(name: &CStr, inputs: &[&Tensor], outputs: &[&Tensor], backward: F) -> Result<(), TchError>
 where
     F: FnOnce(&[Option<Tensor>]) -> Result<Vec<Option<Tensor>>, TchError> + Send + 'static,
@@ -42,11 +44,11 @@ where
     if !is_recording() || !inputs.iter().any(|input| input.requires_grad()) {
         return Ok(());
     }
-    let inputs: Vec<TensorPtr> = inputs.iter().map(|tensor| lend(tensor)).collect();
-    let outputs: Vec<TensorPtr> = outputs.iter().map(|tensor| lend(tensor)).collect();
+    let inputs: Vec<TensorPtr> = inputs.iter().map(|tensor| as_raw(tensor)).collect();
+    let outputs: Vec<TensorPtr> = outputs.iter().map(|tensor| as_raw(tensor)).collect();
     let closure = Box::into_raw(Box::new(Some(backward)));
-    // SAFETY: the lists are as long as said and their tensors outlive the call; the closure is a `Box<Option<F>>`, as
-    // `run_backward::<F>` and `drop_closure::<F>` expect, and the node that this makes owns it from here on.
+    // SAFETY: the lengths match the lists, and the tensors outlive the call. `closure` is a `Box<Option<F>>`, as
+    // `run_backward::<F>` and `drop_closure::<F>` expect, and the new node takes ownership of it.
     check(unsafe {
         ffi::glm_ext_record(
             inputs.as_ptr(),
@@ -61,26 +63,25 @@ where
     })
 }
 
-/// Makes `gradient` the place where backward passes add up the gradient of `parameter`, for example a part of a buffer that
-/// holds the gradients of all parameters.
+/// Sets `parameter.grad`. Backward passes accumulate into `gradient`, which may be a view of a larger buffer.
 ///
 /// # Errors
-/// A [`TchError`] where `parameter` is no leaf that needs a gradient, or shape, kind or device differ.
+/// A [`TchError`] if `parameter` is not a leaf that requires a gradient, or if shape, kind or device differ.
 pub fn set_gradient(parameter: &Tensor, gradient: &Tensor) -> Result<(), TchError> {
     // SAFETY: both tensors outlive the call.
-    check(unsafe { ffi::glm_ext_set_gradient(lend(parameter), lend(gradient)) })
+    check(unsafe { ffi::glm_ext_set_gradient(as_raw(parameter), as_raw(gradient)) })
 }
 
-/// Whether operations of this thread are recorded for a backward pass.
-pub fn is_recording() -> bool {
-    // SAFETY: reads a flag of this thread.
+/// Returns true if operations of this thread are recorded for a backward pass.
+fn is_recording() -> bool {
+    // SAFETY: reads a thread-local flag.
     unsafe { ffi::glm_ext_grad_enabled() != 0 }
 }
 
-/// What C++ calls; a message is the closure's error, or its panic, which must not unwind into C++.
+/// Called from C++ to run the closure. Returns the message of its error or panic, which must not unwind into C++.
 ///
 /// # Safety
-/// `closure` is the pointer that [`record`] made for this `F`; `grads` and `out` are as long as said.
+/// `closure` was created by [`record`] for this `F`; `grads` and `out` have `n_grads` and `n_out` elements.
 unsafe extern "C" fn run_backward<F>(
     closure: *mut c_void,
     grads: *const TensorPtr,
@@ -91,50 +92,52 @@ unsafe extern "C" fn run_backward<F>(
 where
     F: FnOnce(&[Option<Tensor>]) -> Result<Vec<Option<Tensor>>, TchError> + Send + 'static,
 {
-    // SAFETY: the caller's promise; the node calls under a lock, so nobody else looks at the closure.
+    // SAFETY: see the function's contract. The node holds a lock during the call, so the reference is unique.
     let closure = unsafe { &mut *closure.cast::<Option<F>>() };
-    // SAFETY: the caller's promise.
+    // SAFETY: see the function's contract.
     let grads = unsafe { std::slice::from_raw_parts(grads, n_grads) };
     let run = || {
         let grads: Vec<Option<Tensor>> = grads
             .iter()
-            // SAFETY: a gradient that is not null points to a tensor that lives through this call.
+            // SAFETY: a gradient that is not null points to a tensor that outlives this call.
             .map(|&grad| (!grad.is_null()).then(|| unsafe { Tensor::clone_from_ptr(grad.cast()) }))
             .collect();
         match closure.take() {
             Some(backward) => backward(&grads).map_err(|error| error.to_string()),
-            None => Err("its backward pass ran already".to_owned()),
+            None => Err("the backward pass has already been run".to_owned()),
         }
     };
     let results = match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(results)) if results.len() == n_out => results,
         Ok(Ok(results)) => return message(&format!("{} gradients for {n_out} inputs", results.len())),
         Ok(Err(error)) => return message(&error),
-        Err(_) => return message("the backward pass panicked; the message above says where"),
+        Err(_) => return message("the backward pass panicked; see the message above"),
     };
     for (i, result) in results.into_iter().enumerate() {
         let Some(mut tensor) = result else { continue };
-        // SAFETY: `out` has room for `n_out` pointers, and there are as many results.
+        // SAFETY: `out` has `n_out` elements, as many as there are results.
         unsafe { *out.add(i) = tensor.as_mut_ptr().cast() };
-        // C++ owns it now.
+        // C++ takes ownership.
         std::mem::forget(tensor);
     }
     null_mut()
 }
 
+/// Called from C++ to drop the closure.
+///
 /// # Safety
-/// `closure` is the pointer that [`record`] made for this `F`, and is not used again.
+/// `closure` was created by [`record`] for this `F` and is not used again.
 unsafe extern "C" fn drop_closure<F>(closure: *mut c_void) {
-    // SAFETY: the caller's promise.
+    // SAFETY: see the function's contract.
     let closure = unsafe { Box::from_raw(closure.cast::<Option<F>>()) };
-    // A panic in the destructor of something that was saved must not unwind into C++.
+    // A panic in the destructor of a captured value must not unwind into C++.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(closure)));
 }
 
-/// A copy of `text` that C++ frees with `free`.
+/// Copies `text` to memory that C++ releases with `free`.
 fn message(text: &str) -> *mut c_char {
     let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-    // SAFETY: `strdup` copies a string that ends with a zero byte.
+    // SAFETY: the string is NUL-terminated.
     unsafe { libc::strdup(text.as_ptr()) }
 }
 
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_of_several_inputs_and_outputs_meet() {
+    fn several_inputs_and_outputs() {
         let (a, b) = (variable(&[1.0, 2.0]), variable(&[3.0, 5.0]));
         let (sum, product) = no_grad(|| (&a + &b, &a * &b));
         let (x, y) = (a.detach(), b.detach());
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unused_output_has_no_gradient_and_an_input_may_have_none() {
+    fn unused_outputs_and_inputs_without_gradient() {
         let (a, b) = (variable(&[1.0]), variable(&[2.0]));
         let (used, unused) = no_grad(|| (&a + &b, &a * &b));
         record(c"one", &[&a, &b], &[&used, &unused], |grads| {
@@ -177,13 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn errors_and_panics_end_the_backward_pass_with_their_message() {
-        for (panics, expected) in [(false, "no such luck"), (true, "panicked")] {
+    fn errors_and_panics_become_errors_of_the_backward_pass() {
+        for (panics, expected) in [(false, "intended error"), (true, "panicked")] {
             let a = variable(&[1.0]);
             let b = no_grad(|| &a + 1.0);
             record(c"fails", &[&a], &[&b], move |_| {
-                assert!(!panics, "as the test wants");
-                Err(TchError::Kind("no such luck".into()))
+                assert!(!panics, "intended panic");
+                Err(TchError::Kind("intended error".into()))
             })
             .expect("record");
             let error = b.sum(Kind::Double).f_backward().expect_err("an error").to_string();
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_closure_holds_is_freed_with_the_graph() {
+    fn captured_values_are_freed_with_the_graph() {
         struct Flag(std::sync::Arc<std::sync::atomic::AtomicUsize>);
         impl Drop for Flag {
             fn drop(&mut self) {
@@ -213,7 +216,7 @@ mod tests {
             b
         };
         make().sum(Kind::Double).backward();
-        assert_eq!(count(), 1, "behind a backward pass");
+        assert_eq!(count(), 1, "after a backward pass");
         drop(make());
         assert_eq!(count(), 2, "a graph that was never used");
         no_grad(|| drop(make()));
@@ -221,9 +224,9 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_added_up_where_they_are_told_to() {
+    fn gradients_accumulate_into_a_view() {
         let (all, a) = (Tensor::zeros([4], (Kind::Double, tch::Device::Cpu)), variable(&[1.0, 2.0]));
-        set_gradient(&a, &all.narrow(0, 1, 2)).expect("place");
+        set_gradient(&a, &all.narrow(0, 1, 2)).expect("set_gradient");
         for _ in 0..2 {
             (&a * 3.0).sum(Kind::Double).backward();
         }
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_is_used_once() {
+    fn a_second_backward_pass_is_an_error() {
         let a = variable(&[1.0]);
         let b = no_grad(|| &a + 1.0);
         record(c"once", &[&a], &[&b], |grads| Ok(vec![grads[0].as_ref().map(Tensor::shallow_clone)])).expect("record");

@@ -1,10 +1,10 @@
-//! libtorch's CUDA half, which is loaded when it is wanted and not linked: one program serves machines with a GPU and without.
+//! Loading of libtorch_cuda at run time. Programs do not link it, so that they also run on machines without a GPU.
 
 use std::fmt::{self, Display};
 #[cfg(feature = "cuda")]
 use std::sync::OnceLock;
 
-/// Why GPUs cannot be used; its text says what to do about it.
+/// The reason why GPUs are not available, with a remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unavailable(String);
 
@@ -16,11 +16,11 @@ impl Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
-/// Loads libtorch's CUDA half, which registers its kernels with the CPU half. To be called before the first use of a GPU;
-/// whether there is one is another question ([`tch::Cuda::device_count`]).
+/// Loads libtorch_cuda, which registers its kernels with libtorch_cpu. It must be called before the first use of a GPU and
+/// does not check for a GPU; see [`tch::Cuda::device_count`].
 ///
 /// # Errors
-/// [`Unavailable`] where this build is without the feature `cuda`, or where the library or one that it needs is not there.
+/// [`Unavailable`] if this build lacks the feature `cuda`, or if the library or one of its dependencies is missing.
 #[cfg(feature = "cuda")]
 pub fn load() -> Result<(), Unavailable> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -28,28 +28,26 @@ pub fn load() -> Result<(), Unavailable> {
     static LOADED: OnceLock<Result<(), Unavailable>> = OnceLock::new();
     LOADED
         .get_or_init(|| {
-            // SAFETY: the library's initialisers register kernels and do nothing that depends on this program's state; it is
-            // the library that belongs to the linked libtorch_cpu, found through the same rpath.
+            // SAFETY: the library's initializers only register kernels and do not depend on this program's state. The library
+            // belongs to the linked libtorch_cpu, because it is found through the same rpath.
             let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
             match library {
                 Ok(library) => {
-                    // Kernels stay registered until the program ends, so the library must stay too.
+                    // Kernels stay registered until the program ends, so the library must stay loaded.
                     std::mem::forget(library);
                     Ok(())
                 }
-                Err(error) => {
-                    Err(Unavailable(format!("libtorch's CUDA half cannot be loaded ({error}): run scripts/setup --cuda")))
-                }
+                Err(error) => Err(Unavailable(format!("cannot load libtorch_cuda ({error}): run scripts/setup --cuda"))),
             }
         })
         .clone()
 }
 
-/// Says that this build is without the feature `cuda`.
+/// Fails, because this build lacks the feature `cuda`.
 ///
 /// # Errors
-/// [`Unavailable`].
+/// [`Unavailable`], always.
 #[cfg(not(feature = "cuda"))]
 pub fn load() -> Result<(), Unavailable> {
-    Err(Unavailable("this build is for CPUs: build with --features cuda".to_owned()))
+    Err(Unavailable("this build has no GPU support: build with --features cuda".to_owned()))
 }

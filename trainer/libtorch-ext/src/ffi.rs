@@ -1,4 +1,4 @@
-//! The C interface of `csrc`, see `csrc/ext.h` for who owns what.
+//! Declarations of the C interface of `csrc`. `csrc/ext.h` describes the ownership of arguments and results.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -33,8 +33,8 @@ unsafe extern "C" {
     pub(crate) fn glm_ext_fused_adamw(
         params: *const TensorPtr,
         grads: *const TensorPtr,
-        first: *const TensorPtr,
-        second: *const TensorPtr,
+        exp_avgs: *const TensorPtr,
+        exp_avg_sqs: *const TensorPtr,
         steps: *const TensorPtr,
         n: usize,
         lr: TensorPtr,
@@ -57,26 +57,26 @@ unsafe extern "C" {
     pub(crate) fn glm_ext_stream_exchange(stream: *const c_void, before: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_event_record(stream: *const c_void, out: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_event_block(event: *const c_void, stream: *const c_void) -> *mut c_char;
-    pub(crate) fn glm_ext_event_query(event: *const c_void, done: *mut c_int) -> *mut c_char;
+
     pub(crate) fn glm_ext_event_synchronize(event: *const c_void) -> *mut c_char;
     pub(crate) fn glm_ext_event_free(event: *mut c_void);
     pub(crate) fn glm_ext_record_stream(tensor: TensorPtr, stream: *const c_void) -> *mut c_char;
     pub(crate) fn glm_ext_peak_bytes(device: c_int, bytes: *mut u64) -> *mut c_char;
 }
 
-/// The pointer to lend to C++.
-pub(crate) fn lend(tensor: &Tensor) -> TensorPtr {
+/// Returns the tensor's pointer, to be borrowed by C++ for the duration of a call.
+pub(crate) fn as_raw(tensor: &Tensor) -> TensorPtr {
     tensor.as_ptr().cast_mut().cast()
 }
 
-/// Turns what a C function returned into a result.
+/// Converts the return value of a C function to a result.
 pub(crate) fn check(message: *mut c_char) -> Result<(), TchError> {
     if message.is_null() {
         return Ok(());
     }
-    // SAFETY: a message that is not null ends with a zero byte and is ours to free, see csrc/ext.h.
+    // SAFETY: a message that is not null is NUL-terminated and owned by the caller, see csrc/ext.h.
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
-    // SAFETY: as above; it is not used behind this line.
+    // SAFETY: as above; the message is not used afterwards.
     unsafe { glm_ext_free(message) };
     Err(TchError::Torch(text))
 }

@@ -1,16 +1,15 @@
-//! The few parts of libtorch that [`tch`] does not offer, behind a safe interface.
+//! Safe bindings to parts of libtorch that [`tch`] does not bind.
 //!
 //! - [`autograd`]: functions whose backward pass is a Rust closure.
-//! - [`cuda`]: libtorch's CUDA half, loaded at run time.
-//! - [`distributed`]: several processes, whose gradients are added up during the backward pass.
+//! - [`cuda`]: loading of libtorch_cuda at run time.
+//! - [`distributed`]: process groups and the reduction of gradients during the backward pass.
 //! - [`operators`]: fused AdamW, and matrix products through oneDNN.
-//! - [`parallel`]: libtorch's own threads, so that Rust code and libtorch's operators do not fight for the cores.
-//! - [`stream`]: streams, events and memory of a GPU, with no header and no library of CUDA needed to build.
+//! - [`parallel`]: libtorch's thread pool, so that Rust code and libtorch's operators share threads.
+//! - [`stream`]: streams, events and memory statistics of a GPU. Building it does not need CUDA.
 //!
-//! The examples of [`autograd`] run as they stand; `examples/all_reduce.rs` adds up numbers of several processes. [`tch`] has the tensors,
-//! this crate what training them fast and together needs; it knows nothing of models or data.
+//! `examples/all_reduce.rs` measures the reduction of gradients over several processes.
 //!
-//! The C++ side is in `csrc`. Exceptions become [`tch::TchError`] with the C++ message.
+//! The C++ code is in `csrc`. C++ exceptions become a [`tch::TchError`] with the same message.
 
 pub mod autograd;
 pub mod cuda;

@@ -1,85 +1,84 @@
-//! Operators that tch's generator leaves out.
+//! Operators that tch does not bind.
 
 use tch::{TchError, Tensor};
 
-use crate::ffi::{self, TensorPtr, check, lend};
+use crate::ffi::{self, TensorPtr, as_raw, check};
 
-/// `a bᵀ`, of `a` `[m, k]` and `b` `[n, k]`; either may be a transposed view. Not recorded for a backward pass.
+/// Computes `a bᵀ` of `a` `[m, k]` and `b` `[n, k]`, without recording it for a backward pass. Either may be a transposed view.
 ///
-/// In 32 bits on a CPU this goes through oneDNN, which for activations times weights is up to a tenth faster on an AMD
-/// processor with AVX-512 than the MKL that libtorch's `mm` calls; everything else is `mm`.
+/// fp32 products on a CPU use oneDNN, which is up to 10 % faster than the MKL in libtorch's `mm` for products of activations
+/// and weights on an AMD processor with AVX-512. All other products use `mm`.
 ///
 /// # Errors
-/// A [`TchError`] where shapes or kinds do not go together.
+/// A [`TchError`] if shapes or kinds do not match.
 pub fn matmul_nt(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
     let mut out: TensorPtr = std::ptr::null_mut();
-    // SAFETY: both tensors outlive the call, and `out` has room for one pointer.
-    check(unsafe { ffi::glm_ext_matmul_nt(&mut out, lend(a), lend(b)) })?;
-    // SAFETY: behind a call that succeeded, `out` is a tensor that belongs to us.
+    // SAFETY: both tensors outlive the call, and `out` is valid for writes.
+    check(unsafe { ffi::glm_ext_matmul_nt(&mut out, as_raw(a), as_raw(b)) })?;
+    // SAFETY: the call succeeded, so `out` is a tensor owned by the caller.
     Ok(unsafe { Tensor::from_ptr(out.cast()) })
 }
 
-/// What [`fused_adamw`] updates: one parameter and what belongs to it, of equal shape, and its count of steps, one 32-bit
-/// number on the same device.
+/// A parameter to be updated by [`fused_adamw`], with its optimizer state. All tensors but `steps` have the same shape.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWEntry<'a> {
-    /// The parameter.
+    /// Parameter.
     pub parameter: &'a Tensor,
-    /// Its gradient.
+    /// Gradient.
     pub gradient: &'a Tensor,
-    /// Average of gradients.
-    pub first: &'a Tensor,
-    /// Average of squared gradients.
-    pub second: &'a Tensor,
-    /// Steps made.
+    /// Exponential moving average of gradients.
+    pub exp_avg: &'a Tensor,
+    /// Exponential moving average of squared gradients.
+    pub exp_avg_sq: &'a Tensor,
+    /// Number of steps: one fp32 element on the parameter's device.
     pub steps: &'a Tensor,
 }
 
-/// Rates of [`fused_adamw`].
+/// Hyperparameters of [`fused_adamw`].
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWRates<'a> {
-    /// Learning rate: one number on the device.
+    /// Learning rate: one element on the device.
     pub lr: &'a Tensor,
-    /// Decay of the average of gradients.
+    /// Decay rate of `exp_avg`.
     pub beta1: f64,
-    /// Decay of the average of squared gradients.
+    /// Decay rate of `exp_avg_sq`.
     pub beta2: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Keeps the division finite.
+    /// Added to the denominator.
     pub eps: f64,
-    /// Gradients are divided by it: one 32-bit number on the device.
+    /// Divisor of the gradients: one fp32 element on the device.
     pub gradient_divisor: Option<&'a Tensor>,
-    /// Where this is not 0, nothing changes: one 32-bit number on the device.
+    /// Skips the step if it is not zero: one fp32 element on the device.
     pub skip: Option<&'a Tensor>,
 }
 
-/// One step of AdamW in one pass over memory. Counts of steps go up by one and, where a step is skipped, down again.
+/// Performs one AdamW step in a single pass over memory. Step counts are incremented unless the step is skipped.
 ///
 /// # Errors
-/// A [`TchError`] where shapes, kinds or devices do not go together.
+/// A [`TchError`] if shapes, kinds or devices do not match.
 pub fn fused_adamw(entries: &[AdamWEntry<'_>], rates: &AdamWRates<'_>) -> Result<(), TchError> {
     let list = |of: fn(&AdamWEntry<'_>) -> TensorPtr| entries.iter().map(of).collect::<Vec<_>>();
-    let parameters = list(|entry| lend(entry.parameter));
-    let gradients = list(|entry| lend(entry.gradient));
-    let first = list(|entry| lend(entry.first));
-    let second = list(|entry| lend(entry.second));
-    let steps = list(|entry| lend(entry.steps));
-    let optional = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null_mut(), lend);
-    // The operator itself leaves counting to its caller, as torch.optim does.
+    let parameters = list(|entry| as_raw(entry.parameter));
+    let gradients = list(|entry| as_raw(entry.gradient));
+    let exp_avgs = list(|entry| as_raw(entry.exp_avg));
+    let exp_avg_sqs = list(|entry| as_raw(entry.exp_avg_sq));
+    let steps = list(|entry| as_raw(entry.steps));
+    let optional = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null_mut(), as_raw);
+    // The operator expects its caller to count steps.
     for entry in entries {
         let _ = entry.steps.shallow_clone().f_add_scalar_(1.0)?;
     }
-    // SAFETY: every list has one pointer an entry, to tensors that outlive the call.
+    // SAFETY: every list has one pointer per entry, and all tensors outlive the call.
     check(unsafe {
         ffi::glm_ext_fused_adamw(
             parameters.as_ptr(),
             gradients.as_ptr(),
-            first.as_ptr(),
-            second.as_ptr(),
+            exp_avgs.as_ptr(),
+            exp_avg_sqs.as_ptr(),
             steps.as_ptr(),
             entries.len(),
-            lend(rates.lr),
+            as_raw(rates.lr),
             rates.beta1,
             rates.beta2,
             rates.weight_decay,
@@ -102,7 +101,7 @@ mod tests {
     use tch::{Device, Kind};
 
     #[test]
-    fn products_equal_libtorchs_own_whatever_the_strides() {
+    fn products_match_libtorch_for_any_strides() {
         tch::manual_seed(1);
         for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 1e-4), (Kind::BFloat16, 0.5)] {
             let a = Tensor::randn([37, 64], (Kind::Float, Device::Cpu)).to_kind(kind);
@@ -121,11 +120,17 @@ mod tests {
     }
 
     #[test]
-    fn adamw_counts_steps_and_skips_when_told() {
+    fn adamw_counts_steps_and_skips() {
         let make = |value: f64| Tensor::full([3], value, (Kind::Float, Device::Cpu));
         let one = |value: f64| Tensor::full([1], value, (Kind::Float, Device::Cpu));
-        let (parameter, gradient, first, second, steps) = (make(1.0), make(4.0), make(0.0), make(0.0), one(0.0));
-        let entry = AdamWEntry { parameter: &parameter, gradient: &gradient, first: &first, second: &second, steps: &steps };
+        let (parameter, gradient, exp_avg, exp_avg_sq, steps) = (make(1.0), make(4.0), make(0.0), make(0.0), one(0.0));
+        let entry = AdamWEntry {
+            parameter: &parameter,
+            gradient: &gradient,
+            exp_avg: &exp_avg,
+            exp_avg_sq: &exp_avg_sq,
+            steps: &steps,
+        };
         let (lr, divisor) = (one(0.5), one(2.0));
         for (skip, value, count) in [(1.0, 1.0, 0.0), (0.0, 0.5 - 0.05, 1.0)] {
             let skip = one(skip);
@@ -139,10 +144,10 @@ mod tests {
                 skip: Some(&skip),
             };
             fused_adamw(&[entry], &rates).expect("step");
-            // The first step moves by the learning rate, and decay takes lr · λ of the weight.
+            // The first step moves by the learning rate, and weight decay subtracts lr · λ times the weight.
             assert!((parameter.double_value(&[0]) - value).abs() < 1e-6, "{parameter:?}");
             assert_eq!(steps.double_value(&[0]), count);
         }
-        assert!((first.double_value(&[0]) - 0.2).abs() < 1e-6, "a tenth of the gradient, divided by 2");
+        assert!((exp_avg.double_value(&[0]) - 0.2).abs() < 1e-6, "0.1 times the gradient divided by 2");
     }
 }

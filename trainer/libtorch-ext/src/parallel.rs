@@ -1,4 +1,4 @@
-//! Work on libtorch's own threads.
+//! Parallel loops on libtorch's thread pool.
 
 use std::any::Any;
 use std::ffi::c_void;
@@ -15,16 +15,16 @@ struct Context<'a, F> {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// Calls `body` with ranges that together are `0..n`, side by side on libtorch's threads (see [`tch::set_num_threads`]); a
-/// range has at least `grain` numbers, but for the last. Inside of another such call everything runs on one thread.
+/// Calls `body` with ranges that together cover `0..n`, in parallel on libtorch's threads (see [`tch::set_num_threads`]). Every
+/// range but the last has at least `grain` items. A nested call runs on one thread.
 ///
-/// A panic of `body` is raised again here.
+/// A panic of `body` is propagated to the caller.
 ///
 /// # Errors
-/// A [`TchError`] where threads cannot be had.
-pub fn parallel_for<F: Fn(Range<usize>) + Sync>(n: usize, grain: usize, body: F) -> Result<(), TchError> {
+/// A [`TchError`] if libtorch cannot start threads.
+fn parallel_for<F: Fn(Range<usize>) + Sync>(n: usize, grain: usize, body: F) -> Result<(), TchError> {
     unsafe extern "C" fn run<F: Fn(Range<usize>) + Sync>(context: *mut c_void, begin: usize, end: usize) {
-        // SAFETY: the context below, which outlives the call and is shared by all threads: `F` is `Sync`.
+        // SAFETY: a pointer to the context below, which outlives the call. Threads may share it because `F` is `Sync`.
         let context = unsafe { &*context.cast::<Context<'_, F>>() };
         // Unwinding must not reach C++.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (context.body)(begin..end)))
@@ -34,7 +34,7 @@ pub fn parallel_for<F: Fn(Range<usize>) + Sync>(n: usize, grain: usize, body: F)
         }
     }
     let context = Context { body: &body, panic: Mutex::new(None) };
-    // SAFETY: the call returns when all ranges are done, so the context outlives every use of it.
+    // SAFETY: the call returns after all ranges are done, so the context outlives every use.
     check(unsafe { ffi::glm_ext_parallel_for(n, grain.max(1), run::<F>, (&raw const context).cast_mut().cast()) })?;
     match context.panic.into_inner() {
         Ok(Some(panic)) => resume_unwind(panic),
@@ -42,13 +42,13 @@ pub fn parallel_for<F: Fn(Range<usize>) + Sync>(n: usize, grain: usize, body: F)
     }
 }
 
-/// Calls `body` with each of `tasks`, side by side. A task owns what it works on, for example its part of a slice, so no two
-/// touch the same memory; what is computed depends on the tasks and not on the number of threads.
+/// Calls `body` with each task, in parallel. A task owns its data, for example a chunk of a slice, so tasks do not share
+/// mutable memory. Results do not depend on the number of threads.
 ///
 /// # Errors
-/// A [`TchError`] where threads cannot be had.
+/// A [`TchError`] if libtorch cannot start threads.
 pub fn for_each<T: Send>(tasks: impl IntoIterator<Item = T>, body: impl Fn(T) + Sync) -> Result<(), TchError> {
-    // A lock a task, taken once: nothing beside the work of a task, which is thousands of numbers.
+    // One lock per task, taken once. Its cost is negligible because a task processes thousands of elements.
     let tasks: Vec<Mutex<Option<T>>> = tasks.into_iter().map(|task| Mutex::new(Some(task))).collect();
     parallel_for(tasks.len(), 1, |range| {
         for slot in &tasks[range] {
@@ -65,7 +65,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     #[test]
-    fn every_number_comes_once() {
+    fn every_index_is_visited_once() {
         let counts: Vec<AtomicU32> = (0..1000).map(|_| AtomicU32::new(0)).collect();
         parallel_for(counts.len(), 7, |range| {
             for count in &counts[range] {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_own_their_part() {
+    fn tasks_own_their_chunks() {
         let mut squares = vec![0_usize; 100];
         for_each(squares.chunks_mut(9).enumerate(), |(chunk, part)| {
             for (i, square) in part.iter_mut().enumerate() {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_comes_back() {
+    fn panics_propagate() {
         let caught = catch_unwind(|| parallel_for(100, 1, |range| assert!(!range.contains(&50), "fifty")));
         let panic = caught.expect_err("a panic");
         let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());

@@ -1,110 +1,111 @@
-//! Streams, events and memory of a GPU.
+//! Streams, events and memory statistics of a GPU.
 //!
-//! They go through the interface that libtorch has for all kinds of devices, so this builds without CUDA; without a GPU
-//! every function returns an error.
+//! The functions use libtorch's device-independent interface, so this module builds without CUDA. Without a GPU every function
+//! returns an error.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 
 use tch::{TchError, Tensor};
 
-use crate::ffi::{self, check, lend};
+use crate::ffi::{self, as_raw, check};
 
-/// An order of work on a GPU: what is asked for on one stream runs one after the other, streams run side by side.
+/// A queue of work on a GPU. Operations on one stream run in order; different streams run concurrently.
 #[derive(Debug)]
 pub struct Stream {
     raw: *mut c_void,
 }
 
-// SAFETY: a `c10::Stream` is three plain numbers, which nothing here changes.
+// SAFETY: a `c10::Stream` consists of three integers, which are never modified.
 unsafe impl Send for Stream {}
 // SAFETY: as above.
 unsafe impl Sync for Stream {}
 
 impl Stream {
-    /// One of the GPU's streams beside the default one.
+    /// Returns a stream from the GPU's pool, different from the default stream.
     ///
     /// # Errors
-    /// A [`TchError`] without such a GPU.
+    /// A [`TchError`] if there is no such GPU.
     pub fn from_pool(device: usize) -> Result<Self, TchError> {
         let mut raw = null_mut();
-        // SAFETY: `raw` has room for the pointer.
+        // SAFETY: `raw` is valid for writes.
         check(unsafe { ffi::glm_ext_stream_from_pool(device as c_int, &mut raw) })?;
         Ok(Self { raw })
     }
 
-    /// The stream that this thread's operators go to.
+    /// Returns the current stream of this thread.
     ///
     /// # Errors
-    /// A [`TchError`] without such a GPU.
+    /// A [`TchError`] if there is no such GPU.
     pub fn current(device: usize) -> Result<Self, TchError> {
         let mut raw = null_mut();
-        // SAFETY: `raw` has room for the pointer.
+        // SAFETY: `raw` is valid for writes.
         check(unsafe { ffi::glm_ext_stream_current(device as c_int, &mut raw) })?;
         Ok(Self { raw })
     }
 
-    /// Runs `body` with this thread's operators going to this stream.
+    /// Runs `body` with this stream as the thread's current stream.
     ///
     /// # Errors
-    /// A [`TchError`] of the device, or that of `body`.
+    /// A [`TchError`] of the device or of `body`.
     pub fn scope<T>(&self, body: impl FnOnce() -> Result<T, TchError>) -> Result<T, TchError> {
         struct Restore(Stream);
         impl Drop for Restore {
             fn drop(&mut self) {
-                let mut left = null_mut();
-                // SAFETY: the stream is alive, and `left` has room for the pointer.
-                if check(unsafe { ffi::glm_ext_stream_exchange(self.0.raw, &mut left) }).is_ok() {
-                    drop(Stream { raw: left });
+                let mut replaced = null_mut();
+                // SAFETY: the stream is alive, and `replaced` is valid for writes.
+                if check(unsafe { ffi::glm_ext_stream_exchange(self.0.raw, &mut replaced) }).is_ok() {
+                    drop(Stream { raw: replaced });
                 }
             }
         }
-        let mut before = null_mut();
-        // SAFETY: the stream is alive, and `before` has room for the pointer.
-        check(unsafe { ffi::glm_ext_stream_exchange(self.raw, &mut before) })?;
-        let _restore = Restore(Stream { raw: before });
+        let mut previous = null_mut();
+        // SAFETY: the stream is alive, and `previous` is valid for writes.
+        check(unsafe { ffi::glm_ext_stream_exchange(self.raw, &mut previous) })?;
+        let _restore = Restore(Stream { raw: previous });
         body()
     }
 
-    /// Keeps the memory of `tensor`, which another stream made, from being given away while this stream may still use it.
+    /// Records that this stream uses `tensor`, which was allocated on another stream. The allocator then does not reuse its
+    /// memory before the work queued on this stream is done.
     ///
     /// # Errors
     /// A [`TchError`] of the device.
     pub fn uses(&self, tensor: &Tensor) -> Result<(), TchError> {
         // SAFETY: both outlive the call.
-        check(unsafe { ffi::glm_ext_record_stream(lend(tensor), self.raw) })
+        check(unsafe { ffi::glm_ext_record_stream(as_raw(tensor), self.raw) })
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // SAFETY: `raw` came from one of the functions above and is not used again.
+        // SAFETY: `raw` was returned by one of the functions above and is not used again.
         unsafe { ffi::glm_ext_stream_free(self.raw) };
     }
 }
 
-/// A mark on a stream that others can wait for.
+/// A point in a stream's queue that threads and other streams can wait for.
 #[derive(Debug)]
 pub struct Event {
     raw: *mut c_void,
 }
 
-// SAFETY: an event may be waited for and destroyed from any thread; it is recorded once, before anybody else has it.
+// SAFETY: an event may be waited for and destroyed on any thread, and is recorded only once, in `record`.
 unsafe impl Send for Event {}
 
 impl Event {
-    /// A mark behind what `stream` has been asked to do so far.
+    /// Records an event after the work queued on `stream` so far.
     ///
     /// # Errors
     /// A [`TchError`] of the device.
     pub fn record(stream: &Stream) -> Result<Self, TchError> {
         let mut raw = null_mut();
-        // SAFETY: the stream is alive, and `raw` has room for the pointer.
+        // SAFETY: the stream is alive, and `raw` is valid for writes.
         check(unsafe { ffi::glm_ext_event_record(stream.raw, &mut raw) })?;
         Ok(Self { raw })
     }
 
-    /// Lets `stream` wait for the mark; the calling thread goes on.
+    /// Makes `stream` wait for the event, without blocking the calling thread.
     ///
     /// # Errors
     /// A [`TchError`] of the device.
@@ -113,18 +114,7 @@ impl Event {
         check(unsafe { ffi::glm_ext_event_block(self.raw, stream.raw) })
     }
 
-    /// Whether the mark has been reached.
-    ///
-    /// # Errors
-    /// A [`TchError`] of the device.
-    pub fn is_done(&self) -> Result<bool, TchError> {
-        let mut done = 0;
-        // SAFETY: the event is alive, and `done` has room for the answer.
-        check(unsafe { ffi::glm_ext_event_query(self.raw, &mut done) })?;
-        Ok(done != 0)
-    }
-
-    /// Waits for the mark.
+    /// Blocks the calling thread until the event is reached.
     ///
     /// # Errors
     /// A [`TchError`] of the device.
@@ -136,18 +126,18 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: `raw` came from `record` and is not used again.
+        // SAFETY: `raw` was returned by `record` and is not used again.
         unsafe { ffi::glm_ext_event_free(self.raw) };
     }
 }
 
-/// Most bytes that tensors of this process have held on a GPU.
+/// Returns the peak number of bytes allocated by tensors of this process on a GPU.
 ///
 /// # Errors
-/// A [`TchError`] without such a GPU.
+/// A [`TchError`] if there is no such GPU.
 pub fn peak_bytes(device: usize) -> Result<u64, TchError> {
     let mut bytes = 0;
-    // SAFETY: `bytes` has room for the answer.
+    // SAFETY: `bytes` is valid for writes.
     check(unsafe { ffi::glm_ext_peak_bytes(device as c_int, &mut bytes) })?;
     Ok(bytes)
 }
@@ -157,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_gpu_there_is_an_error_and_no_crash() {
+    fn functions_fail_without_a_gpu() {
         if tch::Cuda::is_available() {
             return;
         }

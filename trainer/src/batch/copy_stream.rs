@@ -3,7 +3,6 @@
 use libtorch_ext::stream::{Event, Stream};
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::device::DeviceBatch;
 use super::transfer::{Ready, Transfer};
 
 /// Copies to one GPU on a stream of its own.
@@ -54,9 +53,9 @@ struct Copied {
 }
 
 impl Ready for Copied {
-    fn wait_on_current_stream(&self, batches: &[DeviceBatch]) -> Result<(), TchError> {
+    fn wait_on_current_stream(&self, copies: &[&Tensor]) -> Result<(), TchError> {
         let current = Stream::current(self.device)?;
         self.event.block(&current)?;
-        batches.iter().try_for_each(|batch| current.uses(batch.storage()))
+        copies.iter().try_for_each(|copy| current.uses(copy))
     }
 }

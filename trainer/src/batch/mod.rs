@@ -3,6 +3,7 @@
 pub mod copy_stream;
 pub mod device;
 pub mod key;
+pub mod layout;
 pub mod packed;
 pub mod transfer;
 pub mod work;

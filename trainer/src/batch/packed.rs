@@ -1,169 +1,170 @@
-//! A batch of packed questions on the host: rows of different lengths laid end to end, without padding.
+//! Packed batch on the host: rows of different lengths laid end to end, without padding.
 
 use glm_schemas::vocab::TokenId;
 
 use super::key::{row_key, token_key};
 
-/// What an evaluation wants to know of a question, and training does not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grading {
-    /// The row's `example_id`.
-    pub example_id: String,
-    /// The text of each choice; empty where the text columns were not read.
-    pub texts: Vec<String>,
-    /// For each choice, whether it is a right answer.
-    pub correct: Vec<bool>,
-    /// For each choice, how often its tokens occur in the passage: the basis of the most-frequent-entity guess.
-    pub mentions: Vec<u32>,
-}
-
-/// Which question a batch's scores belong to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuestionInfo {
-    /// Index of the question in its split.
-    pub row: usize,
-    /// Index of the question's first choice among the batch's choices; the others follow.
-    pub first_choice: usize,
-    /// Number of choices.
-    pub choices: usize,
-    /// Present where the packer was asked for it, see [`crate::data::pack::Packer::graded`].
-    pub grading: Option<Grading>,
-}
-
-/// Where a row lies among the batch's tokens: `context` tokens of context, the start of piece, then the pieces of its choices.
+/// Position of one row among the tokens of a batch.
+///
+/// A row has `context` tokens of context, then the start of piece, then the tokens of its pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowSpan {
-    /// The row's first token.
+    /// Index of the row's first token in the batch.
     pub start: usize,
-    /// Its tokens.
+    /// Number of tokens.
     pub length: usize,
-    /// How many of them are context; the start of piece is token `start + context`.
+    /// Number of context tokens; the start of piece is token `start + context`.
     pub context: usize,
 }
 
-/// Questions packed into rows: a row is a context and the pieces of all choices that share it.
+/// Input of the model. `T` is the number of tokens of all rows.
 ///
-/// Most questions have one row. One whose choices truncate the context differently has several. Rows lie end to end, so all
-/// columns that have an entry a token are `[T]`, with `T` the tokens of all rows; there is no padding.
-///
-/// Who sees whom, by index inside a row: a context token sees `0..context`; the start of piece sees `0..=context`; a token `q`
-/// of a choice's piece sees `0..=context` and `visible_from..=q`.
+/// Attention, by index within a row: a context token sees `0..context`; the start of piece sees `0..=context`; token `q` of a
+/// piece sees `0..=context` and `piece_start..=q`. If all pieces of a row start at the end of the context, this is GLM's
+/// causal mask over several spans.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// The rows, in the order in which they lie.
+pub struct Inputs {
+    /// Rows in the order in which they lie in the batch.
     pub rows: Vec<RowSpan>,
-    /// `[T]` token ids.
+    /// Token ids `[T]`.
     pub ids: Vec<i64>,
-    /// `[T]` position ids.
+    /// Position ids `[T]`.
     pub position: Vec<i64>,
-    /// `[T]` block position ids.
+    /// Block position ids `[T]`.
     pub block_position: Vec<i64>,
-    /// `[T]` for a token of a choice's piece the index in its row of that piece's first token, for the start of piece its own
-    /// index in the row, for a context token -1.
-    pub visible_from: Vec<i32>,
-    /// `[T]` keys for random draws, see [`super::key`].
+    /// Index within the row of the first token of the token's piece `[T]`; -1 for context tokens.
+    pub piece_start: Vec<i32>,
+    /// Random key per token `[T]`, see [`super::key`].
     pub token_key: Vec<u64>,
-    /// For each row, the key that its tokens' keys are made of.
+    /// Random key per row, from which the keys of its tokens are derived.
     pub row_key: Vec<u64>,
-    /// Tokens that predict tokens of choices, each once: indices into `[T]`.
-    pub scored: Vec<i64>,
-    /// For each token of each choice, the entry of `scored` that predicts it. The start of piece predicts the first token of
-    /// every choice of its row.
-    pub scored_of_pair: Vec<i64>,
-    /// For each token of each choice, its id.
-    pub target: Vec<i64>,
-    /// For each token of each choice, the choice.
-    pub choice_of_pair: Vec<i64>,
-    /// Number of choices over all questions.
-    pub choices: usize,
-    /// For each question its choices, filled up with `choices` (a choice that is not there): `questions · most choices`.
-    pub choice_table: Vec<i64>,
-    /// For each question the index of its first right choice; 0 where none is known.
-    pub label: Vec<i64>,
-    /// The questions.
-    pub questions: Vec<QuestionInfo>,
 }
 
-impl Batch {
-    /// An empty batch with room for this many tokens, `scored` of them in pieces.
-    pub(super) fn with_room(tokens: usize, scored: usize) -> Self {
-        Self {
-            ids: Vec::with_capacity(tokens),
-            position: Vec::with_capacity(tokens),
-            block_position: Vec::with_capacity(tokens),
-            visible_from: Vec::with_capacity(tokens),
-            token_key: Vec::with_capacity(tokens),
-            scored: Vec::with_capacity(scored),
-            // A choice has one pair more than it has tokens, for the end of piece.
-            scored_of_pair: Vec::with_capacity(2 * scored),
-            target: Vec::with_capacity(2 * scored),
-            choice_of_pair: Vec::with_capacity(2 * scored),
-            ..Self::default()
-        }
-    }
+/// Tokens to predict, and the groups over which their log probabilities are summed.
+///
+/// All columns but `scored` have one entry per target token.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Indices into `[T]` of the tokens whose output is projected to the vocabulary `[scored]`, ascending.
+    pub scored: Vec<i64>,
+    /// Entry of `scored` that predicts the target. One entry may predict several targets: the start of piece predicts the
+    /// first token of every choice of its row.
+    pub scored_index: Vec<i64>,
+    /// Token id to predict.
+    pub token: Vec<i64>,
+    /// Group to which the target's log probability is added.
+    pub group: Vec<i64>,
+    /// Number of groups.
+    pub groups: usize,
+}
 
-    /// `T`: tokens of all rows.
+/// One example of a batch: a row of a shard, and its groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Example {
+    /// Index of the row in its split.
+    pub row: usize,
+    /// Index among the step's samples.
+    pub sample: usize,
+    /// First group; the others follow.
+    pub first_group: usize,
+    /// Number of groups.
+    pub groups: usize,
+}
+
+/// Batch of packed examples: input of the model, targets, and the columns that the task's loss needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Input of the model.
+    pub inputs: Inputs,
+    /// Tokens to predict.
+    pub targets: Targets,
+    /// Examples, in the order of their groups.
+    pub examples: Vec<Example>,
+    /// Columns that the task's loss needs; they are copied to the device with the batch.
+    pub task_columns: Vec<Vec<i64>>,
+}
+
+impl Inputs {
+    /// `T`, the number of tokens of all rows.
     pub fn tokens(&self) -> usize {
         self.ids.len()
     }
 
-    /// Tokens of the longest row.
+    /// Number of tokens of the longest row.
     pub fn max_row(&self) -> usize {
         self.rows.iter().map(|row| row.length).max().unwrap_or(0)
     }
+}
 
-    /// Share of a view with rows of equal width, as [`super::device::PaddedView`] is, that would be padding: from 0 to 1.
-    pub fn padding(&self) -> f64 {
-        let all = self.rows.len() * self.max_row();
-        if all == 0 { 0.0 } else { 1.0 - self.tokens() as f64 / all as f64 }
+impl Batch {
+    /// Returns an empty batch with capacity for `tokens` tokens and `targets` targets.
+    pub(crate) fn with_capacity(tokens: usize, targets: usize) -> Self {
+        let inputs = Inputs {
+            ids: Vec::with_capacity(tokens),
+            position: Vec::with_capacity(tokens),
+            block_position: Vec::with_capacity(tokens),
+            piece_start: Vec::with_capacity(tokens),
+            token_key: Vec::with_capacity(tokens),
+            ..Inputs::default()
+        };
+        let targets = Targets {
+            scored: Vec::with_capacity(targets),
+            scored_index: Vec::with_capacity(targets),
+            token: Vec::with_capacity(targets),
+            group: Vec::with_capacity(targets),
+            groups: 0,
+        };
+        Self { inputs, targets, ..Self::default() }
     }
 
-    /// Begins a row with its context.
-    pub(super) fn push_context(&mut self, context: &[TokenId]) {
-        let (start, length) = (self.ids.len(), context.len());
-        self.ids.extend(context.iter().map(|&id| i64::from(id)));
-        self.position.extend(0..length as i64);
-        self.block_position.resize(start + length, 0);
-        self.visible_from.resize(start + length, -1);
-        self.rows.push(RowSpan { start, length, context: length });
+    /// `T`, the number of tokens of all rows.
+    pub fn tokens(&self) -> usize {
+        self.inputs.tokens()
     }
 
-    /// Appends a token whose output is scored to the row that was begun last; returns its entry in `scored`.
-    pub(super) fn push_scored(&mut self, id: TokenId, position: i64, block_position: i64, visible_from: usize) -> i64 {
-        self.scored.push(self.ids.len() as i64);
-        self.ids.push(id.into());
-        self.position.push(position);
-        self.block_position.push(block_position);
-        self.visible_from.push(visible_from as i32);
-        self.scored.len() as i64 - 1
+    /// Starts a row with its context.
+    pub(crate) fn push_context(&mut self, context: &[TokenId]) {
+        let inputs = &mut self.inputs;
+        let (start, length) = (inputs.ids.len(), context.len());
+        inputs.ids.extend(context.iter().map(|&id| i64::from(id)));
+        inputs.position.extend(0..length as i64);
+        inputs.block_position.resize(start + length, 0);
+        inputs.piece_start.resize(start + length, -1);
+        inputs.rows.push(RowSpan { start, length, context: length });
     }
 
-    /// Notes that entry `scored` has to predict `target`, a token of `choice`.
-    pub(super) fn push_pair(&mut self, scored: i64, target: TokenId, choice: usize) {
-        self.scored_of_pair.push(scored);
-        self.target.push(target.into());
-        self.choice_of_pair.push(choice as i64);
+    /// Appends a token whose output is scored to the current row; returns its entry in [`Targets::scored`].
+    pub(crate) fn push_scored(&mut self, id: TokenId, position: i64, block_position: i64, piece_start: usize) -> i64 {
+        let (inputs, scored) = (&mut self.inputs, &mut self.targets.scored);
+        scored.push(inputs.ids.len() as i64);
+        inputs.ids.push(id.into());
+        inputs.position.push(position);
+        inputs.block_position.push(block_position);
+        inputs.piece_start.push(piece_start as i32);
+        scored.len() as i64 - 1
     }
 
-    /// Ends the row that was begun last, row `number` of the sample that comes as number `ordinal`.
-    pub(super) fn end_row(&mut self, ordinal: u64, number: usize) {
-        let tokens = self.ids.len();
-        let Some(row) = self.rows.last_mut() else { return };
+    /// Adds a target: entry `scored` predicts `token`, whose log probability is added to `group`.
+    pub(crate) fn push_target(&mut self, scored: i64, token: TokenId, group: usize) {
+        self.targets.scored_index.push(scored);
+        self.targets.token.push(token.into());
+        self.targets.group.push(group as i64);
+    }
+
+    /// Ends the current row, which is row `number` of the sample with number `ordinal`.
+    pub(crate) fn end_row(&mut self, ordinal: u64, number: usize) {
+        let inputs = &mut self.inputs;
+        let tokens = inputs.ids.len();
+        let Some(row) = inputs.rows.last_mut() else { return };
         row.length = tokens - row.start;
         let key = row_key(ordinal, number);
-        self.row_key.push(key);
-        self.token_key.extend((0..row.length).map(|index| token_key(key, index)));
+        inputs.row_key.push(key);
+        inputs.token_key.extend((0..row.length).map(|index| token_key(key, index)));
     }
 
-    /// Makes the table of choices, once all questions are in.
-    pub(super) fn finish(mut self) -> Self {
-        let most = self.questions.iter().map(|question| question.choices).max().unwrap_or(0);
-        self.choice_table.reserve_exact(most * self.questions.len());
-        for question in &self.questions {
-            let own = question.first_choice..question.first_choice + question.choices;
-            self.choice_table.extend(own.map(|choice| choice as i64));
-            self.choice_table.extend(std::iter::repeat_n(self.choices as i64, most - question.choices));
-        }
-        self
+    /// Adds an example with the next `groups` groups.
+    pub(crate) fn end_example(&mut self, row: usize, sample: usize, groups: usize) {
+        self.examples.push(Example { row, sample, first_group: self.targets.groups, groups });
+        self.targets.groups += groups;
     }
 }

@@ -4,8 +4,6 @@ use std::fmt;
 
 use tch::{Device, TchError, Tensor};
 
-use super::device::DeviceBatch;
-
 /// Copies columns to a device while another thread computes on it. Used by one thread, the feeder's.
 ///
 /// An implementation for a GPU allocates page-locked memory in [`pin`](Self::pin), starts the copy on a stream of its own in
@@ -35,12 +33,12 @@ pub trait Transfer: Send + fmt::Debug {
 
 /// A mark behind copies. Made by the feeder's thread and used by the one that computes.
 pub trait Ready: Send + fmt::Debug {
-    /// Makes the calling thread's current stream, not the thread, wait for the copies that went into these batches; and keeps
-    /// their memory ([`DeviceBatch::storage`]) from being used again before that stream is done with it.
+    /// Makes the calling thread's current stream, not the thread, wait for the copies into these tensors; and keeps their memory
+    /// from being reused before that stream is done with it.
     ///
     /// # Errors
     /// A [`TchError`].
-    fn wait_on_current_stream(&self, batches: &[DeviceBatch]) -> Result<(), TchError>;
+    fn wait_on_current_stream(&self, copies: &[&Tensor]) -> Result<(), TchError>;
 }
 
 /// Copies at once, and is done when it returns: on the CPU there is nothing to hide.
@@ -78,7 +76,7 @@ impl Transfer for Direct {
 struct Done;
 
 impl Ready for Done {
-    fn wait_on_current_stream(&self, _: &[DeviceBatch]) -> Result<(), TchError> {
+    fn wait_on_current_stream(&self, _: &[&Tensor]) -> Result<(), TchError> {
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
-//! Packed weights as published, `glm-large-blank.tar.bz2`: unpacked once, beside the archive.
+//! Published archives of weights, such as `glm-large-blank.tar.bz2`: unpacked once, next to the archive.
 //!
-//! What is unpacked goes into a hidden folder first, to the disk, and gets its name when it is whole. Several processes that start
-//! at a time do not hurt each other: the first unpacks, the others wait for it; where the file system has no locks each unpacks
-//! for itself, and the first to finish wins.
+//! Files are unpacked into a hidden folder and synced to disk before the folder gets its final name. Of several processes that start
+//! at the same time, the first unpacks and the others wait. On file systems without locks each process unpacks a copy, and the
+//! first to finish provides the folder.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -11,34 +11,34 @@ use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
 
 use bzip2::bufread::MultiBzDecoder;
-use glm_support::files::atomic::sync_folder;
+use glm_support::files::atomic::sync_dir;
 use glm_support::files::progress::{self, Progress, Unit};
 use tar::{Entry, EntryType};
 
 use super::CheckpointError;
-use super::locate::PUBLISHED_FILE;
+use super::published::PUBLISHED_FILE;
 
-/// The first bytes of what bzip2 has packed.
+/// First bytes of a bzip2 file.
 const MAGIC: &[u8] = b"BZh";
-/// Behind the name of a folder that is not whole yet; the number of the process follows.
+/// Suffix of an incomplete folder, followed by the process id.
 const TEMPORARY: &str = ".unpacking-";
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// Whether a file is packed by bzip2.
+/// Returns true if a file is compressed with bzip2.
 ///
 /// # Errors
 /// [`CheckpointError::Io`].
-pub(super) fn is_packed(path: &Path) -> Result<bool, CheckpointError> {
+pub(super) fn is_bzip2(path: &Path) -> Result<bool, CheckpointError> {
     let mut first = Vec::with_capacity(MAGIC.len());
     let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
     read.map_err(|source| io_error("cannot read", path, source))?;
     Ok(first == MAGIC)
 }
 
-/// The folder that an archive unpacks to, beside it; unpacks it if the folder is not there.
+/// Returns the folder of an archive, next to it, and unpacks the archive if the folder does not exist.
 ///
 /// # Errors
-/// [`CheckpointError`] where the archive is damaged, has not one folder at its top, or cannot be unpacked there.
+/// [`CheckpointError`] if the archive is damaged, does not have exactly one folder at its top, or cannot be unpacked.
 pub fn unpacked(archive: &Path) -> Result<PathBuf, CheckpointError> {
     let top = top_folder(archive)?;
     let parent = archive.parent().unwrap_or(Path::new(""));
@@ -48,32 +48,32 @@ pub fn unpacked(archive: &Path) -> Result<PathBuf, CheckpointError> {
     }
     let file = File::open(archive).map_err(|source| io_error("cannot read", archive, source))?;
     let locked = lock(&file, archive);
-    // Another process may have been faster.
+    // Another process may have unpacked it meanwhile.
     if target.is_dir() {
         return Ok(target);
     }
     let prefix = format!(".{}{TEMPORARY}", top.display());
     if locked {
-        remove_left_overs(parent, &prefix);
+        remove_leftovers(parent, &prefix);
     }
     let temporary = Temporary(parent.join(format!("{prefix}{}", std::process::id())));
     unpack(archive, &temporary.0, &top)?;
     let inner = temporary.0.join(&top);
     match fs::rename(&inner, &target) {
-        // Without a lock another process can have finished first.
+        // Without a lock another process may have finished first.
         Err(_) if target.is_dir() => {}
         Err(source) => return Err(io_error("cannot rename to", &target, source)),
         Ok(()) => {}
     }
-    sync_folder(parent).map_err(|source| io_error("cannot sync", parent, source))?;
+    sync_dir(parent).map_err(|source| io_error("cannot sync", parent, source))?;
     tracing::info!("unpacked {} to {}", archive.display(), target.display());
     Ok(target)
 }
 
-/// Checks that an archive can be read to its end and holds published weights.
+/// Checks that an archive is intact and contains published weights, for `glm-trainer fetch`.
 ///
 /// # Errors
-/// What is wrong with it, for `glm-trainer fetch`.
+/// A [`ContentFault`](glm_support::files::fetch::ContentFault).
 pub fn check(archive: &Path, progress: &dyn Progress) -> Result<(), glm_support::files::fetch::ContentFault> {
     use glm_support::files::fetch::ContentFault;
     let mut found = false;
@@ -90,11 +90,11 @@ pub fn check(archive: &Path, progress: &dyn Progress) -> Result<(), glm_support:
     }
 }
 
-/// Takes the lock; false where the file system has none.
+/// Locks the file; returns false on file systems without locks, so that leftovers of running processes are kept there.
 fn lock(file: &File, path: &Path) -> bool {
     let locked = match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            tracing::info!("another process is unpacking {}: waiting for it", path.display());
+            tracing::info!("waiting for another process that unpacks {}", path.display());
             file.lock()
         }
         Err(TryLockError::Error(error)) => Err(error),
@@ -106,8 +106,8 @@ fn lock(file: &File, path: &Path) -> bool {
     locked.is_ok()
 }
 
-/// Folders that a killed process has left.
-fn remove_left_overs(parent: &Path, prefix: &str) {
+/// Removes incomplete folders of killed processes.
+fn remove_leftovers(parent: &Path, prefix: &str) {
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)) {
@@ -116,7 +116,7 @@ fn remove_left_overs(parent: &Path, prefix: &str) {
     }
 }
 
-/// A folder that is removed when it is dropped.
+/// A folder that is removed on drop.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
@@ -152,20 +152,20 @@ fn unpack(archive: &Path, temporary: &Path, top: &Path) -> Result<(), Checkpoint
                 file.sync_all().map_err(failed)?;
             }
             EntryType::Directory => {}
-            // Weights are plain files; a link could lead out of the folder.
-            _ => tracing::warn!("{}: left out {}, which is no plain file", archive.display(), path.display()),
+            // Weights are regular files; a link could lead out of the folder.
+            _ => tracing::warn!("{}: skipped {}, which is not a regular file", archive.display(), path.display()),
         }
         Ok(ControlFlow::Continue(()))
     });
     let synced = walked.and_then(|()| {
-        folders.iter().try_for_each(|folder| sync_folder(folder).map_err(|error| WalkError::Unpacked(folder.clone(), error)))
+        folders.iter().try_for_each(|folder| sync_dir(folder).map_err(|error| WalkError::Unpacked(folder.clone(), error)))
     });
     synced.map_err(|error| {
         let reason = match error {
             WalkError::Archive(error) => format!("cannot be unpacked: {error}; download it again"),
             WalkError::Outside(path) => format!("cannot be unpacked: {}", outside(&path)),
             WalkError::Unpacked(target, error) => format!(
-                "cannot be unpacked beside itself: {}: {error}; unpack it in a folder with room for it, with tar -xjf, and say that folder",
+                "cannot be unpacked next to the archive: {}: {error}; unpack it with tar -xjf where there is enough space, and use that folder",
                 target.display()
             ),
         };
@@ -173,17 +173,17 @@ fn unpack(archive: &Path, temporary: &Path, top: &Path) -> Result<(), Checkpoint
     })
 }
 
-/// Why going through an archive ended early.
+/// Errors of reading an archive member by member.
 enum WalkError {
     /// The archive cannot be read.
     Archive(io::Error),
-    /// A member has a path that leads out of the archive's folder.
+    /// The path of a member leads out of the archive's folder.
     Outside(PathBuf),
-    /// A member cannot be written to this place.
+    /// A member cannot be written to this path.
     Unpacked(PathBuf, io::Error),
 }
 
-/// Copies a member's content; `failed` makes an error of one that the written file has.
+/// Copies the content of a member; `failed` converts errors of the written file.
 fn copy(entry: &mut impl Read, file: &mut File, failed: impl Fn(io::Error) -> WalkError) -> Result<(), WalkError> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -200,14 +200,14 @@ fn outside(path: &Path) -> String {
     format!("its member '{}' leads out of the archive's folder", path.display())
 }
 
-type Packed<'p> = MultiBzDecoder<BufReader<Counted<'p>>>;
+type Decoder<'p> = MultiBzDecoder<BufReader<Counted<'p>>>;
 
-/// Calls `visit` for each member, and reads to the very end, where bzip2's checksum is, unless `visit` has seen enough.
+/// Calls `visit` for each member. Reads to the end, where bzip2's checksum is, unless `visit` returns `Break`.
 fn walk(
     archive: &Path,
     doing: &str,
     progress: &dyn Progress,
-    mut visit: impl FnMut(&Path, &mut Entry<'_, Packed<'_>>) -> Result<ControlFlow<()>, WalkError>,
+    mut visit: impl FnMut(&Path, &mut Entry<'_, Decoder<'_>>) -> Result<ControlFlow<()>, WalkError>,
 ) -> Result<(), WalkError> {
     let file = File::open(archive).map_err(WalkError::Archive)?;
     let size = file.metadata().map_err(WalkError::Archive)?.len();
@@ -225,8 +225,8 @@ fn walk(
 }
 
 fn visit_members<'p>(
-    members: &mut tar::Archive<Packed<'p>>,
-    visit: &mut impl FnMut(&Path, &mut Entry<'_, Packed<'p>>) -> Result<ControlFlow<()>, WalkError>,
+    members: &mut tar::Archive<Decoder<'p>>,
+    visit: &mut impl FnMut(&Path, &mut Entry<'_, Decoder<'p>>) -> Result<ControlFlow<()>, WalkError>,
 ) -> Result<ControlFlow<()>, WalkError> {
     for entry in members.entries().map_err(WalkError::Archive)? {
         let mut entry = entry.map_err(WalkError::Archive)?;
@@ -238,8 +238,8 @@ fn visit_members<'p>(
     Ok(ControlFlow::Continue(()))
 }
 
-/// A member's path without `.`; it goes down only.
-fn inner_path(entry: &Entry<'_, Packed<'_>>) -> Result<PathBuf, WalkError> {
+/// Returns the path of a member without `.`; rejects paths with `..` and absolute ones.
+fn inner_path(entry: &Entry<'_, Decoder<'_>>) -> Result<PathBuf, WalkError> {
     let path = entry.path().map_err(WalkError::Archive)?;
     let mut inner = PathBuf::new();
     for component in path.components() {
@@ -252,7 +252,7 @@ fn inner_path(entry: &Entry<'_, Packed<'_>>) -> Result<PathBuf, WalkError> {
     Ok(inner)
 }
 
-/// The folder at the top of an archive, which the first member tells.
+/// Returns the folder at the top of an archive, according to its first member.
 fn top_folder(archive: &Path) -> Result<PathBuf, CheckpointError> {
     let fault = |reason: String| CheckpointError::Archive { path: archive.to_owned(), reason };
     let mut top = None;
@@ -266,14 +266,14 @@ fn top_folder(archive: &Path) -> Result<PathBuf, CheckpointError> {
     match (top, walked) {
         (Some(top), _) => Ok(top),
         (None, Err(WalkError::Archive(error))) => {
-            Err(fault(format!("is no packed tar archive that can be read: {error}; download it again")))
+            Err(fault(format!("is not a valid tar.bz2 archive: {error}; download it again")))
         }
         (None, Err(WalkError::Outside(path))) => Err(fault(format!("cannot be unpacked: {}", outside(&path)))),
-        (None, _) => Err(fault("has no folder at its top; unpack it with tar -xjf and say the folder".to_owned())),
+        (None, _) => Err(fault("has no folder at its top; unpack it with tar -xjf and use the folder".to_owned())),
     }
 }
 
-/// Tells how much of a file has been read.
+/// Reports the bytes read from a file as progress.
 struct Counted<'p> {
     file: File,
     progress: &'p dyn Progress,
@@ -290,7 +290,3 @@ impl Read for Counted<'_> {
 fn io_error(doing: &'static str, path: &Path, source: io::Error) -> CheckpointError {
     CheckpointError::Io { doing, path: path.to_owned(), source }
 }
-
-#[cfg(test)]
-#[path = "archive_tests.rs"]
-mod tests;

@@ -1,20 +1,25 @@
-//! Archives as published, in folders of their own.
+//! Tests with archives in the published layout.
 
+use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use bzip2::Compression;
 use bzip2::write::BzEncoder;
+use glm_support::files::progress;
+use tar::EntryType;
 use tempfile::{TempDir, tempdir};
 
-use super::*;
-use crate::checkpoint::locate::weights_file;
+use super::archive::check;
+use super::locate::weights_file;
+use super::published::PUBLISHED_FILE;
 
 const MEMBERS: [(&str, &[u8]); 2] = [
     ("blocklm-large-blank/200000/mp_rank_00_model_states.pt", &[7; 5000]),
     ("blocklm-large-blank/latest_checkpointed_iteration.txt", b"200000"),
 ];
 
-/// A tar archive packed by bzip2. Names are written as they are, also those that tar itself would refuse.
+/// Builds a tar.bz2 archive. Names are written unchanged, including those that tar itself rejects.
 fn packed(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = tar::Builder::new(BzEncoder::new(Vec::new(), Compression::fast()));
     for (name, content) in members {
@@ -46,16 +51,16 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn it_is_unpacked_once_whatever_leads_to_it() {
+fn an_archive_is_unpacked_once() {
     let (folder, path) = archive(&packed(&MEMBERS));
-    // What a killed process has left.
-    fs::create_dir_all(folder.path().join(".blocklm-large-blank.unpacking-1/blocklm-large-blank")).expect("left over");
+    // Leftover of a killed process.
+    fs::create_dir_all(folder.path().join(".blocklm-large-blank.unpacking-1/blocklm-large-blank")).expect("leftover");
     let expected = folder.path().join(MEMBERS[0].0);
     assert_eq!(weights_file(&path).expect("unpacked"), expected);
     assert_eq!(fs::read(&expected).expect("read"), MEMBERS[0].1);
     assert_eq!(names(folder.path()), ["blocklm-large-blank", "glm-large-blank.tar.bz2"]);
 
-    // A second start uses what is there, and the folder of both leads there too.
+    // A second start uses the unpacked folder; so does the folder that contains both.
     fs::write(&expected, "changed").expect("write");
     for start in [path.as_path(), folder.path(), &folder.path().join("blocklm-large-blank")] {
         assert_eq!(weights_file(start).expect("found"), expected);
@@ -64,13 +69,13 @@ fn it_is_unpacked_once_whatever_leads_to_it() {
 }
 
 #[test]
-fn the_folder_of_an_archive_leads_to_it() {
+fn an_archive_is_found_in_its_folder() {
     let (folder, _) = archive(&packed(&MEMBERS));
     assert_eq!(weights_file(folder.path()).expect("unpacked"), folder.path().join(MEMBERS[0].0));
 }
 
 #[test]
-fn several_at_a_time_do_not_hurt() {
+fn concurrent_starts_are_safe() {
     let (folder, path) = archive(&packed(&MEMBERS));
     std::thread::scope(|scope| {
         let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| weights_file(&path).expect("unpacked"))).collect();
@@ -83,14 +88,14 @@ fn several_at_a_time_do_not_hurt() {
 }
 
 #[test]
-fn what_is_damaged_leaves_nothing() {
+fn invalid_archives_leave_no_files() {
     let whole = packed(&MEMBERS);
     let cut = whole[..whole.len() - 9].to_vec();
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 4;
-    let no_tar = {
+    let not_tar = {
         let mut encoder = BzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(b"no tar archive").expect("write");
+        encoder.write_all(b"not a tar archive").expect("write");
         encoder.finish().expect("finish")
     };
     let outside = packed(&[MEMBERS[0], ("blocklm-large-blank/../../escaped", b"x")]);
@@ -99,21 +104,21 @@ fn what_is_damaged_leaves_nothing() {
     let cases = [
         (cut, "download it again"),
         (damaged, "download it again"),
-        (no_tar, "is no packed tar archive that can be read"),
+        (not_tar, "is not a valid tar.bz2 archive"),
         (outside, "member 'blocklm-large-blank/../../escaped' leads out of the archive's folder"),
         (two, "has both blocklm-large-blank and other/x at its top"),
         (bare, "has no folder at its top"),
     ];
     for (content, reason) in cases {
         let (folder, path) = archive(&content);
-        let error = weights_file(&path).expect_err("refused").to_string();
+        let error = weights_file(&path).expect_err("rejected").to_string();
         assert!(error.contains("glm-large-blank.tar.bz2") && error.contains(reason), "{error}");
         assert_eq!(names(folder.path()), ["glm-large-blank.tar.bz2"], "{error}");
     }
 }
 
 #[test]
-fn links_are_left_out() {
+fn links_are_skipped() {
     let mut tar = tar::Builder::new(BzEncoder::new(Vec::new(), Compression::fast()));
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(EntryType::Symlink);
@@ -129,7 +134,7 @@ fn links_are_left_out() {
 }
 
 #[test]
-fn a_check_reads_to_the_end_and_wants_weights() {
+fn a_check_reads_to_the_end_and_requires_weights() {
     use glm_support::files::fetch::ContentFault;
     let checked = |content: &[u8]| {
         let (_folder, path) = archive(content);

@@ -1,4 +1,4 @@
-//! Writing checkpoints while training goes on.
+//! Checkpoint writer on a background thread.
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -8,41 +8,41 @@ use super::CheckpointError;
 use super::run_folder::RunFolder;
 use super::snapshot::Snapshot;
 
-/// A checkpoint that has been written.
+/// A completed checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Its folder.
+    /// Folder of the checkpoint.
     pub path: PathBuf,
-    /// How long writing took, beside training.
+    /// Time of writing, in parallel with training.
     pub writing: Duration,
-    /// How long training stood still for it.
+    /// Time for which training was blocked.
     pub held_up: Duration,
 }
 
-/// Writes one checkpoint at a time, on a thread of its own.
+/// Writes checkpoints on a background thread, one at a time.
 #[derive(Debug)]
 pub struct Background {
     folder: RunFolder,
     keep: usize,
-    under_way: Option<JoinHandle<Result<Written, CheckpointError>>>,
+    in_progress: Option<JoinHandle<Result<Written, CheckpointError>>>,
 }
 
 impl Background {
-    /// For a run's folder in which the newest `keep` checkpoints and the best stay.
+    /// Creates a writer that keeps the latest `keep` checkpoints and the best one.
     pub fn new(folder: RunFolder, keep: usize) -> Self {
-        Self { folder, keep, under_way: None }
+        Self { folder, keep, in_progress: None }
     }
 
-    /// The folder.
+    /// Folder of the run.
     pub fn folder(&self) -> &RunFolder {
         &self.folder
     }
 
-    /// Starts to write a snapshot for which training has stood still since `start`. One before it has to be finished first:
-    /// see [`Self::wait`].
+    /// Starts to write a snapshot for which training has been blocked since `start`. Call [`Self::wait`] first: the previous
+    /// checkpoint must be complete.
     ///
     /// # Errors
-    /// [`CheckpointError::Thread`] where no thread can be started.
+    /// [`CheckpointError::Thread`] if the thread cannot be started.
     pub fn start(&mut self, snapshot: Snapshot, is_best: bool, start: Instant) -> Result<(), CheckpointError> {
         let (folder, keep) = (self.folder.clone(), self.keep);
         let held_up = start.elapsed();
@@ -52,35 +52,35 @@ impl Background {
             Ok(Written { path, writing: start.elapsed(), held_up })
         };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(write);
-        self.under_way = Some(thread.map_err(|source| CheckpointError::Thread { reason: source.to_string() })?);
+        self.in_progress = Some(thread.map_err(|source| CheckpointError::Thread { reason: source.to_string() })?);
         Ok(())
     }
 
-    /// What became of the one under way, if it is done.
+    /// Returns the checkpoint in progress if it is complete, without blocking.
     ///
     /// # Errors
     /// The [`CheckpointError`] of writing it.
     pub fn poll(&mut self) -> Result<Option<Written>, CheckpointError> {
-        match &self.under_way {
+        match &self.in_progress {
             Some(thread) if thread.is_finished() => self.wait(),
             _ => Ok(None),
         }
     }
 
-    /// Waits for the one under way, if there is one.
+    /// Waits for the checkpoint in progress, if any, and returns it.
     ///
     /// # Errors
     /// The [`CheckpointError`] of writing it.
     pub fn wait(&mut self) -> Result<Option<Written>, CheckpointError> {
-        let Some(thread) = self.under_way.take() else { return Ok(None) };
-        let panicked = |_| CheckpointError::Thread { reason: "it panicked; the message above says where".to_owned() };
+        let Some(thread) = self.in_progress.take() else { return Ok(None) };
+        let panicked = |_| CheckpointError::Thread { reason: "it panicked, see the message above".to_owned() };
         thread.join().map_err(panicked)?.map(Some)
     }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // Whoever leaves early still leaves a whole checkpoint behind.
+        // A run that ends early still completes its checkpoint.
         if let Err(error) = self.wait() {
             tracing::error!("{error}");
         }

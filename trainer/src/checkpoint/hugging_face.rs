@@ -1,4 +1,4 @@
-//! What a folder of Hugging Face's `transformers` holds beside the weights: which shard has which tensor, and the settings.
+//! Files next to the weights in a folder of Hugging Face's `transformers`: the index of shards and the settings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 use super::CheckpointError;
 
-/// The end of the name of a file that lists shards.
+/// Suffix of the name of an index of shards.
 pub(super) const INDEX_SUFFIX: &str = ".index.json";
-/// The settings of the model.
+/// Settings of the model.
 const CONFIG_FILE: &str = "config.json";
 
 /// `model.safetensors.index.json` or `pytorch_model.bin.index.json`.
@@ -18,17 +18,17 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// `config.json`, as far as it is used.
+/// Used fields of `config.json`.
 #[derive(Debug, Deserialize)]
 struct Config {
     hidden_size: usize,
     num_attention_heads: usize,
 }
 
-/// The shards that an index lists, in the order of their names.
+/// Returns the shards listed in an index, in the order of their names.
 ///
 /// # Errors
-/// [`CheckpointError`] where the index is none, leads out of its folder, or lists a file that is not there.
+/// [`CheckpointError`] if the index is invalid or lists a file that is missing or outside its folder.
 pub(super) fn shards(index: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let not_an_index = |reason: String| CheckpointError::Index { path: index.to_owned(), reason };
     let text =
@@ -39,9 +39,9 @@ pub(super) fn shards(index: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         return Err(not_an_index("lists no files".to_owned()));
     }
     let path_of = |name: &String| {
-        // The name comes from a file: it must not lead elsewhere.
+        // The name is not trusted: it must not lead out of the folder.
         if name.is_empty() || name.contains(['/', '\\']) || name == ".." {
-            return Err(not_an_index(format!("lists '{}', which is no file in this folder", name.escape_debug())));
+            return Err(not_an_index(format!("lists '{}', which is not a file in this folder", name.escape_debug())));
         }
         let path = index.with_file_name(name);
         match path.is_file() {
@@ -52,7 +52,7 @@ pub(super) fn shards(index: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     names.iter().map(path_of).collect()
 }
 
-/// The number of heads that the `config.json` beside `weights` states for a model of this width.
+/// Returns the number of heads in the `config.json` next to `weights`, if it describes a model of this width.
 pub(super) fn heads(weights: &Path, hidden: usize) -> Option<usize> {
     let text = std::fs::read(weights.with_file_name(CONFIG_FILE)).ok()?;
     let config: Config = serde_json::from_slice(&text).ok()?;
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_names_files_of_its_folder() {
+    fn an_index_lists_files_in_its_folder() {
         let folder = tempfile::tempdir().expect("folder");
         let index = folder.path().join("model.safetensors.index.json");
         let shards_of = |text: &str| {
@@ -77,17 +77,17 @@ mod tests {
         assert_eq!(found.expect("two"), [folder.path().join("a"), folder.path().join("b")]);
         for (text, reason) in [
             (r#"{"weight_map": {"x": "c"}}"#, "c is missing, one of 1 files"),
-            (r#"{"weight_map": {"x": "../a"}}"#, "'../a', which is no file in this folder"),
+            (r#"{"weight_map": {"x": "../a"}}"#, "'../a', which is not a file in this folder"),
             (r#"{"weight_map": {}}"#, "lists no files"),
             ("{}", "weight_map"),
         ] {
-            let error = shards_of(text).expect_err("refused").to_string();
+            let error = shards_of(text).expect_err("rejected").to_string();
             assert!(error.contains("model.safetensors.index.json") && error.contains(reason), "{error}");
         }
     }
 
     #[test]
-    fn heads_count_only_for_a_model_of_that_width() {
+    fn heads_are_those_of_a_model_of_the_same_width() {
         let folder = tempfile::tempdir().expect("folder");
         let weights = folder.path().join("pytorch_model.bin");
         assert_eq!(heads(&weights, 1024), None);

@@ -1,61 +1,58 @@
-//! Which file of weights a path means.
+//! Search for the file of weights at a path. The path can be
 //!
-//! - a file: safetensors or PyTorch's; an index of shards, `*.index.json`; a packed archive as published, which is unpacked beside
-//!   itself once (see [`super::archive`]);
-//! - a checkpoint's folder of ours, or a run's, which leads to its newest checkpoint;
-//! - a published folder, `latest_checkpointed_iteration.txt` and `<iteration>/mp_rank_00_model_states.pt`;
-//! - a Hugging Face folder: `model.safetensors` or `pytorch_model.bin`, or their shards with an index;
-//! - a folder that has one of these in it under its published name, packed or not.
+//! - a file: safetensors, PyTorch's container, an index of shards (`*.index.json`), or a published archive, which is unpacked once
+//!   (see [`super::archive`]);
+//! - the folder of a checkpoint, or of a run, whose latest checkpoint is used;
+//! - a published folder: `latest_checkpointed_iteration.txt` and `<iteration>/mp_rank_00_model_states.pt`;
+//! - a Hugging Face folder: `model.safetensors` or `pytorch_model.bin`, or shards with an index;
+//! - a folder that contains one of these under its published name, as a folder or an archive.
 
 use std::path::{Path, PathBuf};
 
+use super::published::{PUBLISHED_FILE, PUBLISHED_LATEST};
 use super::{CheckpointError, archive};
 
-/// File of weights in a checkpoint of ours.
+/// File of weights in a checkpoint of a run.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
-/// File of weights in a published checkpoint.
-pub const PUBLISHED_FILE: &str = "mp_rank_00_model_states.pt";
-/// The folder of the published weights of GLM-large.
+/// Folder of the published weights of GLM-large.
 pub const PUBLISHED_FOLDER: &str = "blocklm-large-blank";
-/// The archive that the published weights of GLM-large come in.
+/// Archive of the published weights of GLM-large.
 pub const PUBLISHED_ARCHIVE: &str = "glm-large-blank.tar.bz2";
-/// Files of weights in a Hugging Face folder, beside [`WEIGHTS_FILE`].
+/// Files of weights in a Hugging Face folder, in addition to [`WEIGHTS_FILE`].
 const HUGGING_FACE_FILES: [&str; 3] = ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
-/// Names the newest iteration in a published checkpoint's folder.
-pub const PUBLISHED_LATEST: &str = "latest_checkpointed_iteration.txt";
-/// Folder of checkpoints inside a run's folder.
+/// Folder of checkpoints in the folder of a run.
 pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
-/// Names the newest checkpoint inside [`CHECKPOINTS_FOLDER`].
+/// File with the name of the latest checkpoint, in [`CHECKPOINTS_FOLDER`].
 pub const LATEST_FILE: &str = "latest";
 
-/// Finds the file: `path` itself, or what a folder or an archive leads to.
+/// Finds the file of weights: `path` itself, or a file in the folder or archive at `path`.
 ///
 /// # Errors
-/// [`CheckpointError::NotFound`] says what was expected; [`CheckpointError::Archive`] where an archive cannot be unpacked.
+/// [`CheckpointError::NotFound`] with the files that were expected; [`CheckpointError::Archive`] if an archive cannot be unpacked.
 pub fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.is_file() {
-        return match archive::is_packed(path)? {
+        return match archive::is_bzip2(path)? {
             true => in_folder_or(&archive::unpacked(path)?),
             false => Ok(path.to_owned()),
         };
     }
     if !path.is_dir() {
-        return Err(CheckpointError::NotFound { path: path.to_owned(), reason: "there is no such file or folder".into() });
+        return Err(CheckpointError::NotFound { path: path.to_owned(), reason: "no such file or folder".into() });
     }
-    let packed = path.join(PUBLISHED_ARCHIVE);
+    let archive = path.join(PUBLISHED_ARCHIVE);
     match in_folder(path, 3) {
         Some(file) => Ok(file),
-        None if packed.is_file() => in_folder_or(&archive::unpacked(&packed)?),
+        None if archive.is_file() => in_folder_or(&archive::unpacked(&archive)?),
         None => in_folder_or(path),
     }
 }
 
-/// The file in a folder, or an error that says what was expected there.
+/// Returns the file in a folder, or an error that lists the expected files.
 fn in_folder_or(folder: &Path) -> Result<PathBuf, CheckpointError> {
     in_folder(folder, 3).ok_or_else(|| CheckpointError::NotFound {
         path: folder.to_owned(),
         reason: format!(
-            "expected {WEIGHTS_FILE} or pytorch_model.bin (Hugging Face's may come in shards with an index), \
+            "expected {WEIGHTS_FILE} or pytorch_model.bin (or shards with an index), \
              {CHECKPOINTS_FOLDER}/{LATEST_FILE} (a run), {PUBLISHED_LATEST} with <iteration>/{PUBLISHED_FILE} (published weights), \
              or {PUBLISHED_ARCHIVE}"
         ),
@@ -75,35 +72,35 @@ fn in_folder(folder: &Path, depth: usize) -> Option<PathBuf> {
         named_in(folder, LATEST_FILE),
         Some(folder.join(CHECKPOINTS_FOLDER)),
         Some(folder.join(PUBLISHED_FOLDER)),
-        newest_iteration(folder),
+        latest_iteration(folder),
         only_folder(folder),
     ];
     named.into_iter().flatten().filter(|inner| inner.is_dir()).find_map(|inner| in_folder(&inner, depth - 1))
 }
 
-/// The folder beside `file` that the file's text names.
+/// Returns the folder named in `file`, next to the file.
 fn named_in(folder: &Path, file: &str) -> Option<PathBuf> {
     let name = std::fs::read_to_string(folder.join(file)).ok()?;
     let name = name.trim();
-    // The text comes from a file: it must not lead elsewhere.
+    // The text is not trusted: it must not lead out of the folder.
     let plain = !name.is_empty() && !name.contains(['/', '\\']) && name != "..";
     plain.then(|| folder.join(name))
 }
 
-/// Folders in a folder, without hidden ones: what is being unpacked is not whole.
+/// Lists the folders in a folder. Hidden ones are skipped, as archives are unpacked there.
 fn folders(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let shown = entries.flatten().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
     shown.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
-/// Published folders may come without the file that names the iteration.
-fn newest_iteration(folder: &Path) -> Option<PathBuf> {
+/// Returns the folder with the largest number, for published folders without the file that names the iteration.
+fn latest_iteration(folder: &Path) -> Option<PathBuf> {
     let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u64>().ok();
     folders(folder).into_iter().filter_map(|path| Some((number(&path)?, path))).max().map(|(_, path)| path)
 }
 
-/// An archive unpacked into a folder of its own leaves one folder inside it.
+/// Returns the only folder in a folder, as archives unpacked into an empty folder have one.
 fn only_folder(folder: &Path) -> Option<PathBuf> {
     match folders(folder).as_slice() {
         [only] => Some(only.clone()),
@@ -126,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_folder_leads_to_its_file() {
+    fn weights_are_found_in_every_kind_of_folder() {
         let cases: [(&[(&str, &str)], &str); 10] = [
             (&[("model.safetensors", "")], "model.safetensors"),
             (
@@ -159,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_out_of_the_folder_is_not_followed() {
+    fn names_outside_the_folder_are_ignored() {
         let folder = folder_with(&[("x/checkpoints/latest", "../.."), ("model.safetensors", "")]);
         assert!(matches!(weights_file(&folder.path().join("x")), Err(CheckpointError::NotFound { .. })));
     }
 
     #[test]
-    fn an_empty_folder_says_what_was_expected() {
+    fn an_empty_folder_is_an_error_with_the_expected_files() {
         let folder = folder_with(&[]);
         let message = weights_file(folder.path()).expect_err("empty").to_string();
         assert!(message.contains("expected model.safetensors"), "{message}");

@@ -1,16 +1,16 @@
-//! Elements of stored tensors as numbers, and in another format.
+//! Decoding of stored elements and conversion to another format.
 
 use std::borrow::Cow;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::pickle::{StoredKind, StoredTensor};
+use super::stored::{StoredKind, StoredTensor};
 
-/// Elements that are decoded at a time: few enough to stay in a core's cache.
+/// Elements per chunk, few enough to stay in the cache of a core.
 const CHUNK: usize = 4096;
 
-/// Calls `each` with the elements of a tensor, some thousands at a time, in order.
+/// Calls `each` with the elements of a tensor, chunk by chunk in order.
 pub fn for_each_chunk(tensor: &StoredTensor<'_>, mut each: impl FnMut(&[f64])) {
     let (mut narrow, mut wide) = (Narrow::default(), Vec::with_capacity(CHUNK));
     for bytes in tensor.data.chunks(CHUNK * tensor.kind.size()) {
@@ -19,7 +19,7 @@ pub fn for_each_chunk(tensor: &StoredTensor<'_>, mut each: impl FnMut(&[f64])) {
     }
 }
 
-/// Like [`for_each_chunk`] for two tensors with as many elements.
+/// Like [`for_each_chunk`], for two tensors with the same number of elements.
 pub fn for_each_chunk_of_both(first: &StoredTensor<'_>, second: &StoredTensor<'_>, mut each: impl FnMut(&[f64], &[f64])) {
     let (mut narrow, mut wide) = (Narrow::default(), [Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK)]);
     let chunks = |tensor: &'_ StoredTensor<'_>| CHUNK * tensor.kind.size();
@@ -30,7 +30,7 @@ pub fn for_each_chunk_of_both(first: &StoredTensor<'_>, second: &StoredTensor<'_
     }
 }
 
-/// Memory of the steps between bytes and numbers.
+/// Buffers for conversions between bytes and numbers.
 #[derive(Debug, Default)]
 struct Narrow {
     half: Vec<f16>,
@@ -46,7 +46,7 @@ fn decode(kind: StoredKind, bytes: &[u8], narrow: &mut Narrow, wide: &mut Vec<f6
             wide.extend(narrow.single.iter().map(|x| f64::from(*x)));
         }
         StoredKind::F64 => wide.extend(arrays(bytes).map(f64::from_le_bytes)),
-        // Above 2^53 neighbours become equal: no weights are that large.
+        // Rounded above 2^53; weights are not that large.
         StoredKind::I64 => wide.extend(arrays(bytes).map(|x| i64::from_le_bytes(x) as f64)),
         StoredKind::I32 => wide.extend(arrays(bytes).map(|x| f64::from(i32::from_le_bytes(x)))),
         StoredKind::I16 => wide.extend(arrays(bytes).map(|x| f64::from(i16::from_le_bytes(x)))),
@@ -82,17 +82,17 @@ fn arrays<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
     bytes.as_chunks::<N>().0.iter().copied()
 }
 
-/// A format that weights can be converted to.
+/// A number format of converted weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// 16 bits, as the published weights have
+    /// 16 bits, as in the published weights
     Fp16,
-    /// 32 bits, as training keeps them
+    /// 32 bits, as in training
     Fp32,
 }
 
 impl Format {
-    /// The element type.
+    /// Returns the element type.
     pub fn kind(self) -> StoredKind {
         match self {
             Self::Fp16 => StoredKind::F16,
@@ -101,10 +101,10 @@ impl Format {
     }
 }
 
-/// The elements of a tensor in another format, rounded to nearest even; borrowed where they are in it already.
+/// Converts the elements of a tensor, rounded to nearest even. Borrows them if they already have this format.
 ///
 /// # Errors
-/// A finite number that becomes infinite: fp16 ends at 65,504.
+/// The first finite number that becomes infinite; the largest fp16 number is 65,504.
 pub fn converted<'s>(tensor: StoredTensor<'s>, format: Format) -> Result<Cow<'s, [u8]>, f64> {
     if tensor.kind == format.kind() {
         return Ok(tensor.data);
@@ -114,7 +114,7 @@ pub fn converted<'s>(tensor: StoredTensor<'s>, format: Format) -> Result<Cow<'s,
     let mut too_large = None;
     for_each_chunk(&tensor, |numbers| {
         single.clear();
-        // Doubles round to single precision first; weights are stored as such nowhere.
+        // Doubles are rounded to single precision first; no known weights use them.
         single.extend(numbers.iter().map(|x| *x as f32));
         let infinite = |at: usize| Some(numbers[at]).filter(|x| x.is_finite());
         match format {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn conversion_rounds_as_the_library_does_and_tells_of_overflow() {
+    fn conversion_rounds_like_half_and_reports_overflow() {
         let values: Vec<f32> = (0..CHUNK as i32 + 9).map(|i| (i - 2000) as f32 * 0.37 + 1e-5).collect();
         let half = converted(singles(&values), Format::Fp16).expect("in range");
         let expected: Vec<u8> = values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();

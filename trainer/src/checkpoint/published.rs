@@ -1,9 +1,9 @@
-//! Writes weights as published files have them: what `torch.save` makes of `{'module': state dict, …}`, so that the published
-//! Python code loads what was trained here.
+//! Writer for the layout of the published weights: a `torch.save` of `{'module': state dict, …}`, which the published Python code
+//! loads.
 //!
 //! ```text
-//! FOLDER/latest_checkpointed_iteration.txt            number of the iteration, which Python reads first
-//!        <iteration>/mp_rank_00_model_states.pt       zip: data.pkl, and each tensor's elements as data/<number>
+//! FOLDER/latest_checkpointed_iteration.txt            number of the iteration, read first
+//!        <iteration>/mp_rank_00_model_states.pt       zip: data.pkl, and the elements of each tensor as data/<number>
 //! ```
 
 use std::borrow::Cow;
@@ -16,22 +16,25 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::CheckpointError;
-use super::locate::{PUBLISHED_FILE, PUBLISHED_LATEST};
-use super::pickle::StoredKind;
-use super::safetensors_file::{TensorHeader, WriteFailure};
+use super::safetensors_file::WriteFailure;
+use super::stored::{TensorHeader, contiguous_strides};
 
-/// First part of the names of all members: what `torch.save` calls them for a file of the published name.
+/// File of weights in a published checkpoint.
+pub const PUBLISHED_FILE: &str = "mp_rank_00_model_states.pt";
+/// File with the name of the latest iteration in the folder of a published checkpoint.
+pub const PUBLISHED_LATEST: &str = "latest_checkpointed_iteration.txt";
+/// Folder of all members, the one that `torch.save` uses for a file with the published name.
 const PREFIX: &str = "mp_rank_00_model_states";
-/// Where elements begin, in bytes: `torch.save` does it so, for files that are mapped.
+/// Alignment of the elements in bytes, as `torch.save` aligns them for mapped files.
 const ALIGNMENT: u16 = 64;
-/// From this size on a member needs the format's 64-bit fields.
+/// Members of this size or more need the 64-bit fields of the format.
 const LARGE: usize = u32::MAX as usize;
 
-/// Writes a folder that Python's `--load-pretrained` takes; returns the file with the weights. `data` as for
+/// Writes a folder for Python's `--load-pretrained` and returns the file with the weights. For `data` see
 /// [`super::safetensors_file::write`].
 ///
 /// # Errors
-/// [`CheckpointError`] where a file cannot be written, or what `data` fails with.
+/// [`CheckpointError`] if a file cannot be written, or the error of `data`.
 pub fn write_folder<'d>(
     folder: &Path,
     iteration: u64,
@@ -42,14 +45,14 @@ pub fn write_folder<'d>(
     fs::create_dir_all(&inner).map_err(|source| io_error(&inner, source))?;
     let file = inner.join(PUBLISHED_FILE);
     write_file(&file, iteration, headers, data)?;
-    // Last, so that it names a whole file.
+    // Last, so that it names a complete file.
     let latest = folder.join(PUBLISHED_LATEST);
     atomic::write(&latest, |text| text.write_all(iteration.to_string().as_bytes()))
         .map_err(|source| io_error(&latest, source))?;
     Ok(file)
 }
 
-/// Writes the file alone.
+/// Writes only the file.
 ///
 /// # Errors
 /// As [`write_folder`].
@@ -89,8 +92,7 @@ fn member(zip: &mut ZipWriter<&mut dyn atomic::Sink>, name: &str, content: &[u8]
     Ok(zip.write_all(content)?)
 }
 
-/// The state that DeepSpeed writes beside the weights, with neither optimizer nor schedule, then `iteration`, which the published
-/// code adds.
+/// Returns the pickle with DeepSpeed's entries, without optimizer and schedule, and with `iteration`, which the published code adds.
 fn pickle(iteration: u64, headers: &[TensorHeader]) -> Vec<u8> {
     let mut pickle = Pickle::new();
     pickle.op(b"}(").text("module").op(b"}(");
@@ -107,8 +109,8 @@ fn pickle(iteration: u64, headers: &[TensorHeader]) -> Vec<u8> {
     pickle.0
 }
 
-/// A pickle of protocol 2, opcode by opcode (the names in Python's `pickletools` are in brackets). Nothing is in it twice, so it
-/// needs no memo.
+/// A pickle of protocol 2 under construction. The names of opcodes in Python's `pickletools` are in brackets. No object occurs twice,
+/// so no memo is needed.
 struct Pickle(Vec<u8>);
 
 impl Pickle {
@@ -124,12 +126,12 @@ impl Pickle {
 
     /// [BINUNICODE]
     fn text(&mut self, text: &str) -> &mut Self {
-        // No name is that long: the reader refuses more than 512 bytes.
+        // Names are shorter: the reader rejects more than 512 bytes.
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
         self.op(b"X").op(&length.to_le_bytes()).op(text.as_bytes())
     }
 
-    /// [LONG1] with eight bytes and one more, which keeps it positive.
+    /// [LONG1] with eight bytes and a zero byte, which makes it positive.
     fn int(&mut self, int: u64) -> &mut Self {
         self.op(&[0x8a, 9]).op(&int.to_le_bytes()).op(&[0])
     }
@@ -148,38 +150,14 @@ impl Pickle {
         self.op(b"t")
     }
 
-    /// `_rebuild_tensor_v2(storage, 0, shape, stride, False, OrderedDict())`, its storage being member `data/<key>`.
+    /// `_rebuild_tensor_v2(storage, 0, shape, stride, False, OrderedDict())`, with member `data/<key>` as storage.
     fn tensor(&mut self, key: usize, header: &TensorHeader) -> &mut Self {
         let elements: usize = header.shape.iter().product();
         self.global("torch._utils", "_rebuild_tensor_v2").op(b"(");
-        self.op(b"(").text("storage").global("torch", storage_class(header.kind)).text(&key.to_string()).text("cpu");
+        self.op(b"(").text("storage").global("torch", header.kind.storage_class()).text(&key.to_string()).text("cpu");
         self.int(elements as u64).op(b"tQ").int(0);
-        self.sizes(header.shape.iter().copied()).sizes(strides(&header.shape));
+        self.sizes(header.shape.iter().copied()).sizes(contiguous_strides(&header.shape));
         self.op(&[0x89]).global("collections", "OrderedDict").op(b")RtR")
-    }
-}
-
-/// Elements from one index to the next of each dimension, in row-major order.
-fn strides(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
-    for dimension in (1..shape.len()).rev() {
-        strides[dimension - 1] = strides[dimension] * shape[dimension];
-    }
-    strides
-}
-
-fn storage_class(kind: StoredKind) -> &'static str {
-    match kind {
-        StoredKind::F16 => "HalfStorage",
-        StoredKind::BF16 => "BFloat16Storage",
-        StoredKind::F32 => "FloatStorage",
-        StoredKind::F64 => "DoubleStorage",
-        StoredKind::I64 => "LongStorage",
-        StoredKind::I32 => "IntStorage",
-        StoredKind::I16 => "ShortStorage",
-        StoredKind::I8 => "CharStorage",
-        StoredKind::U8 => "ByteStorage",
-        StoredKind::Bool => "BoolStorage",
     }
 }
 
@@ -187,33 +165,35 @@ fn storage_class(kind: StoredKind) -> &'static str {
 mod tests {
     use super::*;
     use crate::checkpoint::pickle::read_module;
+    use crate::checkpoint::stored::StoredKind;
 
     #[test]
-    fn our_reader_reads_it_back() {
+    fn written_weights_are_read_back() {
         let folder = tempfile::tempdir().expect("folder");
         let headers = [("b", vec![2, 3, 4], StoredKind::F16), ("a", vec![5], StoredKind::F32), ("c", vec![], StoredKind::I64)]
             .map(|(name, shape, kind)| TensorHeader { name: name.to_owned(), kind, shape });
         let bytes: Vec<Vec<u8>> =
             headers.iter().zip(1..).map(|(header, fill)| vec![fill; header.bytes().expect("small")]).collect();
-        let mut given = bytes.iter();
-        let file = write_folder(folder.path(), 600, &headers, |_| Ok(Cow::Borrowed(given.next().expect("three").as_slice())))
-            .expect("written");
+        let mut remaining = bytes.iter();
+        let file =
+            write_folder(folder.path(), 600, &headers, |_| Ok(Cow::Borrowed(remaining.next().expect("three").as_slice())))
+                .expect("written");
         assert_eq!(file, folder.path().join("600/mp_rank_00_model_states.pt"));
         assert_eq!(fs::read_to_string(folder.path().join(PUBLISHED_LATEST)).expect("read"), "600");
 
         let state = read_module(&file).expect("readable");
         assert_eq!(state.names().collect::<Vec<_>>(), ["b", "a", "c"]);
         for (header, bytes) in headers.iter().zip(&bytes) {
-            let tensor = state.tensor(&header.name).expect("checksum is right");
+            let tensor = state.tensor(&header.name).expect("valid checksum");
             assert_eq!((tensor.kind, &tensor.shape, tensor.data.as_ref()), (header.kind, &header.shape, bytes.as_slice()));
             assert!(matches!(tensor.data, Cow::Borrowed(_)), "in order");
         }
-        let beside = ["optimizer (None)", "csr_tensor_module_names (__builtin__.set)", "global_steps (int)", "iteration (int)"];
-        assert!(beside.iter().all(|name| state.skipped.iter().any(|skipped| skipped == name)), "{:?}", state.skipped);
+        let others = ["optimizer (None)", "csr_tensor_module_names (__builtin__.set)", "global_steps (int)", "iteration (int)"];
+        assert!(others.iter().all(|name| state.skipped.iter().any(|skipped| skipped == name)), "{:?}", state.skipped);
     }
 
     #[test]
-    fn elements_begin_at_a_multiple_of_64_bytes() {
+    fn elements_are_aligned_to_64_bytes() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("x.pt");
         let headers = [3, 5, 7].map(|size| TensorHeader { name: size.to_string(), kind: StoredKind::F16, shape: vec![size] });
@@ -225,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_leaves_no_file() {
+    fn no_file_remains_after_a_failure() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("x.pt");
         let header = TensorHeader { name: "w".into(), kind: StoredKind::F16, shape: vec![1] };

@@ -1,38 +1,35 @@
-//! The checkpoints of a run.
+//! Folder of a training run and its checkpoints.
 //!
 //! ```text
-//! RUNDIR/checkpoints/latest                     name of the newest
-//! RUNDIR/checkpoints/best                       name of the one with the best accuracy
+//! RUNDIR/checkpoints/latest                     name of the latest checkpoint
+//! RUNDIR/checkpoints/best                       name of the best checkpoint
 //! RUNDIR/checkpoints/step-00000600/model.safetensors      weights
 //!                                  optimizer.safetensors  both averages of every parameter
-//!                                  state.json             where the run stands
-//!                                  metrics.jsonl          what it had said until then
-//!                                  SHA256SUMS             checksums of all these
+//!                                  state.json             state of the run
+//!                                  metrics.jsonl          metrics up to this step
+//!                                  SHA256SUMS             checksums of the other files
 //! ```
 //!
-//! A checkpoint is written into a temporary folder and renamed when it is whole, and `latest` follows last: whenever a run
-//! is killed, `latest` names a whole checkpoint.
+//! A checkpoint is written into a temporary folder, which is renamed when it is complete; `latest` is updated last. Whenever a run
+//! is killed, `latest` names a complete checkpoint.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use glm_support::files::atomic;
-use serde::{Deserialize, Serialize};
+use glm_support::files::atomic::{self, sync_dir};
+use glm_support::files::lock::try_lock;
 use tch::no_grad;
 
 use super::CheckpointError;
 use super::locate::{CHECKPOINTS_FOLDER, LATEST_FILE, WEIGHTS_FILE};
+pub use super::run_state::RunState;
 use super::seal::{SUMS_FILE, check, sums};
 use super::snapshot::Snapshot;
 use super::tensors::write_safetensors;
 use super::weights::Weights;
-use crate::config::{Config, overrides};
-use crate::data::loader::Position;
 use crate::model::Glm;
 use crate::optim::adamw::AdamW;
-use crate::optim::loss_scale::LossScale;
-use crate::optim::spikes::SpikeStatistics;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
@@ -41,83 +38,23 @@ const BEST_FILE: &str = "best";
 const LOCK_FILE: &str = ".lock";
 const TEMPORARY: &str = ".writing-";
 
-/// Where a run stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunState {
-    /// Completed optimizer steps: what the schedule counts.
-    pub step: u64,
-    /// Steps that were skipped, see [`crate::train::anomaly`].
-    pub skipped: u64,
-    /// Of these, those since the last one that was not skipped, normal overflows left out.
-    #[serde(default)]
-    pub skipped_in_a_row: u64,
-    /// What losses and gradients have been like.
-    #[serde(default)]
-    pub spikes: SpikeStatistics,
-    /// Questions used in all.
-    pub samples: u64,
-    /// Place in the order of samples.
-    pub position: Position,
-    /// Steps that the optimizer's bias correction counts.
-    pub optimizer_steps: u64,
-    /// The loss scale.
-    pub loss_scale: LossScale,
-    /// What the run began with: `random`, or where its weights came from.
-    #[serde(default)]
-    pub init: Option<String>,
-    /// Questions used when it was evaluated last.
-    #[serde(default)]
-    pub evaluated_at: Option<u64>,
-    /// Accuracy of the newest evaluation.
-    pub accuracy: Option<f64>,
-    /// Best accuracy of all evaluations.
-    pub best_accuracy: Option<f64>,
-    /// Fingerprint of the data set.
-    pub fingerprint: String,
-    /// The settings.
-    #[serde(deserialize_with = "overrides::stored")]
-    pub config: Config,
-}
-
-impl RunState {
-    /// That of a run which begins, with `init` what its weights come from.
-    pub fn new(config: Config, loss_scale: LossScale, fingerprint: String, init: Option<String>) -> Self {
-        Self {
-            step: 0,
-            skipped: 0,
-            skipped_in_a_row: 0,
-            spikes: SpikeStatistics::default(),
-            samples: 0,
-            position: Position::default(),
-            optimizer_steps: 0,
-            loss_scale,
-            init,
-            evaluated_at: None,
-            accuracy: None,
-            best_accuracy: None,
-            fingerprint,
-            config,
-        }
-    }
-}
-
-/// A run's folder.
+/// Folder of a run, locked by this process.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     root: PathBuf,
-    /// Held as long as any copy of this lives; the system lets go of it when a process is killed.
-    _lock: Option<Arc<File>>,
+    /// Locked until the last clone is dropped; the system releases the lock of a killed process.
+    _lock: Arc<File>,
 }
 
 impl RunFolder {
-    /// Makes the folder, or takes one that is there, and clears away checkpoints that a killed run left unfinished. Until this
-    /// and its copies are dropped, no other process can have it.
+    /// Creates the folder if it does not exist, locks it, and removes incomplete checkpoints of killed runs. The lock is held until
+    /// the last clone is dropped.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`] where it cannot be made; [`CheckpointError::InUse`].
+    /// [`CheckpointError::InUse`] if another process holds the lock; [`CheckpointError::Io`].
     pub fn create(root: &Path) -> Result<Self, CheckpointError> {
         let checkpoints = root.join(CHECKPOINTS_FOLDER);
-        fs::create_dir_all(&checkpoints).map_err(|source| io("cannot make folder", &checkpoints, source))?;
+        fs::create_dir_all(&checkpoints).map_err(|source| io("cannot create folder", &checkpoints, source))?;
         let folder = Self { root: root.to_owned(), _lock: lock(root)? };
         for name in folder.names()? {
             if name.starts_with(TEMPORARY) {
@@ -127,7 +64,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// The folder itself.
+    /// Path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -144,55 +81,55 @@ impl RunFolder {
         Ok(names)
     }
 
-    /// Whether a process trains in the folder now. Of a file system that has no locks this is not known.
+    /// Returns true if a process trains in the folder. Always false on file systems without locks.
     pub fn is_in_use(root: &Path) -> bool {
         File::open(root.join(LOCK_FILE)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// The steps of the newest and of the best checkpoint in a folder, by their names; nothing is made or locked.
-    pub fn newest_and_best_step(root: &Path) -> [Option<u64>; 2] {
+    /// Returns the steps of the latest and the best checkpoint, without creating or locking the folder.
+    pub fn latest_and_best_step(root: &Path) -> [Option<u64>; 2] {
         [LATEST_FILE, BEST_FILE].map(|file| {
             let name = fs::read_to_string(root.join(CHECKPOINTS_FOLDER).join(file)).ok()?;
             name.trim().strip_prefix("step-")?.parse().ok()
         })
     }
 
-    /// The newest checkpoint's folder, if there is one.
+    /// Returns the folder of the latest checkpoint, if any.
     pub fn latest(&self) -> Option<PathBuf> {
         self.named(LATEST_FILE)
     }
 
-    /// The newest checkpoint that is whole. Damaged ones are passed over with a warning.
+    /// Returns the latest checkpoint that is not damaged, if any. Damaged checkpoints are skipped with a warning.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`] where the folder cannot be listed; [`CheckpointError::AllDamaged`].
-    pub fn newest_whole(&self) -> Result<Option<PathBuf>, CheckpointError> {
+    /// [`CheckpointError::AllDamaged`]; [`CheckpointError::Io`] if the folder cannot be listed.
+    pub fn latest_intact(&self) -> Result<Option<PathBuf>, CheckpointError> {
         let steps = self.steps()?;
-        let mut passed_over = None;
+        let mut skipped = None;
         for path in steps.iter().rev() {
             match check(path) {
                 Ok(()) => {
-                    if let Some(damage) = passed_over {
-                        tracing::warn!("a newer checkpoint is damaged ({damage}): going on from {}", path.display());
+                    if let Some(damage) = skipped {
+                        tracing::warn!("a later checkpoint is damaged ({damage}); resuming from {}", path.display());
                     }
                     return Ok(Some(path.clone()));
                 }
-                Err(damage) => passed_over = passed_over.or(Some(damage)),
+                Err(damage) => skipped = skipped.or(Some(damage)),
             }
         }
-        match passed_over {
+        match skipped {
             Some(damage) => Err(CheckpointError::AllDamaged { folder: self.checkpoints(), damage }),
             None => Ok(None),
         }
     }
 
-    /// The folders of all checkpoints, the oldest first.
+    /// Returns the folders of all checkpoints, oldest first.
     fn steps(&self) -> Result<Vec<PathBuf>, CheckpointError> {
         let names = self.names()?.into_iter().filter(|name| name.starts_with("step-"));
         Ok(names.map(|name| self.checkpoints().join(name)).filter(|path| path.is_dir()).collect())
     }
 
-    /// The folder of the checkpoint with the best accuracy, if one was evaluated.
+    /// Returns the folder of the best checkpoint, if any was evaluated.
     pub fn best(&self) -> Option<PathBuf> {
         self.named(BEST_FILE)
     }
@@ -203,72 +140,72 @@ impl RunFolder {
         folder.is_dir().then_some(folder)
     }
 
-    /// Writes a file of the run whole or not at all.
+    /// Writes a file of the run atomically.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
     pub fn write(&self, name: &str, content: &[u8]) -> Result<(), CheckpointError> {
-        write_whole(&self.root.join(name), content)
+        write_atomically(&self.root.join(name), content)
     }
 
-    /// Writes a checkpoint and forgets old ones: the newest `keep` and the best stay.
+    /// Writes a checkpoint and removes old ones, except the latest `keep` and the best.
     ///
     /// # Errors
-    /// [`CheckpointError`]; the checkpoints that were there are untouched then.
+    /// [`CheckpointError`]; existing checkpoints are unchanged in this case.
     pub fn save(&self, snapshot: &Snapshot, is_best: bool, keep: usize) -> Result<PathBuf, CheckpointError> {
         let name = format!("step-{:08}", snapshot.state.step);
         let folder = self.checkpoints();
         let (temporary, published) = (folder.join(format!("{TEMPORARY}{name}")), folder.join(&name));
         remove(&temporary)?;
-        fs::create_dir_all(&temporary).map_err(|source| io("cannot make folder", &temporary, source))?;
+        fs::create_dir_all(&temporary).map_err(|source| io("cannot create folder", &temporary, source))?;
         let written = write_files(&temporary, snapshot);
         if written.is_err() {
-            // Where the disk is full, what there is of it is in the way of everything else.
+            // If the disk is full, the incomplete checkpoint takes space that everything else needs.
             remove(&temporary)?;
         }
         written?;
-        // A step that was saved before, by a run that was resumed from an earlier one, holds the same bytes.
+        // Exists if the run was resumed from an earlier step; the bytes are the same.
         remove(&published)?;
         fs::rename(&temporary, &published).map_err(|source| io("cannot rename to", &published, source))?;
-        sync(&folder)?;
-        write_whole(&folder.join(LATEST_FILE), name.as_bytes())?;
+        sync_dir(&folder).map_err(|source| io("cannot sync", &folder, source))?;
+        write_atomically(&folder.join(LATEST_FILE), name.as_bytes())?;
         if is_best {
-            write_whole(&folder.join(BEST_FILE), name.as_bytes())?;
+            write_atomically(&folder.join(BEST_FILE), name.as_bytes())?;
         }
-        self.forget(keep)?;
+        self.remove_old(keep)?;
         Ok(published)
     }
 
-    fn forget(&self, keep: usize) -> Result<(), CheckpointError> {
+    fn remove_old(&self, keep: usize) -> Result<(), CheckpointError> {
         let kept = [self.latest(), self.best()];
         let mut steps = self.steps()?;
         steps.truncate(steps.len().saturating_sub(keep.max(1)));
         steps.iter().filter(|path| !kept.contains(&Some((*path).clone()))).try_for_each(|path| remove(path))
     }
 
-    /// The lines of `metrics.jsonl` when a checkpoint was written.
+    /// Reads the `metrics.jsonl` of a checkpoint.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`] where they are missing.
+    /// [`CheckpointError::Io`].
     pub fn metrics(checkpoint: &Path) -> Result<Vec<u8>, CheckpointError> {
         let path = checkpoint.join(METRICS_FILE);
         fs::read(&path).map_err(|source| io("cannot read", &path, source))
     }
 
-    /// The state in a checkpoint's folder.
+    /// Reads the state of a checkpoint.
     ///
     /// # Errors
-    /// [`CheckpointError`] where it is missing or damaged.
+    /// [`CheckpointError`] if it is missing or damaged.
     pub fn state(checkpoint: &Path) -> Result<RunState, CheckpointError> {
         let path = checkpoint.join(STATE_FILE);
         let text = fs::read(&path).map_err(|source| io("cannot read", &path, source))?;
         serde_json::from_slice(&text).map_err(|source| CheckpointError::State { path, source })
     }
 
-    /// Puts a checkpoint's averages into `optimizer`.
+    /// Loads the averages of a checkpoint into `optimizer`.
     ///
     /// # Errors
-    /// [`CheckpointError`] where the file is damaged or belongs to another model.
+    /// [`CheckpointError`] if the file is damaged or belongs to another model.
     pub fn load_optimizer(
         checkpoint: &Path,
         model: &Glm,
@@ -277,15 +214,16 @@ impl RunFolder {
     ) -> Result<(), CheckpointError> {
         let file = Weights::open(&checkpoint.join(OPTIMIZER_FILE))?;
         no_grad(|| {
-            for (parameter, moments) in model.parameters().iter().zip(optimizer.moments()) {
-                for (prefix, target) in [("first", &moments.first), ("second", &moments.second)] {
+            let parameters = model.parameters();
+            for (prefix, buffer) in [("first", optimizer.exp_avg()), ("second", optimizer.exp_avg_sq())] {
+                for (parameter, mut target) in parameters.iter().zip(parameters.unflatten(buffer)?) {
                     let name = format!("{prefix}.{}", parameter.name);
                     let stored = file.tensor(&name)?;
                     if stored.size() != target.size() {
                         let (found, expected, path) = (stored.size(), target.size(), file.path().to_owned());
                         return Err(CheckpointError::Shape { path, name, found, expected });
                     }
-                    target.shallow_clone().f_copy_(&stored)?;
+                    target.f_copy_(&stored)?;
                 }
             }
             Ok::<_, CheckpointError>(())
@@ -295,7 +233,7 @@ impl RunFolder {
     }
 }
 
-/// Writes a checkpoint's files, seals them, and has all on the disk when it returns.
+/// Writes the files of a checkpoint and their checksums, and syncs them to disk.
 fn write_files(folder: &Path, snapshot: &Snapshot) -> Result<(), CheckpointError> {
     let Snapshot { weights, moments, sizes, state, metrics } = snapshot;
     for (file, tensors) in [(WEIGHTS_FILE, weights), (OPTIMIZER_FILE, moments)] {
@@ -303,34 +241,25 @@ fn write_files(folder: &Path, snapshot: &Snapshot) -> Result<(), CheckpointError
     }
     let path = folder.join(STATE_FILE);
     let json = serde_json::to_vec_pretty(state).map_err(|source| CheckpointError::State { path: path.clone(), source })?;
-    write_whole(&path, &json)?;
-    write_whole(&folder.join(METRICS_FILE), metrics)?;
+    write_atomically(&path, &json)?;
+    write_atomically(&folder.join(METRICS_FILE), metrics)?;
     let names = [WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
     let sums = sums(folder, &names).map_err(|source| io("cannot read back", folder, source))?;
-    write_whole(&folder.join(SUMS_FILE), sums.as_bytes())?;
-    sync(folder)
+    write_atomically(&folder.join(SUMS_FILE), sums.as_bytes())?;
+    sync_dir(folder).map_err(|source| io("cannot sync", folder, source))
 }
 
-/// Takes the lock of a run's folder; `None` on a file system that has no locks.
-fn lock(root: &Path) -> Result<Option<Arc<File>>, CheckpointError> {
+fn lock(root: &Path) -> Result<Arc<File>, CheckpointError> {
     let path = root.join(LOCK_FILE);
     let file = File::create(&path).map_err(|source| io("cannot write", &path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(Arc::new(file))),
-        Err(TryLockError::WouldBlock) => Err(CheckpointError::InUse { folder: root.to_owned() }),
-        Err(TryLockError::Error(error)) => {
-            tracing::debug!("{} cannot be locked: {error}", path.display());
-            Ok(None)
-        }
+    match try_lock(&file).map_err(|source| io("cannot lock", &path, source))? {
+        true => Ok(Arc::new(file)),
+        false => Err(CheckpointError::InUse { folder: root.to_owned() }),
     }
 }
 
 fn io(doing: &'static str, path: &Path, source: std::io::Error) -> CheckpointError {
     CheckpointError::Io { doing, path: path.to_owned(), source }
-}
-
-fn sync(path: &Path) -> Result<(), CheckpointError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|source| io("cannot sync", path, source))
 }
 
 fn remove(path: &Path) -> Result<(), CheckpointError> {
@@ -340,6 +269,6 @@ fn remove(path: &Path) -> Result<(), CheckpointError> {
     }
 }
 
-fn write_whole(path: &Path, content: &[u8]) -> Result<(), CheckpointError> {
+fn write_atomically(path: &Path, content: &[u8]) -> Result<(), CheckpointError> {
     atomic::write(path, |file| file.write_all(content)).map_err(|source| io("cannot write", path, source))
 }

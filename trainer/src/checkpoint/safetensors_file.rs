@@ -1,138 +1,52 @@
-//! A safetensors file: mapped to be read, written tensor by tensor.
+//! Reader and writer for safetensors files.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 
 use glm_support::files::atomic;
+use indexmap::IndexMap;
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 
 use super::CheckpointError;
-use super::pickle::{FileBytes, StoredKind, StoredTensor};
+use super::stored::{Entry, FileBytes, Storage, StoredKind, TensorFile, TensorHeader, contiguous_strides};
 
-/// Bytes in front of the header, which state its length.
+/// Length of the prefix with the length of the header.
 const LENGTH_BYTES: usize = 8;
 
-/// An open file. Its tensors stay there until they are asked for.
-#[derive(Debug)]
-pub struct SafetensorsFile {
-    path: PathBuf,
-    bytes: FileBytes,
-    entries: Vec<Entry>,
-    index: HashMap<String, usize>,
-    metadata: HashMap<String, String>,
-    /// Place in `entries` of the tensor read last; beyond the end at first.
-    last_read: AtomicUsize,
-    /// Tensors of element types that no weights have, each as `name (type)`.
-    pub skipped: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    name: String,
-    kind: StoredKind,
-    shape: Vec<usize>,
-    range: Range<usize>,
-}
-
-impl SafetensorsFile {
-    /// Maps a file and reads its header.
-    ///
-    /// # Errors
-    /// [`CheckpointError`] where it cannot be read or is damaged.
-    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let fault = |source| CheckpointError::Safetensors { path: path.to_owned(), source };
-        let bytes = FileBytes::map(path).map_err(|source| CheckpointError::Io {
-            doing: "cannot read",
-            path: path.to_owned(),
-            source,
-        })?;
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(fault)?;
-        let start = LENGTH_BYTES + header;
-        let (mut entries, mut skipped) = (Vec::new(), Vec::new());
-        for name in metadata.offset_keys() {
-            let info = metadata.info(&name).ok_or_else(|| fault(SafeTensorError::TensorNotFound(name.clone())))?;
-            let Some(kind) = stored_kind(info.dtype) else {
-                skipped.push(format!("{name} ({:?})", info.dtype));
-                continue;
-            };
-            let range = start + info.data_offsets.0..start + info.data_offsets.1;
-            entries.push(Entry { kind, shape: info.shape.clone(), range, name });
-        }
-        let index = entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
-        let metadata = metadata.metadata().clone().unwrap_or_default();
-        let last_read = AtomicUsize::new(usize::MAX);
-        Ok(Self { path: path.to_owned(), bytes, entries, index, metadata, last_read, skipped })
-    }
-
-    /// Names of the tensors, in the order of the file.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|entry| entry.name.as_str())
-    }
-
-    /// A text of the header's metadata.
-    pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.get(key).map(String::as_str)
-    }
-
-    /// Element type and sizes of a tensor.
-    ///
-    /// # Errors
-    /// No tensor of that name.
-    pub fn describe(&self, name: &str) -> Result<(StoredKind, &[usize]), CheckpointError> {
-        self.entry(name).map(|(_, entry)| (entry.kind, entry.shape.as_slice()))
-    }
-
-    /// Reads a tensor, borrowed from the file. The memory of the one read before is given back to the system, as
-    /// [`super::pickle::StateDict::tensor`] does.
-    ///
-    /// # Errors
-    /// No tensor of that name.
-    pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, CheckpointError> {
-        let (at, entry) = self.entry(name)?;
-        let before = self.last_read.swap(at, Ordering::Relaxed);
-        if let Some(before) = self.entries.get(before).filter(|_| before != at) {
-            self.bytes.release(&before.range);
-        }
-        let data = Cow::Borrowed(self.bytes.get(entry.range.clone()).unwrap_or_default());
-        Ok(StoredTensor { kind: entry.kind, shape: entry.shape.clone(), data })
-    }
-
-    fn entry(&self, name: &str) -> Result<(usize, &Entry), CheckpointError> {
-        let found = self.index.get(name).and_then(|at| self.entries.get(*at).map(|entry| (*at, entry)));
-        found.ok_or_else(|| CheckpointError::Safetensors {
-            path: self.path.clone(),
-            source: SafeTensorError::TensorNotFound(name.to_owned()),
-        })
-    }
-}
-
-/// What a tensor in a file to be written is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorHeader {
-    /// Its name.
-    pub name: String,
-    /// Element type.
-    pub kind: StoredKind,
-    /// Sizes, outermost first.
-    pub shape: Vec<usize>,
-}
-
-impl TensorHeader {
-    /// Bytes of its elements; none if that overflows.
-    pub fn bytes(&self) -> Option<usize> {
-        self.shape.iter().try_fold(self.kind.size(), |product, size| product.checked_mul(*size))
-    }
-}
-
-/// Writes a file whole or not at all. `data` gives the elements of one tensor after the other, in the order of `headers`; only
-/// one of them is in memory at a time.
+/// Maps a file and reads its header. Tensors of types that no weights have are skipped.
 ///
 /// # Errors
-/// [`CheckpointError`] where the file cannot be written, or what `data` fails with.
+/// [`CheckpointError`] if the file cannot be read or is damaged.
+pub fn open(path: &Path) -> Result<TensorFile, CheckpointError> {
+    let fault = |source| CheckpointError::Safetensors { path: path.to_owned(), source };
+    let bytes =
+        FileBytes::map(path).map_err(|source| CheckpointError::Io { doing: "cannot read", path: path.to_owned(), source })?;
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(fault)?;
+    let start = LENGTH_BYTES + header;
+    let (mut entries, mut storages, mut skipped) = (IndexMap::new(), Vec::new(), Vec::new());
+    for name in metadata.offset_keys() {
+        let info = metadata.info(&name).ok_or_else(|| fault(SafeTensorError::TensorNotFound(name.clone())))?;
+        let Some(kind) = StoredKind::ALL.into_iter().find(|kind| dtype(*kind) == info.dtype) else {
+            skipped.push(format!("{name} ({:?})", info.dtype));
+            continue;
+        };
+        let (shape, stride) = (info.shape.clone(), contiguous_strides(&info.shape));
+        entries.insert(name, Entry { kind, offset: 0, shape, stride, storage: storages.len() });
+        storages.push(Storage::new(start + info.data_offsets.0..start + info.data_offsets.1, None));
+    }
+    let metadata = metadata.metadata().clone().unwrap_or_default();
+    let mut file = TensorFile::new(path, bytes, entries, storages);
+    (file.metadata, file.skipped) = (metadata, skipped);
+    Ok(file)
+}
+
+/// Writes a file atomically. `data` returns the elements of a tensor; it is called in the order of `headers`, so that only one tensor
+/// is in memory at a time.
+///
+/// # Errors
+/// [`CheckpointError`] if the file cannot be written, or the error of `data`.
 pub fn write<'d>(
     path: &Path,
     headers: &[TensorHeader],
@@ -153,7 +67,7 @@ pub fn write<'d>(
     }
     let metadata = Metadata::new(Some(metadata), infos).map_err(fault)?;
     let mut json = serde_json::to_vec(&metadata).map_err(|source| fault(SafeTensorError::JsonError(source)))?;
-    // The elements begin at a multiple of eight bytes.
+    // The elements start at a multiple of eight bytes.
     json.resize(json.len().next_multiple_of(LENGTH_BYTES), b' ');
     let write = |file: &mut dyn atomic::Sink| {
         file.write_all(&(json.len() as u64).to_le_bytes())?;
@@ -170,7 +84,7 @@ pub fn write<'d>(
     atomic::write(path, write).map_err(|failure| failure.at(path))
 }
 
-/// Why writing weights failed: the file system, which does not know the file's name, or the weights.
+/// Errors of writing weights: of the file, still without its path, or of the data.
 pub(super) enum WriteFailure {
     File(std::io::Error),
     Data(CheckpointError),
@@ -197,22 +111,6 @@ impl WriteFailure {
     }
 }
 
-fn stored_kind(dtype: Dtype) -> Option<StoredKind> {
-    Some(match dtype {
-        Dtype::F16 => StoredKind::F16,
-        Dtype::BF16 => StoredKind::BF16,
-        Dtype::F32 => StoredKind::F32,
-        Dtype::F64 => StoredKind::F64,
-        Dtype::I64 => StoredKind::I64,
-        Dtype::I32 => StoredKind::I32,
-        Dtype::I16 => StoredKind::I16,
-        Dtype::I8 => StoredKind::I8,
-        Dtype::U8 => StoredKind::U8,
-        Dtype::BOOL => StoredKind::Bool,
-        _ => return None,
-    })
-}
-
 fn dtype(kind: StoredKind) -> Dtype {
     match kind {
         StoredKind::F16 => Dtype::F16,
@@ -237,39 +135,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_in_order() {
+    fn written_tensors_are_read_in_order() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("model.safetensors");
         let headers = [header("b", &[2, 2]), header("a", &[3]), header("scalar", &[])];
         let bytes: [&[u8]; 3] = [&[1; 8], &[2; 6], &[3; 2]];
-        let mut given = bytes.iter();
+        let mut remaining = bytes.iter();
         let metadata = HashMap::from([("key".to_owned(), "value".to_owned())]);
-        write(&path, &headers, metadata, |_| Ok(Cow::Borrowed(*given.next().expect("three")))).expect("written");
+        write(&path, &headers, metadata, |_| Ok(Cow::Borrowed(*remaining.next().expect("three")))).expect("written");
 
-        let file = SafetensorsFile::open(&path).expect("open");
+        let file = open(&path).expect("open");
         assert_eq!(file.names().collect::<Vec<_>>(), ["b", "a", "scalar"]);
-        assert_eq!((file.metadata("key"), file.metadata("other")), (Some("value"), None));
+        assert_eq!(file.metadata, HashMap::from([("key".to_owned(), "value".to_owned())]));
         for (header, bytes) in headers.iter().zip(bytes) {
             let tensor = file.tensor(&header.name).expect("tensor");
             assert_eq!((tensor.kind, &tensor.shape, tensor.data.as_ref()), (header.kind, &header.shape, bytes));
         }
         assert!(file.tensor("c").is_err());
-        // The library itself agrees.
+        // The library reads the same.
         let content = std::fs::read(&path).expect("read");
         assert_eq!(SafeTensors::deserialize(&content).expect("valid").tensor("a").expect("a").data(), bytes[1]);
     }
 
     #[test]
-    fn elements_of_another_size_and_damaged_files_are_refused() {
+    fn wrong_sizes_and_damaged_files_are_rejected() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("model.safetensors");
         let short = write(&path, &[header("a", &[3])], HashMap::new(), |_| Ok(Cow::Borrowed(&[0; 4])));
         assert!(matches!(short, Err(CheckpointError::Safetensors { .. })) && !path.exists());
         write(&path, &[header("a", &[3])], HashMap::new(), |_| Ok(Cow::Borrowed(&[0; 6]))).expect("written");
-        let whole = std::fs::read(&path).expect("read");
-        for length in 0..whole.len() {
-            std::fs::write(&path, &whole[..length]).expect("write");
-            assert!(SafetensorsFile::open(&path).is_err(), "{length} of {} bytes", whole.len());
+        let complete = std::fs::read(&path).expect("read");
+        for length in 0..complete.len() {
+            std::fs::write(&path, &complete[..length]).expect("write");
+            assert!(open(&path).is_err(), "{length} of {} bytes", complete.len());
         }
     }
 }

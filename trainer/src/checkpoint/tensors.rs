@@ -1,4 +1,4 @@
-//! Between libtorch's tensors and their bytes in files.
+//! Conversion between libtorch's tensors and tensors in files.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,12 +7,14 @@ use std::path::Path;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::CheckpointError;
-use super::pickle::{StoredKind, StoredTensor};
-use super::safetensors_file::{TensorHeader, write};
-use super::weights::CONFIG_KEY;
+use super::safetensors_file::write;
+use super::stored::{StoredKind, StoredTensor, TensorHeader};
 use crate::model::ModelConfig;
 
-/// A copy on the CPU of floating point numbers from a file; none where they are no floating point numbers.
+/// Key of the model's configuration, as JSON, in the metadata of a safetensors file.
+pub(super) const CONFIG_KEY: &str = "glm.model";
+
+/// Copies floating point numbers to a tensor on the CPU; returns `None` for other element types.
 pub(super) fn tensor(stored: &StoredTensor<'_>) -> Result<Option<Tensor>, TchError> {
     let kind = match stored.kind {
         StoredKind::F16 => Kind::Half,
@@ -25,7 +27,7 @@ pub(super) fn tensor(stored: &StoredTensor<'_>) -> Result<Option<Tensor>, TchErr
     Tensor::f_from_data_size(&stored.data, &shape, kind).map(Some)
 }
 
-/// A tensor on its way into a file: on the CPU and contiguous.
+/// A contiguous tensor on the CPU, ready to be written.
 struct HostTensor {
     tensor: Tensor,
     header: TensorHeader,
@@ -39,23 +41,23 @@ impl HostTensor {
             Kind::Half => StoredKind::F16,
             Kind::BFloat16 => StoredKind::BF16,
             Kind::Float => StoredKind::F32,
-            other => return Err(TchError::Kind(format!("{other:?} is no kind of weights"))),
+            other => return Err(TchError::Kind(format!("weights of kind {other:?} are not supported"))),
         };
         let shape = tensor.size().into_iter().map(|size| size as usize).collect();
         Ok(Self { tensor, header: TensorHeader { name, kind, shape } })
     }
 
     fn data(&self) -> &[u8] {
-        // SAFETY: the tensor is contiguous and on the CPU, so its storage holds its elements from `data_ptr` on; it lives as long
-        // as `self`, and nobody writes to it meanwhile (a run saves between two optimizer steps).
+        // SAFETY: the tensor is contiguous and on the CPU, so `data_ptr` points to `header.bytes()` bytes of elements. They live as
+        // long as `self`, and nothing writes to them meanwhile: a run saves between two optimizer steps.
         unsafe { std::slice::from_raw_parts(self.tensor.data_ptr().cast(), self.header.bytes().unwrap_or_default()) }
     }
 }
 
-/// Writes tensors as a safetensors file, whole or not at all.
+/// Writes tensors as a safetensors file, atomically.
 ///
 /// # Errors
-/// [`CheckpointError`] where the file cannot be written.
+/// [`CheckpointError`] if the file cannot be written.
 pub fn write_safetensors<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
@@ -63,13 +65,13 @@ pub fn write_safetensors<'a>(
 ) -> Result<(), CheckpointError> {
     let host = tensors.into_iter().map(|(name, tensor)| HostTensor::new(name, tensor)).collect::<Result<Vec<_>, TchError>>()?;
     let headers: Vec<TensorHeader> = host.iter().map(|tensor| tensor.header.clone()).collect();
-    let mut given = host.iter();
+    let mut remaining = host.iter();
     write(path, &headers, metadata(path, config)?, |_| {
-        Ok(Cow::Borrowed(given.next().map(HostTensor::data).unwrap_or_default()))
+        Ok(Cow::Borrowed(remaining.next().map(HostTensor::data).unwrap_or_default()))
     })
 }
 
-/// The metadata of a file of ours. One key only: the map has no order, and the same weights are to be the same bytes.
+/// Returns the metadata of a safetensors file. It has only one key: the map is not ordered, and equal weights must give equal bytes.
 pub(crate) fn metadata(path: &Path, config: &ModelConfig) -> Result<HashMap<String, String>, CheckpointError> {
     let json = serde_json::to_string(config).map_err(|source| CheckpointError::State { path: path.to_owned(), source })?;
     Ok(HashMap::from([(CONFIG_KEY.to_owned(), json)]))

@@ -1,39 +1,37 @@
-//! Reading weights by name, whatever the container.
+//! Weights by name, independent of the container.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexMap;
 use tch::{Tensor, no_grad};
 
 use super::layout::{FINAL_LAYERNORM, POSITION_EMBEDDINGS, WORD_EMBEDDINGS, layer_of};
 use super::locate::weights_file;
-use super::pickle::{StateDict, StoredKind, StoredTensor, read_module};
-use super::safetensors_file::SafetensorsFile;
-use super::{CheckpointError, hugging_face, tensors};
+use super::pickle::read_module;
+use super::stored::{StoredKind, StoredTensor, TensorFile};
+use super::tensors::CONFIG_KEY;
+use super::{CheckpointError, hugging_face, safetensors_file, tensors};
 use crate::model::config::{ModelConfig, Preset};
 use crate::model::parameters::Parameters;
-
-/// Key of a safetensors file's metadata under which the model's configuration stands as JSON.
-pub(super) const CONFIG_KEY: &str = "glm.model";
 
 /// Open weights: one file, or the shards of a Hugging Face folder.
 #[derive(Debug)]
 pub struct Weights {
     path: PathBuf,
-    files: Vec<Container>,
-    /// In the order of the files.
-    places: Vec<Place>,
-    /// Places by name.
-    index: HashMap<String, usize>,
+    files: Vec<TensorFile>,
+    /// Tensors by name, in the order of the files.
+    entries: IndexMap<String, Entry>,
 }
 
+/// Location of a tensor.
 #[derive(Debug)]
-enum Container {
-    Torch(StateDict),
-    Safetensors(SafetensorsFile),
+struct Entry {
+    file: usize,
+    /// Name in the file, which can have a prefix.
+    stored_name: String,
 }
 
-/// Sizes of a model that show in the shapes of its weights.
+/// Sizes of a model that follow from the shapes of its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     /// Number of transformer blocks.
@@ -46,194 +44,135 @@ pub struct Sizes {
     pub positions: usize,
 }
 
-/// A tensor of a file.
-#[derive(Debug)]
-struct Place {
-    /// Its name as published files have it.
-    name: String,
-    file: usize,
-    /// Its name in the file.
-    stored: String,
-}
-
-impl Container {
-    fn open(path: &Path) -> Result<Self, CheckpointError> {
-        match path.extension().is_some_and(|extension| extension == "safetensors") {
-            true => Ok(Self::Safetensors(SafetensorsFile::open(path)?)),
-            false => Ok(Self::Torch(read_module(path)?)),
-        }
-    }
-
-    fn names(&self) -> Vec<&str> {
-        match self {
-            Self::Torch(file) => file.names().collect(),
-            Self::Safetensors(file) => file.names().collect(),
-        }
-    }
-
-    fn describe(&self, name: &str) -> Result<(StoredKind, &[usize]), CheckpointError> {
-        match self {
-            Self::Torch(file) => Ok((file.kind(name)?, file.shape(name)?)),
-            Self::Safetensors(file) => file.describe(name),
-        }
-    }
-
-    fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, CheckpointError> {
-        match self {
-            Self::Torch(file) => Ok(file.tensor(name)?),
-            Self::Safetensors(file) => file.tensor(name),
-        }
-    }
-
-    fn skipped(&self) -> &[String] {
-        match self {
-            Self::Torch(file) => &file.skipped,
-            Self::Safetensors(file) => &file.skipped,
-        }
-    }
-}
-
 impl Weights {
-    /// Opens the weights that `path` means: a file, a folder or a packed archive, see [`super::locate`]. No tensor is read yet.
+    /// Opens the weights at `path`: a file, a folder or an archive, see [`super::locate`]. No tensor is read.
     ///
-    /// Names are those of published files: where all of a model's names begin with something more, as with `glm.` in files that
-    /// `transformers` has saved, that is taken off.
+    /// Names are those of published files. A common prefix is removed, such as `glm.` in files saved by `transformers`.
     ///
     /// # Errors
-    /// [`CheckpointError`] where there are none or a file cannot be read.
+    /// [`CheckpointError`] if there are no weights or a file cannot be read.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let path = weights_file(path)?;
         let is_index = path.to_str().is_some_and(|text| text.ends_with(hugging_face::INDEX_SUFFIX));
         let files = match is_index {
-            true => hugging_face::shards(&path)?.iter().map(|shard| Container::open(shard)).collect::<Result<_, _>>()?,
-            false => vec![Container::open(&path)?],
+            true => hugging_face::shards(&path)?.iter().map(|shard| open_file(shard)).collect::<Result<_, _>>()?,
+            false => vec![open_file(&path)?],
         };
-        Self::of_files(path, files)
+        Self::from_files(path, files)
     }
 
-    fn of_files(path: PathBuf, files: Vec<Container>) -> Result<Self, CheckpointError> {
+    fn from_files(path: PathBuf, files: Vec<TensorFile>) -> Result<Self, CheckpointError> {
         let stored: Vec<(usize, &str)> =
-            files.iter().enumerate().flat_map(|(at, file)| file.names().into_iter().map(move |name| (at, name))).collect();
+            files.iter().enumerate().flat_map(|(at, file)| file.names().map(move |name| (at, name))).collect();
         let prefix = model_prefix(&stored);
-        let mut places = Vec::with_capacity(stored.len());
-        let mut index = HashMap::with_capacity(stored.len());
+        let mut entries = IndexMap::with_capacity(stored.len());
         for (file, stored) in stored {
             let name = stored.strip_prefix(prefix.as_str()).unwrap_or(stored).to_owned();
-            if index.insert(name.clone(), places.len()).is_some() {
-                return Err(CheckpointError::NotAGlm { path, reason: format!("there are two tensors `{name}`") });
+            let entry = Entry { file, stored_name: stored.to_owned() };
+            if entries.insert(name, entry).is_some() {
+                return Err(CheckpointError::NotAGlm { path, reason: format!("two tensors have the name `{stored}`") });
             }
-            places.push(Place { name, file, stored: stored.to_owned() });
         }
-        Ok(Self { path, files, places, index })
+        Ok(Self { path, files, entries })
     }
 
-    /// The file, or the index of the shards.
+    /// Path of the file, or of the index of the shards.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Names of all tensors, in the order of the files.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.places.iter().map(|place| place.name.as_str())
+        self.entries.keys().map(String::as_str)
     }
 
-    /// What the files hold beside tensors of numbers, each as `name (type)`.
+    /// Other entries of the files, each as `name (type)`.
     pub fn skipped(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().flat_map(Container::skipped).map(String::as_str)
+        self.files.iter().flat_map(|file| &file.skipped).map(String::as_str)
     }
 
-    /// Element type and sizes of a tensor.
+    /// Returns the element type and shape of a tensor.
     ///
     /// # Errors
-    /// [`CheckpointError`] where it is missing.
+    /// [`CheckpointError`] if it is missing.
     pub fn describe(&self, name: &str) -> Result<(StoredKind, &[usize]), CheckpointError> {
-        let (file, stored) = self.place(name)?;
-        file.describe(stored)
+        let (file, stored_name) = self.entry(name)?;
+        Ok(file.describe(stored_name)?)
     }
 
-    /// Shapes of all tensors, by name.
+    /// Reads a tensor without conversion, borrowed from the file if it is contiguous there.
     ///
     /// # Errors
-    /// [`CheckpointError`] where the file is damaged.
-    pub fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>, CheckpointError> {
-        self.names().map(|name| Ok((name.to_owned(), self.describe(name)?.1.to_vec()))).collect()
-    }
-
-    /// One tensor as it is stored, borrowed from the file where it lies there in order.
-    ///
-    /// # Errors
-    /// [`CheckpointError`] where it is missing or damaged.
+    /// [`CheckpointError`] if it is missing or damaged.
     pub fn stored(&self, name: &str) -> Result<StoredTensor<'_>, CheckpointError> {
-        let (file, stored) = self.place(name)?;
-        file.tensor(stored)
+        let (file, stored_name) = self.entry(name)?;
+        Ok(file.tensor(stored_name)?)
     }
 
-    /// One tensor, copied to the CPU in the kind that it is stored in.
+    /// Reads a tensor into memory, on the CPU and of the stored kind.
     ///
     /// # Errors
-    /// [`CheckpointError`] where it is missing or damaged.
+    /// [`CheckpointError`] if it is missing or damaged.
     pub fn tensor(&self, name: &str) -> Result<Tensor, CheckpointError> {
         let tensor = tensors::tensor(&self.stored(name)?)?;
-        tensor.ok_or_else(|| self.not_a_glm(format!("`{name}` is no tensor of floating point numbers")))
+        tensor.ok_or_else(|| self.not_a_glm(format!("`{name}` is not a tensor of floating point numbers")))
     }
 
-    fn place(&self, name: &str) -> Result<(&Container, &str), CheckpointError> {
-        let place = self.index.get(name).and_then(|at| self.places.get(*at));
-        match place.and_then(|place| Some((self.files.get(place.file)?, place.stored.as_str()))) {
-            Some(found) => Ok(found),
-            None => Err(self.not_a_glm(format!("`{name}` is missing"))),
-        }
+    fn entry(&self, name: &str) -> Result<(&TensorFile, &str), CheckpointError> {
+        let entry = self.entries.get(name).and_then(|entry| Some((self.files.get(entry.file)?, entry.stored_name.as_str())));
+        entry.ok_or_else(|| self.not_a_glm(format!("`{name}` is missing")))
     }
 
-    /// The sizes that the shapes tell.
+    /// Derives the sizes of the model from the shapes.
     ///
     /// # Errors
     /// [`CheckpointError::NotAGlm`].
     pub fn sizes(&self) -> Result<Sizes, CheckpointError> {
-        let matrix = |name: &str| match self.index.contains_key(name).then(|| self.describe(name)).transpose()? {
+        let matrix = |name: &str| match self.entries.contains_key(name).then(|| self.describe(name)).transpose()? {
             Some((_, &[rows, columns])) => Ok((rows, columns)),
             Some((_, other)) => Err(self.not_a_glm(format!("`{name}` has shape {other:?}, expected two dimensions"))),
-            None => Err(self.not_a_glm(format!("holds no weights of a GLM: `{name}` is missing"))),
+            None => Err(self.not_a_glm(format!("not the weights of a GLM: `{name}` is missing"))),
         };
         let (vocab_rows, hidden) = matrix(WORD_EMBEDDINGS)?;
         let (positions, _) = matrix(POSITION_EMBEDDINGS[0])?;
         let layers = self.names().filter_map(layer_of).max().map_or(0, |last| last.saturating_add(1));
+        if layers > self.entries.len() {
+            return Err(self.not_a_glm(format!("{} tensors are too few for {layers} layers", self.entries.len())));
+        }
         Ok(Sizes { layers, hidden, vocab_rows, positions })
     }
 
-    /// The sizes of the model that these weights belong to, with the default rates. The number of heads is `heads`, else
-    /// what the files say, else that of the preset with this width.
+    /// Derives the configuration of the model, with default rates. The number of heads is `heads` if given, else the one stored with
+    /// the weights, else that of the preset with these sizes.
     ///
     /// # Errors
-    /// [`CheckpointError`] where they are no weights of a GLM, or nothing says how many heads it has.
+    /// [`CheckpointError::Heads`] if the number of heads is unknown; [`CheckpointError::NotAGlm`].
     pub fn model_config(&self, heads: Option<usize>) -> Result<ModelConfig, CheckpointError> {
         let Sizes { layers, hidden, vocab_rows, positions } = self.sizes()?;
-        let preset = Preset::with_hidden(hidden).map(Preset::config);
-        let Some(heads) = heads.or_else(|| self.stated_heads(hidden)).or(preset.map(|preset| preset.heads)) else {
-            return Err(CheckpointError::Heads { path: self.path.clone(), hidden });
+        let preset = Preset::with_sizes(layers, hidden);
+        let Some(heads) = heads.or_else(|| self.stored_heads(hidden)).or(preset.map(|preset| preset.heads)) else {
+            return Err(CheckpointError::Heads { path: self.path.clone(), layers, hidden });
         };
-        let config = ModelConfig { layers, hidden, heads, vocab_rows, positions, ..Preset::Large.config() };
+        let config = ModelConfig { layers, hidden, heads, vocab_rows, positions, ..Preset::LARGE.config() };
         config.validate().map_err(|error| self.not_a_glm(error.to_string()))?;
         Ok(config)
     }
 
-    /// The number of heads that a file of ours carries, or a Hugging Face folder's settings state, for a model of this width.
-    pub fn stated_heads(&self, hidden: usize) -> Option<usize> {
-        let own = self.files.iter().find_map(|file| match file {
-            Container::Safetensors(file) => serde_json::from_str::<ModelConfig>(file.metadata(CONFIG_KEY)?).ok(),
-            Container::Torch(_) => None,
-        });
-        match own {
-            Some(own) => (own.hidden == hidden).then_some(own.heads),
+    /// Returns the number of heads stored in the metadata of the weights or in the `config.json` next to them, if it is that of a
+    /// model of this width.
+    pub fn stored_heads(&self, hidden: usize) -> Option<usize> {
+        let mut configs = self.files.iter().filter_map(|file| file.metadata.get(CONFIG_KEY));
+        match configs.find_map(|json| serde_json::from_str::<ModelConfig>(json).ok()) {
+            Some(config) => (config.hidden == hidden).then_some(config.heads),
             None => hugging_face::heads(&self.path, hidden),
         }
     }
 
-    /// Copies the weights into `parameters` by name. Every parameter must be there. Position tables with fewer rows than
-    /// the model's fill the first rows; the others are drawn from torch's generator.
+    /// Copies the weights into `parameters` by name. Position tables with fewer rows than in the model fill its first rows; the other
+    /// rows are drawn from torch's generator.
     ///
     /// # Errors
-    /// [`CheckpointError`] names the parameter that is missing or has another shape.
+    /// [`CheckpointError`] if a parameter is missing or has another shape.
     pub fn load_into(&self, parameters: &Parameters) -> Result<(), CheckpointError> {
         no_grad(|| {
             for parameter in parameters.iter() {
@@ -265,8 +204,16 @@ impl Weights {
     }
 }
 
-/// What stands in front of the names of a model: the same in front of the first and the last of them. Nothing where that is true
-/// of several, as in a file of an optimizer's averages.
+/// Opens one file; the extension specifies the container.
+fn open_file(path: &Path) -> Result<TensorFile, CheckpointError> {
+    match path.extension().is_some_and(|extension| extension == "safetensors") {
+        true => safetensors_file::open(path),
+        false => Ok(read_module(path)?),
+    }
+}
+
+/// Returns the prefix that the names of the first and the last parameter of the model have in common. Returns an empty prefix if there
+/// are several, as in a file with the averages of an optimizer.
 fn model_prefix(names: &[(usize, &str)]) -> String {
     let before = |end: &str| -> Vec<&str> {
         let prefixes = names.iter().filter_map(|(_, name)| name.strip_suffix(end));
@@ -282,14 +229,41 @@ fn model_prefix(names: &[(usize, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::checkpoint::stored::TensorHeader;
+
+    #[test]
+    fn heads_are_those_of_the_preset_with_the_same_sizes() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("model.safetensors");
+        let with_layers = |layers: usize| {
+            let header = |name: &str, shape: &[usize]| TensorHeader {
+                name: name.to_owned(),
+                kind: StoredKind::F16,
+                shape: shape.to_vec(),
+            };
+            let mut headers = vec![header(WORD_EMBEDDINGS, &[1, 1024]), header(POSITION_EMBEDDINGS[0], &[1, 1024])];
+            headers.extend((0..layers).map(|layer| header(&format!("transformer.layers.{layer}.mlp.bias"), &[1])));
+            let zeros = |header: &TensorHeader| Ok(Cow::Owned(vec![0; header.bytes().expect("small")]));
+            safetensors_file::write(&path, &headers, HashMap::new(), zeros).expect("written");
+            Weights::open(&path).expect("open")
+        };
+        assert_eq!(with_layers(24).model_config(None).expect("GLM-large").heads, 16);
+        let other = with_layers(2);
+        let error = other.model_config(None).expect_err("no preset has these sizes");
+        assert!(matches!(error, CheckpointError::Heads { layers: 2, hidden: 1024, .. }), "{error}");
+        assert_eq!(other.model_config(Some(8)).expect("explicit").heads, 8);
+    }
 
     fn prefix(names: &[&str]) -> String {
         model_prefix(&names.iter().map(|name| (0, *name)).collect::<Vec<_>>())
     }
 
     #[test]
-    fn a_common_prefix_is_found_and_several_are_left() {
+    fn a_single_common_prefix_is_found() {
         assert_eq!(prefix(&[WORD_EMBEDDINGS, FINAL_LAYERNORM]), "");
         assert_eq!(prefix(&["glm.word_embeddings.weight", "glm.transformer.final_layernorm.weight", "dense.bias"]), "glm.");
         assert_eq!(prefix(&["model.glm.word_embeddings.weight", "model.glm.transformer.final_layernorm.weight"]), "model.glm.");

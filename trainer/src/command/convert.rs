@@ -1,4 +1,4 @@
-//! `glm-trainer convert`: weights in another container or format, one tensor at a time.
+//! `glm-trainer convert`: converts weights to another container or number format, one tensor at a time.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,63 +9,64 @@ use thiserror::Error;
 
 use crate::checkpoint::locate::WEIGHTS_FILE;
 use crate::checkpoint::numbers::{Format, converted};
-use crate::checkpoint::safetensors_file::{self, TensorHeader};
+use crate::checkpoint::published::PUBLISHED_FILE;
+use crate::checkpoint::stored::TensorHeader;
 use crate::checkpoint::weights::Weights;
-use crate::checkpoint::{CheckpointError, layout, published, tensors};
+use crate::checkpoint::{CheckpointError, layout, published, safetensors_file, tensors};
 use crate::model::ModelConfig;
 
-/// Most names in a message.
+/// Maximum number of names in a message.
 const SHOWN_NAMES: usize = 5;
 
-/// The container that weights are written to.
+/// Container of the converted weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Layout {
-    /// model.safetensors, as runs write it
+    /// model.safetensors, the format of training runs
     Safetensors,
-    /// mp_rank_00_model_states.pt in the folders that the published Python code loads from
+    /// mp_rank_00_model_states.pt in the folder layout of the published Python code
     Published,
 }
 
-/// The arguments.
+/// Arguments of `convert`.
 #[derive(Debug, Clone, Args)]
 pub struct ConvertArgs {
-    /// Weights: a file, folder or archive, as --init takes them
+    /// Weights: a file, folder or archive, as for `run --init`
     pub input: PathBuf,
-    /// A file (.safetensors, .pt), or a folder to write it into
+    /// File to write (.safetensors, .pt), or its folder
     pub output: PathBuf,
-    /// The container [default: published for OUTPUT.pt, else safetensors]
+    /// File format [default: published if OUTPUT ends in .pt, else safetensors]
     #[arg(long, value_name = "LAYOUT")]
     pub to: Option<Layout>,
-    /// The format of the numbers [default: fp16 for published, else as they are]
+    /// Data type [default: fp16 for published, else unchanged]
     #[arg(long, value_name = "FORMAT")]
     pub dtype: Option<Format>,
-    /// Attention heads, where nothing else tells
+    /// Number of attention heads, if INPUT does not specify it
     #[arg(long, value_name = "N")]
     pub heads: Option<usize>,
-    /// Replace a file that is there
+    /// Replace an existing file
     #[arg(long)]
     pub force: bool,
 }
 
-/// Why weights cannot be converted.
+/// Errors of `convert`.
 #[derive(Debug, Error)]
 pub enum ConvertError {
-    /// They cannot be read or written.
+    /// The weights cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The output is there.
-    #[error("{} is there already: say another place, or --force to replace it", .0.display())]
+    /// The output exists.
+    #[error("{} already exists; use another path, or --force to replace it", .0.display())]
     Exists(PathBuf),
 }
 
-/// What was written.
+/// Result of `convert`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Converted {
-    /// The file.
+    /// Written file.
     pub path: PathBuf,
-    /// Tensors in it.
+    /// Number of tensors.
     pub tensors: usize,
-    /// Bytes of their elements.
+    /// Size of their elements in bytes.
     pub bytes: usize,
 }
 
@@ -76,10 +77,10 @@ impl fmt::Display for Converted {
     }
 }
 
-/// Converts weights. What belongs to no GLM is left out, with a warning.
+/// Converts weights. Tensors that are not part of a GLM are skipped with a warning.
 ///
 /// # Errors
-/// [`ConvertError`]; the output is untouched then.
+/// [`ConvertError`]; the output is unchanged in this case.
 pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
     let weights = Weights::open(&args.input)?;
     let to = args.to.unwrap_or(match has_extension(&args.output, "pt") {
@@ -94,11 +95,11 @@ pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
     let format = args.dtype.or((to == Layout::Published).then_some(Format::Fp16));
     let config = match to {
         Layout::Safetensors => weights.model_config(args.heads)?,
-        // The published container says nothing about heads: any number will do to list the parameters.
+        // The published container does not store heads, and any number lists the same parameters.
         Layout::Published => weights.model_config(args.heads.or(Some(1)))?,
     };
     let headers = headers(&weights, &config, format)?;
-    warn_of_others(&weights, &headers);
+    warn_about_others(&weights, &headers);
 
     let data = |header: &TensorHeader| {
         let stored = weights.stored(&header.name)?;
@@ -111,11 +112,11 @@ pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
     };
     match to {
         Layout::Safetensors => {
-            make_folder_of(&path)?;
+            create_parent(&path)?;
             safetensors_file::write(&path, &headers, tensors::metadata(&path, &config)?, data)?;
         }
         Layout::Published if path == args.output => {
-            make_folder_of(&path)?;
+            create_parent(&path)?;
             published::write_file(&path, iteration, &headers, data)?;
         }
         Layout::Published => drop(published::write_folder(&args.output, iteration, &headers, data)?),
@@ -124,7 +125,7 @@ pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
     Ok(Converted { path, tensors: headers.len(), bytes })
 }
 
-/// The parameters of a GLM in published order, as they will be written.
+/// Returns the headers of all parameters of a GLM, in published order.
 fn headers(weights: &Weights, config: &ModelConfig, format: Option<Format>) -> Result<Vec<TensorHeader>, CheckpointError> {
     let header = |(name, expected): (String, Vec<usize>)| {
         let (kind, found) = weights.describe(&name)?;
@@ -135,17 +136,17 @@ fn headers(weights: &Weights, config: &ModelConfig, format: Option<Format>) -> R
         }
         Ok(TensorHeader { name, kind: format.map_or(kind, Format::kind), shape: expected })
     };
-    layout::parameters(config).into_iter().map(header).collect()
+    layout::parameters(config)?.into_iter().map(header).collect()
 }
 
-fn warn_of_others(weights: &Weights, headers: &[TensorHeader]) {
+fn warn_about_others(weights: &Weights, headers: &[TensorHeader]) {
     let known: std::collections::HashSet<&str> = headers.iter().map(|header| header.name.as_str()).collect();
     let others: Vec<&str> = weights.names().filter(|name| !known.contains(name)).collect();
     if !others.is_empty() {
         let shown = others[..others.len().min(SHOWN_NAMES)].join(", ");
         let more = if others.len() > SHOWN_NAMES { ", …" } else { "" };
         tracing::warn!(
-            "{}: left out {} tensors that are no part of a GLM: {shown}{more}",
+            "{}: skipped {} tensors that are not part of a GLM: {shown}{more}",
             weights.path().display(),
             others.len()
         );
@@ -156,27 +157,27 @@ fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found == extension)
 }
 
-/// A file as it was said, or the layout's file in a folder.
+/// Returns `output` if it names a file, or the file of the layout in the folder `output`.
 fn output_file(output: &Path, to: Layout, iteration: u64) -> PathBuf {
     match to {
         Layout::Safetensors if has_extension(output, "safetensors") => output.to_owned(),
         Layout::Safetensors => output.join(WEIGHTS_FILE),
         Layout::Published if has_extension(output, "pt") => output.to_owned(),
-        Layout::Published => output.join(iteration.to_string()).join(crate::checkpoint::locate::PUBLISHED_FILE),
+        Layout::Published => output.join(iteration.to_string()).join(PUBLISHED_FILE),
     }
 }
 
-fn make_folder_of(path: &Path) -> Result<(), CheckpointError> {
+fn create_parent(path: &Path) -> Result<(), CheckpointError> {
     let Some(folder) = path.parent() else { return Ok(()) };
     std::fs::create_dir_all(folder).map_err(|source| CheckpointError::Io {
-        doing: "cannot make folder",
+        doing: "cannot create folder",
         path: folder.to_owned(),
         source,
     })
 }
 
-/// The optimizer step that weights are from, as the folder around them says: `step-00000600` of a run, `200000` of published ones.
-/// The published code wants a number above 0.
+/// Returns the optimizer step of the weights according to their folder: `step-00000600` in a run, `200000` in published weights. It is
+/// at least 1, as the published code requires.
 fn iteration(weights: &Path) -> u64 {
     let folder = weights.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
     folder.strip_prefix("step-").unwrap_or(folder).parse().unwrap_or(1).max(1)
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_iteration_comes_from_the_folder() {
+    fn the_iteration_is_parsed_from_the_folder() {
         let of = |path: &str| iteration(Path::new(path));
         assert_eq!(of("runs/x/checkpoints/step-00000600/model.safetensors"), 600);
         assert_eq!(of("blocklm-large-blank/200000/mp_rank_00_model_states.pt"), 200_000);

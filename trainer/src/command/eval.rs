@@ -1,6 +1,5 @@
 //! `glm-trainer eval`: the accuracy of weights on a split, and what it has in common with other commands that score a split.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,32 +13,34 @@ use tch::{Device, Kind};
 use thiserror::Error;
 
 use crate::checkpoint::weights::Weights;
-use crate::cli::SettingArgs;
 use crate::command::launch;
 use crate::config::Config;
+use crate::config::args::SettingArgs;
 use crate::data::DataError;
 use crate::data::mmap::SplitData;
 use crate::device::DeviceChoice;
 use crate::model::Glm;
+use crate::task;
+use crate::task::metrics::Evaluation;
 use crate::train::TrainError;
-use crate::train::evaluate::{Evaluation, EvaluationConfig, evaluate};
+use crate::train::evaluate::{EvaluationConfig, evaluate};
 
-/// The arguments.
+/// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
 pub struct EvalArgs {
-    /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run`
+    /// Weights: a file, folder or archive, as for `run --init`
     #[arg(long, value_name = "PATH")]
     pub init: PathBuf,
-    /// train or val
+    /// Split: train or val
     #[arg(long, default_value = "val")]
     pub split: Split,
-    /// auto, cpu, cuda or cuda:N
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Write a JSON line a question: example_id, scores, predicted, correct, hit
+    /// Write one JSON line per question: example_id, scores, predicted, correct, hit
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
     /// Print the result as JSON
@@ -134,7 +135,7 @@ impl Scoring {
         let data = launch::open_data(&launch::data_folder(data))?;
         let split = Arc::new(data.split(split)?);
         let manifest = data.manifest();
-        let (model, config) = load(init, config, &manifest.tokenizer, manifest.special_ids, device)?;
+        let (model, config, _) = load(init, config, task::CLOZE, &manifest.tokenizer, manifest.special_ids, device)?;
         Ok(Self { model, data: split, config })
     }
 }
@@ -143,14 +144,16 @@ impl Scoring {
 pub(crate) fn load(
     init: &Path,
     config: Config,
+    task: &str,
     tokenizer: &Tokenizer,
     special: SpecialIds,
     device: Device,
-) -> Result<(Glm, EvaluationConfig), TrainError> {
+) -> Result<(Glm, EvaluationConfig, Config), TrainError> {
     let weights = Weights::open(init)?;
     let config = within_positions(config, &weights)?;
     let model = launch::load_model(&weights, &config, tokenizer, device, Kind::Float)?;
-    Ok((model, EvaluationConfig::of(&config, special, device)))
+    let task = task::open(task, config.task(special)).map_err(|error| TrainError::Setup(error.to_string()))?;
+    Ok((model, EvaluationConfig::new(&config, task, device), config))
 }
 
 /// Settings for a model that is not trained further: where the weights have fewer positions than `data.max_seq_len` asks for, as
@@ -168,19 +171,6 @@ fn within_positions(mut config: Config, weights: &Weights) -> Result<Config, Tra
     Ok(config)
 }
 
-impl EvaluationConfig {
-    /// What the settings say, on a device.
-    pub fn of(config: &Config, special: SpecialIds, device: Device) -> Self {
-        Self {
-            kind: config.train.precision.on(device).kind(),
-            kernels: config.train.kernels,
-            packer: config.packer(special, false),
-            threads: config.data.decode_threads,
-            limit: config.train.eval_questions,
-        }
-    }
-}
-
 /// Evaluates weights, and writes a line for every question where that is asked for.
 ///
 /// # Errors
@@ -192,12 +182,12 @@ pub fn run(args: &EvalArgs) -> Result<Evaluation, EvalError> {
     let Scoring { model, data, config } =
         Scoring::prepare(args.data.clone(), args.split, &args.init, args.device, &args.settings)?;
     let Some(path) = &args.scores else {
-        return Ok(evaluate(&model, &data, config, None, drop).map_err(TrainError::from)?);
+        return Ok(evaluate(&model, &data, &config, None, drop).map_err(TrainError::from)?);
     };
     let mut result = Evaluation::default();
     write_lines(path, |file| {
         let mut written = Ok(());
-        result = evaluate(&model, &data, config, None, |answer| {
+        result = evaluate(&model, &data, &config, None, |answer| {
             if written.is_ok() {
                 written = write_line(file, &answer);
             }
@@ -205,39 +195,4 @@ pub fn run(args: &EvalArgs) -> Result<Evaluation, EvalError> {
         Ok(written?)
     })?;
     Ok(result)
-}
-
-impl fmt::Display for Evaluation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { accuracy, hits, questions, f1, exact_match, chance, most_frequent, seconds } = self;
-        let mut line = |name: &str, share: &f64, what: &str| writeln!(f, "{name:<20}  {:6.2} %   {what}", 100.0 * share);
-        line("accuracy", accuracy, &format!("{hits} of {questions} questions, {seconds:.1} s"))?;
-        line("F1", f1, "words shared with a right answer (SuperGLUE)")?;
-        line("exact match", exact_match, "the text of a right answer (SuperGLUE)")?;
-        line("chance", chance, "a guess among the choices")?;
-        line("most frequent entity", most_frequent, "the choice that the passage names most often")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_result_fits_a_terminal() {
-        let result = Evaluation {
-            accuracy: 1.0,
-            hits: 100_000,
-            questions: 100_000,
-            f1: 0.5,
-            exact_match: 0.25,
-            chance: 0.1,
-            most_frequent: 0.2,
-            seconds: 12_345.6,
-        };
-        let text = result.to_string();
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        assert!(text.starts_with("accuracy              100.00 %   100000 of 100000 questions, 12345.6 s\nF1"), "{text}");
-        assert_eq!(text.lines().count(), 5);
-    }
 }

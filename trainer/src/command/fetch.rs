@@ -8,14 +8,13 @@ use glm_support::files::progress;
 use crate::checkpoint::archive;
 use crate::checkpoint::locate::PUBLISHED_ARCHIVE;
 
-/// Where the authors of GLM publish their weights. Behind `p` is the name of the file; `dl` asks for the file and not for a page
-/// about it.
+/// Download location of the published weights. `p` is the name of the file; `dl` requests the file instead of a page about it.
 const PUBLISHED_AT: &str = "https://cloud.tsinghua.edu.cn/d/13f5b03da9594e5490c4/files/?dl=1&p=%2F";
 
-/// Weights that can be fetched.
+/// Weights available for download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Published {
-    /// GLM-large, which the published recipe starts from
+    /// GLM-large, the initial weights of the published recipe
     GlmLargeBlank,
     /// GLM-base
     GlmBaseBlank,
@@ -30,10 +29,10 @@ impl Published {
     }
 }
 
-/// The arguments.
+/// Arguments of `fetch`.
 #[derive(Debug, Clone, Args)]
 pub struct FetchArgs {
-    /// What to download
+    /// Weights to download
     #[arg(value_name = "NAME", value_enum)]
     pub weights: Published,
     #[command(flatten)]
@@ -41,29 +40,29 @@ pub struct FetchArgs {
     pub download: DownloadArgs,
 }
 
-/// Downloads weights, checks that the archive can be read to its end and holds weights, and says what to know about it.
+/// Downloads weights, checks that the archive is intact and contains weights, and returns a message about it.
 ///
 /// # Errors
-/// [`FetchError`] where the file cannot be had, is not what it should be, or cannot be written.
+/// [`FetchError`] if the file cannot be downloaded or written, or is not the expected archive.
 pub fn run(args: &FetchArgs) -> Result<String, FetchError> {
     let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
     let file = args.weights.file();
     let published = FetchOptions::new(file, Archive::Bzip2, format!("{PUBLISHED_AT}{file}"), &args.download.dir);
     let options = args.download.options(published);
     let fetched = fetch(&options, |path| archive::check(path, progress.as_ref()), progress.as_ref())?;
-    Ok(told(args, &fetched))
+    Ok(message(args, &fetched))
 }
 
-fn told(args: &FetchArgs, fetched: &Fetched) -> String {
+fn message(args: &FetchArgs, fetched: &Fetched) -> String {
     let Fetched { path, bytes, sha256, already_there, .. } = fetched;
     let path = path.display();
     if *already_there {
-        return format!("{path} is already there and its checksum is right; nothing was downloaded\n");
+        return format!("{path} already exists and its checksum matches; nothing was downloaded\n");
     }
     let mut text = format!("{path}: {bytes} bytes, sha256 {sha256}\n");
     if args.download.sha256.is_none() {
-        text += "its authors publish no checksum to compare that with; it is recorded beside the file, and other machines\n\
-                 can be told to expect it with --sha256\n";
+        text += "the authors publish no checksum to compare with; this one is recorded next to the file, and can be passed\n\
+                 to --sha256 on other machines\n";
     }
-    text + &format!("`glm-trainer run --init {path}` starts from it; the first start unpacks it\n")
+    text + &format!("start from it with `glm-trainer run --init {path}`; the first start unpacks it\n")
 }

@@ -1,5 +1,6 @@
 //! From what was typed to a run that can start: finds data and weights, and says which command brings what is missing.
 
+mod args;
 mod resume;
 
 use std::path::{Path, PathBuf};
@@ -11,26 +12,28 @@ use glm_schemas::vocab::embedding_rows;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
-use crate::batch::work::FlopRates;
 use crate::checkpoint::background::Background;
-use crate::checkpoint::locate::{PUBLISHED_ARCHIVE, PUBLISHED_FOLDER};
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
-use crate::config::{Config, Precision};
+use crate::config::Config;
 use crate::data::mmap::DataSet;
 use crate::data::pack::Share;
-use crate::device::DeviceChoice;
-use crate::distributed::agree::Identity;
-use crate::distributed::watch::OnHang;
-use crate::distributed::{Environment, World};
+use crate::device::{DeviceChoice, Precision};
+use crate::distributed::{Environment, Identity, OnHang, World};
+use crate::model::config::PublishedWeights;
+use crate::model::flops::flop_rates;
 use crate::model::{Glm, ModelConfig, Preset};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
-use crate::record::metrics::{Metrics, now};
+use crate::record::files::unix_seconds;
+use crate::record::metrics::MetricsFile;
 use crate::record::sessions::Session;
+use crate::task::{self, Purpose, Task};
 use crate::train::step::Stepper;
 use crate::train::{Records, Run, TrainError};
+
+pub use args::RunArgs;
 
 /// Where the published benchmark keeps its data.
 const PUBLISHED_DATA: &str = "/home/data/perf/glm";
@@ -42,7 +45,7 @@ const DATA_VARIABLE: &str = "GLM_DATA_DIR";
 pub struct Request {
     /// The data set; `None`: the published place.
     pub data: Option<PathBuf>,
-    /// The weights; `None`: published ones for GLM-large, random ones for other presets.
+    /// Initial weights; `None`: the published ones of the preset if there are any, else random ones.
     pub init: Option<Init>,
     /// The device.
     pub device: DeviceChoice,
@@ -65,15 +68,6 @@ pub enum Resume {
     IfPossible,
 }
 
-impl std::fmt::Display for Init {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Random => f.write_str("random"),
-            Self::Path(path) => path.display().fmt(f),
-        }
-    }
-}
-
 /// What a model starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Init {
@@ -81,6 +75,15 @@ pub enum Init {
     Random,
     /// A file or folder of weights.
     Path(PathBuf),
+}
+
+impl std::fmt::Display for Init {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Random => f.write_str("random"),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// The folder of the data: as said, else `$GLM_DATA_DIR`, else where the published benchmark has it.
@@ -102,6 +105,15 @@ pub fn open_data(folder: &Path) -> Result<DataSet, TrainError> {
         )));
     }
     Ok(DataSet::open(folder)?)
+}
+
+/// Opens the task of a data set.
+///
+/// # Errors
+/// [`TrainError`] where this version does not have it.
+pub fn open_task(config: &Config, manifest: &Manifest) -> Result<Arc<dyn Task>, TrainError> {
+    // Later: the manifest's own.
+    task::open(task::CLOZE, config.task(manifest.special_ids)).map_err(|error| TrainError::Setup(error.to_string()))
 }
 
 /// Sets the number of threads that libtorch's operators on a CPU use.
@@ -187,7 +199,7 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
     let manifest = data.manifest();
     if let Some(world) = &world {
         let kind = if device.is_cuda() { "a GPU" } else { "the CPU" };
-        world.agree(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
+        world.check_identity(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
     }
     let train_data = Arc::new(data.split(Split::Train)?);
     let val_data = match manifest.splits.contains_key(&Split::Val) {
@@ -197,10 +209,10 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
             None
         }
     };
-    let begun = match world.as_deref().filter(|world| !world.is_first()) {
+    let begun = match world.as_deref().filter(|world| !world.is_rank_zero()) {
         None => begin(&request, &folder, &config, precision, manifest, device)?,
         Some(world) => {
-            let Start { sizes, state, goes_on } = world.from_first(START, None)?;
+            let Start { sizes, state, goes_on } = world.broadcast_value(START, None)?;
             let mut model = Glm::new(&sizes, Kind::Float, device)?;
             model.alloc_grads()?;
             let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
@@ -209,14 +221,15 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
         }
     };
     let Begun { model, optimizer, state, goes_on, records } = begun;
-    let mut packer = config.packer(manifest.special_ids, true);
+    let task = open_task(&config, manifest)?;
+    let mut packer = config.packer(Arc::clone(&task), Purpose::Train);
     if let Some(world) = &world {
-        if world.is_first() {
-            world.from_first(START, Some(Start { sizes: model.config().clone(), state: state.clone(), goes_on }))?;
+        if world.is_rank_zero() {
+            world.broadcast_value(START, Some(Start { sizes: model.config().clone(), state: state.clone(), goes_on }))?;
         }
         let weights = model.parameters().groups().iter().map(|group| &group.values);
-        world.broadcast(weights.chain(optimizer.averages()))?;
-        packer.share = Some(Share { rank: world.rank(), ranks: world.size(), rates: FlopRates::of(model.config()) });
+        world.broadcast(weights.chain([optimizer.exp_avg(), optimizer.exp_avg_sq()]))?;
+        packer.share = Some(Share { rank: world.rank(), ranks: world.size(), rates: flop_rates(model.config()) });
     }
     if let Some(records) = &records {
         let ranks = world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size()));
@@ -226,8 +239,8 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
         tracing::info!("writing to {}", records.folder().root().display());
     }
     let saved = goes_on.then(|| state.clone());
-    let standing = ControlState { step: state.step, scaling: state.loss_scale, spikes: state.spikes };
-    let stepper = Stepper::new(model, optimizer, &config, precision, standing, world.clone())?;
+    let control = ControlState { step: state.step, loss_scale: state.loss_scale, spikes: state.spikes };
+    let stepper = Stepper::new(task, model, optimizer, &config, precision, control, world.clone())?;
     let run = Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved };
     if let Some(records) = &run.records {
         session(&run, data.folder(), device).note(records.folder().root());
@@ -238,10 +251,11 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
 /// What is noted of a run that starts on the data set in `data`.
 fn session(run: &Run, data: &Path, device: Device) -> Session {
     Session {
-        time: now() as u64,
+        time: unix_seconds() as u64,
         step: run.state.step,
         samples: run.state.samples,
         planned_samples: run.planned_samples(),
+        task: run.packer.task.name().to_owned(),
         data: std::path::absolute(data).unwrap_or_else(|_| data.to_owned()),
         fingerprint: run.state.fingerprint.clone(),
         init: run.state.init.clone(),
@@ -302,7 +316,7 @@ fn begin(
     };
     let resolved = toml::to_string(config).map_err(|error| TrainError::Setup(format!("cannot write settings: {error}")))?;
     folder.write("config.toml", resolved.as_bytes())?;
-    let metrics = Metrics::begin(&root, so_far)?;
+    let metrics = MetricsFile::begin(&root, so_far)?;
     let checkpoints = Background::new(folder, config.train.keep_checkpoints);
     Ok(Begun { model, optimizer, state, goes_on, records: Some(Records { checkpoints, metrics }) })
 }
@@ -317,11 +331,13 @@ fn initial_model(
     let path = match init {
         Some(Init::Path(path)) => path.clone(),
         Some(Init::Random) => return random_model(config, manifest, device),
-        None if config.model.preset != Preset::Large => {
-            tracing::info!("no --init given: GLM-{} starts from random weights", config.model.preset.name());
-            return random_model(config, manifest, device);
-        }
-        None => published_weights(data)?,
+        None => match config.model.preset.weights {
+            Some(weights) => published_weights(data, weights)?,
+            None => {
+                tracing::info!("no --init given: GLM-{} starts from random weights", config.model.preset.name);
+                return random_model(config, manifest, device);
+            }
+        },
     };
     load_model(&Weights::open(&path)?, config, &manifest.tokenizer, device, Kind::Float)
 }
@@ -332,16 +348,17 @@ fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<
     Ok(Glm::random(&sizes, Kind::Float, device)?)
 }
 
-/// The published weights beside the data, or beside its `shards`: their folder, or the archive that unpacks to it.
-fn published_weights(data: &Path) -> Result<PathBuf, TrainError> {
-    let folders = || [Some(data), data.parent()].into_iter().flatten();
-    let places =
-        [PUBLISHED_FOLDER, PUBLISHED_ARCHIVE].into_iter().flat_map(|name| folders().map(move |folder| folder.join(name)));
-    places.into_iter().find(|path| path.exists()).ok_or_else(|| {
+/// Finds published weights next to the data or its `shards`: their folder, or the archive that contains it.
+fn published_weights(data: &Path, weights: PublishedWeights) -> Result<PathBuf, TrainError> {
+    let (folder, archive) = (weights.folder, weights.archive());
+    let parents = || [Some(data), data.parent()].into_iter().flatten();
+    let mut places = [folder, archive.as_str()].into_iter().flat_map(|name| parents().map(move |parent| parent.join(name)));
+    places.find(|path| path.exists()).ok_or_else(|| {
         TrainError::Setup(format!(
-            "there are no weights to start from, neither {PUBLISHED_FOLDER} nor {PUBLISHED_ARCHIVE} in {dir}: \
-             get them with `glm-trainer fetch glm-large-blank {dir}`, say other weights with --init PATH, \
-             or start from scratch with --init random",
+            "there are no weights to start from, neither {folder} nor {archive} in {dir}: \
+             download them with `glm-trainer fetch {name} {dir}`, use other weights with --init PATH, \
+             or start from random weights with --init random",
+            name = weights.name,
             dir = data.display()
         ))
     })
@@ -350,7 +367,7 @@ fn published_weights(data: &Path) -> Result<PathBuf, TrainError> {
 /// `runs/large-001` or the next number that is free.
 fn new_run_folder(preset: Preset) -> Result<PathBuf, TrainError> {
     (1..=9999)
-        .map(|number| PathBuf::from(format!("runs/{}-{number:03}", preset.name())))
+        .map(|number| PathBuf::from(format!("runs/{}-{number:03}", preset.name)))
         .find(|path| !path.exists())
-        .ok_or_else(|| TrainError::Setup("runs/ holds 9,999 runs: say a folder with --out".to_owned()))
+        .ok_or_else(|| TrainError::Setup("runs/ holds 9,999 runs: choose a folder with --out".to_owned()))
 }

@@ -1,37 +1,40 @@
-//! `glm-trainer predict`: the answers to a split as SuperGLUE takes them for ReCoRD, one JSON line a question.
+//! `glm-trainer predict`: writes the answers to a split in SuperGLUE's ReCoRD submission format, one JSON line per question.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use glm_schemas::cloze::ClozeView;
 use glm_schemas::manifest::Split;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::cli::SettingArgs;
 use crate::command::eval::{EvalError, Scoring, write_line, write_lines};
+use crate::config::args::SettingArgs;
 use crate::device::DeviceChoice;
+use crate::task::RowError;
+use crate::task::cloze::answer;
 use crate::train::TrainError;
-use crate::train::evaluate::{EvaluationConfig, answer_split};
+use crate::train::evaluate::{EvaluationConfig, score_split};
 
-/// The arguments.
+/// Arguments of `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct PredictArgs {
-    /// The folder that was given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run`
+    /// Weights: a file, folder or archive, as for `run --init`
     #[arg(long, value_name = "PATH")]
     pub init: PathBuf,
-    /// test or val
+    /// Split: test or val
     #[arg(long, default_value = "test")]
     pub split: Split,
-    /// Write a JSON line a question, in the order of idx: idx, label
+    /// Write one JSON line per question, sorted by idx: idx, label
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Write a JSON line a question, in the same order: idx, example_id, label, choices, scores
+    /// Write one JSON line per question, in the same order: idx, example_id, label, choices, scores
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
-    /// auto, cpu, cuda or cuda:N
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     #[command(flatten)]
@@ -39,19 +42,19 @@ pub struct PredictArgs {
     pub settings: SettingArgs,
 }
 
-/// Why a split cannot be answered.
+/// Errors of `predict`.
 #[derive(Debug, Error)]
 pub enum PredictError {
-    /// The data, the weights, or the files.
+    /// Error of data, weights or files.
     #[error(transparent)]
     Eval(#[from] EvalError),
-    /// A split that asks a question once for each of its right answers.
-    #[error("the split train holds a question once for every right answer, so it cannot be answered once; take test or val")]
+    /// The training split contains a question once per right answer.
+    #[error("the train split has one row per right answer, so it cannot be used for predictions; use test or val")]
     Train,
-    /// Questions that a submission could not tell apart.
+    /// Two questions of a submission have the same index.
     #[error(
-        "two questions of the split {split} have the idx {idx}, so their answers could not be told apart; \
-         give every question an idx of its own and ingest again"
+        "two questions of the split {split} have the idx {idx}, which must be unique in a submission; \
+         give every question its own idx and ingest again"
     )]
     SameIndex {
         /// The split.
@@ -61,16 +64,16 @@ pub enum PredictError {
     },
 }
 
-/// What the model answers: one line of a submission.
+/// Answer of the model: one line of a submission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Prediction {
-    /// The question's index in the raw data.
+    /// Index of the question in the raw data.
     pub idx: i64,
-    /// The text of the best choice.
+    /// Text of the best choice.
     pub label: String,
 }
 
-/// How it came to that: one line of `--scores`.
+/// Scores of a question: one line of `--scores`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Scored<'a> {
     idx: i64,
@@ -87,30 +90,30 @@ struct Answered {
     scores: Vec<f64>,
 }
 
-/// Answers every question of a split, and writes the files. Returns the number of questions.
+/// Answers every question of a split and writes the files. Returns the number of questions.
 ///
 /// # Errors
-/// [`PredictError`].
+/// Returns a [`PredictError`].
 pub fn run(args: &PredictArgs) -> Result<usize, PredictError> {
     if args.split == Split::Train {
         return Err(PredictError::Train);
     }
     let Scoring { model, data, config } =
         Scoring::prepare(args.data.clone(), args.split, &args.init, args.device, &args.settings).map_err(EvalError::from)?;
-    // A submission must answer all questions, however few the settings would evaluate on.
+    // A submission must answer all questions, regardless of train.eval_questions.
     let config = EvaluationConfig { limit: 0, ..config };
     let mut ids = data.question_ids().map_err(refused)?.into_iter();
     let mut answered = Vec::with_capacity(data.rows());
-    answer_split(&model, &data, config, |answer, question| {
-        // Answers come in stored order, and every question has one.
-        let Some(idx) = ids.next() else { return };
-        let label = question.texts.get(answer.predicted).cloned().unwrap_or_default();
-        answered.push(Answered {
-            prediction: Prediction { idx, label },
-            example_id: answer.example_id,
-            choices: question.texts.clone(),
-            scores: answer.scores,
-        });
+    score_split(&model, &data, &config, |scored| {
+        // Rows arrive in stored order, one per question.
+        let Some(idx) = ids.next() else { return Ok(()) };
+        let view = ClozeView::try_new(scored.rows).map_err(RowError::from)?;
+        let answer = answer(&view, scored.row, scored.log_probs);
+        let choices: Vec<String> = view.choices(scored.row).map(|choice| choice.text.unwrap_or_default().to_owned()).collect();
+        let label = choices.get(answer.predicted).cloned().unwrap_or_default();
+        let prediction = Prediction { idx, label };
+        answered.push(Answered { prediction, example_id: answer.example_id, choices, scores: answer.scores });
+        Ok(())
     })
     .map_err(refused)?;
     answered.sort_by_key(|answered| answered.prediction.idx);

@@ -1,4 +1,4 @@
-//! What a run that goes on may do otherwise than before.
+//! Differences between the settings of a run and those with which it is resumed.
 
 use std::collections::BTreeMap;
 
@@ -6,33 +6,33 @@ use toml::Value;
 
 use super::Config;
 
-/// What a changed setting does to a run that goes on.
+/// Effect of a changed setting on a resumed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// Nothing that is learned depends on it.
+    /// Does not affect what is learned.
     None,
-    /// How long the run goes on and when it is evaluated, but not what its steps do.
+    /// Changes the length of the run or when it is evaluated, but not its steps.
     Length,
-    /// What steps do from here on; sound if it is meant.
+    /// Changes the following steps, which may be intended.
     Steps,
-    /// The run so far was another one: the model has other sizes, or the order of samples is another.
+    /// Not allowed: the model has another size, or the samples another order.
     Never,
 }
 
-/// A setting that is not what it was.
+/// Changed setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// `section.name`.
     pub key: String,
-    /// What it was.
+    /// Old value.
     pub before: String,
-    /// What it is now.
+    /// New value.
     pub now: String,
-    /// What that does.
+    /// Effect of the change.
     pub effect: Effect,
 }
 
-/// What differs between two runs' settings.
+/// Returns the settings that differ.
 #[must_use]
 pub fn changes(before: &Config, now: &Config) -> Vec<Change> {
     let mut before = settings(before);
@@ -44,7 +44,7 @@ pub fn changes(before: &Config, now: &Config) -> Vec<Change> {
     changed.collect()
 }
 
-/// All settings: `section.name`, and the value as a person would write it, 1e-5 and not 0.00001.
+/// Returns all settings as `section.name`, with their values as a person would write them: 1e-5 instead of 0.00001.
 pub(crate) fn settings(config: &Config) -> BTreeMap<String, String> {
     let table = Value::try_from(config).unwrap_or(Value::Boolean(false));
     let mut settings = BTreeMap::new();
@@ -60,29 +60,25 @@ pub(crate) fn settings(config: &Config) -> BTreeMap<String, String> {
     settings
 }
 
-/// What a change of this setting does.
+/// Settings that do not affect what is learned, in addition to those of `[distributed]`.
+const NONE: [&str; 8] = [
+    "model.init_std",
+    "data.decode_threads",
+    "data.prefetch_steps",
+    "train.threads",
+    "train.log_every",
+    "train.save_every",
+    "train.keep_checkpoints",
+    "train.max_consecutive_skips",
+];
+const LENGTH: [&str; 6] =
+    ["train.epochs", "train.max_steps", "train.max_samples", "train.target_metric", "train.eval_every", "train.eval_questions"];
+// The batch size is not among these: positions in the order of samples count samples, not steps.
+const NEVER: [&str; 6] = ["model.preset", "model.layers", "model.hidden", "model.heads", "data.max_seq_len", "train.seed"];
+
+/// Returns the effect of a change of the setting `key`.
 #[must_use]
 pub fn effect(key: &str) -> Effect {
-    const NONE: [&str; 8] = [
-        "model.init_std",
-        "data.decode_threads",
-        "data.prefetch_steps",
-        "train.threads",
-        "train.log_every",
-        "train.save_every",
-        "train.keep_checkpoints",
-        "train.max_consecutive_skips",
-    ];
-    const LENGTH: [&str; 6] = [
-        "train.epochs",
-        "train.max_steps",
-        "train.max_samples",
-        "train.target_accuracy",
-        "train.eval_every",
-        "train.eval_questions",
-    ];
-    // Positions in the order of samples count samples, so steps may have another number of them.
-    const NEVER: [&str; 6] = ["model.preset", "model.layers", "model.hidden", "model.heads", "data.max_seq_len", "train.seed"];
     match key {
         key if NONE.contains(&key) || key.starts_with("distributed.") => Effect::None,
         key if LENGTH.contains(&key) => Effect::Length,
@@ -96,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_named_with_what_they_do() {
+    fn changes_are_listed_with_their_effects() {
         let before = Config::default();
         assert!(changes(&before, &before).is_empty());
         let mut now = before.clone();
@@ -116,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_has_a_rule_exists() {
-        let table = Value::try_from(Config::default()).expect("a table");
-        let exists = |key: &str| {
-            let (section, name) = key.split_once('.').expect("a section");
-            table.get(section).is_some_and(|keys| keys.get(name).is_some())
-        };
-        for key in ["train.seed", "data.max_seq_len", "model.heads", "train.eval_questions", "train.save_every"] {
-            assert!(exists(key) && effect(key) != Effect::Steps, "{key}");
+    fn every_key_with_a_rule_exists() {
+        let settings = settings(&Config::default());
+        for (keys, expected) in [(&NONE[..], Effect::None), (&LENGTH[..], Effect::Length), (&NEVER[..], Effect::Never)] {
+            for &key in keys {
+                assert!(settings.contains_key(key), "{key} is not a setting");
+                assert_eq!(effect(key), expected, "{key}");
+            }
         }
+        assert!(settings.keys().any(|key| key.starts_with("distributed.") && effect(key) == Effect::None));
     }
 }

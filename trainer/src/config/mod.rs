@@ -1,46 +1,51 @@
-//! What a run does: every setting, its default, and where it may come from.
+//! Settings and their sources.
 //!
-//! Later sources win: defaults, the file given with `--config`, flags such as `--preset`, then each `--set key=value`.
+//! In order of increasing precedence: the defaults, the file given with `--config`, flags such as `--preset`, and each
+//! `--set key=value`.
 
+pub mod args;
 pub mod changes;
 pub mod overrides;
 pub mod page;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
 use thiserror::Error;
 
-use crate::data::loader::{LoaderConfig, Position};
-use crate::data::pack::{Packer, Truncation};
-use crate::data::sampler::Order;
+use crate::data::loader::LoaderConfig;
+use crate::data::pack::Packer;
+use crate::data::sampler::{Order, Position};
+use crate::model::Kernels;
 use crate::model::config::{ConfigError, ModelConfig, Preset};
-use crate::model::pass::Kernels;
 use crate::optim::adamw::AdamWConfig;
 use crate::optim::loss_scale::LossScale;
 use crate::optim::schedule::Schedule;
 use crate::optim::spikes::SpikeRules;
+use crate::task::cloze::Truncation;
+use crate::task::{Purpose, Task, TaskSettings};
 
-/// The documented defaults: the text that `glm-trainer config` prints, and from which [`Config::default`] is read.
+/// Documented defaults: the output of `glm-trainer config`, from which [`Config::default`] is parsed.
 pub const REFERENCE: &str = include_str!("reference.toml");
 
-/// All settings of a run. [`REFERENCE`] documents every key.
+/// Settings of a run. [`REFERENCE`] documents every key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Sizes of the model.
+    /// Model.
     pub model: ModelSettings,
-    /// Optimizer and learning rate.
+    /// Optimizer and learning rate schedule.
     pub optim: OptimSettings,
-    /// Loss scale of fp16.
+    /// Loss scale for fp16.
     pub loss_scale: LossScaleSettings,
-    /// From shards to batches.
+    /// Data loading.
     pub data: DataSettings,
-    /// The run.
+    /// Training loop.
     pub train: TrainSettings,
-    /// Several processes.
+    /// Distributed training.
     pub distributed: DistributedSettings,
 }
 
@@ -50,7 +55,7 @@ pub struct Config {
 #[expect(missing_docs, reason = "reference.toml documents every key")]
 pub struct ModelSettings {
     pub preset: Preset,
-    /// Whether the preset was said on the command line: then weights must have its sizes. Not a setting, so not in files.
+    /// True if the command line sets the preset: then weights must have its sizes. Not a setting, so not in files.
     #[serde(skip)]
     pub preset_explicit: bool,
     pub layers: usize,
@@ -115,7 +120,7 @@ pub struct TrainSettings {
     pub epochs: u64,
     pub max_steps: u64,
     pub max_samples: u64,
-    pub target_accuracy: f64,
+    pub target_metric: f64,
     pub eval_every: u64,
     pub eval_questions: usize,
     pub save_every: u64,
@@ -138,74 +143,60 @@ pub struct DistributedSettings {
 }
 
 impl DistributedSettings {
-    /// How long a rank waits for another until that is an error.
+    /// Maximum time to wait for another rank.
     pub fn timeout(&self) -> Duration {
         Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::MAX)
     }
 
-    /// Bytes of a bucket of gradients.
+    /// Size of a gradient bucket in bytes.
     pub fn bucket_bytes(&self) -> usize {
         (self.bucket_mib * f64::from(1 << 20)) as usize
     }
 
-    /// Bytes of the first one.
+    /// Size of the first gradient bucket in bytes.
     pub fn first_bucket_bytes(&self) -> usize {
         (self.first_bucket_mib * f64::from(1 << 20)) as usize
     }
 }
 
-/// Format of forward and backward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// fp16 on a GPU, fp32 on a CPU.
-    Auto,
-    /// IEEE half precision, with a dynamic loss scale.
-    Fp16,
-    /// bfloat16.
-    Bf16,
-    /// Single precision.
-    Fp32,
-}
-
-/// Settings that cannot be used.
+/// Invalid settings.
 #[derive(Debug, Error)]
 pub enum SettingsError {
-    /// The text is no TOML, or has a key or value that does not exist.
+    /// The text is not valid TOML, or has an unknown key or value.
     #[error("{origin}: {message}")]
     Syntax {
-        /// The file, or the flag.
+        /// File or flag.
         origin: String,
-        /// What is wrong.
+        /// Description.
         message: String,
     },
-    /// Sizes that do not go together.
+    /// Invalid model sizes.
     #[error(transparent)]
     Model(#[from] ConfigError),
     /// A value out of range.
     #[error("{key} = {value} is out of range: {rule}")]
     Range {
-        /// The key.
+        /// Key.
         key: &'static str,
-        /// Its value.
+        /// Value.
         value: String,
-        /// What is allowed.
+        /// Allowed range.
         rule: &'static str,
     },
 }
 
 impl Default for Config {
     fn default() -> Self {
-        // A test parses the reference, so this cannot fail in a released program.
-        toml::from_str(REFERENCE).expect("reference.toml holds every key")
+        // A test parses the reference, so this cannot fail in a release.
+        toml::from_str(REFERENCE).expect("reference.toml has every key")
     }
 }
 
 impl Config {
-    /// The sizes of a model that starts from random weights, with `vocab_rows` rows of embeddings.
+    /// Returns the configuration of a randomly initialized model with `vocab_rows` rows of word embeddings.
     ///
     /// # Errors
-    /// [`SettingsError::Model`] where sizes do not go together.
+    /// [`SettingsError::Model`] if the sizes are invalid.
     pub fn random_model(&self, vocab_rows: usize) -> Result<ModelConfig, SettingsError> {
         let preset = self.model.preset.config();
         let or_preset = |size: usize, preset: usize| if size == 0 { preset } else { size };
@@ -221,25 +212,25 @@ impl Config {
         Ok(config)
     }
 
-    /// `sizes` with the settings' dropout, epsilon and standard deviation.
+    /// Returns `sizes` with the dropout rates, epsilon and standard deviation of the settings.
     pub fn rates(&self, sizes: &ModelConfig) -> ModelConfig {
         let ModelSettings { dropout, attention_dropout, layernorm_eps, init_std, .. } = self.model;
         ModelConfig { dropout, attention_dropout, layernorm_eps, init_std, ..sizes.clone() }
     }
 
-    /// The learning rate over the run.
+    /// Learning rate schedule.
     pub fn schedule(&self) -> Schedule {
         let OptimSettings { lr, warmup, decay_steps, min_lr_ratio, .. } = self.optim;
         Schedule { lr, warmup, decay_steps, min_lr_ratio }
     }
 
-    /// Rates of the optimizer.
+    /// Hyperparameters of the optimizer.
     pub fn adamw(&self) -> AdamWConfig {
         let OptimSettings { beta1, beta2, eps, weight_decay, .. } = self.optim;
         AdamWConfig { beta1, beta2, eps, weight_decay }
     }
 
-    /// The loss scale that a run with `precision` starts with.
+    /// Initial loss scale of a run with `precision`.
     pub fn loss_scale(&self, precision: Precision) -> LossScale {
         if precision != Precision::Fp16 {
             return LossScale::off();
@@ -248,30 +239,27 @@ impl Config {
         LossScale::dynamic(init_scale, growth_factor, growth_interval, hysteresis, min_scale)
     }
 
-    /// Which steps are spikes.
+    /// Rules of spike detection.
     pub fn spikes(&self) -> SpikeRules {
         SpikeRules { zscore: self.train.spike_zscore, skips: self.train.skip_on_spike }
     }
 
-    /// Questions between two updates of the parameters, over all batches and ranks.
+    /// Number of questions per optimizer step, over all micro-batches and ranks.
     pub fn questions_per_update(&self) -> usize {
         self.data.batch_size.saturating_mul(self.optim.grad_accumulation)
     }
 
-    /// How questions become batches, for a data set with these special tokens: labelled to train on, graded to evaluate.
-    pub fn packer(&self, special: SpecialIds, labelled: bool) -> Packer {
-        Packer {
-            encoder: ChoiceEncoder::new(special, self.data.max_seq_len),
-            special,
-            truncation: self.data.truncation,
-            micro_batch_tokens: self.data.micro_batch_tokens,
-            labelled,
-            graded: !labelled,
-            share: None,
-        }
+    /// Settings of the task, for a data set whose vocabulary has these special tokens.
+    pub fn task(&self, special: SpecialIds) -> TaskSettings {
+        TaskSettings { special, max_seq_len: self.data.max_seq_len, truncation: self.data.truncation }
     }
 
-    /// How training questions are read.
+    /// Packer of a task's rows.
+    pub fn packer(&self, task: Arc<dyn Task>, purpose: Purpose) -> Packer {
+        Packer { task, purpose, micro_batch_tokens: self.data.micro_batch_tokens, share: None }
+    }
+
+    /// Configuration of the loader of training questions.
     pub fn loader(&self, packer: Packer, start: Position) -> LoaderConfig {
         LoaderConfig {
             order: Order::Shuffled { seed: self.train.seed },
@@ -284,10 +272,10 @@ impl Config {
         }
     }
 
-    /// Checks what a type cannot say.
+    /// Checks the ranges of all values.
     ///
     /// # Errors
-    /// [`SettingsError`] names the key.
+    /// [`SettingsError`] with the key.
     pub fn validate(&self) -> Result<(), SettingsError> {
         let positive = [
             ("data.batch_size", self.data.batch_size),
@@ -298,21 +286,21 @@ impl Config {
         for (key, value) in positive {
             require(value > 0, key, value, "at least 1")?;
         }
-        require((0.0..=1.0).contains(&self.optim.warmup), "optim.warmup", self.optim.warmup, "0 to 1")?;
+        require((0.0..=1.0).contains(&self.optim.warmup), "optim.warmup", self.optim.warmup, "between 0 and 1")?;
         require(self.optim.decay_steps > 0, "optim.decay_steps", 0, "at least 1")?;
-        require(self.optim.lr.is_finite() && self.optim.lr >= 0.0, "optim.lr", self.optim.lr, "0 or more")?;
+        require(self.optim.lr.is_finite() && self.optim.lr >= 0.0, "optim.lr", self.optim.lr, "at least 0")?;
         for (key, beta) in [("optim.beta1", self.optim.beta1), ("optim.beta2", self.optim.beta2)] {
             require((0.0..1.0).contains(&beta), key, beta, "at least 0 and below 1")?;
         }
-        require(self.loss_scale.init_scale >= 1.0, "loss_scale.init_scale", self.loss_scale.init_scale, "1 or more")?;
-        require(self.loss_scale.growth_factor >= 1.0, "loss_scale.growth_factor", self.loss_scale.growth_factor, "1 or more")?;
+        require(self.loss_scale.init_scale >= 1.0, "loss_scale.init_scale", self.loss_scale.init_scale, "at least 1")?;
+        require(self.loss_scale.growth_factor >= 1.0, "loss_scale.growth_factor", self.loss_scale.growth_factor, "at least 1")?;
         let DistributedSettings { timeout, bucket_mib, first_bucket_mib } = self.distributed;
-        require(timeout >= 1.0, "distributed.timeout", timeout, "1 second or more")?;
-        require(bucket_mib > 0.0, "distributed.bucket_mib", bucket_mib, "above 0")?;
-        require(first_bucket_mib > 0.0, "distributed.first_bucket_mib", first_bucket_mib, "above 0")?;
+        require(timeout >= 1.0, "distributed.timeout", timeout, "at least 1 second")?;
+        require(bucket_mib > 0.0, "distributed.bucket_mib", bucket_mib, "greater than 0")?;
+        require(first_bucket_mib > 0.0, "distributed.first_bucket_mib", first_bucket_mib, "greater than 0")?;
         require(self.train.epochs > 0, "train.epochs", 0, "at least 1")?;
         let TrainSettings { max_consecutive_skips, spike_zscore, skip_on_spike, .. } = self.train;
-        require(spike_zscore >= 0.0, "train.spike_zscore", spike_zscore, "0 or more")?;
+        require(spike_zscore >= 0.0, "train.spike_zscore", spike_zscore, "at least 0")?;
         require(
             max_consecutive_skips > 0 || !skip_on_spike,
             "train.max_consecutive_skips",
@@ -332,18 +320,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reference_holds_the_published_recipe() {
+    fn the_defaults_are_the_published_recipe() {
         let config = Config::default();
         config.validate().expect("valid");
         assert_eq!(config.schedule(), Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1 });
         assert_eq!(config.adamw(), AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 });
         assert_eq!(config.loss_scale(Precision::Fp16).scale(), 2_f64.powi(32));
-        assert_eq!(config.random_model(30592).expect("sizes"), Preset::Large.config());
-        assert_eq!((config.train.eval_every, config.train.target_accuracy, config.train.epochs), (19200, 0.81, 4));
+        assert_eq!(config.random_model(30592).expect("sizes"), Preset::LARGE.config());
+        assert_eq!((config.train.eval_every, config.train.target_metric, config.train.epochs), (19200, 0.81, 4));
     }
 
     #[test]
-    fn values_out_of_range_name_their_key() {
+    fn auto_is_half_precision_on_gpus_only() {
+        assert_eq!(Precision::Auto.on(Device::Cuda(0)).kind(), Kind::Half);
+        assert_eq!(Precision::Auto.on(Device::Cpu).kind(), Kind::Float);
+        assert_eq!(Precision::Bf16.on(Device::Cpu).kind(), Kind::BFloat16);
+    }
+
+    #[test]
+    fn errors_name_the_key_that_is_out_of_range() {
         let mut config = Config::default();
         config.optim.beta2 = 1.0;
         assert_eq!(

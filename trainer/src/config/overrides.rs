@@ -1,4 +1,4 @@
-//! Putting settings together: a file, then single keys.
+//! Merging of settings: defaults, a file, then single keys.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use toml::{Table, Value};
 
 use super::{Config, REFERENCE, SettingsError};
 
-/// Settings under construction: the defaults, and what has been laid over them.
+/// Builder of [`Config`]: the defaults with overrides on top.
 #[derive(Debug)]
 pub struct Layers {
     table: Table,
-    /// Whether the command line says a preset.
+    /// True if the command line sets the preset.
     preset_explicit: bool,
 }
 
@@ -23,22 +23,22 @@ impl Default for Layers {
 }
 
 impl Layers {
-    /// Lays a file over what is there.
+    /// Applies the settings of a file.
     ///
     /// # Errors
-    /// [`SettingsError::Syntax`] names file and key.
+    /// [`SettingsError::Syntax`] with the file and the key.
     pub fn file(&mut self, path: &Path) -> Result<(), SettingsError> {
         let origin = path.display().to_string();
         let text = std::fs::read_to_string(path)
-            .map_err(|error| SettingsError::Syntax { origin: origin.clone(), message: format!("cannot be read: {error}") })?;
+            .map_err(|error| SettingsError::Syntax { origin: origin.clone(), message: format!("cannot read: {error}") })?;
         let over: Table = text.parse().map_err(|error: toml::de::Error| SettingsError::Syntax {
             origin: origin.clone(),
             message: error.to_string().trim_end().to_owned(),
         })?;
-        self.lay_over(&origin, over)
+        self.merge(&origin, over)
     }
 
-    fn lay_over(&mut self, origin: &str, over: Table) -> Result<(), SettingsError> {
+    fn merge(&mut self, origin: &str, over: Table) -> Result<(), SettingsError> {
         for (section, content) in over {
             let Value::Table(keys) = content else {
                 return Err(unknown_key(origin, &section, &self.table));
@@ -50,35 +50,35 @@ impl Layers {
         Ok(())
     }
 
-    /// Sets one key from `section.key=value`, as `--set` takes it. A value that is no TOML value is taken as a string.
+    /// Sets one key from `section.key=value`, the argument of `--set`. A value that is not valid TOML is a string.
     ///
     /// # Errors
-    /// [`SettingsError::Syntax`] where there is no such key, or its type is another.
+    /// [`SettingsError::Syntax`] if the key does not exist or has another type.
     pub fn assignment(&mut self, text: &str) -> Result<(), SettingsError> {
         let origin = format!("--set {text}");
         let Some((key, value)) = text.split_once('=') else {
-            let message = "is no assignment; write section.key=value, for example optim.lr=2e-5".to_owned();
+            let message = "expected section.key=value, for example optim.lr=2e-5".to_owned();
             return Err(SettingsError::Syntax { origin, message });
         };
         let parsed = format!("v = {}", value.trim()).parse::<Table>().ok().and_then(|mut table| table.remove("v"));
         self.set(&origin, key.trim(), parsed.unwrap_or_else(|| Value::String(value.trim().to_owned())))
     }
 
-    /// Sets one key. `origin` is the name of a file, or the option of the command line, which begins with `--`.
+    /// Sets one key. `origin` is the name of a file, or of a command line option starting with `--`.
     ///
     /// # Errors
-    /// [`SettingsError::Syntax`] where there is no such key, or its type is another.
+    /// [`SettingsError::Syntax`] if the key does not exist or has another type.
     pub fn set(&mut self, origin: &str, key: &str, value: Value) -> Result<(), SettingsError> {
         let section =
             key.split_once('.').and_then(|(section, name)| Some((self.table.get_mut(section)?.as_table_mut()?, name)));
         let Some((section, name)) = section else { return Err(unknown_key(origin, key, &self.table)) };
         let Some(slot) = section.get_mut(name) else { return Err(unknown_key(origin, key, &self.table)) };
         *slot = match (&*slot, value) {
-            // `1` is a fine way to write 1.0.
+            // Accept `1` for 1.0.
             (Value::Float(_), Value::Integer(whole)) => Value::Float(whole as f64),
             (old, new) if old.same_type(&new) => new,
             (old, new) => {
-                let message = format!("{key} takes a {}, not {new}", old.type_str());
+                let message = format!("{key} expects a value of type {}, got {new}", old.type_str());
                 return Err(SettingsError::Syntax { origin: origin.to_owned(), message });
             }
         };
@@ -86,10 +86,10 @@ impl Layers {
         Ok(())
     }
 
-    /// The settings, checked.
+    /// Validates and returns the settings.
     ///
     /// # Errors
-    /// [`SettingsError`] where a value is out of range or not among those allowed.
+    /// [`SettingsError`] if a value is out of range or not allowed.
     pub fn resolve(self) -> Result<Config, SettingsError> {
         let mut config: Config = self.table.try_into().map_err(|error: toml::de::Error| SettingsError::Syntax {
             origin: "settings".to_owned(),
@@ -101,24 +101,24 @@ impl Layers {
     }
 }
 
-/// Whether `section.name` is a setting.
+/// Returns true if `key`, in the form `section.name`, is a setting.
 #[must_use]
 pub fn is_setting(key: &str) -> bool {
     let Layers { table, .. } = Layers::default();
     key.split_once('.').is_some_and(|(section, name)| table.get(section).is_some_and(|keys| keys.get(name).is_some()))
 }
 
-/// Reads settings that another version may have written: a key that it did not know has its default.
+/// Deserializes stored settings, which another version may have written: missing keys have their defaults.
 ///
 /// # Errors
-/// The deserializer's, where there is a key or a value that does not exist.
+/// An error of the deserializer if a key or value does not exist.
 pub fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Config, D::Error> {
     let mut layers = Layers::default();
-    layers.lay_over("stored settings", Table::deserialize(deserializer)?).map_err(D::Error::custom)?;
+    layers.merge("stored settings", Table::deserialize(deserializer)?).map_err(D::Error::custom)?;
     layers.table.try_into().map_err(D::Error::custom)
 }
 
-/// Names the keys that there are in the section that was meant, or all sections.
+/// Error for an unknown key, which lists the keys of its section or, if that is unknown too, all sections.
 fn unknown_key(origin: &str, key: &str, table: &Table) -> SettingsError {
     let section = key.split('.').next().unwrap_or(key);
     let known = match table.get(section).and_then(Value::as_table) {
@@ -131,10 +131,10 @@ fn unknown_key(origin: &str, key: &str, table: &Table) -> SettingsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Precision;
+    use crate::device::Precision;
 
     #[test]
-    fn single_keys_win_over_the_file() {
+    fn single_keys_override_the_file() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("run.toml");
         std::fs::write(&path, "[optim]\nlr = 1\nmax_grad_norm = 0.5\n").expect("write");
@@ -147,12 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn mistakes_are_explained() {
         let message = |text: &str| Layers::default().assignment(text).expect_err("mistake").to_string();
         assert!(message("optim.rate=1").contains("there is no setting `optim.rate`; [optim] has "));
         assert!(message("lr=1").contains("the sections are "));
-        assert!(message("optim.lr").contains("write section.key=value"));
-        assert_eq!(message("optim.lr=high"), "--set optim.lr=high: optim.lr takes a float, not \"high\"");
+        assert!(message("optim.lr").contains("expected section.key=value"));
+        assert_eq!(message("optim.lr=high"), "--set optim.lr=high: optim.lr expects a value of type float, got \"high\"");
         let mut layers = Layers::default();
         layers.assignment("train.precision=fp8").expect("a string");
         assert!(layers.resolve().expect_err("fp8").to_string().contains("fp8"));

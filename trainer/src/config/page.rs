@@ -1,4 +1,4 @@
-//! The page of documentation about the settings, made of [`REFERENCE`].
+//! Documentation page of the settings, generated from [`REFERENCE`].
 
 use std::fmt::Write;
 
@@ -6,53 +6,53 @@ use toml::{Table, Value};
 
 use super::REFERENCE;
 
-/// What stands above the tables.
+/// Text above the tables.
 const HEAD: &str = "\
 # Settings of glm-trainer
 
-Every setting, its default and what it does. The defaults are the values of the published recipe where it has one. This page is made by
-the program, from the text that `glm-trainer config` prints; a test compares the two. To make it again:
+All settings with their defaults, which are the values of the published recipe if it has one. This page is generated from the text that
+`glm-trainer config` prints, and a test checks that it is up to date. To regenerate it:
 
     glm-trainer config --markdown > docs/configuration.md
 
-Settings come, later ones winning, from the defaults, the file given with `--config FILE`, flags such as `--preset` and `--max-steps`,
-and each `--set section.key=value`:
+Sources of settings, in order of increasing precedence: the defaults, the file given with `--config FILE`, flags such as `--preset` and
+`--max-steps`, and each `--set section.key=value`:
 
     glm-trainer config > my.toml
     glm-trainer run --data DIR --config my.toml --set optim.lr=2e-5
 
-A file needs only the keys that it changes. A key that does not exist and a value out of range are errors before anything starts.
-What a run used is in its `RUNDIR/config.toml`; a run that goes on compares its settings with that file and refuses others, unless
-`--resume --allow KEY` says which may differ.
+A file needs only the settings that it changes. Unknown settings and values out of range are errors before anything starts. A run
+writes its settings to `RUNDIR/config.toml`. When it is resumed, settings that change what is learned must be the same, unless they are
+named by `--resume --allow KEY`.
 ";
 
-/// One setting.
+/// Setting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
-    /// The section that it is in.
+    /// Name of its section.
     pub section: String,
-    /// Its key there.
+    /// Key in the section.
     pub key: String,
-    /// Its default.
+    /// Default value.
     pub default: Value,
-    /// The default as the file writes it.
+    /// Default value as written in the file.
     pub written: String,
-    /// What it does, in one line.
-    pub meaning: String,
+    /// Description, in one line.
+    pub description: String,
 }
 
-/// A section and what is said of it as a whole.
+/// Section of settings.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Section {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// What is said of it.
-    pub about: String,
-    /// Its settings.
+    /// Description.
+    pub description: String,
+    /// Settings in order.
     pub settings: Vec<Setting>,
 }
 
-/// The sections of [`REFERENCE`], in its order.
+/// Parses the sections of [`REFERENCE`].
 pub fn sections() -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for line in REFERENCE.lines() {
@@ -60,39 +60,40 @@ pub fn sections() -> Vec<Section> {
             sections.push(Section { name: name.to_owned(), ..Section::default() });
             continue;
         }
-        // What stands above the first section is about the file.
+        // Comments above the first section describe the file.
         let Some(section) = sections.last_mut() else { continue };
-        let said = line.trim_start().strip_prefix('#').map(str::trim);
-        match (said, section.settings.last_mut()) {
-            (Some(more), Some(setting)) => setting.meaning += &format!(" {more}"),
-            (Some(more), None) => section.about += &format!("{}{more}", if section.about.is_empty() { "" } else { " " }),
+        let comment = line.trim_start().strip_prefix('#').map(str::trim);
+        match (comment, section.settings.last_mut()) {
+            (Some(more), Some(setting)) => setting.description += &format!(" {more}"),
+            (Some(more), None) if section.description.is_empty() => section.description = more.to_owned(),
+            (Some(more), None) => section.description += &format!(" {more}"),
             (None, _) => section.settings.extend(setting(&section.name, line)),
         }
     }
     sections
 }
 
-/// `key = value   # meaning`
+/// Parses `key = value   # description`.
 fn setting(section: &str, line: &str) -> Option<Setting> {
     let (key, default) = line.parse::<Table>().ok()?.into_iter().next()?;
-    let (assignment, meaning) = line.split_once('#').unwrap_or((line, ""));
+    let (assignment, description) = line.split_once('#').unwrap_or((line, ""));
     let written = assignment.split_once('=').map(|(_, value)| value.trim().to_owned()).unwrap_or_default();
-    Some(Setting { section: section.to_owned(), key, default, written, meaning: meaning.trim().to_owned() })
+    Some(Setting { section: section.to_owned(), key, default, written, description: description.trim().to_owned() })
 }
 
-/// The whole page.
+/// Returns the page.
 pub fn markdown() -> String {
     let mut page = HEAD.to_owned();
-    for Section { name, about, settings } in sections() {
-        // Writing into a string does not fail.
+    for Section { name, description, settings } in sections() {
+        // Writing to a string does not fail.
         let _ = write!(page, "\n## {name}\n\n");
-        if !about.is_empty() {
-            let _ = write!(page, "{about}\n\n");
+        if !description.is_empty() {
+            let _ = write!(page, "{description}\n\n");
         }
-        page += "| setting | default | type | |\n| --- | --- | --- | --- |\n";
-        for Setting { section, key, default, written, meaning } in settings {
-            let meaning = meaning.replace('|', "\\|");
-            let _ = writeln!(page, "| `{section}.{key}` | `{written}` | {} | {meaning} |", kind(&default));
+        page += "| setting | default | type | description |\n| --- | --- | --- | --- |\n";
+        for Setting { section, key, default, written, description } in settings {
+            let description = description.replace('|', "\\|");
+            let _ = writeln!(page, "| `{section}.{key}` | `{written}` | {} | {description} |", kind(&default));
         }
     }
     page
@@ -113,7 +114,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn every_setting_is_on_the_page_and_explained() {
+    fn every_setting_is_documented() {
         let all = Table::try_from(Config::default()).expect("settings");
         let mut count = 0;
         for (section, keys) in &all {
@@ -123,16 +124,19 @@ mod tests {
                 let found = found.into_iter().find(|setting| setting.section == *section && setting.key == *key);
                 let found = found.unwrap_or_else(|| panic!("{section}.{key} is missing"));
                 assert_eq!(&found.default, default, "{section}.{key}");
-                assert!(!found.meaning.is_empty(), "{section}.{key} is not explained in reference.toml");
+                assert!(!found.description.is_empty(), "{section}.{key} has no comment in reference.toml");
             }
         }
         assert_eq!(sections().iter().map(|section| section.settings.len()).sum::<usize>(), count);
     }
 
     #[test]
-    fn the_documentation_has_the_page() {
+    fn the_page_is_up_to_date() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
         let page = std::fs::read_to_string(path).expect("docs/configuration.md");
-        assert!(page == markdown(), "docs/configuration.md is old: glm-trainer config --markdown > docs/configuration.md");
+        assert!(
+            page == markdown(),
+            "docs/configuration.md is outdated; run glm-trainer config --markdown > docs/configuration.md"
+        );
     }
 }

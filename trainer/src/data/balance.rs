@@ -1,24 +1,25 @@
-//! Dealing a step's questions to ranks so that all have the same work: a step takes as long as its slowest rank.
+//! Assignment of a step's questions to ranks with equal work, since a step takes as long as its slowest rank.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Where the busiest rank's work exceeds the mean by less than one part in so many, nothing is exchanged any more: ranks differ
-/// by more for other reasons, and with thousands of questions and hundreds of ranks the search would take longer than the step.
+/// Reciprocal of the imbalance at which exchanges stop: the busiest rank's work exceeds the mean by less than 1/1000. Ranks
+/// differ by more for other reasons, and for thousands of questions and hundreds of ranks a longer search would take longer
+/// than the step.
 const EVEN_PARTS: u128 = 1000;
 
-/// Deals items of these costs to `ranks`; returns the rank of each item. Depends on the costs and their order alone, so every
-/// rank finds the same without asking another.
+/// Assigns items with these costs to `ranks`; returns the rank of each item. The result depends only on the costs and their
+/// order, so every rank computes the same assignment without communication.
 ///
-/// The costliest first, each to the rank that has least ("longest processing time", Graham 1969), which is 4/3 of the best at
-/// worst; then, until the busiest rank exceeds the mean by less than a thousandth, or as long as it helps, that rank gives an item
-/// to another or swaps one.
+/// Items are assigned in descending order of cost, each to the rank with the least work ("longest processing time", Graham
+/// 1969), which is at most 4/3 of the optimum. Then the busiest rank moves an item to another rank or swaps one with it, until
+/// its work exceeds the mean by less than a thousandth or no exchange helps.
 ///
 /// # Panics
 /// If `ranks` is 0.
 #[must_use]
 pub fn assign(costs: &[u64], ranks: usize) -> Vec<usize> {
-    assert!(ranks > 0, "somebody has to do the work");
+    assert!(ranks > 0, "at least one rank is needed");
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by_key(|&item| (Reverse(costs[item]), item));
     let mut loads = vec![0_u64; ranks];
@@ -31,7 +32,7 @@ pub fn assign(costs: &[u64], ranks: usize) -> Vec<usize> {
         rank_of[item] = *rank;
         loads[*rank] = *load;
     }
-    // Each round lowers the sum of squared loads, so it ends; the limit keeps a step of thousands of questions cheap.
+    // Every exchange lowers the sum of squared loads, so the loop ends; the limit bounds its cost for thousands of questions.
     for _ in 0..4 * costs.len() {
         if is_even(&loads) {
             break;
@@ -42,7 +43,7 @@ pub fn assign(costs: &[u64], ranks: usize) -> Vec<usize> {
     rank_of
 }
 
-/// The work of every rank: sums of the costs of what it was dealt.
+/// Returns the work of each rank: the sum of the costs of its items.
 #[must_use]
 pub fn loads(costs: &[u64], rank_of: &[usize], ranks: usize) -> Vec<u64> {
     let mut loads = vec![0; ranks];
@@ -50,7 +51,7 @@ pub fn loads(costs: &[u64], rank_of: &[usize], ranks: usize) -> Vec<u64> {
     loads
 }
 
-/// By how much the busiest rank's work exceeds the mean, as a share of the mean: what the others wait.
+/// Returns the excess of the busiest rank's work over the mean, relative to the mean: the time the other ranks wait.
 #[must_use]
 pub fn spread(loads: &[u64]) -> f64 {
     let most = loads.iter().copied().max().unwrap_or(0) as f64;
@@ -64,7 +65,7 @@ fn is_even(loads: &[u64]) -> bool {
     u128::from(most) * loads.len() as u128 * EVEN_PARTS <= total * (EVEN_PARTS + 1)
 }
 
-/// The busiest rank gives `give` to `to`, and takes `take` for it.
+/// Moves item `give` from the busiest rank to rank `to`, and item `take` back.
 struct Exchange {
     give: usize,
     take: Option<usize>,
@@ -84,7 +85,7 @@ impl Exchange {
     }
 }
 
-/// The exchange with the busiest rank that leaves the busier of both with least, if it is less than before.
+/// Returns the exchange that most reduces the larger load of the busiest rank and its partner, if any reduces it.
 fn best_exchange(costs: &[u64], rank_of: &[usize], loads: &[u64]) -> Option<Exchange> {
     let busiest = (0..loads.len()).max_by_key(|&rank| (loads[rank], Reverse(rank)))?;
     let mut best: Option<(u64, Exchange)> = None;
@@ -114,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn swaps_find_what_the_greedy_deal_misses() {
+    fn swaps_improve_on_the_greedy_assignment() {
         let costs = [3, 4, 2, 3, 4, 3];
         let rank_of = assign(&costs, 2);
         let mut sums = loads(&costs, &rank_of, 2);
@@ -126,16 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn ranks_without_work_are_fine() {
+    fn ranks_may_have_no_work() {
         assert!(assign(&[], 3).is_empty());
         assert_eq!(assign(&[5], 3), [0]);
         assert_eq!(loads(&[5], &[0], 3), [5, 0, 0]);
         assert_eq!((spread(&[5, 0, 0]), spread(&[]), spread(&[0, 0])), (2.0, 0.0, 0.0));
     }
 
-    /// 32 questions a step, ReCoRD's lengths: tokens are nearly proportional to work.
+    /// 32 questions per step with ReCoRD's lengths: tokens are nearly proportional to work.
     #[test]
-    fn few_questions_a_rank_are_even() {
+    fn few_questions_per_rank_are_even() {
         let lengths = [
             233, 341, 198, 287, 412, 256, 219, 305, 188, 274, 330, 241, 203, 298, 262, 377, 215, 226, 310, 249, 194, 283, 351,
             238, 207, 269, 321, 252, 181, 296, 230, 264,
@@ -146,21 +147,21 @@ mod tests {
         }
     }
 
-    /// One part in a thousand is what decides, and the greatest loads do not overflow.
+    /// The threshold is one part in a thousand, and the largest loads do not overflow.
     #[test]
-    fn evenness() {
+    fn evenness_threshold() {
         assert!(is_even(&[]) && is_even(&[0, 0]) && is_even(&[1001, 999]) && is_even(&[u64::MAX; 3]));
         assert!(!is_even(&[1002, 998]) && !is_even(&[u64::MAX, 0]));
     }
 
     proptest! {
         #[test]
-        fn everything_is_dealt_and_evenly(costs in prop::collection::vec(0_u64..1000, 0..40), ranks in 1_usize..9) {
+        fn every_item_is_assigned_evenly(costs in prop::collection::vec(0_u64..1000, 0..40), ranks in 1_usize..9) {
             let rank_of = assign(&costs, ranks);
             prop_assert!(rank_of.len() == costs.len() && rank_of.iter().all(|&rank| rank < ranks));
             let loads = loads(&costs, &rank_of, ranks);
             prop_assert_eq!(loads.iter().sum::<u64>(), costs.iter().sum::<u64>());
-            // Graham's bound for the greedy deal; what follows only lowers it.
+            // Graham's bound for the greedy assignment; exchanges only lower the load.
             let (most, total) = (loads.iter().max().expect("one"), costs.iter().sum::<u64>());
             let largest = costs.iter().copied().max().unwrap_or(0);
             prop_assert!(*most as f64 <= total as f64 / ranks as f64 + largest as f64);

@@ -1,117 +1,123 @@
-//! The stage between loader and trainer: makes the next steps' tensors, and copies them to the device, while the trainer
-//! still computes.
+//! Device feeder between loader and trainer: makes the tensors of the next steps and copies them to the device while the
+//! trainer computes.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use glm_queue::{Receiver, Sender, bounded};
-use tch::Device;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use tch::{Device, Tensor};
 
 use super::DataError;
-use super::loader::{Loader, Position, Step, Stopper};
+use super::loader::{Loader, Step};
+use super::pack::Sample;
+use super::sampler::Position;
 use super::threads::{guarded, join, spawn};
 use crate::batch::copy_stream::CopyStream;
 use crate::batch::device::DeviceBatch;
+use crate::batch::layout::LayoutKind;
 use crate::batch::transfer::{Direct, Ready, Transfer};
 use crate::batch::work::Work;
 
-/// Steps that wait in the queue. With the one that the feeding thread holds until there is room, two are ready ahead of the
-/// trainer: one hides the transfer, the second evens out steps of different size.
+/// Capacity of the channel to the trainer. Together with the step that the feeder thread holds while the channel is full, two
+/// steps are ready ahead of the trainer: one hides the transfer, the other absorbs differences in step size.
 const QUEUED_STEPS: usize = 1;
 
-/// What one optimizer step works on, on the device.
+/// Batches of one optimizer step on the device.
 #[derive(Debug)]
 pub struct DeviceStep {
-    /// The batches; of several ranks, this one's.
+    /// Batches of this rank.
     pub batches: Vec<DeviceBatch>,
-    /// Questions of the step over all ranks.
-    pub questions: usize,
-    /// Their rows in the split, in the order of samples.
-    pub split_rows: Arc<[usize]>,
-    /// Operations of a forward pass over each rank's questions; empty where there is one rank only.
+    /// Samples of all ranks, in order.
+    pub samples: Arc<[Sample]>,
+    /// Sum of the samples' weights over all ranks, by which the sum of losses is divided.
+    pub weight: f64,
+    /// Operations of a forward pass over each rank's samples; empty if there is only one rank.
     pub loads: Vec<u64>,
-    /// Where the order of samples stands behind this step.
+    /// Position in the order of samples after this step.
     pub position: Position,
 }
 
 impl DeviceStep {
-    /// Starts copying a step to a transfer's device. What comes back must not be used before the transfer's
-    /// [`ready`](Transfer::ready) says so.
+    /// Starts copying a step to a transfer's device. The result must not be used before waiting for the transfer's
+    /// [`ready`](Transfer::ready).
     ///
     /// # Errors
     /// [`DataError::Torch`], for example out of memory.
-    pub fn upload(step: &Step, transfer: &mut dyn Transfer, padded_view: bool) -> Result<Self, DataError> {
-        let batches = step.batches.iter().map(|batch| batch.upload(transfer, padded_view)).collect::<Result<_, _>>()?;
-        let (split_rows, loads) = (Arc::clone(&step.split_rows), step.loads.clone());
-        Ok(Self { batches, questions: step.questions, split_rows, loads, position: step.position })
+    pub fn upload(step: &Step, transfer: &mut dyn Transfer, layout: LayoutKind) -> Result<Self, DataError> {
+        let batches = step.batches.iter().map(|batch| batch.upload(transfer, layout)).collect::<Result<_, _>>()?;
+        let (samples, loads) = (Arc::clone(&step.samples), step.loads.clone());
+        Ok(Self { batches, samples, weight: step.weight, loads, position: step.position })
     }
 
-    /// What its batches consist of.
+    /// Work in its batches.
     pub fn work(&self) -> Work {
         Work::of_all(self.batches.iter().map(|batch| &*batch.host))
     }
 
-    /// Copies a step to a device and waits until it is there.
+    /// The tensor that holds each batch.
+    fn storages(&self) -> Vec<&Tensor> {
+        self.batches.iter().map(DeviceBatch::storage).collect()
+    }
+
+    /// Copies a step to a device and waits for the copy to finish.
     ///
     /// # Errors
     /// [`DataError::Torch`], for example out of memory.
-    pub fn on(step: &Step, device: Device, padded_view: bool) -> Result<Self, DataError> {
-        Self::upload(step, &mut Direct::to(device), padded_view)
+    pub fn on(step: &Step, device: Device, layout: LayoutKind) -> Result<Self, DataError> {
+        Self::upload(step, &mut Direct::to(device), layout)
     }
 }
 
-/// A step on its way to the device.
+/// A step whose copy to the device has been queued, and the handle to wait for it.
 type UploadedStep = (DeviceStep, Box<dyn Ready>);
 
-/// Delivers steps on the device, made ready by a thread of its own. Dropping it ends that thread and the loader's.
+/// Delivers steps on the device, prepared by a background thread. Dropping it ends that thread and the loader's.
 #[derive(Debug)]
 pub struct Feeder {
     steps: Option<Receiver<Result<UploadedStep, DataError>>>,
-    stopper: Stopper,
     thread: Vec<JoinHandle<()>>,
     waited: Duration,
 }
 
 impl Feeder {
-    /// Starts feeding a device with what a loader delivers: a GPU through a stream of its own, the CPU by plain copies.
-    /// `padded_view`: whether batches get a [`PaddedView`](crate::batch::device::PaddedView).
+    /// Starts copying a loader's steps to a device: to a GPU on a separate stream, on the CPU by plain copies. `layout` is that
+    /// of the implementation of the model's operations.
     ///
     /// # Errors
-    /// [`DataError::Io`] where the thread cannot be started; [`DataError::Torch`] of the device.
-    pub fn start(loader: Loader, device: Device, padded_view: bool) -> Result<Self, DataError> {
+    /// [`DataError::Io`] if the thread cannot be started; [`DataError::Torch`] of the device.
+    pub fn start(loader: Loader, device: Device, layout: LayoutKind) -> Result<Self, DataError> {
         let transfer: Box<dyn Transfer> = match device {
             Device::Cuda(index) => Box::new(CopyStream::to(index)?),
             _ => Box::new(Direct::to(device)),
         };
-        Self::with_transfer(loader, transfer, padded_view)
+        Self::with_transfer(loader, transfer, layout)
     }
 
-    /// Starts feeding through a transfer.
+    /// Starts copying a loader's steps through a transfer.
     ///
     /// # Errors
-    /// [`DataError::Io`] where the thread cannot be started.
-    pub fn with_transfer(loader: Loader, transfer: Box<dyn Transfer>, padded_view: bool) -> Result<Self, DataError> {
+    /// [`DataError::Io`] if the thread cannot be started.
+    pub fn with_transfer(loader: Loader, transfer: Box<dyn Transfer>, layout: LayoutKind) -> Result<Self, DataError> {
         let (sender, steps) = bounded(QUEUED_STEPS);
-        let stopper = loader.stopper();
-        let thread = spawn("feed", move || feed(loader, transfer, padded_view, &sender))?;
-        Ok(Self { steps: Some(steps), stopper, thread: vec![thread], waited: Duration::ZERO })
+        let thread = spawn("feed", move || feed(loader, transfer, layout, &sender))?;
+        Ok(Self { steps: Some(steps), thread: vec![thread], waited: Duration::ZERO })
     }
 
-    /// The next step; `None` behind the last epoch. Work that the caller queues on its current stream comes behind the
-    /// step's copies.
+    /// Returns the next step, or `None` after the last epoch. Work that the caller then queues on its current stream runs
+    /// after the step's copies.
     ///
     /// # Errors
-    /// [`DataError`] of whichever stage failed. All threads have ended then, and the feeder delivers nothing more.
+    /// [`DataError`] of the stage that failed. All threads have ended by then, and later calls return `None`.
     pub fn next_step(&mut self) -> Result<Option<DeviceStep>, DataError> {
         let Some(steps) = &self.steps else { return Ok(None) };
         let start = Instant::now();
         let received = steps.recv();
         self.waited += start.elapsed();
         let received = match received {
-            Some(Ok((step, ready))) => ready.wait_on_current_stream(&step.batches).map(|()| Some(step)).map_err(Into::into),
-            Some(Err(error)) => Err(error),
-            None => Ok(None),
+            Ok(Ok((step, ready))) => ready.wait_on_current_stream(&step.storages()).map(|()| Some(step)).map_err(Into::into),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Ok(None),
         };
         if !matches!(received, Ok(Some(_))) && self.end() && received.is_ok() {
             return Err(DataError::Panicked);
@@ -119,15 +125,14 @@ impl Feeder {
         received
     }
 
-    /// How long [`Self::next_step`] has waited for data in all.
+    /// Total time that [`Self::next_step`] has waited for data.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// Ends the threads and waits for them; whether the feeding one panicked.
+    /// Ends the threads and waits for them. Returns true if the feeder thread panicked.
     fn end(&mut self) -> bool {
         self.steps = None;
-        self.stopper.stop();
         join(&mut self.thread)
     }
 }
@@ -138,17 +143,17 @@ impl Drop for Feeder {
     }
 }
 
-/// The feeding thread; the loader ends with it.
+/// Feeder thread. The loader is dropped when it ends.
 fn feed(
     mut loader: Loader,
     mut transfer: Box<dyn Transfer>,
-    padded_view: bool,
+    layout: LayoutKind,
     steps: &Sender<Result<UploadedStep, DataError>>,
 ) {
     loop {
         let fed = guarded(|| {
             let Some(step) = loader.next_step()? else { return Ok(None) };
-            let step = DeviceStep::upload(&step, transfer.as_mut(), padded_view)?;
+            let step = DeviceStep::upload(&step, transfer.as_mut(), layout)?;
             Ok(Some((step, transfer.ready()?)))
         });
         let last = !matches!(fed, Ok(Some(_)));

@@ -1,4 +1,4 @@
-//! Questions by their ids, with their text: for the few that a person looks at.
+//! Lookup of questions by id, with their text, for display.
 
 use std::collections::HashSet;
 
@@ -12,11 +12,11 @@ use super::mmap::{RowGroup, SplitData};
 const TEXT_COLUMNS: [&str; 4] = ["source", "passage", "query", "entities"];
 
 impl SplitData {
-    /// Calls `found` with the rows that have one of these ids, in stored order. Reads the ids of all rows, and the other columns only
-    /// of row groups with a matching row. `blank` is the marker of the blank, from the manifest.
+    /// Calls `found` with each row whose id is in `ids`, in stored order. Reads the ids of all rows, and the token and text
+    /// columns of the row groups with a match, one row group at a time. `blank` is the marker of the blank, from the manifest.
     ///
     /// # Errors
-    /// [`DataError`] names shard and row group.
+    /// [`DataError`] with the shard and the row group.
     pub fn find(
         &self,
         ids: &[&str],
@@ -35,9 +35,9 @@ impl SplitData {
             }
             let columns: Vec<&str> = glm_schemas::cloze::TOKEN_COLUMNS.into_iter().chain(TEXT_COLUMNS).collect();
             let batch = self.columns(group, &columns)?;
-            let refused = |source: ViewError| self.bad_columns(group, source);
-            let view = ClozeView::try_new(&batch).map_err(refused)?;
-            let text = TextView::try_new(&batch, blank).map_err(refused)?;
+            let invalid = |source: ViewError| self.bad_columns(group, source);
+            let view = ClozeView::try_new(&batch).map_err(invalid)?;
+            let text = TextView::try_new(&batch, blank).map_err(invalid)?;
             rows.into_iter().for_each(|row| found(&view, &text, row));
         }
         Ok(())

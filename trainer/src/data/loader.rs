@@ -1,106 +1,81 @@
-//! Threads that read ahead: decode threads turn row groups into rows, pack threads turn rows into batches, and the consumer
-//! takes steps from bounded queues, in an order that does not depend on the threads.
+//! Multi-threaded data loader: decode threads turn row groups into rows, pack threads turn rows into batches, and the consumer
+//! takes steps from bounded channels, in an order that does not depend on the threads.
 //!
 //! ```text
-//!          --(row groups wanted)--> decode threads --(rows)-->
-//!   dealer                                                    dealer --(samples)--> pack threads --(steps)--> consumer
+//!              --(row groups to decode)--> decode threads --(rows)-->
+//!   prefetcher                                                       prefetcher --(samples)--> pack threads --(steps)--> consumer
 //! ```
 //!
-//! The dealer deals steps to the pack threads in turn, and the consumer collects them in the same turn: so order needs no
-//! sorting, and every queue behind the dealer has one sender and one receiver.
+//! The prefetcher sends steps to the pack threads in round-robin order, and the consumer receives from them in the same order,
+//! so steps need no sorting, and every channel after the prefetcher has one sender and one receiver.
 //!
-//! An error or a panic in any stage travels the same way, behind the steps before it. Any stage that ends closes its queues,
-//! which ends its neighbours, and so all of them.
+//! An error or a panic in a stage is delivered in place of the step it belongs to, after all earlier steps. A stage that ends
+//! drops its ends of the channels, so its neighbours fail to send or receive and end too.
 
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use glm_queue::{Closer, Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::DataError;
 use super::mmap::{DecodedGroup, SplitData};
 use super::pack::{Packed, Packer, Sample};
 use super::prefetcher::{Decoded, Job, Prefetcher, StepSamples};
-use super::sampler::{GROUPS_A_BLOCK, Order, Sampler};
+use super::sampler::{GROUPS_PER_BLOCK, Order, Position, Sampler};
 use super::threads::{guarded, join, spawn};
 use crate::batch::packed::Batch;
 
-/// Where in the order of samples a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Position {
-    /// The epoch, from 0.
-    pub epoch: u64,
-    /// Samples of this epoch that have been used.
-    pub samples: usize,
-}
-
-/// What one optimizer step works on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Batches of one optimizer step.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// The batches; of several ranks, this one's.
+    /// Batches of this rank.
     pub batches: Vec<Arc<Batch>>,
-    /// Questions of the step over all ranks.
-    pub questions: usize,
-    /// Their rows in the split, in the order of samples.
-    pub split_rows: Arc<[usize]>,
-    /// Operations of a forward pass over each rank's questions; empty where there is one rank only.
+    /// Samples of all ranks, in order.
+    pub samples: Arc<[Sample]>,
+    /// Sum of the samples' weights over all ranks, by which the sum of losses is divided.
+    pub weight: f64,
+    /// Operations of a forward pass over each rank's samples; empty if there is only one rank.
     pub loads: Vec<u64>,
-    /// Where the order of samples stands behind this step.
+    /// Position in the order of samples after this step.
     pub position: Position,
 }
 
 impl Step {
-    /// Tokens over its batches.
+    /// Number of tokens in its batches.
     pub fn tokens(&self) -> usize {
         self.batches.iter().map(|batch| batch.tokens()).sum()
     }
 }
 
-/// What a loader delivers.
-#[derive(Debug, Clone, Copy)]
+/// Settings of a loader.
+#[derive(Debug, Clone)]
 pub struct LoaderConfig {
     /// Order of samples.
     pub order: Order,
-    /// Questions of a step, at least 1; the last of an epoch may have fewer.
+    /// Questions per step, at least 1; the last step of an epoch may have fewer.
     pub batch_size: usize,
-    /// First epoch and sample.
+    /// Position of the first sample.
     pub start: Position,
-    /// The loader ends behind this many epochs (counted from epoch 0).
+    /// Number of epochs, counted from epoch 0, after which the loader ends.
     pub epochs: u64,
-    /// Decode threads, and as many pack threads; at least 1.
+    /// Number of decode threads, and of pack threads; at least 1.
     pub threads: usize,
-    /// Steps that wait ready-made at most; a pack thread keeps one at least.
+    /// Maximum number of finished steps that wait for the consumer; at least one per pack thread.
     pub prefetch_steps: usize,
-    /// How questions become batches.
+    /// Packs questions into batches.
     pub packer: Packer,
 }
 
-/// Delivers steps in order, prepared by threads of its own. Dropping it ends them.
+/// Delivers steps in order, prepared by background threads. Dropping it ends the threads.
 #[derive(Debug)]
 pub struct Loader {
-    /// One queue a pack thread; step `n` comes out of number `n` modulo their count.
+    /// One channel per pack thread; step `n` arrives on channel `n` modulo their number.
     steps: Vec<Receiver<Result<Step, DataError>>>,
     turn: usize,
-    stopper: Stopper,
     threads: Vec<JoinHandle<()>>,
     waited: Duration,
-}
-
-/// Ends a loader's threads from elsewhere; what they had ready may still be delivered.
-#[derive(Debug, Clone)]
-pub struct Stopper {
-    decoded: Closer<Decoded>,
-    steps: Vec<Closer<Result<Step, DataError>>>,
-}
-
-impl Stopper {
-    /// Closes the queues on which the dealer and the pack threads may sleep; the others follow.
-    pub fn stop(&self) {
-        self.decoded.close();
-        self.steps.iter().for_each(Closer::close);
-    }
 }
 
 /// Decodes the row group with this index.
@@ -108,7 +83,7 @@ type Decode = dyn Fn(usize) -> Result<Arc<DecodedGroup>, DataError> + Send + Syn
 /// Packs the samples of a step.
 type Pack = dyn Fn(&[Sample]) -> Result<Packed, DataError> + Send + Sync;
 
-/// What the stages do, so that tests can let them fail.
+/// Work of the decode and pack threads; replaceable, so that tests can inject faults.
 #[derive(Clone)]
 pub(super) struct Stages {
     pub(super) decode: Arc<Decode>,
@@ -125,87 +100,82 @@ impl Loader {
     /// Starts the threads.
     ///
     /// # Errors
-    /// [`DataError::Io`] where a thread cannot be started.
+    /// [`DataError::Io`] if a thread cannot be started.
     pub fn start(data: Arc<SplitData>, fingerprint: &str, config: LoaderConfig) -> Result<Self, DataError> {
         let sampler = Sampler::new(data.group_rows(), config.order, fingerprint);
+        let (packer, task) = (config.packer.clone(), Arc::clone(&config.packer.task));
         let stages = Stages {
-            decode: Arc::new(move |group| data.decode(group).map(Arc::new)),
-            pack: Arc::new(move |samples| config.packer.pack(samples)),
+            decode: Arc::new(move |group| data.decode(group, &*task).map(Arc::new)),
+            pack: Arc::new(move |samples| packer.pack(samples)),
         };
         Self::with_stages(sampler, config, stages)
     }
 
     pub(super) fn with_stages(sampler: Sampler, config: LoaderConfig, stages: Stages) -> Result<Self, DataError> {
         let count = config.threads.max(1);
-        // One block of jobs is under way at most, so that nobody waits to hand in a request or a result.
-        let (job_sender, jobs) = bounded(GROUPS_A_BLOCK);
-        let (decoded_sender, decoded) = bounded(GROUPS_A_BLOCK);
-        let (hand_senders, hands): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(1)).unzip();
-        let (step_senders, steps): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| bounded(config.prefetch_steps.div_ceil(count))).unzip();
-        let stopper = Stopper { decoded: decoded.closer(), steps: steps.iter().map(Receiver::closer).collect() };
-        // From here on, whatever fails drops the loader, and that ends the threads that have been started.
-        let mut loader = Self { steps, turn: 0, stopper, threads: Vec::new(), waited: Duration::ZERO };
-        let dealer = Prefetcher {
+        // At most one block of jobs is in flight, so sending a job or its result never blocks.
+        let (job_sender, jobs) = bounded(GROUPS_PER_BLOCK);
+        let (decoded_sender, decoded) = bounded(GROUPS_PER_BLOCK);
+        let (sample_senders, samples): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(1)).unzip();
+        // A capacity of 0 would make a pack thread wait for the consumer before it packs its next step.
+        let capacity = config.prefetch_steps.div_ceil(count).max(1);
+        let (step_senders, steps): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(capacity)).unzip();
+        // If a thread cannot be started, dropping the loader ends those that run already.
+        let mut loader = Self { steps, turn: 0, threads: Vec::new(), waited: Duration::ZERO };
+        let prefetcher = Prefetcher {
             sampler,
             batch_size: config.batch_size.max(1),
             start: config.start,
             epochs: config.epochs,
             jobs: job_sender,
             decoded,
-            hands: hand_senders,
+            samples: sample_senders,
         };
-        loader.threads.push(spawn("deal", move || dealer.run())?);
+        loader.threads.push(spawn("prefetch", move || prefetcher.run())?);
         for i in 0..count {
             let (jobs, decoded, stages) = (jobs.clone(), decoded_sender.clone(), stages.clone());
             loader.threads.push(spawn(&format!("decode-{i}"), move || decode_groups(&stages, &jobs, &decoded))?);
         }
-        for (i, (hands, steps)) in hands.into_iter().zip(step_senders).enumerate() {
+        for (i, (samples, steps)) in samples.into_iter().zip(step_senders).enumerate() {
             let stages = stages.clone();
-            loader.threads.push(spawn(&format!("pack-{i}"), move || pack_hands(&stages, &hands, &steps))?);
+            loader.threads.push(spawn(&format!("pack-{i}"), move || pack_steps(&stages, &samples, &steps))?);
         }
         Ok(loader)
     }
 
-    /// The next step; `None` behind the last epoch.
+    /// Returns the next step, or `None` after the last epoch.
     ///
     /// # Errors
-    /// [`DataError`] of whichever stage failed. All threads have ended then, and the loader delivers nothing more.
+    /// [`DataError`] of the stage that failed. All threads have ended by then, and later calls return `None`.
     pub fn next_step(&mut self) -> Result<Option<Step>, DataError> {
         let Some(steps) = self.steps.get(self.turn) else { return Ok(None) };
         let start = Instant::now();
         let received = steps.recv();
         self.waited += start.elapsed();
         match received {
-            Some(Ok(step)) => {
+            Ok(Ok(step)) => {
                 self.turn = (self.turn + 1) % self.steps.len();
                 Ok(Some(step))
             }
-            Some(Err(error)) => {
+            Ok(Err(error)) => {
                 self.end();
                 Err(error)
             }
-            None => match self.end() {
+            Err(_) => match self.end() {
                 true => Err(DataError::Panicked),
                 false => Ok(None),
             },
         }
     }
 
-    /// How long [`Self::next_step`] has waited in all.
+    /// Total time that [`Self::next_step`] has waited.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// A handle that ends the threads from elsewhere; [`Self::next_step`] then ends too.
-    pub fn stopper(&self) -> Stopper {
-        self.stopper.clone()
-    }
-
-    /// Ends the threads and waits for them; whether one of them panicked.
+    /// Ends the threads and waits for them. Returns true if one of them panicked.
     fn end(&mut self) -> bool {
         self.steps.clear();
-        self.stopper.stop();
         join(&mut self.threads)
     }
 }
@@ -216,23 +186,22 @@ impl Drop for Loader {
     }
 }
 
-/// A decode thread. A group that never arrived would leave the dealer waiting for ever, so a panic is handed on as well.
+/// Decode thread. Without the result of a job the prefetcher would wait for ever, so a panic is sent as an error.
 fn decode_groups(stages: &Stages, jobs: &Receiver<Job>, decoded: &Sender<Decoded>) {
-    while let Some(Job { slot, group }) = jobs.recv() {
+    for Job { slot, group } in jobs {
         if decoded.send((slot, guarded(|| (stages.decode)(group)))).is_err() {
             return;
         }
     }
 }
 
-/// A pack thread. It ends with the first step that cannot be made.
-fn pack_hands(stages: &Stages, hands: &Receiver<Result<StepSamples, DataError>>, steps: &Sender<Result<Step, DataError>>) {
-    while let Some(hand) = hands.recv() {
-        let step = hand.and_then(|hand| {
-            let Packed { batches, loads } = guarded(|| (stages.pack)(&hand.samples))?;
+/// Pack thread. It ends after the first step that fails.
+fn pack_steps(stages: &Stages, samples: &Receiver<Result<StepSamples, DataError>>, steps: &Sender<Result<Step, DataError>>) {
+    for received in samples {
+        let step = received.and_then(|StepSamples { samples, position }| {
+            let Packed { batches, weight, loads } = guarded(|| (stages.pack)(&samples))?;
             let batches = batches.into_iter().map(Arc::new).collect();
-            let split_rows = hand.samples.iter().map(Sample::split_row).collect();
-            Ok(Step { batches, questions: hand.samples.len(), split_rows, loads, position: hand.position })
+            Ok(Step { batches, samples: samples.into(), weight, loads, position })
         });
         let failed = step.is_err();
         if steps.send(step).is_err() || failed {

@@ -1,4 +1,4 @@
-//! Tests of the loader and the feeder together: order, resuming, and the end of every thread whatever stage fails.
+//! Tests of loader and feeder: order of samples, resuming, and shutdown of all threads after a fault in any stage.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,13 +8,16 @@ use tch::{Device, TchError, Tensor};
 
 use super::DataError;
 use super::feed::Feeder;
-use super::loader::{Loader, LoaderConfig, Position, Stages, Step};
-use super::pack::Packer;
-use super::sampler::{Order, Sampler};
-use super::synthetic::{SyntheticQuestion, group_at, packer};
+use super::loader::{Loader, LoaderConfig, Stages, Step};
+use super::pack::{Packer, Sample};
+use super::sampler::{Order, Position, Sampler};
+use super::synthetic::{group_at, packer};
+use crate::batch::layout::{Layout, LayoutKind};
 use crate::batch::transfer::{Direct, Ready, Transfer};
+use crate::task::Purpose;
+use crate::task::cloze::questions::SyntheticQuestion;
 
-/// Rows of each row group of the made-up split.
+/// Number of rows in each row group of the synthetic split.
 const GROUPS: [usize; 3] = [5, 2, 6];
 const ROWS: usize = 13;
 
@@ -26,11 +29,11 @@ fn config(threads: usize) -> LoaderConfig {
         epochs: 3,
         threads,
         prefetch_steps: 2,
-        packer: Packer { labelled: true, ..packer(64, 150) },
+        packer: Packer { purpose: Purpose::Train, ..packer(64, 150) },
     }
 }
 
-/// Stages over the made-up split; each row has a length of its own. Threads of the loader hold `alive` while they live.
+/// Stages over a synthetic split whose rows all differ in length. Running threads of the loader hold clones of the `Arc`.
 fn stages(packer: Packer) -> (Stages, Arc<()>) {
     let alive = Arc::new(());
     let held = Arc::clone(&alive);
@@ -48,7 +51,7 @@ fn stages(packer: Packer) -> (Stages, Arc<()>) {
 }
 
 fn start(config: LoaderConfig, stages: Stages) -> Loader {
-    let sampler = Sampler::new(GROUPS.to_vec(), config.order, "made up");
+    let sampler = Sampler::new(GROUPS.to_vec(), config.order, "synthetic");
     Loader::with_stages(sampler, config, stages).expect("starts")
 }
 
@@ -57,30 +60,31 @@ fn all_steps(mut loader: Loader) -> Vec<Step> {
 }
 
 fn run(config: LoaderConfig) -> Vec<Step> {
-    all_steps(start(config, stages(config.packer).0))
+    let (stages, _) = stages(config.packer.clone());
+    all_steps(start(config, stages))
 }
 
 #[test]
-fn every_question_comes_once_an_epoch_and_its_number_tells_where() {
+fn every_question_occurs_once_per_epoch_and_row_keys_follow_the_order() {
     let steps = run(config(2));
-    let sizes: Vec<_> = steps.iter().map(|step| step.questions).collect();
+    let sizes: Vec<_> = steps.iter().map(|step| step.samples.len()).collect();
     assert_eq!(sizes, [4, 4, 4, 1, 4, 4, 4, 1, 4, 4, 4, 1]);
     assert_eq!(steps[1].position, Position { epoch: 0, samples: 8 });
     assert_eq!(steps[3].position, Position { epoch: 1, samples: 0 });
     for (epoch, steps) in steps.chunks(4).enumerate() {
         let mut rows: Vec<_> =
-            steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.questions.iter().map(|q| q.row)).collect();
+            steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.examples.iter().map(|q| q.row)).collect();
         rows.sort_unstable();
         assert!(rows.into_iter().eq(0..ROWS));
         for step in steps {
-            let mut packed: Vec<_> = step.batches.iter().flat_map(|batch| batch.questions.iter().map(|q| q.row)).collect();
+            let mut packed: Vec<_> = step.batches.iter().flat_map(|batch| batch.examples.iter().map(|q| q.row)).collect();
             packed.sort_unstable();
-            let mut told = step.split_rows.to_vec();
-            told.sort_unstable();
-            assert_eq!(told, packed);
+            let mut split_rows: Vec<_> = step.samples.iter().map(Sample::split_row).collect();
+            split_rows.sort_unstable();
+            assert_eq!(split_rows, packed);
         }
         let mut keys: Vec<_> =
-            steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.row_key.iter().copied()).collect();
+            steps.iter().flat_map(|step| &step.batches).flat_map(|batch| batch.inputs.row_key.iter().copied()).collect();
         let first = (epoch * ROWS) as u64;
         let mut expected: Vec<_> = (first..first + ROWS as u64).map(|ordinal| crate::batch::key::row_key(ordinal, 0)).collect();
         keys.sort_unstable();
@@ -91,9 +95,9 @@ fn every_question_comes_once_an_epoch_and_its_number_tells_where() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
-    /// Threads change nothing, and who starts in the middle gets what came there.
+    /// The number of threads does not matter, and a loader that starts in the middle delivers the rest of the steps.
     #[test]
-    fn steps_do_not_depend_on_threads_or_on_where_one_starts(
+    fn steps_do_not_depend_on_threads_or_start_position(
         threads in 1_usize..5, other in 1_usize..5, prefetch_steps in 0_usize..5, epoch in 0_u64..3, step in 0_usize..5,
     ) {
         let whole = run(config(threads));
@@ -104,7 +108,7 @@ proptest! {
 }
 
 #[test]
-fn a_loader_that_nobody_listens_to_ends() {
+fn dropping_the_loader_ends_its_threads() {
     for taken in 0..4 {
         let (stages, alive) = stages(config(2).packer);
         let mut loader = start(LoaderConfig { epochs: u64::MAX, ..config(2) }, stages);
@@ -112,11 +116,11 @@ fn a_loader_that_nobody_listens_to_ends() {
             loader.next_step().expect("no error").expect("a step");
         }
         drop(loader);
-        assert_eq!(Arc::strong_count(&alive), 1, "a thread is left");
+        assert_eq!(Arc::strong_count(&alive), 1, "a thread is still running");
     }
 }
 
-/// What goes wrong in a stage.
+/// A fault to inject into a stage.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Error,
@@ -141,7 +145,7 @@ impl Fault {
     }
 }
 
-/// A transfer that fails with its call number `at`.
+/// A transfer whose call number `at` fails.
 #[derive(Debug)]
 struct Faulty {
     inner: Direct,
@@ -173,7 +177,7 @@ impl Transfer for Faulty {
     }
 }
 
-/// Takes steps until the fault arrives; how many came before.
+/// Takes steps until the fault arrives, and returns their number.
 #[track_caller]
 fn steps_before(fault: Fault, mut feeder: Feeder, alive: &Arc<()>) -> usize {
     let mut steps = 0;
@@ -183,8 +187,8 @@ fn steps_before(fault: Fault, mut feeder: Feeder, alive: &Arc<()>) -> usize {
             Ok(None) => panic!("ended without the error"),
             Err(error) => {
                 fault.check(&error);
-                // Once, and everything has ended though the feeder is still there.
-                assert_eq!(Arc::strong_count(alive), 1, "a thread is left");
+                // The error is delivered once, and all threads have ended although the feeder still exists.
+                assert_eq!(Arc::strong_count(alive), 1, "a thread is still running");
                 assert!(matches!(feeder.next_step(), Ok(None)));
                 return steps;
             }
@@ -193,15 +197,15 @@ fn steps_before(fault: Fault, mut feeder: Feeder, alive: &Arc<()>) -> usize {
 }
 
 #[test]
-fn a_fault_in_any_stage_arrives_behind_the_steps_before_it_and_ends_all() {
+fn a_fault_in_any_stage_arrives_after_all_earlier_steps_and_ends_all_threads() {
     for fault in [Fault::Error, Fault::Panic] {
         for threads in [1, 3] {
             let endless = LoaderConfig { epochs: u64::MAX, ..config(threads) };
             let feed = |stages, transfer: Faulty| {
-                Feeder::with_transfer(start(endless, stages), Box::new(transfer), true).expect("starts")
+                Feeder::with_transfer(start(endless.clone(), stages), Box::new(transfer), LayoutKind::Padded).expect("starts")
             };
-            // The second epoch's first group cannot be decoded: the four steps of the first epoch come.
-            let (mut broken, alive) = stages(endless.packer);
+            // Decoding the second epoch's first group fails, after the four steps of the first epoch.
+            let (mut broken, alive) = stages(endless.packer.clone());
             let (decode, calls) = (broken.decode, AtomicUsize::new(0));
             broken.decode = Arc::new(move |group| match calls.fetch_add(1, Ordering::Relaxed) {
                 call if call < GROUPS.len() => decode(group),
@@ -209,8 +213,8 @@ fn a_fault_in_any_stage_arrives_behind_the_steps_before_it_and_ends_all() {
             });
             assert_eq!(steps_before(fault, feed(broken, Faulty::never()), &alive), 4);
 
-            // Step 5, the second of the second epoch, cannot be packed.
-            let (mut broken, alive) = stages(endless.packer);
+            // Packing step 5, the second of the second epoch, fails.
+            let (mut broken, alive) = stages(endless.packer.clone());
             let pack = broken.pack;
             broken.pack = Arc::new(move |samples| match samples.iter().any(|sample| sample.ordinal == ROWS as u64 + 5) {
                 false => pack(samples),
@@ -218,51 +222,51 @@ fn a_fault_in_any_stage_arrives_behind_the_steps_before_it_and_ends_all() {
             });
             assert_eq!(steps_before(fault, feed(broken, Faulty::never()), &alive), 5);
 
-            // The seventh step cannot be copied.
-            let (whole, alive) = stages(endless.packer);
+            // Copying the seventh step fails.
+            let (whole, alive) = stages(endless.packer.clone());
             assert_eq!(steps_before(fault, feed(whole, Faulty { fault: Some((fault, 6)), ..Faulty::never() }), &alive), 6);
         }
     }
 }
 
 #[test]
-fn the_feeder_delivers_what_the_loader_would() {
+fn the_feeder_delivers_the_steps_of_the_loader() {
     let steps = run(config(2));
     let (stages, alive) = stages(config(2).packer);
-    let mut feeder = Feeder::start(start(config(2), stages), Device::Cpu, false).expect("starts");
+    let mut feeder = Feeder::start(start(config(2), stages), Device::Cpu, LayoutKind::Packed).expect("starts");
     for step in steps {
         let fed = feeder.next_step().expect("no error").expect("a step");
-        assert_eq!((fed.questions, fed.work().tokens, fed.position), (step.questions, step.tokens(), step.position));
+        assert_eq!((fed.samples.len(), fed.weight), (step.samples.len(), step.weight));
+        assert_eq!((fed.work().tokens, fed.position), (step.tokens(), step.position));
         for (fed, batch) in fed.batches.iter().zip(&step.batches) {
             assert_eq!(&fed.host, batch);
             let column = |tensor: &Tensor| Vec::<i64>::try_from(tensor.reshape([-1])).expect("integers");
-            assert_eq!(column(&fed.ids), batch.ids);
-            assert_eq!(column(&fed.position), batch.position);
-            assert_eq!(column(&fed.block_position), batch.block_position);
-            assert_eq!(column(&fed.scored), batch.scored);
-            assert_eq!(column(&fed.scored_of_pair), batch.scored_of_pair);
-            assert_eq!(column(&fed.target), batch.target);
-            assert_eq!(column(&fed.choice_of_pair), batch.choice_of_pair);
-            assert_eq!(column(&fed.choice_table), batch.choice_table);
-            assert_eq!(fed.choice_table.size(), [batch.questions.len() as i64, 2]);
-            assert_eq!(column(&fed.label), batch.label);
-            assert!(fed.padded.is_none());
+            let (inputs, targets) = (&batch.inputs, &batch.targets);
+            assert_eq!(column(&fed.ids), inputs.ids);
+            assert_eq!(column(&fed.position), inputs.position);
+            assert_eq!(column(&fed.block_position), inputs.block_position);
+            assert_eq!(column(&fed.scored), targets.scored);
+            assert_eq!(column(&fed.scored_index), targets.scored_index);
+            assert_eq!(column(&fed.target), targets.token);
+            assert_eq!(column(&fed.group), targets.group);
+            assert_eq!(fed.task_columns.iter().map(column).collect::<Vec<_>>(), batch.task_columns);
+            assert!(matches!(fed.layout, Layout::Packed));
         }
     }
     assert!(feeder.next_step().expect("no error").is_none());
-    assert_eq!(Arc::strong_count(&alive), 1, "a thread is left");
+    assert_eq!(Arc::strong_count(&alive), 1, "a thread is still running");
 }
 
 #[test]
-fn a_feeder_that_nobody_listens_to_ends() {
+fn dropping_the_feeder_ends_all_threads() {
     for taken in 0..4 {
         let (stages, alive) = stages(config(2).packer);
         let endless = LoaderConfig { epochs: u64::MAX, ..config(2) };
-        let mut feeder = Feeder::start(start(endless, stages), Device::Cpu, true).expect("starts");
+        let mut feeder = Feeder::start(start(endless.clone(), stages), Device::Cpu, LayoutKind::Padded).expect("starts");
         for _ in 0..taken {
             feeder.next_step().expect("no error").expect("a step");
         }
         drop(feeder);
-        assert_eq!(Arc::strong_count(&alive), 1, "a thread is left");
+        assert_eq!(Arc::strong_count(&alive), 1, "a thread is still running");
     }
 }

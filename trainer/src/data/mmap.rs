@@ -1,11 +1,11 @@
-//! Memory-mapped shards: opened once, decoded a row group at a time, never copied as a whole.
+//! Memory-mapped shards, decoded one row group at a time.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use bytes::Bytes;
-use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ViewError, column, int64};
+use glm_schemas::cloze::{ViewError, column, int64};
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
 use memmap2::Mmap;
 use parquet::arrow::ProjectionMask;
@@ -13,8 +13,9 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, Parq
 use parquet::errors::ParquetError;
 
 use super::DataError;
+use crate::task::Task;
 
-/// A data set that is there: its folder and its checked manifest.
+/// A data set: its folder and its validated manifest.
 #[derive(Debug)]
 pub struct DataSet {
     folder: PathBuf,
@@ -22,10 +23,10 @@ pub struct DataSet {
 }
 
 impl DataSet {
-    /// Opens the data set in `path`, which is the folder given to `glm-prep ingest` or its `shards`.
+    /// Opens the data set in `path`, which is the folder given to `glm-prep ingest` or its `shards` subfolder.
     ///
     /// # Errors
-    /// [`DataError`] where there is none, or its manifest cannot be used.
+    /// [`DataError`] if there is no data set, or its manifest is invalid.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let candidates = [path.join(SHARDS_FOLDER), path.to_owned()];
         let Some(folder) = candidates.into_iter().find(|folder| folder.join(MANIFEST_FILE).is_file()) else {
@@ -37,12 +38,12 @@ impl DataSet {
         Ok(Self { folder, manifest })
     }
 
-    /// The folder of the shards.
+    /// Folder of the shards.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What the data set consists of.
+    /// Manifest of the data set.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
@@ -50,7 +51,7 @@ impl DataSet {
     /// Maps the shards of a split.
     ///
     /// # Errors
-    /// [`DataError`] where the split is missing or empty, or a shard is not what the manifest says.
+    /// [`DataError`] if the split is missing or empty, or a shard differs from the manifest.
     pub fn split(&self, split: Split) -> Result<SplitData, DataError> {
         let Some(content) = self.manifest.splits.get(&split) else {
             let found = self.manifest.splits.keys().copied().collect();
@@ -93,8 +94,8 @@ impl Shard {
         if found != expected {
             return Err(DataError::Size { path, found, expected });
         }
-        // SAFETY: a published shard is never written again: `glm-prep` writes under another name and replaces the whole
-        // folder by a rename, which leaves this mapping with the old file. Nothing here writes through the mapping.
+        // SAFETY: the file is not modified while it is mapped: `glm-prep` never writes to a published shard but replaces the
+        // whole folder by a rename, after which this mapping still refers to the old file. The mapping is read-only.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         let bytes = Bytes::from_owner(map);
         let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).map_err(|source| DataError::Parquet {
@@ -122,7 +123,7 @@ impl Shard {
     }
 }
 
-/// Where a row group is.
+/// Location and size of a row group.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowGroup {
     shard: usize,
@@ -141,7 +142,7 @@ pub struct SplitData {
 }
 
 impl SplitData {
-    /// Which split it is.
+    /// The split that the shards belong to.
     pub fn split(&self) -> Split {
         self.split
     }
@@ -156,51 +157,50 @@ impl SplitData {
         self.groups.iter().map(|group| group.rows).collect()
     }
 
-    /// Decodes the token columns of row group `index`.
+    /// Decodes the columns of row group `index` that a task reads.
     ///
     /// # Errors
-    /// [`DataError`] names shard and row group.
+    /// [`DataError`] with the shard and the row group.
     ///
     /// # Panics
-    /// If there is no row group `index`.
-    pub fn decode(&self, index: usize) -> Result<DecodedGroup, DataError> {
+    /// If `index` is not below the number of row groups.
+    pub fn decode(&self, index: usize, task: &dyn Task) -> Result<DecodedGroup, DataError> {
         let RowGroup { shard, first_row, .. } = self.groups[index];
-        DecodedGroup::try_new(&self.shards[shard].path, self.columns(self.groups[index], &TOKEN_COLUMNS)?, first_row)
+        DecodedGroup::try_new(task, &self.shards[shard].path, self.columns(self.groups[index], task.columns())?, first_row)
     }
 
-    /// The index in the raw data of every question of the split, in stored order.
+    /// Returns the index in the raw data of every question of the split, in stored order.
     ///
     /// # Errors
-    /// [`DataError`] names shard and row group.
+    /// [`DataError`] with the shard and the row group.
     pub fn question_ids(&self) -> Result<Vec<i64>, DataError> {
         let mut ids = Vec::with_capacity(self.rows);
         for &group in &self.groups {
             let batch = self.columns(group, &["question_id"])?;
-            let refused = |source| DataError::Columns { path: self.shards[group.shard].path.clone(), source };
-            let column = column(&batch, "question_id").and_then(|array| int64("question_id", array)).map_err(refused)?;
+            let column = column(&batch, "question_id").and_then(|array| int64("question_id", array));
+            let column = column.map_err(|source| self.bad_columns(group, source))?;
             ids.extend_from_slice(column.values());
         }
         Ok(ids)
     }
 
-    /// The `example_id`s of rows of the split, in their order. Of each row group that they are in, that one column is read
-    /// again, so this is for the few that a person is told of.
+    /// Returns the `example_id` of each of the given rows of the split. Reads that column of every row group with such a row,
+    /// so it is meant for a few rows in messages.
     ///
     /// # Errors
-    /// [`DataError`] names shard and row group.
+    /// [`DataError`] with the shard and the row group.
     ///
     /// # Panics
-    /// If the split has no such row.
+    /// If a row is out of bounds.
     pub fn example_ids(&self, rows: &[usize]) -> Result<Vec<String>, DataError> {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&place| rows[place]);
         let mut ids = vec![String::new(); rows.len()];
         for places in order.chunk_by(|&a, &b| self.group_of(rows[a]) == self.group_of(rows[b])) {
             let group = self.groups[self.group_of(rows[places[0]])];
-            let path = &self.shards[group.shard].path;
             let batch = self.columns(group, &["example_id"])?;
             let Some(column) = batch.column_by_name("example_id").and_then(|column| column.as_string_opt::<i32>()) else {
-                return Err(DataError::Columns { path: path.clone(), source: ViewError::Missing("example_id") });
+                return Err(self.bad_columns(group, ViewError::Missing("example_id")));
             };
             for &place in places {
                 ids[place] = column.value(rows[place] - group.first_row).to_owned();
@@ -214,21 +214,25 @@ impl SplitData {
         &self.groups
     }
 
-    /// What is said of a row group whose columns do not keep the contract.
+    /// Error for a row group whose columns violate the data contract.
     pub(super) fn bad_columns(&self, group: RowGroup, source: ViewError) -> DataError {
         DataError::Columns { path: self.shards[group.shard].path.clone(), source }
     }
 
-    /// The row group that a row of the split is in.
+    /// Index of the row group that holds a row of the split.
     fn group_of(&self, row: usize) -> usize {
         self.groups.partition_point(|group| group.first_row <= row) - 1
     }
 
+    /// Decodes some columns of a row group.
     pub(super) fn columns(&self, group: RowGroup, columns: &[&str]) -> Result<RecordBatch, DataError> {
         let RowGroup { shard, group, rows, .. } = group;
         let shard = &self.shards[shard];
-        let refused = |source| DataError::Parquet { path: shard.path.clone(), group, source };
-        let batch = shard.decode(group, rows, columns).map_err(refused)?;
+        let batch = shard.decode(group, rows, columns).map_err(|source| DataError::Parquet {
+            path: shard.path.clone(),
+            group,
+            source,
+        })?;
         match batch.num_rows() == rows {
             true => Ok(batch),
             false => Err(DataError::Rows { path: shard.path.clone(), found: batch.num_rows(), expected: rows }),
@@ -236,23 +240,21 @@ impl SplitData {
     }
 }
 
-/// The decoded token columns of one row group.
+/// Decoded columns of one row group.
 #[derive(Debug)]
 pub struct DecodedGroup {
-    path: PathBuf,
-    batch: RecordBatch,
+    columns: RecordBatch,
     first_row: usize,
 }
 
 impl DecodedGroup {
-    /// Takes the rows of a shard from `first_row` of its split on; `path` is the shard's, for messages.
+    /// Wraps rows of the shard `path` whose first row has index `first_row` in its split.
     ///
     /// # Errors
-    /// [`DataError::Columns`] where the columns do not keep the contract.
-    pub fn try_new(path: &Path, batch: RecordBatch, first_row: usize) -> Result<Self, DataError> {
-        let group = Self { path: path.to_owned(), batch, first_row };
-        group.view()?;
-        Ok(group)
+    /// [`DataError::Columns`] if the columns violate the task's contract.
+    pub fn try_new(task: &dyn Task, path: &Path, columns: RecordBatch, first_row: usize) -> Result<Self, DataError> {
+        task.check(&columns).map_err(|source| DataError::Columns { path: path.to_owned(), source })?;
+        Ok(Self { columns, first_row })
     }
 
     /// Index of the group's first row in its split.
@@ -262,14 +264,11 @@ impl DecodedGroup {
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.batch.num_rows()
+        self.columns.num_rows()
     }
 
-    /// The rows.
-    ///
-    /// # Errors
-    /// None in fact: the columns were looked at when the group was made.
-    pub fn view(&self) -> Result<ClozeView<'_>, DataError> {
-        ClozeView::try_new(&self.batch).map_err(|source| DataError::Columns { path: self.path.clone(), source })
+    /// The columns.
+    pub fn columns(&self) -> &RecordBatch {
+        &self.columns
     }
 }

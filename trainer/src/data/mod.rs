@@ -1,8 +1,8 @@
-//! From shards to batches: [`mmap`] gives rows, [`sampler`] their order, [`pack`] makes [`batch`]es of them, [`loader`] does
-//! all that on threads of its own, and [`feed`] keeps [`device_batch`]es of the next steps ready for the one that trains.
+//! Data loading: [`mmap`] reads rows from shards, [`sampler`] orders them, [`pack`] packs them into
+//! [batches](crate::batch::packed), [`loader`] runs these stages on background threads, and [`feed`] copies the next steps to
+//! the device.
 
 pub mod balance;
-mod cut;
 pub mod feed;
 mod find;
 pub mod loader;
@@ -10,7 +10,7 @@ pub mod loader;
 mod loader_tests;
 pub mod mmap;
 pub mod pack;
-pub(crate) mod partition;
+mod partition;
 mod prefetcher;
 pub mod sampler;
 #[cfg(test)]
@@ -20,17 +20,18 @@ mod threads;
 use std::path::PathBuf;
 
 use glm_schemas::cloze::ViewError;
-use glm_schemas::encoding::EncodingError;
 use glm_schemas::manifest::{ManifestError, Split};
 use thiserror::Error;
 
-/// Why data cannot be read.
+use crate::task::RowError;
+
+/// Data loading errors.
 #[derive(Debug, Error)]
 pub enum DataError {
-    /// There is no data set at the path.
-    #[error("no data set in {}: there is no manifest.json; `glm-prep ingest {}` makes one from raw data", path.display(), path.display())]
+    /// The path holds no data set.
+    #[error("no data set in {}: there is no manifest.json; `glm-prep ingest {}` creates one from raw data", path.display(), path.display())]
     NotADataSet {
-        /// Where it was looked for.
+        /// The path.
         path: PathBuf,
     },
     /// A file cannot be read.
@@ -41,7 +42,7 @@ pub enum DataError {
         /// The reason.
         source: std::io::Error,
     },
-    /// The manifest is unusable.
+    /// The manifest is invalid.
     #[error("{}: {source}", path.display())]
     Manifest {
         /// The manifest's path.
@@ -57,40 +58,40 @@ pub enum DataError {
     NoSplit {
         /// The data set.
         path: PathBuf,
-        /// The split that was asked for.
+        /// The requested split.
         split: Split,
-        /// Those that there are.
+        /// Splits of the data set.
         found: Vec<Split>,
     },
     /// A split has no rows.
-    #[error("split `{split}` of the data set in {} has no questions; `glm-prep stats` counts what there is", path.display())]
+    #[error("split `{split}` of the data set in {} has no questions; see `glm-prep stats`", path.display())]
     EmptySplit {
         /// The data set.
         path: PathBuf,
-        /// The split that was asked for.
+        /// The requested split.
         split: Split,
     },
-    /// A shard is not the file that the manifest describes.
-    #[error("{}: {found} bytes, the manifest says {expected}; the file was cut or replaced: ingest the raw data again", path.display())]
+    /// A shard's size differs from the manifest.
+    #[error("{}: {found} bytes, the manifest lists {expected}; the file was truncated or replaced: ingest the raw data again", path.display())]
     Size {
         /// The shard.
         path: PathBuf,
-        /// Bytes that it has.
+        /// Size of the file in bytes.
         found: u64,
-        /// Bytes that it should have.
+        /// Size in the manifest in bytes.
         expected: u64,
     },
-    /// A shard holds another number of rows than the manifest says.
-    #[error("{}: {found} rows, the manifest says {expected}; ingest the raw data again", path.display())]
+    /// A shard's number of rows differs from the manifest.
+    #[error("{}: {found} rows, the manifest lists {expected}; ingest the raw data again", path.display())]
     Rows {
         /// The shard.
         path: PathBuf,
-        /// Rows that it has.
+        /// Number of rows in the file.
         found: usize,
-        /// Rows that it should have.
+        /// Number of rows in the manifest.
         expected: usize,
     },
-    /// A shard is damaged or no Parquet file.
+    /// A shard is damaged or not a Parquet file.
     #[error("{}, row group {group}: {source}; `glm-prep verify` checks the whole data set", path.display())]
     Parquet {
         /// The shard.
@@ -100,7 +101,7 @@ pub enum DataError {
         /// The reason.
         source: parquet::errors::ParquetError,
     },
-    /// A shard's columns do not keep the contract.
+    /// A shard's columns violate the data contract.
     #[error("{}: {source}; ingest the raw data again", path.display())]
     Columns {
         /// The shard.
@@ -108,26 +109,13 @@ pub enum DataError {
         /// The reason.
         source: ViewError,
     },
-    /// A question cannot be encoded.
-    #[error("question {example_id}: {source}; raise data.max_seq_len or ingest with a smaller --max-seq-len")]
-    Encoding {
-        /// The question.
-        example_id: String,
-        /// The reason.
-        source: EncodingError,
-    },
-    /// A question for training has no right answer.
-    #[error(
-        "question {example_id} has no right answer among its choices and cannot be trained on; `glm-prep verify` checks the whole data set"
-    )]
-    Unlabelled {
-        /// The question.
-        example_id: String,
-    },
-    /// A thread of the loader ended without a word.
-    #[error("a data thread panicked; the message above says where")]
+    /// A row cannot be packed.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// A thread of the loader panicked.
+    #[error("a data loading thread panicked; see its message above")]
     Panicked,
-    /// libtorch refused a batch.
+    /// libtorch failed to make tensors.
     #[error("cannot make tensors of a batch: {0}")]
     Torch(#[from] tch::TchError),
 }

@@ -1,11 +1,11 @@
-//! Cutting a sorted row of questions into batches: as few as a token budget allows, and of even size.
+//! Partition of sorted questions into batches within a token budget: as few batches as possible, of even size.
 
 use std::cmp::Reverse;
 use std::ops::Range;
 
-/// Sorts questions into the order in which they are packed, and cuts them into batches within `budget` tokens; `size` tells the
-/// tokens of a question's longest row, and of all its rows. The longest come first, and equal ones keep their order.
-pub(crate) fn sort_into_batches<T>(
+/// Sorts questions into the order in which they are packed, and partitions them into batches of at most `budget` tokens. `size`
+/// returns the tokens of a question's longest row, and of all its rows. The sort is stable, with the longest questions first.
+pub(super) fn sort_into_batches<T>(
     questions: &mut [T],
     budget: usize,
     size: impl Fn(&T) -> (usize, usize),
@@ -15,22 +15,22 @@ pub(crate) fn sort_into_batches<T>(
     even_runs(&tokens, budget)
 }
 
-/// Cuts `tokens`, the tokens of questions in order, into runs whose sums are at most `budget`. A question that exceeds the
-/// budget alone gets a run of its own.
+/// Partitions `tokens`, the tokens of consecutive questions, into runs with sums of at most `budget`. A question that exceeds
+/// the budget by itself gets its own run.
 ///
-/// No cut into runs needs fewer of them. Among those, the largest sum is as small as it can be, and the others are as near as
-/// may be to the mean of what is left, so that no small run remains at the end.
+/// The number of runs is minimal. For that number the largest sum is minimal, and each run is as close as possible to the mean
+/// of the remaining tokens, so that the last run is not much smaller than the others.
 fn even_runs(tokens: &[usize], budget: usize) -> Vec<Range<usize>> {
     let runs = Greedy::new(tokens, budget).runs_from(0);
     let budget = smallest_budget(tokens, budget, runs);
     let greedy = Greedy::new(tokens, budget);
-    let mut left: usize = tokens.iter().sum();
-    let mut cuts = Vec::with_capacity(runs);
+    let mut remaining: usize = tokens.iter().sum();
+    let mut ranges = Vec::with_capacity(runs);
     let mut start = 0;
     for after in (0..runs).rev() {
-        let mean = left.div_ceil(after + 1);
+        let mean = remaining.div_ceil(after + 1);
         let (mut end, mut sum) = (start + 1, tokens[start]);
-        // Takes more while the rest would not fit otherwise, or while that brings the sum nearer to the mean.
+        // Adds questions while the rest would not fit otherwise, or while the sum gets closer to the mean.
         while end < greedy.next[start] {
             let more = sum + tokens[end];
             if greedy.runs_from(end) <= after && more.abs_diff(mean) >= sum.abs_diff(mean) {
@@ -38,16 +38,16 @@ fn even_runs(tokens: &[usize], budget: usize) -> Vec<Range<usize>> {
             }
             (end, sum) = (end + 1, more);
         }
-        cuts.push(start..end);
-        left -= sum;
+        ranges.push(start..end);
+        remaining -= sum;
         start = end;
     }
-    cuts
+    ranges
 }
 
-/// The smallest budget that still makes do with `runs` runs.
+/// Returns the smallest budget for which `runs` runs suffice.
 fn smallest_budget(tokens: &[usize], budget: usize, runs: usize) -> usize {
-    // Below the largest question that fits, that one would have to stand alone, and would then count as one too large.
+    // With a budget below the largest question that fits, that question would be treated as oversized.
     let mut low = tokens.iter().copied().filter(|&tokens| tokens <= budget).max().unwrap_or(budget);
     let mut high = budget;
     while low < high {
@@ -61,18 +61,18 @@ fn smallest_budget(tokens: &[usize], budget: usize, runs: usize) -> usize {
     high
 }
 
-/// What filling each run as far as it goes gives, from every place on. No other way needs fewer runs.
+/// Greedy partition from every start index: each run takes as many questions as fit. Its number of runs is minimal.
 struct Greedy {
-    /// Where a run that starts here ends.
+    /// End of a run that starts at this index.
     next: Vec<usize>,
-    /// Runs from here to the end.
+    /// Number of runs from this index to the end.
     runs: Vec<usize>,
 }
 
 impl Greedy {
     fn new(tokens: &[usize], budget: usize) -> Self {
         let (mut next, mut runs) = (vec![0; tokens.len()], vec![0; tokens.len() + 1]);
-        // A window that moves backwards: `end` is where a run from `start` ends, `sum` what it holds.
+        // A window that moves backwards: `start..end` is a run, `sum` its tokens.
         let (mut end, mut sum) = (tokens.len(), 0);
         for start in (0..tokens.len()).rev() {
             sum += tokens[start];
@@ -101,17 +101,17 @@ mod tests {
     }
 
     #[test]
-    fn no_small_run_is_left_over() {
+    fn last_run_is_not_small() {
         assert!(even_runs(&[], 10).is_empty());
         assert_eq!(even_runs(&[3; 9], 24), [0..5, 5..9]);
         assert_eq!(even_runs(&[3; 10], 9), [0..3, 3..5, 5..8, 8..10]);
-        // The one that is too large stands alone, and does not change how the others are cut.
+        // An oversized question gets its own run and does not affect the other runs.
         assert_eq!(even_runs(&[50, 4, 4, 4, 4], 12), [0..1, 1..3, 3..5]);
     }
 
     proptest! {
         #[test]
-        fn runs_keep_the_budget_and_are_few_and_even(
+        fn runs_are_within_budget_minimal_and_even(
             mut tokens in prop::collection::vec(1_usize..100, 1..60),
             budget in 1_usize..400,
         ) {
@@ -120,7 +120,7 @@ mod tests {
             prop_assert_eq!(runs.iter().cloned().flatten().collect::<Vec<_>>(), (0..tokens.len()).collect::<Vec<_>>());
             let sums = sums(&tokens, &runs);
             prop_assert!(sums.iter().zip(&runs).all(|(&sum, run)| sum <= budget || run.len() == 1));
-            // As few as filling each as far as it goes.
+            // As few runs as a greedy partition.
             let mut greedy = vec![0];
             for &tokens in &tokens {
                 match greedy.last_mut() {
@@ -129,16 +129,16 @@ mod tests {
                 }
             }
             prop_assert_eq!(runs.len(), greedy.len());
-            // Even: what lies between the largest and the smallest is less than two of the largest questions.
+            // Even: the largest and the smallest sum differ by at most twice the largest question.
             if tokens[0] <= budget {
                 let (least, most) = (sums.iter().min().expect("one"), sums.iter().max().expect("one"));
                 prop_assert!(most - least <= 2 * tokens[0], "{:?}", sums);
             }
         }
 
-        /// In any order, for the sums of questions need not fall where their lengths do.
+        /// Questions are sorted by their longest row, so the sums over their rows may be in any order.
         #[test]
-        fn any_order_is_cut_within_the_budget(tokens in prop::collection::vec(1_usize..100, 1..60), budget in 1_usize..400) {
+        fn unsorted_tokens_are_partitioned_within_budget(tokens in prop::collection::vec(1_usize..100, 1..60), budget in 1_usize..400) {
             let runs = even_runs(&tokens, budget);
             prop_assert_eq!(runs.iter().cloned().flatten().count(), tokens.len());
             prop_assert!(sums(&tokens, &runs).iter().zip(&runs).all(|(&sum, run)| sum <= budget || run.len() == 1));

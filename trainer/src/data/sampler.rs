@@ -1,33 +1,42 @@
-//! The order of samples: a pure function of seed, epoch and data set.
+//! Order of samples: a pure function of seed, epoch and data set.
 //!
-//! A full shuffle of everything would decode every row group again and again, or hold all of them. So an epoch is cut into
-//! blocks of [`GROUPS_A_BLOCK`] row groups drawn at random, and the rows of a block are shuffled among each other. With
-//! some 1,000 rows a group that is a full shuffle for data sets the size of ReCoRD, and memory stays bounded for any size.
+//! A full shuffle would decode every row group many times, or hold all of them in memory. Instead, an epoch is split into
+//! blocks of [`GROUPS_PER_BLOCK`] row groups drawn at random, and the rows of each block are shuffled together. With about
+//! 1,000 rows per group, this is a full shuffle for data sets of ReCoRD's size, and memory stays bounded for any size.
 
 use rand_mt::Mt64;
 use sha2::{Digest, Sha256};
 
-/// Row groups whose rows are shuffled together.
-pub const GROUPS_A_BLOCK: usize = 128;
+/// Position in the order of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// Number of samples of this epoch that have been used.
+    pub samples: usize,
+}
 
-/// Which order an epoch has.
+/// Number of row groups whose rows are shuffled together.
+pub const GROUPS_PER_BLOCK: usize = 128;
+
+/// Order of the samples of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// As stored.
+    /// The order in the shards.
     Stored,
-    /// Shuffled by this seed.
+    /// Random, by a seed.
     Shuffled {
         /// The seed.
         seed: u64,
     },
 }
 
-/// Rows of a few row groups, in the order in which they are used.
+/// Row groups that are decoded together, and the order of their rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// Row groups of the block.
     pub groups: Vec<usize>,
-    /// Which row comes when: index into `groups`, and row inside that group.
+    /// Rows in the order of samples: index into `groups`, and row in that group.
     pub rows: Vec<(u32, u32)>,
 }
 
@@ -37,21 +46,21 @@ pub struct Sampler {
     group_rows: Vec<usize>,
     order: Order,
     fingerprint: String,
-    groups_a_block: usize,
+    groups_per_block: usize,
 }
 
 impl Sampler {
-    /// `group_rows` are the rows of each row group, `fingerprint` is that of the data set.
+    /// Creates a sampler from the number of rows in each row group and the fingerprint of the data set.
     pub fn new(group_rows: Vec<usize>, order: Order, fingerprint: &str) -> Self {
-        let groups_a_block = match order {
-            // Nothing is gained by reading far ahead.
+        let groups_per_block = match order {
+            // One block is read while the next one is decoded; larger blocks gain nothing without a shuffle.
             Order::Stored => 2,
-            Order::Shuffled { .. } => GROUPS_A_BLOCK,
+            Order::Shuffled { .. } => GROUPS_PER_BLOCK,
         };
-        Self { group_rows, order, fingerprint: fingerprint.to_owned(), groups_a_block }
+        Self { group_rows, order, fingerprint: fingerprint.to_owned(), groups_per_block }
     }
 
-    /// Samples of an epoch.
+    /// Number of samples per epoch.
     pub fn rows(&self) -> usize {
         self.group_rows.iter().sum()
     }
@@ -67,7 +76,7 @@ impl Sampler {
             shuffle(&mut groups, random);
         }
         let group_rows = self.group_rows.clone();
-        let blocks: Vec<Vec<usize>> = groups.chunks(self.groups_a_block).map(<[usize]>::to_vec).collect();
+        let blocks: Vec<Vec<usize>> = groups.chunks(self.groups_per_block).map(<[usize]>::to_vec).collect();
         blocks.into_iter().map(move |groups| {
             let counts = groups.iter().map(|&group| group_rows[group] as u32);
             let mut rows: Vec<_> = counts.zip(0..).flat_map(|(count, slot)| (0..count).map(move |row| (slot, row))).collect();
@@ -79,7 +88,7 @@ impl Sampler {
     }
 }
 
-/// A generator for one epoch. The seed goes through a hash, so that neighbouring seeds and epochs have nothing in common.
+/// Random generator of one epoch. The seed is hashed, so that adjacent seeds and epochs are uncorrelated.
 fn generator(seed: u64, epoch: u64, fingerprint: &str) -> Mt64 {
     let digest = Sha256::digest(format!("sample order {seed} {epoch} {fingerprint}"));
     let mut first = [0; 8];
@@ -87,14 +96,14 @@ fn generator(seed: u64, epoch: u64, fingerprint: &str) -> Mt64 {
     Mt64::new(u64::from_le_bytes(first))
 }
 
-/// Fisher and Yates' shuffle.
+/// Fisher-Yates shuffle.
 fn shuffle<T>(items: &mut [T], random: &mut Mt64) {
     for i in (1..items.len()).rev() {
         items.swap(i, below(i as u64 + 1, random) as usize);
     }
 }
 
-/// A uniform number below `n`: draws above the largest multiple of `n` are thrown away, so that none is favoured.
+/// Returns a uniform number below `n`. Draws above the largest multiple of `n` are rejected to avoid bias.
 fn below(n: u64, random: &mut Mt64) -> u64 {
     let limit = u64::MAX - u64::MAX % n;
     loop {
@@ -118,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn stored_order_is_that_of_the_shards() {
+    fn stored_order_follows_the_shards() {
         let sampler = Sampler::new(vec![2, 1, 3], Order::Stored, "f");
         assert_eq!(rows(&sampler, 5), [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1), (2, 2)]);
     }
 
     #[test]
-    fn seed_epoch_and_data_set_each_change_the_order() {
+    fn order_depends_on_seed_epoch_and_data_set() {
         let groups = vec![50; 4];
         let order = |seed, epoch, data: &str| rows(&Sampler::new(groups.clone(), Order::Shuffled { seed }, data), epoch);
         assert_eq!(order(1, 0, "f"), order(1, 0, "f"));
@@ -134,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn no_place_is_favoured() {
-        // 6 orders of 3 rows over 6,000 epochs: each comes 1,000 times, give or take 6 standard deviations.
+    fn permutations_are_equally_likely() {
+        // 6 permutations of 3 rows over 6,000 epochs: 1,000 times each, within 6 standard deviations.
         let sampler = Sampler::new(vec![3], Order::Shuffled { seed: 7 }, "f");
         let mut counts = std::collections::BTreeMap::new();
         for epoch in 0..6000 {
@@ -147,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_row_comes_once(groups in prop::collection::vec(1_usize..9, 1..300), seed: u64, epoch in 0_u64..9) {
+        fn every_row_occurs_once(groups in prop::collection::vec(1_usize..9, 1..300), seed: u64, epoch in 0_u64..9) {
             let sampler = Sampler::new(groups.clone(), Order::Shuffled { seed }, "f");
             let mut seen = rows(&sampler, epoch);
             seen.sort_unstable();

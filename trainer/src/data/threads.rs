@@ -1,4 +1,4 @@
-//! Threads that are named, joined, and do not take others down with them.
+//! Named threads whose panics become errors.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<
     start.map_err(|source| DataError::Io { path: PathBuf::from(format!("thread {name}")), source })
 }
 
-/// Does a piece of work; a panic becomes an error like any other.
+/// Calls `work` and turns a panic into [`DataError::Panicked`].
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
-    // What the work held is dropped and never looked at again.
+    // Unwind safe: after a panic, the state captured by the closure is dropped and not used again.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(DataError::Panicked))
 }
 
-/// Waits for threads; whether one of them panicked.
+/// Waits for threads to end. Returns true if one of them panicked.
 pub(super) fn join(threads: &mut Vec<JoinHandle<()>>) -> bool {
-    // All of them are waited for, so no `any`, which would stop at the first.
+    // `any` would stop at the first panic and leave the other threads unjoined.
     threads.drain(..).filter_map(|thread| thread.join().err()).count() > 0
 }

@@ -1,82 +1,81 @@
-//! Which of several processes this one is, as `torchrun`, Slurm or a person says it in the environment.
+//! Rank of this process, from environment variables set by `torchrun`, Slurm or the user.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// PyTorch's port, where nobody says another.
+/// PyTorch's default port.
 const DEFAULT_PORT: u16 = 29500;
 
-/// A process' place among those that train together.
+/// Rank of a process, and the address of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
-    /// Which process this is, from 0.
+    /// Rank of this process, from 0.
     pub rank: usize,
-    /// How many there are.
+    /// Number of processes.
     pub world_size: usize,
-    /// Which of this machine's it is: the number of its GPU.
+    /// Rank among the processes on this machine, which is also the index of its GPU.
     pub local_rank: usize,
-    /// How many are on this machine, where that is known.
+    /// Number of processes on this machine, if known.
     pub local_world_size: Option<usize>,
-    /// Under which name or address rank 0, or the launcher, is reached.
+    /// Host name or address of the store.
     pub master_host: String,
-    /// At which port.
+    /// Port of the store.
     pub master_port: u16,
-    /// Whether the launcher serves the store there; else rank 0 does.
-    pub launcher_serves: bool,
-    /// How often the launcher has started all processes anew.
+    /// True if the launcher serves the store, false if rank 0 does.
+    pub launcher_serves_store: bool,
+    /// Number of times that the launcher has restarted all processes.
     pub attempt: u32,
 }
 
-/// An environment that does not say enough, or contradicts itself.
+/// Error of incomplete or invalid environment variables.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum EnvironmentError {
-    /// Some variables are there, others are not.
+    /// Some variables are set and others are not.
     #[error(
-        "{present} is set, {missing} is not: processes that train together each need RANK, WORLD_SIZE, MASTER_ADDR and \
-         MASTER_PORT (torchrun sets them; --nproc N starts N of them here); unset {present} to train alone"
+        "{present} is set, but {missing} is not: distributed training needs RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT \
+         (torchrun sets them, and --nproc N starts N processes on this machine); unset {present} to train with one process"
     )]
     Missing {
-        /// One that is there.
+        /// A variable that is set.
         present: &'static str,
-        /// One that is not.
+        /// A variable that is not set.
         missing: &'static str,
     },
-    /// A value is not what it should be.
+    /// The value of a variable is invalid.
     #[error("{variable}={value}: {rule}")]
     Value {
-        /// The variable.
+        /// Name of the variable.
         variable: &'static str,
-        /// Its value.
+        /// Invalid value.
         value: String,
-        /// What it should be.
+        /// The rule that it violates.
         rule: String,
     },
 }
 
 impl Environment {
-    /// Reads this process' environment; `None` where it trains alone.
+    /// Reads the environment variables of this process. Returns `None` for training with a single process.
     ///
     /// # Errors
-    /// [`EnvironmentError`] names the variable.
+    /// An [`EnvironmentError`], which names the variable.
     pub fn read() -> Result<Option<Self>, EnvironmentError> {
         Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    /// As [`Self::read`], from whatever gives the variables.
+    /// As [`Self::read`], with the variables returned by `get`.
     ///
-    /// RANK and what belongs to it, as `torchrun` sets them, come first; where they are missing, those of a task that Slurm's
-    /// `srun` started count.
+    /// RANK, WORLD_SIZE and LOCAL_RANK, as set by `torchrun`, take precedence over the variables of a Slurm task.
     ///
     /// # Errors
-    /// [`EnvironmentError`] names the variable.
+    /// An [`EnvironmentError`], which names the variable.
     pub fn from_variables(get: impl Fn(&'static str) -> Option<String>) -> Result<Option<Self>, EnvironmentError> {
         let variables = Variables { get: &get };
         let (ranks, slurm) = (["RANK", "WORLD_SIZE"], ["SLURM_PROCID", "SLURM_NTASKS"]);
         let [rank_name, size_name] = match ranks.iter().any(|name| get(name).is_some()) {
             true => ranks,
-            // A task of `srun`, and not the shell of an allocation, which has a number of tasks as well.
+            // Only in a task started by `srun`; SLURM_NTASKS is also set in the shell of an allocation.
             false if get("SLURM_STEP_ID").is_some() && get(slurm[0]).is_some() => slurm,
             false => return Ok(None),
         };
@@ -87,15 +86,15 @@ impl Environment {
             return Ok(None);
         }
         if world_size == 0 {
-            return Err(variables.wrong(size_name, "at least one process trains"));
+            return Err(variables.invalid(size_name, "must be at least 1"));
         }
         if rank >= world_size {
-            return Err(variables.wrong(rank_name, format!("ranks go from 0 to {}, as {size_name} says", world_size - 1)));
+            return Err(variables.invalid(rank_name, format!("must be less than {size_name}, which is {world_size}")));
         }
         let local_rank = match variables.number("LOCAL_RANK")? {
             Some(rank) => rank,
             None if from_slurm => variables.number("SLURM_LOCALID")?.unwrap_or(0),
-            // By hand, one process a machine is the other way that people do it, but it has to be said.
+            // Without a launcher, all processes are assumed to be on one machine unless LOCAL_WORLD_SIZE is 1.
             None if variables.number("LOCAL_WORLD_SIZE")? == Some(1_usize) => 0,
             None => rank,
         };
@@ -107,7 +106,7 @@ impl Environment {
         };
         let master_port = match variables.number("MASTER_PORT")? {
             Some(port) => port,
-            // Alone, nobody has to be told.
+            // A single process can use any free port.
             None if world_size == 1 => 0,
             None if from_slurm => DEFAULT_PORT,
             None => return Err(variables.missing(rank_name, "MASTER_PORT")),
@@ -119,13 +118,13 @@ impl Environment {
             local_world_size: variables.number("LOCAL_WORLD_SIZE")?,
             master_host,
             master_port,
-            launcher_serves: get("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            launcher_serves_store: get("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value.eq_ignore_ascii_case("true")),
             attempt: variables.number("TORCHELASTIC_RESTART_COUNT")?.unwrap_or(0),
         }))
     }
 }
 
-/// Reads single variables.
+/// Parser of single variables.
 struct Variables<'a> {
     get: &'a dyn Fn(&'static str) -> Option<String>,
 }
@@ -133,10 +132,10 @@ struct Variables<'a> {
 impl Variables<'_> {
     fn number<T: FromStr<Err: Display>>(&self, name: &'static str) -> Result<Option<T>, EnvironmentError> {
         let Some(value) = (self.get)(name) else { return Ok(None) };
-        value.trim().parse().map(Some).map_err(|error| self.wrong(name, format!("is no such number ({error})")))
+        value.trim().parse().map(Some).map_err(|error| self.invalid(name, format!("invalid number ({error})")))
     }
 
-    fn wrong(&self, variable: &'static str, rule: impl Into<String>) -> EnvironmentError {
+    fn invalid(&self, variable: &'static str, rule: impl Into<String>) -> EnvironmentError {
         EnvironmentError::Value { variable, value: (self.get)(variable).unwrap_or_default(), rule: rule.into() }
     }
 
@@ -156,7 +155,7 @@ mod tests {
     }
 
     fn some(variables: &str) -> Environment {
-        read(variables).expect("valid").expect("not alone")
+        read(variables).expect("valid").expect("several processes")
     }
 
     #[test]
@@ -172,16 +171,16 @@ mod tests {
             local_world_size: Some(4),
             master_host: "node-0".into(),
             master_port: 1234,
-            launcher_serves: true,
+            launcher_serves_store: true,
             attempt: 2,
         };
         assert_eq!(read, expected);
     }
 
     #[test]
-    fn by_hand() {
-        let hand = some("RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1");
-        assert_eq!((hand.local_rank, hand.launcher_serves, hand.attempt), (1, false, 0));
+    fn without_a_launcher() {
+        let manual = some("RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1");
+        assert_eq!((manual.local_rank, manual.launcher_serves_store, manual.attempt), (1, false, 0));
         assert_eq!(some("RANK=0 WORLD_SIZE=1").master_host, "127.0.0.1");
         assert_eq!(some("RANK=3 WORLD_SIZE=4 LOCAL_WORLD_SIZE=1 MASTER_ADDR=a MASTER_PORT=1").local_rank, 0);
     }
@@ -202,15 +201,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_named() {
-        let text = |variables: &str| read(variables).expect_err("mistake").to_string();
+    fn errors_name_the_variable() {
+        let text = |variables: &str| read(variables).expect_err("an error").to_string();
         assert_eq!(read(""), Ok(None));
-        assert!(text("RANK=0").starts_with("RANK is set, WORLD_SIZE is not"));
-        assert!(text("WORLD_SIZE=2").starts_with("WORLD_SIZE is set, RANK is not"));
+        assert!(text("RANK=0").starts_with("RANK is set, but WORLD_SIZE is not"));
+        assert!(text("WORLD_SIZE=2").starts_with("WORLD_SIZE is set, but RANK is not"));
         assert!(text("RANK=0 WORLD_SIZE=2").contains("MASTER_ADDR is not"));
         assert!(text("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a").contains("MASTER_PORT is not"));
-        assert_eq!(text("RANK=2 WORLD_SIZE=2"), "RANK=2: ranks go from 0 to 1, as WORLD_SIZE says");
-        assert!(text("RANK=x WORLD_SIZE=2").starts_with("RANK=x: is no such number"));
+        assert_eq!(text("RANK=2 WORLD_SIZE=2"), "RANK=2: must be less than WORLD_SIZE, which is 2");
+        assert!(text("RANK=x WORLD_SIZE=2").starts_with("RANK=x: invalid number"));
         assert!(text("RANK=0 WORLD_SIZE=0").starts_with("WORLD_SIZE=0:"));
         assert!(text("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=99999").starts_with("MASTER_PORT=99999"));
     }

@@ -1,7 +1,7 @@
-//! Why a rank failed, written into the store for the others: whoever loses a peer can say which one went first, and why.
+//! Failures of ranks, published in the store so that other ranks can report the cause of their own errors.
 //!
-//! A rank [`publish`]es its own reason before it ends. For one that cannot, because it was killed, the launcher does. The
-//! keys belong to one attempt, so that what ended the last one does not end the next.
+//! A rank calls [`publish`] before it exits with an error. The launcher does so for a rank that was killed. Keys contain the
+//! number of the attempt, so that a failure does not affect the next attempt.
 
 use std::fmt;
 
@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 use tch::TchError;
 use thiserror::Error;
 
-/// Why a rank failed.
+/// Failure of a rank.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Which one.
+    /// Failed rank.
     pub rank: usize,
-    /// Name of its machine.
+    /// Name of its host.
     pub host: String,
-    /// Its process there.
+    /// Id of its process.
     pub pid: u32,
-    /// What went wrong, in a sentence without a full stop.
+    /// Error message.
     pub reason: String,
-    /// The rank whose failure led to this one; `None` where this one came by itself.
-    pub because_of: Option<usize>,
+    /// Rank that caused this failure, if it is another one.
+    pub caused_by: Option<usize>,
 }
 
 impl fmt::Display for Failure {
@@ -32,54 +32,53 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Why a failure could not be written or read.
+/// Error of reading or writing failures.
 #[derive(Debug, Error)]
 pub enum FailureError {
-    /// The store did not answer.
+    /// The store cannot be reached.
     #[error(transparent)]
     Store(#[from] TchError),
-    /// What is at a key is no failure; another program, or another version of this one, wrote it.
-    #[error("{key:?} in the store holds no failure; do all ranks run the same version of this program?")]
+    /// The value of a key is not a failure. It was written by another program or another version.
+    #[error("the value of {key:?} in the store is not a failure; check that all ranks run the same version of this program")]
     Malformed {
-        /// The key.
+        /// Key in the store.
         key: String,
-        /// What its value lacks.
+        /// Cause.
         source: serde_json::Error,
     },
 }
 
-/// What is at a [`key`].
+/// Value of a [`key`].
 #[derive(Serialize, Deserialize)]
 struct Record {
-    /// 1 for the first failure of the attempt.
+    /// Number of this failure in its attempt, from 1.
     order: i64,
     #[serde(flatten)]
     failure: Failure,
 }
 
-/// Where the failure of `rank` is.
-pub fn key(attempt: u32, rank: usize) -> String {
+fn key(attempt: u32, rank: usize) -> String {
     format!("failure/{attempt}/rank/{rank}")
 }
 
-/// A key that has a value as soon as any failure of the attempt is to be read; [`Store::wait`] may wait for it.
+/// Returns a key that is set when the first failure of an attempt is published. [`Store::wait`] can wait for it.
 pub fn any_key(attempt: u32) -> String {
     format!("failure/{attempt}/any")
 }
 
-/// Whether any rank has failed: one question to the store.
+/// Returns true if any rank has failed, with a single request to the store.
 ///
 /// # Errors
-/// A [`FailureError`] where the store is gone.
+/// A [`FailureError`] if the store cannot be reached.
 pub fn any(store: &Store, attempt: u32) -> Result<bool, FailureError> {
     Ok(store.check(&[&any_key(attempt)])?)
 }
 
-/// Writes a failure, unless its rank has one already. For one rank it is called by one thread at a time; the launcher does it
-/// only for a rank that has ended.
+/// Publishes a failure, unless its rank has already published one. It must not be called concurrently for the same rank; the
+/// launcher calls it only after the rank has exited.
 ///
 /// # Errors
-/// A [`FailureError`] where the store is gone.
+/// A [`FailureError`] if the store cannot be reached.
 pub fn publish(store: &Store, attempt: u32, failure: &Failure) -> Result<(), FailureError> {
     let key = key(attempt, failure.rank);
     if store.check(&[&key])? {
@@ -89,15 +88,15 @@ pub fn publish(store: &Store, attempt: u32, failure: &Failure) -> Result<(), Fai
     let record = Record { order, failure: failure.clone() };
     let value = serde_json::to_vec(&record).map_err(|source| FailureError::Malformed { key: key.clone(), source })?;
     store.set(&key, &value)?;
-    // Comes last: whoever sees it finds the failure.
+    // Set last, so that the failure can be read once this key is set.
     store.set(&any_key(attempt), b"1")?;
     Ok(())
 }
 
-/// All failures of the attempt so far, in the order in which they were written.
+/// Returns all failures of an attempt, in the order of publication.
 ///
 /// # Errors
-/// A [`FailureError`] where the store is gone or holds something else.
+/// A [`FailureError`] if the store cannot be reached, or if a value is not a failure.
 pub fn all(store: &Store, attempt: u32, world_size: usize) -> Result<Vec<Failure>, FailureError> {
     let mut records = Vec::new();
     for key in (0..world_size).map(|rank| key(attempt, rank)) {
@@ -111,16 +110,16 @@ pub fn all(store: &Store, attempt: u32, world_size: usize) -> Result<Vec<Failure
     Ok(records.into_iter().map(|record| record.failure).collect())
 }
 
-/// The failure that the others follow from: the first that came by itself.
-pub fn first_cause(failures: &[Failure]) -> Option<&Failure> {
-    failures.iter().find(|failure| failure.because_of.is_none()).or(failures.first())
+/// Returns the failure that caused the others: the first one that was not caused by another rank.
+pub fn root_cause(failures: &[Failure]) -> Option<&Failure> {
+    failures.iter().find(|failure| failure.caused_by.is_none()).or(failures.first())
 }
 
-/// Name of this machine.
+/// Returns the name of this machine.
 pub fn host_name() -> String {
-    // POSIX' longest, and a zero.
+    // POSIX's maximum length, and the terminating NUL.
     let mut name = [0_u8; 256];
-    // SAFETY: `name` has as many bytes as said, and nobody else has them.
+    // SAFETY: the pointer and length describe `name`, which is borrowed exclusively.
     let done = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len()) };
     let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
     match done {
@@ -140,17 +139,17 @@ mod tests {
         Store::serve(&options).expect("a store")
     }
 
-    fn failure(rank: usize, reason: &str, because_of: Option<usize>) -> Failure {
-        Failure { rank, host: "box".into(), pid: 4711, reason: reason.into(), because_of }
+    fn failure(rank: usize, reason: &str, caused_by: Option<usize>) -> Failure {
+        Failure { rank, host: "box".into(), pid: 4711, reason: reason.into(), caused_by }
     }
 
     #[test]
-    fn a_failure_is_a_sentence() {
+    fn failures_are_displayed_with_rank_host_and_pid() {
         assert_eq!(failure(2, "cannot read x", None).to_string(), "rank 2 (host box, pid 4711): cannot read x");
     }
 
     #[test]
-    fn failures_come_in_the_order_in_which_they_were_written() {
+    fn failures_are_in_the_order_of_publication() {
         let store = store();
         let other = store.try_clone().expect("a connection");
         assert!(!any(&store, 0).expect("any") && all(&store, 0, 4).expect("all").is_empty());
@@ -160,11 +159,11 @@ mod tests {
         other.wait(&[&any_key(0)], Duration::from_secs(60)).expect("a failure");
         assert!(any(&other, 0).expect("any"));
         assert_eq!(all(&other, 0, 4).expect("all"), [first, second.clone()]);
-        assert_eq!(first_cause(&all(&other, 0, 4).expect("all")), Some(&second));
+        assert_eq!(root_cause(&all(&other, 0, 4).expect("all")), Some(&second));
     }
 
     #[test]
-    fn the_first_reason_of_a_rank_stands() {
+    fn the_first_failure_of_a_rank_is_kept() {
         let store = store();
         publish(&store, 0, &failure(1, "its own reason", None)).expect("publish");
         publish(&store, 0, &failure(1, "exit code 1", None)).expect("publish");
@@ -172,29 +171,29 @@ mod tests {
     }
 
     #[test]
-    fn attempts_know_nothing_of_each_other() {
+    fn attempts_are_independent() {
         let store = store();
         publish(&store, 0, &failure(0, "x", None)).expect("publish");
         assert!(!any(&store, 1).expect("any") && all(&store, 1, 1).expect("all").is_empty());
     }
 
     #[test]
-    fn a_consequence_is_a_cause_only_where_there_is_no_other() {
-        assert_eq!(first_cause(&[]), None);
+    fn a_caused_failure_is_the_root_cause_only_if_there_is_no_other() {
+        assert_eq!(root_cause(&[]), None);
         let alone = [failure(1, "lost rank 0", Some(0))];
-        assert_eq!(first_cause(&alone), Some(&alone[0]));
+        assert_eq!(root_cause(&alone), Some(&alone[0]));
     }
 
     #[test]
-    fn a_value_that_is_no_failure_is_an_error_that_names_the_key() {
+    fn errors_of_invalid_values_name_the_key() {
         let store = store();
         store.set(&key(0, 1), b"{}").expect("set");
-        let error = all(&store, 0, 2).expect_err("no failure").to_string();
+        let error = all(&store, 0, 2).expect_err("an invalid value").to_string();
         assert!(error.contains("failure/0/rank/1"), "{error}");
     }
 
     #[test]
-    fn this_machine_has_a_name() {
+    fn the_host_name_is_that_of_the_system() {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
         if let Ok(name) = name {
             assert_eq!(host_name(), name.trim());

@@ -1,18 +1,16 @@
-//! What the first block sees: word, position and block position.
+//! Embeddings of words, positions and block positions.
 
 use tch::{TchError, Tensor};
 
 use super::config::ModelConfig;
-use super::layers::dropout;
-use super::ops::cpu as fused;
+use super::ops::Ops;
 use super::parameters::{Init, Parameters};
 use super::pass::{Pass, Place};
-use crate::batch::device::DeviceBatch;
 
 /// `hidden = word[id] + position[p] + block_position[b]`, then dropout.
 ///
-/// Position is where a token stands in the context; a piece has the position of the blank that it fills. Block position
-/// counts the tokens inside a piece and is 0 in the context (GLM's two-dimensional positional encoding).
+/// Position is a token's index in the context; the tokens of a piece have the position of the blank that the piece fills. Block
+/// position counts the tokens within a piece and is 0 in the context (GLM's two-dimensional positional encoding).
 #[derive(Debug)]
 pub struct Embeddings {
     word: Tensor,
@@ -22,7 +20,7 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// The three tables.
+    /// Adds the three tables to the parameters.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -37,41 +35,19 @@ impl Embeddings {
         })
     }
 
-    /// The batch's tokens as `[tokens, hidden]`, in the pass's kind, by libtorch's operations.
+    /// Embeds the batch's tokens: `[tokens, hidden]` in the pass's kind.
     ///
     /// # Errors
     /// A [`TchError`].
-    pub fn forward(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
-        let look_up = |table: &Tensor, ids: &Tensor| Tensor::f_embedding(table, ids, -1, false, false);
-        let mut sum = look_up(&self.word, &batch.ids)?;
-        // In place: no gradient needs the partial sums.
-        let _ = sum.f_add_(&look_up(&self.position, &batch.position)?)?;
-        let _ = sum.f_add_(&look_up(&self.block_position, &batch.block_position)?)?;
-        dropout(sum.f_totype(pass.kind)?, self.dropout, pass.trains())
+    pub fn forward(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
+        ops.embed([&self.word, &self.position, &self.block_position], pass.site(Place::Embeddings, self.dropout))
     }
 
-    /// The same by fused operations.
+    /// Output projection, tied to the word embeddings: `[n, hidden]` to logits `[n, vocab_rows]`.
     ///
     /// # Errors
     /// A [`TchError`].
-    pub fn fused(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
-        let tables = [&self.word, &self.position, &self.block_position];
-        fused::embedding::embed(tables, &batch.host, pass.site(Place::Embeddings, self.dropout), pass.kind)
-    }
-
-    /// The output projection, tied to the word embeddings: `[n, hidden]` to logits `[n, vocab_rows]`.
-    ///
-    /// # Errors
-    /// A [`TchError`].
-    pub fn project(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        x.f_linear(&self.word.f_totype(x.f_kind()?)?, None::<&Tensor>)
-    }
-
-    /// [`Self::project`] by fused operations.
-    ///
-    /// # Errors
-    /// A [`TchError`].
-    pub fn project_fused(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        fused::linear::linear(x, &self.word, 0..self.word.size2()?.0)
+    pub fn logits(&self, ops: &dyn Ops, x: &Tensor) -> Result<Tensor, TchError> {
+        Ok(ops.linear(x, &self.word, None)?.values)
     }
 }

@@ -2,12 +2,12 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::attention::visibility_bias;
+use super::backend::Backend;
 use super::block::{Block, Stream};
 use super::config::ModelConfig;
 use super::embeddings::Embeddings;
 use super::layers::LayerNorm;
-use super::ops::cpu::residual::norm;
+use super::ops::Queries;
 use super::parameters::Parameters;
 use super::pass::Pass;
 use crate::batch::device::DeviceBatch;
@@ -24,12 +24,22 @@ pub struct Glm {
 }
 
 impl Glm {
-    /// A model whose weights are still to be loaded; `kind` is that of the master weights. For training it needs
-    /// [`Self::alloc_grads`] too.
+    /// Returns a model whose weights are uninitialised, to be loaded; `kind` is that of the master weights. Training also needs
+    /// [`Self::alloc_grads`].
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn new(config: &ModelConfig, kind: Kind, device: Device) -> Result<Self, TchError> {
+        let mut model = Self::unallocated(config, kind, device)?;
+        model.parameters.flatten()?;
+        Ok(model)
+    }
+
+    /// Returns a model whose parameters have names and shapes, but no memory.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn unallocated(config: &ModelConfig, kind: Kind, device: Device) -> Result<Self, TchError> {
         let mut parameters = Parameters::new(kind, device);
         let embeddings = Embeddings::new(&mut parameters, config)?;
         let blocks = (0..config.layers)
@@ -37,21 +47,20 @@ impl Glm {
             .collect::<Result<_, _>>()?;
         let final_layernorm =
             LayerNorm::new(&mut parameters, "transformer.final_layernorm", config.hidden, config.layernorm_eps)?;
-        parameters.gather()?;
         Ok(Self { embeddings, blocks, final_layernorm, parameters, config: config.clone() })
     }
 
-    /// A model with initial weights drawn from torch's generator, see [`tch::manual_seed`].
+    /// Returns a model with random weights drawn from libtorch's generator, see [`tch::manual_seed`].
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// A [`TchError`], for example out of memory.
     pub fn random(config: &ModelConfig, kind: Kind, device: Device) -> Result<Self, TchError> {
         let model = Self::new(config, kind, device)?;
         model.parameters.draw()?;
         Ok(model)
     }
 
-    /// Makes room for gradients, which an evaluation does not need.
+    /// Allocates gradients, which evaluation does not need.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
@@ -59,59 +68,40 @@ impl Glm {
         self.parameters.alloc_grads()
     }
 
-    /// The sizes.
+    /// Sizes of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// The named parameters.
+    /// Named parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// Whether a pass on this model's device goes through the fused operations; else its batches need a padded view.
-    pub fn is_fused(&self, pass: &Pass) -> bool {
-        pass.is_fused(self.parameters.device(), self.parameters.kind())
+    /// Implementation of the operations that a pass goes through; batches must have its layout.
+    pub fn backend(&self, pass: &Pass) -> Backend {
+        Backend::select(pass.kernels, self.parameters.device(), pass.kind, self.parameters.kind())
     }
 
-    /// Logits `[scored, vocab_rows]` of the batch's scored positions, in the pass's kind.
+    /// For each group of the batch, the sum of its targets' log probabilities: `[groups]`, in 32 bits at least.
     ///
-    /// In the last block only those positions ask; and only they go through its feed-forward layer, the final LayerNorm and the
-    /// vocabulary projection.
+    /// In the last block only scored positions are queries; and only they go through its feed-forward layer, the final
+    /// LayerNorm and the vocabulary projection.
     ///
     /// # Errors
-    /// A [`TchError`]; without fused operations a batch without a padded view is one.
-    pub fn scored_logits(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
-        if self.is_fused(pass) { self.fused_logits(batch, pass) } else { self.padded_logits(batch, pass) }
-    }
-
-    fn fused_logits(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
-        let Some((last, blocks)) = self.blocks.split_last() else { return Err(no_blocks()) };
-        let residual = self.embeddings.fused(batch, pass)?;
-        let normed = norm(&residual, self.blocks[0].input_layernorm())?;
-        let mut stream = Stream { residual, normed };
-        for (block, next) in blocks.iter().zip(&self.blocks[1..]) {
-            stream = block.fused(&stream, &batch.host, next.input_layernorm(), pass)?;
-        }
-        let stream = last.fused_for_scored(&stream, &batch.scored, &batch.host, &self.final_layernorm, pass)?;
-        self.embeddings.project_fused(&stream.normed)
-    }
-
-    fn padded_logits(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
-        let Some((last, blocks)) = self.blocks.split_last() else { return Err(no_blocks()) };
-        let Some(view) = &batch.padded else {
-            return Err(TchError::Shape("libtorch's attention needs a padded view of the batch".to_owned()));
+    /// A [`TchError`]; a batch with another layout than the backend's is one.
+    pub fn target_log_probs(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
+        let ops = &*self.backend(pass).ops(batch, pass)?;
+        let Some((last, blocks)) = self.blocks.split_last() else {
+            return Err(TchError::Shape("a model without blocks".to_owned()));
         };
-        let (bias, training) = (visibility_bias(view, pass.kind)?, pass.trains());
-        let mut x = self.embeddings.forward(batch, pass)?;
-        for block in blocks {
-            x = block.padded(&x, view, &bias, None, training)?;
+        let residual = self.embeddings.forward(ops, pass)?;
+        let normed = ops.norm(&residual, self.blocks[0].input_layernorm())?;
+        let mut x = Stream { residual, normed };
+        for (block, next) in blocks.iter().zip(&self.blocks[1..]) {
+            x = block.forward(ops, pass, &x, Queries::All, next.input_layernorm())?;
         }
-        let scored = last.padded(&x, view, &bias, Some(&batch.scored), training)?;
-        self.embeddings.project(&self.final_layernorm.forward(&scored)?)
+        x = last.forward(ops, pass, &x, Queries::Scored, &self.final_layernorm)?;
+        ops.target_log_probs(self.embeddings.logits(ops, &x.normed)?)
     }
-}
-
-fn no_blocks() -> TchError {
-    TchError::Shape("a model without blocks".to_owned())
 }

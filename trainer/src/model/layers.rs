@@ -1,11 +1,7 @@
-//! The two layers that everything is made of.
-//!
-//! Both keep their parameters in the master kind. In libtorch's own operations these are cast to the kind of the input, so
-//! that a forward pass in 16 bits trains 32-bit weights: the cast is part of the graph, and gradients arrive in the master kind.
+//! Parameters of the two layers of which everything consists. [`super::ops`] computes with them.
 
 use tch::{TchError, Tensor};
 
-use super::ops::cpu as fused;
 use super::parameters::{Init, Parameters};
 
 /// `y = x Wᵀ + b`.
@@ -16,7 +12,8 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer from width `input` to width `output`: `{name}.weight` `[output, input]` and `{name}.bias` `[output]`.
+    /// Adds `{name}.weight` `[output, input]` and `{name}.bias` `[output]` to the parameters; `std` is the standard deviation
+    /// of initial weights.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -28,34 +25,14 @@ impl Linear {
         })
     }
 
+    /// `[output, input]`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
     /// `[output]`.
     pub fn bias(&self) -> &Tensor {
         &self.bias
-    }
-
-    /// `[…, input]` to `[…, output]`, by libtorch's own operations.
-    ///
-    /// # Errors
-    /// A [`TchError`].
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let kind = x.f_kind()?;
-        x.f_linear(&self.weight.f_totype(kind)?, Some(&self.bias.f_totype(kind)?))
-    }
-
-    /// `[tokens, input]` to `[tokens, output]` without the bias, which whoever uses the result adds: see [`fused`].
-    ///
-    /// # Errors
-    /// A [`TchError`].
-    pub fn product(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        fused::linear::linear(x, &self.weight, 0..self.weight.size2()?.0)
-    }
-
-    /// [`Self::product`] with the outputs `rows` only.
-    ///
-    /// # Errors
-    /// A [`TchError`].
-    pub fn part_of_product(&self, x: &Tensor, rows: std::ops::Range<i64>) -> Result<Tensor, TchError> {
-        fused::linear::linear(x, &self.weight, rows)
     }
 }
 
@@ -69,7 +46,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// A layer of width `width`: `{name}.weight` and `{name}.bias`, `[width]` each.
+    /// Adds `{name}.weight` and `{name}.bias`, `[width]` each, to the parameters.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -93,29 +70,13 @@ impl LayerNorm {
         &self.bias
     }
 
-    /// What is added to the variance.
+    /// Size of the last dimension.
+    pub fn width(&self) -> i64 {
+        self.width
+    }
+
+    /// Term added to the variance.
     pub fn eps(&self) -> f64 {
         self.eps
     }
-
-    /// `[…, width]` to the same shape, by libtorch's own operation.
-    ///
-    /// # Errors
-    /// A [`TchError`].
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let kind = x.f_kind()?;
-        let (weight, bias) = (self.weight.f_totype(kind)?, self.bias.f_totype(kind)?);
-        x.f_layer_norm([self.width], Some(&weight), Some(&bias), self.eps, true)
-    }
-}
-
-/// Dropout in training, the input itself otherwise, by libtorch's own operation.
-///
-/// # Errors
-/// A [`TchError`].
-pub fn dropout(x: Tensor, rate: f64, training: bool) -> Result<Tensor, TchError> {
-    if !training || rate == 0.0 {
-        return Ok(x);
-    }
-    x.f_dropout(rate, true)
 }

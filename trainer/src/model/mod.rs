@@ -1,20 +1,19 @@
-//! GLM, from ids to scores. Read [`glm`] first, then [`embeddings`], [`block`], [`attention`] and [`cloze`].
+//! GLM, from token ids to log probabilities. Start with [`glm`], then [`embeddings`] and [`block`].
 //!
-//! Everything is there twice: by libtorch's own operations, which any device has, and by the [`fused`] ones, which CPUs take.
-//! [`pass`] says which of them a forward pass goes through; tests hold the two against each other and both against golden
-//! outputs.
+//! The model is written once, on top of the operations in [`ops`], of which there is one implementation per kind of device.
 
-pub mod attention;
+pub mod backend;
 pub mod block;
-pub mod cloze;
 pub mod config;
 pub mod embeddings;
+pub mod flops;
 pub mod glm;
 pub mod layers;
 pub mod ops;
 pub mod parameters;
 pub mod pass;
 
+pub use backend::Backend;
 pub use config::{ModelConfig, Preset};
 pub use glm::Glm;
 pub use pass::{Kernels, Pass};

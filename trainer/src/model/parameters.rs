@@ -1,12 +1,12 @@
-//! The named parameters of a model: how they start, and the buffers that hold all of them.
+//! Named parameters of a model, their initialization, and the flat buffers that hold them.
 
 use libtorch_ext::autograd::set_gradient;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
-/// How the values of a parameter start.
+/// Initialization of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// Normal distribution with mean 0 and this standard deviation.
+    /// Normal distribution with mean 0 and the given standard deviation.
     Normal(f64),
     /// All ones.
     Ones,
@@ -14,27 +14,31 @@ pub enum Init {
     Zeros,
 }
 
-/// One parameter: a leaf of the graph that collects its gradient.
+/// Parameter: a leaf tensor of the autograd graph that accumulates its gradient.
 #[derive(Debug)]
 pub struct Parameter {
-    /// Its name in checkpoints, see the published weights.
+    /// Name, as in the published weights.
     pub name: String,
-    /// Its values, the master copy.
+    /// Values (master copy).
     pub tensor: Tensor,
-    /// Whether weight decay applies: to weights and embeddings, not to biases and LayerNorm.
+    /// True if weight decay applies: for weights and embeddings, not for biases and LayerNorm parameters.
     pub decay: bool,
-    /// How its values start, see [`Self::draw`].
     init: Init,
     shape: Vec<i64>,
 }
 
 impl Parameter {
+    /// Sizes, outermost dimension first.
+    pub fn shape(&self) -> &[i64] {
+        &self.shape
+    }
+
     fn count(&self) -> i64 {
         self.shape.iter().product()
     }
 
-    /// Gives it the values that it starts from: normal ones are drawn on the CPU in 32 bits, whatever its kind and device are,
-    /// so that a seed means the same start everywhere.
+    /// Initializes the values. Normal values are drawn on the CPU in fp32 for every kind and device, so that a seed gives the
+    /// same values everywhere.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -60,21 +64,22 @@ impl Parameter {
     }
 }
 
-/// A part of the buffers whose parameters are treated alike, each `[n]`: one call of the optimizer updates it.
+/// Slice of the flat buffers that one call of the optimizer updates; tensors have shape `[n]`.
 #[derive(Debug)]
 pub struct Group {
-    /// Values of its parameters, end to end.
+    /// Concatenated values.
     pub values: Tensor,
-    /// Their gradients; `[0]` before [`Parameters::alloc_grads`].
+    /// Concatenated gradients; empty before [`Parameters::alloc_grads`].
     pub gradients: Tensor,
-    /// Whether weight decay applies.
+    /// True if weight decay applies.
     pub decay: bool,
 }
 
-/// All parameters of a model, in the order in which layers made them.
+/// All parameters of a model, in the order in which the layers added them.
 ///
-/// [`Self::gather`] lays values end to end in one buffer, those that decay first, and [`Self::alloc_grads`] their gradients in
-/// another; every parameter is then a view of them. So the gradient's norm and the optimizer are one pass over memory each.
+/// [`Self::flatten`] moves all values to one flat buffer, parameters with weight decay first, and [`Self::alloc_grads`] allocates
+/// another one for the gradients; the parameters are views of them. So the gradient norm and the optimizer step are one pass over
+/// memory each.
 #[derive(Debug)]
 pub struct Parameters {
     named: Vec<Parameter>,
@@ -85,12 +90,12 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// An empty set; parameters will have this kind ([`Kind::Float`] for training) and live on this device.
+    /// Creates an empty set of parameters with the given kind ([`Kind::Float`] for training) and device.
     pub fn new(kind: Kind, device: Device) -> Self {
         Self { named: Vec::new(), kind, device, groups: Vec::new(), gradients: Tensor::new() }
     }
 
-    /// Names a parameter and returns a handle to it, which holds no values before [`Self::gather`].
+    /// Adds a parameter and returns a handle to it, which is empty before [`Self::flatten`].
     ///
     /// # Errors
     /// A [`TchError`].
@@ -101,12 +106,12 @@ impl Parameters {
         Ok(handle)
     }
 
-    /// Makes the common buffer of values, which are what the memory held before: they are to be drawn ([`Self::draw`]) or loaded.
-    /// Handles are views of it then.
+    /// Allocates the buffer of values and makes the parameters views of it. The values are uninitialized until they are drawn
+    /// ([`Self::draw`]) or loaded.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
-    pub fn gather(&mut self) -> Result<(), TchError> {
+    pub fn flatten(&mut self) -> Result<(), TchError> {
         let values = Tensor::f_empty([self.count()], (self.kind, self.device))?;
         self.groups.clear();
         let mut first = 0;
@@ -116,12 +121,12 @@ impl Parameters {
             self.groups.push(Group { values, gradients: Tensor::f_empty([0], (self.kind, self.device))?, decay });
             first += count;
         }
-        let pieces = self.cut(&values)?;
-        // The variables stay the same; only their memory is another.
-        no_grad(|| self.named.iter_mut().zip(&pieces).try_for_each(|(parameter, piece)| parameter.tensor.f_set_data(piece)))
+        let views = self.unflatten(&values)?;
+        // Handles stay valid: only the memory of the variables changes.
+        no_grad(|| self.named.iter_mut().zip(&views).try_for_each(|(parameter, view)| parameter.tensor.f_set_data(view)))
     }
 
-    /// Draws the values that the parameters start from, one parameter behind the other as they were added.
+    /// Initializes the parameters in the order in which they were added.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -129,14 +134,14 @@ impl Parameters {
         self.named.iter().try_for_each(Parameter::draw)
     }
 
-    /// Makes the common buffer of gradients, all zero, as training needs it. Behind [`Self::gather`].
+    /// Allocates the buffer of gradients, filled with zeros, after [`Self::flatten`]. Only training needs it.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn alloc_grads(&mut self) -> Result<(), TchError> {
         self.gradients = Tensor::f_zeros([self.count()], (self.kind, self.device))?;
-        for (parameter, piece) in self.named.iter().zip(&self.cut(&self.gradients)?) {
-            set_gradient(&parameter.tensor, piece)?;
+        for (parameter, view) in self.named.iter().zip(&self.unflatten(&self.gradients)?) {
+            set_gradient(&parameter.tensor, view)?;
         }
         let mut first = 0;
         for group in &mut self.groups {
@@ -151,37 +156,36 @@ impl Parameters {
         self.named.iter().map(Parameter::count).sum()
     }
 
-    /// The parameters, in order.
+    /// Iterates over the parameters in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Parameter> {
         self.named.iter()
     }
 
-    /// The parts of the common buffers: what decays, then what does not.
+    /// Groups of the flat buffers: with weight decay, then without.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// The gradients of all parameters as one vector; `[0]` before [`Self::alloc_grads`].
+    /// Gradients of all parameters as one vector; empty before [`Self::alloc_grads`].
     pub fn gradients(&self) -> &Tensor {
         &self.gradients
     }
 
-    /// The part of a vector with a number for each value that belongs to each parameter, in the order of the parameters and
-    /// in their shapes.
+    /// Splits a vector laid out like the flat buffers into views with the shapes of the parameters, in their order.
     ///
     /// # Errors
-    /// A [`TchError`] where the vector has another length.
-    pub fn cut(&self, vector: &Tensor) -> Result<Vec<Tensor>, TchError> {
+    /// A [`TchError`] if the vector is too short.
+    pub fn unflatten(&self, vector: &Tensor) -> Result<Vec<Tensor>, TchError> {
         let mut next = 0;
-        let mut pieces: Vec<Option<Tensor>> = self.named.iter().map(|_| None).collect();
+        let mut views: Vec<Option<Tensor>> = self.named.iter().map(|_| None).collect();
         for decay in [true, false] {
-            for (parameter, piece) in self.named.iter().zip(&mut pieces).filter(|(parameter, _)| parameter.decay == decay) {
+            for (parameter, view) in self.named.iter().zip(&mut views).filter(|(parameter, _)| parameter.decay == decay) {
                 let count = parameter.count();
-                *piece = Some(vector.f_narrow(0, next, count)?.f_view(&parameter.shape[..])?);
+                *view = Some(vector.f_narrow(0, next, count)?.f_view(&parameter.shape[..])?);
                 next += count;
             }
         }
-        Ok(pieces.into_iter().flatten().collect())
+        Ok(views.into_iter().flatten().collect())
     }
 
     /// Number of parameter tensors.
@@ -189,22 +193,22 @@ impl Parameters {
         self.named.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.named.is_empty()
     }
 
-    /// The kind of the master copies.
+    /// Kind of the master copies.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Where the parameters live.
+    /// Device of the parameters.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Sets all gradients to zero, so that the next backward pass starts from there.
+    /// Sets all gradients to zero.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -222,7 +226,7 @@ mod tests {
         let mut parameters = Parameters::new(Kind::Float, Device::Cpu);
         let bias = parameters.add("bias".into(), &[2], Init::Zeros).expect("bias");
         let weight = parameters.add("weight".into(), &[2, 3], Init::Ones).expect("weight");
-        parameters.gather().expect("gather");
+        parameters.flatten().expect("flatten");
         assert_eq!(parameters.gradients().numel(), 0);
         parameters.draw().expect("draw");
         parameters.alloc_grads().expect("gradients");
@@ -234,8 +238,8 @@ mod tests {
         assert_eq!(numbers(&weight), [2.0; 6]);
         (weight.sum(Kind::Float) * 3.0 + bias.sum(Kind::Float)).backward();
         assert_eq!(numbers(parameters.gradients()), [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 1.0, 1.0]);
-        let pieces = parameters.cut(parameters.gradients()).expect("cut");
-        assert_eq!((numbers(&pieces[0]), pieces[1].size()), (vec![1.0; 2], vec![2, 3]));
+        let views = parameters.unflatten(parameters.gradients()).expect("unflatten");
+        assert_eq!((numbers(&views[0]), views[1].size()), (vec![1.0; 2], vec![2, 3]));
         parameters.zero_grad().expect("zero");
         assert_eq!(numbers(&weight.grad()), [0.0; 6]);
     }

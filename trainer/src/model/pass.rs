@@ -1,34 +1,32 @@
-//! How a forward pass computes: in which kind, with what dropped, by which operations.
+//! Settings of a forward pass.
 
 use glm_kernels::dropout::{Site, mix};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+use tch::Kind;
 
-use super::ops::cpu as fused;
-
-/// Which operations compute.
+/// Setting that selects the implementation of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Kernels {
-    /// The fused ones where they serve, else libtorch's.
+    /// Fused kernels where there are any for the device and kind, else libtorch's operators.
     #[default]
     Auto,
-    /// libtorch's own, everywhere.
-    Plain,
+    /// libtorch's operators everywhere.
+    Torch,
 }
 
-/// A forward pass.
+/// Settings of a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
-    /// The kind of activations.
+    /// Kind of the activations.
     pub kind: Kind,
-    /// Draws what is dropped; `None`: nothing is.
+    /// Seed of dropout; `None` in evaluation.
     pub dropout: Option<u64>,
-    /// Which operations compute.
+    /// Implementation of the operations.
     pub kernels: Kernels,
 }
 
-/// A place in the model where something is dropped.
+/// Place in the model where dropout is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Embeddings,
@@ -38,22 +36,12 @@ pub(crate) enum Place {
 }
 
 impl Pass {
-    /// A pass without dropout.
+    /// Returns a pass without dropout.
     pub fn evaluation(kind: Kind, kernels: Kernels) -> Self {
         Self { kind, dropout: None, kernels }
     }
 
-    /// Whether the fused operations compute on this device, with parameters of kind `master`.
-    pub fn is_fused(&self, device: Device, master: Kind) -> bool {
-        self.kernels == Kernels::Auto && fused::serves(device, self.kind, master)
-    }
-
-    /// Whether this is training.
-    pub fn trains(&self) -> bool {
-        self.dropout.is_some()
-    }
-
-    /// What is dropped at a place of the model.
+    /// Dropout at one place of the model.
     pub(crate) fn site(&self, place: Place, rate: f64) -> Site {
         let Some(seed) = self.dropout else { return Site::NONE };
         let place = match place {
@@ -79,14 +67,5 @@ mod tests {
             places.chain([Place::Embeddings]).map(|place| pass.site(place, 0.1).key).collect();
         assert_eq!(keys.len(), 73);
         assert_eq!(Pass { dropout: None, ..pass }.site(Place::Embeddings, 0.1), Site::NONE);
-    }
-
-    #[test]
-    fn fused_operations_are_for_cpus() {
-        let pass = Pass::evaluation(Kind::Float, Kernels::Auto);
-        assert!(pass.is_fused(Device::Cpu, Kind::Float));
-        assert!(!pass.is_fused(Device::Cuda(0), Kind::Float));
-        assert!(!Pass { kind: Kind::Half, ..pass }.is_fused(Device::Cpu, Kind::Float));
-        assert!(!Pass { kernels: Kernels::Plain, ..pass }.is_fused(Device::Cpu, Kind::Float));
     }
 }

@@ -1,4 +1,4 @@
-//! Adam with decoupled weight decay.
+//! AdamW: Adam with decoupled weight decay.
 
 use libtorch_ext::operators::{AdamWEntry, AdamWRates, fused_adamw};
 use serde::{Deserialize, Serialize};
@@ -6,67 +6,54 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::model::parameters::Parameters;
 
-/// Rates of [`AdamW`].
+/// Hyperparameters of [`AdamW`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AdamWConfig {
-    /// Decay of the average of gradients.
+    /// Decay rate of the moving average of gradients.
     pub beta1: f64,
-    /// Decay of the average of squared gradients.
+    /// Decay rate of the moving average of squared gradients.
     pub beta2: f64,
-    /// Keeps the division finite.
+    /// Constant in the denominator, for numerical stability.
     pub eps: f64,
-    /// Decay of weights and embeddings; biases and LayerNorm do not decay.
+    /// Decay of weights and embeddings; biases and LayerNorm parameters do not decay.
     pub weight_decay: f64,
 }
 
-/// "Decoupled Weight Decay Regularization" (Loshchilov and Hutter 2019), as in PyTorch, in one pass over memory.
+/// "Decoupled Weight Decay Regularization" (Loshchilov and Hutter 2019) as in PyTorch, in one pass over memory.
 ///
 /// With gradient g at step t: `θ -= lr · λ · θ`; `m = β1 m + (1-β1) g`; `v = β2 v + (1-β2) g²`;
 /// `θ -= lr / (1-β1ᵗ) · m / (sqrt(v) / sqrt(1-β2ᵗ) + ε)`.
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
-    first: Tensor,
-    second: Tensor,
-    moments: Vec<Moments>,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
     steps: Tensor,
 }
 
-/// The two running averages of one parameter, in its shape: views of the optimizer's buffers.
-#[derive(Debug)]
-pub struct Moments {
-    /// Average of gradients.
-    pub first: Tensor,
-    /// Average of squared gradients.
-    pub second: Tensor,
-}
-
-/// One step's rates, each one number on the parameters' device.
+/// Rates of one step, each a scalar on the device of the parameters.
 #[derive(Debug)]
 pub struct StepRates<'a> {
-    /// The learning rate.
+    /// Learning rate.
     pub lr: &'a Tensor,
-    /// Gradients are divided by it (clipping and loss scale).
+    /// Divisor of the gradients (clipping and loss scale).
     pub gradient_divisor: &'a Tensor,
-    /// Where this is not 0 nothing changes, and the step does not count.
+    /// If not 0, nothing changes and the step does not count.
     pub skip: &'a Tensor,
 }
 
 impl AdamW {
-    /// An optimizer that has seen no gradient yet, for parameters that have room for gradients.
+    /// Creates an optimizer in its initial state. The parameters must have gradient buffers.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn new(config: AdamWConfig, parameters: &Parameters) -> Result<Self, TchError> {
         let zeros = || parameters.gradients().f_detach()?.f_zeros_like();
-        let (first, second) = (zeros()?, zeros()?);
-        let pieces = parameters.cut(&first)?.into_iter().zip(parameters.cut(&second)?);
-        let moments = pieces.map(|(first, second)| Moments { first, second }).collect();
         let steps = Tensor::f_zeros([1], (Kind::Float, parameters.device()))?;
-        Ok(Self { config, first, second, moments, steps })
+        Ok(Self { config, exp_avg: zeros()?, exp_avg_sq: zeros()?, steps })
     }
 
-    /// Steps made so far. On a GPU this waits for them.
+    /// Number of steps so far. On a GPU this waits for the device.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -74,17 +61,17 @@ impl AdamW {
         Ok(self.steps.f_double_value(&[0])? as u64)
     }
 
-    /// All averages of gradients, and all of their squares, end to end.
-    pub fn averages(&self) -> [&Tensor; 2] {
-        [&self.first, &self.second]
+    /// Moving average of the gradients of all parameters, as one vector; see [`Parameters::unflatten`].
+    pub fn exp_avg(&self) -> &Tensor {
+        &self.exp_avg
     }
 
-    /// The averages, in the order of the parameters.
-    pub fn moments(&self) -> &[Moments] {
-        &self.moments
+    /// Moving average of the squared gradients of all parameters, as one vector.
+    pub fn exp_avg_sq(&self) -> &Tensor {
+        &self.exp_avg_sq
     }
 
-    /// Takes up where another optimizer, whose averages have been copied into [`Self::moments`], stood.
+    /// Sets the number of steps, for an optimizer whose averages are restored from a checkpoint.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -92,7 +79,7 @@ impl AdamW {
         self.steps.f_fill_(steps as f64).map(drop)
     }
 
-    /// One step with the gradients that the parameters have; these are divided in place.
+    /// Updates the parameters from their gradients, which are divided in place.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -102,15 +89,15 @@ impl AdamW {
         let mut next = 0;
         for group in parameters.groups() {
             let count = group.values.numel() as i64;
-            let (first, second) = (self.first.f_narrow(0, next, count)?, self.second.f_narrow(0, next, count)?);
+            let (exp_avg, exp_avg_sq) = (self.exp_avg.f_narrow(0, next, count)?, self.exp_avg_sq.f_narrow(0, next, count)?);
             next += count;
-            // Each group counts from the same number.
+            // The operator increments the step counter, once per group.
             self.steps.f_copy_(&before)?;
             let entry = AdamWEntry {
                 parameter: &group.values,
                 gradient: &group.gradients,
-                first: &first,
-                second: &second,
+                exp_avg: &exp_avg,
+                exp_avg_sq: &exp_avg_sq,
                 steps: &self.steps,
             };
             let rates = AdamWRates {
@@ -134,41 +121,43 @@ mod tests {
     use crate::model::parameters::Init;
     use tch::{Device, no_grad};
 
-    /// The formula of the documentation, in 64 bits.
-    struct Plain {
+    /// Documented formula in fp64.
+    struct Reference {
         weight: Vec<f64>,
-        first: Vec<f64>,
-        second: Vec<f64>,
+        exp_avg: Vec<f64>,
+        exp_avg_sq: Vec<f64>,
     }
 
-    impl Plain {
+    impl Reference {
         fn step(&mut self, config: AdamWConfig, t: i32, lr: f64, decay: f64, gradient: &[f64]) {
             for (i, g) in gradient.iter().enumerate() {
                 self.weight[i] -= lr * decay * self.weight[i];
-                self.first[i] = config.beta1 * self.first[i] + (1.0 - config.beta1) * g;
-                self.second[i] = config.beta2 * self.second[i] + (1.0 - config.beta2) * g * g;
-                let (m, v) = (self.first[i] / (1.0 - config.beta1.powi(t)), self.second[i] / (1.0 - config.beta2.powi(t)));
+                self.exp_avg[i] = config.beta1 * self.exp_avg[i] + (1.0 - config.beta1) * g;
+                self.exp_avg_sq[i] = config.beta2 * self.exp_avg_sq[i] + (1.0 - config.beta2) * g * g;
+                let (m, v) =
+                    (self.exp_avg[i] / (1.0 - config.beta1.powi(t)), self.exp_avg_sq[i] / (1.0 - config.beta2.powi(t)));
                 self.weight[i] -= lr * m / (v.sqrt() + config.eps);
             }
         }
     }
 
     #[test]
-    fn twenty_steps_equal_the_formula_and_a_skipped_one_changes_nothing() {
+    fn twenty_steps_match_the_formula_and_skipped_steps_change_nothing() {
         let config = AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
         let mut parameters = Parameters::new(Kind::Float, Device::Cpu);
         tch::manual_seed(3);
         let bias = parameters.add("bias".into(), &[40], Init::Normal(1.0)).expect("bias");
         let weight = parameters.add("weight".into(), &[8, 5], Init::Normal(1.0)).expect("weight");
-        parameters.gather().expect("gather");
+        parameters.flatten().expect("flatten");
         parameters.draw().expect("draw");
         parameters.alloc_grads().expect("gradients");
         let numbers = |tensor: &Tensor| Vec::<f64>::try_from(tensor.to_kind(Kind::Double).reshape([-1])).expect("numbers");
-        let plain = |tensor: &Tensor| Plain { weight: numbers(tensor), first: vec![0.0; 40], second: vec![0.0; 40] };
-        let mut expected = [(plain(&bias), 0.0), (plain(&weight), 0.1)];
+        let reference =
+            |tensor: &Tensor| Reference { weight: numbers(tensor), exp_avg: vec![0.0; 40], exp_avg_sq: vec![0.0; 40] };
+        let mut expected = [(reference(&bias), 0.0), (reference(&weight), 0.1)];
         let mut optimizer = AdamW::new(config, &parameters).expect("optimizer");
         let one = |value: f64| Tensor::full([1], value, (Kind::Float, Device::Cpu));
-        let mut made = 0;
+        let mut steps = 0;
         for step in 0..22 {
             let (lr, skipped) = (0.01 * f64::from(step + 1), step == 7 || step == 8);
             let gradient = |which: u64| -> Vec<f64> {
@@ -188,20 +177,21 @@ mod tests {
             if skipped {
                 continue;
             }
-            made += 1;
-            for ((plain, decay), which) in expected.iter_mut().zip([0, 5]) {
+            steps += 1;
+            for ((reference, decay), which) in expected.iter_mut().zip([0, 5]) {
                 let gradient: Vec<f64> = gradient(which).iter().map(|g| g / 4.0).collect();
-                plain.step(config, made, lr, *decay, &gradient);
+                reference.step(config, steps, lr, *decay, &gradient);
             }
         }
         assert_eq!(optimizer.steps().expect("steps"), 20);
-        for ((plain, _), parameter) in expected.iter().zip([&bias, &weight]) {
-            for (found, expected) in numbers(parameter).iter().zip(&plain.weight) {
+        for ((reference, _), parameter) in expected.iter().zip([&bias, &weight]) {
+            for (found, expected) in numbers(parameter).iter().zip(&reference.weight) {
                 assert!((found - expected).abs() < 2e-6 * expected.abs().max(1.0), "{found}, expected {expected}");
             }
         }
-        assert_eq!(optimizer.moments()[1].first.size(), [8, 5], "in the order of the parameters");
-        let second = numbers(&optimizer.moments()[1].second);
-        assert!(second.iter().zip(&expected[1].0.second).all(|(found, expected)| (found - expected).abs() < 1e-7));
+        let [_, exp_avg_sq] = &parameters.unflatten(optimizer.exp_avg_sq()).expect("unflatten")[..] else { panic!("two") };
+        assert_eq!(exp_avg_sq.size(), [8, 5], "in the order of the parameters");
+        let found = numbers(exp_avg_sq);
+        assert!(found.iter().zip(&expected[1].0.exp_avg_sq).all(|(found, expected)| (found - expected).abs() < 1e-7));
     }
 }

@@ -1,6 +1,7 @@
-//! What turns gradients into new weights: [`adamw`], its learning rate [`schedule`], the gradient's norm ([`clip`]) and the
-//! [`loss_scale`] that half precision needs; [`spikes`] tells steps that are out of the ordinary. [`control`] puts the last
-//! four together, without a host that waits.
+//! Optimizer step: from gradients to new weights.
+//!
+//! [`adamw`] updates the weights, [`schedule`] gives the learning rate, [`clip`] computes the gradient norm, [`loss_scale`] keeps
+//! half-precision gradients in range, and [`spikes`] detects outliers. [`control`] combines them without waiting for the host.
 
 pub mod adamw;
 pub mod clip;
@@ -8,3 +9,10 @@ pub mod control;
 pub mod loss_scale;
 pub mod schedule;
 pub mod spikes;
+
+/// Devices that tests run on: the CPU, and the first GPU if this build and machine have one.
+#[cfg(test)]
+fn devices() -> Vec<tch::Device> {
+    let has_gpu = libtorch_ext::cuda::load().is_ok() && tch::Cuda::device_count() > 0;
+    std::iter::once(tch::Device::Cpu).chain(has_gpu.then_some(tch::Device::Cuda(0))).collect()
+}

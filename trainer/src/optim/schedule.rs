@@ -1,48 +1,62 @@
-//! The learning rate over the run.
+//! Learning rate schedule.
 
 use serde::{Deserialize, Serialize};
+use tch::{TchError, Tensor};
 
-/// Linear warm-up from 0, then linear decay to a floor.
+/// Linear warm-up from 0, followed by linear decay to a constant minimum.
 ///
-/// With `w = warmup · steps`: `lr(n) = lr · n / w` up to `w`, then `lr · (1 - (1 - floor) · (n - w) / (steps - w))` up to
-/// `steps`, then `lr · floor`. The published schedule has no floor and turns negative at about 1.1 times `steps`; the two
-/// are equal up to `steps`.
+/// With `w = warmup · decay_steps`: `lr(n) = lr · n / w` up to `w`, then
+/// `lr · (1 - (1 - min_lr_ratio) · (n - w) / (decay_steps - w))` up to `decay_steps`, then `lr · min_lr_ratio`.
+/// The published schedule has no minimum and becomes negative at about `1.1 · decay_steps`; up to `decay_steps` the two are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// The highest learning rate.
+    /// Peak learning rate.
     pub lr: f64,
-    /// Share of `steps` that warms up.
+    /// Fraction of `decay_steps` used for warm-up.
     pub warmup: f64,
-    /// Steps until the floor.
+    /// Steps after which the learning rate has reached its minimum.
     pub decay_steps: u64,
-    /// Share of `lr` that is left in the end.
+    /// Minimum learning rate as a fraction of `lr`.
     pub min_lr_ratio: f64,
 }
 
 impl Schedule {
-    /// Learning rate of the step behind `completed` optimizer steps: the first step runs at 0.
-    pub fn at(&self, completed: u64) -> f64 {
-        let (n, steps) = (completed as f64, self.decay_steps as f64);
-        let warmup = self.warmup * steps;
-        if n <= warmup && warmup > 0.0 {
-            return self.lr * n / warmup;
+    /// Returns the learning rate of the step that follows `completed` optimizer steps; with warm-up, the first step has 0.
+    /// Both are 64-bit scalars on the same device.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn at(&self, completed: &Tensor) -> Result<Tensor, TchError> {
+        let Self { lr, warmup, decay_steps, min_lr_ratio } = *self;
+        let end = decay_steps as f64;
+        let warm = warmup * end;
+        let slope = -(1.0 - min_lr_ratio) * lr / (end - warm).max(f64::MIN_POSITIVE);
+        let decayed = completed.f_sub_scalar(warm)?.f_mul_scalar(slope)?.f_add_scalar(lr)?;
+        let minimum = Tensor::f_full_like(completed, lr * min_lr_ratio)?;
+        let decayed = minimum.f_where_self(&completed.f_ge(end)?, &decayed)?;
+        if warm <= 0.0 {
+            return Ok(decayed);
         }
-        if completed >= self.decay_steps {
-            return self.lr * self.min_lr_ratio;
-        }
-        self.lr - (1.0 - self.min_lr_ratio) * self.lr * (n - warmup) / (steps - warmup)
+        completed.f_mul_scalar(lr)?.f_div_scalar(warm)?.f_where_self(&completed.f_le(warm)?, &decayed)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::devices;
     use super::*;
 
     const PUBLISHED: Schedule = Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1 };
 
+    /// Learning rates on every device.
+    fn at(schedule: Schedule, completed: u64) -> Vec<f64> {
+        let on = |device| schedule.at(&Tensor::from(completed as f64).to_device(device)).expect("learning rate");
+        devices().into_iter().map(|device| on(device).double_value(&[])).collect()
+    }
+
     #[test]
     fn equals_the_published_schedule_up_to_its_end() {
-        // Learning rates that the published code printed.
+        // Learning rates printed by the published code.
         let printed = [
             (0, 0.0),
             (1, 2.3052097740894423e-08),
@@ -53,20 +67,29 @@ mod tests {
             (4337, 1.0023052097740901e-06),
             (4338, 1.0000000000000006e-06),
         ];
-        for (step, lr) in printed {
-            assert!((PUBLISHED.at(step) - lr).abs() <= 1e-12 * lr, "step {step}: {} is not {lr}", PUBLISHED.at(step));
+        for (step, expected) in printed {
+            for lr in at(PUBLISHED, step) {
+                assert!((lr - expected).abs() <= 1e-12 * expected, "step {step}: {lr}, expected {expected}");
+            }
         }
     }
 
     #[test]
-    fn never_falls_below_the_floor() {
+    fn stays_at_the_minimum_after_the_decay() {
         for step in [4338, 4772, u64::MAX] {
-            assert!((PUBLISHED.at(step) - 1e-6).abs() < 1e-18, "step {step}");
+            assert!(at(PUBLISHED, step).iter().all(|lr| (lr - 1e-6).abs() < 1e-18), "step {step}");
         }
     }
 
     #[test]
-    fn no_warmup_starts_at_the_top() {
-        assert_eq!(Schedule { warmup: 0.0, ..PUBLISHED }.at(0), 1e-5);
+    fn starts_at_the_peak_without_warm_up() {
+        assert!(at(Schedule { warmup: 0.0, ..PUBLISHED }, 0).iter().all(|&lr| lr == 1e-5));
+    }
+
+    #[test]
+    fn warm_up_may_take_all_steps() {
+        let schedule = Schedule { warmup: 1.0, ..PUBLISHED };
+        assert!(at(schedule, 4338).iter().all(|lr| (lr - 1e-5).abs() < 1e-18));
+        assert!(at(schedule, 4339).iter().all(|lr| (lr - 1e-6).abs() < 1e-18));
     }
 }

@@ -1,88 +1,87 @@
-//! Spikes: steps whose loss or gradient norm lies far above what the run has seen of late.
+//! Spike detection: steps whose loss or gradient norm is far above that of recent steps.
 //!
-//! Two numbers are followed, the loss and the natural logarithm of the gradient's norm. The step that comes behind `n` others
-//! brings `x` to each of them:
+//! The detector follows two quantities, the loss and the natural logarithm of the gradient norm. After `n` earlier steps, a step
+//! with value `x` updates the mean and variance of each:
 //!
 //! ```text
 //! a = max(1 / (n + 1), 1 - 2^(-1 / HALF_LIFE))
 //! δ = x - mean;  mean += a δ;  variance = (1 - a) (variance + a δ²)
 //! ```
 //!
-//! which is mean and variance of all steps as long as these are few, and later an average in which a step's weight halves
-//! every [`HALF_LIFE`] steps. Behind [`WARM_UP`] steps, one is a spike if `δ > z · max(√variance, floor)` for either number;
-//! it is only above the mean that anything is wrong. The floor keeps a run that repeats itself almost exactly from crying
-//! wolf: 1 % of the mean loss and a thousandth, and 1 % of the norm.
+//! This is the mean and variance of all steps while there are few of them, and later an exponential moving average in which the
+//! weight of a step halves every [`HALF_LIFE`] steps. After [`WARM_UP`] steps, a step is a spike if `δ > z · max(√variance, floor)`
+//! for either quantity; values below the mean are never spikes. The floor (1 % of the mean loss plus 0.001, and 1 % of the norm)
+//! prevents false alarms in a run whose steps are almost identical.
 //!
-//! Steps that are skipped, for whatever reason, leave no trace here. So where spikes are skipped and the loss stays high, each
-//! step that follows is a spike too: `train.max_consecutive_skips` ends such a run. Spikes that are not skipped count like any step, and
-//! what has become normal stops being one.
-//!
-//! The decision falls where the gradient is (`DeviceStatistics`), and the host follows from the outcomes
-//! ([`SpikeStatistics`]). Both do the same additions, multiplications, divisions and roots of 64 bits in the same order, so
-//! they agree to the last bit; the one logarithm is taken on the device and told to the host.
+//! Skipped steps do not update the statistics. So if spikes are skipped and the loss stays high, every following step is a spike
+//! too, and `train.max_consecutive_skips` ends the run. Spikes that are not skipped update the statistics like any other step, so
+//! a new level becomes normal.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, TchError, Tensor};
 
-/// Steps in which a step's weight in mean and variance halves.
+/// Number of steps in which the weight of a step in mean and variance halves.
 pub const HALF_LIFE: f64 = 100.0;
-/// Steps that have to be known before one is judged.
+/// Number of steps before the first one that can be a spike.
 pub const WARM_UP: u64 = 100;
 
-/// Least standard deviation, as a share of the mean and besides that, of the loss and of the logarithm of the norm.
-const FLOORS: [Floor; 2] = [Floor { relative: 0.01, absolute: 0.001 }, Floor { relative: 0.0, absolute: 0.01 }];
+/// Minimum standard deviation of the loss and of the log gradient norm: a fraction of the mean, plus a constant.
+const RELATIVE_FLOOR: [f64; 2] = [0.01, 0.0];
+const ABSOLUTE_FLOOR: [f64; 2] = [0.001, 0.01];
 
-/// The norm is taken for at least this, so that it has a logarithm.
-const LEAST_NORM: f64 = 1e-12;
+/// Smaller norms are replaced by this one, so that the logarithm is finite.
+const MIN_NORM: f64 = 1e-12;
 
-#[derive(Debug, Clone, Copy)]
-struct Floor {
-    relative: f64,
-    absolute: f64,
-}
-
-/// What is a spike, and what becomes of it.
+/// Rules of spike detection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SpikeRules {
-    /// Standard deviations above the mean; 0 or less: nothing is a spike.
+    /// Threshold in standard deviations above the mean; 0 disables detection.
     pub zscore: f64,
-    /// Whether the step is skipped.
+    /// If true, spikes are skipped.
     pub skips: bool,
 }
 
 impl SpikeRules {
-    /// Nothing is a spike.
-    pub const OFF: Self = Self { zscore: 0.0, skips: false };
-
-    fn on(&self) -> bool {
+    fn is_enabled(&self) -> bool {
         self.zscore > 0.0
     }
 }
 
-/// Which of the two numbers.
+/// Quantity that is checked for spikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantity {
-    /// The mean loss a question.
+    /// Mean loss per question.
     Loss,
-    /// The natural logarithm of the gradient's norm before clipping.
+    /// Natural logarithm of the gradient norm before clipping.
     LogGradientNorm,
 }
 
-/// A number beside what was expected of it.
+/// Deviation of a value from its expected value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Deviation {
-    /// Which number.
+    /// Quantity that deviates.
     pub quantity: Quantity,
-    /// What it was.
+    /// Value of the step.
     pub value: f64,
-    /// The mean before.
+    /// Mean over the steps before.
     pub mean: f64,
-    /// By how many standard deviations it is above the mean.
+    /// Distance from the mean in standard deviations.
     pub zscore: f64,
 }
 
-/// What the steps of a run have been like: as the host knows it, and as a checkpoint keeps it.
+impl Deviation {
+    /// The larger deviation of an observation, from [`Observation::numbers`].
+    pub(super) fn largest([loss, log_norm, loss_mean, log_norm_mean, loss_zscore, log_norm_zscore]: [f64; 6]) -> Self {
+        if log_norm_zscore > loss_zscore {
+            let (value, mean, zscore) = (log_norm, log_norm_mean, log_norm_zscore);
+            return Self { quantity: Quantity::LogGradientNorm, value, mean, zscore };
+        }
+        Self { quantity: Quantity::Loss, value: loss, mean: loss_mean, zscore: loss_zscore }
+    }
+}
+
+/// Statistics of the steps of a run, as stored in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct SpikeStatistics {
     steps: u64,
@@ -90,7 +89,7 @@ pub struct SpikeStatistics {
     log_gradient_norm: Running,
 }
 
-/// A running mean and variance.
+/// Running mean and variance.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 struct Running {
     mean: f64,
@@ -98,116 +97,96 @@ struct Running {
 }
 
 impl SpikeStatistics {
-    /// Takes note of a step that was not skipped.
-    pub fn update(&mut self, rules: SpikeRules, loss: f64, log_gradient_norm: f64) {
-        if !rules.on() {
-            return;
+    /// The statistics of [`SpikeDetector::state`].
+    pub(super) fn from_state([steps, loss_mean, log_norm_mean, loss_variance, log_norm_variance]: [f64; 5]) -> Self {
+        Self {
+            steps: steps as u64,
+            loss: Running { mean: loss_mean, variance: loss_variance },
+            log_gradient_norm: Running { mean: log_norm_mean, variance: log_norm_variance },
         }
-        let weight = (1.0 / (self.steps as f64 + 1.0)).max(least_weight());
-        self.loss.update(loss, weight);
-        self.log_gradient_norm.update(log_gradient_norm, weight);
-        self.steps += 1;
-    }
-
-    /// Whether a step is a spike.
-    pub fn is_spike(&self, rules: SpikeRules, loss: f64, log_gradient_norm: f64) -> bool {
-        let far = |running: &Running, value: f64, floor| value - running.mean > running.deviation(floor) * rules.zscore;
-        let [loss_floor, norm_floor] = FLOORS;
-        let either = far(&self.loss, loss, loss_floor) || far(&self.log_gradient_norm, log_gradient_norm, norm_floor);
-        rules.on() && self.steps >= WARM_UP && either
-    }
-
-    /// Of the two numbers, both finite, the one that is further off.
-    pub fn furthest(&self, loss: f64, log_gradient_norm: f64) -> Deviation {
-        let [loss_floor, norm_floor] = FLOORS;
-        let of = |quantity, running: &Running, value: f64, floor| Deviation {
-            quantity,
-            value,
-            mean: running.mean,
-            zscore: (value - running.mean) / running.deviation(floor),
-        };
-        let loss = of(Quantity::Loss, &self.loss, loss, loss_floor);
-        let norm = of(Quantity::LogGradientNorm, &self.log_gradient_norm, log_gradient_norm, norm_floor);
-        if norm.zscore > loss.zscore { norm } else { loss }
     }
 }
 
-impl Running {
-    fn update(&mut self, value: f64, weight: f64) {
-        let difference = value - self.mean;
-        self.mean += difference * weight;
-        self.variance = (self.variance + difference * difference * weight) * (1.0 - weight);
-    }
-
-    fn deviation(&self, floor: Floor) -> f64 {
-        self.variance.sqrt().max(self.mean.abs() * floor.relative + floor.absolute)
-    }
-}
-
-/// The weight of a new step once many are known.
-fn least_weight() -> f64 {
-    1.0 - (-1.0 / HALF_LIFE).exp2()
-}
-
-/// [`SpikeStatistics`] on the device that decides. Pairs are of the loss and of the logarithm of the gradient's norm.
+/// Spike detector whose [`SpikeStatistics`] live on a device.
+///
+/// Tensors are 64-bit: scalars, or pairs of the loss and the log gradient norm.
 #[derive(Debug)]
-pub(super) struct DeviceStatistics {
+pub(super) struct SpikeDetector {
     rules: SpikeRules,
-    /// Steps known, 64-bit, shape `[]`.
     steps: Tensor,
-    /// 64-bit, shape `[2]` each, as are the floors.
     mean: Tensor,
     variance: Tensor,
     relative_floor: Tensor,
     absolute_floor: Tensor,
 }
 
-impl DeviceStatistics {
-    pub(super) fn new(rules: SpikeRules, known: &SpikeStatistics, device: Device) -> Result<Self, TchError> {
+/// Loss and log gradient norm of a step, compared with the steps before: pairs as in [`SpikeDetector`].
+#[derive(Debug)]
+pub(super) struct Observation {
+    values: Tensor,
+    mean: Tensor,
+    difference: Tensor,
+    deviation: Tensor,
+}
+
+impl Observation {
+    /// Values, means and z-scores, shape `[6]`; see [`Deviation::largest`].
+    pub(super) fn numbers(&self) -> Result<Tensor, TchError> {
+        Tensor::f_cat(&[&self.values, &self.mean, &self.difference.f_div(&self.deviation)?], 0)
+    }
+}
+
+impl SpikeDetector {
+    pub(super) fn new(rules: SpikeRules, statistics: &SpikeStatistics, device: Device) -> Result<Self, TchError> {
         let pair = |values: [f64; 2]| Tensor::f_from_slice(&values)?.f_to_device(device);
-        let SpikeStatistics { steps, loss, log_gradient_norm } = known;
+        let SpikeStatistics { steps, loss, log_gradient_norm } = statistics;
         Ok(Self {
             rules,
             steps: Tensor::from(*steps as f64).f_to_device(device)?,
             mean: pair([loss.mean, log_gradient_norm.mean])?,
             variance: pair([loss.variance, log_gradient_norm.variance])?,
-            relative_floor: pair(FLOORS.map(|floor| floor.relative))?,
-            absolute_floor: pair(FLOORS.map(|floor| floor.absolute))?,
+            relative_floor: pair(RELATIVE_FLOOR)?,
+            absolute_floor: pair(ABSOLUTE_FLOOR)?,
         })
     }
 
-    /// Both numbers of a step, of loss and norm in 64 bits and of shape `[]`.
-    pub(super) fn observe(loss: &Tensor, gradient_norm: &Tensor) -> Result<Tensor, TchError> {
-        Tensor::f_stack(&[loss, &gradient_norm.f_clamp_min(LEAST_NORM)?.f_log()?], 0)
+    /// Steps, means and variances, shape `[5]`; see [`SpikeStatistics::from_state`].
+    pub(super) fn state(&self) -> Result<Tensor, TchError> {
+        Tensor::f_cat(&[&self.steps.f_reshape([1])?, &self.mean, &self.variance], 0)
     }
 
-    /// [`SpikeStatistics::is_spike`]: a truth value of shape `[]`.
-    pub(super) fn is_spike(&self, observed: &Tensor) -> Result<Tensor, TchError> {
-        if !self.rules.on() {
-            return Tensor::f_zeros([1; 0], (Kind::Bool, observed.device()));
-        }
+    /// Compares the loss and gradient norm of a step, both scalars, with the steps before.
+    pub(super) fn observe(&self, loss: &Tensor, gradient_norm: &Tensor) -> Result<Observation, TchError> {
+        let values = Tensor::f_stack(&[loss, &gradient_norm.f_clamp_min(MIN_NORM)?.f_log()?], 0)?;
         let floor = self.mean.f_abs()?.f_mul(&self.relative_floor)?.f_add(&self.absolute_floor)?;
-        let limit = self.variance.f_sqrt()?.f_maximum(&floor)?.f_mul_scalar(self.rules.zscore)?;
-        let far = observed.f_sub(&self.mean)?.f_gt_tensor(&limit)?.f_any()?;
+        let deviation = self.variance.f_sqrt()?.f_maximum(&floor)?;
+        Ok(Observation { difference: values.f_sub(&self.mean)?, values, mean: self.mean.shallow_clone(), deviation })
+    }
+
+    /// Returns whether the step is a spike, as a boolean scalar.
+    pub(super) fn is_spike(&self, observation: &Observation) -> Result<Tensor, TchError> {
+        // The deviation is above zero, so nothing exceeds an infinite threshold.
+        let zscore = if self.rules.is_enabled() { self.rules.zscore } else { f64::INFINITY };
+        let far = observation.difference.f_gt_tensor(&observation.deviation.f_mul_scalar(zscore)?)?.f_any()?;
         far.f_logical_and(&self.steps.f_ge(WARM_UP as f64)?)
     }
 
-    /// Whether spikes are skipped.
+    /// Returns true if spikes are skipped.
     pub(super) fn skips(&self) -> bool {
-        self.rules.on() && self.rules.skips
+        self.rules.skips
     }
 
-    /// [`SpikeStatistics::update`], except where `skipped`, a truth value of shape `[]`.
-    pub(super) fn update(&mut self, observed: &Tensor, skipped: &Tensor) -> Result<(), TchError> {
-        if !self.rules.on() {
+    /// Updates the statistics, unless `skipped`, a boolean scalar.
+    pub(super) fn update(&mut self, observation: &Observation, skipped: &Tensor) -> Result<(), TchError> {
+        if !self.rules.is_enabled() {
             return Ok(());
         }
         let steps = self.steps.f_add_scalar(1.0)?;
-        // A tensor divided by a number may be multiplied by its reciprocal on a GPU; this is rounded once everywhere.
-        let weight = steps.f_reciprocal()?.f_clamp_min(least_weight())?;
-        let difference = observed.f_sub(&self.mean)?;
+        let min_weight = 1.0 - (-1.0 / HALF_LIFE).exp2();
+        let weight = steps.f_reciprocal()?.f_clamp_min(min_weight)?;
+        let difference = &observation.difference;
         let mean = self.mean.f_add(&difference.f_mul(&weight)?)?;
-        let variance = self.variance.f_add(&difference.f_mul(&difference)?.f_mul(&weight)?)?;
+        let variance = self.variance.f_add(&difference.f_mul(difference)?.f_mul(&weight)?)?;
         let variance = variance.f_mul(&weight.f_rsub_scalar(1.0)?)?;
         self.steps = self.steps.f_where_self(skipped, &steps)?;
         self.mean = self.mean.f_where_self(skipped, &mean)?;
@@ -218,109 +197,138 @@ impl DeviceStatistics {
 
 #[cfg(test)]
 mod tests {
+    use super::super::devices;
     use super::*;
     use proptest::prelude::*;
 
     const RULES: SpikeRules = SpikeRules { zscore: 6.0, skips: false };
 
+    /// Detector with a host interface.
+    struct Detector(SpikeDetector, Device);
+
+    impl Detector {
+        fn new(rules: SpikeRules, statistics: &SpikeStatistics, device: Device) -> Self {
+            Self(SpikeDetector::new(rules, statistics, device).expect("detector"), device)
+        }
+
+        /// After `steps` steps whose losses alternate between 4 and 6, and whose norms are 1.
+        fn settled(steps: u64, device: Device) -> Self {
+            let mut detector = Self::new(RULES, &SpikeStatistics::default(), device);
+            (0..steps).for_each(|i| detector.update(5.0 + if i % 2 == 0 { 1.0 } else { -1.0 }, 0.0));
+            detector
+        }
+
+        fn observe(&self, loss: f64, log_norm: f64) -> Observation {
+            let scalar = |value: f64| Tensor::from(value).to_device(self.1);
+            self.0.observe(&scalar(loss), &scalar(log_norm.exp())).expect("observation")
+        }
+
+        fn update(&mut self, loss: f64, log_norm: f64) {
+            let observation = self.observe(loss, log_norm);
+            self.0.update(&observation, &Tensor::from(false).to_device(self.1)).expect("update");
+        }
+
+        fn is_spike(&self, loss: f64, log_norm: f64) -> bool {
+            self.0.is_spike(&self.observe(loss, log_norm)).expect("verdict").int64_value(&[]) != 0
+        }
+
+        fn largest(&self, loss: f64, log_norm: f64) -> Deviation {
+            Deviation::largest(numbers(&self.observe(loss, log_norm).numbers().expect("numbers")))
+        }
+
+        fn statistics(&self) -> SpikeStatistics {
+            SpikeStatistics::from_state(numbers(&self.0.state().expect("state")))
+        }
+    }
+
+    fn numbers<const N: usize>(tensor: &Tensor) -> [f64; N] {
+        Vec::try_from(tensor).expect("numbers").try_into().expect("length")
+    }
+
     fn number() -> impl Strategy<Value = f64> {
         prop_oneof![-3.0..3.0, -1e6..1e6, Just(0.0)]
     }
 
-    /// Statistics of `steps` losses that go up and down by 1 around 5, and norms of about 1.
-    fn settled(steps: u64) -> SpikeStatistics {
-        let mut known = SpikeStatistics::default();
-        (0..steps).for_each(|i| known.update(RULES, 5.0 + if i % 2 == 0 { 1.0 } else { -1.0 }, 0.0));
-        known
-    }
-
     proptest! {
-        /// While steps are few, mean and variance are those of all of them.
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn few_steps_weigh_the_same(values in prop::collection::vec(number(), 1..100)) {
-            let mut running = SpikeStatistics::default();
-            values.iter().for_each(|&value| running.update(RULES, value, 0.0));
-            let count = values.len() as f64;
-            let mean = values.iter().sum::<f64>() / count;
-            let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
-            let scale = values.iter().fold(1.0, |most: f64, value| most.max(value.abs()));
-            prop_assert!((running.loss.mean - mean).abs() <= 1e-12 * scale);
-            prop_assert!((running.loss.variance - variance).abs() <= 1e-12 * scale * scale);
-        }
-
-        /// The device comes to the same bits as the host, and to the same verdicts.
-        #[test]
-        fn device_and_host_agree(
-            // A norm that overflows is none that is observed: its step is skipped.
-            values in prop::collection::vec((number(), -300.0..300.0_f64, prop::bool::weighted(0.1)), 1..200),
-            known in 0..2 * WARM_UP, zscore in 0.5..4.0,
-        ) {
-            let rules = SpikeRules { zscore, skips: true };
-            let mut host = settled(known);
-            let mut device = DeviceStatistics::new(rules, &host, Device::Cpu).expect("statistics");
-            for (loss, norm, skipped) in values {
-                let loss = if skipped { f64::NAN } else { loss };
-                // A norm that is not finite is always skipped.
-                let norm = Tensor::from(norm.clamp(-300.0, 300.0).exp());
-                let observed = DeviceStatistics::observe(&Tensor::from(loss), &norm).expect("observe");
-                let log_norm = observed.double_value(&[1]);
-                let spike = device.is_spike(&observed).expect("verdict").int64_value(&[]) != 0;
-                prop_assert_eq!(spike, host.is_spike(rules, loss, log_norm));
-                let furthest = host.furthest(loss, log_norm).zscore;
-                prop_assert!(skipped || !spike || furthest >= zscore * (1.0 - 1e-12), "{} {}", furthest, zscore);
-                device.update(&observed, &Tensor::from(skipped)).expect("update");
-                if !skipped {
-                    host.update(rules, loss, log_norm);
-                }
-                let pair = |pair: &Tensor| Vec::<f64>::try_from(pair).expect("pair");
-                prop_assert_eq!(pair(&device.mean), [host.loss.mean, host.log_gradient_norm.mean]);
-                prop_assert_eq!(pair(&device.variance), [host.loss.variance, host.log_gradient_norm.variance]);
-                prop_assert_eq!(device.steps.double_value(&[]), host.steps as f64);
+        fn few_steps_have_equal_weights(values in prop::collection::vec(number(), 1..100)) {
+            for device in devices() {
+                let mut detector = Detector::new(RULES, &SpikeStatistics::default(), device);
+                values.iter().for_each(|&value| detector.update(value, 0.0));
+                let count = values.len() as f64;
+                let mean = values.iter().sum::<f64>() / count;
+                let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+                let scale = values.iter().fold(1.0, |max: f64, value| max.max(value.abs()));
+                let found = detector.statistics();
+                prop_assert_eq!(found.steps, values.len() as u64);
+                prop_assert!((found.loss.mean - mean).abs() <= 1e-12 * scale);
+                prop_assert!((found.loss.variance - variance).abs() <= 1e-12 * scale * scale);
             }
         }
 
-        /// What a checkpoint keeps comes back to the last bit.
         #[test]
-        fn json_keeps_every_bit(values in prop::collection::vec((number(), number()), 0..9)) {
-            let mut known = SpikeStatistics::default();
-            values.iter().for_each(|&(loss, norm)| known.update(RULES, loss / 3.0, norm / 7.0));
-            let json = serde_json::to_string(&known).expect("json");
-            prop_assert_eq!(serde_json::from_str::<SpikeStatistics>(&json).expect("statistics"), known);
+        fn statistics_survive_json_and_a_new_detector_bit_for_bit(values in prop::collection::vec((number(), -9.0..9.0_f64), 0..9)) {
+            for device in devices() {
+                let mut detector = Detector::new(RULES, &SpikeStatistics::default(), device);
+                values.iter().for_each(|&(loss, norm)| detector.update(loss / 3.0, norm / 7.0));
+                let json = serde_json::to_string(&detector.statistics()).expect("json");
+                let restored = Detector::new(RULES, &serde_json::from_str(&json).expect("statistics"), device);
+                prop_assert_eq!(restored.statistics(), detector.statistics());
+            }
         }
     }
 
     #[test]
-    fn nothing_is_judged_before_the_warm_up_or_below_the_mean() {
-        assert!(!settled(WARM_UP - 1).is_spike(RULES, 1000.0, 9.0));
-        let known = settled(WARM_UP);
-        assert!(known.is_spike(RULES, 12.0, 0.0) && !known.is_spike(RULES, 10.0, 0.0));
-        assert!(!known.is_spike(RULES, -1000.0, -9.0), "a loss that falls is what training is for");
-        assert!(!known.is_spike(SpikeRules::OFF, 1000.0, 9.0));
+    fn no_spikes_before_the_warm_up_or_below_the_mean() {
+        for device in devices() {
+            assert!(!Detector::settled(WARM_UP - 1, device).is_spike(1000.0, 9.0));
+            let settled = Detector::settled(WARM_UP, device);
+            assert!(settled.is_spike(12.0, 0.0) && !settled.is_spike(10.0, 0.0));
+            assert!(!settled.is_spike(-1000.0, -9.0), "a falling loss is the goal of training");
+            assert!(!settled.is_spike(f64::NAN, 0.0));
+            let off = SpikeRules { zscore: 0.0, skips: true };
+            let mut off = Detector::new(off, &settled.statistics(), device);
+            assert!(!off.is_spike(1000.0, 9.0));
+            off.update(1000.0, 9.0);
+            assert_eq!(off.statistics(), settled.statistics());
+        }
     }
 
     #[test]
-    fn a_constant_has_a_floor() {
-        let known = settled(WARM_UP);
-        // The norm was always 1: its standard deviation is taken for 1 %.
-        assert!(!known.is_spike(RULES, 5.0, 0.05));
-        assert!(known.is_spike(RULES, 5.0, 0.07));
-        assert_eq!(known.furthest(5.0, 0.07).quantity, Quantity::LogGradientNorm);
-        assert!((known.furthest(5.0, 0.07).zscore - 7.0).abs() < 1e-9);
+    fn the_deviation_has_a_floor() {
+        for device in devices() {
+            let settled = Detector::settled(WARM_UP, device);
+            // The norm was always 1, so its standard deviation counts as 1 %.
+            assert!(!settled.is_spike(5.0, 0.05));
+            assert!(settled.is_spike(5.0, 0.07));
+            let largest = settled.largest(5.0, 0.07);
+            assert_eq!((largest.quantity, largest.mean), (Quantity::LogGradientNorm, 0.0));
+            assert!((largest.value - 0.07).abs() < 1e-12 && (largest.zscore - 7.0).abs() < 1e-9, "{largest:?}");
+            let largest = settled.largest(20.0, 0.07);
+            assert_eq!((largest.quantity, largest.value), (Quantity::Loss, 20.0));
+            assert!((largest.mean - 5.0).abs() < 1e-9 && (largest.zscore - 15.0).abs() < 1e-9, "{largest:?}");
+        }
     }
 
     #[test]
-    fn a_level_that_stays_becomes_normal() {
-        let mut known = settled(10 * WARM_UP);
-        assert!(known.is_spike(RULES, 50.0, 0.0));
-        (0..5).for_each(|_| known.update(RULES, 50.0, 0.0));
-        assert!(!known.is_spike(RULES, 50.0, 0.0), "{known:?}");
+    fn a_lasting_level_becomes_normal() {
+        for device in devices() {
+            let mut detector = Detector::settled(10 * WARM_UP, device);
+            assert!(detector.is_spike(50.0, 0.0));
+            (0..5).for_each(|_| detector.update(50.0, 0.0));
+            assert!(!detector.is_spike(50.0, 0.0), "{:?}", detector.statistics());
+        }
     }
 
     #[test]
     fn the_weight_of_a_step_halves() {
-        let mut known = settled(100 * WARM_UP);
-        let before = known.loss.mean;
-        (0..HALF_LIFE as u64).for_each(|_| known.update(RULES, before + 1.0, 0.0));
-        assert!((known.loss.mean - before - 0.5).abs() < 1e-9, "{}", known.loss.mean - before);
+        for device in devices() {
+            let mut detector = Detector::settled(20 * WARM_UP, device);
+            let before = detector.statistics().loss.mean;
+            (0..HALF_LIFE as u64).for_each(|_| detector.update(before + 1.0, 0.0));
+            let moved = detector.statistics().loss.mean - before;
+            assert!((moved - 0.5).abs() < 1e-9, "{moved}");
+        }
     }
 }

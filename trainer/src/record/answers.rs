@@ -1,43 +1,43 @@
-//! What the newest evaluation leaves of its answers: `RUNDIR/answers.jsonl`, the questions that went worst and counts over all.
+//! Answers of the latest evaluation, `RUNDIR/answers.jsonl`: counts over all questions, and the questions with the smallest margins.
 //!
 //! ```text
 //! {"kind":"evaluation","step":600,"samples":19200,"split":"val",...}   one line
-//! {"kind":"answer","example_id":"val-p3-q7","margin":-4.1,...}         a line a question, the worst first
+//! {"kind":"answer","example_id":"val-p3-q7","margin":-4.1,...}         one line per question, worst first
 //! ```
 //!
-//! A question's margin is the score of its best right choice less that of its best wrong one, so it was answered
-//! rightly where that is above 0. A question whose choices are all right or all wrong is counted and not listed. Every rank keeps
-//! its own worst questions; the first one hears of all and writes.
+//! The margin of a question is the score of its best right choice minus that of its best wrong one: a question with a margin above 0
+//! was answered correctly. Questions whose choices are all right or all wrong are counted but not listed. Every rank keeps
+//! its own worst questions; rank 0 merges and writes them.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use serde::{Deserialize, Serialize};
+use tch::TchError;
 
 use crate::distributed::World;
 use crate::record::metrics::EvalRecord;
-use crate::train::TrainError;
-use crate::train::evaluate::Answer;
+use crate::task::Answer;
 
-/// The file's name in the run's folder.
+/// Name of the file in the run folder.
 pub const ANSWERS_FILE: &str = "answers.jsonl";
-/// Most questions that are kept.
-const MOST_KEPT: usize = 1000;
-/// Margins are counted in steps of a half, those beyond ten together.
-const BINS_A_UNIT: f64 = 2.0;
+/// Maximum number of questions to keep.
+const MAX_KEPT: usize = 1000;
+/// Margins are counted in bins of one half; the outermost bins hold everything beyond ten.
+const BINS_PER_UNIT: f64 = 2.0;
 const LAST_BIN: f64 = 20.0;
 
-/// A line of the file.
+/// Line of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Line {
-    /// The first one.
+    /// The first line.
     Evaluation(Summary),
     /// A question.
     Answer(Judged),
 }
 
-/// Which evaluation it was, and how it went over all questions.
+/// Identity of an evaluation, and its counts over all questions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Optimizer steps completed before.
@@ -48,18 +48,18 @@ pub struct Summary {
     pub split: String,
     /// Questions that were evaluated.
     pub questions: usize,
-    /// Of these, the ones whose best choice is right.
+    /// Questions whose best choice is right.
     pub hits: usize,
-    /// Number of choices, and how questions with so many went.
+    /// Counts by number of choices.
     #[serde(with = "pairs")]
     pub by_choices: BTreeMap<usize, Count>,
-    /// How many questions have a margin from `bin / 2` on and below `(bin + 1) / 2`; the first and the last bin
-    /// hold what is beyond.
+    /// Number of questions with a margin of at least `bin / 2` and below `(bin + 1) / 2`; the first and the last bin include
+    /// everything beyond.
     #[serde(with = "pairs")]
     pub margins: BTreeMap<i32, usize>,
 }
 
-/// Some questions and the hits among them.
+/// Number of questions, and of hits among them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// The questions.
@@ -68,20 +68,20 @@ pub struct Count {
     pub hits: usize,
 }
 
-/// How a question was answered. Scores that are no numbers are `None`.
+/// Answer to a question. Scores that are not finite are `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// The question.
     pub example_id: String,
-    /// The score of its best right choice less that of its best wrong one.
+    /// Score of its best right choice minus that of its best wrong one.
     pub margin: Option<f64>,
     /// The score of every choice.
     pub scores: Vec<Option<f64>>,
-    /// Index of the choice that was taken.
+    /// Index of the chosen answer.
     pub predicted: usize,
     /// Indices of the right choices.
     pub correct: Vec<usize>,
-    /// Whether it is right.
+    /// True if the chosen answer is right.
     pub hit: bool,
 }
 
@@ -98,20 +98,20 @@ impl Judged {
         Self { example_id, margin, scores, predicted, correct, hit }
     }
 
-    /// Whether there are both right and wrong choices.
+    /// Returns true if there are both right and wrong choices.
     fn is_contest(&self) -> bool {
         !self.correct.is_empty() && self.correct.len() < self.scores.len()
     }
 
-    /// By margin, the smallest first; none at all, where scores are no numbers, before all; ids
-    /// decide among equals, so that the order does not depend on the number of ranks.
+    /// Orders by margin, smallest first; missing margins (scores that are not finite) come before all others. Ties are broken by
+    /// id, so that the order does not depend on the number of ranks.
     fn worse(&self, other: &Self) -> Ordering {
         let margin = |judged: &Self| judged.margin.unwrap_or(f64::NEG_INFINITY);
         margin(self).total_cmp(&margin(other)).then_with(|| self.example_id.cmp(&other.example_id))
     }
 }
 
-/// For a heap whose top is the least bad of those that are kept.
+/// Heap entry; the top of the heap is the question with the largest margin.
 #[derive(Debug)]
 struct ByMargin(Judged);
 
@@ -135,14 +135,14 @@ impl PartialEq for ByMargin {
 
 impl Eq for ByMargin {}
 
-/// Collects what is kept of an evaluation.
+/// Accumulates the answers of an evaluation.
 #[derive(Debug, Default)]
 pub struct Answers {
     counts: Summary,
     worst: BinaryHeap<ByMargin>,
 }
 
-/// What a rank sends.
+/// Answers of one rank.
 #[derive(Debug, Serialize, Deserialize)]
 struct Share {
     counts: Summary,
@@ -150,17 +150,17 @@ struct Share {
 }
 
 impl Answers {
-    /// Takes an answer.
+    /// Adds an answer.
     pub fn add(&mut self, answer: Answer) {
         let judged = Judged::new(answer);
         let of = self.counts.by_choices.entry(judged.scores.len()).or_default();
         of.questions += 1;
         of.hits += usize::from(judged.hit);
         if let Some(margin) = judged.margin {
-            let bin = (margin * BINS_A_UNIT).floor().clamp(-LAST_BIN, LAST_BIN - 1.0) as i32;
+            let bin = (margin * BINS_PER_UNIT).floor().clamp(-LAST_BIN, LAST_BIN - 1.0) as i32;
             *self.counts.margins.entry(bin).or_default() += 1;
         }
-        // Where all choices are right, or none is, nothing could be told apart.
+        // If all choices are right, or none is, there is nothing to distinguish.
         if judged.is_contest() {
             self.keep(judged);
         }
@@ -168,16 +168,16 @@ impl Answers {
 
     fn keep(&mut self, judged: Judged) {
         self.worst.push(ByMargin(judged));
-        if self.worst.len() > MOST_KEPT {
+        if self.worst.len() > MAX_KEPT {
             self.worst.pop();
         }
     }
 
-    /// Puts the ranks' answers together; every rank calls it.
+    /// Merges the answers of all ranks. Must be called on every rank.
     ///
     /// # Errors
-    /// [`TrainError`] where another rank is gone.
-    pub fn gathered(self, world: Option<&World>) -> Result<Self, TrainError> {
+    /// Returns a [`TchError`] if another rank has failed.
+    pub fn gathered(self, world: Option<&World>) -> Result<Self, TchError> {
         let Some(world) = world else { return Ok(self) };
         let Self { counts, worst } = self;
         let own = Share { counts, worst: worst.into_iter().map(|of| of.0).collect() };
@@ -186,7 +186,9 @@ impl Answers {
         for share in world.gather_bytes(&bytes)? {
             match serde_json::from_slice(&share) {
                 Ok(share) => all.merge(share),
-                Err(error) => tracing::warn!("the answers of another rank cannot be read ({error}): {ANSWERS_FILE} lacks them"),
+                Err(error) => {
+                    tracing::warn!("cannot read the answers of another rank ({error}); {ANSWERS_FILE} will lack them")
+                }
             }
         }
         Ok(all)
@@ -204,17 +206,18 @@ impl Answers {
         share.worst.into_iter().for_each(|judged| self.keep(judged));
     }
 
-    /// The file's content, for the evaluation of a split that `record` tells of.
+    /// Returns the content of the file, for the evaluation of `split` described by `record`.
     ///
     /// # Errors
-    /// None in practice; the signature is that of the serializer.
+    /// Returns errors of the serializer, which do not occur in practice.
     pub fn lines(self, record: &EvalRecord, split: &str) -> Result<Vec<u8>, serde_json::Error> {
+        let of_all = |metric: &str| record.evaluation.metrics.get(metric).unwrap_or(0.0) as usize;
         let summary = Summary {
             step: record.step,
             samples: record.samples,
             split: split.to_owned(),
-            questions: record.evaluation.questions,
-            hits: record.evaluation.hits,
+            questions: of_all("questions"),
+            hits: of_all("hits"),
             ..self.counts
         };
         let worst = self.worst.into_sorted_vec().into_iter().map(|of| Line::Answer(of.0));
@@ -227,7 +230,7 @@ impl Answers {
     }
 }
 
-/// A map as a list of pairs: JSON has no keys but strings, and a tagged line is not read back into others.
+/// Serializes a map as a list of pairs, because serde reads map keys of a tagged enum as strings only.
 mod pairs {
     use std::collections::BTreeMap;
 
@@ -250,7 +253,8 @@ mod pairs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::evaluate::Evaluation;
+    use crate::task::cloze::METRICS;
+    use crate::task::metrics::{Evaluation, Metrics};
 
     fn answer(id: usize, scores: &[f64], correct: &[usize]) -> Answer {
         let predicted = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("choices");
@@ -259,7 +263,8 @@ mod tests {
     }
 
     fn read(answers: Answers) -> (Summary, Vec<Judged>) {
-        let evaluation = Evaluation { questions: 3, hits: 1, ..Evaluation::default() };
+        let metrics = Metrics::new(&METRICS, &[0.3, 1.0, 3.0]);
+        let evaluation = Evaluation { metrics, seconds: 0.1 };
         let text = answers.lines(&EvalRecord { step: 7, samples: 56, evaluation }, "val").expect("json");
         let mut lines = std::str::from_utf8(&text).expect("text").lines().map(|line| serde_json::from_str(line).expect("line"));
         let Some(Line::Evaluation(summary)) = lines.next() else { panic!("no summary") };
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_come_first_and_all_are_counted() {
+    fn worst_questions_come_first_and_all_are_counted() {
         let mut answers = Answers::default();
         answers.add(answer(1, &[-1.0, -3.2, -9.0], &[0]));
         answers.add(answer(2, &[-1.0, -3.0], &[1]));
@@ -285,9 +290,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_does_not_depend_on_how_the_questions_are_shared() {
-        let all: Vec<Answer> =
-            (0..MOST_KEPT + 300).map(|i| answer(i, &[-(((i * 7919) % 1301) as f64), -500.0], &[0])).collect();
+    fn kept_questions_do_not_depend_on_the_distribution_over_ranks() {
+        let all: Vec<Answer> = (0..MAX_KEPT + 300).map(|i| answer(i, &[-(((i * 7919) % 1301) as f64), -500.0], &[0])).collect();
         let mut whole = Answers::default();
         let mut shares = [Answers::default(), Answers::default()];
         for (i, answer) in all.into_iter().enumerate() {
@@ -299,7 +303,7 @@ mod tests {
             merged.merge(Share { counts, worst: worst.into_iter().map(|of| of.0).collect() });
         }
         let whole = read(whole);
-        assert_eq!(whole.1.len(), MOST_KEPT);
+        assert_eq!(whole.1.len(), MAX_KEPT);
         assert_eq!(whole, read(merged));
     }
 }

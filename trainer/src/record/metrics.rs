@@ -1,137 +1,129 @@
-//! What a run says about itself: JSON lines in its folder.
+//! Metrics of a training run, `RUNDIR/metrics.jsonl`.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::optim::spikes::Deviation;
+use crate::record::files::{is_at, unix_seconds};
 use crate::record::tensorboard::EventFile;
-use crate::train::evaluate::Evaluation;
+use crate::task::metrics::Evaluation;
 
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Record {
-    /// Averages over the optimizer steps since the last such line.
+    /// Averages over the optimizer steps since the previous train record.
     Train(TrainRecord),
     /// An evaluation.
     Eval(EvalRecord),
-    /// A step that was skipped because its loss or gradient was not finite. Overflows that the loss scale takes care of have no
-    /// such line.
+    /// A step that was skipped because its loss or gradient was not finite. Overflows handled by the loss scale are not recorded.
     Skipped(SkippedRecord),
-    /// A step whose loss or gradient norm was far above what it was before.
+    /// A step whose loss or gradient norm was far above its previous mean.
     Spike(SpikeRecord),
 }
 
-/// A line as it is written.
+/// Serialized form of a line.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     #[serde(flatten)]
     record: &'a Record,
-    /// When it was written, in seconds since 1970.
+    /// Time of writing, in seconds since 1970.
     time: f64,
 }
 
-/// Seconds since 1970, to the millisecond.
-pub(crate) fn now() -> f64 {
-    // A clock before 1970 is not worth a failure.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_millis() as f64 / 1e3)
-}
-
-/// Averages over a few optimizer steps.
+/// Averages over several optimizer steps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainRecord {
     /// Completed optimizer steps.
     pub step: u64,
-    /// Questions used in all.
+    /// Questions used so far.
     pub samples: u64,
-    /// Epochs done, as a fraction.
+    /// Epochs completed, as a fraction.
     pub epoch: f64,
-    /// Mean loss a question.
+    /// Mean loss per question.
     pub loss: f64,
     /// Learning rate of the last step.
     pub lr: f64,
-    /// Norm of the last step's gradient, before clipping.
+    /// Gradient norm of the last step, before clipping.
     pub gradient_norm: f64,
-    /// The loss scale.
+    /// Loss scale.
     pub loss_scale: f64,
-    /// Steps skipped in all.
+    /// Steps skipped so far.
     pub skipped: u64,
-    /// Questions a second.
+    /// Questions per second.
     pub samples_per_second: f64,
-    /// Tokens a second, padding not counted.
+    /// Tokens per second, excluding padding.
     pub tokens_per_second: f64,
-    /// Share of computed tokens that is padding.
+    /// Fraction of computed tokens that are padding.
     pub padding: f64,
-    /// Operations of the model a second, of tokens that carry information (see [`crate::batch::work`]).
+    /// Operations of the model per second, excluding padding (see [`crate::batch::work`]).
     pub model_flops_per_second: f64,
-    /// Most bytes that a rank held at a time, where the system tells.
+    /// Peak memory of a rank in bytes, if the system reports it.
     pub peak_memory_bytes: Option<u64>,
-    /// Share of the time spent waiting for data, of the rank that waited most.
+    /// Fraction of time spent waiting for data, on the rank that waited most.
     pub data_wait: f64,
-    /// Processes that train together.
+    /// Number of ranks.
     pub ranks: usize,
-    /// By how much the busiest rank's share of a step exceeds the mean, on average, as a share of the mean.
+    /// Mean over the steps of the busiest rank's excess work, relative to the mean over ranks.
     pub rank_spread: f64,
 }
 
-/// The outcome of an evaluation.
+/// Outcome of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EvalRecord {
     /// Completed optimizer steps.
     pub step: u64,
-    /// Questions trained on in all.
+    /// Questions trained on so far.
     pub samples: u64,
-    /// Its result.
+    /// Result.
     #[serde(flatten)]
     pub evaluation: Evaluation,
 }
 
-/// A skipped step. Numbers that are not finite are `null`.
+/// A skipped step. Values that are not finite are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SkippedRecord {
     /// Optimizer steps completed before.
     pub step: u64,
-    /// Questions used in all, this step's included.
+    /// Questions used so far, including this step.
     pub samples: u64,
-    /// Steps skipped since the last one that was not, this one included.
+    /// Consecutive skipped steps, including this one.
     pub skipped_in_a_row: u64,
-    /// Mean loss a question.
+    /// Mean loss per question.
     pub loss: f64,
-    /// Norm of the gradient.
+    /// Gradient norm.
     pub gradient_norm: f64,
-    /// The loss scale behind it.
+    /// Loss scale after the step.
     pub loss_scale: f64,
     /// The step's questions on all ranks, in the order of samples.
     pub example_ids: Vec<String>,
 }
 
-/// A step out of the ordinary.
+/// A step with an unusually high loss or gradient norm.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SpikeRecord {
-    /// Completed optimizer steps, with this one unless it was skipped.
+    /// Completed optimizer steps, including this one unless it was skipped.
     pub step: u64,
-    /// Questions used in all, this step's included.
+    /// Questions used so far, including this step.
     pub samples: u64,
-    /// Whether it was skipped.
+    /// True if the step was skipped.
     pub skipped: bool,
-    /// Mean loss a question.
+    /// Mean loss per question.
     pub loss: f64,
-    /// Norm of the gradient, before clipping.
+    /// Gradient norm, before clipping.
     pub gradient_norm: f64,
-    /// What was so far off: `quantity`, its `value`, the `mean` before, and the `zscore`.
+    /// The deviating `quantity`, its `value`, the previous `mean`, and the `zscore`.
     #[serde(flatten)]
     pub deviation: Deviation,
     /// The step's questions on all ranks, in the order of samples.
     pub example_ids: Vec<String>,
 }
 
-/// A metrics file that cannot be begun.
+/// Error of creating the metrics file.
 #[derive(Debug, Error)]
 #[error("cannot write {}: {source}", path.display())]
 pub struct MetricsError {
@@ -139,24 +131,24 @@ pub struct MetricsError {
     source: io::Error,
 }
 
-/// Writes `metrics.jsonl`, and the same for TensorBoard.
+/// Writer of `metrics.jsonl` and of the TensorBoard event file.
 ///
-/// All lines are kept in memory as well (some hundred bytes for every tenth step): checkpoints hold them, and where the file
-/// was deleted, or the disk was full for a while, it is made whole again. Training never ends for the sake of this file.
+/// All lines are also kept in memory (a few hundred bytes for every tenth step). Checkpoints contain them, and they restore the
+/// file if it was deleted or the disk was temporarily full. Write errors never end training.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct MetricsFile {
     path: PathBuf,
     lines: Vec<u8>,
-    /// The file, if it holds all lines.
+    /// The file, if it contains all lines.
     file: Option<File>,
     events: EventFile,
 }
 
-impl Metrics {
-    /// Begins the file of a run's folder anew, with the lines `so_far`.
+impl MetricsFile {
+    /// Creates the file in a run folder, replacing an existing one, with the lines `so_far`.
     ///
     /// # Errors
-    /// [`MetricsError`] where it cannot be written.
+    /// Returns a [`MetricsError`] if the file cannot be written.
     pub fn begin(folder: &Path, so_far: Vec<u8>) -> Result<Self, MetricsError> {
         let path = folder.join("metrics.jsonl");
         match begin(&path, &so_far) {
@@ -165,17 +157,17 @@ impl Metrics {
         }
     }
 
-    /// All lines.
+    /// Returns all lines.
     pub fn lines(&self) -> &[u8] {
         &self.lines
     }
 
-    /// Appends a line. What cannot be written now is written with the next one, and a warning says so.
+    /// Appends a record. If writing fails, logs a warning and retries with the next record.
     pub fn write(&mut self, record: &Record) {
         let before = self.lines.len();
-        if let Err(error) = serde_json::to_writer(&mut self.lines, &Line { record, time: now() }) {
+        if let Err(error) = serde_json::to_writer(&mut self.lines, &Line { record, time: unix_seconds() }) {
             self.lines.truncate(before);
-            tracing::warn!("a line of metrics cannot be put into words: {error}");
+            tracing::warn!("cannot serialize metrics record: {error}");
             return;
         }
         self.lines.push(b'\n');
@@ -183,10 +175,10 @@ impl Metrics {
         let was_whole = self.file.is_some();
         let still_there = self.file.as_ref().is_some_and(|file| is_at(file, &self.path));
         if was_whole && !still_there {
-            tracing::warn!("{} is gone: it is written again", self.path.display());
+            tracing::warn!("{} was deleted; writing it again", self.path.display());
         }
         let written = match &mut self.file {
-            // One call a line: a killed run leaves no half line behind.
+            // One call per line, so that a killed run leaves no partial line.
             Some(file) if still_there => file.write_all(&self.lines[before..]),
             file => begin(&self.path, &self.lines).map(|new| *file = Some(new)),
         };
@@ -195,14 +187,14 @@ impl Metrics {
             if was_whole {
                 let path = self.path.display();
                 tracing::warn!(
-                    "cannot write {path}: {error}; training goes on, and the lines are kept until it can be written"
+                    "cannot write {path}: {error}; training continues, and the lines are kept until it can be written"
                 );
             }
         }
     }
 }
 
-/// Writes a file whole or not at all, and leaves it open at its end.
+/// Writes a file atomically, and leaves it open for appending.
 fn begin(path: &Path, content: &[u8]) -> io::Result<File> {
     let temporary = path.with_extension("jsonl.tmp");
     let write = || {
@@ -212,24 +204,20 @@ fn begin(path: &Path, content: &[u8]) -> io::Result<File> {
         Ok(file)
     };
     write().inspect_err(|_| {
-        // It may be what fills the disk; that it cannot be removed either says nothing new.
+        // The temporary file may be what fills the disk. A failure to remove it adds no information.
         let _ = std::fs::remove_file(&temporary);
     })
-}
-
-/// Whether an open file is the one that has this name.
-pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    let place = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let (open, named) = (file.metadata().map(place).ok(), std::fs::metadata(path).map(place).ok());
-    open.is_some() && open == named
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::cloze::METRICS;
+    use crate::task::metrics::Metrics;
 
     fn eval(step: u64) -> Record {
-        let evaluation = Evaluation { accuracy: 0.5, hits: 1, questions: 2, ..Evaluation::default() };
+        let metrics = Metrics::new(&METRICS, &[0.5, 1.0, 2.0]);
+        let evaluation = Evaluation { metrics, seconds: 0.1 };
         Record::Eval(EvalRecord { step, samples: 32, evaluation })
     }
 
@@ -240,13 +228,13 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_goes_on_has_each_line_once() {
+    fn a_resumed_run_has_each_line_once() {
         let folder = tempfile::tempdir().expect("folder");
-        let mut metrics = Metrics::begin(folder.path(), Vec::new()).expect("begin");
+        let mut metrics = MetricsFile::begin(folder.path(), Vec::new()).expect("begin");
         metrics.write(&eval(1));
         let so_far = metrics.lines().to_vec();
         metrics.write(&eval(2));
-        let mut again = Metrics::begin(folder.path(), so_far).expect("begin");
+        let mut again = MetricsFile::begin(folder.path(), so_far).expect("begin");
         again.write(&eval(2));
         again.write(&eval(3));
         assert_eq!(steps(folder.path()), [1, 2, 3]);
@@ -254,15 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_somebody_deleted_comes_back_whole() {
+    fn a_deleted_file_is_restored_completely() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("metrics.jsonl");
-        let mut metrics = Metrics::begin(folder.path(), Vec::new()).expect("begin");
+        let mut metrics = MetricsFile::begin(folder.path(), Vec::new()).expect("begin");
         metrics.write(&eval(1));
         std::fs::remove_file(&path).expect("remove");
         metrics.write(&eval(2));
         assert_eq!(steps(folder.path()), [1, 2]);
-        // A folder in its place cannot be replaced; when it is gone, all lines are there.
+        // A folder in its place cannot be replaced; once it is removed, all lines are written.
         std::fs::remove_file(&path).expect("remove");
         std::fs::create_dir(&path).expect("folder");
         std::fs::write(path.join("x"), "").expect("write");

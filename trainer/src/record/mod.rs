@@ -1,6 +1,7 @@
-//! Files and lines that a run writes about itself: metrics, progress, answers, sessions, TensorBoard events.
+//! Records of a training run: metrics, progress, answers, sessions, TensorBoard events.
 
 pub mod answers;
+pub(crate) mod files;
 pub mod metrics;
 pub mod progress;
 pub mod sessions;

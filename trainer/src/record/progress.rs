@@ -1,4 +1,4 @@
-//! What a person sees of a run: a bar and short lines on a terminal, lines with all numbers in a pipe.
+//! Progress display: a progress bar and short lines on a terminal, detailed lines otherwise.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -14,15 +14,14 @@ use crate::checkpoint::background::Written;
 use crate::checkpoint::run_folder::RunState;
 use crate::memory::peak_bytes;
 use crate::record::metrics::{EvalRecord, TrainRecord};
-use crate::train::StepReport;
-use crate::train::evaluate::Evaluation;
+use crate::task::metrics::Evaluation;
 
-/// Tells the time since a program began, as `h:mm:ss`: a terminal has no room for a date, and nobody there asks for one.
+/// Log time format `h:mm:ss` since the start of the program; shorter than a date, for terminals.
 #[derive(Debug)]
 pub struct Elapsed(Instant);
 
 impl Elapsed {
-    /// From now on.
+    /// Starts the clock.
     pub fn start() -> Self {
         Self(Instant::now())
     }
@@ -39,7 +38,7 @@ fn clock(elapsed: Duration) -> String {
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// Shows progress on stderr.
+/// Progress display on stderr.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -47,8 +46,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For a run of `planned` questions that has used `done` of them.
-    /// `shown`: whether this process is the one that tells of it.
+    /// Creates the display of a run of `planned` questions that has used `done` of them. If `shown` is false, nothing is
+    /// displayed or logged.
     pub fn new(planned: u64, done: u64, shown: bool) -> Self {
         let bar = match shown && std::io::stderr().is_terminal() {
             true => ProgressBar::with_draw_target(Some(planned), ProgressDrawTarget::stderr()),
@@ -68,7 +67,7 @@ impl Progress {
         self.bar.set_position(samples);
     }
 
-    /// A line about training.
+    /// Logs a train record.
     pub fn train(&self, record: &TrainRecord) {
         if self.is_on_a_terminal() {
             self.line(&short_train_line(record));
@@ -80,7 +79,7 @@ impl Progress {
         }
     }
 
-    /// A line about an evaluation.
+    /// Logs an evaluation.
     pub fn evaluation(&self, record: &EvalRecord) {
         if self.is_on_a_terminal() {
             self.line(&short_evaluation_line(record));
@@ -89,34 +88,34 @@ impl Progress {
         }
     }
 
-    /// A line about a checkpoint.
+    /// Logs a written checkpoint.
     pub fn checkpoint(&self, written: &Written) {
         let Written { path, writing, held_up } = written;
         let (writing, held_up) = (writing.as_secs_f64(), held_up.as_secs_f64());
         match path.file_name() {
-            // The run's folder was told at the start.
+            // The run folder was logged at the start.
             Some(name) if self.is_on_a_terminal() => {
                 let name = name.to_string_lossy();
-                self.line(&format!("checkpoint {name}: held up {held_up:.2} s, written in {writing:.2} s"));
+                self.line(&format!("checkpoint {name}: blocked {held_up:.2} s, written in {writing:.2} s"));
             }
             _ => self.line(&format!(
-                "checkpoint {}: training stood still for {held_up:.2} s, writing took {writing:.2} s beside it",
+                "checkpoint {}: training blocked for {held_up:.2} s, written in {writing:.2} s (background)",
                 path.display()
             )),
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the progress bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// A line about something that went wrong and does not end the run.
+    /// Logs a warning.
     pub fn warning(&self, text: &str) {
         self.aside(|| tracing::warn!("{text}"));
     }
 
-    /// A line for whoever wants to know everything.
+    /// Logs a debug message.
     pub fn detail(&self, text: &str) {
         self.aside(|| tracing::debug!("{text}"));
     }
@@ -136,7 +135,7 @@ impl Progress {
     }
 }
 
-/// A line for a file, with all that somebody may look for.
+/// Formats a train record for a log file, with all details.
 fn train_line(record: &TrainRecord) -> String {
     let TrainRecord { step, samples, epoch, loss, lr, gradient_norm, .. } = record;
     let spread = match record.ranks {
@@ -145,7 +144,7 @@ fn train_line(record: &TrainRecord) -> String {
     };
     format!(
         "step {step}, {samples} questions, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm {gradient_norm:.2}, \
-         {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waited for data {:.1} %{spread}",
+         {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waiting for data {:.1} %{spread}",
         record.samples_per_second,
         record.tokens_per_second,
         record.model_flops_per_second / 1e12,
@@ -153,34 +152,53 @@ fn train_line(record: &TrainRecord) -> String {
     )
 }
 
-/// A line that fits a terminal of 80 columns behind time and level; the bar has the rest.
+/// Formats a train record for a terminal of 80 columns, after time and level; the progress bar shows the rest.
 fn short_train_line(record: &TrainRecord) -> String {
     let TrainRecord { step, loss, lr, gradient_norm, .. } = record;
     let wait = match record.data_wait {
         wait if wait < 0.01 => String::new(),
-        wait => format!(", waited {:.0} %", 100.0 * wait),
+        wait => format!(", waiting {:.0} %", 100.0 * wait),
     };
     let speed = record.samples_per_second;
     let digits = if speed < 10.0 { 2 } else { 0 };
     format!("step {step}: loss {loss:.3}, lr {lr:.1e}, norm {gradient_norm:.2}, {speed:.digits$} questions/s{wait}")
 }
 
-/// A line for a file.
+/// Formats all metrics of an evaluation in one line.
 fn evaluation_line(record: &EvalRecord) -> String {
-    let Evaluation { accuracy, hits, questions, f1, chance, most_frequent, seconds, .. } = record.evaluation;
-    let [accuracy, f1, chance, most_frequent] = [accuracy, f1, chance, most_frequent].map(|share| 100.0 * share);
-    format!(
-        "step {}, evaluation: accuracy {accuracy:.2} % ({hits} of {questions}), F1 {f1:.2} %, chance {chance:.2} %, most frequent entity \
-         {most_frequent:.2} %, {seconds:.1} s",
-        record.step
-    )
+    let EvalRecord { step, evaluation: Evaluation { metrics, seconds }, .. } = record;
+    let texts = metrics.iter().map(|(info, value)| format!("{} {}", info.label, info.format(value)));
+    format!("step {step}, evaluation in {seconds:.1} s: {}", texts.collect::<Vec<_>>().join(", "))
 }
 
-/// A line that fits a terminal.
+/// Formats an evaluation for a terminal.
 fn short_evaluation_line(record: &EvalRecord) -> String {
-    let Evaluation { accuracy, hits, questions, chance, .. } = record.evaluation;
-    let (accuracy, chance) = (100.0 * accuracy, 100.0 * chance);
-    format!("step {}: accuracy {accuracy:.2} % ({hits} of {questions}), chance {chance:.1} %", record.step)
+    format!("step {}: {}", record.step, record.evaluation.metrics.summary)
+}
+
+/// Report of one optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StepReport {
+    /// Mean loss.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// True if padding was computed.
+    pub pads: bool,
+    /// True if the step was skipped.
+    pub skipped: bool,
+    /// Number of samples of all ranks.
+    pub samples: usize,
+    /// Weight of these samples, over which the loss is the mean.
+    pub weight: f64,
+    /// Imbalance between the ranks' shares of work, see [`crate::data::balance::spread`].
+    pub spread: f64,
+    /// Operations of the model on this rank.
+    pub flops: f64,
+    /// Work of this rank.
+    pub work: Work,
 }
 
 /// Sums over the steps since the last log line.
@@ -189,9 +207,10 @@ pub struct LogWindow {
     start: Instant,
     waited_before: Duration,
     loss: f64,
-    /// Questions of all steps, and of those that were not skipped.
-    questions: usize,
-    learned: usize,
+    /// Samples of all steps.
+    samples: usize,
+    /// Weight of the steps that were not skipped.
+    weight: f64,
     tokens: usize,
     padded: usize,
     flops: f64,
@@ -201,14 +220,14 @@ pub struct LogWindow {
 }
 
 impl LogWindow {
-    /// A window that starts now.
+    /// Starts a window.
     pub fn start() -> Self {
         Self {
             start: Instant::now(),
             waited_before: Duration::ZERO,
             loss: 0.0,
-            questions: 0,
-            learned: 0,
+            samples: 0,
+            weight: 0.0,
             tokens: 0,
             padded: 0,
             flops: 0.0,
@@ -218,17 +237,17 @@ impl LogWindow {
         }
     }
 
-    /// Takes note of a step.
+    /// Adds a step.
     pub fn add(&mut self, report: &StepReport) {
         let Work { tokens, padded, .. } = report.work;
         // Fused operations compute no padding.
         let padded = if report.pads { padded } else { tokens };
-        // The loss of a skipped step may be no number.
+        // The loss of a skipped step may not be finite.
         if !report.skipped {
-            self.loss += report.loss * report.questions as f64;
-            self.learned += report.questions;
+            self.loss += report.loss * report.weight;
+            self.weight += report.weight;
         }
-        self.questions += report.questions;
+        self.samples += report.samples;
         self.spread += report.spread;
         self.steps += 1;
         self.tokens += tokens;
@@ -237,20 +256,20 @@ impl LogWindow {
         self.last = *report;
     }
 
-    /// Starts anew, so that an evaluation's time counts for nothing; `waited` is the loader's total.
+    /// Restarts the window, to exclude the time of an evaluation; `waited` is the loader's total.
     pub fn restart(&mut self, waited: Duration) {
         *self = Self { waited_before: waited, ..Self::start() };
     }
 
-    /// What this rank has to say of the window: tokens, tokens with padding, operations, seconds spent waiting for data, and
-    /// most bytes held at a time (0 where that is not known). `device` is where the model is.
+    /// Returns this rank's totals of the window: tokens, tokens with padding, operations, seconds spent waiting for data, and
+    /// peak memory in bytes (0 if unknown). `device` is the model's device.
     pub fn numbers(&self, waited: Duration, device: Device) -> [f64; 5] {
         let bytes = peak_bytes(device).unwrap_or(0) as f64;
         let wait = waited.saturating_sub(self.waited_before).as_secs_f64();
         [self.tokens as f64, self.padded as f64, self.flops, wait, bytes]
     }
 
-    /// The averages, and starts anew; `numbers` are those of all ranks.
+    /// Returns the averages and restarts the window; `numbers` are the totals of all ranks.
     pub fn take(&mut self, state: &RunState, rows: usize, waited: Duration, numbers: &[Vec<f64>]) -> TrainRecord {
         let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
         let of = |i: usize| numbers.iter().filter_map(move |of_rank| of_rank.get(i).copied());
@@ -260,12 +279,12 @@ impl LogWindow {
             step: state.step,
             samples: state.samples,
             epoch: state.samples as f64 / rows as f64,
-            loss: self.loss / self.learned.max(1) as f64,
+            loss: self.loss / self.weight.max(f64::MIN_POSITIVE),
             lr: self.last.lr,
             gradient_norm: self.last.gradient_norm,
             loss_scale: state.loss_scale.scale(),
             skipped: state.skipped,
-            samples_per_second: self.questions as f64 / seconds,
+            samples_per_second: self.samples as f64 / seconds,
             tokens_per_second: tokens / seconds,
             padding: 1.0 - tokens / padded.max(1.0),
             model_flops_per_second: flops / seconds,
@@ -282,8 +301,11 @@ impl LogWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::Task;
+    use crate::task::cloze::{Cloze, Truncation};
+    use glm_schemas::vocab::SpecialIds;
 
-    /// What is left of 80 columns behind time and level.
+    /// Columns left of 80 after time and level.
     const ROOM: usize = 80 - "0:00:00  INFO ".len();
 
     fn record() -> TrainRecord {
@@ -313,16 +335,22 @@ mod tests {
         assert_eq!(line, "step 43380: loss 1.235, lr 1.1e-5, norm 12.35, 1234 questions/s");
         assert!(line.len() <= ROOM, "{line}");
         let slow = TrainRecord { samples_per_second: 0.352, data_wait: 0.25, ..record() };
-        assert!(short_train_line(&slow).ends_with("0.35 questions/s, waited 25 %"));
-        let evaluation =
-            Evaluation { accuracy: 0.12345, hits: 1234, questions: 10_000, chance: 0.1234, ..Evaluation::default() };
-        let line = short_evaluation_line(&EvalRecord { step: 43_380, samples: 1, evaluation });
-        assert_eq!(line, "step 43380: accuracy 12.35 % (1234 of 10000), chance 12.3 %");
+        assert!(short_train_line(&slow).ends_with("0.35 questions/s, waiting 25 %"));
+        let totals = [1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0];
+        let metrics = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice).evaluator().metrics(&totals);
+        let record = EvalRecord { step: 43_380, samples: 1, evaluation: Evaluation { metrics, seconds: 1.25 } };
+        let line = short_evaluation_line(&record);
+        assert_eq!(line, "step 43380: accuracy 12.34 % (1234 of 10000), chance 12.3 %");
         assert!(line.len() <= ROOM, "{line}");
+        let line = evaluation_line(&record);
+        assert!(
+            line.starts_with("step 43380, evaluation in 1.2 s: accuracy 12.34 %, hits 1234, questions 10000, F1 50.00 %"),
+            "{line}"
+        );
     }
 
     #[test]
-    fn time_is_told_to_the_second() {
+    fn elapsed_time_has_seconds() {
         assert_eq!(clock(Duration::from_millis(59_999)), "0:00:59");
         assert_eq!(clock(Duration::from_secs(3600 * 25 + 61)), "25:01:01");
     }

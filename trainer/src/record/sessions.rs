@@ -1,49 +1,51 @@
-//! When and how a run was started, and gone on with: `RUNDIR/sessions.jsonl`.
+//! Starts and resumptions of a run, `RUNDIR/sessions.jsonl`.
 
 use std::path::{Path, PathBuf};
 
 use glm_support::files::atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Precision;
+use crate::device::Precision;
 
-/// The file's name in the run's folder.
+/// Name of the file in the run folder.
 pub const SESSIONS_FILE: &str = "sessions.jsonl";
 
-/// One line of the file.
+/// Line of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
-    /// When it began, in seconds since 1970.
+    /// Start time, in seconds since 1970.
     pub time: u64,
-    /// Optimizer steps completed before: 0 where the run is new.
+    /// Optimizer steps completed before; 0 for a new run.
     pub step: u64,
     /// Questions used before.
     pub samples: u64,
-    /// Questions after which the run is at its end.
+    /// Questions after which the run ends.
     pub planned_samples: u64,
-    /// The data set's folder, absolute.
+    /// Name of the task.
+    pub task: String,
+    /// Absolute path of the data set.
     pub data: PathBuf,
-    /// Its fingerprint.
+    /// Fingerprint of the data set.
     pub fingerprint: String,
-    /// What the run began with: `random`, or where its weights came from; `None` for the default.
+    /// Initial weights of the run: `random` or their path; `None` for the default.
     pub init: Option<String>,
-    /// The device of the first rank.
+    /// Device of rank 0.
     pub device: String,
-    /// Format of forward and backward pass.
+    /// Precision of forward and backward pass.
     pub precision: Precision,
-    /// Processes that train together.
+    /// Number of ranks.
     pub ranks: usize,
     /// Parameters of the model.
     pub parameters: usize,
     /// Questions to train on.
     pub train_questions: usize,
-    /// Questions to evaluate on; 0 where there is no such split.
+    /// Questions to evaluate on; 0 without a validation split.
     pub val_questions: usize,
 }
 
 impl Session {
-    /// Adds the line to the file in a run's folder. Where the run is new the file begins anew. Training never ends for the sake of
-    /// this file: what cannot be written is warned of.
+    /// Appends the session to the file in a run folder. A new run replaces the file. Write errors are logged as warnings and never
+    /// end training.
     pub fn note(&self, folder: &Path) {
         let path = folder.join(SESSIONS_FILE);
         let before = if self.samples == 0 { Vec::new() } else { std::fs::read(&path).unwrap_or_default() };
@@ -54,11 +56,11 @@ impl Session {
             file.write_all(b"\n")
         });
         if let Err(error) = written {
-            tracing::warn!("cannot write {}: {error}; training goes on without it", path.display());
+            tracing::warn!("cannot write {}: {error}; training continues without it", path.display());
         }
     }
 
-    /// The sessions of a run, in order; none where the file is missing. Lines that are damaged are left out.
+    /// Returns the sessions of a run, in order; none if the file is missing. Damaged lines are skipped.
     pub fn read(folder: &Path) -> Vec<Self> {
         let text = std::fs::read_to_string(folder.join(SESSIONS_FILE)).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -70,13 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_goes_on_has_a_line_more_and_a_new_one_begins_anew() {
+    fn a_resumed_run_adds_a_line_and_a_new_run_replaces_the_file() {
         let folder = tempfile::tempdir().expect("folder");
         let session = Session {
             time: 1_800_000_000,
             step: 0,
             samples: 0,
             planned_samples: 90,
+            task: "cloze".into(),
             data: "/data".into(),
             fingerprint: "f".into(),
             init: None,
@@ -94,7 +97,7 @@ mod tests {
         assert_eq!(Session::read(folder.path()), [session.clone(), later]);
         session.note(folder.path());
         assert_eq!(Session::read(folder.path()), [session]);
-        // A file that cannot be written ends nothing.
+        // A write error does not end the run.
         Session::note(&Session::read(folder.path())[0], &folder.path().join("nowhere"));
     }
 }

@@ -1,3 +1,195 @@
-//! Training objectives.
+//! Tasks: training objectives and their metrics.
+//!
+//! A [`Task`] defines the columns that it reads, how a row becomes part of a packed batch (input and targets), the loss, the weight of
+//! an example in the mean over all ranks, the metrics, and the metric that selects the best checkpoint. Everything else, from
+//! mapped shards to the optimizer, is the same for all tasks:
+//!
+//! ```text
+//! row -> RowPacker -> Batch -> model -> log probability per group -> Task::loss, or Evaluator -> metrics
+//! ```
+//!
+//! A new task requires one module here and one line each in [`open`] and [`metrics_of`].
 
-pub mod text_match;
+pub mod cloze;
+pub mod metrics;
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use glm_schemas::cloze::ViewError;
+use glm_schemas::encoding::EncodingError;
+use glm_schemas::vocab::SpecialIds;
+use serde::Serialize;
+use tch::{TchError, Tensor};
+use thiserror::Error;
+
+use self::cloze::{Cloze, Truncation};
+use self::metrics::{MetricInfo, Metrics};
+use crate::batch::device::DeviceBatch;
+use crate::batch::packed::Batch;
+use crate::batch::work::Work;
+
+/// Name of the cloze task in manifests.
+pub const CLOZE: &str = "cloze";
+
+/// Purpose of packing rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Training: rows without a training signal, such as questions without an answer, are errors.
+    Train,
+    /// Evaluation and prediction.
+    Evaluate,
+}
+
+/// Training objective on the rows of a data set.
+pub trait Task: fmt::Debug + Send + Sync {
+    /// Name of the task in manifests and reports.
+    fn name(&self) -> &'static str;
+
+    /// Columns of a shard that training and evaluation read.
+    fn columns(&self) -> &'static [&'static str];
+
+    /// Checks the columns of a decoded row group.
+    ///
+    /// # Errors
+    /// Returns a [`ViewError`] that names the missing column or the one of another type.
+    fn check(&self, rows: &RecordBatch) -> Result<(), ViewError>;
+
+    /// Creates a packer of rows, which reuses its buffers.
+    fn row_packer(&self, purpose: Purpose) -> Box<dyn RowPacker + '_>;
+
+    /// Loss summed over the batch's examples, from the log probability of each of its groups `[groups]`.
+    ///
+    /// The loss is a sum: the caller divides by the weight of the whole optimizer step, so that batches of different sizes are
+    /// weighted correctly.
+    ///
+    /// # Errors
+    /// Returns errors of libtorch.
+    fn loss(&self, log_probs: &Tensor, batch: &DeviceBatch) -> Result<Tensor, TchError>;
+
+    /// Weight of an example in the mean loss: 1 for a mean over examples, [`Work::targets`] for a mean over target tokens.
+    fn weight(&self, work: &Work) -> f64;
+
+    /// Creates an accumulator of metrics.
+    fn evaluator(&self) -> Box<dyn Evaluator>;
+
+    /// Descriptions of the metrics; the first quality metric selects the best checkpoint.
+    fn metrics(&self) -> &'static [MetricInfo];
+}
+
+/// Turns rows into parts of packed batches.
+pub trait RowPacker {
+    /// Measures a row without packing it.
+    ///
+    /// # Errors
+    /// Returns a [`RowError`] if the row cannot be packed.
+    fn measure(&mut self, rows: &RecordBatch, row: usize) -> Result<RowSize, RowError>;
+
+    /// Appends a row to a batch as sample number `ordinal`; returns its number of groups.
+    ///
+    /// # Errors
+    /// Returns a [`RowError`] if the row cannot be packed.
+    fn pack(&mut self, rows: &RecordBatch, row: usize, ordinal: u64, batch: &mut Batch) -> Result<usize, RowError>;
+
+    /// Fills [`Batch::task_columns`] once all examples are in the batch, and prepares for the next batch.
+    fn finish(&mut self, batch: &mut Batch);
+}
+
+/// Size of a packed row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowSize {
+    /// Work without padding.
+    pub work: Work,
+    /// Number of tokens of its longest row in the batch.
+    pub longest_row: usize,
+}
+
+/// Row that cannot be packed.
+#[derive(Debug, Error)]
+pub enum RowError {
+    /// A column violates the data contract.
+    #[error(transparent)]
+    Columns(#[from] ViewError),
+    /// A question exceeds the maximum sequence length.
+    #[error("question {example_id}: {source}; raise data.max_seq_len or ingest with a smaller --max-seq-len")]
+    Encoding {
+        /// The question.
+        example_id: String,
+        /// The reason.
+        source: EncodingError,
+    },
+    /// A training question without a correct choice.
+    #[error(
+        "question {example_id} has no correct choice and cannot be used for training; `glm-prep verify` checks the whole data set"
+    )]
+    Unlabelled {
+        /// The question.
+        example_id: String,
+    },
+}
+
+/// Accumulates the metrics of an evaluation.
+pub trait Evaluator {
+    /// Adds an example with the log probability of each of its groups; returns the answer, if the task has answers.
+    ///
+    /// # Errors
+    /// Returns a [`ViewError`] if the columns violate the contract.
+    fn add(&mut self, rows: &RecordBatch, row: usize, log_probs: &[f64]) -> Result<Option<Answer>, ViewError>;
+
+    /// Returns the sums over the examples so far, which are added over all ranks.
+    fn totals(&self) -> Vec<f64>;
+
+    /// Computes the metrics from such sums.
+    fn metrics(&self, totals: &[f64]) -> Metrics;
+}
+
+/// Scored choices of one example: a line of `eval --scores`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// Id of the example.
+    pub example_id: String,
+    /// Score of every choice, a sum of log probabilities.
+    pub scores: Vec<f64>,
+    /// Index of the best choice; the first one if several are equal.
+    pub predicted: usize,
+    /// Indices of the correct choices.
+    pub correct: Vec<usize>,
+    /// True if the best choice is correct.
+    pub hit: bool,
+}
+
+/// Error of an unknown task name.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("the data set is for the unknown task `{0}`; known tasks: {CLOZE}")]
+pub struct UnknownTask(String);
+
+/// Returns the descriptions of the metrics of a task; none for an unknown one.
+pub fn metrics_of(name: &str) -> &'static [MetricInfo] {
+    match name {
+        CLOZE => &cloze::METRICS,
+        _ => &[],
+    }
+}
+
+/// Settings of tasks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TaskSettings {
+    /// Ids of special tokens of the data set's vocabulary.
+    pub special: SpecialIds,
+    /// Maximum number of tokens of one sequence.
+    pub max_seq_len: usize,
+    /// Truncation of contexts.
+    pub truncation: Truncation,
+}
+
+/// Creates the task with this name.
+///
+/// # Errors
+/// Returns [`UnknownTask`] if there is no such task.
+pub fn open(name: &str, settings: TaskSettings) -> Result<Arc<dyn Task>, UnknownTask> {
+    match name {
+        CLOZE => Ok(Arc::new(Cloze::new(settings.special, settings.max_seq_len, settings.truncation))),
+        _ => Err(UnknownTask(name.to_owned())),
+    }
+}

@@ -1,13 +1,14 @@
-//! Steps that go wrong: what is told of them, and when it is too much.
+//! Anomalies: steps with a non-finite loss or gradient, and spikes.
 //!
-//! | what | the step | log | `metrics.jsonl` |
+//! | anomaly | step | log | `metrics.jsonl` |
 //! | --- | --- | --- | --- |
-//! | overflow of fp16, and the loss scale can still shrink | skipped | debug | counted by `skipped` |
+//! | fp16 overflow while the loss scale can shrink | skipped | debug | counted by `skipped` |
 //! | loss or gradient not finite | skipped | warning | kind `skipped` |
-//! | a [spike](crate::optim::spikes) | made; skipped with `train.skip_on_spike` | warning | kind `spike` |
+//! | [spike](crate::optim::spikes) | made; skipped with `train.skip_on_spike` | warning | kind `spike` |
 //!
-//! Warnings and lines name the step's questions, whatever rank has them. `train.max_consecutive_skips` skipped steps in a row end the run;
-//! of these the first row's, which are normal, do not count. All ranks read the same outcomes and so end behind the same step.
+//! Warnings and records name the questions of the step on all ranks. `train.max_consecutive_skips` skipped steps in a row end the
+//! run; overflows in the first row of the table are normal and do not count. All ranks read the same outcomes, so they end after
+//! the same step.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,61 +16,55 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::checkpoint::run_folder::RunState;
-use crate::optim::control::Outcome;
-use crate::optim::spikes::{Deviation, Quantity, SpikeRules};
+use crate::optim::control::{ControlState, Outcome};
+use crate::optim::loss_scale::LossScale;
+use crate::optim::spikes::{Deviation, Quantity};
 use crate::record::metrics::{Record, SkippedRecord, SpikeRecord};
-use crate::record::progress::Progress;
-use crate::train::{Run, TrainError};
 
-/// More questions than that are left to `metrics.jsonl`.
-const MOST_NAMED: usize = 8;
+/// Maximum number of questions named in a message; `metrics.jsonl` lists all.
+const MAX_NAMED: usize = 8;
 
-/// Under which name the first rank leaves its newest checkpoint for the others.
-const LAST_CHECKPOINT: &str = "last checkpoint";
-
-/// What is wrong with a step.
+/// Anomaly of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Anomaly {
-    /// Half precision has too small a range for the loss scale, which adapts.
+    /// The scaled gradient overflowed fp16, and the loss scale can adapt.
     Overflow,
-    /// Loss or gradient is not finite, and no loss scale is to blame.
+    /// Loss or gradient is not finite for another reason.
     NotFinite,
-    /// Loss or gradient is far above what it was of late.
+    /// Loss or gradient norm is far above that of the steps before.
     Spike(Deviation),
 }
 
 impl Anomaly {
-    fn of(outcome: &Outcome, state: &RunState) -> Option<Self> {
-        if outcome.finite() {
-            return outcome.spike.then(|| Self::Spike(state.spikes.furthest(outcome.loss, outcome.log_gradient_norm)));
+    /// Classifies an outcome; `loss_scale` is the one before the step.
+    fn of(outcome: &Outcome, loss_scale: &LossScale) -> Option<Self> {
+        if outcome.is_finite() {
+            return outcome.spike.map(Self::Spike);
         }
-        let can_shrink = state.loss_scale.is_dynamic() && !state.loss_scale.is_at_floor();
+        let can_shrink = loss_scale.is_dynamic() && !loss_scale.is_at_min();
         Some(if can_shrink && outcome.loss.is_finite() { Self::Overflow } else { Self::NotFinite })
     }
 }
 
-impl RunState {
-    /// Follows a decision of [`StepControl`](crate::optim::control::StepControl); what was wrong with the step, if anything.
-    pub(crate) fn follow(&mut self, outcome: &Outcome, rules: SpikeRules) -> Option<Anomaly> {
-        let trouble = Anomaly::of(outcome, self);
-        self.loss_scale.update(!outcome.finite());
-        if outcome.skipped {
-            self.skipped += 1;
-            self.skipped_in_a_row += u64::from(trouble != Some(Anomaly::Overflow));
-        } else {
-            self.step += 1;
-            self.skipped_in_a_row = 0;
-            self.spikes.update(rules, outcome.loss, outcome.log_gradient_norm);
-        }
-        trouble
+/// Updates the state of a run after a step, and returns the anomaly of the step, if any.
+pub(crate) fn follow(state: &mut RunState, outcome: &Outcome) -> Option<Anomaly> {
+    let anomaly = Anomaly::of(outcome, &state.loss_scale);
+    let ControlState { step, loss_scale, spikes } = outcome.state;
+    (state.step, state.loss_scale, state.spikes) = (step, loss_scale, spikes);
+    if outcome.skipped {
+        state.skipped += 1;
+        state.skipped_in_a_row += u64::from(anomaly != Some(Anomaly::Overflow));
+    } else {
+        state.skipped_in_a_row = 0;
     }
+    anomaly
 }
 
-/// Too many steps were skipped in a row.
+/// Error that ends a run after too many consecutive skipped steps.
 #[derive(Debug, Error)]
 #[error(
-    "{skipped} steps in a row were skipped (train.max_consecutive_skips) behind step {step}; the last one had loss {loss} and gradient norm \
-     {gradient_norm}, on {questions}. {} {remedy}",
+    "{skipped} steps in a row were skipped (train.max_consecutive_skips) after step {step}; the last one had loss {loss} and \
+     gradient norm {gradient_norm}, on {questions}. {} {remedy}",
     self.checkpoint()
 )]
 pub struct TooManySkippedSteps {
@@ -85,13 +80,13 @@ pub struct TooManySkippedSteps {
 impl TooManySkippedSteps {
     fn checkpoint(&self) -> String {
         match &self.last_checkpoint {
-            Some(path) => format!("The last checkpoint from before is {}.", path.display()),
-            None => "There is no checkpoint yet.".to_owned(),
+            Some(path) => format!("The last checkpoint before them is {}.", path.display()),
+            None => "No checkpoint has been written yet.".to_owned(),
         }
     }
 }
 
-/// What may help a run in which all steps are skipped.
+/// Suggestion for a run in which all steps are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remedy {
     Weights,
@@ -103,113 +98,99 @@ impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Weights => {
-                "Not one step was made: look at the weights that the run started from (--init), or take train.precision=bf16 or \
-                 fp32 in place of fp16"
+                "Not one step succeeded: check the initial weights (--init), or use train.precision=bf16 or fp32 instead of fp16"
             }
             Self::Rate => {
-                "Take a lower optim.lr, or train.precision=bf16 or fp32 in place of fp16, and look at these questions with \
+                "Use a lower optim.lr, or train.precision=bf16 or fp32 instead of fp16, and check these questions with \
                  `glm-prep inspect --id`"
             }
             Self::Spikes => {
-                "Look at these questions with `glm-prep inspect --id`; a lower optim.lr makes fewer spikes, a higher \
-                 train.spike_zscore or train.skip_on_spike=false lets them pass"
+                "Check these questions with `glm-prep inspect --id`; a lower optim.lr causes fewer spikes, and a higher \
+                 train.spike_zscore or train.skip_on_spike=false tolerates them"
             }
         })
     }
 }
 
-/// The questions of a step, named in short.
+/// Example ids of the questions of a step; displays the first few.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Questions(Vec<String>);
 
 impl fmt::Display for Questions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = self.0.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-        match self.0.len().saturating_sub(MOST_NAMED) {
+        let named = self.0.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        match self.0.len().saturating_sub(MAX_NAMED) {
             0 => write!(f, "{} {named}", if self.0.len() == 1 { "question" } else { "questions" }),
             more => write!(f, "questions {named} and {more} more"),
         }
     }
 }
 
-/// What makes a step a spike.
-fn describe(deviation: &Deviation, outcome: &Outcome) -> String {
-    let Deviation { quantity, mean, zscore, .. } = deviation;
-    match quantity {
-        Quantity::Loss => format!("loss {:.4} is {zscore:.1} standard deviations above its mean of {mean:.4}", outcome.loss),
-        Quantity::LogGradientNorm => format!(
-            "gradient norm {:.4} is, as a logarithm, {zscore:.1} standard deviations above its mean of {:.4}",
-            outcome.gradient_norm,
-            mean.exp()
-        ),
-    }
+/// Anomalous step of a run: its log line, metrics record and error.
+#[derive(Debug)]
+pub(crate) struct AnomalousStep<'a> {
+    anomaly: Anomaly,
+    outcome: &'a Outcome,
+    state: &'a RunState,
+    questions: Questions,
 }
 
-impl Run {
-    /// Tells of a step that went wrong; `rows` are its questions' in the split.
-    ///
-    /// # Errors
-    /// [`TrainError::TooManySkippedSteps`] where it was one too many; [`TrainError`] where it cannot be told of.
-    pub(crate) fn tell(
-        &mut self,
-        trouble: Anomaly,
-        outcome: &Outcome,
-        rows: &[usize],
-        progress: &Progress,
-    ) -> Result<(), TrainError> {
-        let RunState { step, samples, skipped_in_a_row, loss_scale, .. } = self.state;
-        if trouble == Anomaly::Overflow {
-            progress.detail(&format!(
-                "step {step}: overflow, so a step is skipped; the loss scale is {:e} now",
-                loss_scale.scale()
-            ));
-            return Ok(());
-        }
-        let max_consecutive_skips = self.config.train.max_consecutive_skips;
-        let stuck = max_consecutive_skips > 0 && skipped_in_a_row >= max_consecutive_skips;
-        if self.records.is_none() && !stuck {
-            return Ok(());
-        }
-        let questions = Questions(self.train_data.example_ids(rows)?);
-        let Outcome { loss, gradient_norm, skipped, .. } = *outcome;
-        let so = if skipped { format!("; the step is skipped, {skipped_in_a_row} in a row now") } else { String::new() };
-        let example_ids = questions.0.clone();
-        match trouble {
+impl<'a> AnomalousStep<'a> {
+    /// `state` is the one after the step.
+    pub(crate) fn new(anomaly: Anomaly, outcome: &'a Outcome, state: &'a RunState, example_ids: Vec<String>) -> Self {
+        Self { anomaly, outcome, state, questions: Questions(example_ids) }
+    }
+
+    /// Record for `metrics.jsonl`.
+    pub(crate) fn record(&self) -> Record {
+        let RunState { step, samples, skipped_in_a_row, loss_scale, .. } = *self.state;
+        let Outcome { loss, gradient_norm, skipped, .. } = *self.outcome;
+        let example_ids = self.questions.0.clone();
+        match self.anomaly {
             Anomaly::Spike(deviation) => {
-                progress.warning(&format!("step {step}: {}{so}; {questions}", describe(&deviation, outcome)));
-                let record = SpikeRecord { step, samples, skipped, loss, gradient_norm, deviation, example_ids };
-                self.write(&Record::Spike(record));
+                Record::Spike(SpikeRecord { step, samples, skipped, loss, gradient_norm, deviation, example_ids })
             }
             Anomaly::Overflow | Anomaly::NotFinite => {
-                progress.warning(&format!("step {step}: loss {loss}, gradient norm {gradient_norm}{so}; {questions}"));
                 let loss_scale = loss_scale.scale();
-                let record = SkippedRecord { step, samples, skipped_in_a_row, loss, gradient_norm, loss_scale, example_ids };
-                self.write(&Record::Skipped(record));
+                Record::Skipped(SkippedRecord { step, samples, skipped_in_a_row, loss, gradient_norm, loss_scale, example_ids })
             }
         }
-        if !stuck {
-            return Ok(());
-        }
-        let remedy = match trouble {
+    }
+
+    /// Error for a run that ends with this step.
+    pub(crate) fn into_error(self, last_checkpoint: Option<PathBuf>) -> TooManySkippedSteps {
+        let RunState { step, skipped_in_a_row: skipped, .. } = *self.state;
+        let Outcome { loss, gradient_norm, .. } = *self.outcome;
+        let remedy = match self.anomaly {
             Anomaly::Spike(_) => Remedy::Spikes,
             _ if step == 0 => Remedy::Weights,
             _ => Remedy::Rate,
         };
-        let last_checkpoint = self.last_checkpoint(progress)?;
-        Err(TooManySkippedSteps { step, skipped: skipped_in_a_row, loss, gradient_norm, questions, last_checkpoint, remedy }
-            .into())
+        TooManySkippedSteps { step, skipped, loss, gradient_norm, questions: self.questions, last_checkpoint, remedy }
     }
+}
 
-    /// The newest checkpoint, which the first rank knows.
-    fn last_checkpoint(&mut self, progress: &Progress) -> Result<Option<PathBuf>, TrainError> {
-        if let Some(records) = &mut self.records {
-            records.follow(progress, true);
+impl fmt::Display for AnomalousStep<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { loss, gradient_norm, skipped, .. } = self.outcome;
+        write!(f, "step {}: ", self.state.step)?;
+        match self.anomaly {
+            Anomaly::Overflow => {
+                return write!(f, "overflow; step skipped, loss scale is now {:e}", self.state.loss_scale.scale());
+            }
+            Anomaly::NotFinite => write!(f, "loss {loss}, gradient norm {gradient_norm}")?,
+            Anomaly::Spike(Deviation { quantity, value, mean, zscore }) => {
+                let quantity = match quantity {
+                    Quantity::Loss => "loss",
+                    Quantity::LogGradientNorm => "log gradient norm",
+                };
+                write!(f, "{quantity} {value:.4} is {zscore:.1} standard deviations above its mean of {mean:.4}")?;
+            }
         }
-        let own = self.records.as_ref().map(|records| records.folder().latest());
-        match &self.world {
-            Some(world) => Ok(world.from_first(LAST_CHECKPOINT, own)?),
-            None => Ok(own.flatten()),
+        if *skipped {
+            write!(f, "; step skipped, {} in a row", self.state.skipped_in_a_row)?;
         }
+        write!(f, "; {}", self.questions)
     }
 }
 
@@ -217,53 +198,72 @@ impl Run {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::optim::loss_scale::LossScale;
 
     fn state(loss_scale: LossScale) -> RunState {
         RunState { step: 5, ..RunState::new(Config::default(), loss_scale, "f".to_owned(), None) }
     }
 
-    fn outcome(loss: f64, gradient_norm: f64) -> Outcome {
+    /// Outcome of the step after `state`, skipped if it is not finite.
+    fn outcome(state: &RunState, loss: f64, gradient_norm: f64) -> Outcome {
         let skipped = !(loss.is_finite() && gradient_norm.is_finite());
-        Outcome { loss, gradient_norm, log_gradient_norm: gradient_norm.ln(), skipped, spike: false, stop: false }
+        let step = state.step + u64::from(!skipped);
+        let state = ControlState { step, loss_scale: state.loss_scale, spikes: state.spikes };
+        Outcome { loss, lr: 1e-5, gradient_norm, skipped, spike: None, stop: false, state }
     }
 
     #[test]
-    fn overflows_count_only_where_the_scale_can_no_longer_shrink() {
-        let mut state = state(LossScale::dynamic(4.0, 2.0, 1000, 1, 1.0));
-        let mut follow = |outcome: &Outcome| (state.follow(outcome, SpikeRules::OFF), state.skipped, state.skipped_in_a_row);
-        let overflow = outcome(0.5, f64::INFINITY);
-        assert_eq!(follow(&overflow), (Some(Anomaly::Overflow), 1, 0));
-        assert_eq!(follow(&outcome(f64::NAN, 1.0)), (Some(Anomaly::NotFinite), 2, 1));
-        assert_eq!(follow(&overflow), (Some(Anomaly::NotFinite), 3, 2), "the scale is at its floor");
-        assert_eq!(follow(&outcome(0.5, 1.0)), (None, 3, 0));
-        assert_eq!(state.step, 6);
+    fn overflows_count_only_if_the_loss_scale_cannot_shrink() {
+        let mut state = state(LossScale::dynamic(2.0, 2.0, 1000, 1, 1.0));
+        let mut next = |loss, gradient_norm| {
+            let outcome = outcome(&state, loss, gradient_norm);
+            (follow(&mut state, &outcome), state.skipped, state.skipped_in_a_row, state.step)
+        };
+        assert_eq!(next(0.5, f64::INFINITY), (Some(Anomaly::Overflow), 1, 0, 5));
+        assert_eq!(next(f64::NAN, 1.0), (Some(Anomaly::NotFinite), 2, 1, 5));
+        assert_eq!(next(0.5, 1.0), (None, 2, 0, 6));
+        state.loss_scale = LossScale::dynamic(1.0, 2.0, 1000, 1, 1.0);
+        let overflow = outcome(&state, 0.5, f64::INFINITY);
+        assert_eq!(follow(&mut state, &overflow), Some(Anomaly::NotFinite), "the scale is at its minimum");
+        assert_eq!((state.skipped, state.skipped_in_a_row), (3, 1));
     }
 
     #[test]
-    fn without_a_loss_scale_nothing_is_normal() {
+    fn without_a_loss_scale_no_overflow_is_normal() {
         let mut state = state(LossScale::off());
-        assert_eq!(state.follow(&outcome(0.5, f64::INFINITY), SpikeRules::OFF), Some(Anomaly::NotFinite));
+        let overflow = outcome(&state, 0.5, f64::INFINITY);
+        assert_eq!(follow(&mut state, &overflow), Some(Anomaly::NotFinite));
         assert_eq!((state.step, state.skipped_in_a_row), (5, 1));
     }
 
     #[test]
-    fn skipped_spikes_are_counted_and_leave_no_trace() {
-        let mut state = state(LossScale::off());
-        let rules = SpikeRules { zscore: 6.0, skips: true };
-        assert_eq!(state.follow(&outcome(0.5, 1.0), rules), None);
-        let known = state.spikes;
-        let spike = Outcome { skipped: true, spike: true, ..outcome(9.0, 1.0) };
-        let Some(Anomaly::Spike(deviation)) = state.follow(&spike, rules) else { panic!("{state:?}") };
-        assert_eq!((deviation.quantity, deviation.value, deviation.mean), (Quantity::Loss, 9.0, 0.5));
-        assert_eq!((state.spikes, state.step, state.skipped_in_a_row), (known, 6, 1));
-        let made = Outcome { skipped: false, ..spike };
-        assert!(matches!(state.follow(&made, rules), Some(Anomaly::Spike(_))));
-        assert!(state.spikes != known && state.skipped_in_a_row == 0);
+    fn the_loss_scale_is_that_of_the_outcome() {
+        let mut state = state(LossScale::dynamic(4.0, 2.0, 1000, 1, 1.0));
+        let mut overflow = outcome(&state, 0.5, f64::INFINITY);
+        overflow.state.loss_scale = LossScale::dynamic(2.0, 2.0, 1000, 1, 1.0);
+        let anomaly = follow(&mut state, &overflow).expect("overflow");
+        assert_eq!(state.loss_scale.scale(), 2.0);
+        let message = AnomalousStep::new(anomaly, &overflow, &state, Vec::new()).to_string();
+        assert_eq!(message, "step 5: overflow; step skipped, loss scale is now 2e0");
     }
 
     #[test]
-    fn states_of_versions_that_knew_no_spikes_can_be_read() {
+    fn skipped_spikes_count() {
+        let mut state = state(LossScale::off());
+        let deviation = Deviation { quantity: Quantity::Loss, value: 9.0, mean: 0.5, zscore: 7.0 };
+        let made = Outcome { spike: Some(deviation), ..outcome(&state, 9.0, 1.0) };
+        assert_eq!(follow(&mut state, &made), Some(Anomaly::Spike(deviation)));
+        assert_eq!((state.step, state.skipped_in_a_row), (6, 0));
+        let skipped = Outcome { skipped: true, ..made };
+        let anomaly = follow(&mut state, &skipped).expect("spike");
+        assert_eq!((state.step, state.skipped_in_a_row), (6, 1));
+        let message = AnomalousStep::new(anomaly, &skipped, &state, vec!["a".to_owned()]).to_string();
+        let expected =
+            "step 6: loss 9.0000 is 7.0 standard deviations above its mean of 0.5000; step skipped, 1 in a row; question a";
+        assert_eq!(message, expected);
+    }
+
+    #[test]
+    fn states_without_spike_statistics_can_be_read() {
         let state = state(LossScale::off());
         let mut json = serde_json::to_value(&state).expect("json");
         let keys = json.as_object_mut().expect("object");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn many_questions_are_named_in_short() {
+    fn long_lists_of_questions_are_shortened() {
         let questions = |count: usize| Questions((0..count).map(|i| format!("q{i}")).collect()).to_string();
         assert_eq!(questions(1), "question q0");
         assert_eq!(questions(8), "questions q0, q1, q2, q3, q4, q5, q6, q7");

@@ -53,16 +53,18 @@ impl TrainError {
             Self::Distributed(error) => matches!(error, DistributedError::Torch(_)),
             _ => false,
         };
-        let error = match of_a_call.then(|| world.culprit()).flatten() {
-            Some(culprit) => Self::Distributed(culprit),
+        let error = match of_a_call.then(|| world.find_failed_peer()).flatten() {
+            Some(error) => Self::Distributed(error),
             None => self,
         };
-        let because_of = match &error {
-            Self::Distributed(DistributedError::Peer { rank, .. } | DistributedError::Told { rank, .. }) => Some(*rank),
+        let caused_by = match &error {
+            Self::Distributed(DistributedError::PeerFailed { rank, .. } | DistributedError::FailureReported { rank, .. }) => {
+                Some(*rank)
+            }
             Self::Distributed(DistributedError::StoreLost { .. }) => Some(0),
             _ => None,
         };
-        world.publish_failure(error.to_string(), because_of);
+        world.publish_failure(error.to_string(), caused_by);
         error
     }
 }

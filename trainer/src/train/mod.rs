@@ -3,6 +3,7 @@
 pub mod anomaly;
 mod error;
 pub mod evaluate;
+mod records;
 pub mod step;
 pub mod stop;
 
@@ -16,23 +17,29 @@ use glm_schemas::manifest::Split;
 use tch::Device;
 
 pub use error::TrainError;
+pub use records::Records;
 
+use crate::batch::layout::LayoutKind;
 use crate::batch::work::Work;
-use crate::checkpoint::background::Background;
-use crate::checkpoint::run_folder::{RunFolder, RunState};
+use crate::checkpoint::run_folder::RunState;
 use crate::checkpoint::snapshot::Snapshot;
-use crate::config::{Config, Precision, TrainSettings};
+use crate::config::{Config, TrainSettings};
 use crate::data::balance::spread;
 use crate::data::feed::Feeder;
-use crate::data::loader::{Loader, Position};
+use crate::data::loader::Loader;
 use crate::data::mmap::SplitData;
-use crate::data::pack::Packer;
-use crate::distributed::World;
-use crate::distributed::watch::Phase;
-use crate::optim::control::Report;
-use crate::record::answers::{ANSWERS_FILE, Answers};
-use crate::record::metrics::{EvalRecord, Metrics, Record};
-use crate::record::progress::{LogWindow, Progress};
+use crate::data::pack::{Packer, Sample};
+use crate::data::sampler::Position;
+use crate::device::Precision;
+use crate::distributed::{Phase, World};
+use crate::model::flops::flop_rates;
+use crate::optim::control::{self, Report};
+use crate::record::answers::Answers;
+use crate::record::metrics::{EvalRecord, Record};
+use crate::record::progress::{LogWindow, Progress, StepReport};
+use crate::task::Purpose;
+use crate::task::metrics::{Measured, Selection};
+use crate::train::anomaly::{AnomalousStep, Anomaly};
 use crate::train::evaluate::{EvaluationConfig, evaluate};
 use crate::train::step::Stepper;
 
@@ -72,78 +79,12 @@ pub struct Run {
     pub saved: Option<RunState>,
 }
 
-/// Where a run writes.
+/// Step whose outcome the host has not read yet.
 #[derive(Debug)]
-pub struct Records {
-    /// Its checkpoints.
-    pub checkpoints: Background,
-    /// What it says.
-    pub metrics: Metrics,
-}
-
-impl Records {
-    /// The run's folder.
-    pub fn folder(&self) -> &RunFolder {
-        self.checkpoints.folder()
-    }
-
-    /// Tells what became of a checkpoint; `wait`: of the one under way, else only if it is done. One that failed does not end
-    /// training: the ones before it are whole, and the next may fare better.
-    pub(crate) fn follow(&mut self, progress: &Progress, wait: bool) {
-        match if wait { self.checkpoints.wait() } else { self.checkpoints.poll() } {
-            Ok(Some(written)) => progress.checkpoint(&written),
-            Ok(None) => {}
-            Err(error) => tracing::error!("{error}; training goes on, {}", self.last_good()),
-        }
-    }
-
-    /// Writes the newest evaluation's answers. Training never ends for the sake of this file.
-    fn write_answers(&self, answers: Answers, record: &EvalRecord, split: Split) {
-        let written = answers.lines(record, split.name()).map_err(|error| error.to_string());
-        let written = written.and_then(|lines| self.folder().write(ANSWERS_FILE, &lines).map_err(|error| error.to_string()));
-        if let Err(error) = written {
-            tracing::warn!("{error}; training goes on, and {ANSWERS_FILE} is not that of the newest evaluation");
-        }
-    }
-
-    /// What a run that fails leaves behind.
-    fn last_good(&self) -> String {
-        match self.folder().latest() {
-            Some(path) => format!("and the newest checkpoint is {}", path.display()),
-            None => "and there is no checkpoint yet".to_owned(),
-        }
-    }
-}
-
-/// What one optimizer step did.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct StepReport {
-    /// Mean loss a question.
-    pub loss: f64,
-    /// Learning rate.
-    pub lr: f64,
-    /// Norm of the gradient before clipping.
-    pub gradient_norm: f64,
-    /// Whether padding is computed, as libtorch's own operations do.
-    pub pads: bool,
-    /// Whether it was skipped.
-    pub skipped: bool,
-    /// Questions of all ranks.
-    pub questions: usize,
-    /// How uneven the ranks' shares are, see [`spread`].
-    pub spread: f64,
-    /// Operations of the model on this rank.
-    pub flops: f64,
-    /// What this rank worked on.
-    pub work: Work,
-}
-
-/// A step that was asked for and whose outcome has not been read yet.
-#[derive(Debug)]
-struct Pending {
+struct InFlightStep {
     report: Report,
-    questions: usize,
-    split_rows: Arc<[usize]>,
+    samples: Arc<[Sample]>,
+    weight: f64,
     spread: f64,
     work: Work,
     position: Position,
@@ -154,12 +95,15 @@ struct Pending {
 /// # Errors
 /// [`TrainError`] of whichever part failed; checkpoints that were written stay whole.
 pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
-    let loader =
-        Loader::start(Arc::clone(&run.train_data), &run.state.fingerprint, run.config.loader(run.packer, run.state.position))?;
+    let loader = Loader::start(
+        Arc::clone(&run.train_data),
+        &run.state.fingerprint,
+        run.config.loader(run.packer.clone(), run.state.position),
+    )?;
     let mut feeder = run.feed(loader)?;
     let progress = Progress::new(run.planned_samples(), run.state.samples, run.records.is_some());
     let mut log = Log { window: LogWindow::start(), progress };
-    let mut pending = VecDeque::new();
+    let mut in_flight = VecDeque::new();
     let mut outcome = Outcome::Finished;
 
     loop {
@@ -168,27 +112,27 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
             break;
         }
         // Steps that are under way count until they turn out to have been skipped.
-        if run.limit_reached(&pending) {
-            run.settle(&mut pending, 0, &mut log, &feeder)?;
-            if run.limit_reached(&pending) {
+        if run.limit_reached(&in_flight) {
+            run.settle(&mut in_flight, 0, &mut log, &feeder)?;
+            if run.limit_reached(&in_flight) {
                 break;
             }
         }
         run.at(Phase::Data);
         let Some(step) = feeder.next_step()? else { break };
         let report = run.stepper.step(&step, stop.load(Ordering::Relaxed))?;
-        let (questions, spread) = (step.questions, spread(&step.loads));
-        let (split_rows, work, position) = (Arc::clone(&step.split_rows), step.work(), step.position);
-        pending.push_back(Pending { report, questions, split_rows, spread, work, position });
-        let mut stopping = run.settle(&mut pending, run.steps_under_way(), &mut log, &feeder)?;
+        let (samples, spread) = (Arc::clone(&step.samples), spread(&step.loads));
+        let (weight, work, position, count) = (step.weight, step.work(), step.position, samples.len());
+        in_flight.push_back(InFlightStep { report, samples, weight, spread, work, position });
+        let mut stopping = run.settle(&mut in_flight, run.max_in_flight(), &mut log, &feeder)?;
 
         if let Some(records) = &mut run.records {
             records.follow(&log.progress, false);
         }
-        let evaluation_due = run.passed(run.config.train.eval_every, &pending, step.questions);
-        let due = evaluation_due || run.passed(run.config.train.save_every, &pending, step.questions);
+        let evaluation_due = run.passed(run.config.train.eval_every, &in_flight, count);
+        let due = evaluation_due || run.passed(run.config.train.save_every, &in_flight, count);
         if due {
-            stopping |= run.settle(&mut pending, 0, &mut log, &feeder)?;
+            stopping |= run.settle(&mut in_flight, 0, &mut log, &feeder)?;
         }
         // Weights from which no step succeeds may be what is wrong: the checkpoint before them stays the newest.
         if due && run.state.skipped_in_a_row == 0 {
@@ -203,7 +147,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
             break;
         }
     }
-    run.settle(&mut pending, 0, &mut log, &feeder)?;
+    run.settle(&mut in_flight, 0, &mut log, &feeder)?;
 
     // A run that was asked to stop is in a hurry; any other ends with the accuracy of what it leaves behind.
     if outcome == Outcome::Finished && !run.was_evaluated() {
@@ -232,26 +176,26 @@ struct Log {
 }
 
 /// Steps that a GPU may be behind: the host reads a step's outcome when that many have been asked for behind it.
-const STEPS_UNDER_WAY: usize = 4;
+const MAX_IN_FLIGHT: usize = 4;
 
 impl Run {
     fn feed(&self, loader: Loader) -> Result<Feeder, TrainError> {
-        Ok(Feeder::start(loader, self.device(), self.stepper.needs_padded_view())?)
+        Ok(Feeder::start(loader, self.device(), self.stepper.backend().layout())?)
     }
 
     fn device(&self) -> Device {
         self.stepper.model.parameters().device()
     }
 
-    fn steps_under_way(&self) -> usize {
+    fn max_in_flight(&self) -> usize {
         // A CPU has done a step when the call returns.
-        if self.device().is_cuda() { STEPS_UNDER_WAY } else { 0 }
+        if self.device().is_cuda() { MAX_IN_FLIGHT } else { 0 }
     }
 
     /// Tells other ranks what this one is doing.
     fn at(&self, phase: Phase) {
         if let Some(world) = &self.world {
-            world.at(self.state.step, phase);
+            world.set_phase(self.state.step, phase);
         }
     }
 
@@ -259,27 +203,28 @@ impl Run {
     /// to stop: all ranks hear of it behind the same step.
     fn settle(
         &mut self,
-        pending: &mut VecDeque<Pending>,
+        in_flight: &mut VecDeque<InFlightStep>,
         left: usize,
         log: &mut Log,
         feeder: &Feeder,
     ) -> Result<bool, TrainError> {
         let mut stopping = false;
-        while pending.len() > left {
-            let Some(Pending { report, questions, split_rows, spread, work, position }) = pending.pop_front() else { break };
+        while in_flight.len() > left {
+            let Some(InFlightStep { report, samples, weight, spread, work, position }) = in_flight.pop_front() else { break };
             let outcome = report.read()?;
             stopping |= outcome.stop;
-            let lr = self.config.schedule().at(self.state.step);
-            let trouble = self.state.follow(&outcome, self.config.spikes());
-            self.state.samples += questions as u64;
+            let anomaly = anomaly::follow(&mut self.state, &outcome);
+            self.state.samples += samples.len() as u64;
             self.state.position = position;
-            if let Some(trouble) = trouble {
-                self.tell(trouble, &outcome, &split_rows, &log.progress)?;
+            if let Some(anomaly) = anomaly {
+                let rows: Vec<usize> = samples.iter().map(Sample::split_row).collect();
+                self.report_anomaly(anomaly, &outcome, &rows, &log.progress)?;
             }
-            let (loss, gradient_norm, skipped) = (outcome.loss, outcome.gradient_norm, outcome.skipped);
-            let flops = work.training_flops(self.stepper.model.config());
-            let pads = self.stepper.needs_padded_view();
-            log.window.add(&StepReport { loss, lr, gradient_norm, pads, skipped, questions, spread, flops, work });
+            let control::Outcome { loss, lr, gradient_norm, skipped, .. } = outcome;
+            let flops = flop_rates(self.stepper.model.config()).training(&work);
+            let pads = self.stepper.backend().layout() == LayoutKind::Padded;
+            let samples = samples.len();
+            log.window.add(&StepReport { loss, lr, gradient_norm, pads, skipped, samples, weight, spread, flops, work });
             log.progress.advance(self.state.samples);
             // A step that was skipped does not count, and is told of with the next one that does.
             if !skipped && self.state.step.is_multiple_of(self.config.train.log_every.max(1)) {
@@ -296,7 +241,44 @@ impl Run {
         Ok(stopping)
     }
 
-    pub(crate) fn write(&mut self, record: &Record) {
+    /// Logs and records an anomalous step; `rows` are its questions in the split.
+    ///
+    /// # Errors
+    /// [`TrainError::TooManySkippedSteps`] if it is one too many.
+    fn report_anomaly(
+        &mut self,
+        anomaly: Anomaly,
+        outcome: &control::Outcome,
+        rows: &[usize],
+        progress: &Progress,
+    ) -> Result<(), TrainError> {
+        if anomaly == Anomaly::Overflow {
+            progress.detail(&AnomalousStep::new(anomaly, outcome, &self.state, Vec::new()).to_string());
+            return Ok(());
+        }
+        let max_consecutive_skips = self.config.train.max_consecutive_skips;
+        let is_last = max_consecutive_skips > 0 && self.state.skipped_in_a_row >= max_consecutive_skips;
+        if self.records.is_none() && !is_last {
+            return Ok(());
+        }
+        let step = AnomalousStep::new(anomaly, outcome, &self.state, self.train_data.example_ids(rows)?);
+        progress.warning(&step.to_string());
+        if let Some(records) = &mut self.records {
+            records.metrics.write(&step.record());
+        }
+        if !is_last {
+            return Ok(());
+        }
+        let own = self.records.as_mut().map(|records| records.latest_checkpoint(progress));
+        let last_checkpoint = match &self.world {
+            // Only the first rank knows it.
+            Some(world) => world.from_first("last checkpoint", own)?,
+            None => own.flatten(),
+        };
+        Err(step.into_error(last_checkpoint).into())
+    }
+
+    fn write(&mut self, record: &Record) {
         if let Some(records) = &mut self.records {
             records.metrics.write(record);
         }
@@ -312,20 +294,20 @@ impl Run {
     }
 
     /// Whether the run is at its end once all steps under way have counted.
-    fn limit_reached(&self, pending: &VecDeque<Pending>) -> bool {
+    fn limit_reached(&self, in_flight: &VecDeque<InFlightStep>) -> bool {
         let TrainSettings { max_steps, max_samples, .. } = self.config.train;
-        let step = self.state.step + pending.len() as u64;
-        (max_steps > 0 && step >= max_steps) || (max_samples > 0 && self.samples_asked_for(pending) >= max_samples)
+        let step = self.state.step + in_flight.len() as u64;
+        (max_steps > 0 && step >= max_steps) || (max_samples > 0 && self.samples_submitted(in_flight) >= max_samples)
     }
 
     /// Questions used, steps under way included.
-    fn samples_asked_for(&self, pending: &VecDeque<Pending>) -> u64 {
-        self.state.samples + pending.iter().map(|step| step.questions as u64).sum::<u64>()
+    fn samples_submitted(&self, in_flight: &VecDeque<InFlightStep>) -> u64 {
+        self.state.samples + in_flight.iter().map(|step| step.samples.len() as u64).sum::<u64>()
     }
 
     /// Whether the step that was asked for last passed a multiple of `every` questions. On a CPU it is no longer under way.
-    fn passed(&self, every: u64, pending: &VecDeque<Pending>, questions: usize) -> bool {
-        let samples = self.samples_asked_for(pending);
+    fn passed(&self, every: u64, in_flight: &VecDeque<InFlightStep>, questions: usize) -> bool {
+        let samples = self.samples_submitted(in_flight);
         every > 0 && samples / every > (samples - questions as u64) / every
     }
 
@@ -333,35 +315,39 @@ impl Run {
         self.at(Phase::Evaluation);
         self.state.evaluated_at = Some(self.state.samples);
         let Some(data) = &self.val_data else { return Ok(()) };
-        let config = EvaluationConfig {
-            kind: self.precision.kind(),
-            kernels: self.config.train.kernels,
-            packer: Packer { labelled: false, graded: true, ..self.packer },
-            threads: self.config.data.decode_threads,
-            limit: self.config.train.eval_questions,
-        };
+        let packer = Packer { purpose: Purpose::Evaluate, ..self.packer.clone() };
+        let task = Arc::clone(&packer.task);
+        let config = EvaluationConfig { packer, ..EvaluationConfig::new(&self.config, task, self.device()) };
         let (world, split) = (self.world.as_deref(), data.split());
         let mut answers = Answers::default();
-        let evaluation = evaluate(&self.stepper.model, data, config, world, |answer| answers.add(answer))?;
+        let evaluation = evaluate(&self.stepper.model, data, &config, world, |answer| answers.add(answer))?;
         let answers = answers.gathered(world)?;
+        self.state.latest = self.selection().and_then(|Selection { metric, .. }| {
+            Some(Measured { metric: metric.to_owned(), value: evaluation.metrics.get(metric)? })
+        });
         let record = EvalRecord { step: self.state.step, samples: self.state.samples, evaluation };
         if let Some(records) = &self.records {
             records.write_answers(answers, &record, split);
         }
         progress.evaluation(&record);
         self.write(&Record::Eval(record));
-        self.state.accuracy = Some(evaluation.accuracy);
         Ok(())
     }
 
-    /// Whether the newest accuracy is that of the weights as they are.
+    /// The metric that selects the best checkpoint.
+    fn selection(&self) -> Option<Selection> {
+        Selection::of(self.packer.task.metrics())
+    }
+
+    /// Returns true if the latest evaluation is that of the current weights.
     fn was_evaluated(&self) -> bool {
         self.state.evaluated_at == Some(self.state.samples)
     }
 
     fn reaches_target(&self) -> bool {
-        let target = self.config.train.target_accuracy;
-        target > 0.0 && self.state.accuracy.is_some_and(|accuracy| accuracy >= target)
+        let target = self.config.train.target_metric;
+        let reaches = |latest: &Measured| self.selection().is_some_and(|selection| selection.reaches(latest.value, target));
+        target > 0.0 && self.state.latest.as_ref().is_some_and(reaches)
     }
 
     /// Starts to write a checkpoint, on the first rank, unless there is one of this state; the one with the best accuracy so
@@ -369,13 +355,13 @@ impl Run {
     fn save(&mut self, progress: &Progress) -> Result<(), TrainError> {
         self.at(Phase::Checkpoint);
         let start = Instant::now();
-        let is_best = match (self.state.accuracy, self.state.best_accuracy) {
-            (Some(accuracy), Some(best)) => accuracy > best,
-            (accuracy, None) => accuracy.is_some(),
+        let is_best = match (&self.state.latest, &self.state.best) {
+            (Some(latest), Some(best)) => self.selection().is_some_and(|metric| metric.improves(latest.value, best.value)),
+            (latest, None) => latest.is_some(),
             (None, _) => false,
         };
         if is_best {
-            self.state.best_accuracy = self.state.accuracy;
+            self.state.best = self.state.latest.clone();
         }
         self.state.optimizer_steps = self.stepper.optimizer.steps()?;
         if self.saved.as_ref() == Some(&self.state) {

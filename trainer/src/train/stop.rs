@@ -1,4 +1,4 @@
-//! Being asked to stop.
+//! Stop signals.
 
 use std::ffi::c_int;
 use std::io;
@@ -9,33 +9,34 @@ use std::time::{Duration, Instant};
 
 use libc::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::distributed::launcher::INTERRUPTED;
+use crate::exit_code::INTERRUPTED;
 
-/// A batch system signals all processes of a job, and a launcher among them passes the signal on: this is the longest that
-/// takes.
+/// Maximum delay of a duplicate signal: a batch system signals all processes of a job, and a launcher among them forwards the
+/// signal to its workers.
 const ECHO: Duration = Duration::from_secs(1);
 
-/// Watches for SIGINT (Ctrl-C), SIGTERM, SIGHUP (a terminal that was closed) and SIGUSR1 (how Slurm warns of a job's end). The
-/// first one sets the flag that is returned, and training ends behind its step with a checkpoint; a second one ends the
-/// process at once, except SIGUSR1, which some send again and again, and a SIGTERM right behind the first, which is the same
-/// one on its way through a launcher.
+/// Starts to watch for SIGINT (Ctrl-C), SIGTERM, SIGHUP (closed terminal) and SIGUSR1 (Slurm's warning before a job ends).
 ///
-/// To be called before any other thread is started: the signals are blocked for this one and those that it starts, and a
-/// thread of their own takes them. No handler may run on a thread that computes: under the matrix products that oneDNN makes
-/// for AVX-512 the memory of the process was damaged by it (a test sends hundreds of signals during a step).
+/// The first signal sets the returned flag, and training ends after the current step with a checkpoint. A second one exits
+/// immediately, except SIGUSR1, which may be sent repeatedly, and a SIGTERM shortly after the first signal, which is a duplicate
+/// from a launcher.
+///
+/// This must be called before other threads start: it blocks the signals for the current thread and its descendants, and a
+/// dedicated thread receives them. No signal handler may run on a compute thread: with the AVX-512 matrix products of oneDNN,
+/// handlers corrupted memory (a test sends hundreds of signals during a step).
 ///
 /// # Errors
-/// An [`io::Error`] where signals cannot be watched.
+/// An [`io::Error`] if the signals cannot be blocked or the thread cannot start.
 pub fn flag() -> io::Result<Arc<AtomicBool>> {
     let watched = block(&[SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
     let flag = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&flag);
+    let stop = Arc::clone(&flag);
     let watch = move || {
         let mut first: Option<Instant> = None;
         while let Ok(signal) = wait(&watched) {
-            asked.store(true, Ordering::Relaxed);
+            stop.store(true, Ordering::Relaxed);
             match first {
-                None => tracing::warn!("stopping behind this step, with a checkpoint; once more to stop at once"),
+                None => tracing::warn!("saving a checkpoint after this step; press Ctrl-C again to exit now"),
                 Some(_) if signal == SIGUSR1 => {}
                 Some(first) if signal == SIGTERM && first.elapsed() < ECHO => {}
                 Some(_) => std::process::exit(INTERRUPTED.into()),
@@ -47,11 +48,10 @@ pub fn flag() -> io::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// Blocks these signals for the calling thread and those that it will start.
+/// Blocks signals for the calling thread and the threads that it will start.
 fn block(signals: &[c_int]) -> io::Result<libc::sigset_t> {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: `sigemptyset` makes a set of what `set` has room for, and the calls behind it read and change that one; they fail
-    // for numbers that are no signals only.
+    // SAFETY: `sigemptyset` initializes `set`, which the other calls read and modify. They fail for invalid signal numbers only.
     let (set, failed) = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         for &signal in signals {
@@ -63,10 +63,10 @@ fn block(signals: &[c_int]) -> io::Result<libc::sigset_t> {
     if failed == 0 { Ok(set) } else { Err(io::Error::from_raw_os_error(failed)) }
 }
 
-/// Waits for one of these signals, which are blocked.
+/// Waits for one of `signals`, which must be blocked.
 fn wait(signals: &libc::sigset_t) -> io::Result<c_int> {
     let mut signal = 0;
-    // SAFETY: the set was made by `block`, and `signal` has room for the answer.
+    // SAFETY: the set was initialized by `block`, and `signal` is a valid place for the result.
     let failed = unsafe { libc::sigwait(signals, &mut signal) };
     if failed == 0 { Ok(signal) } else { Err(io::Error::from_raw_os_error(failed)) }
 }

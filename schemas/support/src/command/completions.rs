@@ -1,42 +1,42 @@
-//! `completions SHELL`: the script that makes a shell complete a program's commands and options.
+//! `completions SHELL`: shell completion scripts.
 
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-/// The arguments.
+/// Arguments of `completions`.
 #[derive(Debug, Clone, Args)]
 pub struct CompletionsArgs {
-    /// The shell that shall complete
+    /// Shell to generate the script for
     #[arg(value_name = "SHELL", value_enum)]
     pub shell: Shell,
 }
 
-/// What stands below the help: where each shell looks for the script of `program`.
+/// Text below the help: where each shell looks for the script of `program`.
 pub fn after_help(program: &str) -> String {
     format!(
         "\
-Where to put it:
+Locations:
   bash        ~/.local/share/bash-completion/completions/{program}
   zsh         a folder of $fpath, under the name _{program}
   fish        ~/.config/fish/completions/{program}.fish
-  powershell  the end of the file that $PROFILE names
-  elvish      the end of ~/.config/elvish/rc.elv
+  powershell  appended to the file $PROFILE
+  elvish      appended to ~/.config/elvish/rc.elv
 
 Examples:
   {program} completions fish > ~/.config/fish/completions/{program}.fish
-  source <({program} completions bash)    # in this shell only, to try it"
+  source <({program} completions bash)    # try it in this shell"
     )
 }
 
-/// The script for a program's whole command line.
+/// Generates the completion script of a program.
 pub fn script(mut command: Command, shell: Shell) -> Vec<u8> {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name.as_str(), &mut script);
     if shell == Shell::Bash {
-        // clap_complete 4.6 writes a hyphen of the program's name in two ways, so that no command below it would be found.
-        let (label, looked_for) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
-        return String::from_utf8_lossy(&script).replace(&label, &looked_for).into_bytes();
+        // clap_complete 4.6 encodes a hyphen in the program's name in two ways, so that its subcommands would not be found.
+        let (written, expected) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
+        return String::from_utf8_lossy(&script).replace(&written, &expected).into_bytes();
     }
     script
 }
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shell_has_a_script_that_names_the_option_and_a_place_for_it() {
+    fn every_shell_has_a_script_and_a_location() {
         let help = after_help("a-tool");
         for shell in Shell::value_variants() {
             let text = String::from_utf8(script(tool(), *shell)).expect("text");
@@ -68,9 +68,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("tool");
         std::fs::write(&path, script(tool(), Shell::Bash)).expect("written");
-        let ask =
+        let complete =
             "source \"$1\"; COMP_WORDS=(a-tool run --st); COMP_CWORD=2; _a__tool a-tool --st run; echo \"${COMPREPLY[@]}\"";
-        let said = Process::new("bash").args(["-c", ask, "bash"]).arg(&path).output().expect("bash");
-        assert_eq!(String::from_utf8_lossy(&said.stdout), "--steps\n", "{}", String::from_utf8_lossy(&said.stderr));
+        let output = Process::new("bash").args(["-c", complete, "bash"]).arg(&path).output().expect("bash");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "--steps\n", "{}", String::from_utf8_lossy(&output.stderr));
     }
 }

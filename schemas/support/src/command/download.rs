@@ -1,26 +1,27 @@
-//! The arguments that both `fetch` commands have.
+//! Arguments shared by both `fetch` commands.
 
 use std::path::PathBuf;
 
 use crate::files::fetch::{FetchOptions, parse_sha256};
 use clap::Args;
 
-/// Where to download from and to. Without a doc comment on the field that it is flattened into.
+/// Source and destination of a download. The field that these are flattened into must not have a doc comment: clap would print
+/// it.
 #[derive(Debug, Clone, Args)]
 pub struct DownloadArgs {
-    /// The folder to put it in: the one of the raw data, where the other commands look for it
+    /// Destination folder: the raw data folder, where the other commands look for it
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Download from another place, such as a mirror [default: where its authors publish it]
+    /// Download from another URL, such as a mirror [default: the authors' URL]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// The checksum that the file must have; it counts more than a recorded one
+    /// Required checksum; takes precedence over a recorded one
     #[arg(long, value_name = "HEX", value_parser = parse_sha256)]
     pub sha256: Option<String>,
 }
 
 impl DownloadArgs {
-    /// `published` with what was typed in place of its URL and checksum.
+    /// Returns `published` with the URL and checksum of the command line.
     pub fn options(&self, published: FetchOptions) -> FetchOptions {
         FetchOptions { url: self.url.clone().unwrap_or(published.url), sha256: self.sha256.clone(), ..published }
     }
@@ -40,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_typed_counts_more_than_what_is_published() {
+    fn arguments_override_the_published_url() {
         let published = || FetchOptions::new("a.zip", Archive::Zip, "https://one.example/a.zip", "there");
         let options = |words: &[&str]| Typed::try_parse_from(words).expect("parsed").download.options(published());
         assert_eq!(options(&["fetch", "there"]).url, "https://one.example/a.zip");

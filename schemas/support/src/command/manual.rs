@@ -1,4 +1,4 @@
-//! `man DIR`: one page for `man` of the program and of each of its commands.
+//! `man DIR`: manual pages of a program and its commands.
 
 use std::fmt;
 use std::fs;
@@ -11,15 +11,15 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 use thiserror::Error;
 
-/// The arguments.
+/// Arguments of `man`.
 #[derive(Debug, Clone, Args)]
 pub struct ManArgs {
-    /// The folder to write the pages into; it is made where it is missing
+    /// Destination folder, created if missing
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 }
 
-/// What stands below the help of `program man`.
+/// Text below the help of `program man`.
 pub fn after_help(program: &str) -> String {
     format!(
         "\
@@ -28,24 +28,24 @@ Example:
     )
 }
 
-/// Pages that cannot be written.
+/// Error of writing the pages.
 #[derive(Debug, Error)]
-#[error("cannot write {}: {source}; `man DIR` needs a folder that may be written to", path.display())]
+#[error("cannot write {}: {source}; `man DIR` needs a writable folder", path.display())]
 pub struct ManualError {
     path: PathBuf,
     source: io::Error,
 }
 
-/// One page.
+/// One manual page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Its file name, such as `glm-prep-ingest.1`.
+    /// File name, such as `glm-prep-ingest.1`.
     pub file: String,
-    /// What it says, for roff.
+    /// Content in roff.
     pub text: String,
 }
 
-/// The pages of a program: its own, then those of its commands in the order of its help.
+/// Generates the pages of a program: its own, then those of its commands in help order.
 pub fn pages(command: Command) -> Vec<Page> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
@@ -55,10 +55,10 @@ pub fn pages(command: Command) -> Vec<Page> {
     pages
 }
 
-/// The pages that were written.
+/// Result of [`write()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Their files, the program's own first.
+    /// Paths of the pages, the program's own first.
     pub files: Vec<PathBuf>,
 }
 
@@ -67,15 +67,15 @@ impl fmt::Display for Written {
         let Some(first) = self.files.first() else { return Ok(()) };
         let dir = first.parent().unwrap_or(Path::new("."));
         writeln!(f, "{}: {} pages", dir.display(), self.files.len())?;
-        writeln!(f, "`man -l {}` shows the first", first.display())?;
-        writeln!(f, "`man` finds them by name in a folder man1 of $MANPATH")
+        writeln!(f, "`man -l {}` shows the first one", first.display())?;
+        writeln!(f, "`man` finds pages by name in folders `man1` of $MANPATH")
     }
 }
 
-/// Writes the pages of a program into `dir`, each whole or not at all.
+/// Writes the pages of a program into `dir`, each atomically.
 ///
 /// # Errors
-/// [`ManualError`] names the file or folder that cannot be written.
+/// [`ManualError`] if the folder cannot be created or a page cannot be written.
 pub fn write(command: Command, dir: &Path) -> Result<Written, ManualError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -95,19 +95,19 @@ fn collect(command: &Command, source: &str, pages: &mut Vec<Page>) {
     command.get_subcommands().filter(|below| !below.is_hide_set()).for_each(|below| collect(below, source, pages));
 }
 
-/// The page of one command; `source` is the program and its version, which stand at its foot.
+/// Generates the page of one command. `source`, the program and its version, goes to the footer.
 fn page(command: &Command, source: &str) -> Page {
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    // What stands below the help is laid out here: the generator would run its lines together.
+    // The text below the help is formatted here: clap_mangen would join its lines.
     let man = Man::new(command.clone().after_help(None::<&str>)).source(source);
     let mut text = Vec::new();
-    // A vector takes all that is written.
+    // Writing to a vector does not fail.
     let _ = man.render(&mut text).and_then(|()| below_help(&after).to_writer(&mut text));
     Page { file: man.get_filename(), text: String::from_utf8_lossy(&text).into_owned() }
 }
 
-/// Sections of the paragraphs below the help: one whose first line ends in a colon is a list under that heading, and its lines stay
-/// lines; the others are notes.
+/// Converts the paragraphs below the help to sections. A paragraph whose first line ends in a colon is a list under that
+/// heading and keeps its lines; the others become notes.
 fn below_help(after: &str) -> Roff {
     let mut roff = Roff::new();
     let mut in_notes = false;
@@ -140,33 +140,32 @@ mod tests {
     use super::*;
 
     fn tool() -> Command {
-        let run =
-            Command::new("run").about("Runs").after_help("Said of it,\nin words.\n\nExamples:\n  tool run\n  tool run -x");
+        let run = Command::new("run").about("Runs").after_help("Some notes\non it.\n\nExamples:\n  tool run\n  tool run -x");
         Command::new("tool").version("1").about("A tool").subcommand(run).subcommand(Command::new("secret").hide(true))
     }
 
     #[test]
-    fn a_command_that_is_shown_has_a_page() {
+    fn every_visible_command_has_a_page() {
         let files: Vec<String> = pages(tool()).into_iter().map(|page| page.file).collect();
         assert_eq!(files, ["tool.1", "tool-run.1"]);
     }
 
     #[test]
-    fn examples_stay_lines_and_notes_are_text() {
+    fn examples_keep_their_lines_and_notes_are_joined() {
         let page = &pages(tool())[1];
         let section = page.text.split(".SH NOTES\n").nth(1).expect("notes");
-        assert!(section.contains("Said of it, in words.\n.SH EXAMPLES\n.nf\ntool run\ntool run \\-x\n.fi\n"), "{section}");
+        assert!(section.contains("Some notes on it.\n.SH EXAMPLES\n.nf\ntool run\ntool run \\-x\n.fi\n"), "{section}");
     }
 
     #[test]
-    fn pages_are_written_whole_and_their_folder_is_made() {
+    fn pages_and_their_folder_are_created() {
         let folder = tempfile::tempdir().expect("folder");
         let dir = folder.path().join("share/man1");
         let written = write(tool(), &dir).expect("written").files;
         assert_eq!(written, [dir.join("tool.1"), dir.join("tool-run.1")]);
         assert_eq!(fs::read_to_string(&written[1]).expect("page"), pages(tool())[1].text);
         assert_eq!(fs::read_dir(&dir).expect("list").count(), 2);
-        let error = write(tool(), &written[0]).expect_err("a file is no folder");
+        let error = write(tool(), &written[0]).expect_err("not a folder");
         assert!(error.to_string().contains("tool.1"), "{error}");
     }
 }

@@ -1,12 +1,13 @@
-//! What the command lines of `glm-prep` and `glm-trainer` share.
+//! Command line features shared by `glm-prep` and `glm-trainer`.
 //!
-//! - [`completions`]: the script that makes a shell complete a program's commands and options.
-//! - [`manual`]: one page for `man` of the program and of each of its commands.
-//! - [`download`]: the arguments of both `fetch` commands.
-//! - [`paint`](mod@paint): colour, and lines that fit the terminal.
-//! - [`WIDTH`]: how wide help may be.
+//! - [`completions`]: shell completion scripts.
+//! - [`manual`]: manual pages.
+//! - [`download`]: arguments of both `fetch` commands.
+//! - [`paint`](mod@paint): styled text, wrapped to the width of the terminal.
+//! - [`pipe`]: detection of a closed output pipe.
+//! - [`WIDTH`]: maximum width of help texts.
 //!
-//! Scripts and pages are made of the [`clap::Command`] that also parses what is typed, so they cannot fall behind it:
+//! Scripts and pages are generated from the [`clap::Command`] that parses the command line, so they are always up to date:
 //!
 //! ```
 //! let command = clap::Command::new("tool").subcommand(clap::Command::new("run").about("Runs"));
@@ -18,6 +19,7 @@ pub mod completions;
 pub mod download;
 pub mod manual;
 pub mod paint;
+pub mod pipe;
 
-/// Columns that help is wrapped to, on a wider terminal too: longer lines are hard to read.
+/// Columns that help texts are wrapped to, also on wider terminals: long lines are hard to read.
 pub const WIDTH: usize = 80;

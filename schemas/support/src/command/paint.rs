@@ -1,37 +1,38 @@
-//! Colour, and lines that fit the terminal.
+//! Styled terminal text: colours and line wrapping.
 
 use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
+use unicode_width::UnicodeWidthChar;
 
-/// Columns of a line where the output is no terminal.
+/// Line width if the output is not a terminal.
 const DEFAULT_WIDTH: usize = 80;
-/// A terminal that is narrower than this gets lines as long as this.
-const LEAST_WIDTH: usize = 40;
+/// Minimum line width, also on narrower terminals.
+const MIN_WIDTH: usize = 40;
 
-/// When output is coloured.
+/// When to colour output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ColourWhen {
-    /// On a terminal, unless the variable `NO_COLOR` is set.
+    /// On a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
     /// Always.
     Always,
-    /// Never: marks are brackets.
+    /// Never; marks are shown as brackets.
     Never,
 }
 
-/// What is known of where the output goes.
+/// Properties of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Screen {
-    /// Whether to colour.
+    /// Use colours.
     pub colour: bool,
-    /// Columns of a line.
+    /// Line width in columns.
     pub width: usize,
 }
 
 impl ColourWhen {
-    /// What this means for the standard output.
+    /// Determines colour and width for standard output.
     pub fn for_stdout(self) -> Screen {
         let stdout = io::stdout();
         let colour = match self {
@@ -40,11 +41,11 @@ impl ColourWhen {
             Self::Auto => stdout.is_terminal() && colour_is_wanted(),
         };
         let columns = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col)).filter(|&n| n > 0);
-        Screen { colour, width: columns.unwrap_or(DEFAULT_WIDTH).max(LEAST_WIDTH) }
+        Screen { colour, width: columns.unwrap_or(DEFAULT_WIDTH).max(MIN_WIDTH) }
     }
 }
 
-/// Whether lines of the log are coloured: on a terminal, unless the variable `NO_COLOR` is set.
+/// Returns true if log lines are coloured: on a terminal, unless `NO_COLOR` is set.
 pub fn log_has_colour() -> bool {
     io::stderr().is_terminal() && colour_is_wanted()
 }
@@ -55,33 +56,33 @@ fn colour_is_wanted() -> bool {
     !refused && !dumb
 }
 
-/// What a piece of text is.
+/// Role of a piece of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kind {
-    /// Nothing special.
+    /// Ordinary text.
     #[default]
     Plain,
-    /// What is said about the text.
+    /// A remark about the text.
     Note,
     /// A mention of a name.
     Name,
-    /// A mention of a right answer.
+    /// A mention of a correct answer.
     Answer,
     /// The blank.
     Blank,
 }
 
-/// How a character looks.
+/// Style of a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Style {
-    /// What it belongs to.
+    /// Role of the text that it belongs to.
     pub kind: Kind,
-    /// Whether it belongs to several mentions.
+    /// True if several mentions overlap here.
     pub several: bool,
 }
 
 impl Style {
-    /// One thing alone.
+    /// The style of text with a single role.
     pub const fn of(kind: Kind) -> Self {
         Self { kind, several: false }
     }
@@ -99,18 +100,18 @@ impl Style {
     }
 }
 
-/// A character and how it looks.
+/// A character and its style.
 pub type Glyph = (char, Style);
 
-/// A text in one style. What a terminal would obey is replaced.
+/// Converts a text to glyphs of one style, replacing characters that control the terminal.
 pub fn glyphs(text: &str, style: Style) -> impl Iterator<Item = Glyph> + '_ {
     text.chars().map(move |c| (printable(c), style))
 }
 
-/// Space that is no place to break a line.
+/// Space that does not allow a line break.
 pub const HARD_SPACE: char = '\u{a0}';
 
-/// Control characters would move the cursor or worse; a line break and a space are what they are.
+/// Replaces characters that control the terminal; tabs and carriage returns become spaces, line breaks are kept.
 pub fn printable(c: char) -> char {
     match c {
         '\n' => '\n',
@@ -120,7 +121,7 @@ pub fn printable(c: char) -> char {
     }
 }
 
-/// Breaks text into lines of at most `width` columns, at spaces where there are some.
+/// Wraps text to lines of at most `width` columns, at spaces if possible.
 pub fn wrap(text: &[Glyph], width: usize) -> Vec<Vec<Glyph>> {
     let mut lines = Vec::new();
     for paragraph in text.split(|&(c, _)| c == '\n') {
@@ -151,14 +152,14 @@ pub fn wrap(text: &[Glyph], width: usize) -> Vec<Vec<Glyph>> {
     lines
 }
 
-/// A line as the terminal takes it.
+/// Renders a line, with escape sequences if `colour`.
 pub fn paint(line: &[Glyph], colour: bool) -> String {
     let mut text = String::with_capacity(line.len());
-    let mut now = None;
+    let mut active = None;
     for &(c, style) in line {
         let code = style.code().filter(|_| colour);
-        if code != now {
-            if now.is_some() {
+        if code != active {
+            if active.is_some() {
                 text.push_str("\x1b[0m");
             }
             if let Some(code) = code {
@@ -166,29 +167,24 @@ pub fn paint(line: &[Glyph], colour: bool) -> String {
                 text.push_str(code);
                 text.push('m');
             }
-            now = code;
+            active = code;
         }
         text.push(if c == HARD_SPACE { ' ' } else { c });
     }
-    if now.is_some() {
+    if active.is_some() {
         text.push_str("\x1b[0m");
     }
     text
 }
 
-/// Columns that a text takes.
+/// Returns the width of a text in columns.
 pub fn text_columns(text: &str) -> usize {
     text.chars().map(columns).sum()
 }
 
-/// Columns that a character takes: two for East Asian wide ones and pictures, none for those that sit on the one before.
 fn columns(c: char) -> usize {
-    match c as u32 {
-        0x300..=0x36f | 0x200b..=0x200f | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f => 0,
-        0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60 => 2,
-        0xffe0..=0xffe6 | 0x1f300..=0x1faff | 0x20000..=0x3fffd => 2,
-        _ => 1,
-    }
+    // Control characters are shown as a replacement character.
+    c.width().unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -201,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_break_at_spaces_and_nowhere_else_if_they_can() {
+    fn lines_break_at_spaces_if_possible() {
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("one\n\ntwo ", 7), ["one", "", "two"]);
         assert_eq!(wrapped("abcdefghij kl", 4), ["abcd", "efgh", "ij", "kl"]);
@@ -210,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn a_colour_ends_with_its_text() {
+    fn colours_are_reset_after_their_text() {
         let line: Vec<Glyph> = glyphs("a", Style::default()).chain(glyphs("bc", Style::of(Kind::Answer))).collect();
         assert_eq!(paint(&line, true), "a\x1b[1;32mbc\x1b[0m");
         assert_eq!(paint(&line, false), "abc");
     }
 
     #[test]
-    fn a_text_cannot_command_the_terminal() {
+    fn control_characters_are_replaced() {
         assert_eq!(wrapped("a\x1b[31mb\tc\u{202e}", 40), ["a\u{fffd}[31mb c\u{fffd}"]);
     }
 }

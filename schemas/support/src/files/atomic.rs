@@ -1,22 +1,22 @@
-//! Writing that is all or nothing: under another name, to the disk, then renamed.
+//! Atomic file writes: write to a temporary name, sync to disk, rename.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Larger pieces cost fewer calls; the weights of a model come in pieces that are larger still.
+/// Small writes are collected up to this size; tensors are larger and pass through.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Where [`write()`] writes to.
+/// Destination of [`write()`]: a buffered, seekable file.
 pub trait Sink: Write + Seek {}
 
 impl<T: Write + Seek> Sink for T {}
 
-/// Writes a file with what `fill` puts into it. Where that fails nothing is left, and a file that was there stays what it was.
-/// `E` is what `fill` fails with.
+/// Writes a file atomically; `fill` produces its content. On failure an existing file at `path` stays unchanged and no temporary
+/// file remains.
 ///
 /// # Errors
-/// What `fill` or the file system says.
+/// Errors of `fill` and of the file system.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
@@ -26,35 +26,96 @@ impl<T: Write + Seek> Sink for T {}
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn write<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&mut dyn Sink) -> Result<(), E>) -> Result<(), E> {
-    let temporary = temporary_name(path);
-    let written = File::create(&temporary).map_err(E::from).and_then(|file| {
-        let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        fill(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        Ok(())
-    });
-    if written.is_err() {
-        // The first error is the one to tell of.
-        let _ = fs::remove_file(&temporary);
-        return written;
-    }
-    sync_folder(path.parent().unwrap_or(Path::new("")))?;
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, Draft::create(path)?);
+    fill(&mut file)?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.publish()?;
     Ok(())
 }
 
-/// Beside the file, so that the name can be changed at once; of this process, so that two do not write into one.
-fn temporary_name(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    path.with_file_name(name)
+/// A file under a temporary name, removed when dropped unless it was published. Useful where [`write()`] does not fit: the file is
+/// written over the lifetime of a value, or several files must be complete before any of them gets its name.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("metrics.jsonl");
+/// use std::io::Write;
+///
+/// let mut draft = glm_support::files::atomic::Draft::create(&path)?;
+/// draft.write_all(b"{\"step\":1}\n")?;
+/// assert!(!path.exists());
+/// let mut file = draft.publish()?;
+/// file.write_all(b"{\"step\":2}\n")?;
+/// assert_eq!(std::fs::read(&path)?, b"{\"step\":1}\n{\"step\":2}\n");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Draft {
+    file: File,
+    temporary: TemporaryFile,
+    path: PathBuf,
 }
 
-/// Brings the names in a folder to the disk; the empty path is the current folder.
+impl Draft {
+    /// Creates the temporary file next to `path`, as `NAME.PID.tmp`.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        // In the same folder, as a rename cannot cross file systems; with the process id, as processes must not share the file.
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(name);
+        Ok(Self { file: File::create(&temporary)?, temporary: TemporaryFile(temporary), path: path.to_owned() })
+    }
+
+    /// Syncs the content to disk, renames the file to its final name, syncs the folder and returns the open file.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub fn publish(self) -> io::Result<File> {
+        let Self { file, mut temporary, path } = self;
+        file.sync_all()?;
+        fs::rename(&temporary.0, &path)?;
+        temporary.0.clear();
+        sync_dir(path.parent().unwrap_or(Path::new("")))?;
+        Ok(file)
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Draft {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// Removes the file at its path when dropped; the path is empty after the file was renamed.
+#[derive(Debug)]
+struct TemporaryFile(PathBuf);
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            // This happens while another error is reported; a failure to remove the file adds nothing to it.
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+}
+
+/// Syncs a folder to disk, so that renames and new files in it survive a crash. The empty path is the current folder.
 ///
 /// # Errors
-/// What the file system says.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
+/// Errors of the file system.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(if path.as_os_str().is_empty() { Path::new(".") } else { path })?.sync_all()
 }
 
@@ -63,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_leaves_what_was_there() {
+    fn a_failed_write_keeps_the_existing_file() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("model");
         write(&path, |file| file.write_all(b"first")).expect("written");
@@ -75,5 +136,15 @@ mod tests {
         assert_eq!(fs::read(&path).expect("read"), b"first");
         assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 1);
         assert!(write(&folder.path().join("no/such"), |_| Ok::<_, io::Error>(())).is_err());
+    }
+
+    #[test]
+    fn an_unpublished_draft_is_removed() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut draft = Draft::create(&folder.path().join("part")).expect("created");
+        draft.write_all(b"some").expect("written");
+        assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 1);
+        drop(draft);
+        assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Size and sha256 of what is read.
+//! Size and sha256 of a stream.
 
 use std::io::{self, Read};
 
@@ -8,19 +8,19 @@ use sha2::{Digest, Sha256};
 
 const READ_BYTES: usize = 1 << 20;
 
-/// What a file was.
+/// Size and checksum of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileDigest {
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// sha256 of its content, in lower-case hexadecimal digits.
+    /// sha256 of the content, as lower-case hexadecimal digits.
     pub sha256: String,
 }
 
-/// Reads to the end.
+/// Reads to the end and computes size and checksum.
 ///
 /// # Errors
-/// What reading fails with; a signal is no reason to fail.
+/// Errors of the reader; interrupted reads are retried.
 pub fn digest(mut file: impl Read) -> io::Result<FileDigest> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; READ_BYTES];
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_it_counts() {
+    fn all_bytes_are_hashed() {
         let nothing = digest(io::empty()).expect("read");
         assert_eq!((nothing.bytes, &nothing.sha256[..8]), (0, "e3b0c442"));
         let long = vec![7; READ_BYTES + 1];

@@ -1,15 +1,16 @@
-//! Files in and out of `glm-prep` and `glm-trainer`.
+//! Reading and writing files safely: downloads, atomic writes, locks, checksums, progress.
 //!
-//! - [`fetch`]: one file over HTTP, continued where it was cut, checked before it gets its name.
-//! - [`atomic`]: a file is written whole or not at all.
-//! - [`checksum`]: size and sha256 of what is read.
-//! - [`progress`]: how far a long job has come, on a terminal and elsewhere.
+//! - [`fetch`]: resumable HTTP download of one file, verified before it gets its final name.
+//! - [`atomic`]: files that are written completely or not at all.
+//! - [`lock`]: advisory locks.
+//! - [`checksum`]: size and sha256 of a stream.
+//! - [`progress`]: progress bars on a terminal, log lines elsewhere.
 //!
-//! What comes in is checked before anything uses it, and what goes out has its name only when it is whole:
+//! Downloads are verified before use, and output gets its final name only when it is complete:
 //!
 //! ```text
-//! URL -> fetch -> file.part -> content and checksum are right -> file
-//! bytes -> atomic::write -> file.PID.tmp -> on the disk -> file
+//! URL -> fetch -> file.part -> content and checksum verified -> file
+//! bytes -> atomic::write -> file.PID.tmp -> synced to disk -> file
 //! ```
 //!
 //! ```
@@ -22,4 +23,5 @@
 pub mod atomic;
 pub mod checksum;
 pub mod fetch;
+pub mod lock;
 pub mod progress;

@@ -1,4 +1,4 @@
-//! How far a long job has come, on a terminal and elsewhere.
+//! Progress of long jobs: a bar on a terminal, log lines elsewhere.
 
 use std::io::{self, IsTerminal};
 use std::sync::Mutex;
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Is told how far a job has come. Called from several threads.
+/// Receiver of progress updates; called from several threads.
 pub trait Progress: Sync {
-    /// A part begins, for example "reading ReCoRD/train.jsonl", of so many bytes or rows; 0 where that is not known.
+    /// A part of the job begins, for example "reading ReCoRD/train.jsonl". `total` is its size in `unit`, 0 if unknown.
     fn begin(&self, part: &str, total: u64, unit: Unit);
-    /// So much of it is done in addition.
+    /// `amount` more of the part is done.
     fn advance(&self, amount: u64);
-    /// The part is done.
+    /// The part is complete.
     fn end(&self);
 }
 
-/// What the progress of a part is counted in.
+/// Unit of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes of a file.
@@ -25,7 +25,7 @@ pub enum Unit {
     Rows,
 }
 
-/// Tells nobody.
+/// Discards all updates.
 pub struct Silent;
 
 impl Progress for Silent {
@@ -34,10 +34,10 @@ impl Progress for Silent {
     fn end(&self) {}
 }
 
-/// A line at most this often where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Minimum interval between two lines of a part.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A bar on a terminal, lines elsewhere, nothing if quiet.
+/// Returns a bar if standard error is a terminal, else lines; nothing is shown if `quiet`.
 pub fn of(quiet: bool) -> Box<dyn Progress> {
     match (quiet, io::stderr().is_terminal()) {
         (true, _) => Box::new(Silent),
@@ -46,7 +46,7 @@ pub fn of(quiet: bool) -> Box<dyn Progress> {
     }
 }
 
-/// A bar, for a terminal.
+/// A progress bar on a terminal.
 #[derive(Default)]
 struct Bar {
     bar: Mutex<Option<ProgressBar>>,
@@ -79,7 +79,7 @@ impl Progress for Bar {
     }
 }
 
-/// Plain lines on standard error, for logs.
+/// Plain lines on standard error, for log files.
 #[derive(Default)]
 struct Lines {
     state: Mutex<Option<Part>>,
@@ -91,11 +91,11 @@ struct Part {
     done: u64,
     unit: Unit,
     started: Instant,
-    told: Instant,
+    printed: Instant,
 }
 
 impl Part {
-    fn tell(&self) {
+    fn print(&self) {
         let percent = match self.total {
             0 => String::new(),
             total => format!("{:.0}% ", (100.0 * self.done as f64 / total as f64).min(100.0)),
@@ -111,23 +111,23 @@ impl Part {
 impl Progress for Lines {
     fn begin(&self, part: &str, total: u64, unit: Unit) {
         let now = Instant::now();
-        let part = Part { name: part.to_owned(), total, done: 0, unit, started: now, told: now };
+        let part = Part { name: part.to_owned(), total, done: 0, unit, started: now, printed: now };
         *self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(part);
     }
 
     fn advance(&self, amount: u64) {
         if let Some(part) = &mut *self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
             part.done += amount;
-            if part.told.elapsed() >= LINE_EVERY {
-                part.told = Instant::now();
-                part.tell();
+            if part.printed.elapsed() >= LINE_INTERVAL {
+                part.printed = Instant::now();
+                part.print();
             }
         }
     }
 
     fn end(&self) {
         if let Some(part) = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
-            part.tell();
+            part.print();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The page around the parts.
+//! HTML document: title, sections, style and script.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use thiserror::Error;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("hover.js");
-/// Nothing is loaded from anywhere; the empty icon spares browsers the question for one.
+/// Forbids loading anything; the empty icon stops browsers from requesting one.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
-/// A page that cannot be written.
+/// Error of writing a page.
 #[derive(Debug, Error)]
-#[error("cannot write {}: {source}; name another place with --out", path.display())]
+#[error("cannot write {}: {source}; use another --out", path.display())]
 pub struct WriteError {
     path: PathBuf,
     source: io::Error,
 }
 
-/// A page with a title, a few words below it, and its sections.
+/// A page with a title, a lead and sections.
 #[derive(Debug)]
 pub struct Document {
     title: String,
@@ -29,18 +29,18 @@ pub struct Document {
 }
 
 impl Document {
-    /// A page without sections. `lead` stands below the title.
+    /// Creates a page without sections. `lead` is shown below the title.
     #[must_use]
     pub fn new(title: impl Into<String>, lead: Markup) -> Self {
         Self { title: title.into(), lead, sections: Vec::new() }
     }
 
-    /// Adds a section. `id` is what a link to it names, `heading` its heading.
+    /// Adds a section; `id` is its anchor.
     pub fn section(&mut self, id: &str, heading: &str, content: Markup) {
         self.sections.push((id.to_owned(), heading.to_owned(), content));
     }
 
-    /// The text of the file.
+    /// Renders the page.
     #[must_use]
     pub fn render(&self) -> String {
         let page = html! {
@@ -80,10 +80,10 @@ impl Document {
         page.into_string()
     }
 
-    /// Writes the file whole or not at all.
+    /// Writes the page to a file, atomically.
     ///
     /// # Errors
-    /// [`WriteError`] names the file and what the system said.
+    /// [`WriteError`] if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), WriteError> {
         let text = self.render();
         atomic::write(path, |file| file.write_all(text.as_bytes()))
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_is_inside_and_escaped() {
+    fn a_page_is_self_contained_and_escaped() {
         let mut page = Document::new("a < b & \"c\"", html! { p { ("</script>") } });
         page.section("one", "<One>", html! { p { "text" } });
         page.section("two", "Two", html! {});
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_is_named() {
+    fn a_write_error_names_the_file() {
         let folder = tempfile::tempdir().expect("folder");
         let page = Document::new("t", html! {});
         page.write(&folder.path().join("page.html")).expect("written");

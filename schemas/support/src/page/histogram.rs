@@ -1,101 +1,84 @@
-//! How often values fall into ranges, as SVG.
+//! Histograms as SVG.
 
 use maud::{Markup, html};
 
-use crate::page::line_chart::pixel;
+use crate::page::figure::{Figure, LEFT, RIGHT, TOP, pixel};
 use crate::page::number;
 use crate::page::scale::Scale;
 
-const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 220.0;
-const LEFT: f64 = 56.0;
-const RIGHT: f64 = WIDTH - 12.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = HEIGHT - 46.0;
 const Y_TICKS: usize = 4;
-/// Labels below the bars that do not run into each other on a phone.
-const MOST_LABELS: usize = 7;
+/// More labels below the bars would overlap on a phone.
+const MAX_LABELS: usize = 7;
 
 /// One bar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bar {
-    /// What stands below it, short.
+    /// Short label below the bar.
     pub label: String,
-    /// What it holds, in full: "100 to 149".
+    /// Full text of the range: "100 to 149".
     pub range: String,
-    /// How many fall into it.
+    /// Number of values in the range.
     pub count: u64,
 }
 
-/// A chart of bars.
+/// A histogram.
 #[derive(Debug, Clone)]
 pub struct Histogram<'a> {
-    /// Its name in the page: letters, digits and hyphens.
+    /// Element id: letters, digits and hyphens.
     pub id: &'a str,
-    /// What it shows.
+    /// Title of the chart.
     pub title: &'a str,
-    /// What the ranges are of, with the unit: "tokens".
+    /// Name of the x axis, a unit: "tokens".
     pub x: &'a str,
-    /// What is counted: "questions".
+    /// Name of the counted things: "questions".
     pub counted: &'a str,
-    /// The bars in order.
+    /// Bars in order.
     pub bars: &'a [Bar],
-    /// What else is to be said of the values, below the chart.
+    /// Summary of the values, shown below the chart.
     pub summary: String,
 }
 
 impl Histogram<'_> {
-    /// The figure.
+    /// Renders the figure.
     #[must_use]
     pub fn render(&self) -> Markup {
-        let most = self.bars.iter().map(|bar| bar.count).max().unwrap_or(0);
-        if most == 0 {
-            return html! { figure.chart id=(self.id) { figcaption { (self.title) } p.empty { "Nothing was counted." } } };
+        let figure = Figure { id: self.id, title: self.title, x: self.x, height: HEIGHT };
+        let highest = self.bars.iter().map(|bar| bar.count).max().unwrap_or(0);
+        if highest == 0 {
+            return figure.render_empty("Nothing was counted.");
         }
-        let y = Scale::nice((0.0, most as f64), Y_TICKS, BOTTOM, TOP);
+        let bottom = figure.bottom();
+        let y = Scale::nice((0.0, highest as f64), Y_TICKS, bottom, TOP);
         let ticks: Vec<f64> = y.ticks(Y_TICKS).into_iter().filter(|tick| tick.fract() == 0.0).collect();
         let width = (RIGHT - LEFT) / self.bars.len() as f64;
-        let every = self.bars.len().div_ceil(MOST_LABELS);
-        let middle = |place: usize| LEFT + (place as f64 + 0.5) * width;
-        let list = |text: &dyn Fn(usize, &Bar) -> String, between: &str| {
-            self.bars.iter().enumerate().map(|(place, bar)| text(place, bar)).collect::<Vec<_>>().join(between)
+        let every = self.bars.len().div_ceil(MAX_LABELS);
+        let middle = |index: usize| LEFT + (index as f64 + 0.5) * width;
+        let list = |text: &dyn Fn(usize, &Bar) -> String, separator: &str| {
+            self.bars.iter().enumerate().map(|(index, bar)| text(index, bar)).collect::<Vec<_>>().join(separator)
         };
-        html! {
-            figure.chart id=(self.id) {
-                figcaption { (self.title) }
-                svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" data-chart=(self.x)
-                    aria-labelledby={ (self.id) "-title " (self.id) "-desc" } {
-                    title id={ (self.id) "-title" } { (self.title) }
-                    desc id={ (self.id) "-desc" } { (self.description()) }
-                    g.axes {
-                        @for (tick, label) in ticks.iter().zip(number::ticks(&ticks)) {
-                            line.grid x1=(LEFT) x2=(RIGHT) y1=(pixel(y.place(*tick))) y2=(pixel(y.place(*tick))) {}
-                            text.y x=(LEFT - 8.0) y=(pixel(y.place(*tick) + 4.5)) text-anchor="end" { (label) }
-                        }
-                    }
-                    g class="series colour-1" data-name=(self.counted) data-x=(list(&|place, _| pixel(middle(place)), " "))
-                        data-at=(list(&|_, bar| bar.range.clone(), "|"))
-                        data-value=(list(&|_, bar| number::count(bar.count), "|")) {
-                        @for (place, bar) in self.bars.iter().enumerate().filter(|(_, bar)| bar.count > 0) {
-                            @let top = y.place(bar.count as f64).min(BOTTOM - 1.0);
-                            rect.bar x=(pixel(LEFT + place as f64 * width + 1.0)) y=(pixel(top))
-                                width=(pixel((width - 2.0).max(0.5)))
-                                height=(pixel(BOTTOM - top)) { title { (bar.range) ": " (number::count(bar.count)) } }
-                        }
-                    }
-                    g.axes {
-                        line.axis x1=(LEFT) x2=(RIGHT) y1=(BOTTOM) y2=(BOTTOM) {}
-                        @for (place, bar) in self.bars.iter().enumerate().step_by(every) {
-                            text.x x=(pixel(middle(place))) y=(BOTTOM + 18.0) text-anchor="middle" { (bar.label) }
-                        }
-                        text.x x=(f64::midpoint(LEFT, RIGHT)) y=(HEIGHT - 6.0) text-anchor="middle" { (self.x) }
-                    }
-                    line.cursor x1="0" x2="0" y1=(TOP) y2=(BOTTOM) {}
+        let drawing = html! {
+            g.axes { (figure.grid(&y, &ticks, "")) }
+            g class="series colour-1" data-name=(self.counted) data-x=(list(&|index, _| pixel(middle(index)), " "))
+                data-at=(list(&|_, bar| bar.range.clone(), "|"))
+                data-value=(list(&|_, bar| number::count(bar.count), "|")) {
+                @for (index, bar) in self.bars.iter().enumerate().filter(|(_, bar)| bar.count > 0) {
+                    @let top = y.position(bar.count as f64).min(bottom - 1.0);
+                    rect.bar x=(pixel(LEFT + index as f64 * width + 1.0)) y=(pixel(top))
+                        width=(pixel((width - 2.0).max(0.5)))
+                        height=(pixel(bottom - top)) { title { (bar.range) ": " (number::count(bar.count)) } }
                 }
-                @if !self.summary.is_empty() { p.summary { (self.summary) } }
-                output.hover aria-hidden="true" {}
             }
-        }
+            g.axes {
+                (figure.x_axis(html! {
+                    @for (index, bar) in self.bars.iter().enumerate().step_by(every) {
+                        text.x x=(pixel(middle(index))) y=(bottom + 18.0) text-anchor="middle" { (bar.label) }
+                    }
+                }))
+            }
+        };
+        let summary = html! { @if !self.summary.is_empty() { p.summary { (self.summary) } } };
+        figure.render(&self.description(), [html! {}, html! {}, drawing, summary])
     }
 
     fn description(&self) -> String {
@@ -121,18 +104,18 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_for_every_range_that_holds_something() {
+    fn every_non_empty_range_has_a_bar() {
         let text = render(&[3, 0, 1_000_000]);
         assert_eq!(text.matches("<rect").count(), 2, "{text}");
         assert!(text.contains("questions by tokens. 0 to 9: 3; 20 to 29: 1,000,000. mean 7"), "{text}");
         assert!(text.contains("data-value=\"3|0|1,000,000\""), "{text}");
-        // Three in a million are still to be seen.
+        // Three in a million are still visible.
         assert!(text.contains("height=\"1.0\""), "{text}");
     }
 
     #[test]
-    fn nothing_is_said_to_be_nothing() {
+    fn an_empty_histogram_has_no_drawing() {
         assert!(render(&[]).contains("Nothing was counted") && render(&[0, 0]).contains("Nothing was counted"));
-        assert!(render(&[1; 200]).matches("<text class=\"x\"").count() <= MOST_LABELS + 1);
+        assert!(render(&[1; 200]).matches("<text class=\"x\"").count() <= MAX_LABELS + 1);
     }
 }

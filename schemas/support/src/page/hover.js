@@ -1,4 +1,4 @@
-// Shows the values under the pointer. Without this the page only lacks that.
+// Shows the values under the pointer. The page works without it.
 for (const chart of document.querySelectorAll("svg[data-chart]")) {
   const cursor = chart.querySelector(".cursor");
   const output = chart.parentElement.querySelector(".hover");

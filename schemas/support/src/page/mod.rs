@@ -1,18 +1,19 @@
 //! Self-contained HTML pages with charts drawn as SVG, for both programs' `report`.
 //!
-//! A page is one file: its style and its few lines of script are inside, and its content security policy forbids every request.
-//! It is complete without the script, which only shows the values under the pointer. All parts here return markup of the crate
-//! `maud`, which escapes text.
+//! A page is one file with embedded style and script; its content security policy forbids all requests. The script only shows
+//! the values under the pointer, so pages also work without it. All parts return markup of the crate `maud`, which escapes
+//! text.
 //!
-//! - [`document`]: the page around the parts, and writing it.
-//! - [`number`]: numbers as people write them.
-//! - [`scale`]: from values to places on an axis, and the ticks of the axis.
-//! - [`series`]: what a line chart shows of many points: a smoothed line, and a raw one without those that nobody can see.
-//! - [`line_chart`], [`histogram`]: the charts.
-//! - [`table`]: tables, tables with bars, and tiles.
-//! - [`spans`], [`question`]: a text with its spans marked, and a cloze question.
+//! - [`document`]: the page itself.
+//! - [`number`]: number formatting.
+//! - [`scale`]: axes and their ticks.
+//! - [`series`]: smoothing and thinning of series.
+//! - [`line_chart`], [`histogram`]: charts, in a common `figure`.
+//! - [`table`]: tables, bar tables, and tiles.
+//! - [`spans`], [`question`]: text with marked spans, and cloze questions.
 
 pub mod document;
+mod figure;
 pub mod histogram;
 pub mod line_chart;
 pub mod number;

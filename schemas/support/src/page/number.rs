@@ -1,15 +1,15 @@
-//! Numbers as people write them.
+//! Number formatting.
 
-/// What is shown for a number that is none.
+/// Text shown for an undefined number.
 pub const NONE: &str = "n/a";
 
-/// A whole number with its thousands apart: 12,345.
+/// Formats an integer with thousands separators: 12,345.
 #[must_use]
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -17,7 +17,7 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// A number with about four digits that matter: 0.8312, 12.35, 12,346, 2.5e-5.
+/// Formats a number with about four significant digits: 0.8312, 12.35, 12,346, 2.5e-5.
 #[must_use]
 pub fn value(number: f64) -> String {
     let size = number.abs();
@@ -33,7 +33,7 @@ pub fn value(number: f64) -> String {
     if size >= 999.95 {
         return format!("{}{}", sign(number), count(size.round() as u64));
     }
-    // Digits before the point, of the number as it is rounded.
+    // Digits before the point after rounding.
     let before = format!("{size:.1}").len() - 2;
     let decimals = match size {
         ..0.01 => 6,
@@ -44,7 +44,7 @@ pub fn value(number: f64) -> String {
     trimmed(&format!("{number:.decimals$}"))
 }
 
-/// Labels of an axis: all with as many decimals as the closest two need.
+/// Formats the labels of an axis, all with the decimals that the smallest distance requires.
 #[must_use]
 pub fn ticks(values: &[f64]) -> Vec<String> {
     let most = values.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
@@ -60,7 +60,7 @@ pub fn ticks(values: &[f64]) -> Vec<String> {
         None => (1.0, ""),
     };
     let smallest = if step.is_finite() && step > 0.0 { step / unit } else { most / unit };
-    // One decimal more than the step's first digit needs finds 0.25 as well.
+    // Up to one decimal more than the first digit of the step, as for 0.25.
     let decimals = (0..=9).find(|&decimals| {
         let shifted = smallest * 10_f64.powi(decimals);
         shifted >= 0.999 && (shifted - shifted.round()).abs() < 1e-6 * shifted.max(1.0)
@@ -72,13 +72,13 @@ pub fn ticks(values: &[f64]) -> Vec<String> {
         .collect()
 }
 
-/// A share of 1 as a percentage: 45.8 %.
+/// Formats a fraction as a percentage: 45.8 %.
 #[must_use]
 pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { NONE.to_owned() }
 }
 
-/// A time span in words: 0.4 s, 45 s, 3 min 5 s, 2 h 10 min, 3 d 4 h.
+/// Formats a duration: 0.4 s, 45 s, 3 min 5 s, 2 h 10 min, 3 d 4 h.
 #[must_use]
 pub fn duration(seconds: f64) -> String {
     if !(seconds.is_finite() && seconds >= 0.0) {
@@ -100,7 +100,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A size of memory or files: 512 bytes, 9.9 GB.
+/// Formats a size in bytes: 512 bytes, 9.9 GB.
 #[must_use]
 pub fn bytes(number: u64) -> String {
     let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
@@ -110,11 +110,11 @@ pub fn bytes(number: u64) -> String {
     }
 }
 
-/// A moment, given in seconds since 1970: 2026-02-28 13:05 UTC.
+/// Formats seconds since the Unix epoch: 2026-02-28 13:05 UTC.
 #[must_use]
 pub fn moment(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March, so that a leap day is a year's last, in eras of 400 years.
+    // Years start in March, so that a leap day is the last of its year; an era is 400 years.
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -130,7 +130,7 @@ fn sign(number: f64) -> &'static str {
     if number < 0.0 { "-" } else { "" }
 }
 
-/// Such as 2.5e-5, with at most so many digits.
+/// Formats a number as 2.5e-5, with at most `digits` significant digits.
 fn scientific(number: f64, digits: usize) -> String {
     let text = format!("{number:.*e}", digits - 1);
     match text.split_once('e') {
@@ -139,7 +139,7 @@ fn scientific(number: f64, digits: usize) -> String {
     }
 }
 
-/// Without zeros behind the last digit that is none.
+/// Removes trailing zeros of a decimal fraction.
 fn trimmed(text: &str) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
 }
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_short_and_right() {
+    fn numbers_are_short() {
         let values = [0.0, 0.831_24, 12.3456, 12_345.6, 2.5e-5, -3.0, 999.96, 0.012_346, f64::NAN, f64::NEG_INFINITY, 1e15];
         let texts = ["0", "0.8312", "12.35", "12,346", "2.5e-5", "-3", "1,000", "0.01235", NONE, "-infinite", "1e15"];
         assert_eq!(values.map(value), texts);
@@ -165,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn days_are_those_of_the_calendar() {
+    fn dates_follow_the_calendar() {
         let days = [0, 951_782_400, 951_868_800, 1_709_210_100, 4_107_542_399];
         let texts = ["1970-01-01 00:00", "2000-02-29 00:00", "2000-03-01 00:00", "2024-02-29 12:35", "2100-02-28 23:59"];
         assert_eq!(days.map(moment), texts.map(|text| format!("{text} UTC")));
     }
 
     #[test]
-    fn ticks_have_the_decimals_that_they_need() {
+    fn ticks_have_the_required_decimals() {
         assert_eq!(ticks(&[0.0, 0.5, 1.0]), ["0", "0.5", "1.0"]);
         assert_eq!(ticks(&[2.25, 2.5]), ["2.25", "2.50"]);
         assert_eq!(ticks(&[0.0, 10_000.0, 20_000.0]), ["0", "10k", "20k"]);
@@ -183,13 +183,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn values_are_read_back(number in prop_oneof![-1e3..1e3_f64, -1e9..1e9_f64, -1e-6..1e-6_f64]) {
+        fn values_parse_back(number in prop_oneof![-1e3..1e3_f64, -1e9..1e9_f64, -1e-6..1e-6_f64]) {
             let read: f64 = value(number).replace(',', "").parse().expect("a number");
             prop_assert!((read - number).abs() <= 0.006 * number.abs() + 1e-300, "{} {}", number, read);
         }
 
         #[test]
-        fn thousands_are_apart(number: u64) {
+        fn thousands_are_separated(number: u64) {
             let text = count(number);
             prop_assert_eq!(text.replace(',', ""), number.to_string());
             prop_assert!(text.split(',').skip(1).all(|group| group.len() == 3));

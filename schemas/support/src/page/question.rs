@@ -1,4 +1,4 @@
-//! A cloze question: its passage with the mentions marked, its query with the blank, and its choices.
+//! Rendering of a cloze question: passage with marked mentions, query with its blank, choices.
 
 use std::ops::Range;
 
@@ -13,40 +13,40 @@ use crate::page::table::bar;
 /// One choice.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Choice {
-    /// Its text.
+    /// Text of the choice.
     pub text: String,
-    /// Whether it is a right answer.
+    /// True if it is a correct answer.
     pub right: bool,
-    /// Its score, a sum of log probabilities, where a model has given one.
+    /// Score of a model: a sum of log probabilities.
     pub score: Option<f64>,
 }
 
-/// What is shown of a question. Ranges are of code points.
+/// A question to render. Ranges count code points.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Question {
-    /// How it is called.
+    /// Example id.
     pub id: String,
-    /// A few words on it, below the id.
+    /// Short remark below the id.
     pub about: String,
-    /// The passage.
+    /// Passage.
     pub passage: String,
-    /// Mentions in the passage, and the entity's name.
+    /// Mentions in the passage, with the name of the entity.
     pub mentions: Vec<(Range<usize>, String)>,
-    /// The query.
+    /// Query.
     pub query: String,
-    /// The blank in the query.
+    /// Blank in the query.
     pub blank: Option<Range<usize>>,
-    /// The choices.
+    /// Choices.
     pub choices: Vec<Choice>,
-    /// Index of the choice that a model took.
+    /// Index of the choice that a model selected.
     pub chosen: Option<usize>,
 }
 
 impl Question {
-    /// The question in a row of a shard; nobody has answered it.
+    /// Reads the question of a shard's row, without scores.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// Panics if `row` is out of bounds.
     #[must_use]
     pub fn of_row(view: &ClozeView<'_>, text: &TextView<'_>, row: usize) -> Self {
         let range = |span: CharSpan| span.start..span.end;
@@ -65,7 +65,7 @@ impl Question {
         }
     }
 
-    /// The question as a part of a page.
+    /// Renders the question.
     #[must_use]
     pub fn render(&self) -> Markup {
         html! {
@@ -95,13 +95,13 @@ impl Question {
         self.mentions.iter().map(|(range, name)| Span { range: range.clone(), kind: kind(name) }).collect()
     }
 
-    /// In their order; with scores, the best first, as probabilities among the choices.
+    /// Renders the choices in order or, with scores, best first with their probabilities among the choices.
     fn choice_list(&self) -> Markup {
         let scored = !self.choices.is_empty() && self.choices.iter().all(|choice| choice.score.is_some());
         let score = |choice: &Choice| choice.score.filter(|score| score.is_finite()).unwrap_or(f64::NEG_INFINITY);
         let best = self.choices.iter().map(score).fold(f64::NEG_INFINITY, f64::max);
         let weight = |choice: &Choice| if best.is_finite() { (score(choice) - best).exp() } else { 0.0 };
-        let whole: f64 = self.choices.iter().map(weight).sum();
+        let total: f64 = self.choices.iter().map(weight).sum();
         let mut order: Vec<usize> = (0..self.choices.len()).collect();
         if scored {
             order.sort_by(|&a, &b| score(&self.choices[b]).total_cmp(&score(&self.choices[a])));
@@ -121,9 +121,9 @@ impl Question {
                         }
                     }
                     tbody {
-                        @for place in order {
-                            @let choice = &self.choices[place];
-                            @let chosen = self.chosen == Some(place);
+                        @for index in order {
+                            @let choice = &self.choices[index];
+                            @let chosen = self.chosen == Some(index);
                             @let class = if choice.right { Some("right") } else if chosen { Some("wrong") } else { None };
                             tr class=[class] {
                                 td { bdi { (choice.text) } }
@@ -136,7 +136,7 @@ impl Question {
                                     }
                                 }
                                 @if scored {
-                                    @let share = if whole > 0.0 { weight(choice) / whole } else { f64::NAN };
+                                    @let share = if total > 0.0 { weight(choice) / total } else { f64::NAN };
                                     td.number { (number::percent(share)) }
                                     td { (bar(share)) }
                                     td.number { @match choice.score { Some(score) => (format!("{score:.3}")), None => (number::NONE) } }
@@ -150,7 +150,7 @@ impl Question {
     }
 }
 
-/// What the colours mean; `scored`: whether a model has answered.
+/// Renders the legend of the colours; `scored` adds the choice of a model.
 #[must_use]
 pub fn legend(scored: bool) -> Markup {
     html! {
@@ -182,12 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn right_and_chosen_are_told_apart() {
+    fn correct_and_chosen_answers_are_marked() {
         let text = question().render().into_string();
         let passage =
             "<mark class=\"right\">Ann</mark> met <mark class=\"wrong\">Bob</mark> in <mark class=\"mention\">Rome</mark>";
         assert!(text.contains(passage) && text.contains("q&lt;1&gt;"), "{text}");
-        // The best first: exp(-1) of exp(-1) + exp(-3) + exp(-9).
+        // Best first: exp(-1) / (exp(-1) + exp(-3) + exp(-9)).
         let [bob, ann] = ["<bdi>Bob</bdi>", "<bdi>Ann</bdi>"].map(|name| text.find(name).expect("choice"));
         assert!(bob < ann && text.contains("88.1 %") && text.contains("✗ chosen") && text.contains("✓ right"), "{text}");
     }

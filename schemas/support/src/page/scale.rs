@@ -1,54 +1,54 @@
-//! From values to places on an axis, and the axis' ticks.
+//! Axes: mapping of values to pixels, and ticks.
 
-/// Values beyond that are taken for none: differences of larger ones need not be numbers.
+/// Larger values are not drawn: their differences may overflow.
 const LARGEST: f64 = 1e100;
 
-/// Whether a chart can show a value.
+/// Returns true if a chart can show the value.
 #[must_use]
-pub fn shows(value: f64) -> bool {
+pub fn is_drawable(value: f64) -> bool {
     value.abs() <= LARGEST
 }
 
-/// The range of those values that a chart can show; `None` where there are none.
+/// Returns the range of the drawable values; `None` if there are none.
 #[must_use]
 pub fn extent(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
-    values.into_iter().filter(|&value| shows(value)).fold(None, |range, value| match range {
+    values.into_iter().filter(|&value| is_drawable(value)).fold(None, |range, value| match range {
         None => Some((value, value)),
         Some((low, high)) => Some((value.min(low), value.max(high))),
     })
 }
 
-/// An axis: values from `low` to `high` lie at pixels from `from` to `to`.
+/// An axis that maps values from `low` to `high` to pixels from `from` to `to`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
     low: f64,
     high: f64,
     log: bool,
-    /// From one tick to the next, where the ends of the axis were chosen by it.
+    /// Tick spacing, if the ends of the axis are ticks.
     step: Option<f64>,
     from: f64,
     to: f64,
 }
 
 impl Scale {
-    /// A linear axis over exactly these values. Values that are all the same get some room on both sides.
+    /// A linear axis over exactly this range; an empty range is widened on both sides.
     #[must_use]
     pub fn linear((low, high): (f64, f64), from: f64, to: f64) -> Self {
         let room = if high > low { 0.0 } else { (low.abs() * 0.1).max(0.5) };
         Self { low: low - room, high: high + room, log: false, step: None, from, to }
     }
 
-    /// A linear axis that begins and ends at a tick, with at most about `ticks` of them.
+    /// A linear axis that starts and ends at a tick, with about `ticks` ticks or fewer.
     #[must_use]
     pub fn nice(range: (f64, f64), ticks: usize, from: f64, to: f64) -> Self {
         let exact = Self::linear(range, from, to);
         let step = step(exact.low, exact.high, ticks);
-        // A range that misses a tick by a rounding error does not go on to the one behind it.
+        // A range that exceeds a tick by a rounding error does not extend to the next one.
         let (low, high) = ((exact.low / step + 1e-9).floor() * step, (exact.high / step - 1e-9).ceil() * step);
         Self { low, high, step: Some(step), ..exact }
     }
 
-    /// A logarithmic axis; the values must be above 0.
+    /// A logarithmic axis; the values must be positive.
     #[must_use]
     pub fn logarithmic((low, high): (f64, f64), from: f64, to: f64) -> Self {
         let low = low.max(f64::MIN_POSITIVE);
@@ -56,9 +56,9 @@ impl Scale {
         Self { low: low / room, high: high.max(low) * room, log: true, step: None, from, to }
     }
 
-    /// The pixel of a value.
+    /// Maps a value to a pixel.
     #[must_use]
-    pub fn place(&self, value: f64) -> f64 {
+    pub fn position(&self, value: f64) -> f64 {
         let part = match self.log {
             true => (value / self.low).ln() / (self.high / self.low).ln(),
             false => (value - self.low) / (self.high - self.low),
@@ -66,7 +66,8 @@ impl Scale {
         self.from + part * (self.to - self.from)
     }
 
-    /// Round values on the axis in order, at least two unless the range is below what 64 bits tell apart, and about `most`.
+    /// Returns about `most` round values on the axis in ascending order, at least two unless the range is below the precision
+    /// of `f64`.
     #[must_use]
     pub fn ticks(&self, most: usize) -> Vec<f64> {
         if self.log {
@@ -78,19 +79,19 @@ impl Scale {
         if let Some(step) = self.step {
             return self.multiples(step);
         }
-        // Where the range lies badly, steps that would cut it into few pieces have no two multiples in it.
+        // A coarse step may have fewer than two multiples in the range; then a finer one is used.
         let finer = (most..most + 6).map(|pieces| self.multiples(step(self.low, self.high, pieces)));
         finer.reduce(|found, next| if found.len() >= 2 { found } else { next }).unwrap_or_default()
     }
 
-    /// The multiples of `step` on the axis.
+    /// Returns the multiples of `step` on the axis.
     fn multiples(&self, step: f64) -> Vec<f64> {
         let slack = step * 1e-9;
         let (first, last) = (((self.low - slack) / step).ceil(), ((self.high + slack) / step).floor());
         if last < first {
             return Vec::new();
         }
-        // Whole numbers divided by the inverse of a small step are rounded once: 3 / 10 and not 3 * 0.1.
+        // Division by the inverse of a small step rounds once: 3 / 10 instead of 3 * 0.1.
         let inverse = (1.0 / step).round();
         let at = |number: f64| if step < 1.0 && (inverse * step - 1.0).abs() < 1e-9 { number / inverse } else { number * step };
         (0..=(last - first) as usize).map(|number| at(first + number as f64)).collect()
@@ -112,12 +113,12 @@ impl Scale {
     }
 }
 
-/// `digit` times ten to the `decade`, rounded once.
+/// Returns `digit` times ten to the power of `decade`, rounded once.
 fn power(digit: f64, decade: i32) -> f64 {
     if decade < 0 { digit / 10_f64.powi(-decade) } else { digit * 10_f64.powi(decade) }
 }
 
-/// The smallest of 1, 2, 5, 10, … that cuts the range into at most `most` pieces.
+/// Returns the smallest of …, 1, 2, 5, 10, … that divides the range into at most `most` pieces.
 fn step(low: f64, high: f64, most: usize) -> f64 {
     let least = (high - low) / most.max(1) as f64;
     if !(least > 0.0 && least.is_finite()) {
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_shown_is_left_out() {
+    fn values_that_cannot_be_drawn_are_ignored() {
         assert_eq!(extent([f64::NAN, 2.0, f64::INFINITY, 1.0, 1e200]), Some((1.0, 2.0)));
         assert_eq!(extent([f64::NAN]), None);
     }
@@ -163,7 +164,7 @@ mod tests {
             let ticks = scale.ticks(most);
             prop_assert!((2..=most + 3).contains(&ticks.len()), "{:?}", ticks);
             prop_assert!(ticks.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", ticks);
-            let inside = |value: f64| (9.99..=110.01).contains(&scale.place(value));
+            let inside = |value: f64| (9.99..=110.01).contains(&scale.position(value));
             prop_assert!(ticks.iter().all(|&tick| inside(tick)) && inside(low) && inside(high), "{:?}", ticks);
         }
 
@@ -174,15 +175,15 @@ mod tests {
             let ticks = scale.ticks(most);
             prop_assert!((1..=most + 3).contains(&ticks.len()), "{:?}", ticks);
             prop_assert!(ticks.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", ticks);
-            let inside = |value: f64| (-0.01..=200.01).contains(&scale.place(value));
+            let inside = |value: f64| (-0.01..=200.01).contains(&scale.position(value));
             prop_assert!(ticks.iter().all(|&tick| inside(tick)) && inside(low), "{:?}", ticks);
         }
 
         #[test]
-        fn larger_values_lie_further_on((low, high) in range(), a in 0.0..1.0_f64, b in 0.0..1.0_f64) {
+        fn positions_increase_with_values((low, high) in range(), a in 0.0..1.0_f64, b in 0.0..1.0_f64) {
             prop_assume!(high > low && a < b);
             let scale = Scale::linear((low, high), 0.0, 100.0);
-            prop_assert!(scale.place(low + a * (high - low)) <= scale.place(low + b * (high - low)));
+            prop_assert!(scale.position(low + a * (high - low)) <= scale.position(low + b * (high - low)));
         }
     }
 }

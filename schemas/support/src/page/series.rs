@@ -1,16 +1,16 @@
-//! What a line chart shows of many points.
+//! Smoothing and thinning of series with many points.
 
-/// A point: its place on the x axis, and its value, which may be no number.
+/// Position on the x axis and value, which may be non-finite.
 pub type Point = (f64, f64);
 
-/// Fewer points have no smoothed line.
-const LEAST_SMOOTHED: usize = 20;
+/// Series with fewer points are not smoothed.
+const MIN_SMOOTHED: usize = 20;
 
-/// The mean over the points before each one, weighted so that the weight halves every 1/25 of all points; values that are no
-/// numbers are passed over. `None` for so few points that the eye does as well.
+/// Returns the exponential moving average, whose weights halve every 1/25 of all points; non-finite values are skipped. `None`
+/// for short series.
 #[must_use]
 pub fn smoothed(points: &[Point]) -> Option<Vec<Point>> {
-    if points.len() < LEAST_SMOOTHED {
+    if points.len() < MIN_SMOOTHED {
         return None;
     }
     let decay = 0.5_f64.powf(25.0 / points.len() as f64);
@@ -26,24 +26,24 @@ pub fn smoothed(points: &[Point]) -> Option<Vec<Point>> {
     )
 }
 
-/// At most about `most` points that look like all of them: of each stretch the first, the lowest, the highest and the last, and
-/// one that is no number where the line has a gap.
+/// Reduces the points to about `most` that look the same when drawn: of each chunk the first, the lowest, the highest, the
+/// last, and a non-finite one if there is a gap.
 #[must_use]
 pub fn thinned(points: &[Point], most: usize) -> Vec<Point> {
     if points.len() <= most {
         return points.to_vec();
     }
-    let stretch = (4 * points.len()).div_ceil(most.max(4));
+    let chunk = (4 * points.len()).div_ceil(most.max(4));
     let mut kept = Vec::with_capacity(most + 4);
-    for part in points.chunks(stretch) {
+    for part in points.chunks(chunk) {
         let finite = || part.iter().enumerate().filter(|(_, (_, value))| value.is_finite());
-        let lowest = finite().min_by(|a, b| a.1.1.total_cmp(&b.1.1)).map(|(place, _)| place);
-        let highest = finite().max_by(|a, b| a.1.1.total_cmp(&b.1.1)).map(|(place, _)| place);
+        let lowest = finite().min_by(|a, b| a.1.1.total_cmp(&b.1.1)).map(|(index, _)| index);
+        let highest = finite().max_by(|a, b| a.1.1.total_cmp(&b.1.1)).map(|(index, _)| index);
         let gap = part.iter().position(|(_, value)| !value.is_finite());
-        let mut places: Vec<usize> = [Some(0), lowest, highest, gap, Some(part.len() - 1)].into_iter().flatten().collect();
-        places.sort_unstable();
-        places.dedup();
-        kept.extend(places.into_iter().map(|place| part[place]));
+        let mut indices: Vec<usize> = [Some(0), lowest, highest, gap, Some(part.len() - 1)].into_iter().flatten().collect();
+        indices.sort_unstable();
+        indices.dedup();
+        kept.extend(indices.into_iter().map(|index| part[index]));
     }
     kept
 }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_passes_over_what_is_no_number() {
+    fn smoothing_skips_non_finite_values() {
         assert_eq!(smoothed(&points(&[1.0; 5])), None);
         let mut values = vec![3.0; 50];
         values[7] = f64::NAN;
@@ -70,14 +70,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_smoothed_line_stays_within_its_points(values in prop::collection::vec(-5.0..9.0_f64, 20..300)) {
+        fn a_smoothed_line_stays_within_the_range(values in prop::collection::vec(-5.0..9.0_f64, 20..300)) {
             let line = smoothed(&points(&values)).expect("enough points");
             let (low, high) = crate::page::scale::extent(values).expect("values");
             prop_assert!(line.iter().all(|&(_, value)| (low - 1e-9..=high + 1e-9).contains(&value)));
         }
 
         #[test]
-        fn thinning_keeps_order_ends_and_peaks(values in prop::collection::vec(-5.0..9.0_f64, 1..900), most in 8_usize..100) {
+        fn thinning_keeps_order_ends_and_extremes(values in prop::collection::vec(-5.0..9.0_f64, 1..900), most in 8_usize..100) {
             let all = points(&values);
             let kept = thinned(&all, most);
             prop_assert!(kept.len() <= all.len() && kept.len() <= 2 * most + 8, "{}", kept.len());

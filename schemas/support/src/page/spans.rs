@@ -1,17 +1,17 @@
-//! A text with its spans marked.
+//! Text with marked spans.
 
 use std::ops::Range;
 
 use maud::{Markup, html};
 
-/// What a span is. Where several lie over each other the last of this list is seen.
+/// Kind of a span. Where spans overlap, the last of this list is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A mention of an entity.
     Mention,
-    /// What was chosen and is wrong.
+    /// A wrong choice of the model.
     Wrong,
-    /// A right answer.
+    /// A correct answer.
     Right,
     /// The blank of a query.
     Blank,
@@ -28,16 +28,16 @@ impl Kind {
     }
 }
 
-/// A range of code points, half open.
+/// A half-open range of code points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    /// The code points.
+    /// Code points.
     pub range: Range<usize>,
-    /// What it is.
+    /// Kind of the span.
     pub kind: Kind,
 }
 
-/// The text with its spans marked. What reaches beyond the text is cut; spans may lie in each other and may cross.
+/// Renders a text with marked spans. Spans may nest and overlap; they are clipped to the text.
 #[must_use]
 pub fn marked(text: &str, spans: &[Span]) -> Markup {
     html! {
@@ -51,20 +51,20 @@ pub fn marked(text: &str, spans: &[Span]) -> Markup {
     }
 }
 
-/// The text cut where the kind changes.
+/// Splits the text where the kind changes.
 fn pieces<'a>(text: &'a str, spans: &[Span]) -> Vec<(&'a str, Option<Kind>)> {
-    // Byte offsets of all code points, and of the end.
+    // Byte offsets of all code points and of the end.
     let offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
     let last = offsets.len() - 1;
     let mut kinds: Vec<Option<Kind>> = vec![None; last];
-    // A border between two spans that touch, so that two mentions side by side stay two.
+    // Borders between adjacent spans, so that two mentions side by side remain two.
     let mut borders = vec![false; last + 1];
     for Span { range, kind } in spans {
         let (start, end) = (range.start.min(last), range.end.min(last));
         if start >= end {
             continue;
         }
-        kinds[start..end].iter_mut().for_each(|of| *of = (*of).max(Some(*kind)));
+        kinds[start..end].iter_mut().for_each(|shown| *shown = (*shown).max(Some(*kind)));
         borders[start] = true;
         borders[end] = true;
     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strongest_kind_is_seen() {
+    fn the_strongest_kind_is_shown() {
         let spans = [span(0..6, Kind::Mention), span(2..4, Kind::Right), span(3..99, Kind::Wrong), span(5..5, Kind::Blank)];
         let found = pieces("abécdef", &spans);
         let (mention, right, wrong) = (Some(Kind::Mention), Some(Kind::Right), Some(Kind::Wrong));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_escaped_and_the_blank_is_one() {
+    fn text_is_escaped_and_the_blank_is_replaced() {
         let text = marked("a <script> @placeholder", &[span(2..10, Kind::Mention), span(11..23, Kind::Blank)]).into_string();
         assert!(text.starts_with("a <mark class=\"mention\">&lt;script&gt;</mark> <mark class=\"blank\""), "{text}");
         assert!(!text.contains("@placeholder"), "{text}");
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_of_the_text_is_lost(text in "[a-z<é中]{0,20}", ranges in prop::collection::vec((0_usize..24, 0_usize..24), 0..6)) {
+        fn no_text_is_lost(text in "[a-z<é中]{0,20}", ranges in prop::collection::vec((0_usize..24, 0_usize..24), 0..6)) {
             let spans: Vec<Span> = ranges.iter().map(|&(a, b)| span(a..b, Kind::Mention)).collect();
             let all: String = pieces(&text, &spans).into_iter().map(|(piece, _)| piece).collect();
             prop_assert_eq!(all, text);

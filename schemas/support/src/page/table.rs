@@ -1,29 +1,29 @@
-//! Tables, tables with bars, and tiles with one number each.
+//! Tables, bar tables, and tiles.
 
 use maud::{Markup, PreEscaped, html};
 
 use crate::page::number;
 
-/// A number that a reader looks for first.
+/// A key figure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tile {
-    /// What it is.
+    /// Name of the figure.
     pub name: String,
-    /// The number with its unit.
+    /// Number with its unit.
     pub value: String,
-    /// A few words on it.
+    /// Short remark.
     pub note: String,
 }
 
 impl Tile {
-    /// A tile.
+    /// Creates a tile.
     #[must_use]
     pub fn new(name: &str, value: String, note: String) -> Self {
         Self { name: name.to_owned(), value, note }
     }
 }
 
-/// Tiles side by side.
+/// Renders tiles side by side.
 #[must_use]
 pub fn tiles(tiles: &[Tile]) -> Markup {
     html! {
@@ -39,19 +39,19 @@ pub fn tiles(tiles: &[Tile]) -> Markup {
     }
 }
 
-/// How a column is set.
+/// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
-    /// Words, from the left.
+    /// Left-aligned text.
     Text,
-    /// Numbers, from the right.
+    /// Right-aligned numbers.
     Number,
 }
 
-/// A table that scrolls inside its box where it is too wide. `name` is what it is called where it is read out.
+/// Renders a table that scrolls if it is too wide. `name` is its accessible name.
 #[must_use]
 pub fn table(name: &str, columns: &[(&str, Column)], rows: &[Vec<Markup>]) -> Markup {
-    let class = |place: usize| match columns.get(place) {
+    let class = |index: usize| match columns.get(index) {
         Some((_, Column::Number)) => Some("number"),
         _ => None,
     };
@@ -60,12 +60,12 @@ pub fn table(name: &str, columns: &[(&str, Column)], rows: &[Vec<Markup>]) -> Ma
             table {
                 thead {
                     tr {
-                        @for (place, (heading, _)) in columns.iter().enumerate() { th scope="col" class=[class(place)] { (heading) } }
+                        @for (index, (heading, _)) in columns.iter().enumerate() { th scope="col" class=[class(index)] { (heading) } }
                     }
                 }
                 tbody {
                     @for row in rows {
-                        tr { @for (place, cell) in row.iter().enumerate() { td class=[class(place)] { (cell) } } }
+                        tr { @for (index, cell) in row.iter().enumerate() { td class=[class(index)] { (cell) } } }
                     }
                 }
             }
@@ -73,7 +73,7 @@ pub fn table(name: &str, columns: &[(&str, Column)], rows: &[Vec<Markup>]) -> Ma
     }
 }
 
-/// A table of names and counts, with a bar for each count. `of` is the whole that shares are taken of.
+/// Renders a table of names and counts with a bar for each count. Shares are relative to `of`.
 #[must_use]
 pub fn bars(name: &str, headings: [&str; 2], rows: &[(String, u64)], of: u64) -> Markup {
     let most = rows.iter().map(|row| row.1).max().unwrap_or(0).max(1);
@@ -92,7 +92,7 @@ pub fn bars(name: &str, headings: [&str; 2], rows: &[(String, u64)], of: u64) ->
     table(name, &columns, &rows)
 }
 
-/// A bar of a length from 0 to 1; the number beside it says the same.
+/// Renders a bar of a length from 0 to 1. It is hidden from screen readers, as the number next to it has the same content.
 #[must_use]
 pub fn bar(length: f64) -> Markup {
     let length = if length.is_finite() { 100.0 * length.clamp(0.0, 1.0) } else { 0.0 };
@@ -104,19 +104,19 @@ pub fn bar(length: f64) -> Markup {
     }
 }
 
-/// Names and what they stand for, one below the other.
+/// Renders a list of names and values.
 #[must_use]
 pub fn facts(facts: &[(&str, Markup)]) -> Markup {
     html! { dl.facts { @for (name, value) in facts { dt { (name) } dd { (value) } } } }
 }
 
-/// A text as a cell.
+/// Renders a text as a cell.
 #[must_use]
 pub fn text(text: impl AsRef<str>) -> Markup {
     html! { (text.as_ref()) }
 }
 
-/// Nothing.
+/// Renders an empty cell.
 #[must_use]
 pub fn nothing() -> Markup {
     PreEscaped(String::new())
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_are_escaped_and_numbers_stand_right() {
+    fn cells_are_escaped_and_numbers_are_right_aligned() {
         let text = table("T", &[("name", Column::Text), ("n", Column::Number)], &[vec![text("<b>"), text("3")]]).into_string();
         assert!(text.contains("<td>&lt;b&gt;</td><td class=\"number\">3</td>"), "{text}");
         let text = bars("B", ["reason", "records"], &[("a".to_owned(), 3), ("b".to_owned(), 1)], 8).into_string();

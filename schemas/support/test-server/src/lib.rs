@@ -1,4 +1,4 @@
-//! A server that answers as a test tells it to: cut, silent, without ranges, changed.
+//! HTTP server for download tests, with scripted responses: truncated, stalled, without ranges, changed.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,56 +6,56 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// The `ETag` that answers have unless they say otherwise.
+/// Default `ETag` of answers.
 pub const TAG: &str = "\"one\"";
 
-/// One request: the values of `Range` and `If-Range`.
+/// Headers of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct Request {
     /// `Range`.
     pub range: Option<String>,
     /// `If-Range`.
     pub if_range: Option<String>,
 }
 
-/// What the server does with a request.
+/// Scripted response to a request.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Status, where no range is sent.
+    /// Status of responses without a range.
     pub status: u16,
-    /// The whole file.
+    /// Complete file.
     pub body: Vec<u8>,
-    /// More headers.
+    /// Additional headers.
     pub headers: Vec<String>,
-    /// Bytes after which it hangs up.
+    /// Number of bytes after which the connection is closed.
     pub cut: Option<usize>,
-    /// Bytes after which it says nothing more, without hanging up.
+    /// Number of bytes after which nothing more is sent, with the connection kept open.
     pub stall: Option<usize>,
-    /// Whether it knows ranges.
+    /// Support range requests.
     pub ranges: bool,
-    /// `ETag`; none if empty.
+    /// `ETag`; not sent if empty.
     pub tag: &'static str,
 }
 
 impl Answer {
-    /// A file.
+    /// A response with a file.
     pub fn file(body: &[u8]) -> Self {
         Self { status: 200, body: body.to_vec(), headers: vec![], cut: None, stall: None, ranges: true, tag: TAG }
     }
 
-    /// A refusal.
+    /// A response with an error status.
     pub fn status(status: u16) -> Self {
         Self { status, ranges: false, ..Self::file(b"<html>no</html>") }
     }
 
-    /// Hangs up behind that many bytes.
+    /// Closes the connection after `after` bytes.
     #[must_use]
     pub fn cut(self, after: usize) -> Self {
         Self { cut: Some(after), ..self }
     }
 
-    fn send(&self, asked: &Asked, stream: &mut TcpStream) -> std::io::Result<()> {
-        let start = asked.range.as_deref().filter(|_| self.ranges && asked.if_range.as_deref() == Some(self.tag));
+    fn send(&self, request: &Request, stream: &mut TcpStream) -> std::io::Result<()> {
+        let start = request.range.as_deref().filter(|_| self.ranges && request.if_range.as_deref() == Some(self.tag));
         let start: Option<usize> = start.map(|range| range["bytes=".len()..].trim_end_matches('-').parse().expect("a range"));
         let (status, body) = match start {
             None => (self.status, &self.body[..]),
@@ -82,25 +82,25 @@ impl Answer {
     }
 }
 
-/// Answers one request after the other as it was told; the last answer is given again and again.
+/// A server with one answer per request; the last one is repeated.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it is.
+    /// URL of the file.
     pub url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Server {
-    /// Starts it on a port of this machine; `file` is the last part of its address.
+    /// Starts a server on a free local port; `file` is the last part of its URL.
     ///
     /// # Panics
-    /// If there is no port.
+    /// Panics if no port is available.
     pub fn start(file: &str, answers: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let url = format!("http://{}/{file}", listener.local_addr().expect("address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        // Ends with the test's process.
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
+        // The thread ends with the test process.
         thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
                 let answer = answers[number.min(answers.len() - 1)].clone();
@@ -109,25 +109,25 @@ impl Server {
                     let mut stream = stream.expect("accept");
                     let request = read_request(&stream);
                     log.lock().expect("log").push(request.clone());
-                    // The client may have gone.
+                    // The client may have disconnected.
                     let _ = answer.send(&request, &mut stream);
                 });
             }
         });
-        Self { url, asked }
+        Self { url, requests }
     }
 
-    /// The requests so far.
+    /// Requests received so far.
     ///
     /// # Panics
-    /// If a request could not be read.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("log").clone()
+    /// Panics if a request could not be read.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().expect("log").clone()
     }
 }
 
-fn read_request(stream: &TcpStream) -> Asked {
-    let mut asked = Asked { range: None, if_range: None };
+fn read_request(stream: &TcpStream) -> Request {
+    let mut request = Request { range: None, if_range: None };
     for line in BufReader::new(stream).lines() {
         let line = line.expect("a line");
         if line.is_empty() {
@@ -135,11 +135,11 @@ fn read_request(stream: &TcpStream) -> Asked {
         }
         if let Some((name, value)) = line.split_once(": ") {
             match name.to_ascii_lowercase().as_str() {
-                "range" => asked.range = Some(value.to_owned()),
-                "if-range" => asked.if_range = Some(value.to_owned()),
+                "range" => request.range = Some(value.to_owned()),
+                "if-range" => request.if_range = Some(value.to_owned()),
                 _ => {}
             }
         }
     }
-    asked
+    request
 }

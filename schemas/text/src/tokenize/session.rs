@@ -1,4 +1,4 @@
-//! Encoding with a memory for words.
+//! Encoder with a word cache.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,15 +7,15 @@ use glm_schemas::vocab::TokenId;
 
 use super::{Tokenizer, TokenizerError, Tokens};
 
-/// Words remembered at most: some 10 MB. When it is full it starts anew, which costs less than keeping count of use.
+/// Maximum number of cached words, about 10 MB. A full cache is cleared, which is cheaper than tracking use.
 const MAX_WORDS: usize = 65_536;
-/// Longer stretches without a space (addresses, Chinese) hardly ever come again.
+/// Maximum length of a cached word: longer ones (URLs, Chinese) rarely repeat.
 const MAX_WORD_BYTES: usize = 48;
 
-/// Tokens of a stretch of text between spaces, spans relative to its start.
+/// Tokens of a word, with spans relative to its start.
 type Word = Box<[(TokenId, Range<u32>)]>;
 
-/// An encoder for one thread. It gives what the tokenizer gives, but encodes a word only the first time it sees it.
+/// Encoder for one thread. Produces the same tokens as the tokenizer, but encodes each word only once.
 pub struct Session<'a> {
     tokenizer: &'a Tokenizer,
     words: HashMap<Box<str>, Word>,
@@ -27,10 +27,10 @@ impl<'a> Session<'a> {
         Self { tokenizer, words: HashMap::new(), scratch: Tokens::default() }
     }
 
-    /// The tokens of a text, special tokens only where they are written out in it.
+    /// Encodes a text. Special tokens are not added, but recognised where they are written in the text.
     ///
     /// # Errors
-    /// [`TokenizerError::Encode`] where the library refuses the text; BERT's pipeline refuses none.
+    /// [`TokenizerError::Encode`] if the library rejects the text; BERT's pipeline rejects none.
     pub fn encode(&mut self, text: &str) -> Result<Tokens, TokenizerError> {
         let mut tokens = Tokens::default();
         if !self.tokenizer.splits_at_spaces {
@@ -38,7 +38,8 @@ impl<'a> Session<'a> {
             return Ok(tokens);
         }
         let mut start = 0;
-        // BERT turns these four into spaces and ends words there; no special token holds one and no rule looks across.
+        // BERT treats these four as spaces, which end words; no special token contains one and no rule depends on text across
+        // them.
         for word in text.split([' ', '\n', '\t', '\r']) {
             self.push_word(word, start, &mut tokens)?;
             start += word.len() + 1;
@@ -93,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_session_gives_what_the_whole_text_gives_also_the_second_time(
+        fn a_session_equals_the_tokenizer_also_the_second_time(
             text in "([a-zA-ZéÅΣσς ]|[ \t\n\r\u{a0}\u{2028}\u{b}]|中|\u{301}|\u{200b}|한|İ|ﬁ|\\PC|\\[MASK\\]|<\\|endofpiece\\|>|[.,']){0,60}",
         ) {
             let mut whole = Tokens::default();
@@ -104,7 +105,7 @@ mod tests {
         }
 
         #[test]
-        fn spans_lie_in_the_text_at_characters_and_never_go_back(text in "(\\PC|[\u{0}-\u{20}]|\u{301}|Σ|한){0,60}") {
+        fn spans_are_on_character_boundaries_and_ascending(text in "(\\PC|[\u{0}-\u{20}]|\u{301}|Σ|한){0,60}") {
             let tokens = tokenizer().session().encode(&text).expect("encode");
             prop_assert_eq!(tokens.ids.len(), tokens.spans.len());
             for span in &tokens.spans {

@@ -1,7 +1,7 @@
-//! The one letter whose lower case depends on its neighbours.
+//! Lower-casing of the Greek capital sigma, the only letter whose lower case depends on its context.
 //!
-//! Python, and so the published tokenizer, lower-cases a capital sigma to `ς` at the end of a word and to `σ` elsewhere
-//! (Unicode's `Final_Sigma`); the normalizer of the crate `tokenizers` goes letter by letter and always gives `σ`.
+//! Python, and therefore the published tokenizer, lower-cases it to `ς` at the end of a word and to `σ` elsewhere (Unicode's
+//! `Final_Sigma`); the normalizer of the crate `tokenizers` converts letter by letter and always produces `σ`.
 
 use std::borrow::Cow;
 
@@ -9,14 +9,15 @@ const CAPITAL: char = 'Σ';
 const SMALL: char = 'σ';
 const FINAL: char = 'ς';
 
-/// Replaces every capital sigma that Python would lower-case to a final one by that. No byte moves: both take two.
+/// Replaces every capital sigma that Python lower-cases to `ς`. Byte offsets do not change: both letters have two bytes.
 pub(super) fn lower_final_sigmas(text: &str) -> Cow<'_, str> {
     if !text.contains(CAPITAL) {
         return Cow::Borrowed(text);
     }
     let mut lowered = String::with_capacity(text.len());
     for word in text.split_inclusive(separates_words) {
-        // The standard library knows the rule; sigmas are the only letters that it maps to sigmas, so they can be counted off.
+        // The standard library implements the rule; only sigmas are mapped to sigmas, so the n-th one corresponds to the n-th
+        // one.
         let cleaned: String = word.chars().filter(|&c| !is_dropped(c) && !separates_words(c)).collect();
         let small = cleaned.to_lowercase();
         let mut sigmas = small.chars().filter(|&c| c == SMALL || c == FINAL);
@@ -28,7 +29,7 @@ pub(super) fn lower_final_sigmas(text: &str) -> Cow<'_, str> {
     Cow::Owned(lowered)
 }
 
-/// What the normalizer drops before words are told apart.
+/// Returns true for characters that the normalizer removes before splitting words.
 fn is_dropped(c: char) -> bool {
     c == char::REPLACEMENT_CHARACTER || (c.is_control() && !matches!(c, '\t' | '\n' | '\r'))
 }
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_python_does_it() {
+    fn sigmas_are_lower_cased_as_in_python() {
         for (text, expected) in [
             ("ΑΣ", "Ας"),
             ("Σ", "Σ"),

@@ -1,14 +1,14 @@
-//! NCCL, the backend between GPUs: `csrc/nccl.cpp`, compiled to a shared object that this crate has the bytes of.
+//! Loading of the NCCL backend: `csrc/nccl.cpp`, compiled to a shared object that is embedded in this crate.
 //!
-//! It needs libtorch's CUDA half, which a program may not link (see [`crate::cuda`]), so it is loaded behind that. From memory,
-//! so that a program remains one file.
+//! The shared object needs libtorch_cuda, which programs do not link (see [`crate::cuda`]), so it is loaded at run time after
+//! libtorch_cuda. It is loaded from memory so that programs remain a single file.
 
 use super::ffi::MakeNccl;
 
-/// What `glm_ext_group_new` makes NCCL's backend with.
+/// Returns the function with which `glm_ext_group_new` creates the NCCL backend.
 ///
 /// # Errors
-/// Why there is none, and what to do about it.
+/// The reason why the backend is not available, with a remedy.
 #[cfg(not(feature = "cuda"))]
 pub(super) fn load() -> Result<MakeNccl, String> {
     match crate::cuda::load() {
@@ -17,10 +17,10 @@ pub(super) fn load() -> Result<MakeNccl, String> {
     }
 }
 
-/// What `glm_ext_group_new` makes NCCL's backend with.
+/// Returns the function with which `glm_ext_group_new` creates the NCCL backend.
 ///
 /// # Errors
-/// Why there is none, and what to do about it.
+/// The reason why the backend is not available, with a remedy.
 #[cfg(feature = "cuda")]
 pub(super) fn load() -> Result<MakeNccl, String> {
     use std::sync::OnceLock;
@@ -29,7 +29,7 @@ pub(super) fn load() -> Result<MakeNccl, String> {
     LOADED
         .get_or_init(|| {
             crate::cuda::load().map_err(|unavailable| unavailable.to_string())?;
-            from_memory().map_err(|error| format!("the backend NCCL cannot be loaded: {error}"))
+            from_memory().map_err(|error| format!("cannot load the NCCL backend: {error}"))
         })
         .clone()
 }
@@ -42,22 +42,22 @@ fn from_memory() -> Result<MakeNccl, Box<dyn std::error::Error>> {
 
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-    // From the build script; it and libtorch_cuda.so, by whose name it was linked, are of the same libtorch.
+    // Compiled by the build script, and linked with libtorch_cuda.so of the same libtorch.
     static OBJECT: &[u8] = include_bytes!(env!("LIBTORCH_EXT_NCCL"));
 
-    // SAFETY: the name ends with a zero byte.
+    // SAFETY: the name is NUL-terminated.
     let descriptor = unsafe { libc::memfd_create(c"libtorch_ext_nccl.so".as_ptr(), libc::MFD_CLOEXEC) };
     if descriptor < 0 {
         return Err(Error::last_os_error().into());
     }
-    // SAFETY: it was opened above, and nobody else has it.
+    // SAFETY: the descriptor was opened above and has no other owner.
     let mut file = unsafe { File::from_raw_fd(descriptor) };
     file.write_all(OBJECT)?;
-    // SAFETY: its initialisers register nothing, and the libraries that it needs are loaded.
+    // SAFETY: the library's initializers have no side effects, and its dependencies are loaded.
     let library = unsafe { Library::open(Some(format!("/proc/self/fd/{}", file.as_raw_fd())), RTLD_NOW | RTLD_LOCAL) }?;
-    // SAFETY: `glm_ext_make_nccl` is the function that `MakeNccl` stands for; `csrc/nccl.cpp` checks its type.
+    // SAFETY: `glm_ext_make_nccl` has the type `ext_make_nccl`, which `csrc/nccl.cpp` checks at compile time.
     let make = *unsafe { library.get::<MakeNccl>(c"glm_ext_make_nccl") }?;
-    // Groups have their code in it until the program ends.
+    // Process groups use its code until the program ends.
     std::mem::forget(library);
     Ok(make)
 }

@@ -1,4 +1,4 @@
-//! `libtorch_ext::distributed` with real processes: this binary starts itself once for every rank.
+//! Tests of `libtorch_ext::distributed` with several processes: this binary starts itself once per rank.
 
 mod collectives;
 mod failures;

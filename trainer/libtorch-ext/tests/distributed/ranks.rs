@@ -1,4 +1,4 @@
-//! Runs the body of a test on several ranks, each a process of its own.
+//! Runs the body of a test on several ranks, each in its own process.
 
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
@@ -7,79 +7,80 @@ use std::time::Duration;
 use libtorch_ext::distributed::{GroupOptions, ProcessGroup, Store, StoreOptions, available};
 use tch::Tensor;
 
-/// Tells a process that it is a rank: "rank/world size/port of the store".
+/// Environment variable set for the process of a rank: "rank/world size/port of the store".
 const VARIABLE: &str = "LIBTORCH_EXT_TEST_RANK";
 
-/// Everything may take so many times as long; `scripts/valgrind` sets it, which slows processes down.
+/// Environment variable with a factor for all timeouts. `scripts/valgrind` sets it, because valgrind slows processes down.
 const SLOWNESS: &str = "LIBTORCH_EXT_TEST_SLOWNESS";
 
-fn slowed(duration: Duration) -> Duration {
+fn scaled(duration: Duration) -> Duration {
     duration * std::env::var(SLOWNESS).map_or(1, |factor| factor.parse().expect("a number"))
 }
 
-/// No test may last longer.
-fn patience() -> Duration {
-    slowed(Duration::from_secs(20))
+/// Maximum duration of a test.
+fn test_timeout() -> Duration {
+    scaled(Duration::from_secs(20))
 }
 
-/// More than enough to notice that a connection was closed, and less than the patience of a test.
+/// A timeout that is long enough to notice a closed connection, and shorter than [`test_timeout`].
 pub(crate) fn long() -> Duration {
-    slowed(Duration::from_secs(15))
+    scaled(Duration::from_secs(15))
 }
 
-/// How long a rank that hangs is waited for. Those that come do so within this even where the machine is busy: they meet
-/// in the store before.
+/// A timeout for waiting for a rank that hangs. Live ranks arrive earlier even on a busy machine, because they synchronize in
+/// the store first.
 pub(crate) fn short() -> Duration {
-    slowed(Duration::from_millis(1500))
+    scaled(Duration::from_millis(1500))
 }
 
-/// One of several processes, as the body of a test sees it.
+/// The rank on which the body of a test runs.
 pub(crate) struct Rank {
     pub(crate) rank: usize,
     pub(crate) world_size: usize,
-    /// Served by the process that started the ranks, so that it outlives each of them.
+    /// Served by the parent process, so that it outlives every rank.
     pub(crate) store: Store,
 }
 
 impl Rank {
-    /// Waits in the store until all of `ranks` are there; once a test.
-    pub(crate) fn meet(&self, ranks: &[usize]) {
-        self.store.set(&format!("met/{}", self.rank), b"").expect("the store");
-        let keys: Vec<String> = ranks.iter().map(|rank| format!("met/{rank}")).collect();
-        self.store.wait(&keys.iter().map(String::as_str).collect::<Vec<_>>(), patience()).expect("all come");
+    /// Waits in the store until all ranks have called it. It may be called once per test.
+    pub(crate) fn synchronize(&self) {
+        let key = |rank: usize| format!("synchronized/{rank}");
+        self.store.set(&key(self.rank), b"").expect("the store");
+        let keys: Vec<String> = (0..self.world_size).map(key).collect();
+        self.store.wait(&keys.iter().map(String::as_str).collect::<Vec<_>>(), test_timeout()).expect("all ranks");
     }
 
-    /// The group of all ranks.
+    /// Creates the group of all ranks.
     pub(crate) fn group(&self, timeout: Duration) -> Rc<ProcessGroup> {
         self.group_named("world", timeout)
     }
 
-    /// Another group of all ranks, of the same name on each.
+    /// Creates another group of all ranks.
     pub(crate) fn group_named(&self, name: &str, timeout: Duration) -> Rc<ProcessGroup> {
         let options = GroupOptions { name: name.into(), timeout, ..GroupOptions::default() };
         Rc::new(ProcessGroup::new(&self.store, self.rank, self.world_size, &options).expect("a group"))
     }
 }
 
-/// Runs `body` on that many ranks and expects all of them to end well. `test` is the path of the test that calls this.
+/// Runs `body` on `world_size` ranks and expects all of them to succeed. `test` is the path of the calling test.
 pub(crate) fn on_ranks(test: &str, world_size: usize, body: impl FnOnce(&Rank)) {
     on_ranks_that_end(test, world_size, body, |rank, status| assert!(status.success(), "rank {rank}: {status}"));
 }
 
-/// Runs `body` on that many ranks and shows to `check` how each ended.
+/// Runs `body` on `world_size` ranks and calls `check` with the exit status of each.
 pub(crate) fn on_ranks_that_end(test: &str, world_size: usize, body: impl FnOnce(&Rank), check: impl Fn(usize, ExitStatus)) {
-    if let Ok(told) = std::env::var(VARIABLE) {
-        return run_as_rank(&told, body);
+    if let Ok(value) = std::env::var(VARIABLE) {
+        return run_as_rank(&value, body);
     }
     if let Err(unavailable) = available() {
-        return eprintln!("not tested: {unavailable}");
+        return eprintln!("skipped: {unavailable}");
     }
     let store = Store::serve(&StoreOptions { port: 0, ..StoreOptions::default() }).expect("a store");
     let ranks = (0..world_size).map(|rank| start(test, &format!("{rank}/{world_size}/{}", store.port()))).collect();
     for (rank, status) in wait(ranks).into_iter().enumerate() {
         check(rank, status);
         let ran = store.check(&[&format!("ran/{rank}")]).expect("the store");
-        assert!(ran, "rank {rank} has not run a test: is this one called {test}?");
+        assert!(ran, "rank {rank} did not run the test; its path must be {test}");
     }
 }
 
@@ -87,12 +88,12 @@ fn wait(ranks: Vec<Child>) -> Vec<ExitStatus> {
     ranks.into_iter().map(|mut rank| rank.wait().expect("a status")).collect()
 }
 
-/// A process that runs this one test.
+/// Starts a process that runs only this test.
 fn start(test: &str, rank: &str) -> Child {
     Command::new(std::env::current_exe().expect("this program"))
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(VARIABLE, rank)
-        // Two ranks a core.
+        // There may be more ranks than cores.
         .env("OMP_NUM_THREADS", "1")
         .env("OMP_WAIT_POLICY", "passive")
         .stdout(Stdio::null())
@@ -100,23 +101,23 @@ fn start(test: &str, rank: &str) -> Child {
         .expect("a process")
 }
 
-fn run_as_rank(told: &str, body: impl FnOnce(&Rank)) {
-    // Whatever hangs ends: the process that started this one waits for it.
+fn run_as_rank(value: &str, body: impl FnOnce(&Rank)) {
+    // Ends a rank that hangs, because the parent process waits for it.
     std::thread::spawn(|| {
-        std::thread::sleep(patience());
-        eprintln!("still running after {:?}", patience());
+        std::thread::sleep(test_timeout());
+        eprintln!("still running after {:?}", test_timeout());
         std::process::abort();
     });
-    let mut parts = told.split('/').map(|part| part.parse::<usize>().expect("a number"));
+    let mut parts = value.split('/').map(|part| part.parse::<usize>().expect("a number"));
     let mut next = || parts.next().expect("three numbers");
     let (rank, world_size, port) = (next(), next(), next() as u16);
-    let options = StoreOptions { port, world_size, timeout: patience(), ..StoreOptions::default() };
+    let options = StoreOptions { port, timeout: test_timeout(), ..StoreOptions::default() };
     let store = Store::connect(&options).expect("the store");
     store.set(&format!("ran/{rank}"), b"").expect("the store");
     body(&Rank { rank, world_size, store });
 }
 
-/// Its numbers, end to end.
+/// Returns all elements of a tensor.
 pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
     Vec::try_from(tensor.reshape([-1])).expect("numbers")
 }

@@ -1,11 +1,11 @@
-//! Bounded reading of opcodes and operands, and decoding of the text forms of the old protocols.
+//! Bounds-checked reading of opcodes and operands, and decoding of the text operands of old protocols.
 
 use std::borrow::Cow;
 
 use super::error::Fault;
 use super::value::Value;
 
-/// A position in a byte slice. Every read is checked against what is left, so no operand can ask for more than the file holds.
+/// Cursor over a byte slice. Every read is checked against the remaining bytes.
 #[derive(Debug)]
 pub(super) struct Input<'a> {
     bytes: &'a [u8],
@@ -13,7 +13,7 @@ pub(super) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// Reads `bytes` from `at` on.
+    /// Creates a cursor over `bytes` at offset `at`.
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at: at.min(bytes.len()) }
     }
@@ -27,7 +27,7 @@ impl<'a> Input<'a> {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 
-    /// The next `count` bytes.
+    /// Takes the next `count` bytes.
     pub(super) fn take(&mut self, count: u64) -> Result<&'a [u8], Fault> {
         let left = self.left();
         let truncated = Fault::Truncated { needed: count, left: left.len() };
@@ -37,38 +37,38 @@ impl<'a> Input<'a> {
         Ok(taken)
     }
 
-    /// The next `N` bytes.
+    /// Takes the next `N` bytes.
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         let taken = self.take(N as u64)?;
         <[u8; N]>::try_from(taken).map_err(|_| Fault::Truncated { needed: N as u64, left: taken.len() })
     }
 
-    /// One byte.
+    /// Takes one byte.
     pub(super) fn byte(&mut self) -> Result<u8, Fault> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    /// Two bytes, little endian.
+    /// Takes a little-endian u16.
     pub(super) fn u16(&mut self) -> Result<u16, Fault> {
         self.array().map(u16::from_le_bytes)
     }
 
-    /// Four bytes, little endian.
+    /// Takes a little-endian u32.
     pub(super) fn u32(&mut self) -> Result<u32, Fault> {
         self.array().map(u32::from_le_bytes)
     }
 
-    /// Four bytes, little endian, with sign.
+    /// Takes a little-endian i32.
     pub(super) fn i32(&mut self) -> Result<i32, Fault> {
         self.array().map(i32::from_le_bytes)
     }
 
-    /// Eight bytes, little endian.
+    /// Takes a little-endian u64.
     pub(super) fn u64(&mut self) -> Result<u64, Fault> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// Fails unless `count` bytes are left.
+    /// Fails if fewer than `count` bytes remain.
     pub(super) fn expect_left(&self, count: u64) -> Result<(), Fault> {
         let left = self.left().len();
         if count > left as u64 {
@@ -77,7 +77,7 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// The bytes up to the next line feed, which is consumed and not part of the result.
+    /// Takes the bytes up to the next line feed, and consumes the line feed.
     pub(super) fn line(&mut self) -> Result<&'a [u8], Fault> {
         let left = self.left();
         let end = left.iter().position(|byte| *byte == b'\n').ok_or(Fault::NoLineEnd)?;
@@ -85,23 +85,23 @@ impl<'a> Input<'a> {
         left.get(..end).ok_or(Fault::NoLineEnd)
     }
 
-    /// A line that names a module, a class or a memo entry.
+    /// Takes a line with the name of a module, class or memo entry.
     pub(super) fn name(&mut self) -> Result<&'a str, Fault> {
         std::str::from_utf8(self.line()?).map_err(|_| Fault::BadText)
     }
 }
 
-/// A string operand. Python also writes lone surrogates, which become U+FFFD here.
+/// Decodes a string operand. Python also writes lone surrogates, which become U+FFFD here.
 pub(super) fn text(bytes: &[u8]) -> Value<'_> {
     Value::Text(String::from_utf8_lossy(bytes))
 }
 
-/// A Python 2 string: text where it is UTF-8, bytes otherwise.
+/// Decodes a Python 2 string: text if it is UTF-8, bytes otherwise.
 pub(super) fn text_or_bytes(bytes: &[u8]) -> Value<'_> {
     std::str::from_utf8(bytes).map_or(Value::Bytes, |text| Value::Text(Cow::Borrowed(text)))
 }
 
-/// A little-endian two's complement integer of any length; no bytes are zero.
+/// Decodes a little-endian two's complement integer of any length; zero bytes encode 0.
 pub(super) fn long(bytes: &[u8]) -> Value<'static> {
     let Some(last) = bytes.last() else { return Value::Int(0) };
     if bytes.len() > 16 {
@@ -114,7 +114,7 @@ pub(super) fn long(bytes: &[u8]) -> Value<'static> {
     Value::Int(i128::from_le_bytes(extended))
 }
 
-/// An integer written in decimal, as opcodes `I` (where `00` and `01` are booleans) and `L` (with a final `L`) do.
+/// Decodes a decimal integer, the operand of opcodes `I` (where `00` and `01` are booleans) and `L` (with a trailing `L`).
 pub(super) fn decimal(line: &[u8]) -> Result<Value<'static>, Fault> {
     if let b"00" | b"01" = line {
         return Ok(Value::Bool(line == b"01"));
@@ -131,7 +131,7 @@ pub(super) fn decimal(line: &[u8]) -> Result<Value<'static>, Fault> {
     Ok(Value::HugeInt)
 }
 
-/// A string in Python source form, `'it\'s'`, as opcode `S` has it.
+/// Decodes a string in Python source form, `'it\'s'`, the operand of opcode `S`.
 pub(super) fn quoted(line: &[u8]) -> Result<Value<'_>, Fault> {
     let inner = match line {
         [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
@@ -162,7 +162,7 @@ pub(super) fn quoted(line: &[u8]) -> Result<Value<'_>, Fault> {
     Ok(String::from_utf8(decoded).map_or(Value::Bytes, |text| Value::Text(Cow::Owned(text))))
 }
 
-/// A string in Latin-1 with `\uXXXX` and `\UXXXXXXXX` for all else, as opcode `V` has it.
+/// Decodes Latin-1 with `\uXXXX` and `\UXXXXXXXX` escapes, the operand of opcode `V`.
 pub(super) fn raw_unicode(line: &[u8]) -> Result<Value<'_>, Fault> {
     let mut decoded = String::with_capacity(line.len());
     let mut rest = line;
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_of_the_old_protocols() {
+    fn text_operands_of_old_protocols() {
         assert_eq!(shown(&quoted(br"'it\'s\x41\n'").expect("string")), r#"Text("it'sA\n")"#);
         assert_eq!(shown(&quoted(b"\"plain\"").expect("string")), r#"Text("plain")"#);
         assert_eq!(shown(&quoted(br"'\xff'").expect("bytes")), "Bytes");
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_beyond_the_end() {
+    fn reads_stop_at_the_end() {
         let mut input = Input::new(b"\x01\x02\x03", 1);
         assert_eq!(input.take(u64::MAX).err(), Some(Fault::Truncated { needed: u64::MAX, left: 2 }));
         assert_eq!(input.u16(), Ok(0x0302));

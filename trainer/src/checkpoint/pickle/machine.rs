@@ -1,8 +1,8 @@
 //! Interpreter for the pickle opcodes of protocols 0 to 5.
 //!
-//! A pickle is a program for a stack machine. This machine knows how to build plain data; where a program asks for a class or a
-//! function it keeps the name, and where it asks for a call it keeps what would have been called, with which arguments. Nothing
-//! is looked up or run. Opcodes are described in CPython's `Lib/pickletools.py`.
+//! A pickle is a program for a stack machine. This machine builds plain data. For a class or function it records the name, and for a
+//! call the callable and its arguments; it never resolves a name or executes a call. CPython's `Lib/pickletools.py` documents the
+//! opcodes.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -12,42 +12,40 @@ use super::input::{Input, decimal, long, quoted, raw_unicode, text, text_or_byte
 use super::stack::Stack;
 use super::value::{Id, Object, Value, Values};
 
-/// Most opcodes in one pickle. The state dict of a model needs about twenty a tensor.
+/// Maximum number of opcodes in one pickle. A state dict needs about twenty per tensor.
 const MAX_STEPS: usize = 4_000_000;
 
-/// A pickle stream that was read to its `STOP`.
+/// Result of a pickle stream that was read up to `STOP`.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
-    /// Everything the stream built.
+    /// All values built by the stream.
     pub(super) values: Values<'a>,
-    /// The value that the stream is about.
+    /// Result of the stream.
     pub(super) root: Id,
-    /// Offset just behind the stream.
+    /// Offset of the first byte after the stream.
     pub(super) end: usize,
 }
 
-/// Where and why a stream could not be read.
+/// A failed opcode and the reason.
 #[derive(Debug)]
 pub(super) struct Failure {
     /// Offset of the opcode.
     pub(super) offset: usize,
-    /// The opcode, 0 at the end of the data.
+    /// Opcode; 0 at the end of the data.
     pub(super) opcode: u8,
-    /// What is wrong.
+    /// Reason.
     pub(super) fault: Fault,
 }
 
 impl Failure {
-    /// The failure as an error: `part` names the pickle within the file.
+    /// Converts the failure to an error; `part` names the pickle within the file.
     pub(super) fn in_part(self, path: &Path, part: &str) -> PickleError {
         let Failure { offset, opcode, fault } = self;
         PickleError::Opcode { path: path.to_owned(), part: part.to_owned(), offset, opcode, fault }
     }
 }
 
-/// Reads the pickle that starts at byte `start`.
-///
-/// Time and memory are proportional to the bytes read, up to fixed limits.
+/// Interprets the pickle that starts at byte `start`. Time and memory are proportional to the bytes read, up to fixed limits.
 pub(super) fn run(bytes: &[u8], start: usize) -> Result<Pickle<'_>, Failure> {
     let mut machine = Machine { input: Input::new(bytes, start), values: Values::default(), stack: Stack::default() };
     for _ in 0..MAX_STEPS {
@@ -100,7 +98,6 @@ impl<'a> Machine<'a> {
             }
             b'F' => self.input.line().and_then(|_| self.add(Value::Float)),
             b'G' => self.input.take(8).and_then(|_| self.add(Value::Float)),
-
             b'S' => {
                 let value = quoted(self.input.line()?)?;
                 self.add(value)
@@ -182,7 +179,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Strings with their length in front: `T`, `U` of Python 2, `X` and three more of text, the others of bytes.
+    /// Length-prefixed strings: `T` and `U` are Python 2 strings, `X`, 0x8c and 0x8d are text, the others are bytes.
     fn string(&mut self, opcode: u8) -> Result<(), Fault> {
         let length = match opcode {
             b'U' | b'C' | 0x8c => self.input.byte()?.into(),
@@ -225,7 +222,7 @@ impl<'a> Machine<'a> {
         self.input.name()?.trim().parse().map_err(|_| Fault::BadNumber)
     }
 
-    /// Appends to the value on top. Only lists keep what they are given: no state dict is read from other containers.
+    /// Appends to the value on top. Only lists keep their items, as state dicts are not read from other containers.
     fn append(&mut self, ids: &[Id]) -> Result<(), Fault> {
         let top = self.stack.top()?;
         match self.values.get_mut(top) {
@@ -252,7 +249,7 @@ impl<'a> Machine<'a> {
         self.add(Value::Global { module, name })
     }
 
-    /// Text as it stands in the input. Names that had to be decoded are refused: they would have to be copied for each use.
+    /// Returns text borrowed from the input. Names that needed decoding are rejected: each use would copy them.
     fn borrowed_text(&self, id: Id) -> Result<&'a str, Fault> {
         match self.values.get(id) {
             Value::Text(Cow::Borrowed(text)) => Ok(text),
@@ -260,7 +257,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Remembers the call of the value on top of the stack.
+    /// Records a call of the value on top of the stack.
     fn call(&mut self, args: Id) -> Result<(), Fault> {
         if !matches!(self.values.get(args), Value::Tuple(_)) {
             return Err(self.wrong("a tuple of arguments", args));
@@ -302,9 +299,9 @@ mod tests {
         (failure.offset, failure.opcode, failure.fault)
     }
 
-    /// Every opcode of protocols 0 to 5 that can be in a file, in streams that CPython reads.
+    /// All opcodes of protocols 0 to 5 that can occur in a file, in streams that CPython reads.
     #[test]
-    fn every_opcode_is_understood() {
+    fn every_opcode_is_supported() {
         let streams: [(&[u8], &str); 21] = [
             (b"(I1\nI01\nL5L\nF1.5\nt.", "tuple Tuple"),
             (b"(J\xff\xff\xff\xffK\x01M\x02\x00l.", "list List"),
@@ -334,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_say_where_and_why() {
+    fn faults_have_offset_and_reason() {
         assert_eq!(fault_of(b""), (0, 0, Fault::Truncated { needed: 1, left: 0 }));
         assert_eq!(fault_of(b"N\x80\x09"), (1, 0x80, Fault::Protocol(9)));
         assert_eq!(fault_of(b"NX\xff\xff\xff\xffabc"), (1, b'X', Fault::Truncated { needed: 0xffff_ffff, left: 3 }));
@@ -352,6 +349,8 @@ mod tests {
         assert_eq!(fault_of(b"K\x01Na").2, Fault::WrongValue { wanted: "a list", found: "int".to_owned() });
         assert_eq!(fault_of(b"cm\nC\nNR").2, Fault::WrongValue { wanted: "a tuple of arguments", found: "None".to_owned() });
         assert_eq!(fault_of(b"K\x01K\x02\x93").2, Fault::BadText);
+        let fault = fault_of(&b"N0".repeat(MAX_STEPS / 2 + 1)).2;
+        assert_eq!(fault, Fault::Limit { what: "opcodes", limit: MAX_STEPS });
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Finding the state dict in what a checkpoint holds, and giving its tensors flat names.
+//! Search for the state dict in the values of a checkpoint, and flattening of its names.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -7,39 +7,39 @@ use super::error::TensorFault;
 use super::tensor::{View, read_tensor};
 use super::value::{Id, Value, Values, quote};
 
-/// Keys under which training programs keep the state dict: DeepSpeed's first.
+/// Keys under which training programs store the state dict; DeepSpeed's comes first.
 const STATE_KEYS: [&str; 3] = ["module", "model", "state_dict"];
-/// Deepest nesting of dicts.
+/// Maximum nesting of dicts.
 const MAX_DEPTH: usize = 32;
-/// Most entries, tensors and others, in a state dict.
+/// Maximum number of entries of a state dict, tensors and others.
 const MAX_ENTRIES: usize = 100_000;
-/// Longest flat name, in bytes.
+/// Maximum length of a flat name in bytes.
 const MAX_NAME: usize = 512;
-/// Most keys named in a message.
+/// Maximum number of keys in a message.
 const SHOWN_KEYS: usize = 8;
 
-/// What was found.
+/// A state dict with flat names.
 #[derive(Debug, Default)]
 pub(super) struct State<'v> {
-    /// Flat name and place of each tensor, in the order of the file.
+    /// Flat name and view of each tensor, in the order of the file.
     pub(super) tensors: Vec<(String, View<'v>)>,
-    /// What else there is, inside and beside the state dict: flat name and type.
+    /// Other entries inside and next to the state dict, each as `name (type)`.
     pub(super) skipped: Vec<String>,
 }
 
-/// Why there is no usable state dict.
+/// Errors of the search.
 #[derive(Debug)]
 pub(super) enum StateFault {
-    /// There is none; what there is instead.
+    /// No state dict was found; describes what was found.
     Missing(String),
-    /// A tensor of it is bad: name and fault.
+    /// A tensor is invalid: name and fault.
     Tensor(String, TensorFault),
 }
 
-/// Finds the state dict: under one of [`STATE_KEYS`], or the top dict itself when it maps a name to a tensor.
+/// Finds the state dict: under one of [`STATE_KEYS`], or the top dict itself if it maps a name to a tensor.
 pub(super) fn find_state<'v>(values: &'v Values<'_>, root: Id) -> Result<State<'v>, StateFault> {
     let Some(items) = values.dict(root) else {
-        return Err(StateFault::Missing(format!("the file holds one value of type {}, not a dict", values.describe(root))));
+        return Err(StateFault::Missing(format!("the file contains one value of type {}, not a dict", values.describe(root))));
     };
     let items = entries(values, &items);
     let mut finder = Finder { values, state: State::default(), names: HashSet::new(), seen: HashSet::from([root]) };
@@ -63,7 +63,7 @@ struct Finder<'v, 'a> {
     values: &'v Values<'a>,
     state: State<'v>,
     names: HashSet<String>,
-    /// Dicts already flattened: using one twice could make exponentially many names.
+    /// Dicts already flattened. Using dicts twice can produce exponentially many names.
     seen: HashSet<Id>,
 }
 
@@ -118,7 +118,7 @@ impl<'v> Finder<'v, '_> {
     }
 }
 
-/// The entries of a dict as Python would have them: a key set twice keeps its first place and its last value.
+/// Returns the entries of a dict with Python's semantics: a key that is set twice keeps its first position and its last value.
 fn entries<'k>(values: &'k Values<'_>, items: &[(Id, Id)]) -> Vec<(Cow<'k, str>, Id)> {
     let mut entries: Vec<(Cow<'k, str>, Id)> = Vec::with_capacity(items.len());
     let mut places: HashMap<Cow<'k, str>, usize> = HashMap::with_capacity(items.len());

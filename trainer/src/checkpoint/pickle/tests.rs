@@ -1,9 +1,11 @@
-//! Whole checkpoints: real ones, hand-made ones and hostile ones.
+//! Tests with whole checkpoints: real, assembled and hostile.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
+use super::super::stored::{StoredKind, TensorFile};
 use super::handmade::{Program, checkpoint, float_bytes, legacy_checkpoint, stored, zip_file};
 use super::*;
 
@@ -12,22 +14,26 @@ fn golden(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }
 
-fn parse(bytes: Vec<u8>) -> Result<StateDict, PickleError> {
+fn parse(bytes: Vec<u8>) -> Result<TensorFile, PickleError> {
     parse_module(Path::new("some.pt"), bytes, Checksums::Verify)
 }
 
 fn message(bytes: Vec<u8>) -> String {
-    parse(bytes).expect_err("must be refused").to_string()
+    parse(bytes).expect_err("must be rejected").to_string()
 }
 
-fn floats(state: &StateDict, name: &str) -> Vec<f32> {
+fn shape<'f>(file: &'f TensorFile, name: &str) -> &'f [usize] {
+    file.describe(name).expect("tensor").1
+}
+
+fn floats(state: &TensorFile, name: &str) -> Vec<f32> {
     let tensor = state.tensor(name).expect("tensor");
     let (chunks, rest) = tensor.data.as_chunks::<4>();
     assert!(tensor.kind == StoredKind::F32 && rest.is_empty());
     chunks.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
-/// A checkpoint of one tensor `w`, whose storage of floats holds 0, 1, 2, …
+/// Builds a checkpoint with one tensor `w`, whose storage contains the floats 0, 1, 2, …
 fn one_tensor(numel: u16, program: Program) -> Vec<u8> {
     checkpoint(&Program::default().text("w").raw_program(program).module(), &float_bytes((0..numel).map(f32::from)))
 }
@@ -40,13 +46,13 @@ impl Program {
 }
 
 #[test]
-fn the_three_containers_hold_the_same_weights() {
+fn all_containers_have_the_same_weights() {
     let full = read_module(&golden("tiny")).expect("fp32");
     let half_precision = read_module(&golden("tiny_fp16")).expect("fp16");
     let legacy = read_module(&golden("tiny_legacy")).expect("legacy");
-    assert_eq!(full.len(), 29);
+    assert_eq!(full.names().len(), 29);
     assert!(full.names().eq(legacy.names()) && full.names().eq(half_precision.names()));
-    assert_eq!(full.shape("word_embeddings.weight").expect("shape"), [512, 64]);
+    assert_eq!(shape(&full, "word_embeddings.weight"), [512, 64]);
     for name in full.names() {
         assert_eq!(full.tensor(name).expect("fp32"), legacy.tensor(name).expect("legacy"), "{name}");
         let rounded = half_precision.tensor(name).expect("fp16");
@@ -59,9 +65,8 @@ fn the_three_containers_hold_the_same_weights() {
 #[test]
 fn published_layout_with_other_objects() {
     let state = read_module(&golden("full-vocab/blocklm-tiny")).expect("readable");
-    assert_eq!(state.len(), 29);
-    assert_eq!(state.kind("word_embeddings.weight").expect("kind"), StoredKind::F16);
-    assert_eq!(state.shape("word_embeddings.weight").expect("shape"), [30592, 16]);
+    assert_eq!(state.names().len(), 29);
+    assert_eq!(state.describe("word_embeddings.weight").expect("tensor"), (StoredKind::F16, &[30592, 16][..]));
     for expected in ["args (argparse.Namespace)", "np_rng_state (tuple)", "csr_tensor_module_names (__builtin__.set)"] {
         assert!(state.skipped.iter().any(|skipped| skipped == expected), "{expected} in {:?}", state.skipped);
     }
@@ -78,7 +83,7 @@ fn real_tensors_are_borrowed_from_the_file() {
         for name in state.names() {
             assert!(matches!(state.tensor(name).expect("tensor").data, Cow::Borrowed(_)), "{folder} {name}");
         }
-        assert!(*first.data == *copy, "borrowed bytes stay what they were after later reads");
+        assert!(*first.data == *copy, "borrowed bytes are unchanged after later reads");
     }
 }
 
@@ -89,11 +94,11 @@ fn transposed_and_strided_views() {
     let state = parse(one_tensor(12, Program::default().tensor(12, 1, &[2, 2], &[6, 3]))).expect("strided");
     assert_eq!(floats(&state, "w"), [1., 4., 7., 10.]);
     let state = parse(one_tensor(12, Program::default().tensor(12, 5, &[], &[]))).expect("scalar");
-    assert_eq!((floats(&state, "w"), state.shape("w").expect("shape")), (vec![5.], &[][..]));
+    assert_eq!((floats(&state, "w"), shape(&state, "w")), (vec![5.], &[][..]));
     let state = parse(one_tensor(12, Program::default().tensor(12, 3, &[2, 3], &[0, 1]))).expect("expanded");
     assert_eq!(floats(&state, "w"), [3., 4., 5., 3., 4., 5.]);
     let state = parse(one_tensor(12, Program::default().tensor(12, 12, &[2, 0], &[1, 1]))).expect("empty");
-    assert_eq!((floats(&state, "w"), state.shape("w").expect("shape")), (vec![], &[2, 0][..]));
+    assert_eq!((floats(&state, "w"), shape(&state, "w")), (vec![], &[2, 0][..]));
 }
 
 #[test]
@@ -125,7 +130,7 @@ fn shared_storages_parameters_and_nested_dicts() {
 }
 
 #[test]
-fn other_places_of_the_state_dict() {
+fn state_dicts_under_other_keys() {
     let tensor = Program::default().text("w").tensor(1, 0, &[1], &[1]);
     for key in ["model", "state_dict"] {
         let dict =
@@ -143,7 +148,7 @@ fn other_places_of_the_state_dict() {
 }
 
 #[test]
-fn protocol_0_and_4_spell_the_same() {
+fn protocols_0_and_4_are_supported() {
     let text_form = b"(dp0\nVmodule\np1\n(dp2\nS'w'\nctorch._utils\n_rebuild_tensor\np3\n((S'storage'\nctorch\nFloatStorage\n\
         V0\nS'cpu'\nI2\ntQL0L\n(I2\nt(I1\nttRp4\nss.";
     assert_eq!(floats(&parse(checkpoint(text_form, &float_bytes([7., 8.]))).expect("protocol 0"), "w"), [7., 8.]);
@@ -158,7 +163,7 @@ fn protocol_0_and_4_spell_the_same() {
 }
 
 #[test]
-fn old_container_with_views_and_foreign_storages() {
+fn legacy_container_with_views_and_other_storages() {
     let storage = |class, key, numel, view: Program| {
         let tuple = Program::default().raw(b"(").text("storage").global("torch", class).text(key).text("cpu").int(numel);
         tuple.raw_program(view).raw(b"tQ")
@@ -180,15 +185,15 @@ fn old_container_with_views_and_foreign_storages() {
     let state = parse(file(4)).expect("readable");
     assert_eq!((floats(&state, "w"), state.skipped.len()), (vec![1., 2.], 1));
 
-    assert!(message(file(5)).contains("storage '7' goes beyond the end"));
-    assert!(message(file(u64::MAX)).contains("storage '7' goes beyond the end"));
-    assert!(message(file(3)).contains("storage '7' should have 16 bytes, the file holds 12"));
+    assert!(message(file(5)).contains("storage '7' extends beyond the end"));
+    assert!(message(file(u64::MAX)).contains("storage '7' extends beyond the end"));
+    assert!(message(file(3)).contains("storage '7' should have 16 bytes, the file has 12"));
     let unknown = legacy_checkpoint(&program.module(), &[("9", 1, &[0; 8])]);
-    assert!(message(unknown).contains("unknown width"));
+    assert!(message(unknown).contains("unknown size"));
 }
 
 #[test]
-fn nothing_in_a_file_is_run() {
+fn code_in_a_file_is_not_executed() {
     let folder = tempfile::tempdir().expect("folder");
     let mark = folder.path().join("ran");
     let attack = |module, name| {
@@ -204,27 +209,27 @@ fn nothing_in_a_file_is_run() {
     assert!(error.contains("tensor 'w': built by torch._utils._rebuild_evil"), "{error}");
     let as_storage = Program::default().global("torch._utils", "_rebuild_tensor").raw(b"(").raw_program(attack("os", "system"));
     let error = message(one_tensor(1, as_storage.int(0).ints(&[1]).ints(&[1]).raw(b"tR")));
-    assert!(error.contains("its data is no storage"), "{error}");
+    assert!(error.contains("its data is not a storage"), "{error}");
     assert!(message(checkpoint(&attack("os", "system").stream(), &[])).contains("os.system"));
     assert!(!mark.exists());
 }
 
 #[test]
-fn impossible_tensors_are_refused() {
-    let refused = |numel, offset, shape: &[u64], stride: &[u64], why: &str| {
+fn invalid_tensors_are_rejected() {
+    let rejected = |numel, offset, shape: &[u64], stride: &[u64], why: &str| {
         let error = message(one_tensor(4, Program::default().tensor(numel, offset, shape, stride)));
         assert!(error.starts_with("some.pt: tensor 'w': ") && error.contains(why), "{error}");
     };
-    refused(4, 0, &[5], &[1], "needs element 4 of a storage of 4");
-    refused(4, 1, &[4], &[1], "needs element 4 of a storage of 4");
-    refused(4, 0, &[2, 2], &[3, 1], "needs element 4");
-    refused(5, 0, &[5], &[1], "should have 20 bytes, the file holds 16");
-    refused(1 << 62, 0, &[1 << 62], &[1], "overflow");
-    refused(4, 0, &[1 << 40, 1 << 40], &[0, 0], "overflow");
-    refused(4, 0, &[3], &[u64::MAX], "overflow");
-    refused(4, 0, &[1 << 40], &[0], "more than the whole file");
-    refused(4, 0, &[2, 2], &[1], "2 sizes and 1 strides");
-    refused(4, 0, &[1; 65], &[1; 65], "65 dimensions");
+    rejected(4, 0, &[5], &[1], "needs element 4 of a storage of 4");
+    rejected(4, 1, &[4], &[1], "needs element 4 of a storage of 4");
+    rejected(4, 0, &[2, 2], &[3, 1], "needs element 4");
+    rejected(5, 0, &[5], &[1], "should have 20 bytes, the file has 16");
+    rejected(1 << 62, 0, &[1 << 62], &[1], "overflow");
+    rejected(4, 0, &[1 << 40, 1 << 40], &[0, 0], "overflow");
+    rejected(4, 0, &[3], &[u64::MAX], "overflow");
+    rejected(4, 0, &[1 << 40], &[0], "more than the whole file");
+    rejected(4, 0, &[2, 2], &[1], "2 sizes and 1 strides");
+    rejected(4, 0, &[1; 65], &[1; 65], "65 dimensions");
 
     let unknown_kind = Program::default().global("torch._utils", "_rebuild_tensor").raw(b"(").storage("QInt8Storage", "0", 4);
     let error = message(one_tensor(4, unknown_kind.int(0).ints(&[1]).ints(&[1]).raw(b"tR")));
@@ -236,8 +241,8 @@ fn impossible_tensors_are_refused() {
 }
 
 #[test]
-fn dicts_that_explode_or_collide_are_refused() {
-    // 64 levels, each holding the one below twice: 2^64 names.
+fn exponential_and_colliding_names_are_rejected() {
+    // 64 levels, each of which contains the level below twice: 2^64 names.
     let mut laughs = Program::default().text("w").tensor(1, 0, &[1], &[1]);
     for _ in 0..64 {
         laughs = Program::default().text("a").raw(b"}(").raw_program(laughs).raw(b"uq\x00").text("b").raw(b"h\x00");
@@ -247,11 +252,11 @@ fn dicts_that_explode_or_collide_are_refused() {
     assert!(message(checkpoint(&cycle, &[])).contains("nested too deep or used under two names"));
     let collision = Program::default().text("a").raw(b"}").text("b").tensor(1, 0, &[1], &[1]).raw(b"s");
     let collision = collision.text("a.b").tensor(1, 0, &[1], &[1]);
-    assert!(message(checkpoint(&collision.module(), &[0; 4])).contains("tensor 'a.b': there are two of that name"));
+    assert!(message(checkpoint(&collision.module(), &[0; 4])).contains("tensor 'a.b': two tensors have this name"));
 }
 
 #[test]
-fn container_faults_are_named() {
+fn container_faults_are_reported() {
     let pickle = Program::default().text("w").tensor(1, 0, &[1], &[1]).module();
     let with = |extra: (&str, &[u8])| zip_file(&[("a/data.pkl", &pickle), ("a/data/0", &[0; 4]), extra], stored());
     assert!(message(with(("a/byteorder", b"big"))).contains("member byteorder"));
@@ -260,8 +265,8 @@ fn container_faults_are_named() {
     assert!(parse(with(("a/byteorder", b"little"))).is_ok());
     let packed = stored().compression_method(zip::CompressionMethod::Deflated);
     assert!(message(zip_file(&[("a/data.pkl", &[b'N'; 99])], packed)).contains("is compressed"));
-    assert!(message(zip_file(&[("word/document.xml", b"")], stored())).contains("not made by torch.save"));
-    // The 64-bit form, which PyTorch uses from 4 GiB on.
+    assert!(message(zip_file(&[("word/document.xml", b"")], stored())).contains("not written by torch.save"));
+    // The 64-bit form, which PyTorch uses for members of 4 GiB and more.
     let wide = zip_file(&[("a/data.pkl", &pickle), ("a/data/0", &[0; 4])], stored().large_file(true));
     assert!(parse(wide).is_ok());
 
@@ -270,36 +275,36 @@ fn container_faults_are_named() {
     assert!(message(vec![0; 100]).contains("magic number"));
     let missing = read_module(Path::new("no/such.pt")).expect_err("missing").to_string();
     assert!(missing.starts_with("no/such.pt: cannot be read"), "{missing}");
-    assert!(read_module(Path::new(env!("CARGO_MANIFEST_DIR"))).is_err(), "a folder is no checkpoint");
+    assert!(read_module(Path::new(env!("CARGO_MANIFEST_DIR"))).is_err(), "a folder is not a checkpoint");
 }
 
 #[test]
-fn checksums_of_members_are_compared_when_they_are_read() {
+fn checksums_are_verified_on_read() {
     let pickle = Program::default().text("w").tensor(4, 0, &[4], &[1]).module();
     let sound = checkpoint(&pickle, &float_bytes([0.5, 1.5, 2.5, 3.5]));
-    let weights = sound.windows(4).position(|bytes| bytes == 1.5_f32.to_le_bytes()).expect("stored as it is");
-    let name = sound.windows(6).position(|bytes| bytes == b"module").expect("stored as it is");
+    let weights = sound.windows(4).position(|bytes| bytes == 1.5_f32.to_le_bytes()).expect("not compressed");
+    let name = sound.windows(6).position(|bytes| bytes == b"module").expect("not compressed");
     let damaged = |at: usize| {
         let mut file = sound.clone();
         file[at] ^= 1;
         file
     };
     let error = message(damaged(name));
-    assert!(error.contains("some.pt: zip member archive/data.pkl: is damaged: its CRC-32 is "), "{error}");
+    assert!(error.contains("some.pt: zip member archive/data.pkl is damaged: its CRC-32 is "), "{error}");
     let state = parse(damaged(weights)).expect("the pickle is sound");
     for _ in 0..2 {
         let error = state.tensor("w").expect_err("damaged").to_string();
-        assert!(error.contains("zip member archive/data/0: is damaged: its CRC-32 is "), "{error}");
+        assert!(error.contains("zip member archive/data/0 is damaged: its CRC-32 is "), "{error}");
     }
     let ignored = parse_module(Path::new("some.pt"), damaged(weights), Checksums::Ignore).expect("readable");
     assert!(ignored.tensor("w").is_ok());
 }
 
 #[test]
-fn members_that_share_bytes_are_refused() {
+fn overlapping_members_are_rejected() {
     let file = zip_file(&[("a/data.pkl", &[0; 64]), ("a/data/0", &[0; 64]), ("a/data/1", &[0; 64])], stored());
     let header = |name: &str| file.windows(name.len()).rposition(|bytes| bytes == name.as_bytes()).expect("in the directory");
-    // The offset of the local header is right before the name.
+    // The offset of the local header precedes the name.
     let (first, second) = (header("a/data/0") - 4, header("a/data/1") - 4);
     let mut shared = file.clone();
     shared.copy_within(first..first + 4, second);
@@ -323,8 +328,8 @@ fn every_truncation_is_an_error() {
     }
 }
 
-/// Reads all that can be read, as a caller would; a panic or an absurd allocation fails the test. With checksums most damage is
-/// found at once; without them it reaches the interpreter.
+/// Reads all tensors that can be read; a panic or a huge allocation fails the test. Checksums find most damage early; without them
+/// it reaches the interpreter.
 fn read_all(bytes: Vec<u8>) {
     let size = bytes.len();
     for checksums in [Checksums::Verify, Checksums::Ignore] {
@@ -345,7 +350,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn damaged_handmade_files_never_panic(
+    fn damaged_assembled_files_never_panic(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         old in any::<bool>(),
     ) {
@@ -371,7 +376,7 @@ proptest! {
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
         let mut file = std::fs::read(golden(folder)).expect("fixture");
-        // The structure is in the first 13 KB (pickle, first headers) and, for zip, the last 8 KB (directory).
+        // The structure is in the first 13 KB (pickle, first headers) and, in zip files, the last 8 KB (directory).
         let structure: Vec<usize> = (0..13_000).chain(file.len() - 8_000..file.len()).collect();
         for (at, bit) in damage {
             file[structure[at.index(structure.len())]] ^= 1 << bit;

@@ -1,6 +1,6 @@
-//! The container of PyTorch before 1.6, still written with `_use_new_zipfile_serialization=False`: five pickles one after the
-//! other (a magic number, a protocol version, facts about the machine, the data, the keys of the storages), then each storage as
-//! a 64-bit count of elements and the elements.
+//! Container of PyTorch before 1.6, still written with `_use_new_zipfile_serialization=False`: five consecutive pickles (magic
+//! number, protocol version, system information, data, keys of the storages), then each storage as a 64-bit number of elements
+//! followed by the elements.
 //!
 //! Source: `_legacy_load` in `torch/serialization.py`.
 
@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
+use super::super::stored::Storage;
 use super::error::PickleError;
 use super::input::Input;
 use super::machine::{Pickle, run};
-use super::storage::Storage;
 use super::tensor::read_storage;
 use super::value::{Id, Value, Values};
 
@@ -20,7 +20,7 @@ const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 /// `PROTOCOL_VERSION` in `torch/serialization.py`.
 const PROTOCOL: i128 = 1001;
 
-/// The parts of a checkpoint in the old container.
+/// Parts of a checkpoint in the legacy container.
 #[derive(Debug)]
 pub(super) struct TorchLegacy<'a> {
     /// The data.
@@ -28,7 +28,7 @@ pub(super) struct TorchLegacy<'a> {
     storages: HashMap<String, Range<usize>>,
 }
 
-/// Whether the file starts with the magic number.
+/// Returns true if the file starts with the magic number.
 pub(super) fn is_legacy(bytes: &[u8]) -> bool {
     run(bytes, 0).is_ok_and(|magic| is_int(&magic, MAGIC))
 }
@@ -38,7 +38,7 @@ fn is_int(pickle: &Pickle<'_>, wanted: i128) -> bool {
 }
 
 impl<'a> TorchLegacy<'a> {
-    /// Reads the five pickles and finds the storages.
+    /// Reads the five pickles and locates the storages.
     pub(super) fn open(path: &Path, bytes: &'a [u8]) -> Result<Self, PickleError> {
         let fault = |offset, why: &str| PickleError::Legacy { path: path.to_owned(), offset, why: why.to_owned() };
         let part = |name, start| run(bytes, start).map_err(|failure| failure.in_part(path, name));
@@ -48,22 +48,22 @@ impl<'a> TorchLegacy<'a> {
         if !is_int(&magic, MAGIC) || !is_int(&protocol, PROTOCOL) {
             return Err(fault(magic.end, "the protocol version is not 1001"));
         }
-        let system = part("the facts about the machine", protocol.end)?;
+        let system = part("the system information", protocol.end)?;
         if is_big_endian(&system) {
-            return Err(fault(protocol.end, "the file is from a big-endian machine"));
+            return Err(fault(protocol.end, "the file was written on a big-endian machine"));
         }
         let pickle = part("the data", system.end)?;
         let keys = part("the keys of the storages", pickle.end)?;
         let Some(key_ids) = keys.values.sequence(keys.root) else {
-            return Err(fault(pickle.end, "the keys of the storages are no list"));
+            return Err(fault(pickle.end, "the keys of the storages are not a list"));
         };
         let storages = locate_storages(path, bytes, &pickle.values, &keys.values, key_ids, keys.end)?;
         Ok(Self { pickle, storages })
     }
 
-    /// The storage with that key.
+    /// Returns the storage with this key.
     pub(super) fn storage(&self, key: &str) -> Option<Storage> {
-        self.storages.get(key).cloned().map(Storage::plain)
+        self.storages.get(key).map(|range| Storage::new(range.clone(), None))
     }
 }
 
@@ -74,7 +74,7 @@ fn is_big_endian(system: &Pickle<'_>) -> bool {
     })
 }
 
-/// Walks over the storages. The data says how wide the elements of each are, those outside the state dict included.
+/// Locates the storages one after another. The data specifies the element type of each, also outside the state dict.
 fn locate_storages(
     path: &Path,
     bytes: &[u8],
@@ -91,10 +91,10 @@ fn locate_storages(
             continue;
         }
         let storage =
-            read_storage(data, *reference).map_err(|tensor_fault| fault(start, format!("a storage: {tensor_fault}")))?;
+            read_storage(data, *reference).map_err(|tensor_fault| fault(start, format!("invalid storage: {tensor_fault}")))?;
         let width = storage.kind.size();
         if *widths.entry(storage.key).or_insert(width) != width {
-            return Err(fault(start, format!("storage '{}' is used with elements of two widths", storage.key)));
+            return Err(fault(start, format!("storage '{}' has elements of two sizes", storage.key)));
         }
     }
 
@@ -104,9 +104,9 @@ fn locate_storages(
         let offset = input.position();
         let known = keys.text(*id).and_then(|key| widths.get_key_value(key));
         let Some((key, width)) = known else {
-            return Err(fault(offset, "a storage that the data does not use, of unknown width".to_owned()));
+            return Err(fault(offset, "a storage that the data does not use, with elements of unknown size".to_owned()));
         };
-        let cut = |_| fault(offset, format!("storage '{key}' goes beyond the end of the file"));
+        let cut = |_| fault(offset, format!("storage '{key}' extends beyond the end of the file"));
         let count = input.u64().map_err(cut)?;
         let length = count.saturating_mul(*width as u64);
         let begin = input.position();
@@ -116,7 +116,7 @@ fn locate_storages(
     Ok(storages)
 }
 
-/// Old files also refer to the source text of module classes: `('module', class, file, text)`.
+/// Returns true for `('module', class, file, source)`, a reference to the source code of a module class in old files.
 fn is_module_source(data: &Values<'_>, reference: Id) -> bool {
     data.sequence(reference).and_then(|tuple| tuple.first()).is_some_and(|tag| data.text(*tag) == Some("module"))
 }

@@ -1,14 +1,14 @@
-//! What a pickle stream builds: plain values in one flat list, referring to each other by number.
+//! Values built by a pickle stream, in one flat list with references by index.
 //!
-//! A flat list needs no recursion to build, walk or free, and holds the cycles that a hostile stream can make.
+//! A flat list needs no recursion to build, walk or free, and can represent the cycles of a hostile stream.
 
 use std::borrow::Cow;
 
-/// Number of a value in its [`Values`].
+/// Index of a value in its [`Values`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Id(u32);
 
-/// One value. What no state dict needs (floats, bytes, members of sets, attributes of objects) is not kept.
+/// A Python value. Content that no state dict needs is dropped: floats, bytes, members of sets, attributes of objects.
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     None,
@@ -21,30 +21,30 @@ pub(super) enum Value<'a> {
     Bytes,
     Tuple(Vec<Id>),
     List(Vec<Id>),
-    /// Pairs in the order they were set; a key set twice occurs twice.
+    /// Pairs in the order in which they were set; a key that is set twice occurs twice.
     Dict(Vec<(Id, Id)>),
     Set,
-    /// The name of a class or function. It is never looked up.
+    /// Name of a class or function. It is never resolved.
     Global {
         module: &'a str,
         name: &'a str,
     },
-    /// What a call would have made: the call is remembered, never carried out.
+    /// Result of a call. The call is recorded, never executed.
     Object(Box<Object>),
-    /// A reference to something outside the pickle: the storages of tensors.
+    /// Reference to an object outside the pickle: a storage.
     Persistent(Id),
-    /// A class of the `copyreg` extension registry, which is empty outside the program that wrote the file.
+    /// Class from the `copyreg` extension registry, which only the program that wrote the file knows.
     Extension,
 }
 
-/// A call that was not made.
+/// A recorded call.
 #[derive(Debug)]
 pub(super) struct Object {
     /// Class or function.
     pub(super) callable: Id,
-    /// Its arguments, a tuple.
+    /// Arguments, a tuple.
     pub(super) args: Id,
-    /// Items set on the result, when it is a kind of dict.
+    /// Items set on the result, for subclasses of dict.
     pub(super) items: Vec<(Id, Id)>,
 }
 
@@ -53,29 +53,29 @@ pub(super) struct Object {
 pub(super) struct Values<'a>(Vec<Value<'a>>);
 
 impl<'a> Values<'a> {
-    /// Adds a value. The interpreter bounds how many there are, far below `u32::MAX`.
+    /// Adds a value. The interpreter limits their number to far less than `u32::MAX`.
     pub(super) fn add(&mut self, value: Value<'a>) -> Id {
         let id = Id(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
         self.0.push(value);
         id
     }
 
-    /// The value with that number.
+    /// Returns the value with this index.
     pub(super) fn get(&self, id: Id) -> &Value<'a> {
         self.0.get(id.0 as usize).unwrap_or(&Value::None)
     }
 
-    /// The value with that number, to be changed.
+    /// Returns the value with this index for modification.
     pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Value<'a>> {
         self.0.get_mut(id.0 as usize)
     }
 
-    /// All values, in the order they were made.
+    /// Iterates over all values in the order in which they were added.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Value<'a>> {
         self.0.iter()
     }
 
-    /// The text, if the value is one.
+    /// Returns the text of a string.
     pub(super) fn text(&self, id: Id) -> Option<&str> {
         match self.get(id) {
             Value::Text(text) => Some(text),
@@ -83,7 +83,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The non-negative integer, if the value is one that fits.
+    /// Returns the value of a non-negative integer that fits.
     pub(super) fn index(&self, id: Id) -> Option<usize> {
         match self.get(id) {
             Value::Int(int) => usize::try_from(*int).ok(),
@@ -91,7 +91,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The members, if the value is a tuple, a list or a `torch.Size`.
+    /// Returns the items of a tuple, list or `torch.Size`.
     pub(super) fn sequence(&self, id: Id) -> Option<&[Id]> {
         match self.get(id) {
             Value::Tuple(ids) | Value::List(ids) => Some(ids),
@@ -109,7 +109,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The pairs, if the value is a dict, an `OrderedDict` or a `defaultdict`.
+    /// Returns the pairs of a dict, `OrderedDict` or `defaultdict`.
     pub(super) fn dict(&self, id: Id) -> Option<Cow<'_, [(Id, Id)]>> {
         match self.get(id) {
             Value::Dict(items) => Some(Cow::Borrowed(items)),
@@ -125,7 +125,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Python 2 hands the items of an `OrderedDict` to its constructor, as a list of pairs.
+    /// Returns the items that Python 2 passes to the constructor of an `OrderedDict`, as a list of pairs.
     fn constructor_pairs(&self, args: Id) -> Vec<(Id, Id)> {
         let Value::Tuple(args) = self.get(args) else { return Vec::new() };
         let [only] = args.as_slice() else { return Vec::new() };
@@ -137,12 +137,12 @@ impl<'a> Values<'a> {
         pairs.iter().filter_map(pair).collect()
     }
 
-    /// Whether the value is one of these names of that module.
+    /// Returns true if the value is one of these names of `module`.
     pub(super) fn is_global(&self, id: Id, module: &str, names: &[&str]) -> bool {
         matches!(self.get(id), Value::Global { module: m, name } if *m == module && names.contains(name))
     }
 
-    /// The Python type of the value, for messages: `dict`, `argparse.Namespace`.
+    /// Returns the Python type of the value for messages, such as `dict` or `argparse.Namespace`.
     pub(super) fn describe(&self, id: Id) -> String {
         let fixed = match self.get(id) {
             Value::None => "None",
@@ -167,10 +167,10 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Longest piece of text from a file that goes into a message, in characters.
+/// Maximum length of text from a file in a message, in characters.
 const QUOTE_LIMIT: usize = 120;
 
-/// Text from a file made fit for a message: no control characters, no more than a line.
+/// Returns text from a file for use in a message: control characters escaped, long text shortened.
 pub(super) fn quote(text: &str) -> String {
     let mut quoted: String = text.chars().take(QUOTE_LIMIT).flat_map(char::escape_debug).collect();
     if text.chars().nth(QUOTE_LIMIT).is_some() {

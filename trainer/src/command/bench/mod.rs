@@ -1,7 +1,7 @@
 //! `glm-trainer bench`: how fast this machine trains, or reads data, and where the time goes.
 
+mod args;
 mod print;
-pub mod simulate;
 mod synthetic;
 
 use std::collections::VecDeque;
@@ -14,19 +14,25 @@ use libtorch_ext::operators::matmul_nt;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
+use crate::batch::layout::LayoutKind;
 use crate::batch::work::Work;
 use crate::config::Config;
 use crate::data::DataError;
 use crate::data::feed::{DeviceStep, Feeder};
-use crate::data::loader::{Loader, LoaderConfig, Position};
+use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::mmap::DataSet;
+use crate::data::sampler::Position;
 use crate::memory::peak_bytes;
+use crate::model::flops::flop_rates;
 use crate::model::ops::cpu::clock;
 use crate::model::{Glm, ModelConfig};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
+use crate::task::{self, Purpose, Task};
 use crate::train::TrainError;
 use crate::train::step::Stepper;
+
+pub use args::BenchArgs;
 
 /// Token ids of BERT's uncased vocabulary, for made-up questions.
 const VOCABULARY: usize = 30522;
@@ -114,14 +120,14 @@ pub struct ReadingSpeed {
 /// Where steps come from.
 enum Source {
     Shards(Box<Feeder>),
-    SyntheticQuestion(std::vec::IntoIter<DeviceStep>),
+    Synthetic(std::vec::IntoIter<DeviceStep>),
 }
 
 impl Source {
     fn next(&mut self) -> Result<DeviceStep, TrainError> {
         let step = match self {
             Self::Shards(feeder) => feeder.next_step()?,
-            Self::SyntheticQuestion(steps) => steps.next(),
+            Self::Synthetic(steps) => steps.next(),
         };
         step.ok_or_else(|| {
             TrainError::Setup("the data set has too few questions for that many steps; say a smaller --steps".to_owned())
@@ -131,7 +137,7 @@ impl Source {
     fn waited(&self) -> Duration {
         match self {
             Self::Shards(feeder) => feeder.waited(),
-            Self::SyntheticQuestion(_) => Duration::ZERO,
+            Self::Synthetic(_) => Duration::ZERO,
         }
     }
 }
@@ -148,22 +154,24 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     let mut model = Glm::random(&sizes, Kind::Float, device)?;
     model.alloc_grads()?;
     let optimizer = AdamW::new(config.adamw(), model.parameters())?;
-    let mut stepper =
-        Stepper::new(model, optimizer, config, precision, ControlState::first(config.loss_scale(precision)), None)?;
-    let padded_view = stepper.needs_padded_view();
+    let special = data.map_or(SpecialIds::BERT_UNCASED, |data| data.manifest().special_ids);
+    let task = cloze(config, special)?;
+    let control = ControlState::new(config.loss_scale(precision));
+    let mut stepper = Stepper::new(Arc::clone(&task), model, optimizer, config, precision, control, None)?;
+    let layout = stepper.backend().layout();
     let mut source = match data {
         Some(data) => {
             let split = Arc::new(data.split(Split::Train)?);
-            let packer = config.packer(data.manifest().special_ids, true);
+            let packer = config.packer(task, Purpose::Train);
             let endless = LoaderConfig { epochs: u64::MAX, ..config.loader(packer, Position::default()) };
             let loader = Loader::start(split, &data.manifest().fingerprint, endless)?;
-            Source::Shards(Box::new(Feeder::start(loader, device, padded_view)?))
+            Source::Shards(Box::new(Feeder::start(loader, device, layout)?))
         }
         None => {
-            let packer = config.packer(SpecialIds::BERT_UNCASED, true);
+            let packer = config.packer(task, Purpose::Train);
             let steps = synthetic::steps(config.questions_per_update(), plan.warmup + plan.steps, &packer)?;
-            let steps = steps.iter().map(|step| DeviceStep::on(step, device, padded_view));
-            Source::SyntheticQuestion(steps.collect::<Result<Vec<_>, DataError>>()?.into_iter())
+            let steps = steps.iter().map(|step| DeviceStep::on(step, device, layout));
+            Source::Synthetic(steps.collect::<Result<Vec<_>, DataError>>()?.into_iter())
         }
     };
 
@@ -198,12 +206,12 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     }
     let profile = if plan.profile { profile(&seconds) } else { Vec::new() };
     let waited = (source.waited() - waited_before).as_secs_f64();
-    let flops = total.training_flops(stepper.model.config()) / plan.steps as f64;
+    let flops = flop_rates(stepper.model.config()).training(&total) / plan.steps as f64;
     let product = product_speed(stepper.model.config(), precision.kind(), device)?;
     let median = median(&seconds);
-    let per_question = |count: usize| count as f64 / total.questions.max(1) as f64;
+    let per_question = |count: usize| count as f64 / total.examples.max(1) as f64;
     let (questions, computed) =
-        (total.questions as f64 / plan.steps as f64, if padded_view { total.padded } else { total.tokens });
+        (total.examples as f64 / plan.steps as f64, if layout == LayoutKind::Padded { total.padded } else { total.tokens });
     Ok(TrainingSpeed {
         questions_per_second: questions / median,
         tokens_per_second: total.tokens as f64 / plan.steps as f64 / median,
@@ -212,7 +220,7 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
         mean_context_tokens: per_question(total.context),
         mean_piece_tokens: per_question(total.tokens - total.context),
         mean_scored: per_question(total.scored),
-        mean_choices: per_question(total.choices),
+        mean_choices: per_question(total.groups),
         padding: 1.0 - total.tokens as f64 / computed.max(1) as f64,
         data_wait: waited / seconds.iter().sum::<f64>(),
         model_flops_per_question: flops / questions,
@@ -236,17 +244,22 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
 /// [`TrainError`].
 pub fn reading(config: &Config, data: &DataSet) -> Result<ReadingSpeed, TrainError> {
     let split = Arc::new(data.split(Split::Train)?);
-    let packer = config.packer(data.manifest().special_ids, true);
+    let packer = config.packer(cloze(config, data.manifest().special_ids)?, Purpose::Train);
     let (start, before) = (Instant::now(), cpu_seconds());
     let mut loader = Loader::start(split, &data.manifest().fingerprint, config.loader(packer, Position::default()))?;
     let (mut questions, mut tokens) = (0, 0);
     while let Some(step) = loader.next_step()? {
-        questions += step.questions;
+        questions += step.samples.len();
         tokens += step.tokens();
     }
     let (wall_seconds, cpu_seconds) = (start.elapsed().as_secs_f64(), cpu_seconds() - before);
     let (questions_per_second, questions_per_cpu_second) = (questions as f64 / wall_seconds, questions as f64 / cpu_seconds);
     Ok(ReadingSpeed { questions_per_second, questions_per_cpu_second, cpu_seconds, wall_seconds, questions, tokens })
+}
+
+/// The task that is measured.
+fn cloze(config: &Config, special: SpecialIds) -> Result<Arc<dyn Task>, TrainError> {
+    task::open(task::CLOZE, config.task(special)).map_err(|error| TrainError::Setup(error.to_string()))
 }
 
 /// Seconds of a step by kind of operation, and what is left over.

@@ -8,9 +8,11 @@ use glm_schemas::encoding::Question;
 use glm_schemas::vocab::TokenId;
 
 use crate::batch::key::mix;
-use crate::data::loader::{Position, Step};
+use crate::data::loader::Step;
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::{Packed, Packer, Sample};
+use crate::data::sampler::Position;
+use crate::task::Task;
 use crate::train::TrainError;
 
 /// Numbers without a pattern, the same on every machine.
@@ -42,19 +44,18 @@ pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<V
     let mut random = Random(0);
     (0..count)
         .map(|step| {
-            let group = Arc::new(group(questions, &mut random)?);
+            let group = Arc::new(group(&*packer.task, questions, &mut random)?);
             let first = (step * questions) as u64;
             let samples: Vec<_> =
                 (0..questions).map(|row| Sample { group: Arc::clone(&group), row, ordinal: first + row as u64 }).collect();
-            let Packed { batches, loads } = packer.pack(&samples)?;
+            let Packed { batches, weight, loads } = packer.pack(&samples)?;
             let batches = batches.into_iter().map(Arc::new).collect();
-            let split_rows = samples.iter().map(Sample::split_row).collect();
-            Ok(Step { batches, questions, split_rows, loads, position: Position::default() })
+            Ok(Step { batches, samples: samples.into(), weight, loads, position: Position::default() })
         })
         .collect()
 }
 
-fn group(questions: usize, random: &mut Random) -> Result<DecodedGroup, TrainError> {
+fn group(task: &dyn Task, questions: usize, random: &mut Random) -> Result<DecodedGroup, TrainError> {
     let refused = |error: String| TrainError::Setup(format!("cannot make up questions: {error}"));
     let mut builder = ClozeBatchBuilder::new();
     for i in 0..questions {
@@ -85,7 +86,7 @@ fn group(questions: usize, random: &mut Random) -> Result<DecodedGroup, TrainErr
         builder.append(&row).map_err(|error| refused(error.to_string()))?;
     }
     let batch = builder.finish().map_err(|error| refused(error.to_string()))?;
-    Ok(DecodedGroup::try_new(Path::new("made-up questions"), batch, 0)?)
+    Ok(DecodedGroup::try_new(task, Path::new("made-up questions"), batch, 0)?)
 }
 
 #[cfg(test)]
@@ -93,15 +94,18 @@ mod tests {
     use super::*;
     use crate::batch::work::Work;
     use crate::config::Config;
+    use crate::task::{self, Purpose};
     use glm_schemas::vocab::SpecialIds;
 
     #[test]
     fn lengths_are_those_of_record() {
-        let steps = steps(200, 3, &Config::default().packer(SpecialIds::BERT_UNCASED, true)).expect("steps");
+        let config = Config::default();
+        let task = task::open(task::CLOZE, config.task(SpecialIds::BERT_UNCASED)).expect("task");
+        let steps = steps(200, 3, &config.packer(task, Purpose::Train)).expect("steps");
         let work = Work::of_all(steps.iter().flat_map(|step| &step.batches).map(|batch| &**batch));
-        assert_eq!(work.questions, 600);
+        assert_eq!(work.examples, 600);
         let mean = |count: usize| count as f64 / 600.0;
-        let (context, pieces, choices) = (mean(work.context), mean(work.tokens - work.context), mean(work.choices));
+        let (context, pieces, choices) = (mean(work.context), mean(work.tokens - work.context), mean(work.groups));
         assert!((240.0..254.0).contains(&context), "{context}");
         assert!((18.0..20.0).contains(&pieces), "one start of piece and two tokens a choice: {pieces}");
         assert!((8.8..9.2).contains(&choices), "{choices}");

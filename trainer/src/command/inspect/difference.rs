@@ -1,4 +1,4 @@
-//! How two files of weights differ, tensor by tensor.
+//! Differences between two files of weights, tensor by tensor.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,57 +9,57 @@ use serde::Serialize;
 use super::{NAME_WIDTH, number_text, shape_text, write_row};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::numbers::for_each_chunk_of_both;
-use crate::checkpoint::pickle::StoredTensor;
+use crate::checkpoint::stored::StoredTensor;
 use crate::checkpoint::weights::Weights;
 
-/// How two files differ.
+/// Differences between two files.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
-    /// The first file, called a.
+    /// First file.
     pub a: PathBuf,
-    /// The second, called b.
+    /// Second file.
     pub b: PathBuf,
-    /// Tensors that b does not have.
+    /// Tensors missing in b.
     pub only_in_a: Vec<String>,
-    /// Tensors that a does not have.
+    /// Tensors missing in a.
     pub only_in_b: Vec<String>,
-    /// Tensors of two shapes.
+    /// Tensors with different shapes.
     pub shapes: Vec<ShapeDifference>,
-    /// All others, in the order of a.
+    /// All other tensors, in the order of a.
     pub tensors: Vec<TensorDifference>,
 }
 
-/// A tensor that has two shapes.
+/// A tensor with different shapes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ShapeDifference {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its sizes in a.
+    /// Shape in a.
     pub a: Vec<usize>,
-    /// Its sizes in b.
+    /// Shape in b.
     pub b: Vec<usize>,
 }
 
-/// A tensor that both have.
+/// A tensor with the same shape in both files.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TensorDifference {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its element types.
+    /// Element types.
     pub types: [&'static str; 2],
-    /// Whether all numbers are equal.
+    /// True if all numbers are equal.
     pub identical: bool,
-    /// Largest absolute difference of two numbers; null in JSON where one of them is not finite.
+    /// Largest absolute difference of two numbers; null in JSON if one of them is not finite.
     pub largest: f64,
-    /// Norm of the difference over the norm in a; null in JSON where that is 0 or not finite.
+    /// Norm of the difference divided by the norm in a; null in JSON if that norm is 0 or not finite.
     pub relative: f64,
 }
 
 impl Difference {
-    /// Compares all tensors, one after the other.
+    /// Compares all tensors, one after another.
     ///
     /// # Errors
-    /// [`CheckpointError`] where one is damaged.
+    /// [`CheckpointError`] if a tensor is damaged.
     pub fn between(a: &Weights, b: &Weights) -> Result<Self, CheckpointError> {
         let (in_a, in_b): (HashSet<&str>, HashSet<&str>) = (a.names().collect(), b.names().collect());
         let missing = |names: &Weights, other: &HashSet<&str>| -> Vec<String> {
@@ -80,7 +80,7 @@ impl Difference {
 }
 
 impl TensorDifference {
-    /// `a` and `b` have the same shape.
+    /// Compares two tensors of the same shape.
     fn between(name: &str, a: &StoredTensor<'_>, b: &StoredTensor<'_>) -> Self {
         let types = [a.kind.name(), b.kind.name()];
         if a.kind == b.kind && a.data == b.data {
@@ -94,7 +94,7 @@ impl TensorDifference {
                     continue;
                 }
                 identical = false;
-                // Not a number is as far from a number as can be.
+                // A NaN counts as infinitely far from any number.
                 let difference = if (a - b).is_nan() { f64::INFINITY } else { (a - b).abs() };
                 largest = largest.max(difference);
                 of_difference += difference * difference;
@@ -127,8 +127,10 @@ impl fmt::Display for Difference {
         }
         let identical = self.tensors.len() - different.len();
         write!(f, "{identical} tensors are identical, {} differ", different.len())?;
-        let rest =
-            [(self.shapes.len(), "have another shape"), (self.only_in_a.len() + self.only_in_b.len(), "are in one only")];
+        let rest = [
+            (self.shapes.len(), "have different shapes"),
+            (self.only_in_a.len() + self.only_in_b.len(), "are in one file only"),
+        ];
         for (count, what) in rest.into_iter().filter(|(count, _)| *count > 0) {
             write!(f, ", {count} {what}")?;
         }
@@ -147,7 +149,7 @@ mod tests {
     use half::f16;
 
     use super::*;
-    use crate::checkpoint::pickle::StoredKind;
+    use crate::checkpoint::stored::StoredKind;
 
     fn singles(numbers: &[f32]) -> StoredTensor<'static> {
         let data = Cow::Owned(numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn another_type_with_equal_numbers_is_identical() {
+    fn equal_numbers_of_different_types_are_identical() {
         let half = [3.0_f32, 4.0].map(|x| f16::from_f32(x).to_le_bytes()).concat();
         let half = StoredTensor { kind: StoredKind::F16, shape: vec![2], data: Cow::Owned(half) };
         let difference = TensorDifference::between("w", &singles(&[3.0, 4.0]), &half);

@@ -1,4 +1,4 @@
-//! `glm-trainer inspect`: what a file of weights holds, and how two differ.
+//! `glm-trainer inspect`: lists the content of weights, or the differences between two.
 
 pub mod difference;
 pub mod summary;
@@ -14,25 +14,25 @@ use crate::checkpoint::weights::Weights;
 pub use difference::Difference;
 pub use summary::Summary;
 
-/// The arguments.
+/// Arguments of `inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
-    /// Weights: a file, folder or archive, as --init takes them
+    /// Weights: a file, folder or archive, as for `run --init`
     pub path: PathBuf,
-    /// Other weights to compare them with
+    /// Other weights to compare with
     pub other: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// What was asked for.
+/// Result of `inspect`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum Report {
-    /// Of one file.
+    /// Content of weights.
     Summary(Summary),
-    /// Of two.
+    /// Difference between two.
     Difference(Difference),
 }
 
@@ -45,10 +45,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// Looks into weights.
+/// Summarizes weights, or compares two.
 ///
 /// # Errors
-/// [`CheckpointError`] where they cannot be read.
+/// [`CheckpointError`] if weights cannot be read.
 pub fn inspect(args: &InspectArgs) -> Result<Report, CheckpointError> {
     let weights = Weights::open(&args.path)?;
     match &args.other {
@@ -57,10 +57,10 @@ pub fn inspect(args: &InspectArgs) -> Result<Report, CheckpointError> {
     }
 }
 
-/// Columns of a line that are left to a name: lines have 80.
+/// Width of the column of names; lines have 80 columns.
 const NAME_WIDTH: usize = 54;
 
-/// Sizes as `30592x1024`; a scalar is `-`.
+/// Formats a shape, for example `30592x1024`; a scalar is `-`.
 fn shape_text(shape: &[usize]) -> String {
     match shape {
         [] => "-".to_owned(),
@@ -68,7 +68,7 @@ fn shape_text(shape: &[usize]) -> String {
     }
 }
 
-/// A number in at most nine characters.
+/// Formats a number in at most nine characters.
 fn number_text(number: f64) -> String {
     let magnitude = number.abs();
     match magnitude {
@@ -79,7 +79,7 @@ fn number_text(number: f64) -> String {
     }
 }
 
-/// A name with what follows it; on a line of its own where it is too long.
+/// Writes a row that starts with a name. Long names get a line of their own.
 fn write_row(f: &mut fmt::Formatter<'_>, name: &str, rest: fmt::Arguments<'_>) -> fmt::Result {
     if name.chars().count() > NAME_WIDTH {
         writeln!(f, "{name}")?;
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_read_as_people_write_them() {
+    fn shapes_are_separated_by_x() {
         assert_eq!(
             (shape_text(&[3072, 1024]), shape_text(&[5]), shape_text(&[])),
             ("3072x1024".into(), "5".into(), "-".into())

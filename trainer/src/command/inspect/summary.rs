@@ -1,4 +1,4 @@
-//! Names, shapes, types and norms of what a file holds.
+//! Names, shapes, types and norms of the tensors in a file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,23 +9,23 @@ use serde::Serialize;
 use super::{number_text, shape_text, write_row};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::numbers::for_each_chunk;
-use crate::checkpoint::pickle::StoredTensor;
+use crate::checkpoint::stored::StoredTensor;
 use crate::checkpoint::weights::{Sizes, Weights};
 
-/// What a file of weights holds.
+/// Content of a file of weights.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// The file.
     pub path: PathBuf,
-    /// Sizes of the model, if it is a GLM.
+    /// Sizes of the model, if the file contains a GLM.
     pub model: Option<Model>,
-    /// Numbers in all tensors.
+    /// Number of elements of all tensors.
     pub parameters: u64,
-    /// Bytes that they take.
+    /// Size of the elements in bytes.
     pub bytes: u64,
-    /// The tensors, in the order of the file.
+    /// Tensors, in the order of the file.
     pub tensors: Vec<TensorSummary>,
-    /// What is there beside, as `name (type)`.
+    /// Other entries, each as `name (type)`.
     pub skipped: Vec<String>,
 }
 
@@ -35,37 +35,37 @@ pub struct Summary {
 pub struct Model {
     pub layers: usize,
     pub hidden: usize,
-    /// Where the file tells, or the width is that of a published model.
+    /// Stored number of heads, or that of the preset with these sizes.
     pub heads: Option<usize>,
     pub vocab: usize,
     pub positions: usize,
 }
 
-/// A tensor, and statistics of its finite numbers.
+/// A tensor with statistics of its finite numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TensorSummary {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its element type.
+    /// Element type.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Its sizes.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// Root of the sum of squares.
+    /// Euclidean norm.
     pub norm: f64,
     /// Mean.
     pub mean: f64,
     /// Largest absolute value.
     pub largest: f64,
-    /// How many are NaN or infinite.
+    /// Number of NaN and infinite elements.
     pub not_finite: u64,
 }
 
 impl Summary {
-    /// Reads all tensors, one after the other.
+    /// Reads all tensors, one after another.
     ///
     /// # Errors
-    /// [`CheckpointError`] where one is damaged.
+    /// [`CheckpointError`] if a tensor is damaged.
     pub fn of(weights: &Weights) -> Result<Self, CheckpointError> {
         let (mut parameters, mut bytes, mut tensors) = (0, 0, Vec::with_capacity(weights.names().len()));
         for name in weights.names() {
@@ -126,7 +126,7 @@ impl fmt::Display for Summary {
         )?;
         if let Some(Model { layers, hidden, heads, vocab, positions }) = self.model {
             let heads = heads.map_or_else(|| "heads unknown".to_owned(), |heads| format!("{heads} heads"));
-            writeln!(f, "GLM of {layers} layers, width {hidden}, {heads}, vocabulary {vocab}, positions {positions}")?;
+            writeln!(f, "GLM with {layers} layers, width {hidden}, {heads}, vocabulary {vocab}, {positions} positions")?;
         }
         writeln!(f)?;
         write_row(f, "tensor", format_args!("{:4} {:>10} {:>9}", "type", "shape", "norm"))?;
@@ -134,10 +134,10 @@ impl fmt::Display for Summary {
             write_row(f, name, format_args!("{kind:4} {:>10} {:>9}", shape_text(shape), number_text(*norm)))?;
         }
         for tensor in self.tensors.iter().filter(|tensor| tensor.not_finite > 0) {
-            writeln!(f, "{} holds {} numbers that are NaN or infinite", tensor.name, tensor.not_finite)?;
+            writeln!(f, "{} has {} NaN or infinite numbers", tensor.name, tensor.not_finite)?;
         }
         if !self.skipped.is_empty() {
-            writeln!(f, "\npassed over:")?;
+            writeln!(f, "\nskipped:")?;
         }
         self.skipped.iter().try_for_each(|skipped| writeln!(f, "  {skipped}"))
     }
@@ -148,7 +148,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
-    use crate::checkpoint::pickle::StoredKind;
+    use crate::checkpoint::stored::StoredKind;
 
     #[test]
     fn statistics_are_of_the_finite_numbers() {

@@ -25,7 +25,7 @@ pub(super) fn point(
             return refuse(format!("--allow {key}: this cannot change within a run; begin another with --out"));
         }
     }
-    let Some(path) = folder.newest_whole()? else {
+    let Some(path) = folder.latest_intact()? else {
         return match request.resume {
             Resume::Yes => {
                 refuse(format!("there is no checkpoint to resume from in {root}; leave out --resume to begin a run there"))

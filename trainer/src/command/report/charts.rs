@@ -1,15 +1,15 @@
-//! A run's numbers over its steps.
+//! Charts of a run's metrics over its steps.
 
 use glm_support::page::line_chart::{LineChart, Series, Shape};
-use glm_support::page::series::Point;
 use maud::{Markup, html};
 
 use super::Known;
 use super::records::{Records, Train};
+use crate::task::metrics::{Role, Unit};
 
 const NOT_YET: &str = "No step has been logged yet.";
 
-/// A quantity of training, drawn over the steps.
+/// Quantity of training, drawn over the steps.
 struct Quantity {
     id: &'static str,
     title: &'static str,
@@ -22,14 +22,11 @@ struct Quantity {
 }
 
 const QUANTITIES: [Quantity; 11] = [
-    Quantity { from_zero: false, ..quantity("loss", "Loss of a question", "loss", |train| train.loss) },
+    Quantity { from_zero: false, ..quantity("loss", "Loss per question", "loss", |train| train.loss) },
     Quantity { shape: Shape::Line, ..quantity("learning-rate", "Learning rate", "learning rate", |train| train.lr) },
-    Quantity {
-        log: true,
-        ..quantity("gradient-norm", "Norm of the gradient before clipping", "norm", |train| train.gradient_norm)
-    },
-    quantity("questions", "Questions a second", "questions/s", |train| train.samples_per_second),
-    quantity("tokens", "Tokens a second, padding not counted", "tokens/s", |train| train.tokens_per_second),
+    Quantity { log: true, ..quantity("gradient-norm", "Gradient norm before clipping", "norm", |train| train.gradient_norm) },
+    quantity("questions", "Questions per second", "questions/s", |train| train.samples_per_second),
+    quantity("tokens", "Tokens per second, excluding padding", "tokens/s", |train| train.tokens_per_second),
     Quantity {
         unit: " %",
         ..quantity("data-wait", "Time spent waiting for data", "waiting", |train| Some(100.0 * train.data_wait?))
@@ -37,13 +34,13 @@ const QUANTITIES: [Quantity; 11] = [
     quantity("flops", "Operations of the model, TFLOP/s", "TFLOP/s", |train| Some(train.model_flops_per_second? / 1e12)),
     Quantity {
         shape: Shape::Line,
-        ..quantity("memory", "Most memory held at a time, GB", "GB", |train| Some(train.peak_memory_bytes? / 1e9))
+        ..quantity("memory", "Peak memory, GB", "GB", |train| Some(train.peak_memory_bytes? / 1e9))
     },
-    Quantity { unit: " %", ..quantity("padding", "Share of padding", "padding", |train| Some(100.0 * train.padding?)) },
+    Quantity { unit: " %", ..quantity("padding", "Padding", "padding", |train| Some(100.0 * train.padding?)) },
     Quantity { log: true, shape: Shape::Line, ..quantity("loss-scale", "Loss scale", "loss scale", |train| train.loss_scale) },
     Quantity {
         unit: " %",
-        ..quantity("spread", "By how much the busiest rank is above the mean", "above the mean", |train| {
+        ..quantity("spread", "Excess work of the busiest rank over the mean", "above the mean", |train| {
             Some(100.0 * train.rank_spread?)
         })
     },
@@ -59,15 +56,31 @@ impl Known {
         let [first, rest @ ..] = &QUANTITIES;
         html! {
             @if records.train.len() >= 20 {
-                p.note { "Faint lines are the logged values, bold ones are smoothed; dotted lines from top to "
-                    "bottom are skipped steps, spikes and restarts. Point at a chart for its values." }
+                p.note { "Faint lines are the logged values, bold lines are smoothed; dotted vertical lines mark "
+                    "skipped steps, spikes and restarts. Hover over a chart to see its values." }
             }
             div.charts {
                 (self.chart(first))
-                (accuracy(records))
+                @if let Some(chart) = self.quality_chart() { (chart) }
                 @for quantity in rest.iter().filter(|quantity| is_worth_a_chart(quantity, records)) { (self.chart(quantity)) }
             }
         }
+    }
+
+    /// Metrics of quality with the unit of the one that selects checkpoints, and their baselines.
+    fn quality_chart(&self) -> Option<Markup> {
+        let infos = self.metrics();
+        let first = self.selected()?;
+        let (factor, unit) = if first.unit == Unit::Share { (100.0, " %") } else { (1.0, "") };
+        let series = infos.iter().filter(|info| info.unit == first.unit && info.role != Role::Total).map(|info| {
+            let points = self.records.metric_line(info.name).into_iter().map(|(step, value)| (step, factor * value));
+            let shape = if info.role == Role::Baseline { Shape::Reference } else { Shape::Line };
+            Series { name: info.label.to_owned(), points: points.collect(), shape }
+        });
+        let series = series.filter(|series| !series.points.is_empty()).collect();
+        let (id, x, title) = ("quality", "step", "Quality on the validation split");
+        let (log, from_zero, marks, empty) = (false, true, Vec::new(), "No evaluation yet.");
+        Some(LineChart { id, title, x, unit, log, from_zero, series, marks, empty }.render())
     }
 
     fn chart(&self, quantity: &Quantity) -> Markup {
@@ -76,17 +89,17 @@ impl Known {
         LineChart { id, title, x: "step", unit, log, from_zero, series, marks: self.marks(), empty: NOT_YET }.render()
     }
 
-    /// Steps at which something happened that may explain a line.
+    /// Returns the steps with events that may explain the shape of a line.
     fn marks(&self) -> Vec<(f64, String)> {
         let Records { skipped, spikes, .. } = &self.records;
         let skipped = skipped.iter().map(|at| (at.step as f64, format!("step {}: skipped", at.step)));
         let spikes = spikes.iter().map(|at| (at.step as f64, format!("step {}: spike", at.step)));
-        let goes_on = self.sessions.iter().skip(1).map(|at| (at.step as f64, format!("step {}: gone on", at.step)));
+        let goes_on = self.sessions.iter().skip(1).map(|at| (at.step as f64, format!("step {}: resumed", at.step)));
         goes_on.chain(skipped).chain(spikes).collect()
     }
 }
 
-/// Loss, rate, norm and speed always have a chart; the rest only where it says something.
+/// Returns true if the quantity is informative. Loss, learning rate, norm and speed always have a chart.
 fn is_worth_a_chart(quantity: &Quantity, records: &Records) -> bool {
     let values = || records.train.iter().filter_map(quantity.of);
     match quantity.id {
@@ -96,34 +109,4 @@ fn is_worth_a_chart(quantity: &Quantity, records: &Records) -> bool {
         "flops" | "memory" | "data-wait" => values().next().is_some(),
         _ => true,
     }
-}
-
-fn accuracy(records: &Records) -> Markup {
-    let percent = |points: Vec<Point>| points.into_iter().map(|(step, share)| (step, 100.0 * share)).collect();
-    let mut series = vec![Series {
-        name: "accuracy".to_owned(),
-        points: percent(records.eval_line(|eval| eval.accuracy)),
-        shape: Shape::Line,
-    }];
-    let f1 = records.eval_line(|eval| eval.f1);
-    if !f1.is_empty() {
-        series.push(Series { name: "F1".to_owned(), points: percent(f1), shape: Shape::Line });
-    }
-    let references =
-        [("chance", records.eval_line(|eval| eval.chance)), ("most frequent", records.eval_line(|eval| eval.most_frequent))];
-    for (name, points) in references {
-        series.push(Series { name: name.to_owned(), points: percent(points), shape: Shape::Reference });
-    }
-    LineChart {
-        id: "accuracy",
-        title: "Accuracy on the validation split",
-        x: "step",
-        unit: " %",
-        log: false,
-        from_zero: true,
-        series,
-        marks: Vec::new(),
-        empty: "No evaluation yet.",
-    }
-    .render()
 }

@@ -1,28 +1,29 @@
-//! What happened at which step.
+//! Events of a run, by step.
 
-use glm_support::page::number::{count, moment, percent, value};
+use glm_support::page::number::{count, moment, value};
 use glm_support::page::table::{Column, table, text};
 use maud::{Markup, html};
 
 use super::Known;
+use super::overview::shown;
 use super::records::{Anomaly, Records};
 
-/// The newest ones that are listed.
-const MOST_LISTED: usize = 200;
-/// Questions of a step that are named.
-const MOST_NAMED: usize = 4;
+/// Maximum number of events listed, latest first.
+const MAX_LISTED: usize = 200;
+/// Maximum number of question ids listed per step.
+const MAX_NAMED: usize = 4;
 
 impl Known {
     pub(super) fn events(&self) -> Markup {
         let mut events = self.list();
         events.sort_by_key(|(step, ..)| *step);
         let all = events.len();
-        let listed = events.split_off(all.saturating_sub(MOST_LISTED));
+        let listed = events.split_off(all.saturating_sub(MAX_LISTED));
         let rows: Vec<Vec<Markup>> =
             listed.into_iter().map(|(step, what, detail)| vec![text(count(step)), text(what), text(detail)]).collect();
-        let columns = [("step", Column::Number), ("what", Column::Text), ("", Column::Text)];
+        let columns = [("step", Column::Number), ("event", Column::Text), ("", Column::Text)];
         html! {
-            @if rows.is_empty() { p.empty { "Nothing yet." } } @else {
+            @if rows.is_empty() { p.empty { "No events yet." } } @else {
                 @if all > rows.len() { p.note { "The last " (count(rows.len() as u64)) " of " (count(all as u64)) "." } }
                 (table("Events", &columns, &rows))
             }
@@ -32,18 +33,18 @@ impl Known {
     fn list(&self) -> Vec<(u64, &'static str, String)> {
         let Records { evals, skipped, spikes, .. } = &self.records;
         let sessions = self.sessions.iter().enumerate().map(|(number, session)| {
-            let what = if number == 0 { "start" } else { "gone on" };
+            let what = if number == 0 { "started" } else { "resumed" };
             let processes = if session.ranks > 1 { format!(", {} processes", session.ranks) } else { String::new() };
             (session.step, what, format!("{}, {}{processes}", moment(session.time), session.device))
         });
-        let best = self.records.best().map(|best| best.step);
+        let best = self.best().map(|best| best.step);
         let evals = evals.iter().map(|eval| {
             let best = if best == Some(eval.step) { ", the best" } else { "" };
-            let accuracy = percent(eval.accuracy.unwrap_or(f64::NAN));
-            (eval.step, "evaluation", format!("accuracy {accuracy} ({} of {}){best}", count(eval.hits), count(eval.questions)))
+            let value = self.selected().map_or_else(String::new, |info| format!("{} {}", info.label, shown(info, eval)));
+            (eval.step, "evaluation", format!("{value}{best}"))
         });
         let skipped = skipped.iter().map(|at| {
-            let in_a_row = at.skipped_in_a_row.map_or_else(String::new, |number| format!(", {number} in a row"));
+            let in_a_row = at.skipped_in_a_row.map_or_else(String::new, |number| format!(", {number} consecutive"));
             (at.step, "skipped", format!("{}{in_a_row}; {}", numbers(at), questions(at)))
         });
         let spikes = spikes.iter().map(|at| {
@@ -65,8 +66,8 @@ fn numbers(at: &Anomaly) -> String {
 }
 
 fn questions(at: &Anomaly) -> String {
-    let named = at.example_ids.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match at.example_ids.len().saturating_sub(MOST_NAMED) {
+    let named = at.example_ids.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match at.example_ids.len().saturating_sub(MAX_NAMED) {
         0 => named,
         more => format!("{named} and {more} more"),
     }

@@ -1,4 +1,4 @@
-//! The questions that the newest evaluation did worst on, with their text where the data set is at hand.
+//! Hardest questions of the latest evaluation, with their text if the data set is available.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,29 +14,29 @@ use crate::data::mmap::DataSet;
 use crate::record::answers::{ANSWERS_FILE, Count, Judged, Line, Summary};
 use crate::record::sessions::Session;
 
-/// Questions that are shown in full.
-const MOST_SHOWN: usize = 20;
+/// Maximum number of questions shown in full.
+const MAX_SHOWN: usize = 20;
 
-/// The section; `data` is where the data set is, if not where the last session read it.
+/// Renders the section. `data` overrides the location of the data set recorded by the last session.
 pub(super) fn section(folder: &Path, session: Option<&Session>, data: Option<&Path>) -> Markup {
     let Some((summary, judged)) = read(folder) else {
         return html! {
-            p.empty { "No evaluation has left its answers yet: each writes them to "
-                code { (ANSWERS_FILE) } " in the run's folder." }
+            p.empty { "No answers yet: each evaluation writes them to "
+                code { (ANSWERS_FILE) } " in the run folder." }
         };
     };
-    let shown = &judged[..judged.len().min(MOST_SHOWN)];
+    let shown = &judged[..judged.len().min(MAX_SHOWN)];
     let place = data.or(session.map(|session| session.data.as_path()));
     let texts = match place {
-        None => Err("which data set it was is not known; --data DIR names it".to_owned()),
+        None => Err("the data set of the run is unknown; specify it with --data DIR".to_owned()),
         Some(place) => texts(place, session, &summary, shown),
     };
     html! {
         p {
-            "Of the evaluation at step " (count(summary.step)) ", the questions whose right answer scored furthest below "
+            "The questions of the evaluation at step " (count(summary.step)) " whose right answer scored furthest below "
             "the best wrong one: "
             (count(shown.len() as u64)) " of " (count(summary.questions as u64)) ". "
-            code { (ANSWERS_FILE) } " holds " (count(judged.len() as u64)) " of them."
+            code { (ANSWERS_FILE) } " contains " (count(judged.len() as u64)) " of them."
         }
         div.charts { (margins(&summary)) (by_choices(&summary)) }
         @match texts {
@@ -48,14 +48,14 @@ pub(super) fn section(folder: &Path, session: Option<&Session>, data: Option<&Pa
                 }
             }
             Err(reason) => {
-                p.warning { "The questions' texts are missing, so here are ids and scores only: " (reason) "." }
+                p.warning { "The text of the questions is missing, so the page shows ids and scores only: " (reason) "." }
                 (scores(shown))
             }
         }
     }
 }
 
-/// The file of the newest evaluation, as far as it can be read.
+/// Reads the answers of the latest evaluation; unreadable lines are skipped.
 fn read(folder: &Path) -> Option<(Summary, Vec<Judged>)> {
     let file = std::fs::read_to_string(folder.join(ANSWERS_FILE)).ok()?;
     let (mut summary, mut judged) = (None, Vec::new());
@@ -69,7 +69,7 @@ fn read(folder: &Path) -> Option<(Summary, Vec<Judged>)> {
     Some((summary?, judged))
 }
 
-/// The questions by their ids, or why they cannot be had.
+/// Returns the questions by id, or the reason why they are not available.
 fn texts(
     place: &Path,
     session: Option<&Session>,
@@ -78,13 +78,13 @@ fn texts(
 ) -> Result<HashMap<String, Question>, String> {
     let data = DataSet::open(place).map_err(|error| match error {
         DataError::NotADataSet { path } => {
-            format!("there is no data set in {} any more; --data DIR names another place", path.display())
+            format!("there is no data set in {} any more; specify another location with --data DIR", path.display())
         }
         error => error.to_string(),
     })?;
     let fingerprint = &data.manifest().fingerprint;
     if session.is_some_and(|session| session.fingerprint != *fingerprint) {
-        return Err(format!("{} holds another data set than the run was on", place.display()));
+        return Err(format!("{} contains another data set than that of the run", place.display()));
     }
     let split = data.split(summary.split.parse()?).map_err(|error| error.to_string())?;
     let ids: Vec<&str> = shown.iter().map(|judged| judged.example_id.as_str()).collect();
@@ -98,10 +98,10 @@ fn texts(
     Ok(found)
 }
 
-/// A question with what the model said to it.
+/// Adds the model's answer to a question.
 fn answered(mut question: Question, judged: &Judged) -> Question {
     for (choice, score) in question.choices.iter_mut().zip(&judged.scores) {
-        // A score that is no number is still one that was given.
+        // A score that is not finite was still computed.
         choice.score = Some(score.unwrap_or(f64::NAN));
     }
     question.chosen = Some(judged.predicted);
@@ -114,11 +114,11 @@ fn margin(judged: &Judged) -> String {
     match judged.margin {
         Some(margin) if margin < 0.0 => format!("the right answer is {:.2} below the best wrong one", -margin),
         Some(margin) => format!("the right answer is {margin:.2} above the best wrong one"),
-        None => "its scores are no numbers".to_owned(),
+        None => "its scores are not finite".to_owned(),
     }
 }
 
-/// For an id that the data set does not have.
+/// Returns a placeholder for an id that is not in the data set.
 fn without_text(judged: &Judged) -> Question {
     let choice = |i: usize| Choice { text: format!("choice {i}"), right: judged.correct.contains(&i), score: None };
     Question { id: judged.example_id.clone(), choices: (0..judged.scores.len()).map(choice).collect(), ..Question::default() }
@@ -127,7 +127,7 @@ fn without_text(judged: &Judged) -> Question {
 fn scores(shown: &[Judged]) -> Markup {
     let score = |judged: &Judged, i: usize| {
         let score = judged.scores.get(i).copied().flatten();
-        format!("{i} ({})", score.map_or_else(|| "no number".to_owned(), |score| format!("{score:.3}")))
+        format!("{i} ({})", score.map_or_else(|| "not finite".to_owned(), |score| format!("{score:.3}")))
     };
     let row = |judged: &Judged| {
         let right = judged.correct.iter().map(|&i| score(judged, i)).collect::<Vec<_>>().join(", ");
@@ -156,10 +156,10 @@ fn margins(summary: &Summary) -> Markup {
         })
         .collect();
     let missed = summary.questions.saturating_sub(summary.hits);
-    let summary = format!("Above 0 the question was answered rightly; {} were not.", count(missed as u64));
+    let summary = format!("Questions with a margin above 0 were answered correctly; {} were not.", count(missed as u64));
     Histogram {
         id: "margins",
-        title: "Right answer's score less the best wrong one's",
+        title: "Score of the right answer minus the best wrong one",
         x: "margin",
         counted: "questions",
         bars: &bars,

@@ -1,11 +1,11 @@
-//! `glm-trainer report`: one page about a run, to be sent to a colleague.
+//! `glm-trainer report`: a self-contained HTML page about a run.
 //!
-//! - `records`: what `metrics.jsonl` says, as far as it can be read.
-//! - `overview`: how far the run is and how well it does.
-//! - `charts`: its numbers over the steps.
-//! - `events`: what happened at which step.
-//! - `settings`: what it was asked to do.
-//! - `hardest`: the questions that the newest evaluation did worst on.
+//! - `records`: parser of `metrics.jsonl`.
+//! - `overview`: progress and results.
+//! - `charts`: metrics over the steps.
+//! - `events`: events by step.
+//! - `settings`: settings of the run.
+//! - `hardest`: hardest questions of the latest evaluation.
 
 mod charts;
 mod events;
@@ -25,51 +25,53 @@ use thiserror::Error;
 use crate::checkpoint::run_folder::RunFolder;
 use crate::config::{Config, overrides::Layers};
 use crate::record::sessions::Session;
-use records::Records;
+use crate::task::metrics::{MetricInfo, Role, Selection};
+use crate::task::{CLOZE, metrics_of};
+use records::{Eval, Records};
 
 const METRICS_FILE: &str = "metrics.jsonl";
 const CONFIG_FILE: &str = "config.toml";
-/// The page's name in the run's folder.
+/// Name of the page in the run folder.
 const REPORT_FILE: &str = "report.html";
 
 /// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// The folder of a run: what was given to `run --out`
+    /// Run folder, as given to `run --out`
     #[arg(value_name = "RUNDIR")]
     pub run: PathBuf,
-    /// Where the page goes [default: RUNDIR/report.html]
+    /// Output file [default: RUNDIR/report.html]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// The data set, for the texts of questions, where it is no longer where the run read it
+    /// Data set with the text of the questions, if it has moved since the run
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
 
-/// Why there is no page.
+/// Errors of `report`.
 #[derive(Debug, Error)]
 pub enum ReportError {
-    /// A folder that is not there.
-    #[error("there is no folder {}: name the folder of a run, the one given to `glm-trainer run --out`", path.display())]
+    /// The folder does not exist.
+    #[error("folder {} does not exist; specify a run folder, as given to `glm-trainer run --out`", path.display())]
     NoFolder {
-        /// What was asked for.
+        /// The folder.
         path: PathBuf,
     },
-    /// A folder in which nothing was trained.
+    /// The folder is not a run folder.
     #[error(
-        "{0} is no run: there is neither {0}/{METRICS_FILE} nor {0}/{CONFIG_FILE}, which `glm-trainer run --out {0}` writes",
+        "{0} is not a run folder: it contains neither {METRICS_FILE} nor {CONFIG_FILE}, which `glm-trainer run --out {0}` writes",
         path.display()
     )]
     NotARun {
-        /// What was asked for.
+        /// The folder.
         path: PathBuf,
     },
-    /// A file of the run that cannot be read.
+    /// A file of the run cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// The page cannot be written.
@@ -77,23 +79,23 @@ pub enum ReportError {
     Write(#[from] WriteError),
 }
 
-/// All that is known of a run.
+/// Everything known about a run.
 struct Known {
     folder: PathBuf,
     records: Records,
     sessions: Vec<Session>,
-    /// The settings, or why they cannot be read.
+    /// The settings, or the reason why they cannot be read.
     config: Result<Config, String>,
-    /// Whether a process trains it now.
+    /// True if a process is training in the folder.
     going_on: bool,
-    /// Number of the newest checkpoint's step, and of the best one's.
+    /// Steps of the latest and of the best checkpoint.
     checkpoints: [Option<u64>; 2],
 }
 
-/// Writes the page of a run; where it is.
+/// Writes the page of a run and returns its path.
 ///
 /// # Errors
-/// [`ReportError`] where the folder holds no run, or the page cannot be written.
+/// Returns a [`ReportError`] if the folder is not a run folder or the page cannot be written.
 pub fn run(args: &ReportArgs) -> Result<PathBuf, ReportError> {
     let known = Known::read(&args.run)?;
     let out = args.out.clone().unwrap_or_else(|| args.run.join(REPORT_FILE));
@@ -112,7 +114,7 @@ impl Known {
         }
         let records = match std::fs::read(&metrics) {
             Ok(bytes) => Records::parse(&bytes),
-            // A run that was started a moment ago, or was moved without them.
+            // The run has just started, or was moved without its metrics.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Records::default(),
             Err(source) => return Err(ReportError::Read { path: metrics, source }),
         };
@@ -124,8 +126,23 @@ impl Known {
             sessions: Session::read(folder),
             config,
             going_on: RunFolder::is_in_use(folder),
-            checkpoints: RunFolder::newest_and_best_step(folder),
+            checkpoints: RunFolder::latest_and_best_step(folder),
         })
+    }
+
+    /// Descriptions of the metrics of the run's task.
+    fn metrics(&self) -> &'static [MetricInfo] {
+        metrics_of(self.sessions.last().map_or(CLOZE, |session| session.task.as_str()))
+    }
+
+    /// The metric that selects checkpoints.
+    fn selected(&self) -> Option<&'static MetricInfo> {
+        self.metrics().iter().find(|info| matches!(info.role, Role::Quality { .. }))
+    }
+
+    /// The best evaluation.
+    fn best(&self) -> Option<&Eval> {
+        self.records.best(Selection::of(self.metrics())?)
     }
 
     fn page(&self, data: Option<&Path>) -> Document {

@@ -1,52 +1,55 @@
-//! How far a run is, how well it does, and how it was run.
+//! Progress, results and circumstances of a run.
 
-use glm_support::page::number::{self, count, duration, moment, percent};
+use glm_support::page::number::{self, count, duration, moment};
 use glm_support::page::table::{Column, Tile, facts, table, text, tiles};
 use maud::{Markup, html};
 
 use super::Known;
 use super::records::Eval;
 use crate::record::sessions::Session;
+use crate::task::metrics::{MetricInfo, Role, Selection};
 
-/// The last share of the loss's lines that its mean is taken of.
+/// Number of final log lines over which the loss is averaged.
 const TAIL: usize = 20;
 
 impl Known {
-    /// One sentence on where the run stands.
+    /// Returns a sentence about the progress of the run.
     pub(super) fn status(&self) -> String {
         let samples = self.records.samples();
         let planned = self.sessions.last().map_or(0, |session| session.planned_samples);
-        let target = self.config.as_ref().map_or(0.0, |config| config.train.target_accuracy);
-        let reached = target > 0.0 && self.records.best().and_then(|eval| eval.accuracy).is_some_and(|best| best >= target);
+        let target = self.config.as_ref().map_or(0.0, |config| config.train.target_metric);
+        let info = self.selected();
+        let best = info.and_then(|info| self.best()?.value(info.name));
+        let reached = target > 0.0
+            && best.zip(Selection::of(self.metrics())).is_some_and(|(best, selection)| selection.reaches(best, target));
         let of = match planned {
             0 => format!("{} questions", count(samples)),
             planned => format!("{} of {} questions", count(samples), count(planned)),
         };
         if self.going_on {
-            return format!("The run is going on: {of} so far.");
+            return format!("The run is in progress: {of} so far.");
         }
         if samples == 0 {
             return "No step has been logged.".to_owned();
         }
         if reached {
-            return format!("Finished: the target accuracy of {} was reached after {of}.", percent(target));
+            let target = info.map_or_else(String::new, |info| format!(" {} of {}", info.label, info.format(target)));
+            return format!("Finished: the target{target} was reached after {of}.");
         }
         match planned {
             0 => format!("Trained on {of}."),
             planned if samples >= planned => format!("Finished: {of}."),
-            _ => format!("Stopped before its end, after {of}; the command that began it goes on with it."),
+            _ => format!("Stopped early, after {of}; the command that started the run resumes it."),
         }
     }
 
-    /// The numbers that a reader looks for first.
+    /// Renders the main results.
     pub(super) fn overview(&self) -> Markup {
         let records = &self.records;
         let mut list = Vec::new();
-        match (records.best(), records.evals.last()) {
-            (Some(best), Some(last)) => {
-                list.extend(accuracy_tiles(best, last));
-            }
-            _ => list.push(Tile::new("Accuracy", "n/a".to_owned(), "no evaluation yet".to_owned())),
+        match (self.best(), records.evals.last()) {
+            (Some(best), Some(last)) => list.extend(self.quality_tiles(best, last)),
+            _ => list.push(Tile::new("Quality", "n/a".to_owned(), "no evaluation yet".to_owned())),
         }
         if !records.train.is_empty() {
             list.extend(self.training_tiles());
@@ -56,7 +59,7 @@ impl Known {
             @if records.damaged > 0 {
                 p.warning {
                     "metrics.jsonl has " (count(records.damaged as u64)) @if records.damaged == 1 { " line" } @else { " lines" }
-                    " that cannot be read, as a killed run may leave one; the page lacks it."
+                    " that cannot be read, for example because the run was killed; the page omits them."
                 }
             }
             @if !records.evals.is_empty() { (self.evaluations()) }
@@ -102,26 +105,15 @@ impl Known {
     }
 
     fn evaluations(&self) -> Markup {
-        let columns = [
-            ("step", Column::Number),
-            ("questions seen", Column::Number),
-            ("accuracy", Column::Number),
-            ("right", Column::Number),
-            ("chance", Column::Number),
-            ("most frequent", Column::Number),
-            ("took", Column::Number),
-        ];
-        let share = |share: Option<f64>| text(percent(share.unwrap_or(f64::NAN)));
+        let infos = self.metrics();
+        let mut columns = vec![("step", Column::Number), ("samples seen", Column::Number)];
+        columns.extend(infos.iter().map(|info| (info.label, Column::Number)));
+        columns.push(("duration", Column::Number));
         let row = |eval: &Eval| {
-            vec![
-                text(count(eval.step)),
-                text(count(eval.samples)),
-                share(eval.accuracy),
-                text(format!("{} of {}", count(eval.hits), count(eval.questions))),
-                share(eval.chance),
-                share(eval.most_frequent),
-                text(duration(eval.seconds.unwrap_or(f64::NAN))),
-            ]
+            let mut row = vec![text(count(eval.step)), text(count(eval.samples))];
+            row.extend(infos.iter().map(|info| text(shown(info, eval))));
+            row.push(text(duration(eval.seconds.unwrap_or(f64::NAN))));
+            row
         };
         let rows: Vec<_> = self.records.evals.iter().map(row).collect();
         html! {
@@ -132,26 +124,46 @@ impl Known {
         }
     }
 
-    /// Data, weights, machine, and the times that it was started.
+    /// Returns tiles with the best and the last value of the metric that selects checkpoints, then the other metrics.
+    fn quality_tiles(&self, best: &Eval, last: &Eval) -> Vec<Tile> {
+        let Some(first) = self.selected() else { return Vec::new() };
+        let totals = |eval: &Eval| {
+            let totals = self.metrics().iter().filter(|info| info.role == Role::Total);
+            totals.map(|info| format!("{} {}, ", info.label, shown(info, eval))).collect::<String>()
+        };
+        let at = |eval: &Eval| format!("{}step {}", totals(eval), count(eval.step));
+        let mut tiles = vec![Tile::new(&format!("Best {}", first.label), shown(first, best), at(best))];
+        if last.step != best.step {
+            tiles.push(Tile::new(&format!("Last {}", first.label), shown(first, last), at(last)));
+        }
+        let others = self.metrics().iter().filter(|info| info.name != first.name && info.role != Role::Total);
+        tiles.extend(others.map(|info| {
+            let eval = if info.role == Role::Baseline { last } else { best };
+            Tile::new(info.label, shown(info, eval), info.meaning.to_owned())
+        }));
+        tiles
+    }
+
+    /// Renders data set, weights, devices and start times.
     pub(super) fn facts(&self) -> Markup {
         let [newest, best] = self.checkpoints;
         let step = |step: Option<u64>| text(step.map_or_else(|| "none".to_owned(), |step| format!("step {}", count(step))));
-        let mut list = vec![("Newest checkpoint", step(newest)), ("Best checkpoint", step(best))];
+        let mut list = vec![("Latest checkpoint", step(newest)), ("Best checkpoint", step(best))];
         if let Some(Session { data, fingerprint, init, parameters, train_questions, val_questions, .. }) = self.sessions.last()
         {
             let questions =
                 format!("{} to train on, {} to evaluate on", count(*train_questions as u64), count(*val_questions as u64));
             list.extend([
                 ("Data set", html! { code { (data.display()) } }),
-                ("Its fingerprint", html! { code { (fingerprint) } }),
+                ("Fingerprint", html! { code { (fingerprint) } }),
                 ("Questions", text(questions)),
-                ("Weights at the start", html! { code { (init.as_deref().unwrap_or("default of the preset")) } }),
+                ("Initial weights", html! { code { (init.as_deref().unwrap_or("default of the preset")) } }),
                 ("Parameters", text(count(*parameters as u64))),
             ]);
         }
         let row = |(number, session): (usize, &Session)| {
             vec![
-                text(if number == 0 { "started" } else { "gone on" }),
+                text(if number == 0 { "started" } else { "resumed" }),
                 text(moment(session.time)),
                 text(count(session.step)),
                 text(&session.device),
@@ -171,8 +183,8 @@ impl Known {
         html! {
             (facts(&list))
             @if rows.is_empty() {
-                p.note { "When and where it was started is not known: sessions.jsonl is missing, which "
-                    "earlier versions did not write." }
+                p.note { "Start times and devices are unknown: sessions.jsonl, which earlier versions did not write, "
+                    "is missing." }
             } @else {
                 (table("Starts of the run", &columns, &rows))
             }
@@ -180,22 +192,7 @@ impl Known {
     }
 }
 
-fn accuracy_tiles(best: &Eval, last: &Eval) -> Vec<Tile> {
-    let share = |share: Option<f64>| percent(share.unwrap_or(f64::NAN));
-    let at = |eval: &Eval| format!("{} of {} at step {}", count(eval.hits), count(eval.questions), count(eval.step));
-    let mut tiles = vec![Tile::new("Best accuracy", share(best.accuracy), at(best))];
-    if last.step != best.step {
-        tiles.push(Tile::new("Last accuracy", share(last.accuracy), at(last)));
-    }
-    if let Some(f1) = best.f1 {
-        let exact = best.exact_match.map_or_else(String::new, |exact| format!(", exact match {}", percent(exact)));
-        tiles.push(Tile::new("F1", percent(f1), format!("at step {}{exact}", count(best.step))));
-    }
-    tiles.push(Tile::new("Chance", share(last.chance), "a guess among the choices".to_owned()));
-    tiles.push(Tile::new(
-        "Most frequent",
-        share(last.most_frequent),
-        "the choice that the passage names most often".to_owned(),
-    ));
-    tiles
+/// Returns the value of a metric with its unit.
+pub(super) fn shown(info: &MetricInfo, eval: &Eval) -> String {
+    eval.value(info.name).map_or_else(|| "n/a".to_owned(), |value| info.format(value))
 }

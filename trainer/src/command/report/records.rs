@@ -1,10 +1,14 @@
-//! What `metrics.jsonl` says, as far as it can be read: of a run that was killed the last line may be cut, and other versions
-//! may say more or less.
+//! Lenient parser of `metrics.jsonl`: the last line may be truncated by a killed run, and other versions may write other
+//! fields.
+
+use std::collections::BTreeMap;
 
 use glm_support::page::series::Point;
 use serde::Deserialize;
 
-/// A line about training. What is missing, or was no number, is `None`.
+use crate::task::metrics::Selection;
+
+/// Train record. Fields that are missing or not finite are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Train {
@@ -26,23 +30,26 @@ pub(super) struct Train {
     pub(super) rank_spread: Option<f64>,
 }
 
-/// A line about an evaluation.
+/// Evaluation record.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Eval {
     pub(super) step: u64,
     pub(super) samples: u64,
-    pub(super) accuracy: Option<f64>,
-    pub(super) hits: u64,
-    pub(super) questions: u64,
-    pub(super) f1: Option<f64>,
-    pub(super) exact_match: Option<f64>,
-    pub(super) chance: Option<f64>,
-    pub(super) most_frequent: Option<f64>,
     pub(super) seconds: Option<f64>,
+    /// Metrics by name, and what else the line holds.
+    #[serde(flatten)]
+    pub(super) metrics: BTreeMap<String, serde_json::Value>,
 }
 
-/// A line about a step that was skipped or out of the ordinary.
+impl Eval {
+    /// Value of a metric.
+    pub(super) fn value(&self, name: &str) -> Option<f64> {
+        self.metrics.get(name)?.as_f64()
+    }
+}
+
+/// Record of a skipped step or a spike.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Anomaly {
@@ -67,14 +74,14 @@ enum Line {
     Other,
 }
 
-/// All lines by their kind.
+/// All records by kind.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) train: Vec<Train>,
     pub(super) evals: Vec<Eval>,
     pub(super) skipped: Vec<Anomaly>,
     pub(super) spikes: Vec<Anomaly>,
-    /// Lines that could not be read.
+    /// Number of lines that could not be read.
     pub(super) damaged: usize,
 }
 
@@ -94,25 +101,28 @@ impl Records {
         records
     }
 
-    /// Questions used in all.
+    /// Returns the number of questions used.
     pub(super) fn samples(&self) -> u64 {
         let train = self.train.last().map_or(0, |train| train.samples);
         train.max(self.evals.last().map_or(0, |eval| eval.samples))
     }
 
-    /// Optimizer steps in all.
+    /// Returns the number of optimizer steps.
     pub(super) fn step(&self) -> u64 {
         let train = self.train.last().map_or(0, |train| train.step);
         train.max(self.evals.last().map_or(0, |eval| eval.step))
     }
 
-    /// The evaluation with the best accuracy, the first of equals.
-    pub(super) fn best(&self) -> Option<&Eval> {
-        let accuracy = |eval: &Eval| eval.accuracy.unwrap_or(f64::NEG_INFINITY);
-        self.evals.iter().reduce(|best, eval| if accuracy(eval) > accuracy(best) { eval } else { best })
+    /// Returns the evaluation with the best value of the metric that selects checkpoints; the first one of several equal ones.
+    pub(super) fn best(&self, selection: Selection) -> Option<&Eval> {
+        let improves = |eval: &Eval, best: &Eval| match (eval.value(selection.metric), best.value(selection.metric)) {
+            (Some(value), Some(best)) => selection.improves(value, best),
+            (value, _) => value.is_some(),
+        };
+        self.evals.iter().reduce(|best, eval| if improves(eval, best) { eval } else { best })
     }
 
-    /// Seconds that training took, by the questions of each line and its speed.
+    /// Returns the training time in seconds, computed from the questions and the speed of each record.
     pub(super) fn training_seconds(&self) -> f64 {
         let mut before = 0;
         let mut seconds = 0.0;
@@ -126,16 +136,16 @@ impl Records {
         seconds
     }
 
-    /// A quantity over the steps; a gap where it is missing.
+    /// Returns a quantity over the steps, with gaps where it is missing.
     pub(super) fn line(&self, of: impl Fn(&Train) -> Option<f64>) -> Vec<Point> {
         let points: Vec<Point> = self.train.iter().map(|train| (train.step as f64, of(train).unwrap_or(f64::NAN))).collect();
-        // A quantity that is never there is no line.
+        // A quantity that is always missing has no points.
         if points.iter().all(|point| point.1.is_nan()) { Vec::new() } else { points }
     }
 
-    /// The same over evaluations.
-    pub(super) fn eval_line(&self, of: impl Fn(&Eval) -> Option<f64>) -> Vec<Point> {
-        self.evals.iter().filter_map(|eval| Some((eval.step as f64, of(eval)?))).collect()
+    /// Returns a metric over the evaluations.
+    pub(super) fn metric_line(&self, name: &str) -> Vec<Point> {
+        self.evals.iter().filter_map(|eval| Some((eval.step as f64, eval.value(name)?))).collect()
     }
 }
 
@@ -144,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cut_and_unknown_lines_are_passed_over() {
+    fn truncated_and_unknown_lines_are_skipped() {
         let text = br#"{"kind":"train","step":10,"samples":80,"loss":2.5,"samples_per_second":40.0,"new":[1]}
 {"kind":"train","step":20,"samples":160,"loss":null,"samples_per_second":20.0}
 {"kind":"eval","step":20,"samples":160,"accuracy":0.25,"hits":1,"questions":4}
@@ -153,8 +163,9 @@ mod tests {
 {"kind":"weather","step":20}
 {"kind":"train","st"#;
         let records = Records::parse(text);
+        let selection = Selection { metric: "accuracy", higher_is_better: true };
         assert_eq!((records.train.len(), records.evals.len(), records.skipped.len(), records.damaged), (2, 2, 1, 1));
-        assert_eq!((records.samples(), records.step(), records.best().map(|eval| eval.step)), (240, 30, Some(20)));
+        assert_eq!((records.samples(), records.step(), records.best(selection).map(|eval| eval.step)), (240, 30, Some(20)));
         assert!((records.training_seconds() - 6.0).abs() < 1e-12);
         let loss = records.line(|train| train.loss);
         assert!(loss[0] == (10.0, 2.5) && loss[1].1.is_nan());

@@ -1,4 +1,4 @@
-//! What a run was asked to do.
+//! Settings of a run.
 
 use glm_support::page::number::count;
 use glm_support::page::table::{Column, table, text};
@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::config::Config;
 use crate::config::changes::settings;
 
-/// The settings, those that differ from the defaults first and marked; or why they cannot be shown.
+/// Renders the settings, starting with those that differ from the defaults, or the reason why they cannot be shown.
 pub(super) fn section(config: Result<&Config, &str>) -> Markup {
     let config = match config {
         Ok(config) => config,
@@ -25,7 +25,7 @@ pub(super) fn section(config: Result<&Config, &str>) -> Markup {
         .iter()
         .map(|(key, value)| {
             let differs = default(key) != value.as_str();
-            let mark = if differs { format!("changed, the default is {}", default(key)) } else { String::new() };
+            let mark = if differs { format!("changed from {}", default(key)) } else { String::new() };
             vec![
                 code(key),
                 if differs {
@@ -40,7 +40,7 @@ pub(super) fn section(config: Result<&Config, &str>) -> Markup {
     let columns = [("setting", Column::Text), ("value", Column::Text), ("default", Column::Text)];
     html! {
         @if changed.is_empty() {
-            p { "Every setting has its default, the published value." }
+            p { "All settings have their defaults, the published values." }
         } @else {
             p { (count(changed.len() as u64)) " of " (count(every.len() as u64)) " settings differ from the "
                 "defaults, which are the published values." }
@@ -62,13 +62,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_is_marked() {
+    fn changed_settings_are_marked() {
         let mut config = Config::default();
-        assert!(section(Ok(&config)).into_string().contains("Every setting has its default"));
+        assert!(section(Ok(&config)).into_string().contains("All settings have their defaults"));
         config.optim.lr = 2e-5;
         let text = section(Ok(&config)).into_string();
         assert!(
-            text.contains("1 of ") && text.contains("<strong><code>2e-5</code></strong></td><td>changed, the default is 1e-5"),
+            text.contains("1 of ") && text.contains("<strong><code>2e-5</code></strong></td><td>changed from 1e-5"),
             "{text}"
         );
         assert!(section(Err("bad <file>")).into_string().contains("bad &lt;file&gt;"));

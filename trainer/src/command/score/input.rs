@@ -1,4 +1,4 @@
-//! Questions as somebody writes them: JSON objects, arguments, or lines that are typed when asked.
+//! Hand-written questions: JSON objects, arguments, or interactive input.
 
 use std::io::{self, BufRead, Write};
 
@@ -6,58 +6,58 @@ use glm_text::question::{Choices, ClozeText, QuestionTextError};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// A question to be scored.
+/// Question to be scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// Where it comes from, for messages.
+    /// Origin of the question, for messages.
     pub origin: String,
     /// Passage and query.
     pub text: ClozeText,
-    /// The distinct choices, sorted by code point as those of a data set are.
+    /// Distinct choices, sorted by code point as in a data set.
     pub choices: Vec<String>,
 }
 
-/// Why there is no question.
+/// Errors of reading questions.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InputError {
-    /// No JSON.
-    #[error("{origin}: no JSON: {reason}")]
+    /// The input is not valid JSON.
+    #[error("{origin}: invalid JSON: {reason}")]
     Syntax {
         /// File and line.
         origin: String,
-        /// What the parser says.
+        /// Message of the parser.
         reason: String,
     },
-    /// Another JSON value, or an object with other fields.
+    /// The JSON value is not an object with the expected fields.
     #[error(
-        "{origin}: {reason}; a question is {{\"context\": \"… [BLANK] …\", \"choices\": [\"…\"]}} or has \"passage\", \"query\" and \"choices\""
+        "{origin}: {reason}; expected {{\"context\": \"… [BLANK] …\", \"choices\": [\"…\"]}}, or \"passage\", \"query\" and \"choices\""
     )]
     Fields {
         /// File and line.
         origin: String,
-        /// What is wrong.
+        /// Description of the fault.
         reason: String,
     },
-    /// A text that is no question.
+    /// The text is not a valid question.
     #[error("{origin}: {source}")]
     Text {
         /// File and line.
         origin: String,
-        /// What is wrong.
+        /// Error of the text.
         source: QuestionTextError,
     },
-    /// Nothing but white space.
-    #[error("{origin}: there is no question in it")]
+    /// The input contains only white space.
+    #[error("{origin}: contains no question")]
     Empty {
         /// The file.
         origin: String,
     },
 }
 
-/// Reads JSON objects, one a line or laid out over several.
+/// Parses JSON objects; an object may span several lines.
 ///
 /// # Errors
-/// [`InputError`] with the line, for the first one that is no question.
+/// Returns an [`InputError`] with the line of the first invalid question.
 pub fn parse(origin: &str, text: &str) -> Result<Vec<Asked>, InputError> {
     let mut asked = Vec::new();
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
@@ -82,7 +82,7 @@ pub fn parse(origin: &str, text: &str) -> Result<Vec<Asked>, InputError> {
 
 fn question(origin: String, value: &Value) -> Result<Asked, InputError> {
     let fields = |reason: String| InputError::Fields { origin: origin.clone(), reason };
-    let object = value.as_object().ok_or_else(|| fields("no JSON object".to_owned()))?;
+    let object = value.as_object().ok_or_else(|| fields("not a JSON object".to_owned()))?;
     let context = text(object, "context").map_err(fields)?;
     let passage = text(object, "passage").map_err(fields)?;
     let query = text(object, "query").map_err(fields)?;
@@ -90,30 +90,30 @@ fn question(origin: String, value: &Value) -> Result<Asked, InputError> {
     match (context, query) {
         (Some(context), None) if passage.is_none() => asked(origin, ClozeText::from_context(context), &choices),
         (None, Some(query)) => asked(origin, ClozeText::from_query(passage.unwrap_or_default(), query), &choices),
-        (Some(_), _) => Err(fields("`context` stands beside `query` or `passage`".to_owned())),
-        (None, None) => Err(fields("no `context` and no `query`".to_owned())),
+        (Some(_), _) => Err(fields("`context` cannot be combined with `query` or `passage`".to_owned())),
+        (None, None) => Err(fields("neither `context` nor `query`".to_owned())),
     }
 }
 
-/// A field that is a text, if it is there.
+/// Returns an optional string field.
 fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, String> {
     match object.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(format!("`{name}` is not a text")),
+        Some(_) => Err(format!("`{name}` is not a string")),
     }
 }
 
 fn choices(object: &Map<String, Value>) -> Result<Vec<&str>, String> {
     let list = object.get("choices").ok_or("no `choices`")?;
     let texts = list.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
-    texts.ok_or_else(|| "`choices` is not a list of texts".to_owned())
+    texts.ok_or_else(|| "`choices` is not a list of strings".to_owned())
 }
 
-/// A question of its parts.
+/// Creates a question from its parts.
 ///
 /// # Errors
-/// [`InputError::Text`].
+/// Returns an [`InputError::Text`].
 pub fn asked<T: AsRef<str>>(
     origin: String,
     text: Result<ClozeText, QuestionTextError>,
@@ -126,21 +126,21 @@ pub fn asked<T: AsRef<str>>(
     }
 }
 
-/// Asks for a question, until one is typed that can be used; `None` where the input ends.
+/// Prompts for a question until a valid one is entered; returns `None` at the end of the input.
 ///
 /// # Errors
-/// An [`io::Error`] of reading or writing.
+/// Returns an [`io::Error`] of reading or writing.
 pub fn ask(input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<Option<Asked>> {
     loop {
-        writeln!(output, "Passage; an empty line ends it:")?;
+        writeln!(output, "Passage (end with an empty line):")?;
         let Some(passage) = lines(input)? else { return Ok(None) };
-        writeln!(output, "Query, in one line, with [BLANK] or @placeholder where the choices go:")?;
+        writeln!(output, "Query (one line, with [BLANK] or @placeholder in place of the choices):")?;
         let Some(query) = line(input)? else { return Ok(None) };
-        writeln!(output, "Choices, one a line; an empty line ends them:")?;
+        writeln!(output, "Choices (one per line, end with an empty line):")?;
         let Some(choices) = lines(input)? else { return Ok(None) };
-        match asked("typed".to_owned(), ClozeText::from_query(&passage.join("\n"), &query), &choices) {
+        match asked("input".to_owned(), ClozeText::from_query(&passage.join("\n"), &query), &choices) {
             Ok(asked) => return Ok(Some(asked)),
-            Err(error) => writeln!(output, "{error}. Once more.\n")?,
+            Err(error) => writeln!(output, "{error}. Try again.\n")?,
         }
     }
 }
@@ -151,7 +151,7 @@ fn line(input: &mut dyn BufRead) -> io::Result<Option<String>> {
     Ok((bytes > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
-/// Lines up to an empty one, or to the end of the input; `None` where that comes first.
+/// Reads lines up to an empty line or the end of the input; returns `None` if there are none before the end.
 fn lines(input: &mut dyn BufRead) -> io::Result<Option<Vec<String>>> {
     let mut lines = Vec::new();
     loop {
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_may_stand_in_lines_or_span_them() {
+    fn objects_may_span_lines() {
         let text = "\n{\"context\": \"A ran. [BLANK] sat.\", \"choices\": [\"Bo\", \"Al\", \"Bo\"], \"answer\": 1}\n\
                     {\n  \"passage\": \"A ran.\",\n  \"query\": \"@placeholder sat.\",\n  \"choices\": [\"Al\", \"Bo\"]\n}\n";
         let [plain, record] = <[Asked; 2]>::try_from(parse("f", text).expect("questions")).expect("two");
@@ -181,41 +181,44 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line() {
+    fn errors_name_the_line() {
         let good = r#"{"query": "[BLANK]", "choices": ["a"]}"#;
         for (text, message) in [
-            ("", "f: there is no question in it"),
-            ("{\"context\": \"[BLANK]\",\n \"choices\": [\"a\" \"b\"]}", "f, line 2, column 18: no JSON: expected `,` or `]`"),
-            ("[1]", "f, line 1: no JSON object; a question is"),
-            (r#"{"context": 1, "choices": []}"#, "f, line 1: `context` is not a text; a question is"),
-            (r#"{"context": "[BLANK]"}"#, "f, line 1: no `choices`; a question is"),
-            (r#"{"query": "[BLANK]", "choices": "a"}"#, "f, line 1: `choices` is not a list of texts; a question is"),
-            (r#"{"choices": ["a"]}"#, "f, line 1: no `context` and no `query`; a question is"),
-            (r#"{"context": "[BLANK]", "query": "", "choices": ["a"]}"#, "f, line 1: `context` stands beside"),
+            ("", "f: contains no question"),
+            (
+                "{\"context\": \"[BLANK]\",\n \"choices\": [\"a\" \"b\"]}",
+                "f, line 2, column 18: invalid JSON: expected `,` or `]`",
+            ),
+            ("[1]", "f, line 1: not a JSON object; expected"),
+            (r#"{"context": 1, "choices": []}"#, "f, line 1: `context` is not a string; expected"),
+            (r#"{"context": "[BLANK]"}"#, "f, line 1: no `choices`; expected"),
+            (r#"{"query": "[BLANK]", "choices": "a"}"#, "f, line 1: `choices` is not a list of strings; expected"),
+            (r#"{"choices": ["a"]}"#, "f, line 1: neither `context` nor `query`; expected"),
+            (r#"{"context": "[BLANK]", "query": "", "choices": ["a"]}"#, "f, line 1: `context` cannot be combined with"),
             (r#"{"query": "none", "choices": ["a"]}"#, "f, line 1: the text holds `@placeholder` 0 times"),
             (r#"{"query": "[BLANK]", "choices": ["a", " "]}"#, "f, line 1: choice 1 is empty"),
         ] {
             let error = parse("f", text).expect_err(message).to_string();
             assert!(error.starts_with(message), "{error}");
-            let behind = parse("f", &format!("{good}\n\n{text}"));
-            assert_eq!(behind.is_ok(), text.is_empty());
+            let after_good = parse("f", &format!("{good}\n\n{text}"));
+            assert_eq!(after_good.is_ok(), text.is_empty());
         }
     }
 
     #[test]
-    fn typed_questions_are_asked_for_until_they_can_be_used() {
+    fn interactive_input_is_repeated_until_it_is_valid() {
         let mut input = "P one.\nP two.\n\nno blank\nAl\n\n\nThe [BLANK].\r\nBo\nAl\n".as_bytes();
         let mut output = Vec::new();
         let typed = ask(&mut input, &mut output).expect("in memory").expect("a question");
         assert_eq!((typed.text.passage.as_str(), typed.text.filled_with("x").as_str()), ("", "The x."));
         assert_eq!(typed.choices, ["Al", "Bo"]);
-        assert!(String::from_utf8(output).expect("text").contains("typed: the text holds `@placeholder` 0 times"));
+        assert!(String::from_utf8(output).expect("text").contains("input: the text holds `@placeholder` 0 times"));
         assert_eq!(ask(&mut input, &mut Vec::new()).expect("in memory"), None);
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "(\\PC|[{}\\[\\]\",:\n]|\"(context|query|choices)\": ){0,60}") {
+        fn no_input_panics(text in "(\\PC|[{}\\[\\]\",:\n]|\"(context|query|choices)\": ){0,60}") {
             let _ = parse("f", &text);
             let _ = ask(&mut text.as_bytes(), &mut Vec::new());
         }

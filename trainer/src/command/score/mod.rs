@@ -1,4 +1,4 @@
-//! `glm-trainer score`: ranks the choices of questions that somebody writes by hand, encoded exactly as a data set's are.
+//! `glm-trainer score`: ranks the choices of hand-written questions, encoded exactly as those of a data set.
 
 pub mod input;
 mod print;
@@ -21,52 +21,53 @@ use serde::Serialize;
 use thiserror::Error;
 
 use self::input::{Asked, InputError, ask, asked, parse};
-use crate::cli::SettingArgs;
 use crate::command::eval::load;
 use crate::command::launch;
+use crate::config::args::SettingArgs;
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::Sample;
 use crate::device::DeviceChoice;
 use crate::model::Glm;
+use crate::task::{CLOZE, Task};
 use crate::train::TrainError;
-use crate::train::evaluate::{Answer, EvaluationConfig, answer_samples};
+use crate::train::evaluate::{EvaluationConfig, score_samples};
 
-/// Questions that are scored together; more would hold more in memory.
+/// Number of questions scored together, which bounds memory.
 const WINDOW: usize = 64;
 
-/// The arguments.
+/// Arguments of `score`.
 #[derive(Debug, Clone, Args)]
 pub struct ScoreArgs {
-    /// Questions as JSON objects; `-` is the standard input.
-    #[arg(value_name = "FILE", help = "Questions as JSON objects; `-`: from standard input", conflicts_with_all = ["passage", "query", "choice"])]
+    /// Questions as JSON objects; `-`: standard input
+    #[arg(value_name = "FILE", conflicts_with_all = ["passage", "query", "choice"])]
     pub file: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run`
+    /// Weights: a file, folder or archive, as for `run --init`
     #[arg(long, value_name = "PATH")]
     pub init: PathBuf,
-    /// The passage of a question
+    /// Passage of a question
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub passage: Option<String>,
-    /// Its query, blank included.
+    /// Query of the question, including the blank.
     #[arg(
         long,
         value_name = "TEXT",
         requires = "choice",
-        help = "Its query, with [BLANK] or @placeholder where the choices go"
+        help = "Query of the question, with [BLANK] or @placeholder in place of the choices"
     )]
     pub query: Option<String>,
-    /// A choice of it; repeated for each
+    /// Choice of the question; can be repeated
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub choice: Vec<String>,
-    /// A vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: the built-in BERT-large-uncased]
+    /// vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: built-in BERT-large-uncased]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// auto, cpu, cuda or cuda:N
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Colour the chosen text; without colour it stands in brackets
+    /// Color the chosen text; without color, it is enclosed in brackets
     #[arg(long, alias = "colour", value_name = "WHEN", value_enum, default_value_t = ColourWhen::Auto)]
     pub color: ColourWhen,
-    /// Print a JSON line a question
+    /// Print one JSON line per question
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -74,16 +75,16 @@ pub struct ScoreArgs {
     pub settings: SettingArgs,
 }
 
-/// Why questions cannot be scored.
+/// Errors of `score`.
 #[derive(Debug, Error)]
 pub enum ScoreError {
-    /// Weights, settings or the device.
+    /// Error of weights, settings or device.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The vocabulary.
+    /// Error of the vocabulary.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// What was written is no question.
+    /// The input is not a valid question.
     #[error(transparent)]
     Input(#[from] InputError),
     /// A file cannot be read.
@@ -91,58 +92,58 @@ pub enum ScoreError {
     Read {
         /// The file.
         origin: String,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// A question that does not fit.
+    /// A question exceeds the maximum sequence length.
     #[error("{origin}: {source}; shorten them, or raise data.max_seq_len with --set")]
     TooLong {
         /// File and line.
         origin: String,
-        /// What does not fit.
+        /// The part that does not fit.
         source: EncodingError,
     },
-    /// Questions cannot be made rows.
-    #[error("the questions cannot be held as the rows of a data set are: {0}")]
+    /// The questions cannot be converted to rows.
+    #[error("cannot convert the questions to rows of a data set: {0}")]
     Rows(#[from] ArrowError),
     /// The results cannot be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
 }
 
-/// A question with its choices, the best first.
+/// Question with its choices, best first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ranking {
-    /// The query in standard form, blank included.
+    /// Standardized query, including the blank.
     pub query: String,
-    /// Where the blank is: bytes of `query`.
+    /// Byte range of the blank in `query`.
     #[serde(skip)]
     pub blank: Range<usize>,
-    /// The query with the best choice in place of the blank.
+    /// Query with the best choice in place of the blank.
     pub filled: String,
-    /// Tokens of the passage.
+    /// Number of tokens of the passage.
     pub passage_tokens: usize,
-    /// How many of them the model reads, the first ones, with the longest choice.
+    /// Number of leading passage tokens that the model reads with the longest choice.
     pub read_tokens: usize,
-    /// The distinct choices, the best first.
+    /// Distinct choices, best first.
     pub choices: Vec<RankedChoice>,
 }
 
-/// A choice of a question.
+/// Scored choice of a question.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RankedChoice {
-    /// Its text in standard form.
+    /// Standardized text.
     pub text: String,
     /// Sum of the log probabilities of its tokens.
     pub score: f64,
-    /// Its share among the choices: the softmax of the scores.
+    /// Probability among the choices: the softmax of the scores.
     pub probability: f64,
 }
 
-/// Scores what the arguments give, or what is typed, and prints a ranking for every question.
+/// Scores questions from the arguments or from interactive input and prints a ranking for each.
 ///
 /// # Errors
-/// [`ScoreError`].
+/// Returns a [`ScoreError`].
 pub fn run(args: &ScoreArgs, out: &mut dyn Write) -> Result<(), ScoreError> {
     let given = given(args)?;
     let scorer = Scorer::new(args)?;
@@ -169,7 +170,7 @@ pub fn run(args: &ScoreArgs, out: &mut dyn Write) -> Result<(), ScoreError> {
     Ok(())
 }
 
-/// The questions of the arguments; `None`: they are to be typed.
+/// Returns the questions given by the arguments; `None` for interactive input.
 fn given(args: &ScoreArgs) -> Result<Option<Vec<Asked>>, ScoreError> {
     if let Some(query) = &args.query {
         let text = ClozeText::from_query(args.passage.as_deref().unwrap_or_default(), query);
@@ -206,11 +207,12 @@ fn print(rankings: &[Ranking], json: bool, screen: &Screen, out: &mut dyn Write)
     Ok(out.flush()?)
 }
 
-/// A model with its tokenizer.
+/// Model with its tokenizer.
 struct Scorer {
     tokenizer: Tokenizer,
     model: Glm,
     config: EvaluationConfig,
+    encoder: ChoiceEncoder,
 }
 
 impl Scorer {
@@ -219,17 +221,23 @@ impl Scorer {
         let config = args.settings.resolve(&[]).map_err(TrainError::from)?;
         launch::use_threads(&config);
         let device = args.device.resolve().map_err(TrainError::from)?;
-        let (model, config) = load(&args.init, config, tokenizer.identity(), tokenizer.special(), device)?;
-        Ok(Self { tokenizer, model, config })
+        let (model, config, settings) = load(&args.init, config, CLOZE, tokenizer.identity(), tokenizer.special(), device)?;
+        let encoder = ChoiceEncoder::new(tokenizer.special(), settings.data.max_seq_len);
+        Ok(Self { tokenizer, model, config, encoder })
     }
 
     fn rank(&self, questions: &[Asked]) -> Result<Vec<Ranking>, ScoreError> {
         let mut session = self.tokenizer.session();
         let encoded = questions.iter().map(|question| self.encode(&mut session, question)).collect::<Result<Vec<_>, _>>()?;
-        let samples = samples(questions, &encoded)?;
-        let answers = answer_samples(&self.model, &samples, &self.config).map_err(TrainError::from)?;
-        let all = questions.iter().zip(&encoded).zip(answers);
-        Ok(all.map(|((question, encoded), answer)| ranking(question, encoded, &answer)).collect())
+        let samples = samples(&*self.config.packer.task, questions, &encoded)?;
+        let mut rankings = Vec::with_capacity(questions.len());
+        score_samples(&self.model, &samples, &self.config, |scored| {
+            let (question, encoded) = (&questions[scored.split_row], &encoded[scored.split_row]);
+            rankings.push(ranking(question, encoded, scored.log_probs));
+            Ok(())
+        })
+        .map_err(TrainError::from)?;
+        Ok(rankings)
     }
 
     fn encode(&self, session: &mut Session<'_>, question: &Asked) -> Result<Encoded, ScoreError> {
@@ -240,23 +248,23 @@ impl Scorer {
             .map(|choice| Ok(session.encode(choice)?.ids))
             .collect::<Result<Vec<_>, TokenizerError>>()?;
         let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
-        let encoder: &ChoiceEncoder = &self.config.packer.encoder;
-        let read_tokens = encoder
+        let read_tokens = self
+            .encoder
             .kept_passage(&tokens.question(), longest)
             .map_err(|source| ScoreError::TooLong { origin: question.origin.clone(), source })?;
         Ok(Encoded { tokens, choices, read_tokens })
     }
 }
 
-/// A question as tokens.
+/// Tokenized question.
 struct Encoded {
     tokens: QuestionTokens,
     choices: Vec<Vec<TokenId>>,
     read_tokens: usize,
 }
 
-/// The questions as rows of a data set.
-fn samples(questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, ScoreError> {
+/// Converts questions to rows of a data set.
+fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, ScoreError> {
     let mut builder = ClozeBatchBuilder::new();
     for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
         let texts = question.choices.iter().zip(choices);
@@ -276,17 +284,17 @@ fn samples(questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, Scor
         builder.append(&row)?;
     }
     let batch = builder.finish()?;
-    let group = DecodedGroup::try_new(Path::new("questions"), batch, 0).map_err(TrainError::from)?;
+    let group = DecodedGroup::try_new(task, Path::new("questions"), batch, 0).map_err(TrainError::from)?;
     let group = Arc::new(group);
     Ok((0..questions.len()).map(|row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect())
 }
 
-fn ranking(question: &Asked, encoded: &Encoded, answer: &Answer) -> Ranking {
-    let probabilities = softmax(&answer.scores);
-    let scored = question.choices.iter().zip(&answer.scores).zip(probabilities);
+fn ranking(question: &Asked, encoded: &Encoded, scores: &[f64]) -> Ranking {
+    let probabilities = softmax(scores);
+    let scored = question.choices.iter().zip(scores).zip(probabilities);
     let mut choices: Vec<_> =
         scored.map(|((text, &score), probability)| RankedChoice { text: text.clone(), score, probability }).collect();
-    // Of equal scores the first one is the answer, as in an evaluation.
+    // Among equal scores, the first choice is the answer, as in an evaluation.
     choices.sort_by(|a, b| b.score.total_cmp(&a.score));
     Ranking {
         query: question.text.query.clone(),
@@ -298,7 +306,7 @@ fn ranking(question: &Asked, encoded: &Encoded, answer: &Answer) -> Ranking {
     }
 }
 
-/// Shares that add up to 1.
+/// Softmax of the scores.
 fn softmax(scores: &[f64]) -> Vec<f64> {
     let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<_> = scores.iter().map(|score| (score - best).exp()).collect();
@@ -311,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probabilities_are_shares_whatever_the_scores() {
+    fn softmax_of_extreme_scores_is_finite() {
         let far = softmax(&[-2000.0, -2000.0 - 3_f64.ln(), -5000.0]);
         assert!((far[0] - 0.75).abs() < 1e-12 && (far[1] - 0.25).abs() < 1e-12 && far[2] == 0.0);
         assert_eq!(softmax(&[-1.0]), [1.0]);

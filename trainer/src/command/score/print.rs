@@ -1,4 +1,4 @@
-//! Ranked choices as a person reads them.
+//! Human-readable output of ranked choices.
 
 use std::io::{self, Write};
 
@@ -6,14 +6,14 @@ use glm_support::command::paint::{Glyph, HARD_SPACE, Kind, Screen, Style, glyphs
 
 use super::Ranking;
 
-/// Columns before a choice: its probability and its score.
+/// Columns before the text of a choice: probability and score.
 const INDENT: usize = 24;
 
 impl Ranking {
-    /// Prints the query with the best choice in its place, and all choices, the best first.
+    /// Prints the query with the best choice filled in, and all choices, best first.
     ///
     /// # Errors
-    /// What writing fails with.
+    /// Returns errors of writing to `out`.
     pub fn print(&self, screen: &Screen, out: &mut dyn Write) -> io::Result<()> {
         let mut print = |text: &[Glyph], head: &str, indent: usize| -> io::Result<()> {
             for (number, line) in wrap(text, screen.width.saturating_sub(indent)).iter().enumerate() {
@@ -25,7 +25,7 @@ impl Ranking {
         print(&self.filled(screen.colour), "", 0)?;
         if self.read_tokens < self.passage_tokens {
             let note = format!(
-                "The passage has {} tokens, and the first {} of them are read, for a shorter choice a few more.",
+                "The passage has {} tokens; only the first {} fit with the longest choice and are read.",
                 self.passage_tokens, self.read_tokens
             );
             print(&glyphs(&note, Style::of(Kind::Note)).collect::<Vec<_>>(), "", 0)?;
@@ -41,7 +41,7 @@ impl Ranking {
         Ok(())
     }
 
-    /// The query with the best choice in place of the blank, marked by colour or by brackets.
+    /// Returns the query with the best choice in place of the blank, marked by color or by brackets.
     fn filled(&self, colour: bool) -> Vec<Glyph> {
         let (open, close) = if colour { ("", "") } else { ("[", "]") };
         let best = self.choices.first().map_or("", |best| best.text.as_str());
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_choice_stands_in_the_query_and_first() {
+    fn the_best_choice_is_filled_in_and_listed_first() {
         let text = printed(&ranking(), false);
         assert!(text.starts_with("It got stuck in the [tree]!\nThe passage has 600 tokens"), "{text}");
         assert!(

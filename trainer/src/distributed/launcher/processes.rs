@@ -1,4 +1,4 @@
-//! How many workers to start, and whether to start any.
+//! Number of workers, and checks before they are started.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -8,18 +8,18 @@ use thiserror::Error;
 
 use crate::device::{DeviceChoice, DeviceError, gpu_count};
 
-/// What `--nproc` takes.
+/// Value of `--nproc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Processes {
-    /// So many.
+    /// This number of processes.
     Count(NonZeroUsize),
-    /// One for each GPU.
+    /// One process per GPU.
     Gpus,
 }
 
-/// What is wrong with a number of processes.
+/// Error of parsing a number of processes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is no number of processes; there are 1, 2, … and gpu, one for each GPU")]
+#[error("invalid number of processes `{0}`; expected 1, 2, … or gpu (one per GPU)")]
 pub struct ProcessesError(String);
 
 impl FromStr for Processes {
@@ -34,10 +34,10 @@ impl FromStr for Processes {
 }
 
 impl Processes {
-    /// How many that is on this machine.
+    /// Returns the number of processes on this machine.
     ///
     /// # Errors
-    /// A [`DeviceError`] where there was to be one for each GPU, and libtorch sees none.
+    /// A [`DeviceError`] for [`Self::Gpus`] if libtorch sees no GPU.
     pub fn count(self) -> Result<usize, DeviceError> {
         match self {
             Self::Count(count) => Ok(count.get()),
@@ -46,36 +46,36 @@ impl Processes {
     }
 }
 
-/// A launcher has started this process already.
+/// Error of `--nproc` in a process that was started by a launcher.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "--nproc starts the processes of a run, but {variable}={value:?} says that a launcher (torchrun, srun, another --nproc) has \
-     started this one beside others: leave --nproc out, or unset {variable}"
+    "--nproc cannot be used in a process that another launcher (torchrun, srun or --nproc) has started, as indicated by \
+     {variable}={value:?}; omit --nproc, or unset {variable}"
 )]
 pub struct OtherLauncher {
     variable: &'static str,
     value: OsString,
 }
 
-/// Checks that this process is not itself a worker; `variable` reads the environment.
+/// Checks that this process was not started by a launcher. `variable` reads an environment variable.
 ///
 /// # Errors
-/// [`OtherLauncher`] where it is.
+/// [`OtherLauncher`] if it was.
 pub fn check_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), OtherLauncher> {
     for name in ["RANK", "WORLD_SIZE"] {
         if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
             return Err(OtherLauncher { variable: name, value });
         }
     }
-    // Of several tasks of `srun`, each would start a run of its own in the same folder.
+    // Several tasks of `srun` would each start a run in the same folder.
     match (variable("SLURM_STEP_ID"), variable("SLURM_NTASKS")) {
         (Some(_), Some(value)) if value != "1" => Err(OtherLauncher { variable: "SLURM_NTASKS", value }),
         _ => Ok(()),
     }
 }
 
-/// The share of this machine's cores that each of `world_size` workers gets for its operators, where they compute on the CPU.
-pub fn threads_each(world_size: usize, device: DeviceChoice) -> Option<usize> {
+/// Returns the number of threads of each of `world_size` workers if they compute on the CPU: an equal share of the cores.
+pub fn threads_per_worker(world_size: usize, device: DeviceChoice) -> Option<usize> {
     let on_cpu = match device {
         DeviceChoice::Cpu => true,
         DeviceChoice::Auto => gpu_count().is_err(),
@@ -90,16 +90,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_gpus() {
+    fn process_counts_are_parsed() {
         assert_eq!("gpu".parse(), Ok(Processes::Gpus));
         assert_eq!("4".parse::<Processes>().expect("a number").count(), Ok(4));
-        for wrong in ["0", "-1", "two", ""] {
-            assert!(wrong.parse::<Processes>().expect_err("no number").to_string().contains("1, 2, … and gpu"));
+        for invalid in ["0", "-1", "two", ""] {
+            assert!(invalid.parse::<Processes>().expect_err("an error").to_string().contains("1, 2, … or gpu"));
         }
     }
 
     #[test]
-    fn workers_do_not_launch() {
+    fn workers_cannot_launch() {
         let environment = |set: &'static [(&str, &str)]| {
             check_environment(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into()))
         };
@@ -108,14 +108,14 @@ mod tests {
         assert!(environment(&[("SLURM_STEP_ID", "0"), ("SLURM_NTASKS", "2")]).is_err());
         assert_eq!(environment(&[("SLURM_NTASKS", "2")]), Ok(()));
         let error = environment(&[("WORLD_SIZE", "8")]).expect_err("a worker").to_string();
-        assert!(error.contains("WORLD_SIZE=\"8\"") && error.contains("leave --nproc out"), "{error}");
+        assert!(error.contains("WORLD_SIZE=\"8\"") && error.contains("omit --nproc"), "{error}");
     }
 
     #[test]
-    fn workers_share_the_cores_of_a_cpu() {
+    fn workers_share_the_cores() {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        assert_eq!(threads_each(1, DeviceChoice::Cpu), Some(cores));
-        assert_eq!(threads_each(10 * cores, DeviceChoice::Cpu), Some(1));
-        assert_eq!(threads_each(2, DeviceChoice::Cuda(0)), None);
+        assert_eq!(threads_per_worker(1, DeviceChoice::Cpu), Some(cores));
+        assert_eq!(threads_per_worker(10 * cores, DeviceChoice::Cpu), Some(1));
+        assert_eq!(threads_per_worker(2, DeviceChoice::Cuda(0)), None);
     }
 }

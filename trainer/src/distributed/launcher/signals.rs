@@ -1,4 +1,4 @@
-//! Signals to the launcher, as messages, and their names.
+//! Signals received by the launcher.
 
 use std::ffi::c_int;
 use std::io;
@@ -9,60 +9,53 @@ use std::time::Instant;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
-/// What makes workers end. Any other signal that is added to [`WATCHED`] is passed on to them and nothing more.
-const STOPS: [c_int; 4] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1];
-const WATCHED: [c_int; 5] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD];
+const HANDLED: [c_int; 5] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD];
 
-/// What came.
+/// Event that the launcher waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A worker may have ended.
-    Child,
-    /// A signal to pass on, and whether it asks to stop.
-    Signal {
-        /// Its number.
-        signal: c_int,
-        /// Whether workers are to end.
-        stops: bool,
-    },
-    /// The time is over.
-    Late,
+    /// A worker may have exited.
+    ChildExited,
+    /// A signal that asks the workers to stop.
+    StopSignal(c_int),
+    /// The deadline has passed.
+    Timeout,
 }
 
-/// Signals that arrive from the making of it on; none does what it would do by default.
+/// Queue of received signals. While it exists, the default actions of these signals are disabled.
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub(super) struct SignalQueue {
     events: Receiver<c_int>,
     handle: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Inbox {
-    /// Starts to watch.
+impl SignalQueue {
+    /// Starts to receive signals.
     pub(super) fn open() -> io::Result<Self> {
-        let mut signals = Signals::new(WATCHED)?;
+        let mut signals = Signals::new(HANDLED)?;
         let handle = signals.handle();
         let (sender, events) = channel();
-        let watch = move || signals.forever().take_while(|&signal| sender.send(signal).is_ok()).for_each(drop);
-        let thread = Some(std::thread::Builder::new().name("signals".into()).spawn(watch)?);
+        let receive = move || signals.forever().take_while(|&signal| sender.send(signal).is_ok()).for_each(drop);
+        let thread = Some(std::thread::Builder::new().name("signals".into()).spawn(receive)?);
         Ok(Self { events, handle, thread })
     }
 
-    /// The next one, at `until` at the latest.
-    pub(super) fn next(&self, until: Option<Instant>) -> Event {
-        let signal = match until {
+    /// Waits for the next event, at most until `deadline`.
+    pub(super) fn next(&self, deadline: Option<Instant>) -> Event {
+        let signal = match deadline {
             None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(until) => self.events.recv_timeout(until.saturating_duration_since(Instant::now())),
+            Some(deadline) => self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())),
         };
         match signal {
-            Ok(SIGCHLD) => Event::Child,
-            Ok(signal) => Event::Signal { signal, stops: STOPS.contains(&signal) },
-            Err(_) => Event::Late,
+            Ok(SIGCHLD) => Event::ChildExited,
+            Ok(signal) => Event::StopSignal(signal),
+            Err(_) => Event::Timeout,
         }
     }
 }
 
-impl Drop for Inbox {
+impl Drop for SignalQueue {
     fn drop(&mut self) {
         self.handle.close();
         if let Some(thread) = self.thread.take() {
@@ -71,7 +64,7 @@ impl Drop for Inbox {
     }
 }
 
-/// `SIGKILL (9)`.
+/// Formats a signal, such as `SIGKILL (9)`.
 pub(super) fn name(signal: c_int) -> String {
     match signal_hook::low_level::signal_name(signal) {
         Some(name) => format!("{name} ({signal})"),

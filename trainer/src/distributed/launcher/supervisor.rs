@@ -1,4 +1,4 @@
-//! One attempt: all workers from their start to the end of the last.
+//! Supervision of one attempt: starts all workers and waits until they have exited.
 
 use std::ffi::c_int;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -6,38 +6,40 @@ use std::time::{Duration, Instant};
 
 use libtorch_ext::distributed::Store;
 
-use super::signals::{self, Event, Inbox};
-use super::worker::{Ending, Place, Worker, WorkerCommand};
-use super::{LaunchError, Options, Outcome};
+use super::error::LaunchError;
+use super::options::{Options, Outcome};
+use super::signals::{self, Event, SignalQueue};
+use super::worker::{Worker, WorkerCommand, WorkerExit, WorkerSpec};
 use crate::distributed::failure::{self, Failure};
 
-/// How long to wait for the last output of workers that have ended; only a process that left their group can hold it up.
-const LAST_OUTPUT: Duration = Duration::from_secs(5);
+/// Maximum time to wait for the remaining output of exited workers. Only a process that has left their process groups can still
+/// hold a pipe open.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How an attempt ended.
+/// Result of an attempt.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum AttemptResult {
     /// No worker failed.
     Ended(Outcome),
-    /// One did.
+    /// At least one worker failed.
     Failed {
-        /// The failure that the others follow from.
+        /// The failure that caused the others.
         cause: Failure,
-        /// Whether workers had been asked to stop, so that none is to be started again.
+        /// True if workers had been asked to stop, in which case they are not restarted.
         stopping: bool,
     },
 }
 
-/// What is being waited for, beside workers that end.
+/// Phase of an attempt. Deadlines are those for the next phase.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// Nothing.
+    /// No worker has failed.
     Running,
-    /// One has failed; until then the others may end by themselves.
+    /// A worker has failed, and the others may exit by themselves.
     Grace(Instant),
-    /// They have got SIGTERM; until then they may obey it.
+    /// Workers have received SIGTERM.
     Terminating(Instant),
-    /// They have got SIGKILL.
+    /// Workers have received SIGKILL.
     Killed,
 }
 
@@ -46,34 +48,34 @@ enum Phase {
 pub(super) struct Attempt<'a> {
     options: &'a Options,
     store: &'a Store,
-    inbox: &'a Inbox,
+    signals: &'a SignalQueue,
     number: u32,
     host: String,
     workers: Vec<Worker>,
-    /// Has no sender any more when all that workers print has been passed on.
+    /// Disconnected when all output of the workers has been forwarded.
     output: Receiver<()>,
     phase: Phase,
-    /// What the launcher knows of failures by itself, in the order in which it learnt of them.
+    /// Failures observed by the launcher, in the order of observation.
     failures: Vec<Failure>,
-    /// Signals to stop that were passed on.
-    stops: Vec<c_int>,
+    /// Stop signals that were forwarded.
+    stop_signals: Vec<c_int>,
 }
 
 impl<'a> Attempt<'a> {
-    /// Starts all workers. Where one cannot be started those before it are killed.
+    /// Starts all workers. If one cannot be started, those already started are killed.
     pub(super) fn start(
         options: &'a Options,
         command: &WorkerCommand,
         store: &'a Store,
-        inbox: &'a Inbox,
+        signals: &'a SignalQueue,
         number: u32,
     ) -> Result<Self, LaunchError> {
-        let (listening, output) = channel();
+        let (forwarding, output) = channel();
         let start = |rank| {
             let Options { world_size, threads, .. } = *options;
-            let place = Place { rank, world_size, port: store.port(), attempt: number, threads };
+            let spec = WorkerSpec { rank, world_size, store_port: store.port(), attempt: number, threads };
             let program = command.program.clone();
-            Worker::start(command, &place, &listening).map_err(|source| LaunchError::Start {
+            Worker::start(command, &spec, &forwarding).map_err(|source| LaunchError::Start {
                 rank,
                 world_size,
                 program,
@@ -82,29 +84,30 @@ impl<'a> Attempt<'a> {
         };
         let workers = (0..options.world_size).map(start).collect::<Result<_, _>>()?;
         let (host, phase) = (failure::host_name(), Phase::Running);
-        Ok(Self { options, store, inbox, number, host, workers, output, phase, failures: Vec::new(), stops: Vec::new() })
+        let (failures, stop_signals) = (Vec::new(), Vec::new());
+        Ok(Self { options, store, signals, number, host, workers, output, phase, failures, stop_signals })
     }
 
-    /// Waits until all workers have ended.
-    pub(super) fn watch(mut self) -> Result<Verdict, LaunchError> {
+    /// Waits until all workers have exited.
+    pub(super) fn supervise(mut self) -> Result<AttemptResult, LaunchError> {
         self.reap()?;
-        while self.workers.iter().any(Worker::runs) {
-            match self.inbox.next(self.phase.until()) {
-                Event::Child => {}
-                Event::Signal { signal, stops } => self.pass_on(signal, stops),
-                Event::Late => self.press(),
+        while self.workers.iter().any(Worker::is_running) {
+            match self.signals.next(self.phase.deadline()) {
+                Event::ChildExited => {}
+                Event::StopSignal(signal) => self.forward(signal),
+                Event::Timeout => self.escalate(),
             }
-            // Whatever woke us: one message may stand for several workers.
+            // After every event, because one SIGCHLD may stand for several workers.
             self.reap()?;
         }
-        // Nobody sends anything: it is over when the last sender is gone.
-        if self.output.recv_timeout(LAST_OUTPUT) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("a process that a worker left behind holds its output open; what it prints from here on is lost");
+        // Nothing is ever sent: the channel is disconnected when the last sender is dropped.
+        if self.output.recv_timeout(OUTPUT_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a process started by a worker is still running; its further output is lost");
         }
-        Ok(self.verdict())
+        Ok(self.result())
     }
 
-    /// Takes note of workers that have ended.
+    /// Reaps workers that have exited and handles their failures.
     fn reap(&mut self) -> Result<(), LaunchError> {
         for index in 0..self.workers.len() {
             let worker = &mut self.workers[index];
@@ -112,35 +115,35 @@ impl<'a> Attempt<'a> {
             if !worker.reap().map_err(|source| LaunchError::Wait { rank, source })? {
                 continue;
             }
-            match worker.ended().cloned() {
-                None | Some(Ending::Done | Ending::Interrupted) => {}
-                Some(ending) => self.failed(rank, pid, ending),
+            match worker.exit().cloned() {
+                None | Some(WorkerExit::Done | WorkerExit::Interrupted) => {}
+                Some(exit) => self.handle_failure(rank, pid, exit),
             }
         }
         Ok(())
     }
 
-    /// Tells of a worker that failed: the terminal, the other workers, and with the first one the time that they have.
-    fn failed(&mut self, rank: usize, pid: u32, ending: Ending) {
-        // One that had to be ended did not fail by itself.
-        let because_of = match self.phase {
+    /// Logs and publishes the failure of a worker. The first failure starts the grace period of the other workers.
+    fn handle_failure(&mut self, rank: usize, pid: u32, exit: WorkerExit) {
+        // A worker that was terminated by the launcher is not a cause.
+        let caused_by = match self.phase {
             Phase::Terminating(_) | Phase::Killed => self.cause().map(|cause| cause.rank),
             Phase::Running | Phase::Grace(_) => None,
         };
-        let reason = match (&ending, because_of) {
-            (Ending::Killed(libc::SIGKILL), None) => {
-                format!("{ending}; where nobody did that, memory ran out, which the system's log tells")
+        let reason = match (&exit, caused_by) {
+            (WorkerExit::Killed(libc::SIGKILL), None) => {
+                format!("{exit}; the system may have run out of memory, see its log")
             }
-            _ => ending.to_string(),
+            _ => exit.to_string(),
         };
-        let failure = Failure { rank, host: self.host.clone(), pid, reason, because_of };
+        let failure = Failure { rank, host: self.host.clone(), pid, reason, caused_by };
         if let Err(error) = failure::publish(self.store, self.number, &failure) {
-            tracing::warn!("the other ranks cannot be told: {error}");
+            tracing::warn!("cannot publish the failure to the other ranks: {error}");
         }
         match self.phase {
-            Phase::Running if self.workers.iter().any(Worker::runs) => {
-                let grace = self.options.grace;
-                tracing::error!("{failure}; the other ranks have {} s to end by themselves", grace.as_secs_f64());
+            Phase::Running if self.workers.iter().any(Worker::is_running) => {
+                let grace = self.options.grace.as_secs_f64();
+                tracing::error!("{failure}; waiting {grace} s for the other ranks to exit");
             }
             _ => tracing::error!("{failure}"),
         }
@@ -150,64 +153,66 @@ impl<'a> Attempt<'a> {
         self.failures.push(failure);
     }
 
-    fn pass_on(&mut self, signal: c_int, stops: bool) {
-        tracing::debug!("passing {} on to all workers", signals::name(signal));
+    /// Forwards a signal to all workers.
+    fn forward(&mut self, signal: c_int) {
+        tracing::debug!("forwarding {} to all workers", signals::name(signal));
         self.workers.iter().for_each(|worker| worker.signal(signal));
-        if stops {
-            self.stops.push(signal);
-        }
+        self.stop_signals.push(signal);
     }
 
-    /// The next means of ending workers.
-    fn press(&mut self) {
+    /// Sends SIGTERM, and SIGKILL the next time, to the workers that are still running.
+    fn escalate(&mut self) {
         let (signal, next) = match self.phase {
             Phase::Grace(_) => (libc::SIGTERM, Phase::Terminating(Instant::now() + self.options.kill_after)),
             Phase::Terminating(_) => (libc::SIGKILL, Phase::Killed),
             Phase::Running | Phase::Killed => return,
         };
-        for worker in self.workers.iter().filter(|worker| worker.runs()) {
-            tracing::warn!("rank {} (pid {}) still runs: sending it {}", worker.rank(), worker.pid(), signals::name(signal));
+        for worker in self.workers.iter().filter(|worker| worker.is_running()) {
+            let (rank, pid) = (worker.rank(), worker.pid());
+            tracing::warn!("rank {rank} (pid {pid}) is still running; sending {}", signals::name(signal));
             worker.signal(signal);
         }
         self.phase = next;
     }
 
-    /// The failure that others follow from, of what ranks have written and what the launcher saw.
+    /// Returns the root cause among the published failures or, if there are none, those observed by the launcher.
     fn cause(&self) -> Option<Failure> {
-        let written = failure::all(self.store, self.number, self.options.world_size).unwrap_or_else(|error| {
-            tracing::warn!("what ranks have written of their failures cannot be read: {error}");
+        let published = failure::all(self.store, self.number, self.options.world_size).unwrap_or_else(|error| {
+            tracing::warn!("cannot read the failures published by the ranks: {error}");
             Vec::new()
         });
-        let known = if written.is_empty() { &self.failures } else { &written };
-        failure::first_cause(known).cloned()
+        let known = if published.is_empty() { &self.failures } else { &published };
+        failure::root_cause(known).cloned()
     }
 
-    fn verdict(&self) -> Verdict {
-        let ended = |ending| self.workers.iter().any(|worker| worker.ended() == Some(&ending));
-        let stopping = !self.stops.is_empty();
-        // A failure that a rank has written is one only if some rank ended as failed, too.
+    fn result(&self) -> AttemptResult {
+        let any_interrupted = self.workers.iter().any(|worker| worker.exit() == Some(&WorkerExit::Interrupted));
+        let stopping = !self.stop_signals.is_empty();
+        // A published failure counts only if a worker also exited with an error.
         let cause = self.failures.first().and_then(|_| self.cause());
         match cause {
-            // Asked twice, workers end at once, in the midst of what they do with others, and before they can be asked they
-            // end by the signal itself.
-            Some(cause) if self.stops.len() < 2 && !self.was_stopped(cause.rank) => Verdict::Failed { cause, stopping },
-            Some(_) => Verdict::Ended(Outcome::Interrupted),
-            None if ended(Ending::Interrupted) => Verdict::Ended(Outcome::Interrupted),
-            None => Verdict::Ended(Outcome::Finished),
+            // After two stop signals workers exit immediately, which makes the calls of other ranks fail. A worker that has not
+            // installed its signal handlers yet is killed by the first one.
+            Some(cause) if self.stop_signals.len() < 2 && !self.was_stopped(cause.rank) => {
+                AttemptResult::Failed { cause, stopping }
+            }
+            Some(_) => AttemptResult::Ended(Outcome::Interrupted),
+            None if any_interrupted => AttemptResult::Ended(Outcome::Interrupted),
+            None => AttemptResult::Ended(Outcome::Finished),
         }
     }
 
-    /// Whether a rank ended by a signal to stop that was passed on to it.
+    /// Returns true if a rank was killed by a stop signal that was forwarded to it.
     fn was_stopped(&self, rank: usize) -> bool {
-        let ending = self.workers.iter().find(|worker| worker.rank() == rank).and_then(Worker::ended);
-        matches!(ending, Some(Ending::Killed(signal)) if self.stops.contains(signal))
+        let exit = self.workers.iter().find(|worker| worker.rank() == rank).and_then(Worker::exit);
+        matches!(exit, Some(WorkerExit::Killed(signal)) if self.stop_signals.contains(signal))
     }
 }
 
 impl Phase {
-    fn until(self) -> Option<Instant> {
+    fn deadline(self) -> Option<Instant> {
         match self {
-            Self::Grace(until) | Self::Terminating(until) => Some(until),
+            Self::Grace(deadline) | Self::Terminating(deadline) => Some(deadline),
             Self::Running | Self::Killed => None,
         }
     }

@@ -1,7 +1,8 @@
-//! A run's metrics for TensorBoard: `RUNDIR/tensorboard/events.out.tfevents.*`, beside `metrics.jsonl` and made of its lines.
+//! Metrics in TensorBoard's format, `RUNDIR/tensorboard/events.out.tfevents.*`, converted from the lines of `metrics.jsonl`.
 //!
-//! Every number of a line becomes a scalar `train/loss`, `eval/accuracy` and so on, named after the line's kind and the field, at the
-//! line's step and time. Lines about single steps (`skipped`, `spike`) have none: some of them have the step of another line.
+//! Every number of a line becomes a scalar such as `train/loss` or `eval/accuracy`, named after the line's kind and the field, with
+//! the line's step and time. Lines about single steps (`skipped`, `spike`) are left out, because their step may equal that of
+//! another line.
 
 pub mod record;
 
@@ -13,27 +14,28 @@ use glm_support::files::atomic;
 use serde_json::Value;
 
 use self::record::{Scalar, file_version, scalars, write_record};
-use crate::record::metrics::is_at;
+use crate::record::files::{is_at, unix_seconds};
 
-/// The folder inside the run's folder.
+/// Subfolder of the run folder.
 const FOLDER: &str = "tensorboard";
-/// TensorBoard takes any file with `tfevents` in its name. A run has one, however often it goes on, so that no step is there twice.
+/// TensorBoard reads every file with `tfevents` in its name. A run has a single file, even if resumed, so that no step occurs twice.
 const FILE: &str = "events.out.tfevents.glm-trainer";
-/// Kinds of lines whose numbers are scalars.
+/// Kinds of lines that are converted to scalars.
 const KINDS: [&str; 2] = ["train", "eval"];
-/// Numbers that say where a scalar stands and are none.
+/// Fields that locate a scalar rather than being one.
 const PLACES: [&str; 2] = ["step", "time"];
 
-/// Writes the file. Training never ends for its sake: a failure is warned of, and all of it is written when that is possible again.
+/// Writer of the event file. Write errors are logged as warnings and never end training; the file is rewritten completely once that
+/// is possible again.
 #[derive(Debug)]
 pub struct EventFile {
     path: PathBuf,
-    /// The file, if it holds all events.
+    /// The file, if it contains all events.
     file: Option<File>,
 }
 
 impl EventFile {
-    /// Begins the file of a run's folder anew, with the events of the lines so far.
+    /// Creates the file in a run folder, replacing an existing one, with the events of `lines`.
     pub fn begin(folder: &Path, lines: &[u8]) -> Self {
         let path = folder.join(FOLDER).join(FILE);
         let file = begin(&path, lines);
@@ -42,11 +44,11 @@ impl EventFile {
         events
     }
 
-    /// Appends the events of a line; `lines` are all lines, this one included.
+    /// Appends the events of a line; `lines` are all lines, including this one.
     pub fn append(&mut self, lines: &[u8], line: &[u8]) {
         let was_whole = self.file.is_some();
         let written = match self.file.take() {
-            // One call a line: a killed run leaves no half event behind.
+            // One call per line, so that a killed run leaves no partial event.
             Some(mut file) if is_at(&file, &self.path) => file.write_all(&events(line)).map(|()| file),
             _ => begin(&self.path, lines),
         };
@@ -58,7 +60,7 @@ impl EventFile {
             Ok(file) => self.file = Some(file),
             Err(error) if was_whole => {
                 tracing::warn!(
-                    "cannot write {}: {error}; training goes on, and TensorBoard lacks what follows",
+                    "cannot write {}: {error}; training continues, and TensorBoard will lack the following events",
                     self.path.display()
                 );
             }
@@ -67,20 +69,20 @@ impl EventFile {
     }
 }
 
-/// Writes the file with the events of these lines, and leaves it open at its end.
+/// Writes the file with the events of `lines`, and leaves it open for appending.
 fn begin(path: &Path, lines: &[u8]) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     let first = lines.split(|&byte| byte == b'\n').next().and_then(|line| serde_json::from_slice(line).ok());
     let mut content = Vec::new();
-    write_record(&mut content, &file_version(first.as_ref().and_then(time).unwrap_or_else(crate::record::metrics::now)));
+    write_record(&mut content, &file_version(first.as_ref().and_then(time).unwrap_or_else(unix_seconds)));
     content.extend(events(lines));
     atomic::write(path, |file| file.write_all(&content))?;
     File::options().append(true).open(path)
 }
 
-/// The records of lines.
+/// Converts lines to records.
 fn events(lines: &[u8]) -> Vec<u8> {
     let mut records = Vec::new();
     for line in lines.split(|&byte| byte == b'\n') {
@@ -91,12 +93,12 @@ fn events(lines: &[u8]) -> Vec<u8> {
         let scalars_of_line: Vec<_> = numbers
             .filter_map(|(name, value)| Some(Scalar { tag: format!("{kind}/{name}"), value: value.as_f64()? as f32 }))
             .collect();
-        write_record(&mut records, &scalars(time(&line).unwrap_or_else(crate::record::metrics::now), step, &scalars_of_line));
+        write_record(&mut records, &scalars(time(&line).unwrap_or_else(unix_seconds), step, &scalars_of_line));
     }
     records
 }
 
-/// When a line was written; older versions did not say.
+/// Returns the time of a line; older versions did not write it.
 fn time(line: &Value) -> Option<f64> {
     line["time"].as_f64()
 }
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_an_event_whether_it_is_appended_or_was_there() {
+    fn initial_and_appended_lines_give_the_same_events() {
         let [whole, grown] = [(); 2].map(|()| tempfile::tempdir().expect("folder"));
         EventFile::begin(whole.path(), LINES.as_bytes());
         assert_eq!(events_in(whole.path()), expected());
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_gone_or_cannot_be_written_comes_back_whole() {
+    fn the_file_is_restored_after_deletion_or_a_write_error() {
         let folder = tempfile::tempdir().expect("folder");
         fs::write(folder.path().join("tensorboard"), "in the way").expect("write");
         let mut events = EventFile::begin(folder.path(), b"");

@@ -1,4 +1,4 @@
-//! The format of an event file: TFRecord around protobuf.
+//! Format of event files: protobuf messages in TFRecord framing.
 //!
 //! ```text
 //! record = length u64 | masked crc of it u32 | data | masked crc of it u32        little-endian, CRC-32C
@@ -6,9 +6,9 @@
 //!          Summary { 1: repeated Value { 1: tag string, 2: simple_value float } }
 //! ```
 
-/// What TensorBoard looks for in the first event of a file.
+/// Version that TensorBoard expects in the first event of a file.
 const VERSION: &str = "brain.Event:2";
-/// Added to a rotated checksum, so that a checksum of data that holds checksums is no special one.
+/// Added to a rotated checksum: a plain CRC of data that itself contains CRCs is a weak checksum.
 const MASK: u32 = 0xa282_ead8;
 
 /// Wire types of protobuf.
@@ -17,12 +17,12 @@ const FIXED64: u64 = 1;
 const BYTES: u64 = 2;
 const FIXED32: u64 = 5;
 
-/// A number with its name.
+/// Named number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scalar {
-    /// The name, for example `train/loss`.
+    /// Name, for example `train/loss`.
     pub tag: String,
-    /// The number.
+    /// Value.
     pub value: f32,
 }
 
@@ -39,7 +39,7 @@ fn masked_checksum(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(MASK)
 }
 
-/// The first event of a file; `wall_time` in seconds since 1970.
+/// Encodes the first event of a file; `wall_time` in seconds since 1970.
 pub fn file_version(wall_time: f64) -> Vec<u8> {
     let mut event = Vec::new();
     put_double(&mut event, 1, wall_time);
@@ -47,7 +47,7 @@ pub fn file_version(wall_time: f64) -> Vec<u8> {
     event
 }
 
-/// Numbers at a step; `wall_time` in seconds since 1970.
+/// Encodes the scalars of a step; `wall_time` in seconds since 1970.
 pub fn scalars(wall_time: f64, step: i64, scalars: &[Scalar]) -> Vec<u8> {
     let mut summary = Vec::new();
     for Scalar { tag, value } in scalars {
@@ -80,7 +80,7 @@ fn put_key(message: &mut Vec<u8>, field: u64, wire_type: u64) {
     put_varint(message, field << 3 | wire_type);
 }
 
-/// Seven bits a byte, the lowest first; all bytes but the last have their highest bit set.
+/// Writes seven bits per byte, least significant first; all bytes except the last have the highest bit set.
 fn put_varint(message: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         message.push(value as u8 | 0x80);
@@ -95,7 +95,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// An event as it is read back.
+    /// Decoded event.
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Event {
         pub(crate) time: f64,
@@ -104,7 +104,7 @@ pub(super) mod tests {
         pub(crate) scalars: Vec<(String, f32)>,
     }
 
-    /// CRC-32C bit by bit, from its polynomial.
+    /// Computes CRC-32C bit by bit from its polynomial.
     fn checksum(data: &[u8]) -> u32 {
         let mut crc = !0_u32;
         for &byte in data {
@@ -127,7 +127,7 @@ pub(super) mod tests {
         assert_eq!(stored, crc.rotate_right(15).wrapping_add(0xa282_ead8));
     }
 
-    /// The fields of a message: number, and the bytes or the number as bytes.
+    /// Returns the fields of a message: field number, and the content as bytes.
     fn fields(mut message: &[u8]) -> Vec<(u64, Vec<u8>)> {
         let varint = |message: &mut &[u8]| {
             let (mut value, mut shift) = (0, 0);
@@ -160,7 +160,7 @@ pub(super) mod tests {
         fields
     }
 
-    /// Reads a file, by the description of the formats alone.
+    /// Reads a file independently of the writer, according to the specification of the formats.
     pub(crate) fn read(mut file: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         while !file.is_empty() {
@@ -193,14 +193,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_checksum_is_the_one_of_the_standard() {
+    fn checksum_matches_the_standard_test_vector() {
         assert_eq!(checksum(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(
+        fn records_survive_a_round_trip(
             events in prop::collection::vec((0.0..4e9_f64, any::<i64>(), prop::collection::vec(("\\PC{0,200}", any::<f32>()), 0..5)), 0..5),
         ) {
             let mut file = Vec::new();

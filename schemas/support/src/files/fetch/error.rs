@@ -1,162 +1,176 @@
-//! Why a file cannot be had.
+//! Download errors.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::Archive;
+use super::options::Archive;
 
-/// Why `fetch` failed. Every message is one sentence.
+/// Reason to reject a downloaded file.
+#[derive(Debug, Error)]
+pub enum ContentFault {
+    /// The file is damaged.
+    #[error("{0}")]
+    Damaged(String),
+    /// A required member is missing.
+    #[error("it does not contain {0}")]
+    Missing(&'static str),
+    /// The file cannot be read.
+    #[error("{0}")]
+    Read(io::Error),
+}
+
+/// Error of [`fetch`](super::fetch). Every message is one sentence.
 #[derive(Debug, Error)]
 pub enum FetchError {
-    /// The server refuses.
-    #[error("the server answers {status} for {url}; {}", advice(*status))]
+    /// The server refused the request.
+    #[error("the server returned status {status} for {url}; {}", advice(*status))]
     Status {
-        /// What was asked for.
+        /// Requested URL.
         url: String,
-        /// The answer.
+        /// HTTP status.
         status: u16,
     },
-    /// A page for people instead of the file.
+    /// The response is an HTML page instead of the file.
     #[error(
-        "{url} is an HTML page and no {kind}; perhaps a login or error page of a network in between answered: open it in a browser, or give another --url"
+        "{url} is an HTML page, not a {kind}; it may be the login or error page of a network in between: open it in a browser, or use another --url"
     )]
     Html {
-        /// What was asked for.
+        /// Requested URL.
         url: String,
-        /// What it should be.
+        /// Expected kind of file.
         kind: Archive,
     },
-    /// Another kind of file.
-    #[error("{url} is no {kind} that can be read ({reason}); give another --url, or try again")]
+    /// The file is of another kind, or damaged.
+    #[error("{url} is not a readable {kind} ({reason}); use another --url, or try again")]
     NotAnArchive {
-        /// Where it comes from.
+        /// URL or path of the file.
         url: String,
-        /// What it should be.
+        /// Expected kind of file.
         kind: Archive,
-        /// What is wrong.
+        /// Description of the damage.
         reason: String,
     },
-    /// Another archive.
-    #[error("{url} holds no {member}, so it is another archive; give another --url")]
+    /// The archive has different content.
+    #[error("{url} does not contain {member}, so it is a different archive; use another --url")]
     NoMember {
-        /// Where it comes from.
+        /// URL or path of the file.
         url: String,
-        /// What should be in it.
+        /// Missing member.
         member: &'static str,
     },
-    /// The address is wrong, or the connection is not to be trusted: trying again does not help.
+    /// The URL is invalid or the connection is not trusted; retrying does not help.
     #[error("cannot fetch {url}: {reason}")]
     Request {
-        /// What was asked for.
+        /// Requested URL.
         url: String,
-        /// What is wrong.
+        /// Description of the problem.
         reason: String,
     },
-    /// Cut, again and again.
-    #[error(
-        "{url} could not be fetched to its end, the last of {tries} tries says: {reason}; {}",
-        what_next(*have, *total, part)
-    )]
+    /// The connection failed repeatedly.
+    #[error("cannot download all of {url}: {tries} attempts failed, the last one because {reason}; {}", what_next(*have, *total, part))]
     GaveUp {
-        /// What was asked for.
+        /// Requested URL.
         url: String,
-        /// Tries in a row.
+        /// Number of consecutive attempts.
         tries: u32,
-        /// How the last one ended.
+        /// Failure of the last attempt.
         reason: String,
-        /// What has arrived.
+        /// Bytes received so far.
         have: u64,
-        /// Size of the whole file, where the server says it.
+        /// Size of the complete file, if the server sent it.
         total: Option<u64>,
-        /// Where it is.
+        /// Part file with the received bytes.
         part: PathBuf,
     },
-    /// Not the checksum that was asked for.
-    #[error("{url} has sha256 {found}, but --sha256 asks for {expected}; what was downloaded is removed")]
+    /// The checksum differs from the required one.
+    #[error("{url} has sha256 {found}, but --sha256 is {expected}; the download was removed")]
     Checksum {
-        /// Where it comes from.
+        /// Requested URL.
         url: String,
-        /// What it has.
+        /// Checksum of the download.
         found: String,
-        /// What it should have.
+        /// Required checksum.
         expected: String,
     },
-    /// Not the checksum of the first download.
+    /// The checksum differs from the one that the first download recorded.
     #[error(
-        "{url} has sha256 {found}, but the first download had {expected}; what was downloaded is removed: run it again, and if the published file has changed and you trust it, remove {} first",
+        "{url} has sha256 {found}, but the first download had {expected}; the download was removed: run the command again or, if the published file has changed and you trust it, remove {} first",
         record.display()
     )]
     RecordedChecksum {
-        /// Where it comes from.
+        /// Requested URL.
         url: String,
-        /// What it has.
+        /// Checksum of the download.
         found: String,
-        /// What it should have.
+        /// Recorded checksum.
         expected: String,
-        /// Where that is written.
+        /// File with the recorded checksum.
         record: PathBuf,
     },
-    /// The file is there, but is not what it was.
-    #[error("{} is there with sha256 {found}, expected {expected}; move it away and run it again to fetch it anew", path.display())]
+    /// The file already exists, but has changed.
+    #[error(
+        "{} already exists with sha256 {found}, expected {expected}; move it away and run the command again to download it",
+        path.display()
+    )]
     Changed {
         /// The file.
         path: PathBuf,
-        /// What it has.
+        /// Checksum of the file.
         found: String,
-        /// What it should have.
+        /// Expected checksum.
         expected: String,
     },
-    /// The record of the checksum is none.
-    #[error("{} does not begin with a sha256; remove it if you trust the file beside it", .0.display())]
+    /// The checksum file is malformed.
+    #[error("{} does not start with a sha256; remove it if you trust the file next to it", .0.display())]
     Record(PathBuf),
-    /// Two runs at a time.
-    #[error("another run is writing to {}; wait until it has finished", .0.display())]
+    /// Another process is downloading the same file.
+    #[error("another process is writing to {}; wait until it has finished", .0.display())]
     Busy(PathBuf),
     /// The disk is full.
-    #[error("no space left on the device for {}; free some, the same command continues where it stopped", .0.display())]
+    #[error("no space left on the device for {}; free some space and run the same command to resume", .0.display())]
     NoSpace(PathBuf),
-    /// The file system refused to read something.
+    /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Underlying error.
         source: io::Error,
     },
-    /// The file system refused to write something.
+    /// A file cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Underlying error.
         source: io::Error,
     },
 }
 
 fn advice(status: u16) -> &'static str {
     match status {
-        404 | 410 => "the file is not there (any more), give another --url",
-        401 | 403 | 407 => "it wants to know who asks, give another --url",
-        _ => "try again later, or give another --url",
+        404 | 410 => "the file no longer exists there, use another --url",
+        401 | 403 | 407 => "the server denies access, use another --url",
+        _ => "try again later, or use another --url",
     }
 }
 
 fn what_next(have: u64, total: Option<u64>, part: &Path) -> String {
     let of_total = total.map_or(String::new(), |total| format!(" of {total}"));
     match have {
-        0 => "nothing has arrived, so try again later".to_owned(),
-        _ => format!("{have}{of_total} bytes are kept in {}, and the same command continues from there", part.display()),
+        0 => "nothing was received, try again later".to_owned(),
+        _ => format!("{have}{of_total} bytes are kept in {}, run the same command to resume", part.display()),
     }
 }
 
-/// From what the file system said about `path`.
+/// Converts an I/O error of reading `path`.
 pub(super) fn read_error(path: &Path) -> impl FnOnce(io::Error) -> FetchError + '_ {
     |source| FetchError::Read { path: path.to_owned(), source }
 }
 
-/// From what the file system said about `path`.
+/// Converts an I/O error of writing `path`.
 pub(super) fn write_error(path: &Path) -> impl FnOnce(io::Error) -> FetchError + '_ {
     |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FetchError::NoSpace(path.to_owned()),
@@ -169,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_from_other_failures() {
+    fn a_full_disk_has_its_own_message() {
         let path = Path::new("ReCoRD.zip.part");
         let full = write_error(path)(io::ErrorKind::StorageFull.into());
         assert!(full.to_string().starts_with("no space left on the device for ReCoRD.zip.part"), "{full}");

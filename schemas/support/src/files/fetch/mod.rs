@@ -1,139 +1,55 @@
-//! Downloads of archives.
+//! Resumable downloads of archives.
 //!
-//! - `transfer`: one file over HTTP into a part file, continued where it was cut.
-//! - `part`: the part file, what is known about it, and the recorded checksum.
+//! - `options`: source, destination, retries and timeouts.
+//! - `transfer`: one file over HTTP into a part file; interrupted transfers resume.
+//! - `part`: the part file, its state, and the recorded checksum.
+//! - `error`: download errors.
 //!
-//! What arrives is `NAME.part`, with what the server said about it in `NAME.part.json`. It gets its name only when it is whole,
-//! on the disk, and what it should be. The checksum is recorded in `NAME.sha256` at the first download.
+//! Data arrives in `NAME.part`; `NAME.part.json` records the URL, the size and the validator that the server sent. The file
+//! gets its final name once it is complete, synced to disk and verified. The first download records the checksum in
+//! `NAME.sha256`.
 
 mod error;
+mod options;
 mod part;
 mod transfer;
 
-use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use thiserror::Error;
-
-use crate::files::atomic::sync_folder;
 use crate::files::progress::Progress;
-pub use error::FetchError;
+pub use error::{ContentFault, FetchError};
 use error::{read_error, write_error};
+pub use options::{Archive, FetchOptions};
 use part::{Files, sha256, sha256_digits};
 
-/// What kind of file a download has to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Archive {
-    /// A zip archive.
-    Zip,
-    /// Something packed by bzip2.
-    Bzip2,
-}
-
-impl Archive {
-    /// The first bytes of every such file that holds something.
-    fn magic(self) -> &'static [u8] {
-        match self {
-            Self::Zip => b"PK",
-            Self::Bzip2 => b"BZh",
-        }
-    }
-}
-
-impl fmt::Display for Archive {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Zip => "zip archive",
-            Self::Bzip2 => "bzip2 archive",
-        })
-    }
-}
-
-/// Why what has arrived is not what it should be.
-#[derive(Debug, Error)]
-pub enum ContentFault {
-    /// It cannot be read to its end.
-    #[error("{0}")]
-    Damaged(String),
-    /// It is something else.
-    #[error("there is no {0} in it")]
-    Missing(&'static str),
-    /// The file system refused to read it.
-    #[error("{0}")]
-    Read(io::Error),
-}
-
-/// What to download, and how patiently.
-#[derive(Debug, Clone)]
-pub struct FetchOptions {
-    /// The name that the file is given.
-    pub name: &'static str,
-    /// What it has to be.
-    pub archive: Archive,
-    /// The folder to put it in; it is made if it is not there.
-    pub dir: PathBuf,
-    /// From where.
-    pub url: String,
-    /// The checksum that it must have.
-    pub sha256: Option<String>,
-    /// Tries in a row that bring next to nothing before it is given up.
-    pub tries: u32,
-    /// Pause before the second try; it doubles with every one.
-    pub pause: Duration,
-    /// How long a connection may take to come about.
-    pub connect_timeout: Duration,
-    /// How long the server may say nothing.
-    pub stall_timeout: Duration,
-}
-
-impl FetchOptions {
-    /// A file into `dir`, with the usual patience.
-    pub fn new(name: &'static str, archive: Archive, url: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
-        Self {
-            name,
-            archive,
-            dir: dir.into(),
-            url: url.into(),
-            sha256: None,
-            tries: 5,
-            pause: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(60),
-        }
-    }
-}
-
-/// What was done.
+/// Result of a download.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Its checksum.
+    /// sha256 of the file.
     pub sha256: String,
-    /// How much of it was downloaded now: nothing where it was there already.
+    /// Bytes downloaded by this call; 0 if the file already existed.
     pub downloaded: u64,
-    /// Whether it was there already.
+    /// True if the file already existed.
     pub already_there: bool,
 }
 
-/// A checksum as typed, in lower case; for clap's `value_parser`.
+/// Parses a sha256 into lower-case digits; for clap's `value_parser`.
 ///
 /// # Errors
-/// What a checksum looks like.
+/// A message for the user if `text` is not a sha256.
 pub fn parse_sha256(text: &str) -> Result<String, String> {
     sha256_digits(text).ok_or_else(|| "a sha256 has 64 hexadecimal digits".to_owned())
 }
 
-/// Downloads a file, unless it is there. `check` says whether what has arrived is what it should be; it is asked once, before the
-/// file gets its name.
+/// Downloads a file unless it already exists. `check` verifies the content once, before the file gets its final name.
 ///
 /// # Errors
-/// [`FetchError`] where the file cannot be had, is not what it should be, or cannot be written.
+/// [`FetchError`] if the file cannot be downloaded, fails verification, or cannot be written.
 pub fn fetch(
     options: &FetchOptions,
     check: impl Fn(&Path) -> Result<(), ContentFault>,
@@ -158,7 +74,7 @@ pub fn fetch(
     let (bytes, sha256) = sha256(&files.part)?;
     let checked = check_sha256(options, &files, recorded.as_deref(), &sha256).and_then(|()| check(&files.part, &options.url));
     if let Err(error) = checked {
-        // All of it is there and it is wrong: to continue would not make it right.
+        // The file is complete but wrong: resuming cannot repair it.
         files.remove_part()?;
         return Err(error);
     }
@@ -181,7 +97,7 @@ fn already_there(
         return Err(FetchError::Changed { path, found: sha256, expected });
     }
     if expected.is_none() {
-        // Put here by hand, or by a run that was killed just before it could record the checksum.
+        // Copied here by the user, or downloaded by a process that was killed before it recorded the checksum.
         check(&files.target, &files.target.display().to_string())?;
     }
     if recorded != Some(sha256.as_str()) {

@@ -1,38 +1,38 @@
-//! The part file, what is known about it, and checksums.
+//! Part file, its state, and checksums.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{read_error, write_error};
-use super::{FetchError, sync_folder};
-use crate::files::atomic;
+use super::error::{FetchError, read_error, write_error};
+use crate::files::atomic::{self, sync_dir};
 use crate::files::checksum::digest;
+use crate::files::lock;
 
-/// The files of one download.
+/// Files of one download.
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
     name: &'static str,
-    /// The file itself.
+    /// The complete file.
     pub(super) target: PathBuf,
-    /// What has arrived of it.
+    /// The bytes received so far.
     pub(super) part: PathBuf,
-    /// What the server said about it.
+    /// The serialized [`State`].
     state: PathBuf,
-    /// Its checksum, in the format of `sha256sum`.
+    /// The checksum, in the format of `sha256sum`.
     pub(super) checksum: PathBuf,
 }
 
-/// What the part file is a part of.
+/// Identity of the file that the part file belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) url: String,
-    /// A strong `ETag`, else `Last-Modified`: what `If-Range` takes. Without it a download cannot be continued.
+    /// Value for `If-Range`: a strong `ETag`, else `Last-Modified`. A download without one cannot resume.
     pub(super) validator: Option<String>,
-    /// Size of the whole file, where the server says it.
+    /// Size of the complete file, if the server sent it.
     pub(super) total: Option<u64>,
 }
 
@@ -49,7 +49,7 @@ impl Files {
         }
     }
 
-    /// The checksum of the first download.
+    /// Reads the checksum that the first download recorded.
     pub(super) fn recorded(&self) -> Result<Option<String>, FetchError> {
         let bytes = match fs::read(&self.checksum) {
             Ok(bytes) => bytes,
@@ -63,28 +63,22 @@ impl Files {
     /// Records the checksum.
     pub(super) fn record(&self, sha256: &str) -> Result<(), FetchError> {
         write_whole(&self.checksum, format!("{sha256}  {}\n", self.name).as_bytes())?;
-        // The name of the file itself comes to the disk with this one.
-        sync_folder(&self.dir).map_err(write_error(&self.dir))
+        // This also syncs the name of the file itself.
+        sync_dir(&self.dir).map_err(write_error(&self.dir))
     }
 
-    /// Opens the part file, for this run alone.
+    /// Opens the part file and locks it.
     pub(super) fn open_part(&self) -> Result<File, FetchError> {
         let opened = File::options().read(true).write(true).create(true).truncate(false).open(&self.part);
         let part = opened.map_err(write_error(&self.part))?;
-        match part.try_lock() {
-            Ok(()) => Ok(part),
-            Err(TryLockError::WouldBlock) => Err(FetchError::Busy(self.part.clone())),
-            Err(TryLockError::Error(error)) => {
-                tracing::debug!(
-                    "{} cannot be locked ({error}); make sure that one run at a time writes to it",
-                    self.part.display()
-                );
-                Ok(part)
-            }
+        match lock::try_lock(&part) {
+            Ok(true) => Ok(part),
+            Ok(false) => Err(FetchError::Busy(self.part.clone())),
+            Err(error) => Err(write_error(&self.part)(error)),
         }
     }
 
-    /// What the part file is a part of; none where that is not known.
+    /// Reads the state of the part file; `None` if unknown.
     pub(super) fn state(&self) -> Option<State> {
         serde_json::from_slice(&fs::read(&self.state).ok()?).ok()
     }
@@ -94,7 +88,7 @@ impl Files {
         write_whole(&self.state, &json)
     }
 
-    /// Removes the part file and what is known about it.
+    /// Removes the part file and its state.
     pub(super) fn remove_part(&self) -> Result<(), FetchError> {
         for path in [&self.part, &self.state] {
             match fs::remove_file(path) {
@@ -110,12 +104,12 @@ fn write_whole(path: &Path, content: &[u8]) -> Result<(), FetchError> {
     atomic::write(path, |file| file.write_all(content)).map_err(write_error(path))
 }
 
-/// The digits of a sha256, in lower case.
+/// Returns the digits of a sha256 in lower case; `None` if `text` is not a sha256.
 pub(super) fn sha256_digits(text: &str) -> Option<String> {
     (text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_ascii_lowercase())
 }
 
-/// Size and checksum of a file.
+/// Computes size and checksum of a file.
 pub(super) fn sha256(path: &Path) -> Result<(u64, String), FetchError> {
     let found = File::open(path).and_then(digest).map_err(read_error(path))?;
     Ok((found.bytes, found.sha256))

@@ -1,4 +1,4 @@
-//! One file over HTTP into a part file, continued where it was cut.
+//! HTTP transfer of one file into its part file, with retries and resume.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -8,20 +8,20 @@ use ureq::http::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, IF_RANGE
 use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
 
-use super::error::write_error;
+use super::error::{FetchError, write_error};
+use super::options::FetchOptions;
 use super::part::{Files, State};
-use super::{FetchError, FetchOptions};
 use crate::files::progress::{Progress, Unit};
 
 const READ_BYTES: usize = 1 << 16;
-/// A try that brings as much as this is no failure: the next ones are counted anew.
-const WORTH_IT: u64 = 1 << 20;
+/// An attempt that receives at least this much resets the retry counter.
+const RESET_TRIES_BYTES: u64 = 1 << 20;
 
-/// Why one try ended before the file did.
+/// Failure of one attempt.
 enum Failure {
-    /// The next may succeed.
-    Cut(String),
-    /// The next would end the same way.
+    /// The next attempt may succeed.
+    Transient(String),
+    /// Every further attempt would fail the same way.
     Fatal(FetchError),
 }
 
@@ -31,7 +31,7 @@ impl From<FetchError> for Failure {
     }
 }
 
-/// Downloads into the part file, in several tries if need be. Returns it, whole, and how many bytes came now.
+/// Downloads into the part file, retrying as needed. Returns the complete part file and the number of bytes downloaded.
 pub(super) fn download(options: &FetchOptions, files: &Files, progress: &dyn Progress) -> Result<(File, u64), FetchError> {
     let mut transfer = Transfer::start(options, files, progress)?;
     let mut tries = 0;
@@ -43,13 +43,13 @@ pub(super) fn download(options: &FetchOptions, files: &Files, progress: &dyn Pro
             Ok(()) => return Ok((transfer.part, transfer.downloaded)),
             Err(Failure::Fatal(error)) => {
                 if transfer.have == 0 {
-                    // Nothing to continue from is left.
+                    // There is nothing to resume from.
                     files.remove_part()?;
                 }
                 return Err(error);
             }
-            Err(Failure::Cut(reason)) => {
-                if transfer.downloaded - before >= WORTH_IT {
+            Err(Failure::Transient(reason)) => {
+                if transfer.downloaded - before >= RESET_TRIES_BYTES {
                     (tries, pause) = (1, options.pause);
                 }
                 if tries >= options.tries {
@@ -65,7 +65,7 @@ pub(super) fn download(options: &FetchOptions, files: &Files, progress: &dyn Pro
                         part: files.part.clone(),
                     });
                 }
-                tracing::warn!("{}: {reason}; trying again in {:.1} s", options.url, pause.as_secs_f64());
+                tracing::warn!("{}: {reason}; retrying in {:.1} s", options.url, pause.as_secs_f64());
                 thread::sleep(pause);
                 pause = pause.saturating_mul(2);
             }
@@ -81,7 +81,7 @@ struct Transfer<'a> {
     part: File,
     /// Bytes in the part file.
     have: u64,
-    /// What they belong to.
+    /// Identity of the file that they belong to.
     state: Option<State>,
     downloaded: u64,
 }
@@ -98,7 +98,7 @@ impl<'a> Transfer<'a> {
             .timeout_recv_response(Some(options.stall_timeout))
             .timeout_per_read(Some(options.stall_timeout))
             .build();
-        // What is left of another file, or of who knows what, is no beginning of this one.
+        // A part file of another URL or of unknown origin is discarded.
         let state = files.state().filter(|state| state.url == options.url);
         let mut transfer = Self { options, files, progress, agent: config.new_agent(), part, have, state, downloaded: 0 };
         if transfer.state.as_ref().is_none_or(|state| state.total.is_some_and(|total| have > total)) {
@@ -107,7 +107,7 @@ impl<'a> Transfer<'a> {
         Ok(transfer)
     }
 
-    /// Throws away what has arrived.
+    /// Discards the received bytes.
     fn restart(&mut self, state: Option<State>) -> Result<(), FetchError> {
         self.part.set_len(0).map_err(write_error(&self.files.part))?;
         self.have = 0;
@@ -127,7 +127,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn attempt(&mut self) -> Result<(), Failure> {
-        // A run that was killed right at the end has left nothing to ask for.
+        // A process killed after the last byte leaves a complete part file.
         if self.is_whole() {
             return Ok(());
         }
@@ -140,18 +140,15 @@ impl<'a> Transfer<'a> {
                     validator: validator(response.headers()),
                     total: response.body().content_length(),
                 };
-                // The whole file: the first time, or because it has changed, or because the server knows no ranges.
+                // The complete file: the first request, or the file has changed, or the server does not support ranges.
                 self.restart(Some(state))?;
             }
             206 => self.check_range(response.headers())?,
             416 => {
                 self.restart(None)?;
-                return Err(Failure::Cut(
-                    "what is kept does not fit the file on the server any more, so it starts again".into(),
-                ));
+                return Err(Failure::Transient("the part file no longer matches the file on the server, starting over".into()));
             }
-            // A server that is busy is asked again.
-            status @ (408 | 429 | 500..=599) => return Err(Failure::Cut(format!("the server answers {status}"))),
+            status @ (408 | 429 | 500..=599) => return Err(Failure::Transient(format!("the server returned status {status}"))),
             status => return Err(FetchError::Status { url: self.options.url.clone(), status }.into()),
         }
         self.progress.begin(&format!("fetching {}", self.options.name), self.total().unwrap_or(0), Unit::Bytes);
@@ -168,7 +165,7 @@ impl<'a> Transfer<'a> {
                 Some(validator) => {
                     request = request.header(RANGE, format!("bytes={}-", self.have)).header(IF_RANGE, validator);
                 }
-                // Nothing would tell whether the rest belongs to this beginning.
+                // Without a validator the server cannot detect that the file has changed.
                 None => self.restart(None)?,
             }
         }
@@ -178,18 +175,18 @@ impl<'a> Transfer<'a> {
     fn failure(&self, error: ureq::Error) -> Failure {
         use ureq::Error;
         match error {
-            Error::Io(error) => Failure::Cut(match error.kind() {
-                std::io::ErrorKind::ConnectionRefused => "nobody answers there (connection refused)".to_owned(),
+            Error::Io(error) => Failure::Transient(match error.kind() {
+                std::io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
                 _ => error.to_string(),
             }),
-            Error::Timeout(_) => Failure::Cut(format!("the server is silent ({error})")),
-            Error::HostNotFound => Failure::Cut("there is no such host, or no network".to_owned()),
-            Error::ConnectionFailed | Error::Protocol(_) => Failure::Cut(error.to_string()),
+            Error::Timeout(_) => Failure::Transient(format!("the server does not respond ({error})")),
+            Error::HostNotFound => Failure::Transient("the host was not found, or there is no network".to_owned()),
+            Error::ConnectionFailed | Error::Protocol(_) => Failure::Transient(error.to_string()),
             other => FetchError::Request { url: self.options.url.clone(), reason: other.to_string() }.into(),
         }
     }
 
-    /// A part must begin exactly where the kept one ends, and be of a file of the same size.
+    /// Checks that the range starts where the part file ends and that the size of the complete file is unchanged.
     fn check_range(&mut self, headers: &HeaderMap) -> Result<(), Failure> {
         let range = text(headers, &CONTENT_RANGE).and_then(parse_range);
         let total = self.total();
@@ -204,7 +201,7 @@ impl<'a> Transfer<'a> {
             }
             _ => {
                 self.restart(None)?;
-                Err(Failure::Cut("the server sent another part than it was asked for, so it starts again".to_owned()))
+                Err(Failure::Transient("the server sent another range than requested, starting over".to_owned()))
             }
         }
     }
@@ -219,14 +216,14 @@ impl<'a> Transfer<'a> {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Failure::Cut(format!("the connection was cut ({error})"))),
+                Err(error) => return Err(Failure::Transient(format!("the connection was interrupted ({error})"))),
             };
             let bytes = &buffer[..read];
             if self.have == 0 {
                 refuse_other_content(self.options, bytes)?;
             }
             if let Err(error) = self.part.write_all(bytes) {
-                // Some of it may have been written; it is as good as the rest.
+                // Some of the bytes may have been written; they are valid.
                 self.have = self.part.metadata().map_or(self.have, |found| found.len());
                 return Err(write_error(&files.part)(error).into());
             }
@@ -235,10 +232,10 @@ impl<'a> Transfer<'a> {
             self.progress.advance(read as u64);
         }
         match self.total() {
-            Some(total) if self.have < total => Err(Failure::Cut("the connection was cut".to_owned())),
+            Some(total) if self.have < total => Err(Failure::Transient("the connection was closed early".to_owned())),
             Some(total) if self.have > total => {
                 self.restart(None)?;
-                Err(Failure::Cut("the server sent more than there is, so it starts again".to_owned()))
+                Err(Failure::Transient("the server sent more bytes than announced, starting over".to_owned()))
             }
             _ => Ok(()),
         }
@@ -254,7 +251,7 @@ fn refuse_html(options: &FetchOptions, headers: &HeaderMap) -> Result<(), FetchE
     }
 }
 
-/// Looks at the first bytes, so that a wrong file is not downloaded to its end.
+/// Checks the first bytes, so that a wrong file is not downloaded completely.
 fn refuse_other_content(options: &FetchOptions, first: &[u8]) -> Result<(), FetchError> {
     let (url, kind) = (options.url.clone(), options.archive);
     let magic = kind.magic();
@@ -263,7 +260,7 @@ fn refuse_other_content(options: &FetchOptions, first: &[u8]) -> Result<(), Fetc
     } else if first.trim_ascii_start().starts_with(b"<") {
         Err(FetchError::Html { url, kind })
     } else {
-        Err(FetchError::NotAnArchive { url, kind, reason: "it does not begin like one".to_owned() })
+        Err(FetchError::NotAnArchive { url, kind, reason: "wrong first bytes".to_owned() })
     }
 }
 
@@ -271,18 +268,18 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// What `If-Range` takes: a weak `ETag` promises too little.
+/// Value for `If-Range`; weak `ETag`s are not allowed there.
 fn validator(headers: &HeaderMap) -> Option<String> {
     let strong = text(headers, &ETAG).filter(|tag| tag.starts_with('"'));
     strong.or_else(|| text(headers, &LAST_MODIFIED)).map(str::to_owned)
 }
 
-/// First byte, and size of the whole, of `bytes FIRST-LAST/WHOLE`.
+/// Parses `bytes FIRST-LAST/TOTAL` into the first byte and the total size.
 fn parse_range(value: &str) -> Option<(u64, Option<u64>)> {
-    let (range, whole) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, _) = range.split_once('-')?;
-    let whole = if whole.trim() == "*" { None } else { Some(whole.trim().parse().ok()?) };
-    Some((first.trim().parse().ok()?, whole))
+    let total = if total.trim() == "*" { None } else { Some(total.trim().parse().ok()?) };
+    Some((first.trim().parse().ok()?, total))
 }
 
 #[cfg(test)]
@@ -299,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weak_tag_is_no_validator() {
+    fn a_weak_tag_is_not_a_validator() {
         let mut headers = HeaderMap::new();
         assert_eq!(validator(&headers), None);
         headers.insert(ETAG, "W/\"x\"".parse().expect("value"));

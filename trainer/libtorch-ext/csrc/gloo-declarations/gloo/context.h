@@ -1,9 +1,9 @@
-// Stands in for gloo's header of this name.
+// Replacement for gloo's header of the same name.
 //
-// libtorch contains gloo, and its header ProcessGroupGloo.hpp includes five of gloo's, which the wheel lacks. This folder
-// declares what that header names, so that it compiles: types behind pointers, a function that it calls, an interface that
-// it implements. All of it is defined in libtorch. Objects of these types are made there too, and csrc/gloo.cpp only hands
-// them on, so that nothing here has to have the size or the virtual functions of the real thing.
+// libtorch contains gloo. Its header ProcessGroupGloo.hpp includes five headers of gloo, which are not part of the wheel. This
+// folder declares only the names that ProcessGroupGloo.hpp uses: types used through pointers, a function that it calls and an
+// interface that it implements. All of them are defined in libtorch, which also creates the objects; csrc/gloo.cpp only passes
+// pointers to them. The declarations therefore need not match gloo's types in size or virtual functions.
 #pragma once
 
 #include <chrono>

@@ -13,17 +13,8 @@ use libtorch_ext::parallel::for_each;
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::clock::{Stage, timed};
-use super::{Stored, add_rows, by_kind, gradient_of, values, values_mut, whole};
+use super::{Queries, Stored, add_rows, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::batch::packed::{Batch, RowSpan};
-
-/// Which tokens ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queries {
-    /// All of the batch.
-    All,
-    /// Those whose output is scored: what the last block needs.
-    Scored,
-}
 
 /// What is attended with, without its bias.
 #[derive(Debug)]
@@ -65,10 +56,10 @@ struct Row<'a> {
 
 /// The rows of a batch.
 fn rows(batch: &Batch, queries: Queries) -> Vec<Row<'_>> {
-    let mut scored = batch.scored.iter().map(|token| *token as usize).peekable();
+    let mut scored = batch.targets.scored.iter().map(|token| *token as usize).peekable();
     let mut first_query = 0;
-    let mut rows = Vec::with_capacity(batch.rows.len());
-    for &span in &batch.rows {
+    let mut rows = Vec::with_capacity(batch.inputs.rows.len());
+    for &span in &batch.inputs.rows {
         let tokens = span.start..span.start + span.length;
         let queries: Vec<usize> = match queries {
             Queries::All => (0..span.length).collect(),
@@ -76,7 +67,7 @@ fn rows(batch: &Batch, queries: Queries) -> Vec<Row<'_>> {
                 std::iter::from_fn(|| scored.next_if(|token| *token < tokens.end)).map(|token| token - span.start).collect()
             }
         };
-        let (from, keys) = (&batch.visible_from[tokens.clone()], &batch.token_key[tokens]);
+        let (from, keys) = (&batch.inputs.piece_start[tokens.clone()], &batch.inputs.token_key[tokens]);
         let count = queries.len() as i64;
         rows.push(Row { span, from, keys, queries, first_query });
         first_query += count;
@@ -155,7 +146,7 @@ fn attention_of<T: Stored>(
     let (batch, saved, gradient) = (Arc::clone(batch), out.f_detach()?, gradient_of(bias)?);
     let backward = move |grads: &[Option<Tensor>]| {
         let mut gradient = gradient;
-        let dy = whole(grads[0].as_ref(), &saved)?;
+        let dy = contiguous(grads[0].as_ref(), &saved)?;
         no_grad(|| {
             let pass = Pass { source: &source, rows: &rows(&batch, queries), site };
             timed(Stage::AttentionBack, || backward::<T>(pass, queries, [&saved, &dy], &log_sums, &mut gradient))

@@ -9,7 +9,7 @@ use libtorch_ext::parallel::for_each;
 use tch::{Kind, TchError, Tensor};
 
 use super::clock::{Stage, timed};
-use super::{Stored, TOKENS_A_TASK, by_kind, gradient_of, values, values_mut, whole};
+use super::{Stored, TOKENS_PER_TASK, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::batch::packed::Batch;
 
 /// Parts that a table is cut into, so that tasks even out.
@@ -25,7 +25,7 @@ pub fn embed(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site, kind: Kind) -
 }
 
 fn columns(batch: &Batch) -> [&[i64]; 3] {
-    [&batch.ids, &batch.position, &batch.block_position]
+    [&batch.inputs.ids, &batch.inputs.position, &batch.inputs.block_position]
 }
 
 fn embed_of<T: Stored>(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site) -> Result<Tensor, TchError> {
@@ -44,9 +44,9 @@ fn embed_of<T: Stored>(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site) -> 
         let (tables, columns) = ([table(0)?, table(1)?, table(2)?], columns(batch));
         // SAFETY: just made, and nobody else has it.
         let out = unsafe { values_mut::<T>(&mut out, T::KIND) }?;
-        let tasks = out.chunks_mut(width * TOKENS_A_TASK).zip(batch.token_key.chunks(TOKENS_A_TASK)).enumerate();
+        let tasks = out.chunks_mut(width * TOKENS_PER_TASK).zip(batch.inputs.token_key.chunks(TOKENS_PER_TASK)).enumerate();
         for_each(tasks, |(i, (out, keys))| {
-            let tokens = i * TOKENS_A_TASK..i * TOKENS_A_TASK + keys.len();
+            let tokens = i * TOKENS_PER_TASK..i * TOKENS_PER_TASK + keys.len();
             let lookup = |i: usize| Lookup { table: tables[i], rows: &columns[i][tokens.clone()] };
             embedding::forward([lookup(0), lookup(1), lookup(2)], width, keys, site, out);
         })?;
@@ -54,7 +54,7 @@ fn embed_of<T: Stored>(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site) -> 
     let gradients = [gradient_of(tables[0])?, gradient_of(tables[1])?, gradient_of(tables[2])?];
     let (batch, like) = (Arc::clone(batch), out.f_detach()?);
     record(c"glm::embed", &tables, &[&out], move |grads| {
-        let dy = whole(grads[0].as_ref(), &like)?;
+        let dy = contiguous(grads[0].as_ref(), &like)?;
         timed(Stage::Embedding, || backward::<T>(gradients, &batch, site, width, &dy))?;
         Ok(vec![None, None, None])
     })?;
@@ -70,7 +70,7 @@ fn backward<T: Stored>(gradients: [Tensor; 3], batch: &Batch, site: Site, width:
         let rows = (gradient.len() / width).div_ceil(PARTS);
         for_each(gradient.chunks_mut(rows * width).enumerate(), |(i, gradient)| {
             let rows = i * rows..i * rows + gradient.len() / width;
-            embedding::backward(TableGradient { rows, gradient, taken }, width, &batch.token_key, site, dy);
+            embedding::backward(TableGradient { rows, gradient, taken }, width, &batch.inputs.token_key, site, dy);
         })?;
     }
     Ok(())

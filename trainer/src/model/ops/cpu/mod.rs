@@ -1,11 +1,12 @@
-//! GLM's operations for CPUs, each with a backward pass of its own: matrix products by libtorch, everything between them in
-//! as few passes over memory as there can be (see [`glm_kernels`]).
+//! Fused kernels for CPUs, each with a backward pass of its own: matrix products by libtorch, everything between them in as few
+//! passes over memory as possible (see [`glm_kernels`]).
 //!
-//! They differ from libtorch's own in what they keep and where gradients go. A parameter's gradient is added to its place in
-//! the model's buffer at once, so no function here returns one for it. Biases are not added by the matrix product but by the
-//! pass behind it, which also sums up their gradients. Dropout is a function of the batch's keys ([`crate::batch::key`]).
+//! They differ from libtorch's operators in what they save and where gradients go. The gradient of a parameter is added to the
+//! model's gradient buffer directly, so no function here returns one for it. Biases are not added by the matrix product but by
+//! the operation that follows, which also sums their gradients. Dropout is a function of the batch's keys
+//! ([`crate::batch::key`]).
 //!
-//! Storage is 32 bits, 64 bits or bfloat16; parameters are 32 bits for the first and last.
+//! Activations are fp32, fp64 or bf16; parameters are fp32 for fp32 and bf16 activations, fp64 for fp64 ones.
 
 pub mod attention;
 pub mod clock;
@@ -15,20 +16,123 @@ pub mod linear;
 pub mod residual;
 pub mod scores;
 
+use std::sync::Arc;
+
 use glm_kernels::accumulate;
+use glm_kernels::dropout::Site;
 use glm_kernels::number::{Bf16, Element};
 use libtorch_ext::parallel::for_each;
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Tokens that one task works on: enough that handing it out costs nothing, few enough that tasks even out.
-const TOKENS_A_TASK: usize = 32;
-/// Numbers that one task adds up where there are no tokens.
-const NUMBERS_A_TASK: usize = 1 << 16;
+use self::attention::Projected;
+use self::residual::Addend;
+use super::{Ops, Projection, Queries};
+use crate::batch::device::DeviceBatch;
+use crate::batch::packed::Batch;
+use crate::model::layers::{LayerNorm, Linear};
+use crate::model::pass::Pass;
 
-/// Whether a forward pass in `kind` with parameters in `master` can go through these functions.
-pub fn serves(device: Device, kind: Kind, master: Kind) -> bool {
-    let kinds = matches!((kind, master), (Kind::Float | Kind::BFloat16, Kind::Float) | (Kind::Double, Kind::Double));
+/// Tokens per task: enough that handing out a task costs nothing, few enough that tasks even out.
+const TOKENS_PER_TASK: usize = 32;
+/// Numbers per task where there are no tokens.
+const NUMBERS_PER_TASK: usize = 1 << 16;
+
+/// Returns true if there are kernels for activations of one kind and parameters of another on a device.
+pub fn is_supported(device: Device, activations: Kind, parameters: Kind) -> bool {
+    let kinds = matches!((activations, parameters), (Kind::Float | Kind::BFloat16, Kind::Float) | (Kind::Double, Kind::Double));
     device == Device::Cpu && kinds
+}
+
+/// Operations on one batch.
+#[derive(Debug)]
+pub struct CpuOps<'a> {
+    batch: &'a Arc<Batch>,
+    scored: &'a Tensor,
+    kind: Kind,
+    /// Dropout keys of all tokens.
+    keys: Arc<[u64]>,
+    /// Dropout keys of the scored tokens.
+    scored_keys: Arc<[u64]>,
+}
+
+impl<'a> CpuOps<'a> {
+    /// Operations on one batch.
+    pub fn new(batch: &'a DeviceBatch, pass: &Pass) -> Self {
+        let (inputs, targets) = (&batch.host.inputs, &batch.host.targets);
+        let keys: Arc<[u64]> = inputs.token_key.as_slice().into();
+        let scored_keys = targets.scored.iter().map(|&token| keys[token as usize]).collect();
+        Self { batch: &batch.host, scored: &batch.scored, kind: pass.kind, keys, scored_keys }
+    }
+}
+
+impl Ops for CpuOps<'_> {
+    fn of_queries(&self, x: &Tensor, queries: Queries) -> Result<Tensor, TchError> {
+        match queries {
+            Queries::All => Ok(x.shallow_clone()),
+            Queries::Scored => x.f_index_select(0, self.scored),
+        }
+    }
+
+    fn embed(&self, tables: [&Tensor; 3], dropout: Site) -> Result<Tensor, TchError> {
+        embedding::embed(tables, self.batch, dropout, self.kind)
+    }
+
+    fn linear<'a>(&self, x: &Tensor, weight: &Tensor, bias: Option<&'a Tensor>) -> Result<Projection<'a>, TchError> {
+        Ok(Projection { values: linear::linear(x, weight, 0..weight.size2()?.0)?, bias })
+    }
+
+    fn bias_gelu(&self, x: Projection<'_>) -> Result<Tensor, TchError> {
+        gelu::bias_gelu(x.values, pending(x.bias)?)
+    }
+
+    fn norm(&self, x: &Tensor, norm: &LayerNorm) -> Result<Tensor, TchError> {
+        residual::norm(x, norm)
+    }
+
+    fn add_norm(
+        &self,
+        residual: &Tensor,
+        branch: Projection<'_>,
+        norm: &LayerNorm,
+        queries: Queries,
+        dropout: Site,
+    ) -> Result<(Tensor, Tensor), TchError> {
+        let keys = match queries {
+            Queries::All => Arc::clone(&self.keys),
+            Queries::Scored => Arc::clone(&self.scored_keys),
+        };
+        let addend = Addend { values: branch.values, bias: pending(branch.bias)?, keys, site: dropout };
+        residual::add_and_norm(residual, addend, norm)
+    }
+
+    fn attention(
+        &self,
+        x: &Tensor,
+        query_key_value: &Linear,
+        heads: i64,
+        queries: Queries,
+        dropout: Site,
+    ) -> Result<Tensor, TchError> {
+        let weight = query_key_value.weight();
+        let (all, hidden) = weight.size2()?;
+        let projected = match queries {
+            Queries::All => Projected::Together(linear::linear(x, weight, 0..all)?),
+            Queries::Scored => Projected::Apart {
+                query: linear::linear(&self.of_queries(x, queries)?, weight, 0..hidden)?,
+                key_value: linear::linear(x, weight, hidden..all)?,
+            },
+        };
+        attention::attention(&projected, query_key_value.bias(), self.batch, heads, dropout)
+    }
+
+    fn target_log_probs(&self, logits: Tensor) -> Result<Tensor, TchError> {
+        scores::target_log_probs(logits, self.batch)
+    }
+}
+
+/// The bias that the kernels add.
+fn pending(bias: Option<&Tensor>) -> Result<&Tensor, TchError> {
+    bias.ok_or_else(|| TchError::Shape("the fused kernels need the bias of the linear layer before them".to_owned()))
 }
 
 /// A number of libtorch's.
@@ -109,8 +213,8 @@ unsafe fn values_mut<T: Copy>(tensor: &mut Tensor, kind: Kind) -> Result<&mut [T
 /// Adds the sum of the rows of `values` `[tokens, width]` to `total` `[width]`, in parts that do not depend on the threads.
 fn add_rows<T: Element>(total: &mut [T::Real], values: &[T]) -> Result<(), TchError> {
     let width = total.len();
-    let mut parts = vec![vec![T::Real::default(); width]; (values.len() / width).div_ceil(TOKENS_A_TASK)];
-    let tasks = parts.iter_mut().zip(values.chunks(width * TOKENS_A_TASK));
+    let mut parts = vec![vec![T::Real::default(); width]; (values.len() / width).div_ceil(TOKENS_PER_TASK)];
+    let tasks = parts.iter_mut().zip(values.chunks(width * TOKENS_PER_TASK));
     for_each(tasks, |(part, values)| accumulate::add_rows(part, values))?;
     accumulate::add_parts(total, &parts);
     Ok(())
@@ -125,7 +229,7 @@ fn add_to_gradient<T: Stored>(gradient: &mut Tensor, values: &Tensor) -> Result<
     if total.len() != values.len() {
         return Err(TchError::Shape(format!("{} gradients for {} numbers", values.len(), total.len())));
     }
-    let tasks = total.chunks_mut(NUMBERS_A_TASK).zip(values.chunks(NUMBERS_A_TASK));
+    let tasks = total.chunks_mut(NUMBERS_PER_TASK).zip(values.chunks(NUMBERS_PER_TASK));
     for_each(tasks, |(total, values)| accumulate::add(total, values))
 }
 
@@ -137,7 +241,7 @@ fn gradient_of(parameter: &Tensor) -> Result<Tensor, TchError> {
 }
 
 /// A gradient as the functions here need it: contiguous; zeros where there is none.
-fn whole(gradient: Option<&Tensor>, like: &Tensor) -> Result<Tensor, TchError> {
+fn contiguous(gradient: Option<&Tensor>, like: &Tensor) -> Result<Tensor, TchError> {
     match gradient {
         Some(gradient) => gradient.f_contiguous(),
         None => like.f_zeros_like(),

@@ -10,7 +10,7 @@ use libtorch_ext::parallel::for_each;
 use tch::{TchError, Tensor, no_grad};
 
 use super::clock::{Stage, timed};
-use super::{Stored, TOKENS_A_TASK, by_kind, gradient_of, values, values_mut, whole};
+use super::{Stored, TOKENS_PER_TASK, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::model::layers::LayerNorm;
 
 /// What is added to the residual stream.
@@ -72,8 +72,8 @@ fn forward<T: Stored>(
     // SAFETY: just made, and nobody else has it.
     let to = unsafe { values_mut::<T>(&mut out, T::KIND) }?;
     let norm = Norm { weight, bias, eps: norm.eps() };
-    let step = width * TOKENS_A_TASK;
-    let tasks = x.chunks(step).zip(to.chunks_mut(step)).zip(moments.chunks_mut(TOKENS_A_TASK));
+    let step = width * TOKENS_PER_TASK;
+    let tasks = x.chunks(step).zip(to.chunks_mut(step)).zip(moments.chunks_mut(TOKENS_PER_TASK));
     match branch {
         None => for_each(tasks, |((residual, out), moments)| {
             residual::forward(residual::Forward { residual, branch: None, norm, sum: &mut [], out, moments });
@@ -83,7 +83,7 @@ fn forward<T: Stored>(
             let (addend, bias) = unsafe { (values::<T>(addend, T::KIND)?, values::<T::Real>(bias, T::REAL)?) };
             // SAFETY: just made, and nobody else has it.
             let sums = unsafe { values_mut::<T>(&mut sum, T::KIND) }?;
-            let branches = addend.chunks(step).zip(keys.chunks(TOKENS_A_TASK)).zip(sums.chunks_mut(step));
+            let branches = addend.chunks(step).zip(keys.chunks(TOKENS_PER_TASK)).zip(sums.chunks_mut(step));
             for_each(tasks.zip(branches), |(((residual, out), moments), ((values, keys), sum))| {
                 let branch = Some(Branch { values, bias, keys, site });
                 residual::forward(residual::Forward { residual, branch, norm, sum, out, moments });
@@ -144,7 +144,7 @@ impl<T: Stored> Saved<T> {
     /// Gradients of the residual and of the branch.
     fn backward(mut self, d_sum: Option<&Tensor>, d_out: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>), TchError> {
         let width = self.weight.numel();
-        let d_out = whole(d_out, &self.sum)?;
+        let d_out = contiguous(d_out, &self.sum)?;
         let d_sum = d_sum.map(|gradient| gradient.f_contiguous()).transpose()?;
         let drops = self.branch.as_ref().filter(|(_, site)| site.drops());
         let (mut residual, mut branch) = no_grad(|| {
@@ -169,8 +169,8 @@ impl<T: Stored> Saved<T> {
             None => &mut [],
         };
 
-        let step = width * TOKENS_A_TASK;
-        let tasks = self.moments.len().div_ceil(TOKENS_A_TASK);
+        let step = width * TOKENS_PER_TASK;
+        let tasks = self.moments.len().div_ceil(TOKENS_PER_TASK);
         let zeros = || vec![T::Real::default(); width];
         let mut parts: Vec<_> = (0..tasks).map(|_| Part { weight: zeros(), bias: zeros(), branch_bias: zeros() }).collect();
         let mut branches = to_branch.chunks_mut(step);
@@ -178,7 +178,7 @@ impl<T: Stored> Saved<T> {
             to.chunks_mut(step).zip(&mut parts).enumerate().map(|(i, task)| (i, task, branches.next())).collect();
         for_each(work, |(i, (residual_gradient, part), gradient)| {
             let at = i * step..i * step + residual_gradient.len();
-            let tokens = i * TOKENS_A_TASK..i * TOKENS_A_TASK + residual_gradient.len() / width;
+            let tokens = i * TOKENS_PER_TASK..i * TOKENS_PER_TASK + residual_gradient.len() / width;
             let branch = match (&self.branch, gradient) {
                 (None, _) => BranchBackward::None,
                 (Some((keys, site)), Some(gradient)) => BranchBackward::Dropped {

@@ -8,7 +8,7 @@ use libtorch_ext::parallel::for_each;
 use tch::{TchError, Tensor};
 
 use super::clock::{Stage, timed};
-use super::{Stored, by_kind, values, values_mut, whole};
+use super::{Stored, by_kind, contiguous, values, values_mut};
 use crate::batch::packed::Batch;
 
 /// For each choice of the batch the sum of `log softmax(logits)[target]` over its tokens: `[choices]`, in 32 bits at least.
@@ -17,37 +17,39 @@ use crate::batch::packed::Batch;
 ///
 /// # Errors
 /// A [`TchError`]; a target that is no word is one.
-pub fn choice_scores(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
+pub fn target_log_probs(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
     let kind = logits.f_kind()?;
-    timed(Stage::Scores, || by_kind!(kind, choice_scores_of(logits, batch)))
+    timed(Stage::Scores, || by_kind!(kind, target_log_probs_of(logits, batch)))
 }
 
-fn choice_scores_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
+fn target_log_probs_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
     let (scored, words) = logits.size2()?;
     let (scored, words) = (scored as usize, words as usize);
-    if let Some(target) = batch.target.iter().find(|target| **target as usize >= words) {
+    if let Some(target) = batch.targets.token.iter().find(|target| **target as usize >= words) {
         return Err(TchError::Shape(format!("target {target} of {words} words")));
     }
     let saved = logits.f_detach()?;
     let mut log_sum = vec![T::Real::default(); scored];
-    let mut out = vec![T::Real::default(); batch.choices];
+    let mut out = vec![T::Real::default(); batch.targets.groups];
     {
         // SAFETY: nothing writes to the logits during a forward pass.
         let logits = unsafe { values::<T>(&saved, T::KIND) }?;
         for_each(logits.chunks(words).zip(log_sum.chunks_mut(1)), |(row, sum)| scores::log_sum_exp(row, words, sum))?;
-        for ((&scored, &target), &choice) in batch.scored_of_pair.iter().zip(&batch.target).zip(&batch.choice_of_pair) {
+        for ((&scored, &target), &choice) in
+            batch.targets.scored_index.iter().zip(&batch.targets.token).zip(&batch.targets.group)
+        {
             let scored = scored as usize;
             out[choice as usize] += logits[scored * words + target as usize].load() - log_sum[scored];
         }
     }
-    let mut result = Tensor::f_empty([batch.choices as i64], (T::REAL, tch::Device::Cpu))?;
+    let mut result = Tensor::f_empty([batch.targets.groups as i64], (T::REAL, tch::Device::Cpu))?;
     // SAFETY: just made, and nobody else has it.
     unsafe { values_mut::<T::Real>(&mut result, T::REAL) }?.copy_from_slice(&out);
 
     let (batch, like) = (Arc::clone(batch), result.f_detach()?);
-    record(c"glm::choice_scores", &[&logits], &[&result], move |grads| {
+    record(c"glm::target_log_probs", &[&logits], &[&result], move |grads| {
         let mut saved = saved;
-        let dy = whole(grads[0].as_ref(), &like)?;
+        let dy = contiguous(grads[0].as_ref(), &like)?;
         timed(Stage::Scores, || backward::<T>(&mut saved, &batch, &log_sum, &dy))?;
         Ok(vec![Some(saved)])
     })?;
@@ -60,7 +62,7 @@ fn backward<T: Stored>(logits: &mut Tensor, batch: &Batch, log_sum: &[T::Real], 
     let dy = unsafe { values::<T::Real>(dy, T::REAL) }?;
     // SAFETY: by this function's contract nobody else uses the logits.
     let logits = unsafe { values_mut::<T>(logits, T::KIND) }?;
-    let pairs = || batch.scored_of_pair.iter().zip(&batch.target).zip(&batch.choice_of_pair);
+    let pairs = || batch.targets.scored_index.iter().zip(&batch.targets.token).zip(&batch.targets.group);
     let mut weights = vec![T::Real::default(); log_sum.len()];
     for ((&scored, _), &choice) in pairs() {
         weights[scored as usize] += dy[choice as usize];

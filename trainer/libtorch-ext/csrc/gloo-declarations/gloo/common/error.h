@@ -1,2 +1,2 @@
-// Stands in for gloo's header of this name, of which ProcessGroupGloo.hpp needs nothing; see ../context.h.
+// Replacement for gloo's header of the same name. ProcessGroupGloo.hpp uses nothing from it; see ../context.h.
 #pragma once

@@ -1,4 +1,4 @@
-// Stands in for gloo's header of this name, see ../context.h.
+// Replacement for gloo's header of the same name, see ../context.h.
 #pragma once
 
 #include <chrono>
@@ -7,8 +7,8 @@
 
 namespace gloo::rendezvous {
 
-// What c10d's GlooStore overrides. Without GLOO_STORE_HAS_STORE_V2 it does so with fewer functions than in libtorch: one made
-// on this side would have the wrong table of functions, and libtorch makes its own.
+// Base class of c10d's GlooStore. GLOO_STORE_HAS_STORE_V2 is not defined here, so GlooStore has fewer virtual functions than in
+// libtorch. This is safe because only libtorch creates objects of it.
 class Store {
  public:
   virtual ~Store();

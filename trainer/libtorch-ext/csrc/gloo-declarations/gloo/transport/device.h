@@ -1,4 +1,4 @@
-// Stands in for gloo's header of this name, see ../context.h, which declares what is needed of it.
+// Replacement for gloo's header of the same name. ../context.h contains the declarations.
 #pragma once
 
 #include <gloo/context.h>

@@ -1,0 +1,88 @@
+//! Ingest errors.
+
+use std::path::PathBuf;
+
+use glm_schemas::manifest::ManifestError;
+use glm_text::tokenize::TokenizerError;
+use thiserror::Error;
+
+use super::rejects::RejectLimit;
+use crate::shard::WriteError;
+use crate::source::input::InputError;
+
+/// Error of an ingest or a merge. Nothing was published.
+#[derive(Debug, Error)]
+pub enum IngestError {
+    /// The raw data cannot be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The tokenizer cannot be loaded.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The data set cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// More records were rejected than `--max-rejects` allows.
+    #[error("{rejected} of {records} records were rejected, --max-rejects allows {limit}; nothing was published ({details})")]
+    TooManyRejects {
+        /// Number of records that were rejected in whole or in part.
+        rejected: usize,
+        /// Number of records.
+        records: usize,
+        /// Maximum number of rejected records.
+        limit: RejectLimit,
+        /// The first rejected record, or the path of their list.
+        details: String,
+    },
+    /// The raw data has no usable question.
+    #[error("no questions found in {files}; nothing was published{}", first.as_ref().map_or(String::new(), |first| format!(" (first of {rejected} rejected records: {first})")))]
+    Empty {
+        /// The raw files.
+        files: String,
+        /// Number of records that were rejected in whole or in part.
+        rejected: usize,
+        /// The first rejected record and the reason.
+        first: Option<String>,
+    },
+    /// A part file is damaged or cannot be read.
+    #[error("cannot read the part {}: {reason}; ingest that part again", path.display())]
+    Part {
+        /// Path of the part file.
+        path: PathBuf,
+        /// Description of the damage.
+        reason: String,
+    },
+    /// There are no parts to merge.
+    #[error("no parts in {}; create them with `glm-prep ingest {} --partition i/n` for every i from 0 to n - 1", .0.display(), .0.display())]
+    NoParts(PathBuf),
+    /// Some parts do not exist yet.
+    #[error("parts are missing: {missing}; run `glm-prep ingest {} --partition i/n` for each of them, then merge again", dir.display())]
+    MissingParts {
+        /// The folder of the raw data.
+        dir: PathBuf,
+        /// The missing parts, as given to `--partition`.
+        missing: String,
+    },
+    /// The parts come from different ingests.
+    #[error("the parts in {} do not belong together: {difference}; delete that folder and create all parts again", folder.display())]
+    DifferentParts {
+        /// The folder of the parts.
+        folder: PathBuf,
+        /// Description of the difference.
+        difference: String,
+    },
+    /// The tokenizer given to the merge is not the one of the parts.
+    #[error("the parts were made with the tokenizer {parts}, not with {given}; pass the same --tokenizer")]
+    OtherTokenizer {
+        /// Name of the parts' tokenizer.
+        parts: String,
+        /// Name of the tokenizer given to the merge.
+        given: String,
+    },
+    /// A bug: a worker thread panicked.
+    #[error("a worker panicked on a batch of {0}; nothing was published; please report this bug with the file")]
+    Panicked(String),
+    /// The manifest cannot be serialized.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}

@@ -1,0 +1,158 @@
+//! libtorch's operators on rows of equal width: the reference implementation, for any device and kind.
+//!
+//! Parameters are cast to the kind of the activations within the graph, so gradients arrive in the parameters' kind.
+
+use glm_kernels::dropout::{Site, mix};
+use tch::{Kind, TchError, Tensor};
+
+use super::{Ops, Projection, Queries};
+use crate::batch::device::DeviceBatch;
+use crate::batch::layout::{Layout, PaddedView};
+use crate::model::layers::{LayerNorm, Linear};
+use crate::model::pass::Pass;
+
+/// Operations on one batch, which must have a padded layout.
+#[derive(Debug)]
+pub struct TorchOps<'a> {
+    batch: &'a DeviceBatch,
+    view: &'a PaddedView,
+    kind: Kind,
+    /// See [`attention_bias`].
+    bias: Tensor,
+}
+
+impl<'a> TorchOps<'a> {
+    /// Operations on one batch.
+    ///
+    /// # Errors
+    /// A [`TchError`] where the batch has no padded layout.
+    pub fn new(batch: &'a DeviceBatch, pass: &Pass) -> Result<Self, TchError> {
+        let Layout::Padded(view) = &batch.layout else {
+            return Err(TchError::Shape("libtorch's operators need a padded layout of the batch".to_owned()));
+        };
+        if let Some(seed) = pass.dropout {
+            // Seeding for each batch makes a resumed run draw what an uninterrupted one draws.
+            let first = batch.host.inputs.row_key.first().copied().unwrap_or_default();
+            tch::manual_seed(mix(seed ^ first) as i64);
+        }
+        Ok(Self { batch, view, kind: pass.kind, bias: attention_bias(view, pass.kind)? })
+    }
+}
+
+impl Ops for TorchOps<'_> {
+    fn of_queries(&self, x: &Tensor, queries: Queries) -> Result<Tensor, TchError> {
+        match queries {
+            Queries::All => Ok(x.shallow_clone()),
+            Queries::Scored => x.f_index_select(0, &self.batch.scored),
+        }
+    }
+
+    fn embed(&self, tables: [&Tensor; 3], dropout: Site) -> Result<Tensor, TchError> {
+        let [word, position, block_position] = tables;
+        let look_up = |table: &Tensor, ids: &Tensor| Tensor::f_embedding(table, ids, -1, false, false);
+        let mut sum = look_up(word, &self.batch.ids)?;
+        // In place: no gradient needs the partial sums.
+        let _ = sum.f_add_(&look_up(position, &self.batch.position)?)?;
+        let _ = sum.f_add_(&look_up(block_position, &self.batch.block_position)?)?;
+        drop_out(sum.f_totype(self.kind)?, dropout)
+    }
+
+    fn linear<'a>(&self, x: &Tensor, weight: &Tensor, bias: Option<&'a Tensor>) -> Result<Projection<'a>, TchError> {
+        let kind = x.f_kind()?;
+        let bias = bias.map(|bias| bias.f_totype(kind)).transpose()?;
+        Ok(Projection { values: x.f_linear(&weight.f_totype(kind)?, bias.as_ref())?, bias: None })
+    }
+
+    fn bias_gelu(&self, x: Projection<'_>) -> Result<Tensor, TchError> {
+        with_bias(x)?.f_gelu("tanh")
+    }
+
+    fn norm(&self, x: &Tensor, norm: &LayerNorm) -> Result<Tensor, TchError> {
+        let kind = x.f_kind()?;
+        let (weight, bias) = (norm.weight().f_totype(kind)?, norm.bias().f_totype(kind)?);
+        x.f_layer_norm([norm.width()], Some(&weight), Some(&bias), norm.eps(), true)
+    }
+
+    fn add_norm(
+        &self,
+        residual: &Tensor,
+        branch: Projection<'_>,
+        norm: &LayerNorm,
+        _queries: Queries,
+        dropout: Site,
+    ) -> Result<(Tensor, Tensor), TchError> {
+        let sum = residual.f_add(&drop_out(with_bias(branch)?, dropout)?)?;
+        let normed = self.norm(&sum, norm)?;
+        Ok((sum, normed))
+    }
+
+    fn attention(
+        &self,
+        x: &Tensor,
+        query_key_value: &Linear,
+        heads: i64,
+        queries: Queries,
+        dropout: Site,
+    ) -> Result<Tensor, TchError> {
+        let PaddedView { rows, width, ref pad_index, ref unpad_index, .. } = *self.view;
+        let hidden = x.size2()?.1;
+        // [tokens, 3 hidden] -> [rows · width, 3 hidden] -> 3 x [rows, heads, width, hidden / heads]
+        let projected = self.linear(x, query_key_value.weight(), Some(query_key_value.bias()))?.values;
+        let split = projected.f_index_select(0, pad_index)?.f_view([rows, width, 3, heads, hidden / heads])?;
+        let split = split.f_permute([2, 0, 3, 1, 4])?;
+        let [query, key, value] = [split.f_select(0, 0)?, split.f_select(0, 1)?, split.f_select(0, 2)?];
+        let mixed =
+            Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(&self.bias), dropout.rate, false, None, false)?;
+        // [rows, heads, width, hidden / heads] -> [rows · width, hidden] -> [tokens, hidden]
+        let places = self.of_queries(unpad_index, queries)?;
+        mixed.f_transpose(1, 2)?.f_reshape([rows * width, hidden])?.f_index_select(0, &places)
+    }
+
+    fn target_log_probs(&self, logits: Tensor) -> Result<Tensor, TchError> {
+        // In half precision the sum would flip answers.
+        let kind = if logits.f_kind()? == Kind::Double { Kind::Double } else { Kind::Float };
+        let log_probs = logits.f_log_softmax(-1, kind)?;
+        let vocabulary = log_probs.size2()?.1;
+        let index = self.batch.scored_index.f_mul_scalar(vocabulary)?.f_add(&self.batch.target)?;
+        let of_targets = log_probs.f_reshape([-1])?.f_index_select(0, &index)?;
+        let groups = self.batch.host.targets.groups as i64;
+        let zeros = Tensor::f_zeros([groups], (kind, of_targets.device()))?;
+        zeros.f_index_add(0, &self.batch.group, &of_targets)
+    }
+}
+
+fn with_bias(x: Projection<'_>) -> Result<Tensor, TchError> {
+    match x.bias {
+        Some(bias) => x.values.f_add(&bias.f_totype(x.values.f_kind()?)?),
+        None => Ok(x.values),
+    }
+}
+
+/// libtorch's dropout, which draws from libtorch's generator; the site's key is not used.
+fn drop_out(x: Tensor, site: Site) -> Result<Tensor, TchError> {
+    if site.drops() { x.f_dropout(site.rate, true) } else { Ok(x) }
+}
+
+/// Attention mask as an additive bias: 0 where a query sees a key, minus infinity elsewhere. Shape `[rows, 1, width, width]`.
+///
+/// All tokens see the context. A token of a piece also sees the start of piece, which follows the context, and its own piece up
+/// to itself. So one pass over a context and all its pieces computes what a padded pass per piece computes.
+///
+/// # Errors
+/// A [`TchError`].
+pub fn attention_bias(view: &PaddedView, kind: Kind) -> Result<Tensor, TchError> {
+    let index = Tensor::f_arange(view.width, (Kind::Int64, view.context.device()))?;
+    let (query, key) = (index.f_unsqueeze(1)?, index.f_unsqueeze(0)?);
+    // [rows, 1, width]: keys in the context, and the key that is the start of piece.
+    let context = view.context.f_unsqueeze(1)?;
+    let in_context = key.f_lt_tensor(&context)?.f_unsqueeze(1)?;
+    let start_of_piece = key.f_eq_tensor(&context)?.f_unsqueeze(1)?;
+    // [rows, width, width]: both in the same piece, the key not after the query.
+    let same_piece = view.piece.f_unsqueeze(2)?.f_eq_tensor(&view.piece.f_unsqueeze(1)?)?;
+    let own_piece = same_piece.f_logical_and(&key.f_le_tensor(&query)?)?.f_logical_or(&start_of_piece)?;
+    // [rows, width, 1]: queries in a piece. Padding sees the context, so that its softmax is defined.
+    let in_piece = view.piece.f_gt(0)?.f_unsqueeze(2)?;
+    let hidden = in_context.f_logical_or(&own_piece.f_logical_and(&in_piece)?)?.f_logical_not()?.f_unsqueeze(1)?;
+    let (rows, width) = (view.rows, view.width);
+    Tensor::f_zeros([rows, 1, width, width], (kind, view.context.device()))?.f_masked_fill(&hidden, f64::NEG_INFINITY)
+}
