@@ -270,8 +270,8 @@ impl Run {
         }
         let own = self.records.as_mut().map(|records| records.latest_checkpoint(progress));
         let last_checkpoint = match &self.world {
-            // Only the first rank knows it.
-            Some(world) => world.from_first("last checkpoint", own)?,
+            // Only rank 0 knows it.
+            Some(world) => world.broadcast_value("last checkpoint", own)?,
             None => own.flatten(),
         };
         Err(step.into_error(last_checkpoint).into())
