@@ -4,7 +4,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use glm_prep::annotate::token_span;
 use glm_prep::shard::{ROWS_PER_GROUP, ShardWriter, file_name};
 use glm_prep::source::Format;
-use glm_prep::source::record::Record;
+use glm_prep::source::formats::record::Record;
 use glm_schemas::builder::{ChoiceRow, ClozeRow, EntityRow};
 use glm_schemas::cloze::CharSpan;
 use glm_schemas::encoding::Question;

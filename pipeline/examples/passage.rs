@@ -5,14 +5,14 @@
 //! ```
 
 use glm_prep::sample::Recipe;
-use glm_prep::sample::record::generate;
+use glm_prep::sample::record::Generator;
 use glm_schemas::manifest::Split;
 
-fn main() -> Result<(), std::num::ParseIntError> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
     let index = numbers.next().unwrap_or(Ok(0))?;
     let seed = numbers.next().unwrap_or(Ok(1))?;
-    let record = generate(seed, &Recipe::default(), Split::Val, index, 0);
+    let record = Generator::new(seed, Recipe::default())?.record(Split::Val, index, 0);
 
     for (position, letter) in record.passage.text.chars().enumerate() {
         let starts = record.passage.entities.iter().any(|span| span.start == position);

@@ -46,8 +46,8 @@ fn bad_lines_are_listed_with_their_reason_and_all_others_are_kept() {
     let bad: Vec<(Vec<u8>, &str)> = vec![
         (b"\xff\xfe not text".to_vec(), "not UTF-8 at byte 0 of the line"),
         (b"{\"source\": \"own\"".to_vec(), "not a record of this format: EOF while parsing an object"),
-        (b"[1, 2]".to_vec(), "not a record of this format: no JSON object"),
-        (b"bad".to_vec(), "not a record of this format: no JSON object"),
+        (b"[1, 2]".to_vec(), "not a record of this format: expected a JSON object"),
+        (b"bad".to_vec(), "not a record of this format: expected a JSON object"),
         (
             changed(1, |r| r["passage"]["text"] = json!(5)),
             "not a record of this format: invalid type: integer `5`, expected a string",
@@ -65,7 +65,7 @@ fn bad_lines_are_listed_with_their_reason_and_all_others_are_kept() {
             "entity 0 spans 0 to 2 (inclusive), but the passage has 0 code points",
         ),
         (changed(1, |r| r["passage"]["entities"][0]["start"] = json!(-1)), "entity 0 spans -1 to 2 (inclusive)"),
-        (changed(1, |r| r["passage"]["entities"][0]["start"] = json!(3)), "entity 0 starts at 3 and ends before, at 2"),
+        (changed(1, |r| r["passage"]["entities"][0]["start"] = json!(3)), "entity 0 starts at 3, after its end at 2"),
         (vec![b'x'; MAX_LINE_BYTES + 1], "the line is longer than 16777216 bytes"),
         (
             changed(1, with_question(|q| q["query"] = json!("met Bo"))),

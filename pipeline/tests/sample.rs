@@ -1,17 +1,22 @@
-//! The sample corpus as `glm-prep sample` writes it: format, repeatability, and whether it can be read.
+//! Sample corpus of `glm-prep sample`: format, determinism and difficulty.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 
-use glm_prep::sample::record::{Record, generate};
+use glm_prep::sample::record::{Generator, Record};
 use glm_prep::sample::{Recipe, SampleArgs, SampleError, run};
 use glm_schemas::manifest::Split;
 use proptest::prelude::*;
 use tempfile::tempdir;
 
+fn generator(seed: u64) -> Generator {
+    Generator::new(seed, Recipe::default()).expect("phrases")
+}
+
 fn records(split: Split, count: u64) -> Vec<Record> {
-    (0..count).map(|index| generate(7, &Recipe::default(), split, index, 0)).collect()
+    let generator = generator(7);
+    (0..count).map(|index| generator.record(split, index, 0)).collect()
 }
 
 fn cut(text: &str, start: usize, end_inclusive: usize) -> String {
@@ -27,7 +32,7 @@ fn args(out: &Path, seed: u64) -> SampleArgs {
     SampleArgs { out: out.to_owned(), passages: 50, val_passages: Some(5), seed, force: false }
 }
 
-/// Writes a corpus and gives back train.jsonl, val.jsonl and what was printed.
+/// Writes a corpus and returns train.jsonl, val.jsonl and the printed summary.
 fn written(args: &SampleArgs) -> [String; 3] {
     let mut printed = Vec::new();
     run(args, &mut printed).expect("sample");
@@ -36,7 +41,7 @@ fn written(args: &SampleArgs) -> [String; 3] {
 }
 
 #[test]
-fn the_files_depend_on_the_seed_alone() {
+fn the_files_depend_on_the_seed_only() {
     let folder = tempdir().expect("tempdir");
     let [a, b, c] = ["a", "b", "c"].map(|name| folder.path().join(name));
     let first = written(&args(&a, 1));
@@ -46,12 +51,12 @@ fn the_files_depend_on_the_seed_alone() {
     assert_ne!(first[0], other[0]);
     assert_eq!((first[0].lines().count(), first[1].lines().count()), (50, 5));
     assert_eq!(first[2].lines().count(), 1);
-    // Nothing but the two files is left.
+    // No temporary file is left.
     assert_eq!(fs::read_dir(a.join("ReCoRD")).expect("folder").count(), 2);
 }
 
 #[test]
-fn lines_have_the_shape_of_record_and_running_numbers() {
+fn lines_are_record_with_consecutive_numbers() {
     let folder = tempdir().expect("tempdir");
     let [train, ..] = written(&args(folder.path(), 1));
     let mut questions = 0;
@@ -66,7 +71,7 @@ fn lines_have_the_shape_of_record_and_running_numbers() {
             questions += 1;
         }
     }
-    assert!((75..=125).contains(&questions), "two a passage on average: {questions} for 50");
+    assert!((75..=125).contains(&questions), "two per passage on average: {questions} for 50");
 }
 
 #[test]
@@ -76,7 +81,7 @@ fn existing_files_are_kept_unless_forced() {
     fs::create_dir(folder.path().join("ReCoRD")).expect("create");
     fs::write(&val, "mine").expect("write");
     let mut args = args(folder.path(), 1);
-    let error = run(&args, &mut Vec::new()).expect_err("it is there");
+    let error = run(&args, &mut Vec::new()).expect_err("the file exists");
     assert!(matches!(&error, SampleError::AlreadyThere { path } if *path == val), "{error}");
     assert_eq!(fs::read_to_string(&val).expect("read"), "mine");
     assert!(!folder.path().join("ReCoRD/train.jsonl").exists());
@@ -85,16 +90,16 @@ fn existing_files_are_kept_unless_forced() {
 }
 
 #[test]
-fn a_folder_that_is_a_file_is_one_sentence() {
+fn a_file_in_place_of_the_folder_is_an_error_of_one_line() {
     let folder = tempdir().expect("tempdir");
     let out = folder.path().join("file");
     fs::write(&out, "").expect("write");
-    let error = run(&args(&out, 1), &mut Vec::new()).expect_err("no folder can be made").to_string();
+    let error = run(&args(&out, 1), &mut Vec::new()).expect_err("the folder cannot be created").to_string();
     assert!(error.starts_with("cannot create the folder") && !error.contains('\n'), "{error}");
 }
 
 #[test]
-fn val_is_at_least_a_tenth_and_never_tiny() {
+fn val_has_at_least_100_passages() {
     let folder = tempdir().expect("tempdir");
     let args = SampleArgs { val_passages: None, ..args(folder.path(), 1) };
     assert_eq!(written(&args)[1].lines().count(), 100);
@@ -104,7 +109,7 @@ proptest! {
     #[test]
     fn every_record_is_valid(seed: u64, index in 0..u64::MAX, val: bool) {
         let split = if val { Split::Val } else { Split::Train };
-        let record = generate(seed, &Recipe::default(), split, index, 5);
+        let record = generator(seed).record(split, index, 5);
         let text = &record.passage.text;
         let mentions = mentions(&record);
         let candidates: BTreeSet<&str> = mentions.iter().map(String::as_str).collect();
@@ -142,8 +147,8 @@ fn words(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
-/// A reader by rule: a word of the query that only one sentence of the passage has speaks for the entity of that sentence, and
-/// the closer to the blank it stands the more. Words of up to three letters (`of`, `was`) are not looked at.
+/// Rule-based reader: a word of the query that occurs in exactly one sentence of the passage votes for the entity of that
+/// sentence, with more weight the closer it is to the blank. Words of up to three letters (`of`, `was`) are ignored.
 fn read(record: &Record, query: &str) -> Option<String> {
     let (story, _) = record.passage.text.split_once("\n@highlight")?;
     let mut sentences: Vec<(Vec<String>, String)> = Vec::new();
@@ -169,7 +174,7 @@ fn read(record: &Record, query: &str) -> Option<String> {
 }
 
 #[test]
-fn a_reader_by_rule_finds_the_answers_and_counting_mentions_does_not() {
+fn a_rule_based_reader_finds_the_answers_and_counting_mentions_does_not() {
     let (mut questions, mut by_rule, mut by_count, mut chance) = (0.0, 0.0, 0.0, 0.0);
     for record in records(Split::Val, 3000) {
         let mentions = mentions(&record);
@@ -194,26 +199,26 @@ fn a_reader_by_rule_finds_the_answers_and_counting_mentions_does_not() {
 }
 
 #[test]
-fn the_place_in_the_sorted_list_says_nothing() {
-    // Where the right answer stands among the sorted candidates, as a share of the list; its mean is 1/2 if nothing leans.
-    let mut places = Vec::new();
+fn the_position_in_the_sorted_list_is_not_a_cue() {
+    // Relative position of the correct answer in the sorted candidates; its mean is 1/2 without bias.
+    let mut positions = Vec::new();
     for record in records(Split::Val, 3000) {
         let candidates: Vec<String> = mentions(&record).into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         for question in &record.qas {
-            let place = candidates.iter().position(|name| *name == question.answers[0].text).expect("among the entities");
-            places.push(place as f64 / (candidates.len() - 1) as f64);
+            let position = candidates.iter().position(|name| *name == question.answers[0].text).expect("among the entities");
+            positions.push(position as f64 / (candidates.len() - 1) as f64);
         }
     }
-    let mean = places.iter().sum::<f64>() / places.len() as f64;
+    let mean = positions.iter().sum::<f64>() / positions.len() as f64;
     assert!((mean - 0.5).abs() < 0.03, "{mean}");
 }
 
 #[test]
-fn the_splits_share_neither_passage_nor_person() {
+fn the_splits_share_no_passage_and_no_person() {
     let people = |split| -> (HashSet<String>, HashSet<String>) {
         let records = records(split, 4000);
         let texts = records.iter().map(|record| record.passage.text.clone()).collect();
-        // Two-word names that follow or precede a role are people; organisations are told apart by their last word.
+        // Two-word names are people, or organisations, which are recognized by their last word.
         let firms = ["Bank", "Energy", "Foods", "Telecom", "Motors", "Airlines", "Steel", "Media", "Books", "Studios"];
         let others = ["Foundation", "Insurance", "Rovers", "United", "Wanderers", "Rangers", "Athletic"];
         let is_group = |name: &str| firms.iter().chain(&others).any(|last| name.ends_with(last));
@@ -221,7 +226,7 @@ fn the_splits_share_neither_passage_nor_person() {
         (texts, names)
     };
     let ((train_texts, train_people), (val_texts, val_people)) = (people(Split::Train), people(Split::Val));
-    assert_eq!(train_texts.len(), 4000, "no passage twice");
+    assert_eq!(train_texts.len(), 4000, "duplicate passage");
     assert!(train_texts.is_disjoint(&val_texts));
     assert!(train_people.len() > 1000 && val_people.len() > 500);
     assert!(train_people.is_disjoint(&val_people));

@@ -1,4 +1,4 @@
-//! Raw data as it comes: packed, in archives, in several files, on standard input, in every format, and of the wrong kind.
+//! Raw data: compressed, in archives, in several files, on standard input, in every format, and of the wrong kind.
 
 mod support;
 
@@ -54,7 +54,7 @@ fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn however_it_is_packed_the_shards_are_the_same() {
+fn compression_does_not_affect_the_shards() {
     let (train, val) = (passages(), support::renumbered(&passages(), 1));
     let plain = support::raw_folder(&[(Split::Train, &train), (Split::Val, &val)]);
     let expected = ingested(plain.path());
@@ -74,12 +74,12 @@ fn however_it_is_packed_the_shards_are_the_same() {
         let manifest = ingested(dir.path());
         assert_eq!(manifest.fingerprint, expected.fingerprint, "{}", files[0].0);
         let sums = |manifest: &Manifest| manifest.raw_files.iter().map(|raw| raw.sha256.clone()).collect::<Vec<_>>();
-        assert_eq!(sums(&manifest), sums(&expected), "checksums are of what is packed");
+        assert_eq!(sums(&manifest), sums(&expected), "checksums are of the decompressed content");
     }
 }
 
 #[test]
-fn several_files_of_a_split_are_one_after_the_other() {
+fn several_files_of_a_split_are_concatenated() {
     let all = support::renumbered(&passages(), 4);
     let whole = support::raw_folder(&[(Split::Train, &all)]);
     let expected = ingested(whole.path()).fingerprint;
@@ -92,7 +92,7 @@ fn several_files_of_a_split_are_one_after_the_other() {
     assert_eq!((found.fingerprint.as_str(), found.raw_files.len()), (expected.as_str(), 2));
     assert_eq!(found.raw_files.iter().map(|raw| raw.records).sum::<usize>(), 24 * 4);
 
-    // The same by name: a glob, and in the order in which they are named.
+    // Named files: a glob, and in the order of the arguments.
     let (first, second) = (parts.path().join("train-00000-of-00002.jsonl"), parts.path().join("train-00001-of-00002.jsonl"));
     let named = |patterns: &[&Path]| {
         let out = tempfile::tempdir().expect("folder");
@@ -112,7 +112,7 @@ fn several_files_of_a_split_are_one_after_the_other() {
 fn standard_input_is_a_file_like_any_other() {
     let expected = ingested(support::raw_folder(&[(Split::Train, &passages())]).path()).fingerprint;
     let parent = tempfile::tempdir().expect("folder");
-    // It is made where it is not there.
+    // The folder is created.
     let out = parent.path().join("new/out");
     let mut child = Command::new(env!("CARGO_BIN_EXE_glm-prep"))
         .args(["ingest", "-q", "--train", "-"])
@@ -126,7 +126,7 @@ fn standard_input_is_a_file_like_any_other() {
     assert_eq!((manifest.fingerprint, manifest.raw_files[0].file.as_str()), (expected, "standard input"));
 }
 
-/// Example ids, queries and right answers of a split.
+/// Returns example ids, queries and correct answers of a split.
 fn questions(dir: &Path, split: Split) -> Vec<(String, String, String)> {
     let batches = support::batches(dir, split);
     let mut rows = Vec::new();
@@ -134,8 +134,8 @@ fn questions(dir: &Path, split: Split) -> Vec<(String, String, String)> {
         let view = ClozeView::try_new(batch).expect("the contract");
         let queries = support::texts(batch, "query");
         for (row, query) in queries.into_iter().enumerate() {
-            let right = view.choices(row).find(|choice| choice.correct).and_then(|choice| choice.text.map(str::to_owned));
-            rows.push((view.example_id(row).to_owned(), query, right.unwrap_or_default()));
+            let correct = view.choices(row).find(|choice| choice.correct).and_then(|choice| choice.text.map(str::to_owned));
+            rows.push((view.example_id(row).to_owned(), query, correct.unwrap_or_default()));
         }
     }
     rows
@@ -160,41 +160,44 @@ fn every_format_is_recognised_and_becomes_questions() {
         (
             "train.json",
             original.as_str(),
-            FormatName::OriginalRecord,
+            "original-record",
             vec![("train-ef56-0-a0", "@placeholder came back.", "Cy"), ("train-ab12-0-a0", "@placeholder smiled.", "Bo")],
         ),
         (
             "train.jsonl",
             plain,
-            FormatName::Plain,
+            "plain",
             vec![("train-x-1-a0", "The [BLANK] barked.", "dog"), ("train-p1-q1-a0", "It was [BLANK].", "wet")],
         ),
-        ("train/high/1.json", cloth.as_str(), FormatName::Cloth, vec![("", "", "dog"), ("", "", "moon")]),
-        ("set_train.txt", cbt.as_str(), FormatName::Cbt, vec![("train-p0-q0-a0", "Then XXXXX went home .", "Bo")]),
+        ("train/high/1.json", cloth.as_str(), "cloth", vec![("", "", "dog"), ("", "", "moon")]),
+        ("set_train.txt", cbt.as_str(), "cbt", vec![("train-p0-q0-a0", "Then XXXXX went home .", "Bo")]),
         (
             "train.txt",
             "ada saw the old boat at the pier , and then , when all was still , she sailed the boat\n",
-            FormatName::Lambada,
+            "lambada",
             vec![("train-p0-q0-a0", "", "boat")],
         ),
     ] {
+        let format = FormatName::named(format).expect("a format");
         let dir = tempfile::tempdir().expect("folder");
         let path = dir.path().join(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
         fs::write(&path, content).expect("write");
         support::ingest_with(dir.path(), 2).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let told = questions(dir.path(), Split::Train);
-        assert_eq!(told.len(), expected.len(), "{name}: {told:?}");
-        for ((id, query, right), (expected_id, expected_query, expected_right)) in told.iter().zip(expected) {
-            assert_eq!(right, expected_right, "{name}");
+        let found = questions(dir.path(), Split::Train);
+        assert_eq!(found.len(), expected.len(), "{name}: {found:?}");
+        for ((id, query, correct), (expected_id, expected_query, expected_correct)) in found.iter().zip(expected) {
+            assert_eq!(correct, expected_correct, "{name}");
+            assert!(query.contains(format.format().blank()), "{query}");
             assert!(id == expected_id || expected_id.is_empty(), "{id}");
             assert!(query == expected_query || expected_query.is_empty(), "{query}");
         }
-        // Said instead of recognised, it is the same.
-        let fingerprint = support::manifest(dir.path()).fingerprint;
+        // Naming the format gives the same data set.
+        let Manifest { fingerprint, blank, .. } = support::manifest(dir.path());
+        assert_eq!(blank, format.format().blank());
         support::run(&IngestOptions { format: Some(format), ..IngestOptions::new(dir.path()) }).expect("given");
         assert_eq!(support::manifest(dir.path()).fingerprint, fingerprint);
-        if format == FormatName::OriginalRecord {
+        if format.to_string() == "original-record" {
             let list = fs::read_to_string(dir.path().join("shards/rejects.jsonl")).expect("rejects");
             let entry: Value = serde_json::from_str(list.lines().next().expect("one")).expect("json");
             assert_eq!(entry["reason"], "data[1]: entity 0 spans 0 to 9 (inclusive), but the passage has 8 code points");
@@ -203,8 +206,8 @@ fn every_format_is_recognised_and_becomes_questions() {
 }
 
 #[test]
-fn a_file_of_another_kind_is_named() {
-    for (content, said) in [
+fn files_of_other_kinds_are_errors() {
+    for (content, message) in [
         (&b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n"[..], "git-lfs"),
         (b"{\"question\": \"is it\", \"passage\": \"It is.\", \"idx\": 0, \"label\": true}\n", "BoolQ"),
         (b"{\"premise\": \"a\", \"choice1\": \"b\", \"choice2\": \"c\", \"question\": \"cause\", \"label\": 0, \"idx\": 0}\n", "COPA"),
@@ -218,9 +221,9 @@ fn a_file_of_another_kind_is_named() {
     ] {
         let dir = support::raw_folder(&[(Split::Train, content)]);
         let error = failure(dir.path());
-        assert!(error.starts_with("ReCoRD/train.jsonl ") && error.contains(said), "{error}");
+        assert!(error.starts_with("ReCoRD/train.jsonl ") && error.contains(message), "{error}");
     }
-    // Also where the other split is right.
+    // Also if another split is valid.
     let dir = support::raw_folder(&[
         (Split::Train, &passages()),
         (Split::Val, b"{\"context\": \"a [BLANK]\", \"choices\": [\"b\"]}\n"),
@@ -230,7 +233,7 @@ fn a_file_of_another_kind_is_named() {
 }
 
 #[test]
-fn lines_that_editors_and_other_systems_leave_are_read_or_told() {
+fn bom_crlf_and_blank_lines_are_accepted_and_bad_lines_rejected() {
     let line = |id: i64| {
         let question = json!({"query": "@placeholder", "answers": [{"text": "Bo"}], "idx": id});
         json!({"passage": {"text": "Bo", "entities": [{"start": 0, "end": 1}]}, "qas": [question], "idx": id}).to_string()
@@ -247,7 +250,7 @@ fn lines_that_editors_and_other_systems_leave_are_read_or_told() {
     for (entry, (number, reason)) in entries.iter().zip([
         (4, "not a record of this format: trailing characters at line 1 column"),
         (5, "the line is longer than 16777216 bytes"),
-        (6, "question 0 (idx 2): a question with this idx came before in this split; give every question an id of its own"),
+        (6, "question 0 (idx 2): another question of this split has this idx; give each question its own id"),
     ]) {
         assert_eq!(entry["line"], number);
         assert!(entry["reason"].as_str().expect("a reason").starts_with(reason), "{entry}");
@@ -280,7 +283,7 @@ fn splits_and_limits_and_dry_runs() {
 }
 
 #[test]
-fn hostile_archives_are_refused_with_their_name() {
+fn hostile_archives_are_errors_with_their_name() {
     let dir = tempfile::tempdir().expect("folder");
     let path = dir.path().join("ReCoRD.zip");
     let mut archive = zip::ZipWriter::new(File::create(&path).expect("create"));
@@ -291,7 +294,7 @@ fn hostile_archives_are_refused_with_their_name() {
     archive.finish().expect("finish");
     let error = failure(dir.path());
     assert!(
-        error.starts_with("cannot read the archive") && error.contains("`../../etc/train.jsonl` leads out of it"),
+        error.starts_with("cannot read the archive") && error.contains("`../../etc/train.jsonl` is outside of the archive"),
         "{error}"
     );
 
@@ -299,14 +302,14 @@ fn hostile_archives_are_refused_with_their_name() {
     fs::write(bomb.path().join("train.jsonl.gz"), gzip(&[b"{\"x\": \"", vec![b'a'; 80 << 20].as_slice(), b"\"}"].concat()))
         .expect("write");
     let error = failure(bomb.path());
-    assert!(error.starts_with("cannot read train.jsonl.gz: it unpacks to more than 250 times its size"), "{error}");
+    assert!(error.starts_with("cannot read train.jsonl.gz: it decompresses to more than 250 times its size"), "{error}");
     fs::write(bomb.path().join("train.jsonl.gz"), &gzip(&passages())[..900]).expect("write");
     let error = failure(bomb.path());
-    assert!(error.starts_with("cannot read train.jsonl.gz: the packed data is damaged or incomplete"), "{error}");
+    assert!(error.starts_with("cannot read train.jsonl.gz: the compressed data is damaged or incomplete"), "{error}");
 }
 
 #[test]
-fn what_is_done_already_is_not_done_again() {
+fn an_unchanged_data_set_is_not_ingested_again() {
     let dir = support::raw_folder(&[(Split::Train, &[passages(), b"bad\n".to_vec()].concat()), (Split::Val, &passages())]);
     let ingest = |change: &dyn Fn(&mut IngestOptions)| {
         let mut options = IngestOptions::new(dir.path());
@@ -324,9 +327,9 @@ fn what_is_done_already_is_not_done_again() {
     assert!(!ingest(&|options| options.force = true).unchanged);
     assert!(!ingest(&|options| options.max_seq_len = 300).unchanged);
     assert!(!ingest(&|_| ()).unchanged);
-    assert!(ingest(&|options| options.format = Some(FormatName::Record)).unchanged);
+    assert!(ingest(&|options| options.format = Some(FormatName::default())).unchanged);
 
-    // A byte of a shard, then a byte of the raw data.
+    // A changed byte of a shard, then of the raw data.
     let shard = dir.path().join("shards/val-00000-of-00001.parquet");
     let mut bytes = fs::read(&shard).expect("read");
     bytes[99] ^= 1;
@@ -339,18 +342,18 @@ fn what_is_done_already_is_not_done_again() {
     let changed = ingest(&|_| ());
     assert!(!changed.unchanged && changed.fingerprint != first.fingerprint);
 
-    // What was wrong with it is still too much where less is allowed.
+    // A lower limit of rejects applies to an unchanged data set too.
     let error = support::run(&IngestOptions { max_rejects: "0".parse().expect("a limit"), ..IngestOptions::new(dir.path()) });
     let error = error.expect_err("too many").to_string();
     assert!(error.starts_with("1 of 49 records were rejected, --max-rejects allows 0"), "{error}");
 }
 
 #[test]
-fn a_file_that_vanishes_or_shrinks_is_named() {
+fn a_file_that_disappears_or_shrinks_is_an_error() {
     let dir = support::raw_folder(&[(Split::Train, &passages()), (Split::Val, &passages())]);
     let inputs = input::find(dir.path(), &Selection::default()).expect("found");
     let path = |name: &str| dir.path().join("ReCoRD").join(name);
-    // Cut while it is read, and gone before its turn.
+    // Truncated while it is read, and removed before it is read.
     let error = input::read(&inputs[..1], |_, file| {
         let mut head = [0; 100];
         file.read_exact(&mut head)?;
@@ -358,9 +361,9 @@ fn a_file_that_vanishes_or_shrinks_is_named() {
         std::io::copy(file, &mut std::io::sink())?;
         Ok(true)
     });
-    let said = error.expect_err("cut").to_string();
-    assert!(said.starts_with("ReCoRD/train.jsonl changed while it was read (") && said.contains("5000 were read"), "{said}");
+    let error = error.expect_err("truncated").to_string();
+    assert!(error.starts_with("ReCoRD/train.jsonl changed while it was read (") && error.contains("5000 were read"), "{error}");
     fs::remove_file(path("val.jsonl")).expect("remove");
-    let said = input::read(&inputs[1..], |_, _| Ok(true)).expect_err("gone").to_string();
-    assert!(said.starts_with("cannot read ReCoRD/val.jsonl: No such file"), "{said}");
+    let error = input::read(&inputs[1..], |_, _| Ok(true)).expect_err("removed").to_string();
+    assert!(error.starts_with("cannot read ReCoRD/val.jsonl: No such file"), "{error}");
 }

@@ -12,7 +12,7 @@ use glm_prep::stats::{Bar, Share, Shared, Source, Stats, Truncation, count};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::builder::{ChoiceRow, ClozeRow};
 use glm_schemas::encoding::Question;
-use glm_schemas::manifest::{Manifest, Split, SplitManifest, Tokenizer};
+use glm_schemas::manifest::{Manifest, Split, SplitManifest, Task, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use tempfile::TempDir;
 
@@ -78,10 +78,12 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
     }
     let mut manifest = Manifest {
         schema_version: SCHEMA_VERSION,
+        task: Task::Cloze,
         tool: "glm-prep test".into(),
         fingerprint: String::new(),
         tokenizer,
         special_ids: SpecialIds::BERT_UNCASED,
+        blank: "@placeholder".into(),
         splits,
         raw_files: vec![],
         settings: support::settings(),
@@ -229,5 +231,5 @@ fn errors_are_one_sentence() {
     fs::remove_file(&shard).expect("remove");
     assert!(failure(dir.path()).starts_with("glm-prep: cannot read "));
     fs::write(dir.path().join("shards/manifest.json"), "{}").expect("write");
-    assert!(failure(dir.path()).contains("not a manifest of a cloze data set"));
+    assert!(failure(dir.path()).contains("not a manifest of a data set"));
 }

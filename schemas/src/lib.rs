@@ -1,19 +1,21 @@
-//! The data contract between `glm-prep`, which writes cloze data sets, and `glm-trainer`, which reads them.
+//! Data contract between `glm-prep`, which writes data sets, and `glm-trainer`, which reads them.
 //!
-//! A data set is a folder of Parquet shards and a `manifest.json`. One row of a shard is one question of multi-token
-//! cloze: a passage, a query with one blank, and the candidate answers, as text and as token ids.
+//! A data set is a folder of Parquet shards and a `manifest.json`. The manifest names the [task](manifest::Task) of the data set,
+//! and each task has a table with one module here. A row of the table [`cloze`] is one question of multi-token cloze: a passage,
+//! a query with one blank, and the candidate answers, as text and as token ids.
 //!
-//! - [`cloze`]: the columns of a shard, and [`cloze::ClozeView`], typed access to a record batch without copying.
-//! - [`builder`]: record batches out of [`builder::ClozeRow`]s.
-//! - [`text`]: [`text::TextView`], typed access to the columns that hold text for people.
-//! - [`encoding`]: how one choice of a question becomes model input, exactly as the published recipe does it.
-//! - [`manifest`]: what `manifest.json` says, and the fingerprint of a data set.
-//! - [`vocab`]: the special tokens and their ids.
+//! - [`cloze`]: columns of the table, and [`cloze::ClozeView`], zero-copy access to the token ids of a record batch.
+//!   - [`cloze::builder`]: building of record batches from [`cloze::builder::ClozeRow`]s.
+//!   - [`cloze::text`]: [`cloze::text::TextView`], zero-copy access to the text columns.
+//!   - [`cloze::encoding`]: encoding of one choice of a question as model input, as in the published recipe.
+//! - [`column`]: typed access to single columns, for all tables.
+//! - [`manifest`]: content of `manifest.json` and fingerprint of a data set.
+//! - [`vocab`]: special tokens and their ids.
 //!
-//! The crate does no I/O and knows neither tensors nor threads.
+//! The crate does no I/O and depends neither on tensors nor on threads.
 //!
 //! ```
-//! use glm_schemas::encoding::{ChoiceEncoder, Question};
+//! use glm_schemas::cloze::encoding::{ChoiceEncoder, Question};
 //! use glm_schemas::vocab::SpecialIds;
 //!
 //! let question = Question { passage: &[7, 8, 9], query_left: &[5], query_right: &[6] };
@@ -21,15 +23,15 @@
 //! let input = encoder.encode(&question, &[11, 12])?;
 //! assert_eq!(input.ids, [101, 7, 8, 9, 5, 103, 6, 0, 30522, 11, 12]);
 //! assert_eq!(input.sep, 8);
-//! # Ok::<(), glm_schemas::encoding::EncodingError>(())
+//! # Ok::<(), glm_schemas::cloze::encoding::EncodingError>(())
 //! ```
 
-pub mod builder;
 pub mod cloze;
-pub mod encoding;
+pub mod column;
 pub mod manifest;
-pub mod text;
 pub mod vocab;
 
-/// Version of the contract. A reader refuses a data set with another major contract version.
+pub use cloze::{builder, encoding, text};
+
+/// Version of the contract. Readers reject data sets of other versions.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -1,4 +1,4 @@
-//! `manifest.json`: what a data set consists of. It is written last; a data set without it does not exist.
+//! Content of `manifest.json`. The manifest is written last; a folder without it is not a data set.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,28 +11,37 @@ use thiserror::Error;
 use crate::SCHEMA_VERSION;
 use crate::vocab::SpecialIds;
 
-/// The name of the manifest's file inside the folder of the shards.
+/// File name of the manifest in the folder of the shards.
 pub const MANIFEST_FILE: &str = "manifest.json";
-/// The name of the folder that `ingest` makes inside the folder it is given.
+/// Name of the folder of the shards in the folder given to `ingest`.
 pub const SHARDS_FOLDER: &str = "shards";
 
-/// A part of a data set.
+/// Task that a data set is made for. It determines the table of the shards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// Multi-token cloze questions; see [`cloze`](crate::cloze).
+    #[default]
+    Cloze,
+}
+
+/// Part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// For training.
+    /// Training.
     Train,
-    /// For evaluation while training ("dev" in the published code).
+    /// Evaluation during training ("dev" in the published code).
     Val,
-    /// Without answers.
+    /// Test, without answers.
     Test,
 }
 
 impl Split {
-    /// All splits, in the order in which they are written.
+    /// All splits, in the order in which they are ingested.
     pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
 
-    /// The name in file names and on command lines.
+    /// Name in file names and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -55,27 +64,27 @@ impl FromStr for Split {
         Self::ALL
             .into_iter()
             .find(|split| split.name() == name)
-            .ok_or_else(|| format!("`{name}` is no split; there are train, val and test"))
+            .ok_or_else(|| format!("invalid split `{name}`: expected train, val or test"))
     }
 }
 
-/// The tokenizer that the ids come from.
+/// Tokenizer of the ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokenizer {
-    /// A name for people, for example `bert-large-uncased`.
+    /// Descriptive name, for example `bert-large-uncased`.
     pub name: String,
     /// sha256 of the vocabulary or tokenizer file.
     pub sha256: String,
-    /// Number of tokens, the two that GLM adds included.
+    /// Number of tokens, including GLM's two.
     pub vocab_size: usize,
 }
 
-/// One Parquet file.
+/// Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// File name inside the folder of the shards.
+    /// File name in the folder of the shards.
     pub file: String,
-    /// Number of rows, that is questions.
+    /// Number of rows (questions).
     pub rows: usize,
     /// Size of the file.
     pub bytes: u64,
@@ -83,110 +92,120 @@ pub struct Shard {
     pub sha256: String,
 }
 
-/// One split.
+/// Content of a split.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitManifest {
-    /// Number of rows, that is questions.
+    /// Number of rows (questions).
     pub rows: usize,
     /// Number of choices over all rows.
     pub choices: usize,
-    /// Context and piece tokens over all rows, nothing truncated.
+    /// Number of context and choice tokens over all rows, without truncation.
     pub tokens: usize,
-    /// The shards, in order.
+    /// Shards, in order.
     pub shards: Vec<Shard>,
 }
 
-/// One raw file that was read.
+/// Raw file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawFile {
     /// Path relative to the folder given to `ingest`.
     pub file: String,
-    /// Which split it became.
+    /// Split of the file.
     pub split: Split,
-    /// Size, unpacked.
+    /// Size after decompression.
     pub bytes: u64,
-    /// sha256 of the content, unpacked.
+    /// sha256 of the decompressed content.
     pub sha256: String,
-    /// Number of records (lines that are not empty).
+    /// Number of records.
     pub records: usize,
-    /// How many of them were rejected.
+    /// Number of rejected records.
     pub rejects: usize,
 }
 
-/// Settings of `ingest` that change what is written.
+/// Settings of `ingest` that affect the data set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngestSettings {
-    /// A question that cannot fit this length, even without its passage, is rejected.
+    /// Maximum sequence length; questions that do not fit even without their passage were rejected.
     pub max_seq_len: usize,
-    /// Rows of a shard.
+    /// Maximum number of rows per shard.
     pub rows_per_shard: usize,
-    /// Rows of a Parquet row group.
+    /// Number of rows per Parquet row group.
     pub rows_per_group: usize,
-    /// How shards are compressed, for example `zstd:3`.
+    /// Compression of the shards, for example `zstd:3`.
     #[serde(default)]
     pub compression: String,
-    /// Records that were read of every split; none for all. The raw files' sizes and checksums are of what was read.
+    /// Maximum number of records per split; `None` for all. Sizes and checksums of raw files cover the bytes read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// The format of the raw files, by the name that `--format` knows it by.
+    /// Name of the raw format, as for `--format`.
     #[serde(default)]
     pub format: String,
-    /// Most distractors of a training question.
+    /// Maximum number of distractors per training question.
     pub max_distractors: usize,
-    /// Seed of the draw among more distractors than that.
+    /// Seed for choosing the distractors if there are more.
     pub distractor_seed: u32,
 }
 
-/// Everything that `manifest.json` says.
+/// Content of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the contract, [`SCHEMA_VERSION`].
     pub schema_version: u32,
+    /// Task of the data set; cloze if the key is missing.
+    #[serde(default)]
+    pub task: Task,
     /// Name and version of the program that wrote the data set.
     pub tool: String,
-    /// sha256 over everything that a reader of the shards can see, see [`Manifest::compute_fingerprint`].
+    /// sha256 of the data set, see [`Manifest::compute_fingerprint`].
     pub fingerprint: String,
-    /// The tokenizer.
+    /// Tokenizer.
     pub tokenizer: Tokenizer,
     /// Ids of the special tokens.
     pub special_ids: SpecialIds,
-    /// The splits, by name.
+    /// Marker of the blank in the column `query`, which depends on the raw format; that of ReCoRD if the key is missing.
+    #[serde(default = "record_blank")]
+    pub blank: String,
+    /// Splits by name.
     pub splits: BTreeMap<Split, SplitManifest>,
-    /// The raw files.
+    /// Raw files.
     pub raw_files: Vec<RawFile>,
-    /// Settings of the run.
+    /// Settings of `ingest`.
     pub settings: IngestSettings,
 }
 
-/// Why a manifest cannot be used.
+/// Error of reading a manifest.
 #[derive(Debug, Error)]
 pub enum ManifestError {
-    /// Not JSON, or not the JSON of a manifest.
-    #[error("not a manifest of a cloze data set: {0}")]
+    /// Not JSON, or not a manifest.
+    #[error("not a manifest of a data set: {0}")]
     Syntax(#[from] serde_json::Error),
     /// Another version of the contract.
     #[error("data set has schema version {found}, this program reads version {SCHEMA_VERSION}; ingest the raw data again")]
     Version {
-        /// The version found.
+        /// Version found.
         found: u32,
     },
-    /// The content was changed after it was written.
+    /// The content does not match its fingerprint.
     #[error(
         "the fingerprint is {found}, but the shards listed have {expected}; the manifest was edited or belongs to other shards"
     )]
     Fingerprint {
-        /// The one that is written in the file.
+        /// Fingerprint in the file.
         found: String,
-        /// The one that the content has.
+        /// Fingerprint of the content.
         expected: String,
     },
 }
 
+fn record_blank() -> String {
+    "@placeholder".to_owned()
+}
+
 impl Manifest {
-    /// Reads and checks a manifest.
+    /// Parses and checks a manifest.
     ///
     /// # Errors
-    /// [`ManifestError`] where it is no manifest, has another version, or contradicts its fingerprint.
+    /// [`ManifestError`] if it is not a manifest, has another version, or does not match its fingerprint.
     pub fn from_json(text: &str) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Version {
@@ -204,18 +223,18 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The JSON text, ending in a newline.
+    /// Returns the JSON text, ending in a newline.
     ///
     /// # Errors
-    /// None in practice; the signature is that of the serializer.
+    /// Never in practice; the serializer requires it.
     pub fn to_json(&self) -> Result<String, ManifestError> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
         Ok(text)
     }
 
-    /// sha256 over contract version, tokenizer, special ids and the checksums of all shards in order. Two data sets with
-    /// the same fingerprint hold the same rows in the same order.
+    /// Returns the sha256 of contract version, tokenizer, special ids and the checksums of all shards in order. Data sets with
+    /// the same fingerprint have the same rows in the same order.
     pub fn compute_fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("{} {} {}\n", self.schema_version, self.tokenizer.sha256, self.tokenizer.vocab_size));
@@ -231,7 +250,7 @@ impl Manifest {
     }
 }
 
-/// Lower-case hexadecimal digits, as checksums are written.
+/// Formats bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         for digit in [byte >> 4, byte & 15] {
@@ -250,10 +269,12 @@ mod tests {
         let val = SplitManifest { rows: 2, choices: 9, tokens: 99, shards: vec![shard] };
         let mut manifest = Manifest {
             schema_version: SCHEMA_VERSION,
+            task: Task::Cloze,
             tool: "glm-prep 0.1.0".into(),
             fingerprint: String::new(),
             tokenizer: Tokenizer { name: "t".into(), sha256: "cd".into(), vocab_size: 30524 },
             special_ids: SpecialIds::BERT_UNCASED,
+            blank: "[BLANK]".into(),
             splits: BTreeMap::from([(Split::Val, val)]),
             raw_files: vec![],
             settings: IngestSettings {
@@ -278,13 +299,24 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_manifest_or_another_version_is_refused() {
+    fn edited_manifests_and_other_versions_are_rejected() {
         let text = manifest().to_json().expect("json");
         let edited = text.replace("\"ab\"", "\"ac\"");
         assert!(matches!(Manifest::from_json(&edited), Err(ManifestError::Fingerprint { .. })));
         let newer = text.replace("\"schema_version\": 1", "\"schema_version\": 2");
         assert!(matches!(Manifest::from_json(&newer), Err(ManifestError::Version { found: 2 })));
         assert!(matches!(Manifest::from_json("version https://git-lfs"), Err(ManifestError::Syntax(_))));
+    }
+
+    #[test]
+    fn missing_task_and_blank_have_defaults_and_other_tasks_are_rejected() {
+        let text = manifest().to_json().expect("json");
+        let older = text.replace("  \"task\": \"cloze\",\n", "").replace("  \"blank\": \"[BLANK]\",\n", "");
+        assert_eq!(older.lines().count() + 2, text.lines().count());
+        let older = Manifest::from_json(&older).expect("readable");
+        assert_eq!((older.task, older.blank.as_str()), (Task::Cloze, "@placeholder"));
+        let error = Manifest::from_json(&text.replace("\"cloze\"", "\"poetry\"")).expect_err("unknown").to_string();
+        assert!(error.contains("unknown variant `poetry`, expected `cloze`"), "{error}");
     }
 
     #[test]

@@ -1,23 +1,23 @@
-//! The special tokens and their ids.
+//! Special tokens and their ids.
 
 use serde::{Deserialize, Serialize};
 
-/// Index of a token in the vocabulary. Ids are `int32` on disk, so that a list of them can be borrowed from a shard.
+/// Index of a token in the vocabulary; `int32` on disk, so that lists can be borrowed from a shard.
 pub type TokenId = i32;
 
-/// sha256 of the `vocab.txt` of BERT-large-uncased, the vocabulary of the published GLM weights.
+/// sha256 of `vocab.txt` of BERT-large-uncased, the vocabulary of the published GLM weights.
 pub const BERT_UNCASED_SHA256: &str = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3";
 
-/// GLM adds this token behind the BERT vocabulary: the start of a piece to be generated.
+/// Start of a piece to be generated; GLM appends this token to the BERT vocabulary.
 pub const START_OF_PIECE: &str = "<|startofpiece|>";
 
-/// GLM adds this token behind the BERT vocabulary: the end of a generated piece.
+/// End of a generated piece; GLM appends this token to the BERT vocabulary.
 pub const END_OF_PIECE: &str = "<|endofpiece|>";
 
-/// Rows of the embedding table are padded to a multiple of this number, as Megatron does.
+/// The embedding table is padded to a multiple of this number of rows, as in Megatron.
 pub const EMBEDDING_ROW_MULTIPLE: usize = 128;
 
-/// The ids that the recipe gives a meaning to.
+/// Ids of the special tokens of the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecialIds {
     /// `[PAD]`, which is also the end of the context ("eos").
@@ -28,7 +28,7 @@ pub struct SpecialIds {
     pub cls: TokenId,
     /// `[SEP]`.
     pub sep: TokenId,
-    /// `[MASK]`, which stands where the blank is.
+    /// `[MASK]`, in place of the blank.
     pub mask: TokenId,
     /// `<|startofpiece|>`.
     pub sop: TokenId,
@@ -37,10 +37,10 @@ pub struct SpecialIds {
 }
 
 impl SpecialIds {
-    /// The ids of the published GLM weights: BERT-large-uncased and two tokens behind it.
+    /// Ids of the published GLM weights: BERT-large-uncased and two appended tokens.
     pub const BERT_UNCASED: Self = Self { pad: 0, unk: 100, cls: 101, sep: 102, mask: 103, sop: 30522, eop: 30523 };
 
-    /// The ids with their tokens, for messages and for registering them with a tokenizer.
+    /// Returns the ids with their tokens.
     pub fn named(&self) -> [(&'static str, TokenId); 7] {
         [
             ("[PAD]", self.pad),
@@ -54,7 +54,7 @@ impl SpecialIds {
     }
 }
 
-/// Rows of the embedding table for a vocabulary of `vocab_size` tokens (GLM's two included).
+/// Returns the number of rows of the embedding table for a vocabulary of `vocab_size` tokens, including GLM's two.
 ///
 /// ```
 /// assert_eq!(glm_schemas::vocab::embedding_rows(30524), 30592);

@@ -1,11 +1,11 @@
-//! `docs/data-contract.md` says what the code does: every column and every key of the manifest.
+//! `docs/data-contract.md` lists every column and every key of the manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DataType, Field, Fields};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::cloze::schema;
-use glm_schemas::manifest::{IngestSettings, Manifest, RawFile, Shard, Split, SplitManifest, Tokenizer};
+use glm_schemas::manifest::{IngestSettings, Manifest, RawFile, Shard, Split, SplitManifest, Task, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ fn page() -> String {
     std::fs::read_to_string(path).expect("docs/data-contract.md")
 }
 
-/// The rows of the table under a heading, as cells without backquotes.
+/// Returns the rows of the table under a heading, as cells without backquotes.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let page = page();
     let section = page.split("\n## ").find(|section| section.starts_with(heading)).expect("the section");
@@ -32,11 +32,11 @@ fn describe(kind: &DataType) -> String {
         DataType::Struct(_) => "struct".into(),
         DataType::Dictionary(key, value) => format!("dictionary<{}, {}>", describe(key), describe(value)),
         DataType::List(item) => format!("list<{}>", describe(item.data_type())),
-        other => format!("{other}, which the page has no name for"),
+        other => format!("{other}, which has no name on the page"),
     }
 }
 
-/// Name, type and nullability of a field, then of the fields of its entries.
+/// Returns name, type and nullability of a field, followed by those of the fields of its entries.
 fn rows(prefix: &str, field: &Field) -> Vec<[String; 3]> {
     let name = format!("{prefix}{}", field.name());
     let null = if field.is_nullable() { "yes" } else { "no" };
@@ -54,14 +54,14 @@ fn all_rows(prefix: &str, fields: &Fields) -> Vec<[String; 3]> {
 }
 
 #[test]
-fn the_page_has_the_columns_of_a_shard() {
-    let written: Vec<Vec<String>> = table("Columns").into_iter().map(|row| row[..3].to_vec()).collect();
+fn the_page_lists_the_columns_of_a_shard() {
+    let listed: Vec<Vec<String>> = table("Columns").into_iter().map(|row| row[..3].to_vec()).collect();
     let expected: Vec<Vec<String>> = all_rows("", schema().fields()).into_iter().map(|row| row.to_vec()).collect();
-    assert_eq!(written, expected);
+    assert_eq!(listed, expected);
     assert!(page().contains(&format!("`schema_version` is {SCHEMA_VERSION}.")));
 }
 
-/// The paths of all leaves, as the page writes them: any split is `*`, lists end in `[]`.
+/// Collects the paths of all leaves as on the page: any split is `*`, lists end in `[]`.
 fn paths(prefix: &str, value: &Value, all: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
@@ -69,7 +69,7 @@ fn paths(prefix: &str, value: &Value, all: &mut BTreeSet<String>) {
                 let key = if prefix == "splits" { "*" } else { key };
                 let path = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
                 match inner {
-                    // The page tells of these in one row.
+                    // The page has one row for all of these.
                     Value::Object(_) if key == "special_ids" => {}
                     Value::Object(_) | Value::Array(_) => {
                         paths(&path, inner, all);
@@ -86,15 +86,17 @@ fn paths(prefix: &str, value: &Value, all: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_page_has_the_keys_of_the_manifest() {
+fn the_page_lists_the_keys_of_the_manifest() {
     let shard = Shard { file: "f".into(), rows: 1, bytes: 1, sha256: "00".into() };
     let raw = RawFile { file: "r".into(), split: Split::Val, bytes: 1, sha256: "00".into(), records: 1, rejects: 0 };
     let manifest = Manifest {
         schema_version: SCHEMA_VERSION,
+        task: Task::Cloze,
         tool: "t".into(),
         fingerprint: "00".into(),
         tokenizer: Tokenizer { name: "t".into(), sha256: "00".into(), vocab_size: 1 },
         special_ids: SpecialIds::BERT_UNCASED,
+        blank: "[BLANK]".into(),
         splits: BTreeMap::from([(Split::Val, SplitManifest { rows: 1, choices: 1, tokens: 1, shards: vec![shard] })]),
         raw_files: vec![raw],
         settings: IngestSettings {

@@ -1,17 +1,18 @@
-//! Any line is either a passage whose spans lie in its text, or an error; never a panic.
+//! Parsing any line as ReCoRD returns one passage with valid spans or an error, and never panics.
 //!
 //! `cargo +nightly fuzz run record` in `pipeline/`.
 
 #![no_main]
 
+use glm_prep::source::Format;
+use glm_prep::source::formats::record::Record;
 use glm_text::standard::CharOffsets;
-use glm_prep::source::{Format, record::Record};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|line: &str| {
     for labelled in [false, true] {
         let Ok(passages) = Record.parse(line, labelled) else { continue };
-        let [passage] = passages.as_slice() else { panic!("ReCoRD has one passage a line") };
+        let [passage] = passages.as_slice() else { panic!("ReCoRD has one passage per line") };
         let offsets = CharOffsets::new(&passage.text);
         for &mention in &passage.mentions {
             assert!(offsets.slice(mention).is_some_and(|text| !text.is_empty()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, Shard, Split, SplitManifest};
+use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, Shard, Split, SplitManifest, Task};
 use glm_support::files::checksum::FileDigest;
 use glm_support::files::progress::Progress;
 use glm_text::tokenize::Tokenizer;
@@ -20,6 +20,7 @@ use super::write;
 use crate::choices::DISTRACTOR_SEED;
 use crate::shard::publish::Staging;
 use crate::shard::{self, WriteError};
+use crate::source::recognise::FormatName;
 
 /// A split whose rows are sorted and counted.
 pub(super) struct SortedSplit {
@@ -142,10 +143,12 @@ fn manifest(
     });
     let mut manifest = Manifest {
         schema_version: SCHEMA_VERSION,
+        task: Task::Cloze,
         tool: TOOL.to_owned(),
         fingerprint: String::new(),
         tokenizer: tokenizer.identity().clone(),
         special_ids: tokenizer.special(),
+        blank: FormatName::named(&format).unwrap_or_default().format().blank().to_owned(),
         splits: content.collect(),
         raw_files: raw_files.collect(),
         settings: IngestSettings { format, ..options.settings() },

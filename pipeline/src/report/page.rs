@@ -37,7 +37,7 @@ pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Do
     page.section("rejects", "Rejects", rejects.section());
     let mut samples = Vec::new();
     for (&split, content) in &manifest.splits {
-        samples.push((split, rows::sample(shards, content, MAX_SAMPLES)?));
+        samples.push((split, rows::sample(shards, content, &manifest.blank, MAX_SAMPLES)?));
     }
     let questions = html! {
         (legend(false))

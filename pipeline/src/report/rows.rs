@@ -11,11 +11,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::stats::StatsError;
 
-/// Reads up to `max` questions at equal distances, starting with the first one.
-pub(super) fn sample(shards: &Path, split: &SplitManifest, max: usize) -> Result<Vec<Question>, StatsError> {
+/// Reads up to `max` questions at equal distances, starting with the first one. `blank` is the marker of the blank.
+pub(super) fn sample(shards: &Path, split: &SplitManifest, blank: &str, max: usize) -> Result<Vec<Question>, StatsError> {
     let mut questions = Vec::new();
     for (file, row) in locations(split, max) {
-        questions.extend(read(&shards.join(file), row)?);
+        questions.extend(read(&shards.join(file), row, blank)?);
     }
     Ok(questions)
 }
@@ -34,7 +34,7 @@ fn locations(split: &SplitManifest, max: usize) -> Vec<(&str, usize)> {
     (0..wanted).filter_map(|number| locate(number * rows / wanted)).collect()
 }
 
-fn read(path: &Path, row: usize) -> Result<Option<Question>, StatsError> {
+fn read(path: &Path, row: usize, blank: &str) -> Result<Option<Question>, StatsError> {
     let damaged = |source| StatsError::Parquet { path: path.to_owned(), source };
     let not_a_shard = |source| StatsError::NotAShard { path: path.to_owned(), source };
     let file = File::open(path).map_err(|source| StatsError::Read { path: path.to_owned(), source })?;
@@ -42,7 +42,8 @@ fn read(path: &Path, row: usize) -> Result<Option<Question>, StatsError> {
     let reader = builder.with_offset(row).with_limit(1).with_batch_size(1).build().map_err(damaged)?;
     for batch in reader {
         let batch = batch.map_err(|source| StatsError::Arrow { path: path.to_owned(), source })?;
-        let (view, text) = (ClozeView::try_new(&batch).map_err(not_a_shard)?, TextView::try_new(&batch).map_err(not_a_shard)?);
+        let view = ClozeView::try_new(&batch).map_err(not_a_shard)?;
+        let text = TextView::try_new(&batch, blank).map_err(not_a_shard)?;
         if !view.is_empty() {
             return Ok(Some(Question::of_row(&view, &text, 0)));
         }

@@ -1,141 +1,117 @@
-//! The sample corpus as files.
+//! Files of the sample corpus.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::Split;
+use glm_support::files::atomic::Draft;
 use thiserror::Error;
 
 use super::recipe::Recipe;
-use super::record::generate;
+use super::record::Generator;
 
-/// The folder inside the output folder, as `ingest` expects it.
+/// Subfolder of the output folder, as `ingest` expects it.
 const FOLDER: &str = "ReCoRD";
 
-/// Which corpus to make.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Settings of a sample corpus.
 #[derive(Debug, Clone)]
 pub struct Corpus {
-    /// Folder in which `ReCoRD/train.jsonl` and `ReCoRD/val.jsonl` are made.
+    /// Output folder; the files are `ReCoRD/train.jsonl` and `ReCoRD/val.jsonl` in it.
     pub out: PathBuf,
-    /// Passages of `train.jsonl`.
+    /// Number of passages in `train.jsonl`.
     pub train_passages: u64,
-    /// Passages of `val.jsonl`.
+    /// Number of passages in `val.jsonl`.
     pub val_passages: u64,
-    /// Another seed, another corpus.
+    /// Random seed.
     pub seed: u64,
-    /// How hard it is.
+    /// Difficulty.
     pub recipe: Recipe,
-    /// Whether files that are already there are replaced.
+    /// Replace existing files.
     pub force: bool,
 }
 
-/// What was written.
+/// Size of a file written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// Passages of a file.
+    /// Number of passages.
     pub passages: u64,
-    /// Questions of a file.
+    /// Number of questions.
     pub questions: u64,
 }
 
-/// Why no sample corpus could be made.
+/// Errors of [`Corpus::write`] and of the command.
 #[derive(Debug, Error)]
 pub enum SampleError {
-    /// A file would be lost.
-    #[error("{} is already there; give another folder, or --force to replace it", path.display())]
+    /// The file exists and `force` is not set.
+    #[error("{} already exists; choose another folder, or use --force to replace it", path.display())]
     AlreadyThere {
         /// The file.
         path: PathBuf,
     },
-    /// The file system refused something.
+    /// A folder or file cannot be written.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The failed action.
         action: &'static str,
-        /// On which file or folder.
+        /// Folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The summary could not be printed.
+    /// The embedded phrases do not parse.
+    #[error("invalid phrases of the sample corpus: {0}")]
+    Phrases(#[from] serde_json::Error),
+    /// The summary cannot be printed.
     #[error("cannot print the summary: {0}")]
     Output(#[source] io::Error),
 }
 
 impl Corpus {
-    /// Where a split is written.
+    /// Path of the file of a split.
     pub fn path(&self, split: Split) -> PathBuf {
         self.out.join(FOLDER).join(format!("{split}.jsonl"))
     }
 
-    /// Writes both files. Passages are made one at a time, so memory does not depend on their number.
+    /// Writes both files, one passage at a time.
     ///
     /// # Errors
-    /// [`SampleError`]; neither file appears unless both were written.
+    /// [`SampleError`]. Neither file gets its name before the content of both is written.
     pub fn write(&self) -> Result<[Written; 2], SampleError> {
+        let generator = Generator::new(self.seed, self.recipe.clone())?;
         let folder = self.out.join(FOLDER);
         fs::create_dir_all(&folder).map_err(file_error("create the folder", &folder))?;
-        let files = [(Split::Train, self.train_passages), (Split::Val, self.val_passages)];
-        for (split, _) in files {
-            let path = self.path(split);
-            if !self.force && path.exists() {
-                return Err(SampleError::AlreadyThere { path });
-            }
+        let [train, val] = [Split::Train, Split::Val].map(|split| self.path(split));
+        if let Some(path) = [&train, &val].into_iter().find(|path| !self.force && path.exists()) {
+            return Err(SampleError::AlreadyThere { path: path.clone() });
         }
-        let mut drafts = Vec::with_capacity(files.len());
-        let mut written = [Written { passages: 0, questions: 0 }; 2];
-        for ((split, passages), count) in files.into_iter().zip(&mut written) {
-            let draft = Draft::new(self.path(split));
-            let file = File::create(&draft.temporary).map_err(file_error("create", &draft.temporary))?;
-            *count = self.write_split(split, passages, file).map_err(file_error("write", &draft.temporary))?;
-            drafts.push(draft);
-        }
-        drafts.into_iter().try_for_each(Draft::publish)?;
-        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(file_error("sync the folder", &folder))?;
-        Ok(written)
+        let write = || -> io::Result<[Written; 2]> {
+            let (train_draft, train) = write_split(&generator, Split::Train, self.train_passages, &train)?;
+            let (val_draft, val) = write_split(&generator, Split::Val, self.val_passages, &val)?;
+            train_draft.publish()?;
+            val_draft.publish()?;
+            Ok([train, val])
+        };
+        write().map_err(file_error("write the corpus to", &folder))
     }
+}
 
-    fn write_split(&self, split: Split, passages: u64, file: File) -> io::Result<Written> {
-        let mut writer = BufWriter::with_capacity(1 << 20, file);
-        let mut questions = 0;
-        for index in 0..passages {
-            let record = generate(self.seed, &self.recipe, split, index, questions);
-            questions += record.qas.len() as u64;
-            serde_json::to_writer(&mut writer, &record)?;
-            writer.write_all(b"\n")?;
-        }
-        writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(Written { passages, questions })
+fn write_split(generator: &Generator, split: Split, passages: u64, path: &Path) -> io::Result<(Draft, Written)> {
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, Draft::create(path)?);
+    let mut questions = 0;
+    for index in 0..passages {
+        let record = generator.record(split, index, questions);
+        questions += record.qas.len() as u64;
+        serde_json::to_writer(&mut file, &record)?;
+        file.write_all(b"\n")?;
     }
+    let draft = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok((draft, Written { passages, questions }))
 }
 
 fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SampleError {
     let path = path.to_owned();
     move |source| SampleError::File { action, path, source }
-}
-
-/// A file under a temporary name, removed unless it is published.
-struct Draft {
-    temporary: PathBuf,
-    path: PathBuf,
-}
-
-impl Draft {
-    fn new(path: PathBuf) -> Self {
-        let mut temporary = path.clone().into_os_string();
-        temporary.push(format!(".{}.tmp", std::process::id()));
-        Self { temporary: temporary.into(), path }
-    }
-
-    fn publish(self) -> Result<(), SampleError> {
-        fs::rename(&self.temporary, &self.path).map_err(file_error("rename the finished file to", &self.path))
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // Published or never created: then there is nothing to remove.
-        let _ = fs::remove_file(&self.temporary);
-    }
 }

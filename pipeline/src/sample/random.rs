@@ -1,4 +1,4 @@
-//! Random numbers whose sequence is fixed by their seed, on every platform and for good.
+//! Random number generator with a fixed sequence per seed, on every platform and in every version.
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ fn mix(mut z: u64) -> u64 {
 }
 
 impl Random {
-    /// A generator of its own for item `index` of stream `stream`, so that an item does not depend on those before it.
+    /// Returns the generator of item `index` in stream `stream`. Items do not depend on each other.
     pub(super) fn for_item(seed: u64, stream: u64, index: u64) -> Self {
         let stream = mix(mix(seed.wrapping_add(GAMMA)) ^ stream.wrapping_add(1).wrapping_mul(GAMMA));
         Self { state: mix(stream ^ index.wrapping_mul(GAMMA)) }
@@ -26,28 +26,31 @@ impl Random {
         mix(self.state)
     }
 
-    /// A number from 0 to `n` - 1; 0 where `n` is 0.
+    /// Draws a number from 0 to `n` - 1; 0 if `n` is 0.
     pub(super) fn below(&mut self, n: usize) -> usize {
-        // The bias of multiply-and-shift is n / 2^64: nothing for lists of some hundred entries.
+        // The bias of multiply-and-shift is n / 2^64, negligible for lists of a few hundred entries.
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 
-    /// A number of a range, both ends included.
-    pub(super) fn within(&mut self, (least, most): (usize, usize)) -> usize {
-        least + self.below(most.saturating_sub(least) + 1)
+    /// Draws a number from an inclusive range.
+    pub(super) fn within(&mut self, (min, max): (usize, usize)) -> usize {
+        min + self.below(max.saturating_sub(min) + 1)
     }
 
-    /// True with this probability.
+    /// Returns true with this probability.
     pub(super) fn chance(&mut self, probability: f64) -> bool {
         ((self.next() >> 11) as f64) < probability * (1_u64 << 53) as f64
     }
 
-    /// One entry of a list that is not empty.
+    /// Draws one entry of a list.
+    ///
+    /// # Panics
+    /// If the list is empty.
     pub(super) fn pick<T: Copy>(&mut self, list: &[T]) -> T {
         list[self.below(list.len())]
     }
 
-    /// Up to `count` different entries, in random order.
+    /// Draws up to `count` different entries, in random order.
     pub(super) fn pick_some<T: Copy>(&mut self, list: &[T], count: usize) -> Vec<T> {
         let mut list = list.to_vec();
         let count = count.min(list.len());
@@ -59,7 +62,7 @@ impl Random {
         list
     }
 
-    /// Puts a list in random order.
+    /// Shuffles a list.
     pub(super) fn shuffle<T>(&mut self, list: &mut [T]) {
         for i in (1..list.len()).rev() {
             let j = self.below(i + 1);
@@ -81,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_stay_in_range_and_reach_every_value() {
+    fn draws_stay_in_range_and_cover_it() {
         let mut random = Random::for_item(1, 2, 3);
         let mut seen = [0; 5];
         (0..1000).for_each(|_| seen[random.below(5)] += 1);
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn items_streams_and_seeds_have_sequences_of_their_own() {
+    fn items_streams_and_seeds_have_different_sequences() {
         let firsts = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)].map(|(s, t, i)| Random::for_item(s, t, i).next());
         for (i, a) in firsts.iter().enumerate() {
             assert!(firsts[i + 1..].iter().all(|b| a != b));

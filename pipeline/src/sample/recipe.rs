@@ -1,36 +1,36 @@
-//! How hard the sample corpus is to read.
+//! Difficulty of the sample corpus.
 
-/// The settings of the generator. Ranges are inclusive.
+/// Settings of the generator. Ranges are inclusive.
 ///
-/// The defaults give passages of about 60 to 110 BERT tokens, 84 in the median. The cues for the answer are graded: what kind
-/// of thing fills the blank shows in the query alone, a pronoun may tell the gender, and which one of those that are left it is
-/// has to be looked up in the passage. A model that starts from nothing learns them in that order.
+/// The defaults give passages of about 60 to 110 BERT tokens, 84 in the median. The cues for the answer are graded: the query alone
+/// shows the kind of entity, a pronoun may show the gender, and the passage is needed to choose among the remaining candidates. A
+/// model trained from scratch learns the cues in that order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
-    /// People a passage, 10 at most. Each has a role and a deed.
+    /// People per passage, at most 10. Each has a role and a deed.
     pub persons: (usize, usize),
-    /// Places a passage, 4 at most. Something is said of each.
+    /// Places per passage, at most 4. The passage states a fact about each.
     pub places: (usize, usize),
-    /// Organisations or teams a passage, 4 at most. Something is said of each.
+    /// Organisations or teams per passage, at most 4. The passage states a fact about each.
     pub groups: (usize, usize),
-    /// `@highlight` lines a passage. Each names one entity once more, whether it is asked for or not, and tells nothing about
-    /// it: so the number of mentions says nothing about the answer.
+    /// `@highlight` lines per passage. Each repeats the name of a random entity without any fact, so that the number of mentions
+    /// is not a cue for the answer.
     pub highlights: (usize, usize),
-    /// Questions a passage, each about another entity.
+    /// Questions per passage, each about a different entity.
     pub questions: (usize, usize),
-    /// Share of the questions that repeat words of the passage next to the blank; the others word the fact differently and
-    /// keep a noun or so.
+    /// Share of the questions that repeat words of the passage next to the blank. The others reword the fact and keep about one
+    /// noun.
     pub verbatim_share: f64,
-    /// Share of the people whose role stands before their name in the passage, `the baker Ada Reed`; with the others it comes
-    /// behind, `Ada Reed, the baker,`.
+    /// Share of the people whose role precedes their name in the passage (`the baker Ada Reed`); for the others it follows the
+    /// name (`Ada Reed, the baker,`).
     pub role_first_share: f64,
-    /// Share of the queries with a role that put role and blank in the same order as the passage put role and name.
+    /// Share of the queries with a role that have role and blank in the same order as role and name in the passage.
     pub same_order_share: f64,
-    /// Share of the remarks on what a person did next that have a pronoun, which tells the gender. Half of the queries about
-    /// people make such a remark.
+    /// Share of the remarks about a person's next actions that contain a pronoun, which shows the gender. Half of the queries
+    /// about people have such a remark.
     pub pronoun_share: f64,
-    /// Share of the highlights about a person that give the surname alone. It is then a candidate of its own, right where
-    /// the full name is right.
+    /// Share of the highlights about a person that have only the surname. The surname is then a separate candidate, correct
+    /// whenever the full name is.
     pub surname_share: f64,
     /// Share of the sentences about a person that start with an adverb.
     pub opener_share: f64,

@@ -1,87 +1,107 @@
-//! One passage with its questions, in the format of SuperGLUE's ReCoRD.
+//! Generator of passages with questions, in the format of SuperGLUE's ReCoRD.
 
 use glm_schemas::manifest::Split;
 use serde::Serialize;
 
-use super::question::ask;
+use super::phrases::Phrases;
+use super::question::write_query;
 use super::random::Random;
 use super::recipe::Recipe;
 use super::scene::Scene;
-use super::story::tell;
+use super::story::write_passage;
 use super::text::{MarkedText, Mention};
 
-/// A line of `train.jsonl` or `val.jsonl`.
+/// Line of `train.jsonl` or `val.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Record {
-    /// Where the passage comes from: here, what kind of news it is.
+    /// Kind of news.
     pub source: &'static str,
-    /// The text and its entities.
+    /// Text and its entities.
     pub passage: Passage,
-    /// The questions.
+    /// Questions about the passage.
     pub qas: Vec<Question>,
-    /// Number of the passage within its file.
+    /// Number of the passage in its file.
     pub idx: u64,
 }
 
-/// A passage.
+/// Passage with annotated entities.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Passage {
-    /// Its text; `@highlight` lines at the end.
+    /// Text, with `@highlight` lines at the end.
     pub text: String,
-    /// Every mention of an entity, in order.
+    /// All mentions of entities, in order.
     pub entities: Vec<Span>,
 }
 
-/// A place in a passage, in Unicode code points.
+/// Range of Unicode code points of a passage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Span {
     /// First code point.
     pub start: usize,
-    /// Last code point: the format counts inclusively.
+    /// Last code point (inclusive, as the format requires).
     pub end: usize,
 }
 
-/// A question.
+/// Cloze question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Question {
-    /// A sentence with one `@placeholder`.
+    /// Sentence with one `@placeholder`.
     pub query: String,
-    /// Every mention of the entity that belongs there.
+    /// All mentions of the correct entity.
     pub answers: Vec<Answer>,
-    /// Number of the question within its file.
+    /// Number of the question in its file.
     pub idx: u64,
 }
 
-/// One mention of the right entity.
+/// Mention of the correct entity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Answer {
     /// First code point.
     pub start: usize,
-    /// Last code point.
+    /// Last code point, inclusive.
     pub end: usize,
-    /// The mention.
+    /// Text of the mention.
     pub text: String,
 }
 
-/// Makes passage `index` of a split; its questions are numbered from `first_question`. The same arguments always give the same
-/// record, whatever else was made before.
-pub fn generate(seed: u64, recipe: &Recipe, split: Split, index: u64, first_question: u64) -> Record {
-    let mut random = Random::for_item(seed, split as u64, index);
-    let scene = Scene::draw(&mut random, recipe, split);
-    let story = tell(&mut random, recipe, &scene);
-    let everybody: Vec<usize> = (0..scene.cast.len()).collect();
-    let count = random.within(recipe.questions);
-    let asked = random.pick_some(&everybody, count);
-    let qas = (first_question..)
-        .zip(asked)
-        .map(|(idx, entity)| Question {
-            query: ask(&mut random, recipe, &scene, entity),
-            answers: answers(&story, entity),
-            idx,
-        })
-        .collect();
-    let entities = story.mentions.iter().map(span).collect();
-    Record { source: scene.theme.name, passage: Passage { text: story.text, entities }, qas, idx: index }
+/// Generator of records.
+#[derive(Debug)]
+pub struct Generator {
+    phrases: Phrases<'static>,
+    recipe: Recipe,
+    seed: u64,
+}
+
+impl Generator {
+    /// Creates a generator.
+    ///
+    /// # Errors
+    /// A [`serde_json::Error`] if the embedded phrases do not parse.
+    pub fn new(seed: u64, recipe: Recipe) -> Result<Self, serde_json::Error> {
+        Ok(Self { phrases: Phrases::load()?, recipe, seed })
+    }
+
+    /// Generates passage `index` of a split, with questions numbered from `first_question`. The result depends on seed, recipe and
+    /// arguments only.
+    pub fn record(&self, split: Split, index: u64, first_question: u64) -> Record {
+        let recipe = &self.recipe;
+        let mut random = Random::for_item(self.seed, split as u64, index);
+        let scene = Scene::draw(&mut random, &self.phrases, recipe, split);
+        let story = write_passage(&mut random, recipe, &scene);
+        let entities: Vec<usize> = (0..scene.cast.len()).collect();
+        let count = random.within(recipe.questions);
+        let answers_of = random.pick_some(&entities, count);
+        let qas = (first_question..)
+            .zip(answers_of)
+            .map(|(idx, entity)| Question {
+                query: write_query(&mut random, recipe, &scene, entity),
+                answers: answers(&story, entity),
+                idx,
+            })
+            .collect();
+        let entities = story.mentions.iter().map(span).collect();
+        Record { source: scene.theme.name, passage: Passage { text: story.text, entities }, qas, idx: index }
+    }
 }
 
 fn span(mention: &Mention) -> Span {
@@ -103,7 +123,7 @@ fn answers(story: &MarkedText, entity: usize) -> Vec<Answer> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::names::{MEN, PLACES, WOMEN};
+    use super::super::phrases::Names;
     use super::super::scene::Gender;
     use super::*;
 
@@ -114,13 +134,13 @@ mod tests {
         Group,
     }
 
-    /// What a name alone tells. A surname does not tell the gender.
-    fn kind(name: &str) -> Kind {
+    /// Kind of entity that a name shows. A surname does not show the gender.
+    fn kind(names: &Names<'_>, name: &str) -> Kind {
         match name.split_once(' ') {
-            None if PLACES.contains(&name) => Kind::Place,
+            None if names.places.contains(&name) => Kind::Place,
             None => Kind::Person(None),
-            Some((first, _)) if WOMEN.contains(&first) => Kind::Person(Some(Gender::Female)),
-            Some((first, _)) if MEN.contains(&first) => Kind::Person(Some(Gender::Male)),
+            Some((first, _)) if names.women.contains(&first) => Kind::Person(Some(Gender::Female)),
+            Some((first, _)) if names.men.contains(&first) => Kind::Person(Some(Gender::Male)),
             Some(_) => Kind::Group,
         }
     }
@@ -134,31 +154,34 @@ mod tests {
         }
     }
 
-    fn may_be(candidate: &Kind, right: &Kind, gender: Option<Gender>) -> bool {
-        match (candidate, right) {
+    fn is_compatible(candidate: &Kind, correct: &Kind, gender: Option<Gender>) -> bool {
+        match (candidate, correct) {
             (Kind::Person(known), Kind::Person(_)) => known.is_none() || gender.is_none() || *known == gender,
-            _ => candidate == right,
+            _ => candidate == correct,
         }
     }
 
     #[test]
     fn the_query_alone_does_not_answer_most_questions() {
+        let generator = Generator::new(3, Recipe::default()).expect("phrases");
+        let kind = |name: &str| kind(&generator.phrases.names, name);
         let (mut questions, mut hits) = (0.0, 0.0);
         for index in 0..2000 {
-            let record = generate(3, &Recipe::default(), Split::Val, index, 0);
+            let record = generator.record(Split::Val, index, 0);
             let text: Vec<char> = record.passage.text.chars().collect();
             let candidates: BTreeSet<String> =
                 record.passage.entities.iter().map(|span| text[span.start..=span.end].iter().collect()).collect();
             for question in &record.qas {
-                // Told the right kind, this reader guesses among all candidates of that kind and of the pronoun's gender.
-                let (right, gender) = (kind(&question.answers[0].text), gender_of(&question.query));
-                let left: Vec<_> = candidates.iter().filter(|name| may_be(&kind(name), &right, gender)).collect();
-                let good = left.iter().filter(|name| question.answers.iter().any(|answer| answer.text == ***name)).count();
+                // Guesses among all candidates of the correct kind and of the pronoun's gender.
+                let (correct, gender) = (kind(&question.answers[0].text), gender_of(&question.query));
+                let compatible: Vec<_> =
+                    candidates.iter().filter(|name| is_compatible(&kind(name), &correct, gender)).collect();
+                let hit = compatible.iter().filter(|name| question.answers.iter().any(|answer| answer.text == ***name)).count();
                 questions += 1.0;
-                hits += good as f64 / left.len() as f64;
+                hits += hit as f64 / compatible.len() as f64;
             }
         }
-        // Some 0.49: what a model scores above that, it has read in the passage.
+        // About 0.49; a model that scores more uses the passage.
         let share = hits / questions;
         assert!((0.40..0.52).contains(&share), "{share}");
     }

@@ -1,31 +1,31 @@
-//! Text that remembers where its entities stand.
+//! Text under construction that records the positions of its entities.
 
-/// One mention of an entity.
+/// Mention of an entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mention {
-    /// Which entity of the scene.
+    /// Index of the entity in the scene.
     pub(super) entity: usize,
     /// First code point.
     pub(super) start: usize,
-    /// One behind the last code point.
+    /// End, exclusive.
     pub(super) end: usize,
 }
 
-/// What stands where a template has a slot.
+/// Replacement of a slot in a template.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Slot<'a> {
     /// Plain text.
     Text(&'a str),
-    /// The name of an entity of the scene: noted as a mention.
+    /// Name of an entity of the scene; recorded as a mention.
     Entity(usize, &'a str),
 }
 
-/// A text under construction.
+/// Text and its mentions.
 #[derive(Debug, Default)]
 pub(super) struct MarkedText {
-    /// The text so far.
+    /// Text so far.
     pub(super) text: String,
-    /// The mentions in it, in order.
+    /// Mentions in the text, in order.
     pub(super) mentions: Vec<Mention>,
     chars: usize,
 }
@@ -37,7 +37,7 @@ impl MarkedText {
         self.chars += text.chars().count();
     }
 
-    /// Appends a template whose slots `{name}` are filled from `slots`; a slot that is not listed stays as it is written.
+    /// Appends a template whose slots `{name}` are replaced from `slots`; unknown slots stay unchanged.
     pub(super) fn fill(&mut self, template: &str, slots: &[(&str, Slot<'_>)]) {
         let mut rest = template;
         while let Some((before, name, after)) = next_slot(rest) {
@@ -58,12 +58,12 @@ impl MarkedText {
 }
 
 fn next_slot(template: &str) -> Option<(&str, &str, &str)> {
-    let (before, behind) = template.split_once('{')?;
-    let (name, after) = behind.split_once('}')?;
+    let (before, rest) = template.split_once('{')?;
+    let (name, after) = rest.split_once('}')?;
     Some((before, name, after))
 }
 
-/// The text with its first letter in upper case.
+/// Returns the text with its first letter in upper case.
 pub(super) fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())

@@ -1,7 +1,7 @@
-//! Archives of raw files: zip, and tar whether compressed or not.
+//! Archives of raw files: zip, and tar with or without compression.
 //!
-//! Nothing is ever unpacked to the disk: members are read as streams. An archive that holds what a sound one never holds (a path
-//! that leads out of it, a link, a member that unpacks to a thousand times its size) is refused as a whole.
+//! Members are read as streams; nothing is extracted to disk. Archives with paths outside of the archive, links or decompression
+//! bombs are rejected as a whole.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -11,10 +11,10 @@ use zip::ZipArchive;
 
 use super::unpack;
 
-/// More members than any data set has.
+/// Maximum number of members.
 const MAX_MEMBERS: usize = 1_000_000;
 
-/// A kind of archive.
+/// Kind of archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Zip,
@@ -22,50 +22,50 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// By the ending of the name.
+    /// Returns the kind of an archive by its extension.
     pub(super) fn of(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
-        let tar = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.zst"];
+        let extensions = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.zst"];
         if name.ends_with(".zip") {
             return Some(Self::Zip);
         }
-        tar.iter().any(|ending| name.ends_with(ending)).then_some(Self::Tar)
+        extensions.iter().any(|extension| name.ends_with(extension)).then_some(Self::Tar)
     }
 }
 
-/// A file of an archive.
+/// File in an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
-    /// Path inside the archive, with forward slashes.
+    /// Path in the archive, with forward slashes.
     pub(super) name: String,
-    /// Place among the members.
+    /// Index of the member.
     pub(super) index: usize,
-    /// Size, unpacked from the archive.
+    /// Uncompressed size.
     pub(super) bytes: u64,
 }
 
-/// The files of an archive, in its order.
+/// Lists the files of an archive, in its order.
 ///
 /// # Errors
-/// Where it cannot be read, is damaged, or is refused.
+/// If the archive cannot be read, is damaged or is rejected.
 pub(super) fn members(path: &Path, kind: Kind) -> io::Result<Vec<Member>> {
     let file = File::open(path)?;
     let mut found = Vec::new();
     match kind {
         Kind::Zip => {
-            let packed = file.metadata()?.len();
+            let compressed = file.metadata()?.len();
             let mut archive = open_zip(file)?;
             if archive.len() > MAX_MEMBERS {
-                return Err(refused(format!("it holds more than {MAX_MEMBERS} members")));
+                return Err(rejected(format!("it has more than {MAX_MEMBERS} members")));
             }
             for index in 0..archive.len() {
                 let member = archive.by_index_raw(index).map_err(zip_error)?;
                 let (name, bytes) = (member.name().map_err(zip_error)?.into_owned(), member.size());
                 check_path(&name)?;
                 if member.is_symlink() {
-                    return Err(refused(format!("`{name}` is a symbolic link")));
+                    return Err(rejected(format!("`{name}` is a symbolic link")));
                 }
-                if unpack::is_bomb(bytes, packed) {
+                if unpack::is_bomb(bytes, compressed) {
                     return Err(unpack::bomb());
                 }
                 if !member.is_dir() {
@@ -81,10 +81,10 @@ pub(super) fn members(path: &Path, kind: Kind) -> io::Result<Vec<Member>> {
                 check_path(&name)?;
                 let kind = member.header().entry_type();
                 if kind.is_symlink() || kind.is_hard_link() {
-                    return Err(refused(format!("`{name}` is a link")));
+                    return Err(rejected(format!("`{name}` is a link")));
                 }
                 if index >= MAX_MEMBERS {
-                    return Err(refused(format!("it holds more than {MAX_MEMBERS} members")));
+                    return Err(rejected(format!("it has more than {MAX_MEMBERS} members")));
                 }
                 if kind.is_file() {
                     found.push(Member { name, index, bytes: member.size() });
@@ -95,10 +95,10 @@ pub(super) fn members(path: &Path, kind: Kind) -> io::Result<Vec<Member>> {
     Ok(found)
 }
 
-/// Hands members, by their places in ascending order, to `consume`, until it returns false.
+/// Passes members to `consume`, in the order of ascending `indices`, until it returns false.
 ///
 /// # Errors
-/// Where the archive cannot be read; what `consume` returns is passed on.
+/// If the archive cannot be read or `consume` fails.
 pub(super) fn read(
     path: &Path,
     kind: Kind,
@@ -111,12 +111,12 @@ pub(super) fn read(
             let mut archive = open_zip(file)?;
             for (number, &index) in indices.iter().enumerate() {
                 let mut member = archive.by_index(index).map_err(zip_error)?;
-                let (unpacked, packed) = (member.size(), member.compressed_size());
-                if unpack::is_bomb(unpacked, packed) {
+                let size = member.size();
+                if unpack::is_bomb(size, member.compressed_size()) {
                     return Err(unpack::bomb());
                 }
-                // A member cannot give more than it claims; the archive's own checksum finds one that gives something else.
-                if !consume(number, &mut Read::by_ref(&mut member).take(unpacked + 1))? {
+                // Limits a member to its declared size; the archive's checksum detects other content.
+                if !consume(number, &mut Read::by_ref(&mut member).take(size + 1))? {
                     return Ok(());
                 }
             }
@@ -131,30 +131,30 @@ pub(super) fn read(
                     continue;
                 }
                 wanted.next();
-                let claimed = member.size();
-                let mut given = Given { file: &mut member, bytes: 0 };
-                if !consume(number, &mut given)? {
+                let declared = member.size();
+                let mut counted = Counted { file: &mut member, bytes: 0 };
+                if !consume(number, &mut counted)? {
                     return Ok(());
                 }
-                if given.bytes < claimed && given.read(&mut [0])? == 0 {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends early; fetch it again"));
+                if counted.bytes < declared && counted.read(&mut [0])? == 0 {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is truncated; fetch it again"));
                 }
             }
             if wanted.peek().is_some() {
-                return Err(io::Error::other("the archive changed while it was read; run it again"));
+                return Err(io::Error::other("the archive changed while it was read; run again"));
             }
         }
     }
     Ok(())
 }
 
-/// Counts what a member gives: the library takes a short one for whole.
-struct Given<'a> {
+/// Reader that counts bytes, because the library does not report truncated members.
+struct Counted<'a> {
     file: &'a mut dyn Read,
     bytes: u64,
 }
 
-impl Read for Given<'_> {
+impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         self.bytes += read as u64;
@@ -170,18 +170,18 @@ fn zip_error(error: zip::result::ZipError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{error}; fetch it again"))
 }
 
-fn refused(what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{what}, as in no sound archive of data; look at where it comes from"))
+fn rejected(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what}, which a data archive never has; check its origin"))
 }
 
 fn check_path(name: &str) -> io::Result<()> {
     let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    // A backslash separates on another system, and what is a name here leads out there.
-    let outside_elsewhere = name.split('\\').any(|part| part == "..") || name.contains('\0');
-    if inside && !outside_elsewhere {
+    // On Windows a backslash is a separator.
+    let outside_on_windows = name.split('\\').any(|part| part == "..") || name.contains('\0');
+    if inside && !outside_on_windows {
         Ok(())
     } else {
-        Err(refused(format!("the path `{}` leads out of it", name.escape_debug())))
+        Err(rejected(format!("the path `{}` is outside of the archive", name.escape_debug())))
     }
 }
 
@@ -244,9 +244,9 @@ mod tests {
         let zip = zip_of(&[("a.txt", b"one"), ("b/c.txt", b"two"), ("d", b"three")]);
         let kind = tar::EntryType::Regular;
         let tar = tar_of(&[("a.txt", b"one", kind), ("b/c.txt", b"two", kind), ("d", b"three", kind)]);
-        let packed = zstd::encode_all(tar.as_slice(), 3).expect("zstd");
-        for (bytes, kind) in [(&zip, Kind::Zip), (&tar, Kind::Tar), (&packed, Kind::Tar)] {
-            let names = listed(bytes, kind).expect("sound");
+        let compressed = zstd::encode_all(tar.as_slice(), 3).expect("zstd");
+        for (bytes, kind) in [(&zip, Kind::Zip), (&tar, Kind::Tar), (&compressed, Kind::Tar)] {
+            let names = listed(bytes, kind).expect("valid");
             assert_eq!(names, [("a.txt".to_owned(), 3), ("b/c.txt".to_owned(), 3), ("d".to_owned(), 5)]);
             assert_eq!(contents(bytes, kind, &[0, 2]).expect("read"), ["one", "three"]);
         }
@@ -254,25 +254,25 @@ mod tests {
     }
 
     #[test]
-    fn hostile_archives_are_refused() {
+    fn hostile_archives_are_errors() {
         use tar::EntryType as T;
         for name in ["../train.jsonl", "/etc/train.jsonl", "a/../../train.jsonl", "..\\train.jsonl"] {
-            let said = listed(&tar_of(&[("fine", b"x", T::Regular), (name, b"x", T::Regular)]), Kind::Tar).expect_err(name);
-            assert!(said.contains("leads out of it"), "{said}");
-            let said = listed(&zip_of(&[("fine", b"x"), (name, b"x")]), Kind::Zip).expect_err(name);
-            assert!(said.contains("leads out of it"), "{said}");
+            let error = listed(&tar_of(&[("fine", b"x", T::Regular), (name, b"x", T::Regular)]), Kind::Tar).expect_err(name);
+            assert!(error.contains("is outside of the archive"), "{error}");
+            let error = listed(&zip_of(&[("fine", b"x"), (name, b"x")]), Kind::Zip).expect_err(name);
+            assert!(error.contains("is outside of the archive"), "{error}");
         }
         for kind in [T::Symlink, T::Link] {
-            let said = listed(&tar_of(&[("train.jsonl", b"", kind)]), Kind::Tar).expect_err("a link");
-            assert!(said.contains("`train.jsonl` is a link"), "{said}");
+            let error = listed(&tar_of(&[("train.jsonl", b"", kind)]), Kind::Tar).expect_err("a link");
+            assert!(error.contains("`train.jsonl` is a link"), "{error}");
         }
         let mut linked = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
         linked.add_symlink("train.jsonl", "/etc/passwd", SimpleFileOptions::default()).expect("link");
-        let said = listed(&linked.finish().expect("finish").into_inner(), Kind::Zip).expect_err("a link");
-        assert!(said.contains("is a symbolic link"), "{said}");
+        let error = listed(&linked.finish().expect("finish").into_inner(), Kind::Zip).expect_err("a link");
+        assert!(error.contains("is a symbolic link"), "{error}");
         let zeros = vec![0; unpack::HARMLESS_BYTES as usize + (1 << 20)];
-        let said = listed(&zip_of(&[("train.jsonl", &zeros)]), Kind::Zip).expect_err("a bomb");
-        assert!(said.contains("decompression bomb"), "{said}");
-        assert!(listed(b"no archive", Kind::Zip).expect_err("no archive").contains("fetch it again"));
+        let error = listed(&zip_of(&[("train.jsonl", &zeros)]), Kind::Zip).expect_err("a bomb");
+        assert!(error.contains("decompression bomb"), "{error}");
+        assert!(listed(b"not an archive", Kind::Zip).expect_err("not an archive").contains("fetch it again"));
     }
 }

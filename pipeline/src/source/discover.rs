@@ -1,29 +1,28 @@
-//! Which files of a folder or an archive are the splits of a data set.
+//! Assigns the files of a folder or an archive to the splits of a data set.
 //!
-//! A file belongs to the split whose name its own name holds (`train.jsonl`, `cbtest_NE_valid_2000ex.txt`), else to that of the
-//! folder it lies in (`CLOTH/train/middle/1.json`). A file with the bare name of a split comes before longer names, and
-//! those before folders.
+//! A file belongs to the split that its name contains (`train.jsonl`, `cbtest_NE_valid_2000ex.txt`), or to that of the folder it is
+//! in (`CLOTH/train/middle/1.json`). Files named exactly like a split take precedence over longer names, and those over folders.
 
 use std::collections::BTreeSet;
 
 use glm_schemas::manifest::Split;
 
-/// The folder that SuperGLUE's archive unpacks to.
+/// Folder in SuperGLUE's archive.
 const RECORD_FOLDER: &str = "ReCoRD";
 const DATA: [&str; 4] = ["jsonl", "ndjson", "json", "txt"];
-const PACKED: [&str; 3] = ["gz", "zst", "bz2"];
+const COMPRESSED: [&str; 3] = ["gz", "zst", "bz2"];
 
-/// What is chosen: a split and the place of its path in the list, in the order of splits and then of paths.
+/// Chosen files: split and index of the path, in the order of splits and then of paths.
 pub(super) type Chosen = Vec<(Split, usize)>;
 
-/// A path, taken apart.
+/// Path of a possible raw file.
 struct Candidate<'a> {
     index: usize,
     path: &'a str,
     folder: &'a str,
     split: Split,
     rank: Rank,
-    /// What the name holds besides the split and numbers, or the folder above that of the split.
+    /// Name of the data set: the words of the file name besides split and numbers, or the parent of the split's folder.
     set: String,
 }
 
@@ -34,17 +33,17 @@ enum Rank {
     Folder,
 }
 
-/// Chooses among paths (forward slashes, relative).
+/// Chooses the raw files among relative paths with forward slashes.
 ///
 /// # Errors
-/// A sentence, where it cannot be told which files are meant.
+/// A message if the choice is ambiguous.
 pub(super) fn choose(paths: &[String]) -> Result<Chosen, String> {
     let candidates: Vec<_> = paths.iter().enumerate().filter_map(|(index, path)| candidate(index, path)).collect();
     let in_folder = |folder: &str, rank| -> Vec<&Candidate<'_>> {
         candidates.iter().filter(|found| found.rank == rank && found.folder == folder).collect()
     };
     let folders: BTreeSet<_> = candidates.iter().map(|found| found.folder).collect();
-    // ReCoRD/ before the top, the top before other folders.
+    // ReCoRD/ takes precedence over the top folder, the top folder over others.
     let order =
         [RECORD_FOLDER, ""].into_iter().chain(folders.iter().copied().filter(|folder| ![RECORD_FOLDER, ""].contains(folder)));
     for rank in [Rank::Bare, Rank::Word] {
@@ -60,7 +59,7 @@ pub(super) fn choose(paths: &[String]) -> Result<Chosen, String> {
             [] => {}
             [one] => return of_one_set(one.clone()),
             [first, second, ..] => {
-                // Bare names in folders of splits are documents of them, not splits of their own.
+                // Several folders with bare names are several data sets; longer names may be documents in folders of splits.
                 if rank == Rank::Bare {
                     return Err(several(first[0].path, second[0].path));
                 }
@@ -84,7 +83,7 @@ fn of_one_set(mut found: Vec<&Candidate<'_>>) -> Result<Chosen, String> {
 }
 
 fn several(first: &str, other: &str) -> String {
-    format!("both {first} and {other} could be meant; move one away, or say which with --train, --val and --test")
+    format!("both {first} and {other} match; move one away, or choose with --train, --val and --test")
 }
 
 fn candidate(index: usize, path: &str) -> Option<Candidate<'_>> {
@@ -103,7 +102,7 @@ fn candidate(index: usize, path: &str) -> Option<Candidate<'_>> {
         let rest: Vec<_> = words.iter().filter(is_rest).copied().filter(|&word| word != "of").collect();
         return Some(Candidate { index, path, folder, split, rank, set: rest.join("_") });
     }
-    // The nearest folder that is named like a split.
+    // Otherwise the closest folder that is named like a split.
     let mut above = folder;
     while !above.is_empty() {
         let (parent, last) = above.rsplit_once('/').unwrap_or(("", above));
@@ -115,18 +114,18 @@ fn candidate(index: usize, path: &str) -> Option<Candidate<'_>> {
     None
 }
 
-/// The name without its ending, for a name that data can have.
+/// Returns the name without its extension if it is one of raw data.
 fn data_stem(name: &str) -> Option<&str> {
-    let (mut stem, mut ending) = name.rsplit_once('.')?;
-    if is_packed(name) {
-        (stem, ending) = stem.rsplit_once('.')?;
+    let (mut stem, mut extension) = name.rsplit_once('.')?;
+    if is_compressed(name) {
+        (stem, extension) = stem.rsplit_once('.')?;
     }
-    DATA.contains(&ending.to_ascii_lowercase().as_str()).then_some(stem)
+    DATA.contains(&extension.to_ascii_lowercase().as_str()).then_some(stem)
 }
 
-/// Whether the name says that the file is packed.
-pub(super) fn is_packed(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, ending)| PACKED.contains(&ending.to_ascii_lowercase().as_str()))
+/// Returns true if the extension is that of a compressed file.
+pub(super) fn is_compressed(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, extension)| COMPRESSED.contains(&extension.to_ascii_lowercase().as_str()))
 }
 
 fn split_of_word(word: &str) -> Option<Split> {
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_told_by_name_then_by_folder() {
+    fn splits_are_chosen_by_name_then_by_folder() {
         for (paths, expected) in [
             (&["val.jsonl", "README.md", "train.jsonl", "notes.txt"][..], &["train train.jsonl", "val val.jsonl"][..]),
             (&["train.jsonl", "ReCoRD/val.jsonl"], &["val ReCoRD/val.jsonl"]),
@@ -169,20 +168,20 @@ mod tests {
             ),
             (&["shards/manifest.json", "train_or_test.jsonl"], &[]),
         ] {
-            assert_eq!(chosen(paths).expect("clear"), expected, "{paths:?}");
+            assert_eq!(chosen(paths).expect("unambiguous"), expected, "{paths:?}");
         }
     }
 
     #[test]
-    fn what_is_not_clear_is_asked_about() {
+    fn ambiguous_choices_are_errors() {
         for paths in [
             &["train.jsonl", "train.jsonl.gz"][..],
             &["cbtest_CN_train.txt", "cbtest_NE_train.txt"],
             &["a/train/1.json", "b/train/1.json"],
             &["a/train.jsonl", "b/train.jsonl"],
         ] {
-            let said = chosen(paths).expect_err("two sets");
-            assert_eq!(said, several(paths[0], paths[1]));
+            let error = chosen(paths).expect_err("two sets");
+            assert_eq!(error, several(paths[0], paths[1]));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The raw files: where they lie, and their bytes.
+//! Raw files: finding and reading them.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,28 +12,28 @@ mod error;
 
 pub use error::InputError;
 
-/// How deep folders are searched for files of splits.
+/// Maximum depth of the search for files of splits.
 const MAX_DEPTH: usize = 5;
-/// What stands for standard input on the command line.
+/// Name of standard input on the command line.
 const STDIN: &str = "-";
 
-/// Where raw data is looked for.
+/// Selection of raw files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Paths, globs, archives or `-` for a split each; if there are none, the folder is searched.
+    /// Paths, globs, archives or `-`, each with its split. If empty, the folder is searched.
     pub named: Vec<(Split, String)>,
-    /// The splits that are wanted; empty for all.
+    /// Splits to ingest; empty for all.
     pub splits: Vec<Split>,
 }
 
-/// One raw file.
+/// Raw file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// What it becomes.
+    /// Split of the file.
     pub split: Split,
-    /// Path relative to the folder; a member of an archive is written as if the archive were a folder.
+    /// Path relative to the folder; for a member of an archive, the path of the archive followed by that of the member.
     pub name: String,
-    /// Size as it lies there, or inside its archive; 0 where it is not known.
+    /// Size on disk or in the archive; 0 if unknown.
     pub bytes: u64,
     place: Place,
 }
@@ -45,14 +45,14 @@ enum Place {
     Stdin,
 }
 
-/// Finds the raw files, in the order of [`Split::ALL`] and then of names: those that are named, else in `dir/ReCoRD`, else in
-/// `dir`, else in folders of splits below it, else in an archive in it.
+/// Finds the raw files, in the order of [`Split::ALL`] and then of names. If the selection names no files, searches `dir/ReCoRD`,
+/// then `dir`, then folders of splits below it, then an archive in it.
 ///
 /// # Errors
-/// [`InputError`] where there is neither a training nor a validation file, or where it cannot be told which files are meant.
+/// [`InputError`] if there is neither a training nor a validation file, or if the choice of files is ambiguous.
 pub fn find(dir: &Path, selection: &Selection) -> Result<Vec<Input>, InputError> {
     match fs::metadata(dir) {
-        // Where the files are named, the folder is only where the shards go.
+        // With named files, the folder is only the output folder.
         Err(e) if e.kind() == io::ErrorKind::NotFound && !selection.named.is_empty() => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(InputError::NoFolder(dir.to_owned())),
         Err(source) => return Err(InputError::Read { name: dir.display().to_string(), source }),
@@ -101,7 +101,7 @@ fn search(dir: &Path) -> Result<Vec<Input>, InputError> {
     Ok(found.into_iter().next().map_or_else(Vec::new, |(_, inputs)| inputs))
 }
 
-/// Files below `dir`, relative, sorted; at depth 1 the folder itself and its `ReCoRD`.
+/// Collects the files below `dir` as sorted relative paths; at depth 1 those of `dir` and of its folder `ReCoRD`.
 fn list(dir: &Path, prefix: &str, depth: usize, paths: &mut Vec<String>) -> Result<(), InputError> {
     let unreadable = |source| InputError::Read { name: dir.join(prefix).display().to_string(), source };
     let mut entries: Vec<_> = fs::read_dir(dir.join(prefix))
@@ -110,12 +110,12 @@ fn list(dir: &Path, prefix: &str, depth: usize, paths: &mut Vec<String>) -> Resu
         .map(|entries: Vec<fs::DirEntry>| entries)?;
     entries.sort_unstable_by_key(fs::DirEntry::file_name);
     for entry in entries {
-        // A name that is no text is none that is looked for.
+        // The names of interest are valid UTF-8.
         let Ok(name) = entry.file_name().into_string() else { continue };
         if name.starts_with('.') || (prefix.is_empty() && name == glm_schemas::manifest::SHARDS_FOLDER) {
             continue;
         }
-        // Links are followed: the folder is the user's own. What vanishes meanwhile or leads nowhere is not there.
+        // Links are followed because the folder belongs to the user. Dangling links and files removed meanwhile are skipped.
         let Ok(found) = fs::metadata(entry.path()) else { continue };
         let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         if found.is_file() {
@@ -150,12 +150,12 @@ fn members(path: &Path, name: &str) -> Result<Vec<Input>, InputError> {
             place: Place::Member { archive: path.to_owned(), kind, index: members[at].index },
         })
         .collect();
-    // An archive is read in one pass a split, so its own order is the order.
+    // An archive is read in one pass per split, so its members keep their order.
     inputs.sort_by_key(|input| (input.split, input.index()));
     Ok(inputs)
 }
 
-/// What is named on the command line, relative to the current folder.
+/// Finds the files named on the command line, relative to the current folder.
 fn named(dir: &Path, named: &[(Split, String)]) -> Result<Vec<Input>, InputError> {
     let mut inputs = Vec::new();
     for (split, pattern) in named {
@@ -166,7 +166,7 @@ fn named(dir: &Path, named: &[(Split, String)]) -> Result<Vec<Input>, InputError
         }
         let paths = expand(pattern).map_err(wrong)?;
         for path in paths {
-            // Told as the folder's own where it is, so that the manifest does not depend on where the folder lies.
+            // Relative to the folder if inside, so that the manifest does not depend on the location of the folder.
             let name = path.strip_prefix(dir).unwrap_or(&path).to_string_lossy().into_owned();
             if archive::Kind::of(&name).is_none() {
                 inputs.push(file_input(*split, name, path)?);
@@ -183,15 +183,15 @@ fn named(dir: &Path, named: &[(Split, String)]) -> Result<Vec<Input>, InputError
         return Err(InputError::Named {
             split: inputs[0].split,
             pattern: STDIN.to_owned(),
-            reason: "standard input can be read once only; put the other split into a file".to_owned(),
+            reason: "standard input can be read only once; put the other split into a file".to_owned(),
         });
     }
-    // The sort is stable: files come in the order in which they are named.
+    // The sort is stable, so files keep the order in which they are named.
     inputs.sort_by_key(|input| input.split);
     Ok(inputs)
 }
 
-/// The file of this name, else the files that the glob matches, sorted.
+/// Returns the file of this name, or the sorted files that match the glob.
 fn expand(pattern: &str) -> Result<Vec<PathBuf>, String> {
     if Path::new(pattern).is_file() {
         return Ok(vec![PathBuf::from(pattern)]);
@@ -199,7 +199,7 @@ fn expand(pattern: &str) -> Result<Vec<PathBuf>, String> {
     if Path::new(pattern).is_dir() {
         return Err("that is a folder; name its files, for example with a glob such as 'folder/*.json'".to_owned());
     }
-    let found: Result<Vec<_>, _> = glob::glob(pattern).map_err(|error| format!("no glob: {error}"))?.collect();
+    let found: Result<Vec<_>, _> = glob::glob(pattern).map_err(|error| format!("not a glob: {error}"))?.collect();
     let mut paths: Vec<_> = found.map_err(|error| error.to_string())?.into_iter().filter(|path| path.is_file()).collect();
     paths.sort_unstable();
     if paths.is_empty() { Err("there is no such file".to_owned()) } else { Ok(paths) }
@@ -210,37 +210,37 @@ impl Input {
         if let Place::Member { index, .. } = self.place { index } else { 0 }
     }
 
-    /// Whether it can be read once only.
+    /// Returns true if the file can be read only once.
     pub(crate) fn is_stream(&self) -> bool {
         self.place == Place::Stdin
     }
 
-    /// Whether its name says that it is packed.
+    /// Returns true if the extension is that of a compressed file.
     pub(crate) fn is_packed(&self) -> bool {
-        discover::is_packed(&self.name)
+        discover::is_compressed(&self.name)
     }
 
-    /// Whether it can hold so many bytes, unpacked: for a file that is not packed, its size says so without reading it.
+    /// Returns true if the decompressed content can have this size, as far as the size of the file shows.
     pub(crate) fn may_hold(&self, bytes: u64) -> bool {
         let plain = [".jsonl", ".json", ".txt", ".ndjson"].iter().any(|ending| self.name.ends_with(ending));
-        // A packed file with a plain name is bigger inside.
+        // A compressed file with an uncompressed name holds more than its size.
         !plain || bytes >= self.bytes
     }
 
     fn error(&self, source: io::Error) -> InputError {
         match &self.place {
-            // What was wrong with the file itself was said with its name before.
+            // Errors of the member itself were reported with its name before.
             Place::Member { archive, .. } => InputError::Archive { path: archive.clone(), reason: source.to_string() },
             _ => InputError::Read { name: self.name.clone(), source },
         }
     }
 }
 
-/// Opens the files one after the other and hands their bytes, unpacked as they are read, to `consume` with the file's place in
-/// `inputs`, until it returns false. Members of one archive that follow each other are read in one pass.
+/// Opens the files in order and passes each to `consume` with its index in `inputs`, until `consume` returns false. Consecutive
+/// members of one archive are read in one pass.
 ///
 /// # Errors
-/// [`InputError`] where one cannot be read; what `consume` fails with is told of the file.
+/// [`InputError`] if a file cannot be read or `consume` fails on it.
 pub fn read(
     inputs: &[Input],
     mut consume: impl FnMut(usize, &mut dyn Read) -> Result<bool, ReadError>,
@@ -252,7 +252,7 @@ pub fn read(
                 let file = File::open(path).map_err(|e| input.error(e))?;
                 let before = file.metadata().map_err(|e| input.error(e))?;
                 let mut counted = Counted { file, bytes: 0 };
-                if !told(input, consume(at, &mut counted))? {
+                if !with_name(input, consume(at, &mut counted))? {
                     return Ok(());
                 }
                 if before.is_file() && counted.bytes != before.len() {
@@ -262,7 +262,7 @@ pub fn read(
                 at += 1;
             }
             Place::Stdin => {
-                if !told(input, consume(at, &mut io::stdin().lock()))? {
+                if !with_name(input, consume(at, &mut io::stdin().lock()))? {
                     return Ok(());
                 }
                 at += 1;
@@ -273,7 +273,7 @@ pub fn read(
                 let indices: Vec<_> = inputs[at..at + count].iter().map(Input::index).collect();
                 let mut failed = None;
                 let mut ended = false;
-                let outcome = archive::read(path, *kind, &indices, &mut |number, file| match told(
+                let outcome = archive::read(path, *kind, &indices, &mut |number, file| match with_name(
                     &inputs[at + number],
                     consume(at + number, file),
                 ) {
@@ -301,12 +301,12 @@ pub fn read(
     Ok(())
 }
 
-/// What reading a file failed with.
+/// Error of reading one file.
 #[derive(Debug)]
 pub enum ReadError {
-    /// The system, or the unpacking.
+    /// Error of the operating system or of decompression.
     Io(io::Error),
-    /// The file as a whole is none that is wanted.
+    /// Error of the file as a whole.
     File(InputError),
 }
 
@@ -316,7 +316,8 @@ impl From<io::Error> for ReadError {
     }
 }
 
-fn told(input: &Input, outcome: Result<bool, ReadError>) -> Result<bool, InputError> {
+/// Adds the name of the file to an error.
+fn with_name(input: &Input, outcome: Result<bool, ReadError>) -> Result<bool, InputError> {
     outcome.map_err(|error| match error {
         ReadError::Io(source) => InputError::Read { name: input.name.clone(), source },
         ReadError::File(error) => error,

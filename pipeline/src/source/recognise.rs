@@ -1,229 +1,213 @@
-//! Which format a file has, by its beginning.
+//! Detects the format of a file from its beginning.
 //!
-//! JSON is told apart by the keys of its first value, collected as paths such as `passage.text` and `data[].passage`; everything
-//! else by its shape. Where a file is of a known kind that is no cloze data, [`Recognised::Wrong`] says which.
+//! JSON is classified by the keys of its first value, other text by its lines. Files of a known kind that are not cloze data give
+//! [`Recognised::Wrong`] with a hint.
 
 mod bytes;
-mod keys;
 
 use std::fmt;
 
-use bytes::{begins_with_a_good_line, not_text};
+use bytes::{begins_with_a_valid_line, not_text};
 use clap::ValueEnum;
-use keys::Keys;
+use clap::builder::PossibleValue;
 use serde::de::IgnoredAny;
 
-use super::Format;
-use super::cbt::{self, Cbt};
-use super::cloth::Cloth;
-use super::lambada::Lambada;
-use super::original_record::OriginalRecord;
-use super::plain::Plain;
-use super::record::Record;
+use super::format::{Format, Framing};
+use super::formats::FORMATS;
+use super::head::{Head, Keys, MAX_KEY_BYTES};
 
-/// Longer keys are no field names.
-const MAX_KEY_BYTES: usize = 60;
-/// Fewer words make no passage of LAMBADA.
-const MIN_PROSE_WORDS: usize = 8;
+/// One of the [`FORMATS`], known by its name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct FormatName(usize);
 
-/// The formats that can be read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, ValueEnum)]
-pub enum FormatName {
-    /// ReCoRD as SuperGLUE publishes it, one object a line
-    #[default]
-    Record,
-    /// ReCoRD as its authors publish it, one document
-    OriginalRecord,
-    /// CLOTH, one document a file
-    Cloth,
-    /// LAMBADA, one passage a line
-    Lambada,
-    /// Children's Book Test, blocks of 21 lines
-    Cbt,
-    /// One {"context", "choices", "answer"} a line
-    Plain,
-}
+static NAMES: [FormatName; FORMATS.len()] = {
+    let mut names = [FormatName(0); FORMATS.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = FormatName(index);
+        index += 1;
+    }
+    names
+};
 
 impl FormatName {
-    /// How it is read.
+    /// Returns the format with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        NAMES.into_iter().find(|format| format.format().name() == name)
+    }
+
+    /// Returns the format.
     pub fn format(self) -> &'static dyn Format {
-        match self {
-            Self::Record => &Record,
-            Self::OriginalRecord => &OriginalRecord,
-            Self::Cloth => &Cloth,
-            Self::Lambada => &Lambada,
-            Self::Cbt => &Cbt,
-            Self::Plain => &Plain,
-        }
+        FORMATS[self.0]
+    }
+
+    fn detect(head: &Head<'_>) -> Option<Self> {
+        NAMES.into_iter().find(|format| format.format().detect(head))
     }
 }
 
-/// As it is written on the command line.
+impl ValueEnum for FormatName {
+    fn value_variants<'a>() -> &'a [Self] {
+        &NAMES
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let format = self.format();
+        Some(PossibleValue::new(format.name()).help(format.about()))
+    }
+}
+
 impl fmt::Display for FormatName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Record => "record",
-            Self::OriginalRecord => "original-record",
-            Self::Cloth => "cloth",
-            Self::Lambada => "lambada",
-            Self::Cbt => "cbt",
-            Self::Plain => "plain",
-        })
+        f.write_str(self.format().name())
     }
 }
 
-/// What a file is.
+/// Result of [`recognise`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recognised {
-    /// Data of a format that can be read.
+    /// The file has one of the formats.
     Format(FormatName),
-    /// Something known that cannot: what it seems to be, and what to do about it. The words follow the name of the file.
+    /// The file has a known kind that cannot be ingested: a predicate with a hint, to be printed after the file's name.
     Wrong(String),
-    /// Nothing known.
+    /// The kind of the file is unknown.
     Unknown,
 }
 
-/// Tells what a file is. `head` is its beginning, unpacked: the whole file, or better 64 KiB of it; what is cut off at its end
-/// does not matter.
+/// Detects the format of a file from `head`, its decompressed content or about the first 64 KiB of it.
 pub fn recognise(head: &[u8], file_name: &str) -> Recognised {
     if let Some(wrong) = not_text(head) {
         return Recognised::Wrong(wrong);
     }
-    // The beginning may end in the middle of a character.
     let valid = match std::str::from_utf8(head) {
         Ok(text) => text,
-        Err(e) if e.error_len().is_none() => std::str::from_utf8(&head[..e.valid_up_to()]).unwrap_or_default(),
-        // A bad line among good ones is rejected by itself, with its number.
-        Err(e) if begins_with_a_good_line(&head[..e.valid_up_to()]) => {
-            std::str::from_utf8(&head[..e.valid_up_to()]).unwrap_or_default()
-        }
         Err(e) => {
             let position = e.valid_up_to();
-            return wrong(format!("is not UTF-8 text (byte {position}); convert it to UTF-8, if it is text at all"));
+            let valid = &head[..position];
+            // The beginning may end within a character; and an invalid line after valid ones is rejected later, by its number.
+            if e.error_len().is_some() && !begins_with_a_valid_line(valid) {
+                return wrong(format!("is not UTF-8 text (byte {position}); convert it to UTF-8, if it is text at all"));
+            }
+            std::str::from_utf8(valid).unwrap_or_default()
         }
     };
     let text = valid.strip_prefix('\u{feff}').unwrap_or(valid);
     let start = text.trim_start();
     if start.is_empty() {
-        return wrong("seems to be empty".to_owned());
+        return wrong("seems to be empty");
     }
     if start.starts_with("version https://git-lfs.github.com/") {
-        return wrong("seems to be a pointer of git-lfs, not the data itself; fetch the data with `git lfs pull`".to_owned());
+        return wrong("seems to be a git-lfs pointer, not the data itself; fetch the data with `git lfs pull`");
     }
     let tag = |tag: &str| start.get(..tag.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(tag));
     if tag("<!doctype") || tag("<html") || tag("<head") {
-        return wrong("seems to be a web page, perhaps the page of a failed download; fetch the data again".to_owned());
+        return wrong("seems to be a web page, perhaps of a failed download; fetch the data again");
     }
     if tag("<?xml") {
-        return wrong(format!("seems to be XML, {INSTEAD}"));
+        return wrong(format!("seems to be XML, {USE_PLAIN}"));
     }
     if start.starts_with(['{', '[']) { json(start) } else { lines(text, file_name) }
 }
 
-/// What can be done about data of another kind.
-const INSTEAD: &str =
+const USE_PLAIN: &str =
     "not cloze data in a known format; write it as lines of {\"context\", \"choices\", \"answer\"} (format `plain`)";
+const ONE_BLANK: &str = "write one blank per line in format `plain`";
+const ONE_PER_LINE: &str = "write one object per line, for example with `jq -c .`";
+const ONE_PER_ELEMENT: &str = "write one object per line, for example with `jq -c '.[]'`";
 
-fn wrong(what: String) -> Recognised {
-    Recognised::Wrong(what)
+fn wrong(what: impl Into<String>) -> Recognised {
+    Recognised::Wrong(what.into())
 }
 
-/// What JSON is, by the keys of its first value.
+/// Classifies JSON by the keys of its first value.
 fn json(text: &str) -> Recognised {
     let keys = Keys::of_first_value(text);
-    let one_object = |name: FormatName| {
-        if spreads_over_lines(text) {
-            return wrong(format!(
-                "seems to be `{name}` data, but its first object is spread over several lines; {ONE_A_LINE}"
-            ));
+    let is_lines = |name: &FormatName| name.format().framing() == Framing::Lines;
+    if let Some(name) = FormatName::detect(&Head::Json(keys.inside("[]."))).filter(is_lines) {
+        return wrong(format!("seems to be `{name}` data in one JSON array; {ONE_PER_ELEMENT}"));
+    }
+    if keys.has_all(&["data[].context", "data[].choices"]) {
+        return wrong(format!("seems to be CMRC 2019, which has several blanks per text and is not supported; {ONE_BLANK}"));
+    }
+    if let Some(other) = other_task(&keys) {
+        return wrong(format!("seems to be {other} ({}), not cloze data", keys.summary()));
+    }
+    match FormatName::detect(&Head::Json(keys)) {
+        Some(name) if is_lines(&name) && spreads_over_lines(text) => {
+            wrong(format!("seems to be `{name}` data, but its first object spans several lines; {ONE_PER_LINE}"))
         }
-        Recognised::Format(name)
-    };
-    if let Some(name) = keys.inside("[].").line_format() {
-        return wrong(format!("seems to be `{name}` data in one JSON list; {ONE_EACH}"));
+        Some(name) => Recognised::Format(name),
+        None => Recognised::Unknown,
     }
-    if keys.has("data[].passage") || keys.has("data[].qas") {
-        return Recognised::Format(FormatName::OriginalRecord);
-    }
-    if keys.all(&["data[].context", "data[].choices"]) {
-        return wrong(format!("seems to be CMRC 2019, which has many blanks in a text and is not read; {ONE_BLANK}"));
-    }
-    if let Some(other) = keys.other_task() {
-        return wrong(format!("seems to be {other} ({}), not cloze data", keys.shown()));
-    }
-    if keys.has("article") && keys.has("options") {
-        return Recognised::Format(FormatName::Cloth);
-    }
-    keys.line_format().map_or(Recognised::Unknown, one_object)
 }
 
-const ONE_BLANK: &str = "write one blank a line in format `plain`";
-const ONE_A_LINE: &str = "write one object a line, for example with `jq -c .`";
-const ONE_EACH: &str = "write one object a line, for example with `jq -c '.[]'`";
+/// Returns the task of data that is not cloze, by keys that no cloze data has.
+fn other_task(keys: &Keys) -> Option<&'static str> {
+    const TASKS: [(&[&str], &str); 12] = [
+        (&["passage.questions"], "SuperGLUE MultiRC"),
+        (&["premise", "choice1", "choice2"], "SuperGLUE COPA"),
+        (&["premise", "hypothesis"], "SuperGLUE CB, RTE or AX-g, or another entailment task"),
+        (&["word", "sentence1", "sentence2"], "SuperGLUE WiC"),
+        (&["text", "target.span1_text"], "SuperGLUE WSC"),
+        (&["sentence1", "sentence2"], "SuperGLUE AX-b, or another sentence-pair task"),
+        (&["data[].paragraphs"], "SQuAD"),
+        (&["context", "question", "answers.answer_start"], "SQuAD"),
+        (&["article", "questions"], "RACE"),
+        (&["article", "question", "options"], "RACE"),
+        (&["question", "choices"], "a set of questions with choices"),
+        (&["sentence", "option1", "option2"], "WinoGrande"),
+    ];
+    // The passage of BoolQ is a string, that of MultiRC and ReCoRD an object.
+    if keys.has_all(&["passage", "question"]) && keys.inside("passage.").has_only(&[]) {
+        return Some("SuperGLUE BoolQ");
+    }
+    TASKS.iter().find(|(paths, _)| keys.has_all(paths)).map(|&(_, name)| name)
+}
 
-/// Whether the first line is not a whole value, and there are more lines.
+/// Returns true if the first line is an incomplete value and more lines follow.
 fn spreads_over_lines(text: &str) -> bool {
     let Some((first, _)) = text.split_once('\n') else { return false };
     serde_json::from_str::<IgnoredAny>(first).is_err_and(|e| e.is_eof())
 }
 
-/// What text that is no JSON is, by the shape of its lines.
+/// Classifies text that is not JSON by its lines.
 fn lines(text: &str, file_name: &str) -> Recognised {
-    // The last line may be cut, so it counts only where it is the only one.
+    // The last line may be truncated, so it counts only if it is the only one.
     let whole = match text.rsplit_once('\n') {
         Some((whole, _)) if !whole.trim().is_empty() => whole,
         _ => text,
     };
-    let lines: Vec<_> = whole.lines().filter(|line| !line.trim().is_empty()).collect();
-    if is_cbt(&lines) {
-        return Recognised::Format(FormatName::Cbt);
+    let head = Head::Lines(whole.lines().filter(|line| !line.trim().is_empty()).collect());
+    if let Some(name) = FormatName::detect(&head) {
+        return Recognised::Format(name);
     }
+    let Head::Lines(lines) = head else { return Recognised::Unknown };
     let named = |extension: &str| {
         let end = file_name.len().checked_sub(extension.len()).and_then(|at| file_name.get(at..));
         end.is_some_and(|end| end.eq_ignore_ascii_case(extension))
     };
     if named(".tsv") || is_table(&lines, '\t') {
-        return wrong(format!("seems to be a table with tabs (TSV), {INSTEAD}"));
+        return wrong(format!("seems to be a tab-separated table (TSV), {USE_PLAIN}"));
     }
     if named(".csv") || is_table(&lines, ',') {
-        return wrong(format!("seems to be a table with commas (CSV), {INSTEAD}"));
+        return wrong(format!("seems to be a comma-separated table (CSV), {USE_PLAIN}"));
     }
-    if lines.iter().all(|line| is_tokenized_prose(line)) {
-        Recognised::Format(FormatName::Lambada)
-    } else {
-        Recognised::Unknown
-    }
+    Recognised::Unknown
 }
 
-/// Whether the lines begin with a whole block, numbers and question.
-fn is_cbt(lines: &[&str]) -> bool {
-    lines.get(..cbt::LINES).is_some_and(|block| {
-        let numbered = block.iter().zip(1..).all(|(line, number)| cbt::without_number(line, number).is_some());
-        numbered && block.last().is_some_and(|question| question.contains(cbt::BLANK) && question.contains('\t'))
-    })
-}
-
-/// Whether all lines have the same number of fields and the first one could be a head of names.
+/// Returns true if all lines have the same number of fields and the first one can be a header.
 fn is_table(lines: &[&str], separator: char) -> bool {
-    let Some(head) = lines.first() else { return false };
-    let name =
+    let Some(header) = lines.first() else { return false };
+    let is_name =
         |field: &str| field.len() <= MAX_KEY_BYTES && field.chars().all(|c| c.is_alphanumeric() || "_-.\" #".contains(c));
-    let separators = head.matches(separator).count();
+    let separators = header.matches(separator).count();
     let fields = if separator == '\t' {
         lines.iter().all(|line| line.matches(separator).count() == separators)
     } else {
-        // Commas stand in texts too: only a head whose names have no spaces tells a table.
-        !head.trim().contains(' ')
+        // Prose has commas too, so only a header whose names have no spaces indicates a table.
+        !header.trim().contains(' ')
     };
-    separators > 0 && lines.len() > 1 && fields && (separator == '\t' || head.split(separator).all(name))
-}
-
-/// Whether a line looks like text in lower case that is split at spaces, as LAMBADA is.
-fn is_tokenized_prose(line: &str) -> bool {
-    let words = line.split_whitespace();
-    let lower = line.chars().any(char::is_lowercase) && !line.chars().any(char::is_uppercase);
-    let marks = words.clone().any(|word| matches!(word, "." | "," | "?" | "!" | ";"));
-    lower && marks && !line.contains('\t') && words.count() >= MIN_PROSE_WORDS
+    separators > 0 && lines.len() > 1 && fields && (separator == '\t' || header.split(separator).all(is_name))
 }
 
 #[cfg(test)]
@@ -235,30 +219,30 @@ mod tests {
     const LAMBADA: &str = "the baker set a loaf on the sill . soon there came rosa\n";
 
     fn cbt() -> String {
-        let sentences = (1..cbt::LINES).map(|number| format!("{number} The fox met a hare .\n"));
+        let sentences = (1..21).map(|number| format!("{number} The fox met a hare .\n"));
         format!("{}21 Run , XXXXX !\thare\t\tfox|hare\n\n1 Next", sentences.collect::<String>())
     }
 
     fn samples() -> Vec<(FormatName, String)> {
-        use FormatName as F;
+        let named = |name| FormatName::named(name).expect("a format");
         let record = r#"{"source": "own", "passage": {"text": "Bo ran.", "entities": [{"start": 0, "end": 1}]}, "qas": [{"query": "@placeholder sat", "idx": 0}], "idx": 0}"#;
         let original =
             r#"{"version": "1.0", "data": [{"id": "0a", "passage": {"text": "Bo ran.", "entities": []}, "qas": []}]}"#;
         let cloth = "{\"article\": \"It _ .\",\n \"options\": [[\"is\", \"was\", \"did\", \"had\"]], \"answers\": [\"A\"]}";
         let plain = r#"{"context": "A [BLANK].", "choices": ["cat", "dog"], "answer": 0}"#;
         vec![
-            (F::Record, format!("{record}\n{record}\n")),
-            (F::OriginalRecord, original.to_owned()),
-            (F::OriginalRecord, original.replace(", ", ",\n  ")),
-            (F::Cloth, cloth.to_owned()),
-            (F::Lambada, LAMBADA.repeat(3)),
-            (F::Lambada, r#"{"text": "any words at all"}"#.to_owned()),
-            (F::Cbt, cbt()),
-            (F::Plain, format!("\u{feff}{plain}\n{plain}\n")),
+            (named("record"), format!("{record}\n{record}\n")),
+            (named("original-record"), original.to_owned()),
+            (named("original-record"), original.replace(", ", ",\n  ")),
+            (named("cloth"), cloth.to_owned()),
+            (named("lambada"), LAMBADA.repeat(3)),
+            (named("lambada"), r#"{"text": "any words at all"}"#.to_owned()),
+            (named("cbt"), cbt()),
+            (named("plain"), format!("\u{feff}{plain}\n{plain}\n")),
         ]
     }
 
-    fn said(head: &[u8], file_name: &str) -> String {
+    fn wrong_kind(head: &[u8], file_name: &str) -> String {
         match recognise(head, file_name) {
             Recognised::Wrong(what) => what,
             other => panic!("{other:?}"),
@@ -266,36 +250,36 @@ mod tests {
     }
 
     #[test]
-    fn every_format_is_recognised_and_parses_what_was_recognised() {
+    fn every_format_is_recognised() {
         for (name, text) in samples() {
             assert_eq!(recognise(text.as_bytes(), "x.txt"), Recognised::Format(name), "{text}");
         }
-        let plain = FormatName::Plain.format().parse(r#"{"context": "A [BLANK].", "choices": ["cat"]}"#, false);
-        assert_eq!(plain.map(|passages| passages.len()), Ok(1));
+        assert!(NAMES.iter().all(|name| samples().iter().any(|(sample, _)| sample == name)));
     }
 
     #[test]
-    fn a_cut_beginning_is_enough() {
+    fn a_truncated_beginning_is_enough() {
         let long = "Bo ran. Wé ran. ".repeat(4_500);
         let record = format!(r#"{{"source": "own", "passage": {{"entities": [], "text": "{long}"#);
-        assert_eq!(recognise(&record.as_bytes()[..64 << 10], "x"), Recognised::Format(FormatName::Record));
+        assert_eq!(recognise(&record.as_bytes()[..64 << 10], "x"), Recognised::Format(FormatName::default()));
         let original = format!(r#"{{"data": [{{"passage": {{"text": "{long}"#);
+        let original_record = FormatName::named("original-record").expect("a format");
         for cut in [40, 60 << 10, (60 << 10) + 1, (60 << 10) + 2] {
-            assert_eq!(recognise(&original.as_bytes()[..cut], "x"), Recognised::Format(FormatName::OriginalRecord));
+            assert_eq!(recognise(&original.as_bytes()[..cut], "x"), Recognised::Format(original_record));
         }
     }
 
     #[test]
-    fn names_are_written_as_on_the_command_line() {
-        for name in FormatName::value_variants() {
-            let value = name.to_possible_value().expect("none is hidden");
-            assert_eq!(value.get_name(), name.to_string());
-            assert!(!name.format().name().is_empty());
+    fn names_are_unique() {
+        for name in NAMES {
+            assert_eq!(FormatName::from_str(&name.to_string(), false), Ok(name));
+            assert_eq!(FormatName::named(name.format().name()), Some(name));
         }
+        assert_eq!(FormatName::default().to_string(), "record");
     }
 
     #[test]
-    fn other_tasks_are_named_by_their_keys() {
+    fn other_tasks_are_recognised_by_their_keys() {
         for (line, message) in [
             (
                 r#"{"question": "is it", "passage": "It is.", "idx": 0, "label": true}"#,
@@ -317,22 +301,26 @@ mod tests {
             (r#"{"context": "a", "question": "b", "answers": {"text": [], "answer_start": []}}"#, "seems to be SQuAD"),
             (r#"{"answers": ["A"], "options": [["a"]], "questions": ["b"], "article": "c"}"#, "seems to be RACE"),
             (r#"{"data": [{"context": "a", "choices": ["b"]}]}"#, "seems to be CMRC 2019"),
-            (r#"[{"context": "a", "choices": ["b"]}]"#, "seems to be `plain` data in one JSON list; write one object a line"),
-            ("{\"context\": \"a\",\n\"choices\": [\"b\"]}", "seems to be `plain` data, but its first object is spread"),
+            (
+                r#"[{"context": "a", "choices": ["b"]}]"#,
+                "seems to be `plain` data in one JSON array; write one object per line",
+            ),
+            ("{\"context\": \"a\",\n\"choices\": [\"b\"]}", "seems to be `plain` data, but its first object spans"),
         ] {
-            let what = said(line.as_bytes(), "train.jsonl");
+            let what = wrong_kind(line.as_bytes(), "train.jsonl");
             assert!(what.starts_with(message), "{what}\n{message}");
         }
         assert!(
-            said(br#"{"text": "b", "target": {"span1_text": 1}, "a": 1, "b": 1, "c": 1}"#, "").contains("c, target, target.s")
+            wrong_kind(br#"{"text": "b", "target": {"span1_text": 1}, "a": 1, "b": 1, "c": 1}"#, "")
+                .contains("c, target, target.s")
         );
     }
 
     #[test]
-    fn what_is_no_data_is_named() {
+    fn other_kinds_of_files_are_recognised() {
         let utf_16: Vec<u8> = "{\"context\"".encode_utf16().flat_map(u16::to_le_bytes).collect();
         for (head, message) in [
-            (&b"\x1f\x8b\x08\x00"[..], "seems to hold gzip data where text was expected; unpack it"),
+            (&b"\x1f\x8b\x08\x00"[..], "seems to hold gzip data where text was expected; decompress it"),
             (b"\x28\xb5\x2f\xfd\x00", "seems to hold zstd data"),
             (b"BZh91AY", "seems to hold bzip2 data"),
             (b"PK\x03\x04\x00", "seems to hold zip data"),
@@ -342,20 +330,20 @@ mod tests {
             (b"a\x00b\x00\x00", "seems to be binary data"),
             (b"caf\xe9 au lait", "is not UTF-8 text (byte 3)"),
             (b" \n", "seems to be empty"),
-            (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "seems to be a pointer of git-lfs"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "seems to be a git-lfs pointer"),
             (b"\n<!DOCTYPE html><html>", "seems to be a web page"),
             (b"<?xml version=\"1.0\"?>", "seems to be XML"),
-            (b"id\ttext\n1\ta b\n2\tc\n", "seems to be a table with tabs (TSV)"),
-            (b"id,text,label\n1,\"a, b\",0\n", "seems to be a table with commas (CSV)"),
+            (b"id\ttext\n1\ta b\n2\tc\n", "seems to be a tab-separated table (TSV)"),
+            (b"id,text,label\n1,\"a, b\",0\n", "seems to be a comma-separated table (CSV)"),
         ] {
-            let what = said(head, "train.jsonl");
+            let what = wrong_kind(head, "train.jsonl");
             assert!(what.starts_with(message), "{what}\n{message}");
         }
-        assert!(said(b"one two", "a.TSV").starts_with("seems to be a table with tabs"));
+        assert!(wrong_kind(b"one two", "a.TSV").starts_with("seems to be a tab-separated table"));
     }
 
     #[test]
-    fn what_is_not_known_is_not_guessed() {
+    fn unknown_files_are_not_guessed() {
         let unknown = [
             "Some prose in mixed case, as people write it.\nAnd one more line of it here.\n",
             "a readme without marks\n",
@@ -371,7 +359,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), text in "\\PC{0,40}", name in "\\PC{0,6}", at: prop::sample::Index) {
+        fn it_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80), text in "\\PC{0,40}", name in "\\PC{0,6}", at: prop::sample::Index) {
             let _ = recognise(&bytes, &name);
             let _ = recognise(text.as_bytes(), &name);
             for (_, sample) in samples() {

@@ -1,4 +1,4 @@
-//! Compressed files, unpacked as they are read. What a file is shows in its first bytes, whatever its name.
+//! Decompression of files while they are read; the first bytes of a file show its compression.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -8,36 +8,36 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 
 const BUFFER_BYTES: usize = 256 << 10;
-/// Below this a file is never taken for a decompression bomb: a small file of one letter over and over packs as well as any.
+/// Decompressed size below which no file counts as a decompression bomb; small repetitive files compress very well.
 pub(super) const HARMLESS_BYTES: u64 = 64 << 20;
-/// Text packs 3 to 20 times smaller; beyond this a file is made to fill disks.
+/// Maximum compression ratio. Text has a ratio of 3 to 20.
 pub(super) const MAX_RATIO: u64 = 250;
 
-/// Whether so many bytes from so few are refused.
-pub(super) fn is_bomb(unpacked: u64, packed: u64) -> bool {
-    unpacked > HARMLESS_BYTES && unpacked / MAX_RATIO > packed
+/// Returns true if the sizes are those of a decompression bomb.
+pub(super) fn is_bomb(decompressed: u64, compressed: u64) -> bool {
+    decompressed > HARMLESS_BYTES && decompressed / MAX_RATIO > compressed
 }
 
-/// Unpacks `file` if it is gzip, Zstandard or bzip2, and gives it as it is otherwise.
+/// Returns a reader that decompresses `file` if it is gzip, Zstandard or bzip2, and reads it unchanged otherwise.
 ///
 /// # Errors
-/// Where it cannot be read. The reader fails where the packed data is damaged or incomplete, or where it unpacks to more than
-/// 250 times its size (beyond 64 MiB).
+/// If the file cannot be read. The reader fails if the compressed data is damaged or truncated, or if it decompresses to more than
+/// 250 times its size (and more than 64 MiB).
 pub fn unpacked<'a>(file: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
-    let packed = Rc::new(Cell::new(0));
-    let mut file = BufReader::with_capacity(BUFFER_BYTES, Counted { file, count: Rc::clone(&packed) });
+    let compressed = Rc::new(Cell::new(0));
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, Counted { file, count: Rc::clone(&compressed) });
     let head = fill(&mut file)?;
-    let unpacked: Box<dyn Read + 'a> = match head {
+    let decoder: Box<dyn Read + 'a> = match head {
         [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(file)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(file)?),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Box::new(MultiBzDecoder::new(file)),
         _ => return Ok(Box::new(file)),
     };
-    let guarded = Guarded { file: unpacked, packed, unpacked: 0 };
+    let guarded = Guarded { decoder, compressed, decompressed: 0 };
     Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, guarded)))
 }
 
-/// The bytes that are in the buffer, at least one unless the file is empty; a signal is no reason to fail.
+/// Returns the buffered bytes, at least one unless the file has ended. Retries after signals.
 pub(crate) fn fill(file: &mut (impl BufRead + ?Sized)) -> io::Result<&[u8]> {
     loop {
         match file.fill_buf() {
@@ -62,31 +62,31 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Refuses to unpack a bomb, and says in words what a decoder says in terms of its format.
+/// Reader that rejects decompression bombs and explains errors of the decoder.
 struct Guarded<'a> {
-    file: Box<dyn Read + 'a>,
-    packed: Rc<Cell<u64>>,
-    unpacked: u64,
+    decoder: Box<dyn Read + 'a>,
+    compressed: Rc<Cell<u64>>,
+    decompressed: u64,
 }
 
 impl Read for Guarded<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer).map_err(|error| match error.kind() {
+        let read = self.decoder.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => error,
-            kind => io::Error::new(kind, format!("the packed data is damaged or incomplete ({error}); fetch it again")),
+            kind => io::Error::new(kind, format!("the compressed data is damaged or incomplete ({error}); fetch it again")),
         })?;
-        self.unpacked += read as u64;
-        if is_bomb(self.unpacked, self.packed.get()) {
+        self.decompressed += read as u64;
+        if is_bomb(self.decompressed, self.compressed.get()) {
             return Err(bomb());
         }
         Ok(read)
     }
 }
 
-/// The error of a file that unpacks to too much.
+/// Returns the error for a decompression bomb.
 pub(super) fn bomb() -> io::Error {
     let reason = format!(
-        "it unpacks to more than {MAX_RATIO} times its size, as a decompression bomb does; unpack it by hand if it is sound"
+        "it decompresses to more than {MAX_RATIO} times its size, like a decompression bomb; decompress it by hand if you trust it"
     );
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    fn packed(content: &[u8]) -> Vec<Vec<u8>> {
+    fn compressed(content: &[u8]) -> Vec<Vec<u8>> {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         gzip.write_all(content).expect("gzip");
         let mut bzip = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
@@ -117,31 +117,31 @@ mod tests {
     }
 
     #[test]
-    fn what_was_packed_comes_out_also_in_several_pieces() {
+    fn content_is_restored_also_from_several_streams() {
         let content = b"{\"a\": 1}\n".repeat(1000);
-        for one in packed(&content) {
-            assert_eq!(read(&one).expect("unpacked"), content);
-            assert_eq!(read(&[one.as_slice(), &one].concat()).expect("unpacked"), content.repeat(2));
+        for one in compressed(&content) {
+            assert_eq!(read(&one).expect("decompressed"), content);
+            assert_eq!(read(&[one.as_slice(), &one].concat()).expect("decompressed"), content.repeat(2));
         }
-        assert_eq!(read(b"").expect("nothing"), b"");
+        assert_eq!(read(b"").expect("empty"), b"");
     }
 
     #[test]
-    fn a_packed_file_that_ends_early_is_named_so() {
-        for one in &packed(&b"some text that packs".repeat(999))[1..] {
+    fn truncated_data_is_an_error() {
+        for one in &compressed(&b"some text to compress".repeat(999))[1..] {
             let error = read(&one[..one.len() - 9]).expect_err("cut").to_string();
-            assert!(error.starts_with("the packed data is damaged or incomplete ("), "{error}");
+            assert!(error.starts_with("the compressed data is damaged or incomplete ("), "{error}");
         }
     }
 
     #[test]
-    fn a_bomb_is_refused_before_it_fills_anything() {
+    fn a_bomb_is_rejected_early() {
         let zeros = vec![0; HARMLESS_BYTES as usize + (1 << 20)];
-        for one in &packed(&zeros)[1..] {
+        for one in &compressed(&zeros)[1..] {
             assert!((one.len() as u64) < HARMLESS_BYTES / MAX_RATIO, "{}", one.len());
             let mut file = unpacked(one.as_slice()).expect("open");
             let error = io::copy(&mut file, &mut io::sink()).expect_err("a bomb").to_string();
-            assert!(error.starts_with("it unpacks to more than 250 times its size"), "{error}");
+            assert!(error.starts_with("it decompresses to more than 250 times its size"), "{error}");
         }
     }
 }

@@ -12,7 +12,7 @@ use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::builder::{ChoiceRow, ClozeRow, EntityRow};
 use glm_schemas::cloze::{CharSpan, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256, TokenSpan};
 use glm_schemas::encoding::Question;
-use glm_schemas::manifest::{Manifest, RawFile, Split, SplitManifest, Tokenizer, hex};
+use glm_schemas::manifest::{Manifest, RawFile, Split, SplitManifest, Task, Tokenizer, hex};
 use glm_schemas::vocab::SpecialIds;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -116,10 +116,12 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
     }
     let manifest = Manifest {
         schema_version: SCHEMA_VERSION,
+        task: Task::Cloze,
         tool: "glm-prep test".into(),
         fingerprint: String::new(),
         tokenizer,
         special_ids: SpecialIds { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4, sop: 38, eop: 39 },
+        blank: "@placeholder".into(),
         splits,
         raw_files: vec![RawFile {
             file: "ReCoRD/train.jsonl".into(),

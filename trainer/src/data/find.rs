@@ -13,11 +13,16 @@ const TEXT_COLUMNS: [&str; 4] = ["source", "passage", "query", "entities"];
 
 impl SplitData {
     /// Calls `found` with each row whose id is in `ids`, in stored order. Reads the ids of all rows, and the token and text
-    /// columns of the row groups with a match, one row group at a time.
+    /// columns of the row groups with a match, one row group at a time. `blank` is the marker of the blank, from the manifest.
     ///
     /// # Errors
     /// [`DataError`] with the shard and the row group.
-    pub fn find(&self, ids: &[&str], mut found: impl FnMut(&ClozeView<'_>, &TextView<'_>, usize)) -> Result<(), DataError> {
+    pub fn find(
+        &self,
+        ids: &[&str],
+        blank: &str,
+        mut found: impl FnMut(&ClozeView<'_>, &TextView<'_>, usize),
+    ) -> Result<(), DataError> {
         let mut wanted: HashSet<&str> = ids.iter().copied().collect();
         for &group in self.groups() {
             if wanted.is_empty() {
@@ -31,7 +36,8 @@ impl SplitData {
             let columns: Vec<&str> = glm_schemas::cloze::TOKEN_COLUMNS.into_iter().chain(TEXT_COLUMNS).collect();
             let batch = self.columns(group, &columns)?;
             let invalid = |source: ViewError| self.bad_columns(group, source);
-            let (view, text) = (ClozeView::try_new(&batch).map_err(invalid)?, TextView::try_new(&batch).map_err(invalid)?);
+            let view = ClozeView::try_new(&batch).map_err(invalid)?;
+            let text = TextView::try_new(&batch, blank).map_err(invalid)?;
             rows.into_iter().for_each(|row| found(&view, &text, row));
         }
         Ok(())

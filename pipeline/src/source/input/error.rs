@@ -1,4 +1,4 @@
-//! What can be wrong with raw files as a whole.
+//! Errors of raw files as a whole.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,31 +6,31 @@ use std::path::PathBuf;
 use glm_schemas::manifest::Split;
 use thiserror::Error;
 
-/// Why the raw files cannot be had.
+/// Errors of [`find`](super::find) and [`read`](super::read).
 #[derive(Debug, Error)]
 pub enum InputError {
-    /// No such folder.
+    /// The folder does not exist.
     #[error("the folder {} does not exist; give the folder that holds ReCoRD/train.jsonl", .0.display())]
     NoFolder(PathBuf),
-    /// A file instead of a folder.
+    /// The path is not a folder.
     #[error("{} is not a folder; give the folder that holds ReCoRD/train.jsonl", .0.display())]
     NotAFolder(PathBuf),
-    /// Nothing to ingest.
+    /// The folder has no raw data.
     #[error(
         "no raw data in {}: looked for ReCoRD/train.jsonl and ReCoRD/val.jsonl, then train.jsonl and val.jsonl, folders of splits \
          and archives such as ReCoRD.zip; `glm-prep fetch record {}` downloads ReCoRD, and --train, --val and --test name other files",
         .0.display(), .0.display()
     )]
     NoData(PathBuf),
-    /// A test split alone.
-    #[error("{} holds {found} alone; train.jsonl or val.jsonl must be beside it", dir.display())]
+    /// The folder has only a test split.
+    #[error("{} has only {found}; add train.jsonl or val.jsonl", dir.display())]
     NoLabelledSplit {
         /// The folder.
         dir: PathBuf,
-        /// What was found.
+        /// File found.
         found: String,
     },
-    /// A split that is asked for is not there.
+    /// A requested split does not exist.
     #[error("there is no {split} split among the raw data of {}; leave it out of --splits", dir.display())]
     NoSplit {
         /// The split.
@@ -38,22 +38,22 @@ pub enum InputError {
         /// The folder.
         dir: PathBuf,
     },
-    /// It cannot be told what is meant.
+    /// The choice of files is ambiguous.
     #[error("in {}: {reason}", place.display())]
     Ambiguous {
         /// The folder or archive.
         place: PathBuf,
-        /// What is not clear, and what to do.
+        /// Ambiguity and remedy.
         reason: String,
     },
-    /// A name on the command line that stands for nothing.
+    /// A name on the command line has no file.
     #[error("--{split} {pattern}: {reason}")]
     Named {
         /// The split.
         split: Split,
-        /// What was typed.
+        /// Argument.
         pattern: String,
-        /// What is wrong.
+        /// Reason.
         reason: String,
     },
     /// A file cannot be opened or read.
@@ -61,36 +61,38 @@ pub enum InputError {
     Read {
         /// The file.
         name: String,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// A file that became shorter or longer.
-    #[error("{name} changed while it was read ({before} bytes at first, {read} were read); run it again when it is whole")]
+    /// The size of a file changed while it was read.
+    #[error(
+        "{name} changed while it was read ({before} bytes at first, {read} were read); run again when the file is complete"
+    )]
     Changed {
         /// The file.
         name: String,
-        /// Its size when it was opened.
+        /// Size when it was opened.
         before: u64,
-        /// What was read.
+        /// Number of bytes read.
         read: u64,
     },
-    /// A file without content.
-    #[error("{0} is empty; fetch it again, or remove it if the split is not wanted")]
+    /// A file is empty.
+    #[error("{0} is empty; fetch it again, or remove it to ingest without this split")]
     Empty(String),
-    /// A file of another kind.
+    /// A file is not raw data of a known format.
     #[error("{name} {what}")]
     Wrong {
         /// The file.
         name: String,
-        /// What it seems to be and what to do.
+        /// Kind of the file, with a hint.
         what: String,
     },
-    /// An archive cannot be opened, is damaged, or is refused.
+    /// An archive cannot be opened, is damaged or is rejected.
     #[error("cannot read the archive {}: {reason}", path.display())]
     Archive {
         /// The archive.
         path: PathBuf,
-        /// What is wrong.
+        /// Reason.
         reason: String,
     },
 }

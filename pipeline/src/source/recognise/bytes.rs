@@ -1,37 +1,37 @@
-//! What is no text, by its first bytes.
+//! Recognises files that are not text by their first bytes.
 
-/// What bytes that are no text seem to be.
+/// Returns a description of a file that is not text, or `None`.
 pub(super) fn not_text(head: &[u8]) -> Option<String> {
-    const PACKED: [(&[u8], &str); 5] = [
+    const COMPRESSED: [(&[u8], &str); 5] = [
         (b"\x1f\x8b", "gzip"),
         (b"\x28\xb5\x2f\xfd", "zstd"),
         (b"BZh", "bzip2"),
         (b"PK\x03\x04", "zip"),
         (b"\xfd7zXZ\x00", "xz"),
     ];
-    for (magic, name) in PACKED {
+    for (magic, name) in COMPRESSED {
         if head.starts_with(magic) {
             return Some(format!(
-                "seems to hold {name} data where text was expected; unpack it, or let an archive's name end in .zip or .tar"
+                "seems to hold {name} data where text was expected; decompress it, or let the name of an archive end in .zip or .tar"
             ));
         }
     }
     if head.starts_with(b"PAR1") || head.starts_with(b"ARROW1") {
         let name = if head.starts_with(b"PAR1") { "a Parquet" } else { "an Arrow" };
-        return Some(format!("seems to be {name} file, not raw text; export it as JSON, one object a line"));
+        return Some(format!("seems to be {name} file, not raw text; export it as JSON, one object per line"));
     }
-    // Every other byte of plain English in UTF-16 is 0, and no text holds one.
+    // In UTF-16 every other byte of plain English is 0, which text in UTF-8 never contains.
     if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") || is_utf_16(head) {
         return Some("seems to be text in UTF-16; convert it to UTF-8, for example with `iconv -f UTF-16 -t UTF-8`".to_owned());
     }
     let nul = head.iter().position(|&byte| byte == 0)?;
-    (!begins_with_a_good_line(&head[..nul])).then(|| "seems to be binary data, not text".to_owned())
+    (!begins_with_a_valid_line(&head[..nul])).then(|| "seems to be binary data, not text".to_owned())
 }
 
-/// Whether what stands before the first bad byte is at least the beginning of a JSON object or a line of text.
-pub(super) fn begins_with_a_good_line(before: &[u8]) -> bool {
-    let before = before.strip_prefix(b"\xef\xbb\xbf").unwrap_or(before).trim_ascii_start();
-    before.starts_with(b"{") || before.contains(&b'\n')
+/// Returns true if `valid`, the bytes before the first invalid one, begin with a JSON object or a line of text.
+pub(super) fn begins_with_a_valid_line(valid: &[u8]) -> bool {
+    let valid = valid.strip_prefix(b"\xef\xbb\xbf").unwrap_or(valid).trim_ascii_start();
+    valid.starts_with(b"{") || valid.contains(&b'\n')
 }
 
 fn is_utf_16(head: &[u8]) -> bool {

@@ -92,7 +92,9 @@ fn texts(
     let mut take = |question: Question| {
         found.insert(question.id.clone(), question);
     };
-    split.find(&ids, |view, text, row| take(Question::of_row(view, text, row))).map_err(|error| error.to_string())?;
+    split
+        .find(&ids, &data.manifest().blank, |view, text, row| take(Question::of_row(view, text, row)))
+        .map_err(|error| error.to_string())?;
     Ok(found)
 }
 

@@ -1,25 +1,28 @@
-//! LAMBADA: a passage a line whose last word is to be guessed; the line is the text, or an object `{"text"}`.
+//! LAMBADA: one passage per line, whose last word is to be predicted. The line is the text itself or an object `{"text"}`.
 //!
-//! The query is the last sentence with a blank for the last word, the passage is everything before (what a sentence is,
-//! [`super`]'s module `sentence` says). The data give nothing to choose from, since any word could stand there. What this
-//! project trains and scores are choices, so the candidates are the distinct words of three letters or more that stand before
-//! the last word, as they are written there. In most passages of the data the right word is one of them, and only those ask
-//! a question that can be answered: with labels the others are rejected. So an accuracy that is measured here is not LAMBADA's
-//! accuracy over all words.
+//! The query is the last sentence with a blank in place of the last word, as split by [`glm_text::sentence`]; the passage is all
+//! text before it. The data has no choices, but training and scoring need them, so the candidates are the distinct words of three
+//! letters or more that precede the last word. In most passages the correct word is one of them; with labels, the other passages
+//! are rejected. Accuracy on these questions is therefore not LAMBADA's accuracy over all words.
 
 use std::borrow::Cow;
 
+use glm_text::question::{ClozeText, PLACEHOLDER};
+use glm_text::standard::standardise;
 use serde::Deserialize;
 
 use super::words::{mentions, words};
-use super::{Format, Passage, Question, QuestionError, RecordError, json_object};
-use glm_text::question::{ClozeText, PLACEHOLDER};
-use glm_text::standard::standardise;
+use crate::source::error::{QuestionError, RecordError};
+use crate::source::format::{Format, json_object};
+use crate::source::head::Head;
+use crate::source::passage::{Passage, Question};
 
-/// Shorter words are hardly ever an answer.
+/// Minimum length of a candidate; shorter words are rarely an answer.
 const MIN_LETTERS: usize = 3;
+/// Minimum number of words per line for detection.
+const MIN_WORDS: usize = 8;
 
-/// The format.
+/// LAMBADA.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Lambada;
 
@@ -31,7 +34,22 @@ struct RawLine<'a> {
 
 impl Format for Lambada {
     fn name(&self) -> &'static str {
-        "LAMBADA"
+        "lambada"
+    }
+
+    fn about(&self) -> &'static str {
+        "LAMBADA, one passage per line"
+    }
+
+    fn blank(&self) -> &'static str {
+        PLACEHOLDER
+    }
+
+    fn detect(&self, head: &Head<'_>) -> bool {
+        match head {
+            Head::Json(keys) => keys.has("text") && keys.has_only(&["text", "domain"]),
+            Head::Lines(lines) => lines.iter().all(|line| is_tokenized_prose(line)),
+        }
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
@@ -55,8 +73,8 @@ impl Format for Lambada {
             Err(_) => return Err(QuestionError::LastWordIsNew(last.to_owned()).into()),
         };
 
-        let asked = format!("{context}{PLACEHOLDER}");
-        let ClozeText { passage, query, blank } = ClozeText::around(&asked, &(context.len()..asked.len()));
+        let cloze = format!("{context}{PLACEHOLDER}");
+        let ClozeText { passage, query, blank } = ClozeText::around(&cloze, &(context.len()..cloze.len()));
         let question = Question { id: None, name: None, text: query, blank, answers };
         let candidates: Vec<_> = candidates.into_iter().map(str::to_owned).collect();
         Ok(vec![Passage {
@@ -70,10 +88,18 @@ impl Format for Lambada {
     }
 }
 
-/// The text up to the last word, white space included, and the last word.
+/// Splits a text into everything up to the last word, including white space, and the last word.
 fn split_last_word(text: &str) -> (&str, &str) {
     let start = text.char_indices().rev().take_while(|(_, c)| !c.is_whitespace()).last().map_or(text.len(), |(at, _)| at);
     text.split_at(start)
+}
+
+/// Returns true if a line is lower-case text with words and punctuation separated by spaces, as in LAMBADA.
+fn is_tokenized_prose(line: &str) -> bool {
+    let words = line.split_whitespace();
+    let lower = line.chars().any(char::is_lowercase) && !line.chars().any(char::is_uppercase);
+    let punctuation = words.clone().any(|word| matches!(word, "." | "," | "?" | "!" | ";"));
+    lower && punctuation && !line.contains('\t') && words.count() >= MIN_WORDS
 }
 
 #[cfg(test)]
@@ -91,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_of_a_line_is_asked_for() {
+    fn the_last_word_of_a_line_is_the_blank() {
         let passage = parse(LINE, true);
         assert_eq!(passage.text, "the baker set a loaf on the sill . `` it is for rosa , '' he said , and shut the oven .");
         assert_eq!(
@@ -108,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_read_like_its_text() {
+    fn an_object_is_parsed_like_its_text() {
         let object = serde_json::json!({"text": format!("{LINE}\n"), "domain": "own"}).to_string();
         assert_eq!(parse(&object, true), parse(LINE, true));
         let passage = parse(r#"{"text": "“Zoë’s here,” Ann said.\n\nIn came Zoë"}"#, true);
@@ -119,24 +145,21 @@ mod tests {
     }
 
     #[test]
-    fn a_last_word_that_is_new_costs_the_line_where_labels_count() {
+    fn with_labels_a_new_last_word_rejects_the_line() {
         let new = LINE.replace("came rosa", "came max");
         let error = Lambada.parse(&new, true).expect_err("max is new").to_string();
-        assert_eq!(
-            error,
-            "the last word `max` is not among the words to choose from: those of 3 letters or more that stand before it"
-        );
+        assert_eq!(error, "the last word `max` is not among the choices, the words of 3 letters or more that precede it");
         let question = parse(&new, false).questions[0].clone().expect("good");
         assert!(question.answers.is_empty());
     }
 
     #[test]
-    fn what_is_wrong_with_a_line_is_said() {
+    fn invalid_lines_are_errors() {
         for (line, message) in [
             (r#"{"txt": "a"}"#, "not a record of this format: missing field `text`"),
-            ("alone", "no word of 3 letters or more stands before the last one, so there is nothing to choose from"),
-            ("", "no word of 3 letters or more stands before the last one, so there is nothing to choose from"),
-            ("it is . he is it", "no word of 3 letters or more stands before the last one, so there is nothing to choose from"),
+            ("alone", "no word of 3 letters or more precedes the last one, so there is nothing to choose from"),
+            ("", "no word of 3 letters or more precedes the last one, so there is nothing to choose from"),
+            ("it is . he is it", "no word of 3 letters or more precedes the last one, so there is nothing to choose from"),
         ] {
             let error = Lambada.parse(line, true).expect_err(line).to_string();
             assert!(error.starts_with(message), "{error}\n{message}");
@@ -145,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "(\\PC|[a-z]{3} | \\. |\n){0,40}", labelled: bool) {
+        fn it_never_panics(text in "(\\PC|[a-z]{3} | \\. |\n){0,40}", labelled: bool) {
             let _ = Lambada.parse(&text, labelled);
             let object = serde_json::json!({"text": text}).to_string();
             let _ = Lambada.parse(&object[..object.len() - 1], labelled);

@@ -1,22 +1,25 @@
-//! Anybody's own cloze data: one JSON object a line.
+//! Plain cloze data, for users' own data sets: one JSON object per line.
 //!
-//! `{"context": "… [BLANK] …", "choices": ["…", …], "answer": 0, "id": …}`. The answer is an index of `choices`, counted from 0, or
-//! a list of them where several are right, or `null` or left out where it is not known. The id is a text, which is kept as the
-//! question's name, or an integer, or left out.
+//! `{"context": "… [BLANK] …", "choices": ["…", …], "answer": 0, "id": …}`. `answer` is an index of `choices`, counted from 0, or a
+//! list of indices if several choices are correct; it is `null` or missing if unknown. `id` is a string, which becomes the
+//! question's name, or an integer, or missing.
 //!
-//! The query is the sentence of the context that holds the blank (what a sentence is, [`glm_text::sentence`] says), the
-//! passage is the rest of the context: nothing where the context is one sentence.
+//! The query is the sentence of the context with the blank, as split by [`glm_text::sentence`]. The passage is the rest of the
+//! context, empty if the context has one sentence.
 
 use std::borrow::Cow;
 
-use glm_text::question::{Choices, ClozeText};
+use glm_text::question::{BLANK, Choices, ClozeText};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::words::mentions;
-use super::{Format, Passage, Question, QuestionError, RecordError, json_object};
+use crate::source::error::{QuestionError, RecordError};
+use crate::source::format::{Format, json_object};
+use crate::source::head::Head;
+use crate::source::passage::{Passage, Question};
 
-/// The format.
+/// Plain cloze data.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Plain;
 
@@ -35,7 +38,19 @@ struct RawLine<'a> {
 
 impl Format for Plain {
     fn name(&self) -> &'static str {
-        "plain cloze"
+        "plain"
+    }
+
+    fn about(&self) -> &'static str {
+        r#"One {"context", "choices", "answer"} per line"#
+    }
+
+    fn blank(&self) -> &'static str {
+        BLANK
+    }
+
+    fn detect(&self, head: &Head<'_>) -> bool {
+        matches!(head, Head::Json(keys) if keys.has_all(&["context", "choices"]))
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
@@ -44,7 +59,7 @@ impl Format for Plain {
             Value::Null => (None, None),
             Value::String(name) => (None, Some(name.clone())),
             Value::Number(number) if number.is_i64() => (number.as_i64(), None),
-            other => return Err(RecordError::Syntax(format!("`id` is {}; expected a text or an integer", shown(other)))),
+            other => return Err(RecordError::Syntax(format!("`id` is {}; expected a string or an integer", shown(other)))),
         };
         let ClozeText { passage: text, query, blank } = ClozeText::from_context(&raw.context)?;
         let choices = Choices::new(&raw.choices)?;
@@ -62,7 +77,7 @@ impl Format for Plain {
     }
 }
 
-/// Indices of the right candidates, ascending.
+/// Returns the indices of the correct candidates, ascending.
 fn parse_answers(answer: &Value, choices: &Choices) -> Result<Vec<usize>, QuestionError> {
     let given = match answer {
         Value::Null => &[][..],
@@ -86,7 +101,7 @@ fn parse_answers(answer: &Value, choices: &Choices) -> Result<Vec<usize>, Questi
     Ok(answers)
 }
 
-/// A value for a message: the beginning of what was written.
+/// Formats a value for a message, truncated.
 fn shown(value: &Value) -> String {
     const SHOWN_CHARS: usize = 40;
     let text = value.to_string();
@@ -98,7 +113,6 @@ fn shown(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use glm_text::question::BLANK;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -131,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sentence_is_a_query_without_a_passage() {
+    fn a_single_sentence_is_a_query_without_a_passage() {
         let passage = parse(&with("context", json!("A [BLANK] sings.")), true);
         let question = passage.questions[0].clone().expect("good");
         assert_eq!((passage.text.as_str(), question.text.as_str()), ("", "A [BLANK] sings."));
@@ -152,20 +166,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_line_is_said() {
+    fn invalid_lines_are_errors() {
         let index = "expected an index of `choices`, counted from 0, or a list of them";
         for (line, message) in [
-            ("[]".to_owned(), "not a record of this format: no JSON object"),
+            ("[]".to_owned(), "not a record of this format: expected a JSON object"),
             (LINE.replace("choices", "choice"), "not a record of this format: missing field `choices`"),
-            (with("id", json!(1.5)), "not a record of this format: `id` is 1.5; expected a text or an integer"),
+            (with("id", json!(1.5)), "not a record of this format: `id` is 1.5; expected a string or an integer"),
             (with("context", json!("none")), "the text holds `[BLANK]` 0 times, it must hold it once"),
             (with("context", json!("[BLANK] [BLANK]")), "the text holds `[BLANK]` 2 times, it must hold it once"),
             (with("choices", json!([])), "no choices are given, so there is nothing to choose from"),
             (with("choices", json!(["a", ""])), "choice 1 is empty; every choice must hold some text"),
-            (with("answer", json!([0, 4])), &format!("the answer 4 is none of the 4 choices; {index}")),
-            (with("answer", json!(-1)), &format!("the answer -1 is none of the 4 choices; {index}")),
-            (with("answer", json!("tree")), &format!("the answer \"tree\" is none of the 4 choices; {index}")),
-            (with("answer", json!("é".repeat(99))), &format!("the answer \"{}… is none of the 4 choices", "é".repeat(39))),
+            (with("answer", json!([0, 4])), &format!("the answer 4 is not one of the 4 choices; {index}")),
+            (with("answer", json!(-1)), &format!("the answer -1 is not one of the 4 choices; {index}")),
+            (with("answer", json!("tree")), &format!("the answer \"tree\" is not one of the 4 choices; {index}")),
+            (with("answer", json!("é".repeat(99))), &format!("the answer \"{}… is not one of the 4 choices", "é".repeat(39))),
         ] {
             let error = Plain.parse(&line, true).expect_err(message).to_string();
             assert!(error.starts_with(message), "{error}\n{message}");
@@ -174,12 +188,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "(\\PC|\\. |\n){0,40}", behind in "(\\PC|\\. |\n){0,20}", cut in 0_usize..200, labelled: bool) {
+        fn it_never_panics(text in "(\\PC|\\. |\n){0,40}", after in "(\\PC|\\. |\n){0,20}", cut in 0_usize..200, labelled: bool) {
             let _ = Plain.parse(&text, labelled);
             let at = (0..=cut.min(LINE.len())).rev().find(|&at| LINE.is_char_boundary(at)).unwrap_or(0);
             prop_assert!(Plain.parse(&LINE[..at], labelled).is_err() || at == LINE.len());
             let _ = Plain.parse(&format!("{}{text}{}", &LINE[..at], &LINE[at..]), labelled);
-            let passage = parse(&with("context", json!(format!("{text}[BLANK]{behind}"))), labelled);
+            let passage = parse(&with("context", json!(format!("{text}[BLANK]{after}"))), labelled);
             let question = passage.questions[0].clone().expect("good");
             prop_assert_eq!(&question.text[question.blank], BLANK);
         }

@@ -1,27 +1,26 @@
-//! Typed access to the columns that hold text for people.
+//! Zero-copy access to the text columns of a record batch.
 
 use arrow::array::{AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::Int32Type;
 
-use crate::cloze::{CharSpan, ViewError, column, dictionary, strings};
+use super::schema::CharSpan;
+use crate::column::{ViewError, column, dictionary, strings};
 
-/// What raw formats write for the blank, and a query therefore holds: that of ReCoRD, our own, that of CBT and that of CLOTH.
-const BLANKS: [&str; 4] = ["@placeholder", "[BLANK]", "XXXXX", "_"];
-
-/// A mention of an entity in a passage.
+/// Mention of an entity in a passage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mention<'a> {
-    /// The entity's name.
+    /// Name of the entity.
     pub text: &'a str,
-    /// Where it stands in the passage.
+    /// Position in the passage.
     pub chars: CharSpan,
 }
 
-/// The text of the rows of a record batch. Nothing is copied.
+/// Typed access to the text of the rows of a record batch. Nothing is copied.
 ///
 /// The batch needs the columns `source`, `passage`, `query` and `entities`.
 pub struct TextView<'a> {
+    blank: &'a str,
     passage: &'a StringArray,
     query: &'a StringArray,
     source_keys: Vec<usize>,
@@ -33,11 +32,12 @@ pub struct TextView<'a> {
 }
 
 impl<'a> TextView<'a> {
-    /// Checks the columns' types and borrows them.
+    /// Borrows the columns of a batch after checking their types. `blank` is the marker of the blank, as in
+    /// [`Manifest::blank`](crate::manifest::Manifest::blank).
     ///
     /// # Errors
-    /// [`ViewError`] names the column that is missing, has another type, or holds a null.
-    pub fn try_new(batch: &'a RecordBatch) -> Result<Self, ViewError> {
+    /// [`ViewError`] for the first column that is missing, has the wrong type, or has a null.
+    pub fn try_new(batch: &'a RecordBatch, blank: &'a str) -> Result<Self, ViewError> {
         const EXPECTED: &str = "list<struct{text, char_start, char_end, token_start, token_end}>";
         let entities = column(batch, "entities")?;
         let wrong = || ViewError::Type { column: "entities", found: entities.data_type().to_string(), expected: EXPECTED };
@@ -48,6 +48,7 @@ impl<'a> TextView<'a> {
         let source = dictionary("source", column(batch, "source")?)?;
         let keys: Option<Vec<usize>> = source.keys_iter().collect();
         Ok(Self {
+            blank,
             passage: strings("passage", column(batch, "passage")?)?,
             query: strings("query", column(batch, "query")?)?,
             source_keys: keys.ok_or(ViewError::Null("source"))?,
@@ -59,38 +60,38 @@ impl<'a> TextView<'a> {
         })
     }
 
-    /// The row's passage.
+    /// Passage of the row.
     pub fn passage(&self, row: usize) -> &'a str {
         self.passage.value(row)
     }
 
-    /// The row's query, the blank included.
+    /// Query of the row, including the marker of the blank.
     pub fn query(&self, row: usize) -> &'a str {
         self.query.value(row)
     }
 
-    /// Where the blank is in the row's query, where it is written as one of the known formats has it.
+    /// Position of the blank in the query; `None` if the query does not contain the marker as a separate word.
     pub fn blank(&self, row: usize) -> Option<CharSpan> {
-        BLANKS.iter().find_map(|blank| find_word(self.query(row), blank))
+        find_word(self.query(row), self.blank)
     }
 
-    /// Where the row's passage comes from.
+    /// Origin of the passage.
     pub fn source(&self, row: usize) -> &'a str {
         self.source_names.value(self.source_keys[row])
     }
 
-    /// The row's mentions, in order.
+    /// Mentions of the row, in order.
     pub fn mentions(&self, row: usize) -> impl ExactSizeIterator<Item = Mention<'a>> + '_ {
         let range = self.mention_offsets[row] as usize..self.mention_offsets[row + 1] as usize;
-        let place = |number: i32| usize::try_from(number).unwrap_or(0);
+        let offset = |number: i32| usize::try_from(number).unwrap_or(0);
         range.map(move |i| Mention {
             text: self.mention_text.value(i),
-            chars: CharSpan { start: place(self.char_start.value(i)), end: place(self.char_end.value(i)) },
+            chars: CharSpan { start: offset(self.char_start.value(i)), end: offset(self.char_end.value(i)) },
         })
     }
 }
 
-/// Where `word` stands first without letters or digits at its sides.
+/// Finds the first occurrence of `word` that is not adjacent to letters or digits.
 fn find_word(text: &str, word: &str) -> Option<CharSpan> {
     let alone = |&(at, _): &(usize, &str)| {
         let sides = [text[..at].chars().next_back(), text[at + word.len()..].chars().next()];
@@ -104,11 +105,11 @@ fn find_word(text: &str, word: &str) -> Option<CharSpan> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builder::{ClozeBatchBuilder, ClozeRow, EntityRow};
-    use crate::encoding::Question;
+    use crate::cloze::builder::{ClozeBatchBuilder, ClozeRow, EntityRow};
+    use crate::cloze::encoding::Question;
 
     #[test]
-    fn rows_come_back_as_text() {
+    fn rows_are_returned_as_text() {
         let mention = |text, start, end| EntityRow { text, chars: CharSpan { start, end }, tokens: None };
         let mut builder = ClozeBatchBuilder::new();
         for (source, query) in [("news", "Élan @placeholder"), ("fairy tales", "no blank")] {
@@ -128,13 +129,16 @@ mod tests {
                 .expect("row");
         }
         let batch = builder.finish().expect("batch");
-        let view = TextView::try_new(&batch).expect("view");
+        let view = TextView::try_new(&batch, "@placeholder").expect("view");
         assert_eq!((view.passage(1), view.query(1), view.source(1)), ("Ann in Rome", "no blank", "fairy tales"));
         assert_eq!(view.blank(0), Some(CharSpan { start: 5, end: 17 }));
         assert_eq!(view.blank(1), None);
         assert_eq!(find_word("a_b _ c", "_"), Some(CharSpan { start: 4, end: 5 }));
         let mentions: Vec<_> = view.mentions(1).map(|mention| (mention.text, mention.chars.start)).collect();
         assert_eq!(mentions, [("Ann", 0), ("Rome", 7)]);
-        assert_eq!(TextView::try_new(&batch.project(&[0, 4, 5]).expect("columns")).err(), Some(ViewError::Missing("entities")));
+        assert_eq!(
+            TextView::try_new(&batch.project(&[0, 4, 5]).expect("columns"), "").err(),
+            Some(ViewError::Missing("entities"))
+        );
     }
 }

@@ -1,17 +1,21 @@
-//! ReCoRD as its authors publish it: one JSON document, its passages under `data`.
+//! ReCoRD as its authors publish it: one JSON document with its passages under `data`.
 //!
 //! `{version, data: [{id, source, passage: {text, entities: [{start, end}]}, qas: [{id, query, answers: [{start, end, text}]}]}]}`,
-//! read one passage at a time. Offsets are those of [`super::record`], but ids are texts: passages and questions are numbered in
-//! file order, and the id of a question is kept as its name. The test split has no `answers`.
+//! read one passage at a time. Offsets are those of [`super::record`], but ids are strings: passages and questions are numbered in
+//! file order, and the id of a question becomes its name. The test split has no `answers`.
 
 use std::borrow::Cow;
 
+use glm_text::question::PLACEHOLDER;
 use serde::Deserialize;
 
 use super::record::{RawAnswer, RawPassage, parse_question};
-use super::{Format, Framing, Passage, Question, QuestionError, RecordError, RejectedQuestion, json_object};
+use crate::source::error::{QuestionError, RecordError, RejectedQuestion};
+use crate::source::format::{Format, Framing, json_object};
+use crate::source::head::Head;
+use crate::source::passage::{Passage, Question};
 
-/// The format.
+/// The original ReCoRD.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OriginalRecord;
 
@@ -25,7 +29,7 @@ struct RawRecord<'a> {
     qas: Vec<RawQuestion<'a>>,
 }
 
-/// Fields are optional so that a missing one costs the question, not the passage.
+/// Fields are optional so that a missing one rejects the question, not the passage.
 #[derive(Deserialize)]
 struct RawQuestion<'a> {
     #[serde(borrow)]
@@ -38,11 +42,23 @@ struct RawQuestion<'a> {
 
 impl Format for OriginalRecord {
     fn name(&self) -> &'static str {
-        "original ReCoRD"
+        "original-record"
+    }
+
+    fn about(&self) -> &'static str {
+        "ReCoRD as its authors publish it, one document"
+    }
+
+    fn blank(&self) -> &'static str {
+        PLACEHOLDER
     }
 
     fn framing(&self) -> Framing {
         Framing::DataArray
+    }
+
+    fn detect(&self, head: &Head<'_>) -> bool {
+        matches!(head, Head::Json(keys) if keys.has("data[].passage") || keys.has("data[].qas"))
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
@@ -87,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_is_read_as_superglue_would_write_it() {
+    fn an_element_is_parsed_like_superglue() {
         let passage = parse(ELEMENT, true);
         assert_eq!(passage.text, "\"Zoë\" fed Max.\n- Max ate");
         assert_eq!((passage.id, passage.source.as_str()), (None, "own"));
@@ -102,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_question_costs_that_question_alone() {
+    fn an_invalid_question_rejects_only_that_question() {
         let errors: Vec<_> =
             parse(ELEMENT, true).questions.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
         assert_eq!(errors, ["question 1: no `id`", "question 2: the text holds `@placeholder` 0 times, it must hold it once"]);
     }
 
     #[test]
-    fn without_labels_answers_are_not_looked_at() {
+    fn without_labels_answers_are_ignored() {
         let question = parse(&ELEMENT.replace("answers", "x"), false).questions[0].clone().expect("good");
         assert!(question.answers.is_empty());
         let error = parse(&ELEMENT.replace("answers", "x"), true).questions[0].clone().expect_err("no answers").error;
@@ -117,9 +133,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_element_is_said() {
+    fn invalid_elements_are_errors() {
         for (element, message) in [
-            ("17", "not a record of this format: no JSON object"),
+            ("17", "not a record of this format: expected a JSON object"),
             (r#"{"passage":{"text":"a","entities":[]}}"#, "not a record of this format: missing field `qas`"),
             (
                 r#"{"passage":{"text":"a","entities":[{"start":0,"end":1}]},"qas":[]}"#,
@@ -133,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC{0,60}", cut in 0_usize..700, labelled: bool) {
+        fn it_never_panics(text in "\\PC{0,60}", cut in 0_usize..700, labelled: bool) {
             let _ = OriginalRecord.parse(&text, labelled);
             let at = (0..=cut.min(ELEMENT.len())).rev().find(|&at| ELEMENT.is_char_boundary(at)).unwrap_or(0);
             let _ = OriginalRecord.parse(&ELEMENT[..at], labelled);

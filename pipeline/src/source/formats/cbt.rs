@@ -1,31 +1,50 @@
-//! The Children's Book Test: blocks of 21 numbered lines, parted by blank lines.
+//! Children's Book Test: blocks of 21 numbered lines, separated by blank lines.
 //!
-//! Twenty sentences, `1 …` to `20 …`, are the passage. Then `21 sentence with XXXXX<tab>answer<tab><tab>choice|choice|…` is the
-//! question. Data without answers leave the answer out.
+//! The sentences `1 …` to `20 …` are the passage. `21 sentence with XXXXX<tab>answer<tab><tab>choice|choice|…` is the question. The
+//! answer is missing in unlabelled data.
 
 use glm_text::question::{Choices, QuestionTextError, find_blank};
 use glm_text::standard::standardise;
 
 use super::words::mentions;
-use super::{Format, Framing, Passage, Question, QuestionError, RecordError};
+use crate::source::error::{QuestionError, RecordError};
+use crate::source::format::{Format, Framing};
+use crate::source::head::Head;
+use crate::source::passage::{Passage, Question};
 
-/// What stands for the blank.
-pub(super) const BLANK: &str = "XXXXX";
+/// Marker of the blank.
+const BLANK: &str = "XXXXX";
 
-/// Lines of a block, the question included.
-pub(super) const LINES: usize = 21;
+/// Lines per block, including the question.
+const LINES: usize = 21;
 
-/// The format.
+/// The Children's Book Test.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cbt;
 
 impl Format for Cbt {
     fn name(&self) -> &'static str {
-        "Children's Book Test"
+        "cbt"
+    }
+
+    fn about(&self) -> &'static str {
+        "Children's Book Test, blocks of 21 lines"
+    }
+
+    fn blank(&self) -> &'static str {
+        BLANK
     }
 
     fn framing(&self) -> Framing {
         Framing::Blocks
+    }
+
+    fn detect(&self, head: &Head<'_>) -> bool {
+        let Head::Lines(lines) = head else { return false };
+        lines.get(..LINES).is_some_and(|block| {
+            let numbered = block.iter().zip(1..).all(|(line, number)| without_number(line, number).is_some());
+            numbered && block.last().is_some_and(|question| question.contains(BLANK) && question.contains('\t'))
+        })
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
@@ -58,22 +77,22 @@ impl Format for Cbt {
     }
 }
 
-/// What a block should be.
+/// Expected form of a block, for messages.
 const EXPECTED: &str =
-    "expected 20 numbered sentences, then `21 query`, a tab, the answer, two tabs and the choices parted by `|`";
+    "expected 20 numbered sentences, then `21 query`, a tab, the answer, two tabs and the choices separated by `|`";
 
 fn syntax(message: String) -> RecordError {
     RecordError::Syntax(message)
 }
 
-/// A numbered line without its number, if that is the one.
-pub(super) fn without_number(line: &str, number: usize) -> Option<&str> {
+/// Returns the line without its number; `None` if it does not begin with `number`.
+fn without_number(line: &str, number: usize) -> Option<&str> {
     let rest = line.trim_start().strip_prefix(number.to_string().as_str())?;
-    // An empty sentence has lost the space behind its number.
+    // The number of an empty sentence is not followed by a space.
     if rest.is_empty() || rest.starts_with(char::is_whitespace) { Some(rest.trim_start()) } else { None }
 }
 
-/// The question of the last line and the candidates.
+/// Parses the last line of a block into the question and its candidates.
 fn parse_question(line: &str, labelled: bool) -> Result<(Question, Vec<String>), RecordError> {
     let mut fields = line.split('\t');
     let query = fields.next().unwrap_or_default();
@@ -94,7 +113,7 @@ fn parse_question(line: &str, labelled: bool) -> Result<(Question, Vec<String>),
         Err(_) if answer.is_empty() => return Err(QuestionError::NoAnswers.into()),
         Err(_) => {
             let (answer, choices) = (format!("`{answer}`"), choices.given());
-            let expected = "one of the words behind the last tab";
+            let expected = "one of the words after the last tab";
             return Err(QuestionError::AnswerNotAChoice { answer, choices, expected }.into());
         }
     };
@@ -138,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_of_other_systems_and_missing_answers_are_read() {
+    fn crlf_and_missing_answers_are_accepted() {
         assert_eq!(parse(&block(QUESTION).replace('\n', "\r\n"), true), parse(&block(QUESTION), true));
         for question in [QUESTION.replace("\tfox\t", "\t\t"), QUESTION.replace("\tfox\t\t", "\t")] {
             assert!(parse(&block(&question), false).questions[0].clone().expect("good").answers.is_empty());
@@ -147,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_block_is_said() {
+    fn invalid_blocks_are_errors() {
         for (block, message) in [
             (String::new(), "not a record of this format: the block ends before line 21; expected 20 numbered sentences"),
             ("1 a\n2 b".into(), "not a record of this format: the block ends before line 21"),
@@ -162,7 +181,7 @@ mod tests {
             (block("XXXXX\ta\t\t|"), "choice 0 is empty; every choice must hold some text"),
             (
                 block("XXXXX\tc\t\ta|b"),
-                "the answer `c` is none of the 2 choices; expected one of the words behind the last tab",
+                "the answer `c` is not one of the 2 choices; expected one of the words after the last tab",
             ),
         ] {
             let error = Cbt.parse(&block, true).expect_err(message).to_string();
@@ -172,7 +191,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "(\\PC|\t|\n|XXXXX|\\|){0,30}", cut in 0_usize..700, labelled: bool) {
+        fn it_never_panics(text in "(\\PC|\t|\n|XXXXX|\\|){0,30}", cut in 0_usize..700, labelled: bool) {
             let _ = Cbt.parse(&text, labelled);
             let good = block(QUESTION);
             let at = (0..=cut.min(good.len())).rev().find(|&at| good.is_char_boundary(at)).unwrap_or(0);

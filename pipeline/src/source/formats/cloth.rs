@@ -1,31 +1,34 @@
-//! CLOTH: an article with a word left out here and there, and four words to choose from for every blank. A document a file.
+//! CLOTH: articles with missing words and four choices per blank, one JSON document per file.
 //!
-//! `{article, options: [[word, word, word, word], …], answers: ["A", …], source}`; a blank is a `_` that stands by itself.
+//! `{article, options: [[word, word, word, word], …], answers: ["A", …], source}`; a blank is a `_` that is not part of a word.
 //!
-//! Every blank becomes a passage of its own, since it has choices of its own: the query is the sentence that holds the blank
-//! (what a sentence is, [`super`]'s module `sentence` says), the passage is the rest of the article. All other blanks are filled
-//! with their right words. Where the answers are not given they are [`UNANSWERED`] instead.
+//! Each blank becomes a separate passage because it has its own choices. The query is the sentence with the blank, as split by
+//! [`glm_text::sentence`]; the passage is the rest of the article. The other blanks are filled with their correct words, or with
+//! [`UNANSWERED`] if the answers are not given.
 
 use std::ops::Range;
 
-use serde::Deserialize;
-
-use super::words::mentions;
-use super::{Format, Framing, Passage, Question, QuestionError, RecordError, RejectedQuestion, json_object};
 use glm_text::question::Choices;
 use glm_text::sentence::{holding, sentences, without};
 use glm_text::standard::standardise;
+use serde::Deserialize;
 
-/// What stands for a blank.
+use super::words::mentions;
+use crate::source::error::{QuestionError, RecordError, RejectedQuestion};
+use crate::source::format::{Format, Framing, json_object};
+use crate::source::head::Head;
+use crate::source::passage::{Passage, Question};
+
+/// Marker of a blank.
 const BLANK: &str = "_";
 
-/// What stands in the place of another blank whose right word is not known: never `[MASK]`, which marks the blank that is asked for.
+/// Filling of the other blanks if their answers are unknown. It is not `[MASK]`, which marks the blank of the question.
 pub const UNANSWERED: &str = "_";
 
-/// The article is copied for every blank, so a file could ask for any amount of text; a real one comes to some 40 kB.
+/// Maximum length of all copies of an article, one per blank. Real articles need about 40 kB.
 const MAX_BYTES: usize = 16 << 20;
 
-/// The format.
+/// CLOTH.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cloth;
 
@@ -38,16 +41,16 @@ struct RawArticle {
     source: String,
 }
 
-/// One blank of an article.
+/// Blank of an article.
 struct Blank {
-    /// Where its `_` is in the article, in bytes.
+    /// Offset of its `_` in the article, in bytes.
     at: usize,
     choices: Result<Choices, QuestionError>,
-    /// Which candidate is right.
+    /// Index of the correct candidate.
     answer: Result<usize, QuestionError>,
 }
 
-/// An article in standard form.
+/// Article in standard form.
 struct Article {
     text: String,
     blanks: Vec<Blank>,
@@ -55,19 +58,31 @@ struct Article {
 
 impl Format for Cloth {
     fn name(&self) -> &'static str {
-        "CLOTH"
+        "cloth"
+    }
+
+    fn about(&self) -> &'static str {
+        "CLOTH, one document per file"
+    }
+
+    fn blank(&self) -> &'static str {
+        BLANK
     }
 
     fn framing(&self) -> Framing {
         Framing::Document
     }
 
+    fn detect(&self, head: &Head<'_>) -> bool {
+        matches!(head, Head::Json(keys) if keys.has_all(&["article", "options"]))
+    }
+
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
         let raw: RawArticle = json_object(record)?;
         let article = Article::new(&raw)?;
         let sentences = sentences(&article.text);
-        let asked = article.blanks.iter().enumerate();
-        asked.map(|(position, blank)| article.ask(position, &holding(&sentences, blank.at), labelled, &raw.source)).collect()
+        let blanks = article.blanks.iter().enumerate();
+        blanks.map(|(position, blank)| article.ask(position, &holding(&sentences, blank.at), labelled, &raw.source)).collect()
     }
 }
 
@@ -105,7 +120,7 @@ impl Article {
         Ok(article)
     }
 
-    /// The passage and the question of one blank, which is in `sentence`.
+    /// Returns the passage and the question of one blank, which lies in `sentence`.
     fn ask(&self, position: usize, sentence: &Range<usize>, labelled: bool, source: &str) -> Result<Passage, RecordError> {
         let blank = &self.blanks[position];
         let mut text = String::with_capacity(self.text.len());
@@ -136,7 +151,7 @@ impl Article {
         })
     }
 
-    /// Appends a part of the article with all its blanks filled.
+    /// Appends a part of the article with its blanks filled.
     fn fill(&self, part: Range<usize>, filled: &mut String) {
         let mut from = part.start;
         let first = self.blanks.partition_point(|blank| blank.at < part.start);
@@ -150,7 +165,7 @@ impl Article {
 }
 
 impl Blank {
-    /// What stands in its place where another blank is asked for.
+    /// Returns the word that replaces the blank in the questions of other blanks.
     fn filling(&self) -> &str {
         match (&self.choices, &self.answer) {
             (Ok(choices), Ok(answer)) => &choices.candidates[*answer],
@@ -159,7 +174,7 @@ impl Blank {
     }
 }
 
-/// Where the blanks are: a `_` inside a word or a line of `_` is none.
+/// Offsets of the blanks. A `_` within a word or next to another `_` is not a blank.
 fn blanks(text: &str) -> impl Iterator<Item = usize> {
     let in_word = |c: char| c == '_' || c.is_alphanumeric();
     text.match_indices(BLANK).map(|(at, _)| at).filter(move |&at| {
@@ -167,7 +182,7 @@ fn blanks(text: &str) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Which candidate a letter stands for.
+/// Returns the candidate that a letter denotes.
 fn answer(choices: &Choices, letter: &str) -> Result<usize, QuestionError> {
     let given = match letter.trim().as_bytes() {
         &[letter @ b'A'..=b'Z'] => Some(usize::from(letter - b'A')),
@@ -209,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn every_blank_is_a_passage_with_its_sentence_as_the_query() {
+    fn each_blank_is_a_passage_with_its_sentence_as_the_query() {
         let passages = parse(&article(), true);
         let questions: Vec<_> = passages.iter().map(|passage| passage.questions[0].clone().expect("good")).collect();
         let texts: Vec<_> = questions.iter().map(|question| question.text.as_str()).collect();
@@ -250,12 +265,12 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_blank_costs_that_blank_alone() {
+    fn an_invalid_blank_rejects_only_that_blank() {
         let passages = parse(&with("answers", json!(["A", "E", "b"])), true);
         assert!(passages[0].questions[0].is_ok());
         assert_eq!(
             passages[1].questions[0].clone().expect_err("E").to_string(),
-            "question 1: the answer `E` is none of the 4 choices; \
+            "question 1: the answer `E` is not one of the 4 choices; \
              expected a letter, `A` for the first choice, `B` for the second and so on"
         );
         assert!(passages[2].questions[0].is_err() && passages[0].text.contains("her _ boat, the _ one"));
@@ -268,9 +283,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_article_is_said() {
+    fn invalid_articles_are_errors() {
         for (article, message) in [
-            (json!([]), "not a record of this format: no JSON object"),
+            (json!([]), "not a record of this format: expected a JSON object"),
             (json!({"article": "a _ b"}), "not a record of this format: missing field `options`"),
             (with("article", json!("a b")), "`article` has no blank, which is written `_`; it must have one or more"),
             (with("options", json!([])), "`options` has 0 entries, but the text has 3 blanks; it must have one for each"),
@@ -282,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_article_cannot_ask_for_any_amount_of_memory() {
+    fn a_short_article_cannot_need_unlimited_memory() {
         let options = vec![["a", "b"]; 5_000];
         let article = json!({"article": " _ ".repeat(5_000), "options": options}).to_string();
         let error = Cloth.parse(&article, false).expect_err("too long");
@@ -294,7 +309,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "(\\PC| _ |\\. ){0,40}", cut in 0_usize..400, labelled: bool) {
+        fn it_never_panics(text in "(\\PC| _ |\\. ){0,40}", cut in 0_usize..400, labelled: bool) {
             let _ = Cloth.parse(&text, labelled);
             let good = article().to_string();
             let at = (0..=cut.min(good.len())).rev().find(|&at| good.is_char_boundary(at)).unwrap_or(0);

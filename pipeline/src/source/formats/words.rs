@@ -1,14 +1,17 @@
-//! Where choices stand in a text, for formats that have no annotation of entities.
+//! Mentions of choices in a text, for formats without annotated entities.
 
 use std::ops::Range;
 
 use glm_schemas::cloze::CharSpan;
 
-use super::RecordError;
-use super::record::MAX_ENTITY_BYTES;
+use crate::source::error::RecordError;
 
-/// Whether no word ends between two characters that stand side by side. Chinese and Japanese write no spaces, so there
-/// every character may be a word.
+/// Maximum total length of the mentions of a passage. Mentions may overlap, so a short record could need unlimited memory; real
+/// passages need a few hundred bytes.
+pub(super) const MAX_MENTION_BYTES: usize = 16 << 20;
+
+/// Returns true if two adjacent characters belong to the same word. Chinese and Japanese have no spaces between words, so each of
+/// their characters counts as a word.
 fn joined(before: Option<char>, after: Option<char>) -> bool {
     let in_word = |c: char| c.is_alphanumeric() && !is_ideograph(c);
     before.is_some_and(in_word) && after.is_some_and(in_word)
@@ -18,7 +21,7 @@ fn is_ideograph(c: char) -> bool {
     matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
-/// The runs of letters and digits in a text, as bytes.
+/// Byte ranges of the runs of letters and digits in a text.
 pub(super) fn words(text: &str) -> impl Iterator<Item = Range<usize>> {
     let mut rest = 0;
     std::iter::from_fn(move || {
@@ -29,8 +32,8 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Where the candidates stand in a text as whole words, in the order of the text; of two that begin together the longer
-/// stands first. The candidates are sorted.
+/// Finds all occurrences of the candidates as whole words, in the order of the text, and longer before shorter ones at the same
+/// position. The candidates must be sorted.
 pub(super) fn mentions(text: &str, candidates: &[String]) -> Result<Vec<CharSpan>, RecordError> {
     let parents = longest_prefixes(candidates);
     let chars: Vec<_> = candidates.iter().map(|candidate| candidate.chars().count()).collect();
@@ -43,8 +46,8 @@ pub(super) fn mentions(text: &str, candidates: &[String]) -> Result<Vec<CharSpan
         if !word_starts {
             continue;
         }
-        // All candidates that the rest of the text begins with are the last one that does not stand behind it in the
-        // alphabet, or prefixes of that one.
+        // Every candidate that is a prefix of the rest of the text is also a prefix of, or equal to, the last candidate that
+        // does not sort after the rest.
         let rest = &text[at..];
         let mut next = candidates.partition_point(|candidate| candidate.as_str() <= rest).checked_sub(1);
         while let Some(index) = next {
@@ -56,15 +59,15 @@ pub(super) fn mentions(text: &str, candidates: &[String]) -> Result<Vec<CharSpan
             }
             mentions.push(CharSpan { start, end: start + chars[index] });
             bytes += candidate.len();
-            if bytes > MAX_ENTITY_BYTES {
-                return Err(RecordError::EntitiesTooLong { limit: MAX_ENTITY_BYTES });
+            if bytes > MAX_MENTION_BYTES {
+                return Err(RecordError::EntitiesTooLong { limit: MAX_MENTION_BYTES });
             }
         }
     }
     Ok(mentions)
 }
 
-/// For every text of a sorted list the longest other one that it begins with.
+/// For each text of a sorted list, returns the longest other one that is a prefix of it.
 fn longest_prefixes(sorted: &[String]) -> Vec<Option<usize>> {
     let mut open: Vec<usize> = Vec::new();
     let mut prefixes = Vec::with_capacity(sorted.len());
@@ -112,15 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn many_choices_inside_each_other_cannot_ask_for_any_amount_of_memory() {
+    fn many_nested_choices_cannot_need_unlimited_memory() {
         let text = "a ".repeat(10_000);
         let candidates: Vec<_> = (1..3_000).map(|count| "a ".repeat(count).trim_end().to_owned()).collect();
-        assert_eq!(mentions(&text, &candidates), Err(RecordError::EntitiesTooLong { limit: MAX_ENTITY_BYTES }));
+        assert_eq!(mentions(&text, &candidates), Err(RecordError::EntitiesTooLong { limit: MAX_MENTION_BYTES }));
     }
 
     proptest! {
         #[test]
-        fn mentions_are_what_a_plain_search_finds(text in "[ab é中.]{0,30}", choices in prop::collection::vec("[ab é中.]{1,4}", 1..8)) {
+        fn mentions_equal_those_of_a_naive_search(text in "[ab é中.]{0,30}", choices in prop::collection::vec("[ab é中.]{1,4}", 1..8)) {
             let Ok(Choices { candidates, .. }) = Choices::new(&choices) else { return Ok(()) };
             let letters: Vec<_> = text.chars().collect();
             let mut expected = Vec::new();

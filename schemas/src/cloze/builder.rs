@@ -1,4 +1,4 @@
-//! Record batches out of rows.
+//! Builds record batches from rows.
 
 use std::sync::Arc;
 
@@ -10,58 +10,59 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Int32Type};
 use arrow::error::ArrowError;
 
-use crate::cloze::{self, CharSpan, TokenSpan};
-use crate::encoding::Question;
+use super::encoding::Question;
+use super::schema::{self, CharSpan, TokenSpan};
+use crate::column::item_field;
 use crate::vocab::TokenId;
 
-/// One mention of an entity in a passage.
+/// Mention of an entity in a passage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntityRow<'a> {
-    /// The mention as it stands in the passage.
+    /// Text of the mention in the passage.
     pub text: &'a str,
-    /// Where it stands in the passage's text.
+    /// Position in the text of the passage.
     pub chars: CharSpan,
-    /// Which tokens cover it; `None` where no token does (written as -1, -1).
+    /// Tokens that cover it; `None` (stored as -1, -1) if no token does.
     pub tokens: Option<TokenSpan>,
 }
 
-/// One candidate answer.
+/// Candidate answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChoiceRow<'a> {
-    /// The answer's text.
+    /// Text of the answer.
     pub text: &'a str,
-    /// Its tokens, without end of piece.
+    /// Tokens, without end of piece.
     pub ids: &'a [TokenId],
-    /// Whether it is a right answer.
+    /// True for a correct answer.
     pub correct: bool,
 }
 
-/// One question, as it goes into a shard.
+/// Question to be stored in a shard.
 #[derive(Debug, Clone, Copy)]
 pub struct ClozeRow<'a> {
-    /// The published guid, for example `train-p12-q34-a0`.
+    /// Name of the row, for example `train-p12-q34-a0`.
     pub example_id: &'a str,
     /// Index of the passage in the raw data.
     pub passage_id: i64,
     /// Index of the question in the raw data.
     pub question_id: i64,
-    /// Where the passage comes from.
+    /// Origin of the passage.
     pub source: &'a str,
-    /// Standardised text of the passage.
+    /// Passage in standard form.
     pub passage: &'a str,
-    /// Standardised text of the query, blank included.
+    /// Query in standard form, including the marker of the blank.
     pub query: &'a str,
-    /// The tokens.
+    /// Tokens of passage and query.
     pub tokens: Question<'a>,
-    /// Every mention.
+    /// Mentions of entities in the passage.
     pub entities: &'a [EntityRow<'a>],
-    /// The candidates.
+    /// Candidate answers.
     pub choices: &'a [ChoiceRow<'a>],
-    /// Whether the right answer is known: false in the test split.
+    /// True if the correct answer is known; false in the test split.
     pub labelled: bool,
 }
 
-/// Collects rows into record batches with the schema of [`cloze::schema`].
+/// Builder of record batches with the schema of [`cloze::schema`](super::schema()).
 pub struct ClozeBatchBuilder {
     example_id: StringBuilder,
     passage_id: Int64Builder,
@@ -92,11 +93,11 @@ impl Default for ClozeBatchBuilder {
 }
 
 fn id_lists() -> ListBuilder<Int32Builder> {
-    ListBuilder::new(Int32Builder::new()).with_field(cloze::item_field(DataType::Int32))
+    ListBuilder::new(Int32Builder::new()).with_field(item_field(DataType::Int32))
 }
 
 impl ClozeBatchBuilder {
-    /// A builder without rows.
+    /// Creates a builder without rows.
     pub fn new() -> Self {
         Self {
             example_id: StringBuilder::new(),
@@ -122,12 +123,12 @@ impl ClozeBatchBuilder {
         }
     }
 
-    /// Rows appended since the last [`Self::finish`].
+    /// Number of rows appended since the last [`Self::finish`].
     pub fn len(&self) -> usize {
         self.entity_offsets.len() - 1
     }
 
-    /// Whether there is no row.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -135,7 +136,7 @@ impl ClozeBatchBuilder {
     /// Appends one row.
     ///
     /// # Errors
-    /// An [`ArrowError`] where there are more distinct sources than a dictionary can hold.
+    /// An [`ArrowError`] if there are more distinct sources than the dictionary can hold.
     pub fn append(&mut self, row: &ClozeRow<'_>) -> Result<(), ArrowError> {
         self.source.append(row.source)?;
         self.example_id.append_value(row.example_id);
@@ -172,22 +173,22 @@ impl ClozeBatchBuilder {
         Ok(())
     }
 
-    /// The rows appended so far as a record batch; the builder is empty afterwards.
+    /// Returns the appended rows as a record batch and clears the builder.
     ///
     /// # Errors
-    /// An [`ArrowError`] where a batch has become too large for 32-bit offsets.
+    /// An [`ArrowError`] if the batch is too large for 32-bit offsets.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         let mut entity_columns: Vec<ArrayRef> = vec![Arc::new(self.entity_text.finish())];
         entity_columns.extend(self.entity_spans.iter_mut().map(|span| Arc::new(span.finish()) as ArrayRef));
-        let entities = structs(cloze::entity_fields(), entity_columns, &mut self.entity_offsets)?;
+        let entities = structs(schema::entity_fields(), entity_columns, &mut self.entity_offsets)?;
         let choice_columns: Vec<ArrayRef> = vec![
             Arc::new(self.choice_text.finish()),
             Arc::new(self.choice_ids.finish()),
             Arc::new(self.choice_correct.finish()),
         ];
-        let choices = structs(cloze::choice_fields(), choice_columns, &mut self.choice_offsets)?;
+        let choices = structs(schema::choice_fields(), choice_columns, &mut self.choice_offsets)?;
         RecordBatch::try_new(
-            cloze::schema(),
+            schema::schema(),
             vec![
                 Arc::new(self.example_id.finish()),
                 Arc::new(self.passage_id.finish()),
@@ -219,20 +220,20 @@ fn push_offset(offsets: &mut Vec<i32>, items: usize) {
     offsets.push(last + items as i32);
 }
 
-/// A list<struct> column; `offsets` starts anew.
+/// Builds a list<struct> column and resets `offsets`.
 fn structs(fields: arrow::datatypes::Fields, columns: Vec<ArrayRef>, offsets: &mut Vec<i32>) -> Result<ListArray, ArrowError> {
     let offsets = OffsetBuffer::new(std::mem::replace(offsets, vec![0]).into());
     let values = StructArray::try_new(fields.clone(), columns, None)?;
-    ListArray::try_new(Arc::new(cloze::item_field(DataType::Struct(fields))), offsets, Arc::new(values), None)
+    ListArray::try_new(Arc::new(item_field(DataType::Struct(fields))), offsets, Arc::new(values), None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloze::ClozeView;
+    use crate::cloze::{ClozeView, ViewError};
 
     #[test]
-    fn a_view_gives_back_what_was_appended() {
+    fn a_view_returns_the_appended_rows() {
         let mut builder = ClozeBatchBuilder::new();
         let entities = [EntityRow { text: "Ada", chars: CharSpan { start: 0, end: 3 }, tokens: None }];
         let choices =
@@ -254,7 +255,7 @@ mod tests {
         assert_eq!(builder.len(), 2);
         let batch = builder.finish().expect("finish");
         assert!(builder.is_empty());
-        assert_eq!(batch.schema(), cloze::schema());
+        assert_eq!(batch.schema(), schema::schema());
 
         let view = ClozeView::try_new(&batch).expect("view");
         assert_eq!(view.len(), 2);
@@ -267,11 +268,11 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_with_another_type_is_refused_by_column_name() {
+    fn a_missing_column_is_an_error() {
         let mut builder = ClozeBatchBuilder::new();
         let batch = builder.finish().expect("finish");
-        let position = batch.schema().index_of("label").expect("there");
+        let position = batch.schema().index_of("label").expect("column");
         let without = batch.project(&(0..batch.num_columns()).filter(|&i| i != position).collect::<Vec<_>>()).expect("project");
-        assert_eq!(ClozeView::try_new(&without).err(), Some(crate::cloze::ViewError::Missing("label")));
+        assert_eq!(ClozeView::try_new(&without).err(), Some(ViewError::Missing("label")));
     }
 }

@@ -1,84 +1,85 @@
-//! How one choice of a question becomes model input, exactly as the published recipe does it.
+//! Encoding of one choice of a question as model input, as in the published recipe.
 //!
-//! For a question with passage tokens `P`, and `L`, `R` the query's tokens before and behind the blank, and a choice with tokens `c`:
+//! For a question with passage tokens `P`, query tokens `L` before and `R` after the blank, and a choice with tokens `c`:
 //!
 //! ```text
 //! context = [CLS] P[..keep] L [MASK] R [PAD]          sep = its length
 //! piece   = <sop> c                                    predicts  c <eop>
 //! ```
 //!
-//! Only the passage is truncated, from its end, and as much as that choice's own length asks for. So two choices of a long
-//! question can see contexts that differ by a few tokens; [`ChoiceEncoder::kept_passage`] says what a choice keeps.
+//! Only the passage is truncated, at its end, and by as much as the length of the choice requires. The contexts of two choices of a
+//! long question can therefore differ by a few tokens; see [`ChoiceEncoder::kept_passage`].
 
-use crate::vocab::{SpecialIds, TokenId};
 use thiserror::Error;
 
-/// Tokens that a context holds besides passage and query: `[CLS]`, `[MASK]` and the end of the context.
+use crate::vocab::{SpecialIds, TokenId};
+
+/// Number of tokens of a context besides passage and query: `[CLS]`, `[MASK]` and the end of the context.
 pub const CONTEXT_OVERHEAD: usize = 3;
 
-/// The sequence length of the published recipe.
+/// Sequence length of the published recipe.
 pub const PUBLISHED_SEQUENCE_LENGTH: usize = 512;
 
-/// The tokens of a question that all its choices share.
+/// Tokens of a question that all its choices share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'a> {
-    /// All tokens of the passage, not truncated.
+    /// Tokens of the passage, not truncated.
     pub passage: &'a [TokenId],
     /// Tokens of the query before the blank.
     pub query_left: &'a [TokenId],
-    /// Tokens of the query behind the blank.
+    /// Tokens of the query after the blank.
     pub query_right: &'a [TokenId],
 }
 
 impl Question<'_> {
-    /// Tokens of the context when nothing is truncated.
+    /// Number of context tokens without truncation.
     pub fn context_tokens(&self) -> usize {
         self.passage.len() + self.query_tokens() + CONTEXT_OVERHEAD
     }
 
-    /// Tokens of the query on both sides of the blank, the blank itself not counted.
+    /// Number of query tokens on both sides of the blank, excluding the blank.
     pub fn query_tokens(&self) -> usize {
         self.query_left.len() + self.query_right.len()
     }
 }
 
-/// Model input for one choice, without padding. All lists have one entry a position; the published code appends zeros to each.
+/// Model input for one choice, without padding. All lists have one entry per position; the published code pads each with zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChoiceInput {
-    /// Number of context tokens: positions from `sep` on are the piece.
+    /// Number of context tokens; the piece starts at this position.
     pub sep: usize,
     /// Token ids of context and piece.
     pub ids: Vec<TokenId>,
-    /// Position ids: own index in the context; in the piece the index of the first `[MASK]`.
+    /// Position ids: in the context the index of the token, in the piece the index of the first `[MASK]`.
     pub position: Vec<i32>,
     /// Block position ids: 0 in the context, 1, 2, … in the piece.
     pub block_position: Vec<i32>,
-    /// The token that each position has to predict; 0 in the context.
+    /// Token to be predicted at each position; 0 in the context.
     pub target: Vec<TokenId>,
-    /// 1 where the target counts.
+    /// 1 at positions whose target counts, otherwise 0.
     pub loss_mask: Vec<i32>,
 }
 
-/// Why a question cannot be encoded.
+/// Error of encoding a question.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum EncodingError {
-    /// Even with the whole passage dropped, query and choice are too long.
+    /// Query and choice are too long even without the passage.
     #[error(
         "the query ({query} tokens) and a choice ({choice} tokens) do not fit a sequence length of {max_seq_len}; at least {needed} are needed"
     )]
     DoesNotFit {
-        /// Tokens of the query.
+        /// Number of query tokens.
         query: usize,
-        /// Tokens of the choice.
+        /// Number of choice tokens.
         choice: usize,
-        /// The sequence length that was asked for.
+        /// Maximum sequence length.
         max_seq_len: usize,
-        /// The sequence length that would do.
+        /// Sequence length that would suffice.
         needed: usize,
     },
 }
 
-/// Encodes choices for one vocabulary and sequence length.
+/// Encoder for one vocabulary and sequence length.
 #[derive(Debug, Clone, Copy)]
 pub struct ChoiceEncoder {
     special: SpecialIds,
@@ -86,17 +87,17 @@ pub struct ChoiceEncoder {
 }
 
 impl ChoiceEncoder {
-    /// An encoder for sequences of at most `max_seq_len` tokens, context and piece together.
+    /// Creates an encoder for sequences of at most `max_seq_len` tokens, context and piece together.
     pub fn new(special: SpecialIds, max_seq_len: usize) -> Self {
         Self { special, max_seq_len }
     }
 
-    /// How many tokens of the passage a choice of `choice_len` tokens leaves room for.
+    /// Returns the number of passage tokens that fit beside a choice of `choice_len` tokens.
     ///
     /// # Errors
-    /// [`EncodingError::DoesNotFit`] where query and choice alone are too long.
+    /// [`EncodingError::DoesNotFit`] if query and choice alone are too long.
     pub fn kept_passage(&self, question: &Question<'_>, choice_len: usize) -> Result<usize, EncodingError> {
-        // The piece is the choice and one more token, <sop>.
+        // The piece is <sop> followed by the choice.
         let needed = question.query_tokens() + CONTEXT_OVERHEAD + choice_len + 1;
         match self.max_seq_len.checked_sub(needed) {
             Some(room) => Ok(room.min(question.passage.len())),
@@ -109,10 +110,8 @@ impl ChoiceEncoder {
         }
     }
 
-    /// Appends the context with the first `kept` passage tokens to `ids`; returns the index of its first `[MASK]`
-    /// within the context.
-    ///
-    /// The first, because a passage may itself contain a written-out `[MASK]`, and the published code takes that one.
+    /// Appends the context with the first `kept` passage tokens to `ids` and returns the index of its first `[MASK]` within the
+    /// context. Like the published code, this uses the first one even if it occurs in the text of the passage.
     pub fn push_context(&self, question: &Question<'_>, kept: usize, ids: &mut Vec<TokenId>) -> usize {
         let start = ids.len();
         ids.push(self.special.cls);
@@ -125,10 +124,10 @@ impl ChoiceEncoder {
         ids[start..start + blank].iter().position(|&id| id == self.special.mask).unwrap_or(blank)
     }
 
-    /// The whole input of one choice.
+    /// Returns the complete input of one choice.
     ///
     /// # Errors
-    /// [`EncodingError::DoesNotFit`] where query and choice alone are too long.
+    /// [`EncodingError::DoesNotFit`] if query and choice alone are too long.
     pub fn encode(&self, question: &Question<'_>, choice: &[TokenId]) -> Result<ChoiceInput, EncodingError> {
         let kept = self.kept_passage(question, choice.len())?;
         let piece = choice.len() + 1;
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_point_at_the_first_mask_even_inside_the_passage() {
+    fn positions_refer_to_the_first_mask_even_within_the_passage() {
         let question = Question { passage: &[7, SPECIAL.mask, 9], query_left: &[5], query_right: &[] };
         let input = ChoiceEncoder::new(SPECIAL, 512).encode(&question, &[11]).expect("fits");
         assert_eq!(input.ids, [101, 7, 103, 9, 5, 103, 0, 30522, 11]);
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_does_not_fit_is_an_error_that_says_what_would() {
+    fn a_query_that_does_not_fit_is_an_error_with_the_needed_length() {
         let question = Question { passage: &[1, 2, 3], query_left: &[4; 5], query_right: &[4; 2] };
         let error = ChoiceEncoder::new(SPECIAL, 12).encode(&question, &[9, 9]).expect_err("too long");
         assert_eq!(error, EncodingError::DoesNotFit { query: 7, choice: 2, max_seq_len: 12, needed: 13 });
@@ -194,7 +193,7 @@ mod tests {
             prop_assert!(n <= max);
             prop_assert!([input.position.len(), input.block_position.len(), input.target.len(), input.loss_mask.len()].iter().all(|&l| l == n));
             let kept = encoder.kept_passage(&question, choice.len()).expect("it fitted");
-            // Nothing is dropped without need.
+            // The passage is truncated only if necessary.
             prop_assert!(kept == passage.len() || n == max);
             prop_assert_eq!(&input.ids[1..=kept], &passage[..kept]);
             prop_assert_eq!(&input.ids[input.sep + 1..], &choice[..]);

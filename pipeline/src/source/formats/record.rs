@@ -1,7 +1,7 @@
-//! ReCoRD as SuperGLUE publishes it: one JSON object a line.
+//! ReCoRD as SuperGLUE publishes it: one JSON object per line.
 //!
-//! `{source, passage: {text, entities: [{start, end}]}, qas: [{query, answers: [{start, end, text}], idx}], idx}`; offsets count
-//! code points of the raw text and `end` is inclusive. The test split has no `answers`.
+//! `{source, passage: {text, entities: [{start, end}]}, qas: [{query, answers: [{start, end, text}], idx}], idx}`. Offsets count
+//! code points of the raw text, and `end` is inclusive. The test split has no `answers`.
 
 use std::borrow::Cow;
 
@@ -10,12 +10,13 @@ use glm_text::question::{PLACEHOLDER, find_blank};
 use glm_text::standard::{CharOffsets, Highlighted, standardise};
 use serde::Deserialize;
 
-use super::{Format, Passage, Question, QuestionError, RecordError, RejectedQuestion, json_object};
+use super::words::MAX_MENTION_BYTES;
+use crate::source::error::{QuestionError, RecordError, RejectedQuestion};
+use crate::source::format::{Format, json_object};
+use crate::source::head::Head;
+use crate::source::passage::{Passage, Question};
 
-/// Entities may overlap, so a short line could ask for any amount of text; real ones have a few hundred bytes together.
-pub(super) const MAX_ENTITY_BYTES: usize = 16 << 20;
-
-/// The format.
+/// SuperGLUE's ReCoRD.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Record;
 
@@ -30,7 +31,7 @@ struct RawRecord<'a> {
     idx: i64,
 }
 
-/// The text with its entities, as both forms of ReCoRD write it.
+/// Text with its entities, the same in both formats of ReCoRD.
 #[derive(Deserialize)]
 pub(super) struct RawPassage<'a> {
     #[serde(borrow)]
@@ -44,7 +45,7 @@ struct RawSpan {
     end: i64,
 }
 
-/// Fields are optional so that a missing one costs the question, not the passage.
+/// Fields are optional so that a missing one rejects the question, not the passage.
 #[derive(Deserialize)]
 struct RawQuestion<'a> {
     #[serde(borrow)]
@@ -54,7 +55,7 @@ struct RawQuestion<'a> {
     idx: Option<i64>,
 }
 
-/// The recipe goes by the text of an answer alone, so its offsets are not read.
+/// The published recipe uses only the text of an answer, so its offsets are not read.
 #[derive(Deserialize)]
 pub(super) struct RawAnswer<'a> {
     #[serde(borrow)]
@@ -63,7 +64,19 @@ pub(super) struct RawAnswer<'a> {
 
 impl Format for Record {
     fn name(&self) -> &'static str {
-        "SuperGLUE ReCoRD"
+        "record"
+    }
+
+    fn about(&self) -> &'static str {
+        "ReCoRD as SuperGLUE publishes it, one object per line"
+    }
+
+    fn blank(&self) -> &'static str {
+        PLACEHOLDER
+    }
+
+    fn detect(&self, head: &Head<'_>) -> bool {
+        matches!(head, Head::Json(keys) if keys.has("passage.entities") || keys.has_all(&["passage", "qas"]))
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
@@ -88,7 +101,7 @@ impl Format for Record {
 }
 
 impl RawPassage<'_> {
-    /// The text in standard form with its entities; no id, no source and no questions yet.
+    /// Returns the text in standard form with its entities; id, source and questions are left empty.
     pub(super) fn annotated(&self) -> Result<Passage, RecordError> {
         let standardised = standardise(&self.text);
         let offsets = CharOffsets::new(&standardised);
@@ -106,11 +119,11 @@ impl RawPassage<'_> {
             mentions.push(highlighted.moved(span));
             candidates.push(text);
             entity_bytes += offsets.bytes(span).map_or(0, |bytes| bytes.len());
-            if entity_bytes > MAX_ENTITY_BYTES {
-                return Err(RecordError::EntitiesTooLong { limit: MAX_ENTITY_BYTES });
+            if entity_bytes > MAX_MENTION_BYTES {
+                return Err(RecordError::EntitiesTooLong { limit: MAX_MENTION_BYTES });
             }
         }
-        // Byte order of UTF-8 is code point order.
+        // In UTF-8, byte order is code point order.
         candidates.sort_unstable();
         candidates.dedup();
         Ok(Passage {
@@ -135,7 +148,7 @@ fn char_span(position: usize, entity: &RawSpan, length: usize) -> Result<CharSpa
     }
 }
 
-/// A question without id or name, which the two forms of ReCoRD write in different ways.
+/// Parses one question without its id and name, which differ between the two formats of ReCoRD.
 pub(super) fn parse_question(
     query: Option<&str>,
     answers: Option<&[RawAnswer<'_>]>,
@@ -151,7 +164,7 @@ pub(super) fn parse_question(
     Ok(Question { id: None, name: None, text, blank, answers })
 }
 
-/// Indices of the distinct answers among the candidates, ascending, which is the order of their texts.
+/// Returns the indices of the distinct answers among the candidates, ascending.
 fn parse_answers(raw: &[RawAnswer<'_>], candidates: &[String]) -> Result<Vec<usize>, QuestionError> {
     let mut answers = Vec::new();
     for answer in raw {
@@ -187,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_read_in_standard_form() {
+    fn a_record_is_parsed_in_standard_form() {
         let passage = parse(LINE);
         assert_eq!(passage.text, "\"Éa\" met Bo.\n- Bo's day");
         assert_eq!((passage.id, passage.source.as_str()), (Some(3), "own"));
@@ -204,10 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_record_is_said() {
+    fn invalid_records_are_errors() {
         for (line, message) in [
             ("{\"source\":", "not a record of this format: EOF while parsing a value at line 1 column 10"),
-            ("[]", "not a record of this format: no JSON object"),
+            ("[]", "not a record of this format: expected a JSON object"),
             (&LINE.replace("\"idx\":3", "\"id\":3"), "not a record of this format: missing field `idx`"),
             (&format!("{LINE} x"), "not a record of this format: trailing characters"),
             (
@@ -220,7 +233,7 @@ mod tests {
             ),
             (
                 &LINE.replace("{\"start\":9,\"end\":10},{", "{\"start\":9,\"end\":8},{"),
-                "entity 1 starts at 9 and ends before, at 8 (inclusive)",
+                "entity 1 starts at 9, after its end at 8 (inclusive)",
             ),
         ] {
             let error = Record.parse(line, true).expect_err(line).to_string();
@@ -229,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_question_costs_that_question_alone() {
+    fn an_invalid_question_rejects_only_that_question() {
         use QuestionError as E;
         for (line, error) in [
             (LINE.replace("@placeholder", "@place"), E::Text(QuestionTextError::Blank { marker: PLACEHOLDER, found: 0 })),
@@ -255,15 +268,15 @@ mod tests {
     }
 
     #[test]
-    fn a_short_line_cannot_ask_for_any_amount_of_memory() {
+    fn a_short_line_cannot_need_unlimited_memory() {
         let text = "x".repeat(20_000);
         let entities: Vec<_> = (0..1_000).map(|start| serde_json::json!({"start": start, "end": 19_999})).collect();
         let line = serde_json::json!({"passage": {"text": text, "entities": entities}, "qas": [], "idx": 0}).to_string();
-        assert_eq!(Record.parse(&line, true), Err(RecordError::EntitiesTooLong { limit: MAX_ENTITY_BYTES }));
+        assert_eq!(Record.parse(&line, true), Err(RecordError::EntitiesTooLong { limit: MAX_MENTION_BYTES }));
     }
 
     #[test]
-    fn without_labels_answers_are_not_looked_at() {
+    fn without_labels_answers_are_ignored() {
         let unlabelled = Record.parse(&LINE.replace("answers", "answer"), false).expect("a record");
         assert_eq!(unlabelled[0].questions[0].clone().expect("good").answers, [0_usize; 0]);
         let labelled = Record.parse(LINE, false).expect("a record");
@@ -272,7 +285,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(line in "\\PC{0,80}", cut in 0_usize..400, labelled: bool) {
+        fn it_never_panics(line in "\\PC{0,80}", cut in 0_usize..400, labelled: bool) {
             let _ = Record.parse(&line, labelled);
             let at = (0..=cut.min(LINE.len())).rev().find(|&at| LINE.is_char_boundary(at)).unwrap_or(0);
             prop_assert!(Record.parse(&LINE[..at], labelled).is_err() || at == LINE.len());
@@ -280,7 +293,7 @@ mod tests {
         }
 
         #[test]
-        fn mentions_of_random_text_are_where_they_were(
+        fn mentions_of_random_text_keep_their_positions(
             text in "([a-z éÉ中’“]|@highlight\n){0,40}", spans in prop::collection::vec((0_usize..60, 0_usize..8), 0..6),
         ) {
             let standard = standardise(&text);
@@ -296,7 +309,7 @@ mod tests {
                 let raw: String = standard.chars().skip(start).take(end + 1 - start).collect();
                 let now = offsets.slice(*mention).expect("in range");
                 prop_assert!(passage.candidates.contains(&raw));
-                // Equal, but where the mention runs into a marker.
+                // Equal unless the mention overlaps a marker.
                 prop_assert!(now == raw || raw.contains(['@', '\n']) || text.contains('@'));
                 if !text.contains('@') { prop_assert_eq!(now, raw); }
             }

@@ -1,0 +1,18 @@
+//! Raw formats, one module each.
+//!
+//! To add a format, write a module that implements [`Format`], declare it here and list it in [`FORMATS`]: detection, `--format`,
+//! its help text and the manifest follow from the table.
+
+pub mod cbt;
+pub mod cloth;
+pub mod lambada;
+pub mod original_record;
+pub mod plain;
+pub mod record;
+mod words;
+
+use super::format::Format;
+
+/// All formats, in the order in which they are tried on a file. The first is the default.
+pub const FORMATS: &[&dyn Format] =
+    &[&record::Record, &original_record::OriginalRecord, &cloth::Cloth, &lambada::Lambada, &cbt::Cbt, &plain::Plain];
