@@ -60,8 +60,8 @@ fn weights_without_a_number_of_heads_require_the_setting() {
     };
     let refused = eval("full-vocab");
     assert_eq!(refused.code(), Some(1));
-    assert!(refused.stderr().contains("say it with --set model.heads=N"), "{}", refused.stderr());
+    assert!(refused.stderr().contains("use --set model.heads=N"), "{}", refused.stderr());
     let missing = eval("no-such-folder");
     assert_eq!(missing.code(), Some(1));
-    assert!(missing.stderr().contains("there is no such file or folder"), "{}", missing.stderr());
+    assert!(missing.stderr().contains("no such file or folder"), "{}", missing.stderr());
 }
