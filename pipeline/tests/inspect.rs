@@ -12,7 +12,7 @@ use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze;
 use glm_schemas::encoding::Question;
-use glm_schemas::manifest::{IngestSettings, Manifest, Shard, Split, SplitManifest, Task, Tokenizer};
+use glm_schemas::manifest::{IngestSettings, Manifest, Shard, Split, SplitManifest, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -68,7 +68,7 @@ fn data_set() -> TempDir {
     }
     let mut manifest = Manifest {
         schema_version: SCHEMA_VERSION,
-        task: Task::Cloze,
+        task: TaskName::Cloze,
         tool: "glm-prep test".into(),
         fingerprint: String::new(),
         tokenizer: Tokenizer { name: "bert-large-uncased".into(), sha256: "ab".into(), vocab_size: 30524 },

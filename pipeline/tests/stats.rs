@@ -12,7 +12,7 @@ use glm_prep::stats::{Bar, Share, Shared, Source, Stats, Truncation, count};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::builder::{ChoiceRow, ClozeRow};
 use glm_schemas::encoding::Question;
-use glm_schemas::manifest::{Manifest, Split, SplitManifest, Task, Tokenizer};
+use glm_schemas::manifest::{Manifest, Split, SplitManifest, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use tempfile::TempDir;
 
@@ -78,7 +78,7 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
     }
     let mut manifest = Manifest {
         schema_version: SCHEMA_VERSION,
-        task: Task::Cloze,
+        task: TaskName::Cloze,
         tool: "glm-prep test".into(),
         fingerprint: String::new(),
         tokenizer,

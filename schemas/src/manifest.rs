@@ -19,10 +19,19 @@ pub const SHARDS_FOLDER: &str = "shards";
 /// Task that a data set is made for. It determines the table of the shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Task {
+pub enum TaskName {
     /// Multi-token cloze questions; see [`cloze`](crate::cloze).
     #[default]
     Cloze,
+}
+
+impl TaskName {
+    /// Name in the manifest and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cloze => "cloze",
+        }
+    }
 }
 
 /// Part of a data set.
@@ -153,7 +162,7 @@ pub struct Manifest {
     pub schema_version: u32,
     /// Task of the data set; cloze if the key is missing.
     #[serde(default)]
-    pub task: Task,
+    pub task: TaskName,
     /// Name and version of the program that wrote the data set.
     pub tool: String,
     /// sha256 of the data set, see [`Manifest::compute_fingerprint`].
@@ -269,7 +278,7 @@ mod tests {
         let val = SplitManifest { rows: 2, choices: 9, tokens: 99, shards: vec![shard] };
         let mut manifest = Manifest {
             schema_version: SCHEMA_VERSION,
-            task: Task::Cloze,
+            task: TaskName::Cloze,
             tool: "glm-prep 0.1.0".into(),
             fingerprint: String::new(),
             tokenizer: Tokenizer { name: "t".into(), sha256: "cd".into(), vocab_size: 30524 },
@@ -314,7 +323,7 @@ mod tests {
         let older = text.replace("  \"task\": \"cloze\",\n", "").replace("  \"blank\": \"[BLANK]\",\n", "");
         assert_eq!(older.lines().count() + 2, text.lines().count());
         let older = Manifest::from_json(&older).expect("readable");
-        assert_eq!((older.task, older.blank.as_str()), (Task::Cloze, "@placeholder"));
+        assert_eq!((older.task, older.blank.as_str()), (TaskName::Cloze, "@placeholder"));
         let error = Manifest::from_json(&text.replace("\"cloze\"", "\"poetry\"")).expect_err("unknown").to_string();
         assert!(error.contains("unknown variant `poetry`, expected `cloze`"), "{error}");
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::{DataType, Field, Fields};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::cloze::schema;
-use glm_schemas::manifest::{IngestSettings, Manifest, RawFile, Shard, Split, SplitManifest, Task, Tokenizer};
+use glm_schemas::manifest::{IngestSettings, Manifest, RawFile, Shard, Split, SplitManifest, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use serde_json::Value;
 
@@ -91,7 +91,7 @@ fn the_page_lists_the_keys_of_the_manifest() {
     let raw = RawFile { file: "r".into(), split: Split::Val, bytes: 1, sha256: "00".into(), records: 1, rejects: 0 };
     let manifest = Manifest {
         schema_version: SCHEMA_VERSION,
-        task: Task::Cloze,
+        task: TaskName::Cloze,
         tool: "t".into(),
         fingerprint: "00".into(),
         tokenizer: Tokenizer { name: "t".into(), sha256: "00".into(), vocab_size: 1 },

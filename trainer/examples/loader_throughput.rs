@@ -69,7 +69,7 @@ fn main() -> anyhow::Result<()> {
     config.data.micro_batch_tokens = arguments.tokens;
     let data = DataSet::open(&arguments.dir)?;
     let split = Arc::new(data.split(Split::Train)?);
-    let task = task::open(task::CLOZE, config.task(data.manifest().special_ids))?;
+    let task = task::open(data.manifest().task, config.task(data.manifest().special_ids));
     let loader = LoaderConfig {
         order: Order::Shuffled { seed: 1 },
         batch_size: arguments.step,

@@ -9,9 +9,9 @@ use crate::command::convert::ConvertArgs;
 use crate::command::eval::EvalArgs;
 use crate::command::fetch::FetchArgs;
 use crate::command::inspect::InspectArgs;
-use crate::command::launch::RunArgs;
 use crate::command::predict::PredictArgs;
 use crate::command::report::ReportArgs;
+use crate::command::run::RunArgs;
 use crate::command::score::ScoreArgs;
 use crate::config::args::ConfigArgs;
 

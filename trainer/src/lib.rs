@@ -1,25 +1,25 @@
-//! Fine-tunes GLM for multi-token cloze from memory-mapped Parquet shards.
-//!
-//! The way of the data through the crate:
-//!
-//! - [`data`]: shards are mapped, decoded, ordered and packed into batches by threads that read ahead.
-//! - [`model`]: a batch becomes a score for every choice; context once, pieces packed behind it.
-//! - [`optim`]: gradients become new weights.
-//! - [`step`] makes one optimizer step; [`train`](mod@train) and [`evaluate`](mod@evaluate) put these together; [`metrics`], [`tensorboard`] and [`progress`] tell of it.
-//! - [`predict`](mod@predict) writes the answers to a split for others to judge; [`score`](mod@score) ranks the choices of what somebody types.
-//! - [`answers`] and [`sessions`]: what a run leaves beside its metrics; [`report`](mod@report) makes a page of all that.
-//! - [`guard`]: steps that are skipped, or out of the ordinary.
-//! - [`distributed`]: several processes train one model.
-//! - [`checkpoint`]: weights in and out, and where a run stands; [`fetch`](mod@fetch), [`convert`](mod@convert) and [`inspect`](mod@inspect) are its commands.
-//! - [`bench`](mod@bench) measures all of it; [`memory`] what it holds.
-//! - [`cli`], [`config`], [`device`], [`launch`] and [`stop`]: from what was typed to a run that can start.
+//! Trains GLM from memory-mapped Parquet shards.
 //!
 //! ```text
-//! shard -> mapped row group -> sample -> packed batch -> scores -> loss -> gradients -> weights -> checkpoint
+//! shard -> mapped row group -> sample -> packed batch -> log probabilities -> loss -> gradients -> weights -> checkpoint
 //! ```
 //!
-//! `docs/architecture.md` follows one question along that way. What a run does depends on its settings and its data set alone, and the settings
-//! can be asked without training:
+//! Modules, from the bottom up:
+//!
+//! - [`batch`]: the packed batch, on the host and on a device. Data loading and the model share it.
+//! - [`model`]: GLM, written once on top of the operations in [`model::ops`].
+//! - [`task`]: training objectives, and how they are evaluated.
+//! - [`data`]: shards are mapped, decoded, ordered and packed into batches on background threads.
+//! - [`optim`]: AdamW, learning rate schedule, gradient clipping, loss scale and spike detection.
+//! - [`config`], [`device`]: settings.
+//! - [`checkpoint`]: weights, optimizer state and run state in files.
+//! - [`distributed`]: ranks that train one model together.
+//! - [`record`]: metrics, progress, answers and TensorBoard events of a run.
+//! - [`train`]: the training loop, one optimizer step, and evaluation.
+//! - [`command`], [`cli`]: the commands of `glm-trainer`.
+//!
+//! `docs/architecture.md` follows one question along this path. A run is determined by its settings and its data set. Settings can be
+//! read without training:
 //!
 //! ```
 //! use glm_trainer::config::overrides::Layers;

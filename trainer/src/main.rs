@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use glm_support::command::paint::log_has_colour;
+use glm_support::command::pipe::is_broken_pipe;
 use glm_support::command::{completions, manual};
 use glm_trainer::cli::{Cli, Command};
 use glm_trainer::command::bench::{self, BenchArgs};
@@ -13,10 +14,11 @@ use glm_trainer::command::convert;
 use glm_trainer::command::eval;
 use glm_trainer::command::fetch;
 use glm_trainer::command::inspect;
-use glm_trainer::command::launch::{self, Resume, RunArgs};
 use glm_trainer::command::predict;
 use glm_trainer::command::report;
+use glm_trainer::command::run::{self, Resume, RunArgs, RunError};
 use glm_trainer::command::score;
+use glm_trainer::command::setup::{open_data, set_threads};
 use glm_trainer::config::{self, REFERENCE};
 use glm_trainer::distributed::launcher::{self, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
     glm_trainer::memory::keep_freed_memory();
     let cli = Cli::parse();
     let level = match (cli.quiet, cli.verbose) {
-        // The first rank tells for all.
+        // Rank 0 logs for all ranks.
         (0, 0) if is_another_rank() => tracing::Level::WARN,
         (0, 0) => tracing::Level::INFO,
         (0, _) => tracing::Level::DEBUG,
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => match args.nproc {
             Some(processes) => launch_workers(*args, processes),
-            None => run(*args),
+            None => train_model(*args),
         },
         Command::Eval(args) => eval::run(&args).map_err(Into::into).and_then(|result| print(&show(&result, args.json)?)),
         Command::Predict(args) => predict(&args),
@@ -70,22 +72,23 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        // The reader of the output has closed it.
+        Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{}", sentence(&error));
+            tracing::error!("{}", error_chain(&error));
             ExitCode::from(FAILED)
         }
     }
 }
 
-/// Whether this process is one of several and not the first.
+/// Returns true if this process is a rank other than 0.
 fn is_another_rank() -> bool {
-    // What is wrong with the environment is said where it is used.
+    // Errors of the environment are reported where it is used.
     matches!(Environment::read(), Ok(Some(environment)) if environment.rank > 0)
 }
 
-/// An error with its causes; many of ours end with the text of theirs already.
-fn sentence(error: &anyhow::Error) -> String {
+/// An error with its causes. Many of our errors already end with the text of their cause.
+fn error_chain(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.ends_with(&cause) {
         true => text,
         false if text.is_empty() => cause,
@@ -93,21 +96,15 @@ fn sentence(error: &anyhow::Error) -> String {
     })
 }
 
-/// Whoever read our output has seen enough.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
 fn print(text: &str) -> Result<ExitCode> {
     std::io::stdout().write_all(text.as_bytes()).context("cannot write")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs this program once for every process that was asked for, and watches over them.
+/// Runs this program once per process and supervises the processes.
 fn launch_workers(args: RunArgs, processes: Processes) -> Result<ExitCode> {
     launcher::check_environment(|name| std::env::var_os(name))?;
-    let world_size = processes.count().context("--nproc gpu starts a process for each GPU")?;
+    let world_size = processes.count().context("--nproc gpu starts one process per GPU")?;
     if world_size > 1 {
         libtorch_ext::distributed::available()?;
     }
@@ -116,7 +113,7 @@ fn launch_workers(args: RunArgs, processes: Processes) -> Result<ExitCode> {
         threads: launcher::threads_per_worker(world_size, args.device),
         ..launcher::Options::new(world_size)
     };
-    // What is wrong with the settings is said once, not by every worker.
+    // Reports invalid settings once instead of from every worker.
     args.resolve()?;
     let command = WorkerCommand::this_program_without(&["--nproc", "--max-restarts"]).context("cannot find this program")?;
     Ok(match launcher::launch(&options, &command)? {
@@ -125,18 +122,18 @@ fn launch_workers(args: RunArgs, processes: Processes) -> Result<ExitCode> {
     })
 }
 
-fn run(args: RunArgs) -> Result<ExitCode> {
+fn train_model(args: RunArgs) -> Result<ExitCode> {
     let stop = glm_trainer::train::stop::flag().context("cannot watch for signals")?;
     let (mut request, config) = args.resolve()?;
     let environment = Environment::read()?;
     if environment.as_ref().is_some_and(|environment| environment.attempt > 0) {
-        // Whoever started all processes again did so with the same arguments.
+        // A launcher restarts all processes with the same arguments.
         request.resume = Resume::IfPossible;
     }
-    let (device, world) = launch::join(request.device, &config, environment, Box::new(end_at_once))?;
-    let result = launch::prepare(request, config, device, world.clone()).and_then(|mut run| {
+    let (device, world) = run::join(request.device, &config, environment, Box::new(end_at_once))?;
+    let result = run::prepare(request, config, device, world.clone()).map_err(RunError::from).and_then(|mut run| {
         let outcome = train(&mut run, &stop)?;
-        tell(&run, outcome);
+        log_outcome(&run, outcome);
         Ok(outcome)
     });
     match (result, world) {
@@ -147,14 +144,14 @@ fn run(args: RunArgs) -> Result<ExitCode> {
     }
 }
 
-/// A rank that waits inside a call that never comes back can only be ended.
+/// Ends a rank that hangs in a call which never returns.
 fn end_at_once(error: DistributedError) {
     tracing::error!("{error}");
     std::process::exit(FAILED.into());
 }
 
-/// The last line of a run, on the rank that has written it.
-fn tell(run: &Run, outcome: Outcome) {
+/// Logs the outcome of a run, on rank 0.
+fn log_outcome(run: &Run, outcome: Outcome) {
     let Some(records) = &run.records else { return };
     match outcome {
         Outcome::Finished => tracing::info!("done: {} questions in {} steps", run.state.samples, run.state.step),
@@ -165,15 +162,15 @@ fn tell(run: &Run, outcome: Outcome) {
         }
         Outcome::Interrupted => {
             let folder = records.folder().root().display();
-            tracing::warn!("stopped at step {}; go on with --out {folder} --resume", run.state.step);
+            tracing::warn!("stopped at step {}; resume with --out {folder} --resume", run.state.step);
         }
     }
 }
 
 fn bench(args: &BenchArgs) -> Result<ExitCode> {
     let config = args.resolve()?;
-    launch::use_threads(&config);
-    let data = args.data.as_deref().map(launch::open_data).transpose()?;
+    set_threads(&config);
+    let data = args.data.as_deref().map(open_data).transpose()?;
     let text = match (&data, args.data_only) {
         (Some(data), true) => show(&bench::reading(&config, data)?, args.json)?,
         _ => {
@@ -189,7 +186,7 @@ fn predict(args: &predict::PredictArgs) -> Result<ExitCode> {
     print(&format!("{questions} answers in {}\n", args.out.display()))
 }
 
-/// A result as JSON, or as a person reads it.
+/// Formats a result as JSON or for people.
 fn show(result: &(impl serde::Serialize + std::fmt::Display), json: bool) -> Result<String> {
     if json { Ok(serde_json::to_string(result).context("cannot print the result")? + "\n") } else { Ok(result.to_string()) }
 }

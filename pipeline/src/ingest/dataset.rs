@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, Shard, Split, SplitManifest, Task};
+use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, Shard, Split, SplitManifest, TaskName};
 use glm_support::files::checksum::FileDigest;
 use glm_support::files::progress::Progress;
 use glm_text::tokenize::Tokenizer;
@@ -143,7 +143,7 @@ fn manifest(
     });
     let mut manifest = Manifest {
         schema_version: SCHEMA_VERSION,
-        task: Task::Cloze,
+        task: TaskName::Cloze,
         tool: TOOL.to_owned(),
         fingerprint: String::new(),
         tokenizer: tokenizer.identity().clone(),

@@ -12,7 +12,7 @@ use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::builder::{ChoiceRow, ClozeRow, EntityRow};
 use glm_schemas::cloze::{CharSpan, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256, TokenSpan};
 use glm_schemas::encoding::Question;
-use glm_schemas::manifest::{Manifest, RawFile, Split, SplitManifest, Task, Tokenizer, hex};
+use glm_schemas::manifest::{Manifest, RawFile, Split, SplitManifest, TaskName, Tokenizer, hex};
 use glm_schemas::vocab::SpecialIds;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -116,7 +116,7 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
     }
     let manifest = Manifest {
         schema_version: SCHEMA_VERSION,
-        task: Task::Cloze,
+        task: TaskName::Cloze,
         tool: "glm-prep test".into(),
         fingerprint: String::new(),
         tokenizer,

@@ -33,7 +33,7 @@ pub(crate) fn data_set(folder: &Path) -> DataSet {
 
 /// The task of the data set, with default settings.
 pub(crate) fn task(data: &DataSet) -> Arc<dyn Task> {
-    task::open(task::CLOZE, Config::default().task(data.manifest().special_ids)).expect("task")
+    task::open(data.manifest().task, Config::default().task(data.manifest().special_ids))
 }
 
 /// Returns a step that consists of the given rows of the split.

@@ -45,7 +45,7 @@ impl Transfer for CopyStream {
     }
 }
 
-/// The mark behind copies on the stream.
+/// Event after the copies on the stream.
 #[derive(Debug)]
 struct Copied {
     device: usize,

@@ -24,14 +24,14 @@ pub trait Transfer: Send + fmt::Debug {
     /// A [`TchError`], for example out of memory.
     fn copy_async(&mut self, pinned: &Tensor) -> Result<Tensor, TchError>;
 
-    /// A mark behind all copies that have been started so far.
+    /// Returns a mark after all copies started so far.
     ///
     /// # Errors
     /// A [`TchError`].
     fn ready(&mut self) -> Result<Box<dyn Ready>, TchError>;
 }
 
-/// A mark behind copies. Made by the feeder's thread and used by the one that computes.
+/// A mark after copies. The feeder thread makes it, the training thread uses it.
 pub trait Ready: Send + fmt::Debug {
     /// Makes the calling thread's current stream, not the thread, wait for the copies into these tensors; and keeps their memory
     /// from being reused before that stream is done with it.

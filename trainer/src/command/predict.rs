@@ -8,12 +8,12 @@ use glm_schemas::manifest::Split;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::command::eval::{EvalError, Scoring, write_line, write_lines};
+use crate::command::eval::{EvalError, write_line, write_lines};
+use crate::command::setup::Scorer;
 use crate::config::args::SettingArgs;
 use crate::device::DeviceChoice;
 use crate::task::RowError;
 use crate::task::cloze::answer;
-use crate::train::TrainError;
 use crate::train::evaluate::{EvaluationConfig, score_split};
 
 /// Arguments of `predict`.
@@ -98,11 +98,11 @@ pub fn run(args: &PredictArgs) -> Result<usize, PredictError> {
     if args.split == Split::Train {
         return Err(PredictError::Train);
     }
-    let Scoring { model, data, config } =
-        Scoring::prepare(args.data.clone(), args.split, &args.init, args.device, &args.settings).map_err(EvalError::from)?;
+    let (Scorer { model, config, .. }, data) =
+        Scorer::with_split(args.data.clone(), args.split, &args.init, args.device, &args.settings).map_err(EvalError::from)?;
     // A submission must answer all questions, regardless of train.eval_questions.
     let config = EvaluationConfig { limit: 0, ..config };
-    let mut ids = data.question_ids().map_err(refused)?.into_iter();
+    let mut ids = data.question_ids().map_err(EvalError::from)?.into_iter();
     let mut answered = Vec::with_capacity(data.rows());
     score_split(&model, &data, &config, |scored| {
         // Rows arrive in stored order, one per question.
@@ -115,7 +115,7 @@ pub fn run(args: &PredictArgs) -> Result<usize, PredictError> {
         answered.push(Answered { prediction, example_id: answer.example_id, choices, scores: answer.scores });
         Ok(())
     })
-    .map_err(refused)?;
+    .map_err(EvalError::from)?;
     answered.sort_by_key(|answered| answered.prediction.idx);
     if let Some(pair) = answered.windows(2).find(|pair| pair[0].prediction.idx == pair[1].prediction.idx) {
         return Err(PredictError::SameIndex { split: args.split, idx: pair[0].prediction.idx });
@@ -132,8 +132,4 @@ pub fn run(args: &PredictArgs) -> Result<usize, PredictError> {
         answered.iter().try_for_each(|answered| write_line(file, &answered.prediction)).map_err(Into::into)
     })?;
     Ok(answered.len())
-}
-
-fn refused(error: crate::data::DataError) -> EvalError {
-    TrainError::from(error).into()
 }

@@ -61,9 +61,9 @@ pub struct Packed {
 /// Turns samples into batches.
 #[derive(Debug, Clone)]
 pub struct Packer {
-    /// What is learned.
+    /// Training objective.
     pub task: Arc<dyn Task>,
-    /// What the batches are for.
+    /// Purpose of the batches.
     pub purpose: Purpose,
     /// Maximum number of tokens of a batch. A sample is never split, so one alone may exceed it.
     pub micro_batch_tokens: usize,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use glm_schemas::manifest::TaskName;
 use glm_support::files::atomic;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ pub struct Session {
     /// Questions after which the run ends.
     pub planned_samples: u64,
     /// Name of the task.
-    pub task: String,
+    pub task: TaskName,
     /// Absolute path of the data set.
     pub data: PathBuf,
     /// Fingerprint of the data set.
@@ -79,7 +80,7 @@ mod tests {
             step: 0,
             samples: 0,
             planned_samples: 90,
-            task: "cloze".into(),
+            task: TaskName::Cloze,
             data: "/data".into(),
             fingerprint: "f".into(),
             init: None,

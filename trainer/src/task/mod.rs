@@ -8,7 +8,8 @@
 //! row -> RowPacker -> Batch -> model -> log probability per group -> Task::loss, or Evaluator -> metrics
 //! ```
 //!
-//! A new task requires one module here and one line each in [`open`] and [`metrics_of`].
+//! A new task requires one module here, one line each in [`open`] and [`metrics_of`], and its name in
+//! [`TaskName`].
 
 pub mod cloze;
 pub mod metrics;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use glm_schemas::cloze::ViewError;
 use glm_schemas::encoding::EncodingError;
+use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::SpecialIds;
 use serde::Serialize;
 use tch::{TchError, Tensor};
@@ -29,9 +31,6 @@ use self::metrics::{MetricInfo, Metrics};
 use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
-
-/// Name of the cloze task in manifests.
-pub const CLOZE: &str = "cloze";
 
 /// Purpose of packing rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +44,7 @@ pub enum Purpose {
 /// Training objective on the rows of a data set.
 pub trait Task: fmt::Debug + Send + Sync {
     /// Name of the task in manifests and reports.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> TaskName;
 
     /// Columns of a shard that training and evaluation read.
     fn columns(&self) -> &'static [&'static str];
@@ -159,16 +158,10 @@ pub struct Answer {
     pub hit: bool,
 }
 
-/// Error of an unknown task name.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("the data set is for the unknown task `{0}`; known tasks: {CLOZE}")]
-pub struct UnknownTask(String);
-
 /// Returns the descriptions of the metrics of a task; none for an unknown one.
-pub fn metrics_of(name: &str) -> &'static [MetricInfo] {
-    match name {
-        CLOZE => &cloze::METRICS,
-        _ => &[],
+pub fn metrics_of(task: TaskName) -> &'static [MetricInfo] {
+    match task {
+        TaskName::Cloze => &cloze::METRICS,
     }
 }
 
@@ -183,13 +176,10 @@ pub struct TaskSettings {
     pub truncation: Truncation,
 }
 
-/// Creates the task with this name.
-///
-/// # Errors
-/// Returns [`UnknownTask`] if there is no such task.
-pub fn open(name: &str, settings: TaskSettings) -> Result<Arc<dyn Task>, UnknownTask> {
-    match name {
-        CLOZE => Ok(Arc::new(Cloze::new(settings.special, settings.max_seq_len, settings.truncation))),
-        _ => Err(UnknownTask(name.to_owned())),
+/// Makes the task with this name.
+pub fn open(task: TaskName, settings: TaskSettings) -> Arc<dyn Task> {
+    let TaskSettings { special, max_seq_len, truncation } = settings;
+    match task {
+        TaskName::Cloze => Arc::new(Cloze::new(special, max_seq_len, truncation)),
     }
 }

@@ -29,7 +29,7 @@ pub struct EvaluationConfig {
     pub kind: Kind,
     /// Implementation of the operations.
     pub kernels: Kernels,
-    /// How rows become batches.
+    /// Packer of batches.
     pub packer: Packer,
     /// Number of decode threads.
     pub threads: usize,

@@ -42,39 +42,39 @@ use crate::train::anomaly::{AnomalousStep, Anomaly};
 use crate::train::evaluate::{EvaluationConfig, evaluate};
 use crate::train::step::Stepper;
 
-/// How a run ended. It has written a checkpoint in each case.
+/// Outcome of a run. The run has written a checkpoint in each case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The epochs, steps or samples that were asked for are done.
+    /// The run has reached its number of epochs, steps or samples.
     Finished,
-    /// An evaluation reached the target accuracy.
+    /// An evaluation has reached the target.
     TargetReached,
-    /// It was asked to stop.
+    /// A signal has stopped the run.
     Interrupted,
 }
 
-/// Everything that a run works with.
+/// A training run.
 #[derive(Debug)]
 pub struct Run {
-    /// The settings.
+    /// Settings.
     pub config: Config,
-    /// Format of forward and backward pass, made definite.
+    /// Precision of forward and backward pass, resolved for the device.
     pub precision: Precision,
-    /// Questions to train on.
+    /// Training split.
     pub train_data: Arc<SplitData>,
-    /// Questions to evaluate on, if there are any.
+    /// Evaluation split, if there is one.
     pub val_data: Option<Arc<SplitData>>,
-    /// How questions become batches.
+    /// Packer of training batches.
     pub packer: Packer,
-    /// The model and what trains it.
+    /// Model and optimizer.
     pub stepper: Stepper,
-    /// Where the run stands.
+    /// State of the run.
     pub state: RunState,
-    /// What it leaves behind; of several ranks, the first one writes.
+    /// Output files, on rank 0.
     pub records: Option<Records>,
-    /// The other ranks, where there are any.
+    /// The other ranks, if any.
     pub world: Option<Rc<World>>,
-    /// What the newest checkpoint holds, if there is one.
+    /// State in the latest checkpoint, if there is one.
     pub saved: Option<RunState>,
 }
 
@@ -89,10 +89,10 @@ struct InFlightStep {
     position: Position,
 }
 
-/// Trains until the run's limits, its target, or `stop`. Where several ranks train, all call it, and all come to the same end.
+/// Trains until the run reaches its limits or its target, or `stop` is set. With several ranks, all call it and have the same outcome.
 ///
 /// # Errors
-/// [`TrainError`] of whichever part failed; checkpoints that were written stay whole.
+/// [`TrainError`]; checkpoints already written stay intact.
 pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
     let loader = Loader::start(
         Arc::clone(&run.train_data),
@@ -110,14 +110,14 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
             outcome = Outcome::TargetReached;
             break;
         }
-        // Steps that are under way count until they turn out to have been skipped.
+        // Steps in flight count until they turn out to be skipped.
         if run.limit_reached(&in_flight) {
             run.settle(&mut in_flight, 0, &mut log, &feeder)?;
             if run.limit_reached(&in_flight) {
                 break;
             }
         }
-        run.at(Phase::Data);
+        run.publish_phase(Phase::Data);
         let Some(step) = feeder.next_step()? else { break };
         let report = run.stepper.step(&step, stop.load(Ordering::Relaxed))?;
         let (samples, spread) = (Arc::clone(&step.samples), spread(&step.loads));
@@ -133,7 +133,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         if due {
             stopping |= run.settle(&mut in_flight, 0, &mut log, &feeder)?;
         }
-        // Weights from which no step succeeds may be what is wrong: the checkpoint before them stays the newest.
+        // If every step from these weights is skipped, the weights may be the cause: keep the checkpoint before them as the latest.
         if due && run.state.skipped_in_a_row == 0 {
             if evaluation_due {
                 run.evaluate(&log.progress)?;
@@ -148,7 +148,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
     }
     run.settle(&mut in_flight, 0, &mut log, &feeder)?;
 
-    // A run that was asked to stop is in a hurry; any other ends with the accuracy of what it leaves behind.
+    // An interrupted run must end quickly; any other run ends with an evaluation of its final weights.
     if outcome == Outcome::Finished && !run.was_evaluated() {
         run.evaluate(&log.progress)?;
         if run.reaches_target() {
@@ -168,13 +168,13 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
     Ok(outcome)
 }
 
-/// What is told of a run.
+/// Log of a run.
 struct Log {
     window: LogWindow,
     progress: Progress,
 }
 
-/// Steps that a GPU may be behind: the host reads a step's outcome when that many have been asked for behind it.
+/// Maximum number of steps in flight on a GPU before the host reads the outcome of the oldest.
 const MAX_IN_FLIGHT: usize = 4;
 
 impl Run {
@@ -187,19 +187,19 @@ impl Run {
     }
 
     fn max_in_flight(&self) -> usize {
-        // A CPU has done a step when the call returns.
+        // On a CPU, a step is complete when the call returns.
         if self.device().is_cuda() { MAX_IN_FLIGHT } else { 0 }
     }
 
-    /// Tells other ranks what this one is doing.
-    fn at(&self, phase: Phase) {
+    /// Publishes the phase of this rank to the other ranks.
+    fn publish_phase(&self, phase: Phase) {
         if let Some(world) = &self.world {
             world.set_phase(self.state.step, phase);
         }
     }
 
-    /// Reads outcomes, the oldest first, until only `left` steps are under way, and logs what is due. Whether a rank was asked
-    /// to stop: all ranks hear of it behind the same step.
+    /// Reads outcomes, the oldest first, until only `left` steps are in flight, and logs. Returns true if a rank was asked to
+    /// stop; all ranks learn of it after the same step.
     fn settle(
         &mut self,
         in_flight: &mut VecDeque<InFlightStep>,
@@ -225,7 +225,7 @@ impl Run {
             let samples = samples.len();
             log.window.add(&StepReport { loss, lr, gradient_norm, pads, skipped, samples, weight, spread, flops, work });
             log.progress.advance(self.state.samples);
-            // A step that was skipped does not count, and is told of with the next one that does.
+            // Skipped steps are included in the log line of the next step that was not skipped.
             if !skipped && self.state.step.is_multiple_of(self.config.train.log_every.max(1)) {
                 let own = log.window.numbers(feeder.waited(), self.device());
                 let numbers = match &self.world {
@@ -283,7 +283,7 @@ impl Run {
         }
     }
 
-    /// Questions after which it is at its end.
+    /// Returns the number of samples after which the run ends.
     pub(crate) fn planned_samples(&self) -> u64 {
         let TrainSettings { epochs, max_steps, max_samples, .. } = self.config.train;
         let all = epochs.saturating_mul(self.train_data.rows() as u64);
@@ -292,26 +292,26 @@ impl Run {
         all.min(by_steps).min(by_samples)
     }
 
-    /// Whether the run is at its end once all steps under way have counted.
+    /// Returns true if the run has reached its limits, counting the steps in flight.
     fn limit_reached(&self, in_flight: &VecDeque<InFlightStep>) -> bool {
         let TrainSettings { max_steps, max_samples, .. } = self.config.train;
         let step = self.state.step + in_flight.len() as u64;
         (max_steps > 0 && step >= max_steps) || (max_samples > 0 && self.samples_submitted(in_flight) >= max_samples)
     }
 
-    /// Questions used, steps under way included.
+    /// Returns the number of samples used, including steps in flight.
     fn samples_submitted(&self, in_flight: &VecDeque<InFlightStep>) -> u64 {
         self.state.samples + in_flight.iter().map(|step| step.samples.len() as u64).sum::<u64>()
     }
 
-    /// Whether the step that was asked for last passed a multiple of `every` questions. On a CPU it is no longer under way.
-    fn passed(&self, every: u64, in_flight: &VecDeque<InFlightStep>, questions: usize) -> bool {
-        let samples = self.samples_submitted(in_flight);
-        every > 0 && samples / every > (samples - questions as u64) / every
+    /// Returns true if the latest step, of `samples` samples, passed a multiple of `every` samples.
+    fn passed(&self, every: u64, in_flight: &VecDeque<InFlightStep>, samples: usize) -> bool {
+        let submitted = self.samples_submitted(in_flight);
+        every > 0 && submitted / every > (submitted - samples as u64) / every
     }
 
     fn evaluate(&mut self, progress: &Progress) -> Result<(), TrainError> {
-        self.at(Phase::Evaluation);
+        self.publish_phase(Phase::Evaluation);
         self.state.evaluated_at = Some(self.state.samples);
         let Some(data) = &self.val_data else { return Ok(()) };
         let packer = Packer { purpose: Purpose::Evaluate, ..self.packer.clone() };
@@ -349,10 +349,9 @@ impl Run {
         target > 0.0 && self.state.latest.as_ref().is_some_and(reaches)
     }
 
-    /// Starts to write a checkpoint, on the first rank, unless there is one of this state; the one with the best accuracy so
-    /// far is marked.
+    /// Starts writing a checkpoint, on rank 0, unless there is one of this state. The best checkpoint so far is marked.
     fn save(&mut self, progress: &Progress) -> Result<(), TrainError> {
-        self.at(Phase::Checkpoint);
+        self.publish_phase(Phase::Checkpoint);
         let start = Instant::now();
         let is_best = match (&self.state.latest, &self.state.best) {
             (Some(latest), Some(best)) => self.selection().is_some_and(|metric| metric.improves(latest.value, best.value)),

@@ -20,9 +20,9 @@ use crate::task::Task;
 /// A model, its task and its optimizer.
 #[derive(Debug)]
 pub struct Stepper {
-    // Its hooks are on the model's parameters, so it goes first.
+    // Dropped first, because its hooks are on the model's parameters.
     ranks: Option<Ranks>,
-    /// What is learned.
+    /// Training objective.
     task: Arc<dyn Task>,
     /// The model.
     pub model: Glm,
@@ -30,11 +30,11 @@ pub struct Stepper {
     pub optimizer: AdamW,
     control: StepControl,
     pass: Pass,
-    /// Steps asked for, skipped ones included.
+    /// Number of steps so far, including skipped ones.
     steps: u64,
 }
 
-/// The other ranks, whose gradients are added to this one's.
+/// The other ranks, whose gradients are added to those of this rank.
 #[derive(Debug)]
 struct Ranks {
     reducer: Reducer,
@@ -42,7 +42,7 @@ struct Ranks {
 }
 
 impl Stepper {
-    /// For a run that stands at `state`; with other ranks if there is a `world`.
+    /// Continues from `state`; with the other ranks of `world`, if any.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -75,13 +75,14 @@ impl Stepper {
         self.model.backend(&self.pass)
     }
 
-    /// Forward, backward and update. A loss or gradient that is not finite, or a spike where the settings say so, skips the
-    /// update and does not advance the schedule. On a GPU all of this is only asked for when it returns; the report tells of it later.
+    /// Computes forward pass, backward pass and update. A loss or gradient that is not finite, or a spike with
+    /// `train.skip_on_spike`, skips the update and does not advance the schedule. On a GPU the operations are only queued when
+    /// this returns; the report has the outcome later.
     ///
-    /// With several ranks, each brings its own batches of the step. Losses and gradients are sums over all of them, divided by
-    /// the weight of all, so every sample weighs the same on whichever rank it is; and as norm and update are computed from the
-    /// same bits on all ranks, all have the same weights behind it. `stop`, whether this rank was asked to stop, is told to
-    /// all by the report.
+    /// With several ranks, each has its own batches of the step. Losses and gradients are sums over all ranks, divided by the
+    /// weight of all samples, so every sample weighs the same on whichever rank it is. Norm and update are computed from the
+    /// same bits on all ranks, so all have the same weights afterwards. `stop`, true if this rank was asked to stop, reaches all
+    /// ranks through the report.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory, or where another rank is gone.
@@ -89,7 +90,7 @@ impl Stepper {
         let (number, control) = (self.steps, Some(&self.control));
         let learner = Learner { task: &*self.task, model: &self.model, pass: &self.pass };
         self.steps += 1;
-        let mut told = match &mut self.ranks {
+        let mut metrics = match &mut self.ranks {
             None => learner.accumulate_gradients(step, control, None)?,
             Some(Ranks { reducer, world }) => {
                 world.set_phase(number, Phase::Compute);
@@ -100,13 +101,13 @@ impl Stepper {
                 learner.accumulate_gradients(step, control, Some(&mut reduce))?
             }
         };
-        told = Tensor::f_stack(&[&told, &told.f_full_like(f64::from(u8::from(stop)))?], 0)?;
+        metrics = Tensor::f_stack(&[&metrics, &metrics.f_full_like(f64::from(u8::from(stop)))?], 0)?;
         if let Some(Ranks { world, .. }) = &self.ranks {
-            world.sum(&mut told)?;
+            world.sum(&mut metrics)?;
             world.set_phase(number, Phase::Outcome);
         }
         let norm = global_norm(self.model.parameters())?;
-        let decision = self.control.decide(&norm, &told)?;
+        let decision = self.control.decide(&norm, &metrics)?;
         let rates = StepRates { lr: &decision.lr, gradient_divisor: &decision.gradient_divisor, skip: &decision.skip };
         self.optimizer.step(self.model.parameters(), &rates)?;
         Ok(decision.report)
@@ -119,7 +120,7 @@ pub type ReducingBackward<'a> = &'a mut dyn FnMut(&Tensor) -> Result<(), TchErro
 /// A model with its task and the settings of its forward pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Learner<'a> {
-    /// What is learned.
+    /// Training objective.
     pub task: &'a dyn Task,
     /// The model.
     pub model: &'a Glm,

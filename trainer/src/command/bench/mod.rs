@@ -1,4 +1,4 @@
-//! `glm-trainer bench`: how fast this machine trains, or reads data, and where the time goes.
+//! `glm-trainer bench`: speed of training and of reading data on this machine.
 
 mod args;
 mod print;
@@ -8,15 +8,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use glm_schemas::manifest::Split;
+use arrow::error::ArrowError;
+use glm_schemas::manifest::{Split, TaskName};
 use glm_schemas::vocab::{SpecialIds, embedding_rows};
 use libtorch_ext::operators::matmul_nt;
 use serde::Serialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
+use thiserror::Error;
 
 use crate::batch::layout::LayoutKind;
 use crate::batch::work::Work;
-use crate::config::Config;
+use crate::command::setup::{SetupError, open_task};
+use crate::config::{Config, SettingsError};
 use crate::data::DataError;
 use crate::data::feed::{DeviceStep, Feeder};
 use crate::data::loader::{Loader, LoaderConfig};
@@ -28,34 +31,56 @@ use crate::model::ops::cpu::clock;
 use crate::model::{Glm, ModelConfig};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
-use crate::task::{self, Purpose, Task};
-use crate::train::TrainError;
+use crate::task::{self, Purpose};
 use crate::train::step::Stepper;
 
 pub use args::BenchArgs;
 
-/// Token ids of BERT's uncased vocabulary, for made-up questions.
+/// Number of token ids of BERT's uncased vocabulary, for synthetic questions.
 const VOCABULARY: usize = 30522;
-/// Times that a product is computed to measure this machine's speed; the fastest counts.
+/// Number of matrix products to measure the speed of this machine; the fastest counts.
 const PRODUCTS: usize = 5;
 
-/// What to measure.
+/// Errors of `bench`.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// Data set, settings or device.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// A row cannot be read or packed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Settings that do not go together.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// libtorch.
+    #[error(transparent)]
+    Torch(#[from] TchError),
+    /// Synthetic questions cannot be built.
+    #[error("cannot build synthetic questions: {0}")]
+    Synthetic(#[from] ArrowError),
+    /// The data set is too small.
+    #[error("the data set has too few questions for this number of steps; use a smaller --steps")]
+    TooFewQuestions,
+}
+
+/// Measurement to make.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// Steps before the clock starts.
     pub warmup: usize,
     /// Steps that are timed.
     pub steps: usize,
-    /// Whether to tell where the time goes.
+    /// True to measure the time per kind of operation.
     pub profile: bool,
 }
 
-/// What training costs.
+/// Training speed.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrainingSpeed {
-    /// Questions a second, by the median step.
+    /// Questions per second, from the median step.
     pub questions_per_second: f64,
-    /// Tokens a second, by the median step.
+    /// Tokens per second, from the median step.
     pub tokens_per_second: f64,
     /// Seconds of each step.
     pub step_seconds: Vec<f64>,
@@ -77,13 +102,13 @@ pub struct TrainingSpeed {
     pub data_wait: f64,
     /// Operations of a training step for one question, see [`Work::forward_flops`].
     pub model_flops_per_question: f64,
-    /// Such operations a second, by the median step.
+    /// Model operations per second, from the median step.
     pub model_flops_per_second: f64,
-    /// Operations a second of a matrix product alone, the model's largest, in the same kind.
+    /// Operations per second of a matrix product alone, the largest of the model, in the same kind.
     pub product_flops_per_second: f64,
     /// The former over the latter.
     pub utilisation: f64,
-    /// Most bytes that were held at a time.
+    /// Peak memory in bytes.
     pub peak_memory_bytes: Option<u64>,
     /// Format of forward and backward pass.
     pub precision: String,
@@ -93,23 +118,23 @@ pub struct TrainingSpeed {
     pub threads: usize,
     /// Parameters of the model.
     pub parameters: usize,
-    /// Mean loss a question of the last step.
+    /// Mean loss of the last step.
     pub loss: f64,
-    /// Seconds of a step by kind of operation, where asked for.
+    /// Seconds per step and kind of operation, if measured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub profile: Vec<(&'static str, f64)>,
 }
 
-/// What reading data costs.
+/// Speed of reading data.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReadingSpeed {
-    /// Questions a second.
+    /// Questions per second.
     pub questions_per_second: f64,
-    /// Questions a second of one core's time.
+    /// Questions per second of CPU time.
     pub questions_per_cpu_second: f64,
-    /// Time of all cores together.
+    /// CPU time of all cores, in seconds.
     pub cpu_seconds: f64,
-    /// Time on the wall.
+    /// Elapsed time in seconds.
     pub wall_seconds: f64,
     /// Questions read.
     pub questions: usize,
@@ -117,21 +142,19 @@ pub struct ReadingSpeed {
     pub tokens: usize,
 }
 
-/// Where steps come from.
+/// Source of steps.
 enum Source {
     Shards(Box<Feeder>),
     Synthetic(std::vec::IntoIter<DeviceStep>),
 }
 
 impl Source {
-    fn next(&mut self) -> Result<DeviceStep, TrainError> {
+    fn next(&mut self) -> Result<DeviceStep, BenchError> {
         let step = match self {
             Self::Shards(feeder) => feeder.next_step()?,
             Self::Synthetic(steps) => steps.next(),
         };
-        step.ok_or_else(|| {
-            TrainError::Setup("the data set has too few questions for that many steps; say a smaller --steps".to_owned())
-        })
+        step.ok_or(BenchError::TooFewQuestions)
     }
 
     fn waited(&self) -> Duration {
@@ -142,11 +165,11 @@ impl Source {
     }
 }
 
-/// Trains a model with random weights for a few steps on a data set's questions, or on made-up ones of ReCoRD's lengths.
+/// Trains a model with random weights for a few steps, on the questions of a data set or on synthetic ones of ReCoRD's lengths.
 ///
 /// # Errors
-/// [`TrainError`].
-pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: Plan) -> Result<TrainingSpeed, TrainError> {
+/// [`BenchError`].
+pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: Plan) -> Result<TrainingSpeed, BenchError> {
     let precision = config.train.precision.on(device);
     let vocabulary = data.map_or(VOCABULARY, |data| data.manifest().tokenizer.vocab_size);
     let sizes = config.random_model(embedding_rows(vocabulary))?;
@@ -155,7 +178,7 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     model.alloc_grads()?;
     let optimizer = AdamW::new(config.adamw(), model.parameters())?;
     let special = data.map_or(SpecialIds::BERT_UNCASED, |data| data.manifest().special_ids);
-    let task = cloze(config, special)?;
+    let task = task::open(TaskName::Cloze, config.task(special));
     let control = ControlState::new(config.loss_scale(precision));
     let mut stepper = Stepper::new(Arc::clone(&task), model, optimizer, config, precision, control, None)?;
     let layout = stepper.backend().layout();
@@ -175,7 +198,7 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
         }
     };
 
-    // A GPU is given the next step before the last one is done, as in training.
+    // As in training, a GPU gets the next step before the last one is done.
     let under_way = usize::from(device.is_cuda());
     let (mut pending, mut seconds, mut total, mut batches) = (VecDeque::new(), Vec::new(), Work::default(), 0);
     let (mut loss, mut last, mut waited_before) = (0.0, Instant::now(), Duration::ZERO);
@@ -238,13 +261,13 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     })
 }
 
-/// Reads an epoch of a data set's training questions and does nothing with them.
+/// Reads one epoch of the training questions of a data set and discards them.
 ///
 /// # Errors
-/// [`TrainError`].
-pub fn reading(config: &Config, data: &DataSet) -> Result<ReadingSpeed, TrainError> {
+/// [`BenchError`].
+pub fn reading(config: &Config, data: &DataSet) -> Result<ReadingSpeed, BenchError> {
     let split = Arc::new(data.split(Split::Train)?);
-    let packer = config.packer(cloze(config, data.manifest().special_ids)?, Purpose::Train);
+    let packer = config.packer(open_task(config, data.manifest()), Purpose::Train);
     let (start, before) = (Instant::now(), cpu_seconds());
     let mut loader = Loader::start(split, &data.manifest().fingerprint, config.loader(packer, Position::default()))?;
     let (mut questions, mut tokens) = (0, 0);
@@ -257,12 +280,7 @@ pub fn reading(config: &Config, data: &DataSet) -> Result<ReadingSpeed, TrainErr
     Ok(ReadingSpeed { questions_per_second, questions_per_cpu_second, cpu_seconds, wall_seconds, questions, tokens })
 }
 
-/// The task that is measured.
-fn cloze(config: &Config, special: SpecialIds) -> Result<Arc<dyn Task>, TrainError> {
-    task::open(task::CLOZE, config.task(special)).map_err(|error| TrainError::Setup(error.to_string()))
-}
-
-/// Seconds of a step by kind of operation, and what is left over.
+/// Seconds per step and kind of operation, and the remainder.
 fn profile(seconds: &[f64]) -> Vec<(&'static str, f64)> {
     let steps = seconds.len().max(1) as f64;
     let mut profile: Vec<_> = clock::stop().into_iter().map(|(name, spent)| (name, spent.as_secs_f64() / steps)).collect();
@@ -271,8 +289,8 @@ fn profile(seconds: &[f64]) -> Vec<(&'static str, f64)> {
     profile
 }
 
-/// Operations a second of the feed-forward layer's product over 2,048 tokens.
-fn product_speed(config: &ModelConfig, kind: Kind, device: Device) -> Result<f64, TrainError> {
+/// Operations per second of the matrix product of the feed-forward layer over 2,048 tokens.
+fn product_speed(config: &ModelConfig, kind: Kind, device: Device) -> Result<f64, BenchError> {
     let (tokens, hidden) = (2048, config.hidden as i64);
     let random = |rows: i64| Tensor::f_randn([rows, hidden], (Kind::Float, device))?.f_totype(kind);
     let (x, weight) = (random(tokens)?, random(4 * hidden)?);
@@ -303,7 +321,7 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Time that all threads of this process have computed for.
+/// CPU time of all threads of this process, in seconds.
 fn cpu_seconds() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` has room for the answer; where the clock is missing it stays zero.

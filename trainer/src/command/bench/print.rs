@@ -24,7 +24,7 @@ impl fmt::Display for TrainingSpeed {
         )?;
         writeln!(
             f,
-            "seconds a step  {fastest:12.3}   to {slowest:.3}, {} questions in {:.1} batches",
+            "seconds per step{fastest:12.3}   to {slowest:.3}, {} questions in {:.1} batches",
             self.batch_size, self.mean_batches
         )?;
         writeln!(
@@ -34,7 +34,7 @@ impl fmt::Display for TrainingSpeed {
         )?;
         writeln!(
             f,
-            "model GFLOP/s   {:12.0}   {:.1} GFLOP a question; {:.0} % of a matrix product's {:.0}",
+            "model GFLOP/s   {:12.0}   {:.1} GFLOP per question; {:.0} % of the {:.0} of a matrix product",
             self.model_flops_per_second / 1e9,
             self.model_flops_per_question / 1e9,
             100.0 * self.utilisation,
@@ -59,7 +59,7 @@ impl fmt::Display for ReadingSpeed {
             "questions/s                 {:12.0}   {} questions, {} tokens",
             self.questions_per_second, self.questions, self.tokens
         )?;
-        writeln!(f, "questions a second of a core{:12.0}", self.questions_per_cpu_second)?;
+        writeln!(f, "questions/s of CPU time     {:12.0}", self.questions_per_cpu_second)?;
         writeln!(
             f,
             "seconds                     {:12.3}   on the wall, {:.3} of all cores",

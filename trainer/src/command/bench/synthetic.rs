@@ -1,4 +1,4 @@
-//! Made-up questions with the lengths of ReCoRD's.
+//! Synthetic questions of ReCoRD's lengths.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use glm_schemas::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::encoding::Question;
 use glm_schemas::vocab::TokenId;
 
+use super::BenchError;
 use crate::batch::key::mix;
 use crate::data::loader::Step;
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::{Packed, Packer, Sample};
 use crate::data::sampler::Position;
 use crate::task::Task;
-use crate::train::TrainError;
 
 /// Numbers without a pattern, the same on every machine.
 struct Random(u64);
@@ -39,8 +39,8 @@ impl Random {
 /// 9 choices of 1 to 3 tokens.
 ///
 /// # Errors
-/// [`TrainError`] where the packer's settings leave no room for a question.
-pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<Vec<Step>, TrainError> {
+/// [`BenchError`] where the packer's settings leave no room for a question.
+pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<Vec<Step>, BenchError> {
     let mut random = Random(0);
     (0..count)
         .map(|step| {
@@ -55,8 +55,7 @@ pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<V
         .collect()
 }
 
-fn group(task: &dyn Task, questions: usize, random: &mut Random) -> Result<DecodedGroup, TrainError> {
-    let refused = |error: String| TrainError::Setup(format!("cannot make up questions: {error}"));
+fn group(task: &dyn Task, questions: usize, random: &mut Random) -> Result<DecodedGroup, BenchError> {
     let mut builder = ClozeBatchBuilder::new();
     for i in 0..questions {
         // The square gives short passages the upper hand.
@@ -72,7 +71,7 @@ fn group(task: &dyn Task, questions: usize, random: &mut Random) -> Result<Decod
             .collect();
         let choices: Vec<_> = choices.iter().enumerate().map(|(i, ids)| ChoiceRow { text: "", ids, correct: i == 0 }).collect();
         let row = ClozeRow {
-            example_id: &format!("made-up-{i}"),
+            example_id: &format!("synthetic-{i}"),
             passage_id: 0,
             question_id: 0,
             source: "",
@@ -83,10 +82,10 @@ fn group(task: &dyn Task, questions: usize, random: &mut Random) -> Result<Decod
             choices: &choices,
             labelled: true,
         };
-        builder.append(&row).map_err(|error| refused(error.to_string()))?;
+        builder.append(&row)?;
     }
-    let batch = builder.finish().map_err(|error| refused(error.to_string()))?;
-    Ok(DecodedGroup::try_new(task, Path::new("made-up questions"), batch, 0)?)
+    let batch = builder.finish()?;
+    Ok(DecodedGroup::try_new(task, Path::new("synthetic questions"), batch, 0)?)
 }
 
 #[cfg(test)]
@@ -95,19 +94,20 @@ mod tests {
     use crate::batch::work::Work;
     use crate::config::Config;
     use crate::task::{self, Purpose};
+    use glm_schemas::manifest::TaskName;
     use glm_schemas::vocab::SpecialIds;
 
     #[test]
     fn lengths_are_those_of_record() {
         let config = Config::default();
-        let task = task::open(task::CLOZE, config.task(SpecialIds::BERT_UNCASED)).expect("task");
+        let task = task::open(TaskName::Cloze, config.task(SpecialIds::BERT_UNCASED));
         let steps = steps(200, 3, &config.packer(task, Purpose::Train)).expect("steps");
         let work = Work::of_all(steps.iter().flat_map(|step| &step.batches).map(|batch| &**batch));
         assert_eq!(work.examples, 600);
         let mean = |count: usize| count as f64 / 600.0;
         let (context, pieces, choices) = (mean(work.context), mean(work.tokens - work.context), mean(work.groups));
         assert!((240.0..254.0).contains(&context), "{context}");
-        assert!((18.0..20.0).contains(&pieces), "one start of piece and two tokens a choice: {pieces}");
+        assert!((18.0..20.0).contains(&pieces), "one start of piece and two tokens per choice: {pieces}");
         assert!((8.8..9.2).contains(&choices), "{choices}");
     }
 }

@@ -18,6 +18,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use glm_schemas::manifest::TaskName;
 use glm_support::page::document::{Document, WriteError};
 use maud::{Markup, html};
 use thiserror::Error;
@@ -26,7 +27,7 @@ use crate::checkpoint::run_folder::RunFolder;
 use crate::config::{Config, overrides::Layers};
 use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
-use crate::task::{CLOZE, metrics_of};
+use crate::task::metrics_of;
 use records::{Eval, Records};
 
 const METRICS_FILE: &str = "metrics.jsonl";
@@ -132,7 +133,7 @@ impl Known {
 
     /// Descriptions of the metrics of the run's task.
     fn metrics(&self) -> &'static [MetricInfo] {
-        metrics_of(self.sessions.last().map_or(CLOZE, |session| session.task.as_str()))
+        metrics_of(self.sessions.last().map_or(TaskName::Cloze, |session| session.task))
     }
 
     /// The metric that selects checkpoints.

@@ -13,6 +13,7 @@ use arrow::error::ArrowError;
 use clap::Args;
 use glm_schemas::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::encoding::{ChoiceEncoder, EncodingError};
+use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::TokenId;
 use glm_support::command::paint::{ColourWhen, Screen};
 use glm_text::question::{ClozeText, QuestionTokens};
@@ -21,15 +22,14 @@ use serde::Serialize;
 use thiserror::Error;
 
 use self::input::{Asked, InputError, ask, asked, parse};
-use crate::command::eval::load;
-use crate::command::launch;
+use crate::command::setup::{Scorer, SetupError, set_threads};
 use crate::config::args::SettingArgs;
+use crate::data::DataError;
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::Sample;
 use crate::device::DeviceChoice;
 use crate::model::Glm;
-use crate::task::{CLOZE, Task};
-use crate::train::TrainError;
+use crate::task::Task;
 use crate::train::evaluate::{EvaluationConfig, score_samples};
 
 /// Number of questions scored together, which bounds memory.
@@ -80,7 +80,10 @@ pub struct ScoreArgs {
 pub enum ScoreError {
     /// Error of weights, settings or device.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Setup(#[from] SetupError),
+    /// A question cannot be scored.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// Error of the vocabulary.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -146,13 +149,13 @@ pub struct RankedChoice {
 /// Returns a [`ScoreError`].
 pub fn run(args: &ScoreArgs, out: &mut dyn Write) -> Result<(), ScoreError> {
     let given = given(args)?;
-    let scorer = Scorer::new(args)?;
+    let ranker = Ranker::new(args)?;
     let screen = args.color.for_stdout();
     let Some(questions) = given else {
         let (mut input, mut prompts) = (io::stdin().lock(), io::stderr());
         let typed = |source| ScoreError::Read { origin: "standard input".to_owned(), source };
         while let Some(question) = ask(&mut input, &mut prompts).map_err(typed)? {
-            match scorer.rank(&[question]) {
+            match ranker.rank(&[question]) {
                 Ok(rankings) => print(&rankings, args.json, &screen, out)?,
                 Err(error @ ScoreError::TooLong { .. }) => writeln!(prompts, "{error}")?,
                 Err(error) => return Err(error),
@@ -165,7 +168,7 @@ pub fn run(args: &ScoreArgs, out: &mut dyn Write) -> Result<(), ScoreError> {
         if number > 0 && !args.json {
             writeln!(out)?;
         }
-        print(&scorer.rank(window)?, args.json, &screen, out)?;
+        print(&ranker.rank(window)?, args.json, &screen, out)?;
     }
     Ok(())
 }
@@ -208,22 +211,23 @@ fn print(rankings: &[Ranking], json: bool, screen: &Screen, out: &mut dyn Write)
 }
 
 /// Model with its tokenizer.
-struct Scorer {
+struct Ranker {
     tokenizer: Tokenizer,
     model: Glm,
     config: EvaluationConfig,
     encoder: ChoiceEncoder,
 }
 
-impl Scorer {
+impl Ranker {
     fn new(args: &ScoreArgs) -> Result<Self, ScoreError> {
         let tokenizer = Tokenizer::load(args.tokenizer.as_deref())?;
-        let config = args.settings.resolve(&[]).map_err(TrainError::from)?;
-        launch::use_threads(&config);
-        let device = args.device.resolve().map_err(TrainError::from)?;
-        let (model, config, settings) = load(&args.init, config, CLOZE, tokenizer.identity(), tokenizer.special(), device)?;
-        let encoder = ChoiceEncoder::new(tokenizer.special(), settings.data.max_seq_len);
-        Ok(Self { tokenizer, model, config, encoder })
+        let config = args.settings.resolve(&[]).map_err(SetupError::from)?;
+        set_threads(&config);
+        let device = args.device.resolve().map_err(SetupError::from)?;
+        let special = tokenizer.special();
+        let scorer = Scorer::load(&args.init, config, TaskName::Cloze, tokenizer.identity(), special, device)?;
+        let encoder = ChoiceEncoder::new(special, scorer.max_seq_len);
+        Ok(Self { tokenizer, model: scorer.model, config: scorer.config, encoder })
     }
 
     fn rank(&self, questions: &[Asked]) -> Result<Vec<Ranking>, ScoreError> {
@@ -235,8 +239,7 @@ impl Scorer {
             let (question, encoded) = (&questions[scored.split_row], &encoded[scored.split_row]);
             rankings.push(ranking(question, encoded, scored.log_probs));
             Ok(())
-        })
-        .map_err(TrainError::from)?;
+        })?;
         Ok(rankings)
     }
 
@@ -284,7 +287,7 @@ fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<
         builder.append(&row)?;
     }
     let batch = builder.finish()?;
-    let group = DecodedGroup::try_new(task, Path::new("questions"), batch, 0).map_err(TrainError::from)?;
+    let group = DecodedGroup::try_new(task, Path::new("questions"), batch, 0)?;
     let group = Arc::new(group);
     Ok((0..questions.len()).map(|row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect())
 }

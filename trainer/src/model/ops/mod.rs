@@ -1,4 +1,4 @@
-//! Operations of the model behind one trait, so that the forward pass is written once.
+//! Operations of the model as one trait, on which the forward pass is written once.
 //!
 //! | implementation | where | what it is |
 //! | --- | --- | --- |

@@ -13,6 +13,7 @@ mod truncate;
 use arrow::array::RecordBatch;
 use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ViewError};
 use glm_schemas::encoding::ChoiceEncoder;
+use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::{SpecialIds, TokenId};
 use tch::{Reduction, TchError, Tensor};
 
@@ -21,7 +22,7 @@ pub use self::evaluator::{METRICS, answer};
 use self::truncate::TruncatedQuestion;
 pub use self::truncate::Truncation;
 use super::metrics::MetricInfo;
-use super::{CLOZE, Evaluator, Purpose, RowError, RowPacker, RowSize, Task};
+use super::{Evaluator, Purpose, RowError, RowPacker, RowSize, Task};
 use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
@@ -45,8 +46,8 @@ impl Cloze {
 }
 
 impl Task for Cloze {
-    fn name(&self) -> &'static str {
-        CLOZE
+    fn name(&self) -> TaskName {
+        TaskName::Cloze
     }
 
     fn columns(&self) -> &'static [&'static str] {

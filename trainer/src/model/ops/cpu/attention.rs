@@ -1,7 +1,7 @@
 //! Attention, one row of the batch after the other: within a row every head is a task.
 //!
 //! Scores, softmax and their gradients are 32 bits at least. With bfloat16 the probabilities and the scores' gradients are
-//! rounded to it for the products behind them, as FlashAttention does, because those are twice as fast then.
+//! rounded to it for the matrix products that follow, as in FlashAttention, which makes these twice as fast.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::clock::{Stage, timed};
 use super::{Queries, Stored, add_rows, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::batch::packed::{Batch, RowSpan};
 
-/// What is attended with, without its bias.
+/// Query, key and value projections without their bias.
 #[derive(Debug)]
 pub enum Projected {
     /// Query, key and value side by side, `[tokens, 3 hidden]`: all tokens ask.
@@ -167,7 +167,7 @@ fn attention_of<T: Stored>(
     Ok(out)
 }
 
-/// What both directions go through.
+/// Arguments of forward and backward pass.
 #[derive(Clone, Copy)]
 struct Pass<'a> {
     source: &'a Source,

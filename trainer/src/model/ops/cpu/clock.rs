@@ -1,4 +1,4 @@
-//! Where a step's time goes, by kind of operation, for `glm-trainer bench --profile`.
+//! Time per kind of operation, for `glm-trainer bench --profile`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

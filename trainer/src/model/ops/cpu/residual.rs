@@ -13,7 +13,7 @@ use super::clock::{Stage, timed};
 use super::{Stored, TOKENS_PER_TASK, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::model::layers::LayerNorm;
 
-/// What is added to the residual stream.
+/// Branch that is added to the residual stream.
 #[derive(Debug)]
 pub struct Addend<'a> {
     /// `[tokens, width]`, without its bias.
@@ -22,7 +22,7 @@ pub struct Addend<'a> {
     pub bias: &'a Tensor,
     /// A key for each token.
     pub keys: Arc<[u64]>,
-    /// What is dropped.
+    /// Dropout.
     pub site: Site,
 }
 
@@ -123,7 +123,7 @@ fn norm_of<T: Stored>(x: &Tensor, norm: &LayerNorm) -> Result<Tensor, TchError> 
     Ok(out)
 }
 
-/// What a backward pass needs.
+/// Values saved for the backward pass.
 struct Saved<T: Stored> {
     sum: Tensor,
     moments: Vec<Moments<T::Real>>,

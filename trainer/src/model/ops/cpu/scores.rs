@@ -1,4 +1,4 @@
-//! The scores of choices from logits.
+//! Log probabilities of targets, from logits.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::clock::{Stage, timed};
 use super::{Stored, by_kind, contiguous, values, values_mut};
 use crate::batch::packed::Batch;
 
-/// For each choice of the batch the sum of `log softmax(logits)[target]` over its tokens: `[choices]`, in 32 bits at least.
+/// For each group of the batch, the sum of `log softmax(logits)[target]` over its targets: `[groups]`, in 32 bits at least.
 /// `logits` `[scored, words]` must be the result of [`super::linear::linear`] and used by nothing else: its memory receives
 /// its gradient.
 ///
 /// # Errors
-/// A [`TchError`]; a target that is no word is one.
+/// A [`TchError`]; a target outside the vocabulary is one.
 pub fn target_log_probs(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
     let kind = logits.f_kind()?;
     timed(Stage::Scores, || by_kind!(kind, target_log_probs_of(logits, batch)))
@@ -35,11 +35,11 @@ fn target_log_probs_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<
         // SAFETY: nothing writes to the logits during a forward pass.
         let logits = unsafe { values::<T>(&saved, T::KIND) }?;
         for_each(logits.chunks(words).zip(log_sum.chunks_mut(1)), |(row, sum)| scores::log_sum_exp(row, words, sum))?;
-        for ((&scored, &target), &choice) in
+        for ((&scored, &target), &group) in
             batch.targets.scored_index.iter().zip(&batch.targets.token).zip(&batch.targets.group)
         {
             let scored = scored as usize;
-            out[choice as usize] += logits[scored * words + target as usize].load() - log_sum[scored];
+            out[group as usize] += logits[scored * words + target as usize].load() - log_sum[scored];
         }
     }
     let mut result = Tensor::f_empty([batch.targets.groups as i64], (T::REAL, tch::Device::Cpu))?;
@@ -64,14 +64,14 @@ fn backward<T: Stored>(logits: &mut Tensor, batch: &Batch, log_sum: &[T::Real], 
     let logits = unsafe { values_mut::<T>(logits, T::KIND) }?;
     let pairs = || batch.targets.scored_index.iter().zip(&batch.targets.token).zip(&batch.targets.group);
     let mut weights = vec![T::Real::default(); log_sum.len()];
-    for ((&scored, _), &choice) in pairs() {
-        weights[scored as usize] += dy[choice as usize];
+    for ((&scored, _), &group) in pairs() {
+        weights[scored as usize] += dy[group as usize];
     }
     let rows = logits.chunks_mut(words).zip(log_sum.chunks(1).zip(weights.chunks(1)));
     for_each(rows, |(row, (sum, weight))| scores::backward(row, words, sum, weight))?;
-    for ((&scored, &target), &choice) in pairs() {
+    for ((&scored, &target), &group) in pairs() {
         let value = &mut logits[scored as usize * words + target as usize];
-        *value = T::store(value.load() + dy[choice as usize]);
+        *value = T::store(value.load() + dy[group as usize]);
     }
     Ok(())
 }

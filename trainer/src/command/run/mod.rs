@@ -1,4 +1,4 @@
-//! From what was typed to a run that can start: finds data and weights, and says which command brings what is missing.
+//! `glm-trainer run`: finds data and weights and prepares a run.
 
 mod args;
 mod resume;
@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use glm_schemas::manifest::{Manifest, Split, Tokenizer};
+use glm_schemas::manifest::{Manifest, Split};
 use glm_schemas::vocab::embedding_rows;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
+use thiserror::Error;
 
 use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
-use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
+use crate::command::setup::{SetupError, data_folder, load_model, open_data, open_task, set_threads};
 use crate::config::Config;
-use crate::data::mmap::DataSet;
+use crate::data::DataError;
 use crate::data::pack::Share;
 use crate::device::{DeviceChoice, Precision};
-use crate::distributed::{Environment, Identity, OnHang, World};
+use crate::distributed::{DistributedError, Environment, Identity, OnHang, World};
 use crate::model::config::PublishedWeights;
 use crate::model::flops::flop_rates;
 use crate::model::{Glm, ModelConfig, Preset};
@@ -29,46 +30,86 @@ use crate::optim::control::ControlState;
 use crate::record::files::unix_seconds;
 use crate::record::metrics::MetricsFile;
 use crate::record::sessions::Session;
-use crate::task::{self, Purpose, Task};
+use crate::task::Purpose;
 use crate::train::step::Stepper;
 use crate::train::{Records, Run, TrainError};
 
 pub use args::RunArgs;
 
-/// Where the published benchmark keeps its data.
-const PUBLISHED_DATA: &str = "/home/data/perf/glm";
-/// The variable that names the data folder.
-const DATA_VARIABLE: &str = "GLM_DATA_DIR";
+/// Errors of `run`.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Before training.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// During training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
 
-/// What a run was asked for, beside its settings.
+impl RunError {
+    /// Publishes the error to the other ranks. If another rank caused it, returns an error that names that rank instead of the
+    /// error of the libtorch call that failed as a consequence.
+    #[must_use]
+    pub fn attribute_to_peer(self, world: &World) -> Self {
+        let is_failed_call = matches!(
+            &self,
+            Self::Setup(
+                SetupError::Torch(_)
+                    | SetupError::Data(DataError::Torch(_))
+                    | SetupError::Distributed(DistributedError::Torch(_))
+            ) | Self::Train(
+                TrainError::Torch(_)
+                    | TrainError::Data(DataError::Torch(_))
+                    | TrainError::Distributed(DistributedError::Torch(_))
+            )
+        );
+        let error = match is_failed_call.then(|| world.find_failed_peer()).flatten() {
+            Some(peer) => Self::Train(TrainError::Distributed(peer)),
+            None => self,
+        };
+        let caused_by = match &error {
+            Self::Train(TrainError::Distributed(error)) | Self::Setup(SetupError::Distributed(error)) => match error {
+                DistributedError::PeerFailed { rank, .. } | DistributedError::FailureReported { rank, .. } => Some(*rank),
+                DistributedError::StoreLost { .. } => Some(0),
+                _ => None,
+            },
+            _ => None,
+        };
+        world.publish_failure(error.to_string(), caused_by);
+        error
+    }
+}
+
+/// Arguments of a run that are not settings.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The data set; `None`: the published place.
+    /// Data folder; `None`: see [`data_folder`].
     pub data: Option<PathBuf>,
     /// Initial weights; `None`: the published ones of the preset if there are any, else random ones.
     pub init: Option<Init>,
     /// The device.
     pub device: DeviceChoice,
-    /// The run's folder; `None`: a new one under `runs`.
+    /// Run folder; `None`: a new one in `runs`.
     pub out: Option<PathBuf>,
-    /// Whether to go on from the folder's newest checkpoint.
+    /// Handling of checkpoints in the run folder.
     pub resume: Resume,
-    /// Settings that may be others than those that the run began with.
+    /// Settings that may differ from those with which the run was started.
     pub allow: Vec<String>,
 }
 
-/// Whether a run goes on from the newest checkpoint in its folder.
+/// Handling of checkpoints in the run folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// If it is the same run: the command that began it was typed again.
+    /// Resume if the arguments are those of the run in the folder.
     IfSame,
-    /// It does, also to a later end.
+    /// Resume; the run may be made longer.
     Yes,
-    /// It does if there is a checkpoint: for a launcher that starts it again.
+    /// Resume if there is a checkpoint: for restarts by a launcher.
     IfPossible,
 }
 
-/// What a model starts from.
+/// Initial weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Init {
     /// Random weights.
@@ -86,113 +127,36 @@ impl std::fmt::Display for Init {
     }
 }
 
-/// The folder of the data: as said, else `$GLM_DATA_DIR`, else where the published benchmark has it.
-pub fn data_folder(said: Option<PathBuf>) -> PathBuf {
-    said.or_else(|| std::env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from))
-        .unwrap_or_else(|| PathBuf::from(PUBLISHED_DATA))
-}
-
-/// Opens the data set, or says what brings one.
+/// Resolves the device, and joins the other processes if the environment describes any. `on_hang`: see [`World::join`].
 ///
 /// # Errors
-/// [`TrainError`].
-pub fn open_data(folder: &Path) -> Result<DataSet, TrainError> {
-    if !folder.is_dir() {
-        return Err(TrainError::Setup(format!(
-            "there is no folder {}: say where the data is with --data DIR or {DATA_VARIABLE}; \
-             `glm-prep ingest DIR` makes a data set of the raw ReCoRD files in DIR",
-            folder.display()
-        )));
-    }
-    Ok(DataSet::open(folder)?)
-}
-
-/// Opens the task of a data set.
-///
-/// # Errors
-/// [`TrainError`] where this version does not have it.
-pub fn open_task(config: &Config, manifest: &Manifest) -> Result<Arc<dyn Task>, TrainError> {
-    // Later: the manifest's own.
-    task::open(task::CLOZE, config.task(manifest.special_ids)).map_err(|error| TrainError::Setup(error.to_string()))
-}
-
-/// Sets the number of threads that libtorch's operators on a CPU use.
-pub fn use_threads(config: &Config) {
-    if config.train.threads > 0 {
-        tch::set_num_threads(i32::try_from(config.train.threads).unwrap_or(i32::MAX));
-    }
-}
-
-/// Loads a model of the sizes that the weights have. `Kind::Float` for everything but tests against double precision.
-///
-/// # Errors
-/// [`TrainError`] where the weights cannot be read, or do not go with the settings or the vocabulary.
-pub fn load_model(
-    weights: &Weights,
-    config: &Config,
-    tokenizer: &Tokenizer,
-    device: Device,
-    kind: Kind,
-) -> Result<Glm, TrainError> {
-    let stored = checked_sizes(weights, &config.model)?;
-    if tokenizer.vocab_size > stored.vocab_rows {
-        let (tokens, rows) = (tokenizer.vocab_size, stored.vocab_rows);
-        return Err(mismatch(
-            weights,
-            &format!("{rows} rows of word embeddings, but the vocabulary {} has {tokens} tokens", tokenizer.name),
-        ));
-    }
-    let positions = stored.positions.max(config.data.max_seq_len + 1);
-    if positions > stored.positions {
-        tracing::warn!(
-            "{} has {} positions; rows up to {positions}, for data.max_seq_len = {}, start from random values",
-            weights.path().display(),
-            stored.positions,
-            config.data.max_seq_len
-        );
-    }
-    let sizes = config.rates(&ModelConfig { positions, ..stored });
-    tch::manual_seed(config.train.seed as i64);
-    let model = Glm::new(&sizes, kind, device)?;
-    weights.load_into(model.parameters())?;
-    Ok(model)
-}
-
-fn mismatch(weights: &Weights, reason: &str) -> TrainError {
-    TrainError::Setup(format!("the weights in {} have {reason}", weights.path().display()))
-}
-
-/// Finds the device, and joins the other processes if the environment says that there are any. `on_hang`: see
-/// [`World::join`].
-///
-/// # Errors
-/// [`TrainError`].
+/// [`SetupError`].
 pub fn join(
     device: DeviceChoice,
     config: &Config,
     environment: Option<Environment>,
     on_hang: OnHang,
-) -> Result<(Device, Option<Rc<World>>), TrainError> {
-    use_threads(config);
+) -> Result<(Device, Option<Rc<World>>), SetupError> {
+    set_threads(config);
     let Some(environment) = environment else { return Ok((device.resolve()?, None)) };
     let device = device.resolve_for(environment.local_rank)?;
     let world = World::join(environment, device, &config.distributed, on_hang)?;
     Ok((device, Some(Rc::new(world))))
 }
 
-/// What the first rank begins with, and the others take from it.
+/// Initial state that rank 0 sends to the other ranks.
 #[derive(Debug, Serialize, Deserialize)]
-struct Start {
+struct InitialState {
     sizes: ModelConfig,
     state: RunState,
-    goes_on: bool,
+    resumed: bool,
 }
 
-/// Gets a run ready to start. In a `world`, all ranks read the data, and the first one alone reads weights and writes files.
+/// Prepares a run. In a `world`, all ranks read the data; only rank 0 reads weights and writes files.
 ///
 /// # Errors
-/// [`TrainError`] in one sentence that says what is missing and what brings it.
-pub fn prepare(request: Request, config: Config, device: Device, world: Option<Rc<World>>) -> Result<Run, TrainError> {
+/// [`SetupError`] with the missing part and a remedy.
+pub fn prepare(request: Request, config: Config, device: Device, world: Option<Rc<World>>) -> Result<Run, SetupError> {
     let precision = config.train.precision.on(device);
     let folder = data_folder(request.data.clone());
     let data = open_data(&folder)?;
@@ -205,27 +169,28 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
     let val_data = match manifest.splits.contains_key(&Split::Val) {
         true => Some(Arc::new(data.split(Split::Val)?)),
         false => {
-            tracing::warn!("{} has no split `val`: accuracy will not be measured", data.folder().display());
+            tracing::warn!("{} has no split `val`; the model will not be evaluated", data.folder().display());
             None
         }
     };
     let begun = match world.as_deref().filter(|world| !world.is_rank_zero()) {
         None => begin(&request, &folder, &config, precision, manifest, device)?,
         Some(world) => {
-            let Start { sizes, state, goes_on } = world.broadcast_value(START, None)?;
+            let InitialState { sizes, state, resumed } = world.broadcast_value(START, None)?;
             let mut model = Glm::new(&sizes, Kind::Float, device)?;
             model.alloc_grads()?;
             let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
             optimizer.set_steps(state.optimizer_steps)?;
-            Begun { model, optimizer, state, goes_on, records: None }
+            Prepared { model, optimizer, state, resumed, records: None }
         }
     };
-    let Begun { model, optimizer, state, goes_on, records } = begun;
-    let task = open_task(&config, manifest)?;
+    let Prepared { model, optimizer, state, resumed, records } = begun;
+    let task = open_task(&config, manifest);
     let mut packer = config.packer(Arc::clone(&task), Purpose::Train);
     if let Some(world) = &world {
         if world.is_rank_zero() {
-            world.broadcast_value(START, Some(Start { sizes: model.config().clone(), state: state.clone(), goes_on }))?;
+            world
+                .broadcast_value(START, Some(InitialState { sizes: model.config().clone(), state: state.clone(), resumed }))?;
         }
         let weights = model.parameters().groups().iter().map(|group| &group.values);
         world.broadcast(weights.chain([optimizer.exp_avg(), optimizer.exp_avg_sq()]))?;
@@ -235,10 +200,10 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
         let ranks = world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size()));
         tracing::info!("{} parameters on {device:?} in {precision:?}{ranks}", model.config().parameters());
         let evaluated = val_data.as_ref().map_or(0, |data| data.rows());
-        tracing::info!("{} training questions, {evaluated} to evaluate on", train_data.rows());
+        tracing::info!("{} training questions, {evaluated} evaluation questions", train_data.rows());
         tracing::info!("writing to {}", records.folder().root().display());
     }
-    let saved = goes_on.then(|| state.clone());
+    let saved = resumed.then(|| state.clone());
     let control = ControlState { step: state.step, loss_scale: state.loss_scale, spikes: state.spikes };
     let stepper = Stepper::new(task, model, optimizer, &config, precision, control, world.clone())?;
     let run = Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved };
@@ -248,14 +213,14 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
     Ok(run)
 }
 
-/// What is noted of a run that starts on the data set in `data`.
+/// Record of the start of a run on the data set in `data`.
 fn session(run: &Run, data: &Path, device: Device) -> Session {
     Session {
         time: unix_seconds() as u64,
         step: run.state.step,
         samples: run.state.samples,
         planned_samples: run.planned_samples(),
-        task: run.packer.task.name().to_owned(),
+        task: run.packer.task.name(),
         data: std::path::absolute(data).unwrap_or_else(|_| data.to_owned()),
         fingerprint: run.state.fingerprint.clone(),
         init: run.state.init.clone(),
@@ -268,17 +233,17 @@ fn session(run: &Run, data: &Path, device: Device) -> Session {
     }
 }
 
-/// Under which name the first rank leaves what a run begins with.
+/// Name of the initial state in the store.
 const START: &str = "start";
 
-/// Model, optimizer and state of a new run, or of one that goes on.
-struct Begun {
+/// Model, optimizer and state of a new or resumed run.
+struct Prepared {
     model: Glm,
     optimizer: AdamW,
     state: RunState,
-    /// Whether the state is that of a checkpoint.
-    goes_on: bool,
-    /// The files that it writes, on the first rank.
+    /// True if the state is that of a checkpoint.
+    resumed: bool,
+    /// Output files, on rank 0.
     records: Option<Records>,
 }
 
@@ -289,7 +254,7 @@ fn begin(
     precision: Precision,
     manifest: &Manifest,
     device: Device,
-) -> Result<Begun, TrainError> {
+) -> Result<Prepared, SetupError> {
     let root = match &request.out {
         Some(root) => root.clone(),
         None => new_run_folder(config.model.preset)?,
@@ -302,7 +267,7 @@ fn begin(
     };
     model.alloc_grads()?;
     let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
-    let (state, so_far, goes_on) = match checkpoint {
+    let (state, so_far, resumed) = match checkpoint {
         None => {
             let init = request.init.as_ref().map(ToString::to_string);
             let state = RunState::new(config.clone(), config.loss_scale(precision), manifest.fingerprint.clone(), init);
@@ -310,15 +275,15 @@ fn begin(
         }
         Some((path, state)) => {
             RunFolder::load_optimizer(&path, &model, &mut optimizer, &state)?;
-            tracing::info!("going on from {} ({} questions)", path.display(), state.samples);
+            tracing::info!("resuming from {} ({} questions)", path.display(), state.samples);
             (RunState { config: config.clone(), ..state }, RunFolder::metrics(&path)?, true)
         }
     };
-    let resolved = toml::to_string(config).map_err(|error| TrainError::Setup(format!("cannot write settings: {error}")))?;
+    let resolved = toml::to_string(config).map_err(|error| SetupError::Invalid(format!("cannot write settings: {error}")))?;
     folder.write("config.toml", resolved.as_bytes())?;
     let metrics = MetricsFile::begin(&root, so_far)?;
     let checkpoints = Background::new(folder, config.train.keep_checkpoints);
-    Ok(Begun { model, optimizer, state, goes_on, records: Some(Records { checkpoints, metrics }) })
+    Ok(Prepared { model, optimizer, state, resumed, records: Some(Records { checkpoints, metrics }) })
 }
 
 fn initial_model(
@@ -327,14 +292,14 @@ fn initial_model(
     config: &Config,
     manifest: &Manifest,
     device: Device,
-) -> Result<Glm, TrainError> {
+) -> Result<Glm, SetupError> {
     let path = match init {
         Some(Init::Path(path)) => path.clone(),
         Some(Init::Random) => return random_model(config, manifest, device),
         None => match config.model.preset.weights {
             Some(weights) => published_weights(data, weights)?,
             None => {
-                tracing::info!("no --init given: GLM-{} starts from random weights", config.model.preset.name);
+                tracing::info!("no --init: GLM-{} starts from random weights", config.model.preset.name);
                 return random_model(config, manifest, device);
             }
         },
@@ -342,20 +307,20 @@ fn initial_model(
     load_model(&Weights::open(&path)?, config, &manifest.tokenizer, device, Kind::Float)
 }
 
-fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<Glm, TrainError> {
+fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<Glm, SetupError> {
     let sizes = config.random_model(embedding_rows(manifest.tokenizer.vocab_size))?;
     tch::manual_seed(config.train.seed as i64);
     Ok(Glm::random(&sizes, Kind::Float, device)?)
 }
 
 /// Finds published weights next to the data or its `shards`: their folder, or the archive that contains it.
-fn published_weights(data: &Path, weights: PublishedWeights) -> Result<PathBuf, TrainError> {
+fn published_weights(data: &Path, weights: PublishedWeights) -> Result<PathBuf, SetupError> {
     let (folder, archive) = (weights.folder, weights.archive());
     let parents = || [Some(data), data.parent()].into_iter().flatten();
     let mut places = [folder, archive.as_str()].into_iter().flat_map(|name| parents().map(move |parent| parent.join(name)));
     places.find(|path| path.exists()).ok_or_else(|| {
-        TrainError::Setup(format!(
-            "there are no weights to start from, neither {folder} nor {archive} in {dir}: \
+        SetupError::Invalid(format!(
+            "no initial weights: neither {folder} nor {archive} in {dir}; \
              download them with `glm-trainer fetch {name} {dir}`, use other weights with --init PATH, \
              or start from random weights with --init random",
             name = weights.name,
@@ -364,10 +329,10 @@ fn published_weights(data: &Path, weights: PublishedWeights) -> Result<PathBuf, 
     })
 }
 
-/// `runs/large-001` or the next number that is free.
-fn new_run_folder(preset: Preset) -> Result<PathBuf, TrainError> {
+/// Returns `runs/large-001` or the next unused number.
+fn new_run_folder(preset: Preset) -> Result<PathBuf, SetupError> {
     (1..=9999)
         .map(|number| PathBuf::from(format!("runs/{}-{number:03}", preset.name)))
         .find(|path| !path.exists())
-        .ok_or_else(|| TrainError::Setup("runs/ holds 9,999 runs: choose a folder with --out".to_owned()))
+        .ok_or_else(|| SetupError::Invalid("runs/ contains 9,999 runs; choose a folder with --out".to_owned()))
 }

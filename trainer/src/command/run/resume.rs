@@ -1,4 +1,4 @@
-//! Whether a run goes on from a checkpoint, and from which.
+//! Selection of the checkpoint from which a run resumes.
 
 use std::path::PathBuf;
 
@@ -6,20 +6,19 @@ use glm_schemas::manifest::Manifest;
 
 use super::{Request, Resume};
 use crate::checkpoint::run_folder::{RunFolder, RunState};
+use crate::command::setup::SetupError;
 use crate::config::Config;
 use crate::config::changes::{Change, Effect, changes, effect};
-use crate::train::TrainError;
 
-/// The newest whole checkpoint of a folder, where the run that is asked for is the one that it belongs to; `None` for a new
-/// run. A folder that holds another run is never touched.
+/// Returns the latest intact checkpoint of a run folder, or `None` for a new run. A folder that contains another run is an error.
 pub(super) fn point(
     folder: &RunFolder,
     request: &Request,
     config: &Config,
     manifest: &Manifest,
-) -> Result<Option<(PathBuf, RunState)>, TrainError> {
+) -> Result<Option<(PathBuf, RunState)>, SetupError> {
     let root = folder.root().display();
-    let refuse = |text: String| Err(TrainError::Setup(text));
+    let refuse = |text: String| Err(SetupError::Invalid(text));
     for key in &request.allow {
         if effect(key) == Effect::Never {
             return refuse(format!("--allow {key}: this cannot change within a run; begin another with --out"));

@@ -1,0 +1,190 @@
+//! Steps that several commands have in common: opening a data set, its task and weights.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use glm_schemas::manifest::{Manifest, Split, TaskName, Tokenizer};
+use glm_schemas::vocab::SpecialIds;
+use tch::{Device, Kind, TchError};
+use thiserror::Error;
+
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::sizes::checked_sizes;
+use crate::checkpoint::weights::Weights;
+use crate::config::args::SettingArgs;
+use crate::config::{Config, SettingsError};
+use crate::data::DataError;
+use crate::data::mmap::{DataSet, SplitData};
+use crate::device::{DeviceChoice, DeviceError};
+use crate::distributed::DistributedError;
+use crate::model::{Glm, ModelConfig};
+use crate::record::metrics::MetricsError;
+use crate::task::{self, Task};
+use crate::train::evaluate::EvaluationConfig;
+
+/// Data folder of the published benchmark.
+const PUBLISHED_DATA: &str = "/home/data/perf/glm";
+/// Environment variable with the data folder.
+const DATA_VARIABLE: &str = "GLM_DATA_DIR";
+
+/// Setup errors: something is missing, or parts do not fit together.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// Data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Weights or checkpoints.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Metrics file.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// Communication with other ranks.
+    #[error(transparent)]
+    Distributed(#[from] DistributedError),
+    /// libtorch.
+    #[error(transparent)]
+    Torch(#[from] TchError),
+    /// Missing or mismatched parts, with a remedy.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Returns the data folder: `given`, else `$GLM_DATA_DIR`, else that of the published benchmark.
+pub fn data_folder(given: Option<PathBuf>) -> PathBuf {
+    given
+        .or_else(|| std::env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from(PUBLISHED_DATA))
+}
+
+/// Opens a data set.
+///
+/// # Errors
+/// [`SetupError`] with the command that creates a missing data set.
+pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
+    if !folder.is_dir() {
+        return Err(SetupError::Invalid(format!(
+            "folder {} does not exist; specify the data folder with --data DIR or {DATA_VARIABLE}. \
+             `glm-prep ingest DIR` creates a data set from the raw ReCoRD files in DIR",
+            folder.display()
+        )));
+    }
+    Ok(DataSet::open(folder)?)
+}
+
+/// Opens the task of a data set.
+pub fn open_task(config: &Config, manifest: &Manifest) -> Arc<dyn Task> {
+    task::open(manifest.task, config.task(manifest.special_ids))
+}
+
+/// Sets the number of CPU threads of libtorch's operators.
+pub fn set_threads(config: &Config) {
+    if config.train.threads > 0 {
+        tch::set_num_threads(i32::try_from(config.train.threads).unwrap_or(i32::MAX));
+    }
+}
+
+/// Loads a model with the sizes of its weights. `kind` is [`Kind::Float`] except in tests against double precision.
+///
+/// # Errors
+/// [`SetupError`] if the weights cannot be read or do not match the settings or the vocabulary.
+pub fn load_model(
+    weights: &Weights,
+    config: &Config,
+    tokenizer: &Tokenizer,
+    device: Device,
+    kind: Kind,
+) -> Result<Glm, SetupError> {
+    let stored = checked_sizes(weights, &config.model)?;
+    if tokenizer.vocab_size > stored.vocab_rows {
+        return Err(SetupError::Invalid(format!(
+            "the weights in {} have {} rows of word embeddings, but the vocabulary {} has {} tokens",
+            weights.path().display(),
+            stored.vocab_rows,
+            tokenizer.name,
+            tokenizer.vocab_size
+        )));
+    }
+    let positions = stored.positions.max(config.data.max_seq_len + 1);
+    if positions > stored.positions {
+        tracing::warn!(
+            "{} has {} positions; positions up to {positions}, needed for data.max_seq_len = {}, are initialized randomly",
+            weights.path().display(),
+            stored.positions,
+            config.data.max_seq_len
+        );
+    }
+    let sizes = config.rates(&ModelConfig { positions, ..stored });
+    tch::manual_seed(config.train.seed as i64);
+    let model = Glm::new(&sizes, kind, device)?;
+    weights.load_into(model.parameters())?;
+    Ok(model)
+}
+
+/// A model that is ready to score rows.
+#[derive(Debug)]
+pub struct Scorer {
+    /// The model.
+    pub model: Glm,
+    /// Settings of the evaluation.
+    pub config: EvaluationConfig,
+    /// Maximum number of tokens of one sequence.
+    pub max_seq_len: usize,
+}
+
+impl Scorer {
+    /// Loads the weights `init`.
+    ///
+    /// If the weights have fewer positions than `data.max_seq_len`, sequences are truncated to these positions.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the weights cannot be read or do not match the settings or the vocabulary.
+    pub fn load(
+        init: &Path,
+        mut config: Config,
+        task: TaskName,
+        tokenizer: &Tokenizer,
+        special: SpecialIds,
+        device: Device,
+    ) -> Result<Self, SetupError> {
+        let weights = Weights::open(init)?;
+        let positions = weights.sizes()?.positions;
+        let max_seq_len = positions.saturating_sub(1);
+        if config.data.max_seq_len > max_seq_len && max_seq_len > 0 {
+            let path = weights.path().display();
+            tracing::info!("truncating questions to {max_seq_len} tokens, because {path} has {positions} positions");
+            config.data.max_seq_len = max_seq_len;
+        }
+        let model = load_model(&weights, &config, tokenizer, device, Kind::Float)?;
+        let task = task::open(task, config.task(special));
+        let evaluation = EvaluationConfig::new(&config, task, device);
+        Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len })
+    }
+
+    /// Opens a split of a data set and loads the weights `init`.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the data set or the weights cannot be read, or do not match.
+    pub fn with_split(
+        data: Option<PathBuf>,
+        split: Split,
+        init: &Path,
+        device: DeviceChoice,
+        settings: &SettingArgs,
+    ) -> Result<(Self, Arc<SplitData>), SetupError> {
+        let config = settings.resolve(&[])?;
+        set_threads(&config);
+        let device = device.resolve()?;
+        let data = open_data(&data_folder(data))?;
+        let split = Arc::new(data.split(split)?);
+        let manifest = data.manifest();
+        let scorer = Self::load(init, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
+        Ok((scorer, split))
+    }
+}
