@@ -9,6 +9,8 @@
 //! needs. Tests run every implementation against `torch`, and both against outputs of the published code.
 
 pub mod cpu;
+#[cfg(test)]
+mod parity_tests;
 pub mod torch;
 
 use glm_kernels::dropout::Site;

@@ -1,0 +1,198 @@
+//! Every implementation of the operations against the reference: results and gradients, in double precision.
+
+use std::sync::Arc;
+
+use glm_kernels::dropout::Site;
+use glm_schemas::vocab::TokenId;
+use proptest::prelude::*;
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::{Ops, Queries};
+use crate::batch::device::DeviceBatch;
+use crate::batch::packed::Batch;
+use crate::model::backend::Backend;
+use crate::model::layers::{LayerNorm, Linear};
+use crate::model::parameters::{Init, Parameters};
+use crate::model::pass::{Kernels, Pass};
+
+const HIDDEN: i64 = 16;
+const HEADS: i64 = 4;
+const WORDS: i64 = 40;
+const POSITIONS: i64 = 30;
+const PASS: Pass = Pass { kind: Kind::Double, dropout: None, kernels: Kernels::Auto };
+
+/// Implementations that are compared with [`Backend::Torch`].
+const OTHERS: [Backend; 1] = [Backend::Cpu];
+
+/// Rows as lengths of context and pieces.
+fn rows() -> impl Strategy<Value = Vec<(usize, Vec<usize>)>> {
+    prop::collection::vec((1_usize..20, prop::collection::vec(1_usize..5, 0..5)), 1..5)
+}
+
+/// Batch of such rows, each an example with one group per piece.
+fn batch(rows: &[(usize, Vec<usize>)]) -> Arc<Batch> {
+    let mut batch = Batch::default();
+    let word = |i: usize| (i * 7 % WORDS as usize) as TokenId;
+    for (ordinal, (context, pieces)) in rows.iter().enumerate() {
+        batch.push_context(&(0..*context).map(word).collect::<Vec<_>>());
+        let start_of_piece = batch.push_scored(1, 2, 1, *context);
+        let mut index = context + 1;
+        for (piece, length) in pieces.iter().enumerate() {
+            let (start, group, mut previous) = (index, batch.targets.groups + piece, start_of_piece);
+            for i in 0..*length {
+                batch.push_target(previous, word(index + i), group);
+                previous = batch.push_scored(word(index + i), 2, 2 + i as i64, start);
+            }
+            batch.push_target(previous, 3, group);
+            index += length;
+        }
+        batch.end_row(ordinal as u64, 0);
+        batch.end_example(ordinal, ordinal, pieces.len());
+    }
+    Arc::new(batch)
+}
+
+/// Parameters of one of each layer, with random values that are the same for every call.
+struct Layers {
+    parameters: Parameters,
+    tables: [Tensor; 3],
+    query_key_value: Linear,
+    square: Linear,
+    norm: LayerNorm,
+}
+
+impl Layers {
+    fn new() -> Self {
+        let mut parameters = Parameters::new(Kind::Double, Device::Cpu);
+        let mut table = |name: &str, rows: i64| parameters.add(name.into(), &[rows, HIDDEN], Init::Normal(1.0)).expect("table");
+        let tables = [table("word", WORDS), table("position", POSITIONS), table("block", POSITIONS)];
+        let hidden = HIDDEN as usize;
+        let query_key_value = Linear::new(&mut parameters, "qkv", hidden, 3 * hidden, 0.5).expect("linear");
+        let square = Linear::new(&mut parameters, "square", hidden, hidden, 0.5).expect("linear");
+        let norm = LayerNorm::new(&mut parameters, "norm", hidden, 1e-5).expect("norm");
+        parameters.flatten().expect("flatten");
+        tch::manual_seed(3);
+        parameters.draw().expect("draw");
+        // Biases and LayerNorm start constant, which would hide errors.
+        no_grad(|| parameters.iter().filter(|p| !p.decay).for_each(|p| _ = p.tensor.shallow_clone().normal_(1.0, 0.5)));
+        parameters.alloc_grads().expect("gradients");
+        Self { parameters, tables, query_key_value, square, norm }
+    }
+}
+
+/// Random input that the operation may not overwrite in another run.
+fn random(shape: &[i64]) -> Tensor {
+    Tensor::randn(shape, (Kind::Double, Device::Cpu)).set_requires_grad(true)
+}
+
+/// Runs an operation with each implementation and compares its results, and the gradients of inputs and parameters.
+fn compare(rows: &[(usize, Vec<usize>)], operation: impl Fn(&dyn Ops, &Layers, &DeviceBatch) -> (Vec<Tensor>, Vec<Tensor>)) {
+    let run = |backend: Backend| {
+        let layers = Layers::new();
+        let device_batch = batch(rows).to_device(Device::Cpu, backend.layout()).expect("batch");
+        let ops = backend.ops(&device_batch, &PASS).expect("layout");
+        tch::manual_seed(5);
+        let (inputs, outputs) = operation(&*ops, &layers, &device_batch);
+        tch::manual_seed(7);
+        let weighted = outputs.iter().map(|output| (output * output.randn_like()).sum(Kind::Double));
+        weighted.reduce(|a, b| a + b).expect("an output").backward();
+        let results = outputs.iter().map(Tensor::detach);
+        let gradients = inputs.iter().map(Tensor::grad).chain([layers.parameters.gradients().copy()]);
+        results.chain(gradients).map(|tensor| tensor.contiguous()).collect::<Vec<_>>()
+    };
+    let expected = run(Backend::Torch);
+    for backend in OTHERS {
+        for (i, (found, expected)) in run(backend).iter().zip(&expected).enumerate() {
+            let scale = expected.norm().double_value(&[]).max(1.0);
+            let difference = (found - expected).norm().double_value(&[]);
+            assert!(difference <= 1e-11 * scale, "{backend:?}, tensor {i}: off by {difference}, norm {scale}");
+        }
+    }
+}
+
+fn tokens(batch: &DeviceBatch, queries: Queries) -> i64 {
+    match queries {
+        Queries::All => batch.host.tokens() as i64,
+        Queries::Scored => batch.host.targets.scored.len() as i64,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn embeddings_are_equal(rows in rows()) {
+        compare(&rows, |ops, layers, _| {
+            let tables = [&layers.tables[0], &layers.tables[1], &layers.tables[2]];
+            (Vec::new(), vec![ops.embed(tables, Site::NONE).expect("embed")])
+        });
+    }
+
+    #[test]
+    fn linear_and_gelu_are_equal(rows in rows()) {
+        compare(&rows, |ops, layers, batch| {
+            let x = random(&[tokens(batch, Queries::All), HIDDEN]);
+            let linear = &layers.query_key_value;
+            let inner = ops.linear(&x, linear.weight(), Some(linear.bias())).expect("linear");
+            let output = ops.bias_gelu(inner).expect("gelu");
+            (vec![x], vec![output])
+        });
+    }
+
+    #[test]
+    fn layer_norm_and_residual_sum_are_equal(rows in rows(), scored: bool) {
+        let queries = if scored { Queries::Scored } else { Queries::All };
+        compare(&rows, |ops, layers, batch| {
+            let shape = [tokens(batch, queries), HIDDEN];
+            let (residual, x) = (random(&shape), random(&shape));
+            let (weight, bias) = (layers.square.weight(), layers.square.bias());
+            let branch = ops.linear(&x, weight, Some(bias)).expect("linear");
+            let (sum, normed) = ops.add_norm(&residual, branch, &layers.norm, queries, Site::NONE).expect("add_norm");
+            let first = ops.norm(&residual, &layers.norm).expect("norm");
+            (vec![residual, x], vec![sum, normed, first])
+        });
+    }
+
+    #[test]
+    fn attention_is_equal(rows in rows(), scored: bool) {
+        let queries = if scored { Queries::Scored } else { Queries::All };
+        compare(&rows, |ops, layers, batch| {
+            let x = random(&[tokens(batch, Queries::All), HIDDEN]);
+            let output = ops.attention(&x, &layers.query_key_value, HEADS, queries, Site::NONE).expect("attention");
+            assert_eq!(output.size(), [tokens(batch, queries), HIDDEN]);
+            (vec![x], vec![output])
+        });
+    }
+
+    #[test]
+    fn log_probabilities_of_targets_are_equal(rows in rows()) {
+        prop_assume!(rows.iter().any(|(_, pieces)| !pieces.is_empty()));
+        compare(&rows, |ops, layers, batch| {
+            let x = random(&[tokens(batch, Queries::Scored), HIDDEN]);
+            let logits = ops.linear(&x, &layers.tables[0], None).expect("logits").values;
+            (vec![x], vec![ops.target_log_probs(logits).expect("log probabilities")])
+        });
+    }
+}
+
+/// The share of dropped elements is the rate, and what stays is scaled, in every implementation.
+#[test]
+fn dropout_keeps_the_mean() {
+    let rows = vec![(20, vec![2, 3]); 40];
+    for backend in [Backend::Torch].into_iter().chain(OTHERS) {
+        let layers = Layers::new();
+        let device_batch = batch(&rows).to_device(Device::Cpu, backend.layout()).expect("batch");
+        let pass = Pass { dropout: Some(9), ..PASS };
+        let ops = backend.ops(&device_batch, &pass).expect("layout");
+        let tables = [&layers.tables[0], &layers.tables[1], &layers.tables[2]];
+        let site = Site { key: 4, rate: 0.25 };
+        let (kept, dropped) = no_grad(|| {
+            let exact = ops.embed(tables, Site::NONE).expect("embed");
+            (exact, ops.embed(tables, site).expect("embed"))
+        });
+        let share = dropped.eq(0.0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        assert!((share - 0.25).abs() < 0.02, "{backend:?}: {share}");
+        let scaled = &dropped - &kept / 0.75 * dropped.ne(0.0).to_kind(Kind::Double);
+        assert!(scaled.norm().double_value(&[]) < 1e-9, "{backend:?}");
+    }
+}
