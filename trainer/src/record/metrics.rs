@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use glm_support::files::atomic::Draft;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -196,17 +197,9 @@ impl MetricsFile {
 
 /// Writes a file atomically, and leaves it open for appending.
 fn begin(path: &Path, content: &[u8]) -> io::Result<File> {
-    let temporary = path.with_extension("jsonl.tmp");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(content)?;
-        std::fs::rename(&temporary, path)?;
-        Ok(file)
-    };
-    write().inspect_err(|_| {
-        // The temporary file may be what fills the disk. A failure to remove it adds no information.
-        let _ = std::fs::remove_file(&temporary);
-    })
+    let mut file = Draft::create(path)?;
+    file.write_all(content)?;
+    file.publish()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use glm_support::files::atomic;
+use glm_support::files::atomic::Draft;
 use serde_json::Value;
 
 use self::record::{Scalar, file_version, scalars, write_record};
@@ -78,8 +78,9 @@ fn begin(path: &Path, lines: &[u8]) -> io::Result<File> {
     let mut content = Vec::new();
     write_record(&mut content, &file_version(first.as_ref().and_then(time).unwrap_or_else(unix_seconds)));
     content.extend(events(lines));
-    atomic::write(path, |file| file.write_all(&content))?;
-    File::options().append(true).open(path)
+    let mut file = Draft::create(path)?;
+    file.write_all(&content)?;
+    file.publish()
 }
 
 /// Converts lines to records.
