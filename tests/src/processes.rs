@@ -45,7 +45,7 @@ impl Running {
     }
 
     /// Returns the output so far.
-    pub fn said(&self) -> String {
+    pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
@@ -60,8 +60,8 @@ impl Running {
                 return found;
             }
             let ended = self.child.try_wait().expect("wait");
-            assert!(ended.is_none(), "exited ({ended:?}) before {what}:\n{}", self.said());
-            assert!(start.elapsed() < LIMIT, "timeout waiting for: {what}\n{}", self.said());
+            assert!(ended.is_none(), "exited ({ended:?}) before {what}:\n{}", self.output());
+            assert!(start.elapsed() < LIMIT, "timeout waiting for: {what}\n{}", self.output());
             sleep(Duration::from_millis(10));
         }
     }
@@ -76,7 +76,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 return status;
             }
-            assert!(start.elapsed() < LIMIT, "does not exit:\n{}", self.said());
+            assert!(start.elapsed() < LIMIT, "does not exit:\n{}", self.output());
             sleep(Duration::from_millis(10));
         }
     }
@@ -87,8 +87,8 @@ impl Running {
     /// Panics if the exit code differs, or on a timeout.
     pub fn ends_with(&mut self, code: i32) -> String {
         let status = self.end();
-        assert_eq!(status.code(), Some(code), "{status}:\n{}", self.said());
-        self.said()
+        assert_eq!(status.code(), Some(code), "{status}:\n{}", self.output());
+        self.output()
     }
 
     /// Waits for this launcher to start a rank and returns its process id.

@@ -81,7 +81,7 @@ fn invalid_arguments_are_named() {
         (&["--precision", "fp8"][..], 1, "fp8"),
         (&["--steps", "0"], 2, "--steps"),
         (&["--data-only"], 2, "--data"),
-        (&["--data", "no-such-folder"], 1, "there is no folder no-such-folder"),
+        (&["--data", "no-such-folder"], 1, "folder no-such-folder does not exist"),
     ] {
         let failed = run(command("glm-trainer").arg("bench").args(arguments));
         assert_eq!(failed.code(), Some(code), "{arguments:?}");

@@ -123,8 +123,8 @@ fn a_restart_after_a_failure_does_not_change_the_results() {
     let records = metrics(&restarted).len();
     launcher.until("training continues", || (metrics(&restarted).len() > records + 4).then_some(()));
     signal(launcher.pid(), "TERM");
-    let said = launcher.ends_with(75);
-    assert!(said.contains("going on from "), "{said}");
+    let output = launcher.ends_with(75);
+    assert!(output.contains("resuming from "), "{output}");
     let last = *steps(&restarted).last_key_value().expect("steps").0;
     run(train(&uninterrupted).args(["--max-steps", &last.to_string()])).success();
     let [ours, theirs] = [&restarted, &uninterrupted].map(|out| steps(out));

@@ -74,6 +74,6 @@ fn a_full_disk_keeps_existing_checkpoints() {
 
     let log = text("log-2");
     assert_eq!(text("code-2"), "0\n", "{log}");
-    assert!(log.contains("going on from") && log.contains("step-00000004"), "{log}");
+    assert!(log.contains("resuming from") && log.contains("step-00000004"), "{log}");
     assert!(remains(&kept.join("run-2")) == remains(&whole));
 }

@@ -137,14 +137,14 @@ fn another_run_in_the_same_folder_is_refused_with_the_differences() {
             assert!(finished.stderr().contains(text), "{arguments}: {text:?} in {}", finished.stderr());
         }
     };
-    refused("--max-steps 24 --seed 3", &["already holds a run", "train.max_steps is 24 and was 3", "--resume"]);
+    refused("--max-steps 24 --seed 3", &["already holds a run", "train.max_steps is 24 instead of 3", "--resume"]);
     let lr = "--max-steps 3 --seed 3 --set optim.lr=0.5";
-    refused(lr, &["optim.lr is 0.5 and was 0.001", "--resume --allow optim.lr"]);
-    refused(&format!("{lr} --resume"), &["optim.lr is 0.5 and was 0.001"]);
-    refused("--max-steps 3 --seed 4 --resume", &["cannot change", "train.seed is 4 and was 3"]);
+    refused(lr, &["optim.lr is 0.5 instead of 0.001", "--resume --allow optim.lr"]);
+    refused(&format!("{lr} --resume"), &["optim.lr is 0.5 instead of 0.001"]);
+    refused("--max-steps 3 --seed 4 --resume", &["cannot change", "train.seed is 4 instead of 3"]);
     refused("--seed 4 --resume --allow train.seed", &["--allow train.seed: this cannot change"]);
     refused("--resume --allow optim.speed", &["--allow optim.speed: unknown setting"]);
-    refused("--max-steps 3 --seed 3 --init elsewhere", &["began with the weights random"]);
+    refused("--max-steps 3 --seed 3 --init elsewhere", &["started from the weights random"]);
     // Settings that do not affect what is learned may differ, and so may those named by --allow.
     finish("--max-steps 3 --seed 3 --set data.decode_threads=1").success();
     finish("--max-steps 5 --seed 3 --resume").success();
@@ -190,7 +190,7 @@ fn signals_during_a_step_do_not_change_its_result() {
     let status = running.end();
     let signals = storm.wait_with_output().expect("signals");
     let signals: u32 = String::from_utf8_lossy(&signals.stdout).trim().parse().expect("a number");
-    let output = running.said();
+    let output = running.output();
     assert!(signals > 100, "{signals} signals came before the end");
     // The step is the last one, so the run is interrupted only if the first signal arrives before the step starts.
     assert!(matches!(status.code(), Some(0 | 75)), "{status}; {output}");

@@ -58,7 +58,7 @@ fn torchrun_restarts_from_the_latest_checkpoint() {
     launcher.until("a checkpoint is written", || (steps(&restarted).len() > 2).then_some(()));
     signal(launcher.worker(1), "KILL");
     launcher
-        .until("the ranks are restarted", || std::fs::read_to_string(&log).ok().filter(|log| log.contains("going on from ")));
+        .until("the ranks are restarted", || std::fs::read_to_string(&log).ok().filter(|log| log.contains("resuming from ")));
     let records = metrics(&restarted).len();
     launcher.until("training continues", || (metrics(&restarted).len() > records + 4).then_some(()));
     // It forwards the signal, and waits until the ranks have written a checkpoint.
@@ -71,5 +71,5 @@ fn torchrun_restarts_from_the_latest_checkpoint() {
         steps(out).values().map(|record| keys.map(|key| record[key].to_string()).join(" ")).collect()
     };
     assert_eq!(records(&restarted), records(&uninterrupted));
-    assert!(weights(&restarted) == weights(&uninterrupted), "the weights differ:\n{}", launcher.said());
+    assert!(weights(&restarted) == weights(&uninterrupted), "the weights differ:\n{}", launcher.output());
 }

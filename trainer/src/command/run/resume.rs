@@ -21,13 +21,13 @@ pub(super) fn point(
     let refuse = |text: String| Err(SetupError::Invalid(text));
     for key in &request.allow {
         if effect(key) == Effect::Never {
-            return refuse(format!("--allow {key}: this cannot change within a run; begin another with --out"));
+            return refuse(format!("--allow {key}: this cannot change within a run; start another run with --out"));
         }
     }
     let Some(path) = folder.latest_intact()? else {
         return match request.resume {
             Resume::Yes => {
-                refuse(format!("there is no checkpoint to resume from in {root}; leave out --resume to begin a run there"))
+                refuse(format!("there is no checkpoint to resume from in {root}; omit --resume to start a run there"))
             }
             Resume::IfSame | Resume::IfPossible => Ok(None),
         };
@@ -35,34 +35,34 @@ pub(super) fn point(
     let state = RunFolder::state(&path)?;
     if state.fingerprint != manifest.fingerprint {
         return refuse(format!(
-            "the run in {root} was on another data set (fingerprint {}, not {}): resume it with the data that it began with",
+            "the run in {root} uses another data set (fingerprint {}, not {}); resume it with the data set with which it was started",
             state.fingerprint, manifest.fingerprint
         ));
     }
     let same = request.resume == Resume::IfSame;
     let changes = changes(&state.config, config);
     let of = |wanted: Effect| -> Vec<&Change> {
-        let meant = |change: &&Change| request.allow.contains(&change.key);
-        changes.iter().filter(|change| change.effect == wanted && !meant(change)).collect()
+        let is_allowed = |change: &&Change| request.allow.contains(&change.key);
+        changes.iter().filter(|change| change.effect == wanted && !is_allowed(change)).collect()
     };
     let (never, steps, length) = (of(Effect::Never), of(Effect::Steps), of(Effect::Length));
     if !never.is_empty() {
         return refuse(format!(
-            "{root} already holds a run, of which this cannot change: {}; begin another with --out",
+            "{root} already holds a run in which these settings cannot change: {}; start another run with --out",
             list(&never)
         ));
     }
     if !steps.is_empty() {
         let allow: Vec<String> = steps.iter().map(|change| format!("--allow {}", change.key)).collect();
         return refuse(format!(
-            "{root} already holds a run with other settings: {}; begin another with --out, or go on with what is new by --resume {}",
+            "{root} already holds a run with other settings: {}; start another run with --out, or resume with the new settings by --resume {}",
             list(&steps),
             allow.join(" ")
         ));
     }
     if same && !length.is_empty() {
         return refuse(format!(
-            "{root} already holds a run with other settings: {}; go on with it by --resume, or begin another with --out",
+            "{root} already holds a run with other settings: {}; resume it with --resume, or start another run with --out",
             list(&length)
         ));
     }
@@ -70,18 +70,18 @@ pub(super) fn point(
         && state.init.as_ref().is_some_and(|began| *began != init.to_string())
     {
         return refuse(format!(
-            "{root} already holds a run that began with the weights {}; go on with it by --resume, or begin another with --out",
+            "{root} already holds a run that started from the weights {}; resume it with --resume, or start another run with --out",
             state.init.unwrap_or_default()
         ));
     }
     for Change { key, before, now, .. } in changes.iter().filter(|change| change.effect != Effect::None) {
-        tracing::info!("{key} is {now} from here on, and was {before}");
+        tracing::info!("{key} changes from {before} to {now}");
     }
     Ok(Some((path, state)))
 }
 
-/// "optim.lr is 2e-5 and was 1e-5, …".
+/// Formats changes: "optim.lr is 2e-5 instead of 1e-5, …".
 fn list(changes: &[&Change]) -> String {
-    let one = |change: &&Change| format!("{} is {} and was {}", change.key, change.now, change.before);
+    let one = |change: &&Change| format!("{} is {} instead of {}", change.key, change.now, change.before);
     changes.iter().map(one).collect::<Vec<_>>().join(", ")
 }
