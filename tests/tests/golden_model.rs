@@ -166,7 +166,10 @@ fn follow(golden: &Value, name: &str, pass: &Pass, mut batch: impl FnMut(usize) 
     for parameter in model.parameters().iter() {
         let norm = parameter.tensor.norm().double_value(&[]);
         let expected = golden[name]["final_param_norms"][&parameter.name].as_f64().expect("norm");
-        close(norm, expected, 1e-4, &format!("{name} {}", parameter.name));
+        // Softmax does not depend on the bias of the keys, so its gradient is rounding error alone, of which AdamW makes steps as
+        // large as any other: this part of the bias depends on the CPU's instruction set.
+        let tolerance = if parameter.name.ends_with("query_key_value.bias") { 1e-3 } else { 1e-4 };
+        close(norm, expected, tolerance, &format!("{name} {}", parameter.name));
     }
 }
 

@@ -69,7 +69,7 @@ fn a_run_report_has_charts_and_hardest_questions() {
     let page = out.join("report.html");
     assert_eq!(printed.stdout(), format!("{}\n", page.display()));
     let document = check(&page);
-    assert_eq!((points(&page, "loss"), points(&page, "accuracy")), (8, 4));
+    assert_eq!((points(&page, "loss"), points(&page, "quality")), (8, 4));
     for wanted in ["Best accuracy", "optim.lr", "resumed", "✓ right", "✗ chosen", "<mark class=\"right\">"] {
         assert!(document.contains(wanted), "{wanted} is missing");
     }

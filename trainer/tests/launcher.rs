@@ -382,5 +382,5 @@ fn workers_run_this_program_with_the_remaining_arguments() {
     let output = glm_trainer(&["--nproc", "1", "--data", "/no/such/folder"], None);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("no folder /no/such/folder") && stderr.contains("rank 0 (host "), "{stderr}");
+    assert!(stderr.contains("folder /no/such/folder does not exist") && stderr.contains("rank 0 (host "), "{stderr}");
 }
