@@ -80,14 +80,14 @@ fn literals(source: &str) -> Vec<String> {
         at = start
             + if rest.starts_with("//") {
                 rest.find('\n').unwrap_or(rest.len())
-            } else if rest.starts_with('"') {
+            } else if let Some(body) = rest.strip_prefix('"') {
                 let before = source[..start].trim_end_matches('#');
                 let hashes = &source[before.len()..start];
                 let raw =
                     before.strip_suffix('r').is_some_and(|left| !left.ends_with(|c: char| c.is_alphanumeric() || c == '_'));
-                let length = if raw { rest[1..].find(&format!("\"{hashes}")) } else { closing_quote(&rest[1..]) };
+                let length = if raw { body.find(&format!("\"{hashes}")) } else { closing_quote(body) };
                 let length = length.expect("a closing quote");
-                found.push(rest[1..1 + length].to_owned());
+                found.push(body[..length].to_owned());
                 length + 2
             } else if let Some(escape) = rest.strip_prefix("'\\") {
                 // The escaped character may itself be a quote.

@@ -100,7 +100,7 @@ pub struct TrainingSpeed {
     pub padding: f64,
     /// Share of the time that was spent waiting for data.
     pub data_wait: f64,
-    /// Operations of a training step for one question, see [`Work::forward_flops`].
+    /// Operations of a training step for one question, see [`crate::batch::work::FlopRates::training`].
     pub model_flops_per_question: f64,
     /// Model operations per second, from the median step.
     pub model_flops_per_second: f64,

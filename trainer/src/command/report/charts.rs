@@ -4,7 +4,7 @@ use glm_support::page::line_chart::{LineChart, Series, Shape};
 use maud::{Markup, html};
 
 use super::Known;
-use super::records::{Records, Train};
+use super::records::Records;
 use crate::task::metrics::{Role, Unit};
 
 const NOT_YET: &str = "No step has been logged yet.";
@@ -18,36 +18,29 @@ struct Quantity {
     log: bool,
     from_zero: bool,
     shape: Shape,
-    of: fn(&Train) -> Option<f64>,
+    /// Field of the training records, and the factor to the unit of the chart.
+    field: (&'static str, f64),
 }
 
 const QUANTITIES: [Quantity; 11] = [
-    Quantity { from_zero: false, ..quantity("loss", "Loss per question", "loss", |train| train.loss) },
-    Quantity { shape: Shape::Line, ..quantity("learning-rate", "Learning rate", "learning rate", |train| train.lr) },
-    Quantity { log: true, ..quantity("gradient-norm", "Gradient norm before clipping", "norm", |train| train.gradient_norm) },
-    quantity("questions", "Questions per second", "questions/s", |train| train.samples_per_second),
-    quantity("tokens", "Tokens per second, excluding padding", "tokens/s", |train| train.tokens_per_second),
+    Quantity { from_zero: false, ..quantity("loss", "Loss per question", "loss", ("loss", 1.0)) },
+    Quantity { shape: Shape::Line, ..quantity("learning-rate", "Learning rate", "learning rate", ("lr", 1.0)) },
+    Quantity { log: true, ..quantity("gradient-norm", "Gradient norm before clipping", "norm", ("gradient_norm", 1.0)) },
+    quantity("questions", "Questions per second", "questions/s", ("samples_per_second", 1.0)),
+    quantity("tokens", "Tokens per second, excluding padding", "tokens/s", ("tokens_per_second", 1.0)),
+    Quantity { unit: " %", ..quantity("data-wait", "Time spent waiting for data", "waiting", ("data_wait", 100.0)) },
+    quantity("flops", "Operations of the model, TFLOP/s", "TFLOP/s", ("model_flops_per_second", 1e-12)),
+    Quantity { shape: Shape::Line, ..quantity("memory", "Peak memory, GB", "GB", ("peak_memory_bytes", 1e-9)) },
+    Quantity { unit: " %", ..quantity("padding", "Padding", "padding", ("padding", 100.0)) },
+    Quantity { log: true, shape: Shape::Line, ..quantity("loss-scale", "Loss scale", "loss scale", ("loss_scale", 1.0)) },
     Quantity {
         unit: " %",
-        ..quantity("data-wait", "Time spent waiting for data", "waiting", |train| Some(100.0 * train.data_wait?))
-    },
-    quantity("flops", "Operations of the model, TFLOP/s", "TFLOP/s", |train| Some(train.model_flops_per_second? / 1e12)),
-    Quantity {
-        shape: Shape::Line,
-        ..quantity("memory", "Peak memory, GB", "GB", |train| Some(train.peak_memory_bytes? / 1e9))
-    },
-    Quantity { unit: " %", ..quantity("padding", "Padding", "padding", |train| Some(100.0 * train.padding?)) },
-    Quantity { log: true, shape: Shape::Line, ..quantity("loss-scale", "Loss scale", "loss scale", |train| train.loss_scale) },
-    Quantity {
-        unit: " %",
-        ..quantity("spread", "Excess work of the busiest rank over the mean", "above the mean", |train| {
-            Some(100.0 * train.rank_spread?)
-        })
+        ..quantity("spread", "Excess work of the busiest rank over the mean", "above the mean", ("rank_spread", 100.0))
     },
 ];
 
-const fn quantity(id: &'static str, title: &'static str, name: &'static str, of: fn(&Train) -> Option<f64>) -> Quantity {
-    Quantity { id, title, name, unit: "", log: false, from_zero: true, shape: Shape::Smoothed, of }
+const fn quantity(id: &'static str, title: &'static str, name: &'static str, field: (&'static str, f64)) -> Quantity {
+    Quantity { id, title, name, unit: "", log: false, from_zero: true, shape: Shape::Smoothed, field }
 }
 
 impl Known {
@@ -84,8 +77,9 @@ impl Known {
     }
 
     fn chart(&self, quantity: &Quantity) -> Markup {
-        let Quantity { id, title, name, unit, log, from_zero, shape, of } = *quantity;
-        let series = vec![Series { name: name.to_owned(), points: self.records.line(of), shape }];
+        let Quantity { id, title, name, unit, log, from_zero, shape, field: (field, factor) } = *quantity;
+        let points = self.records.line(field).into_iter().map(|(step, value)| (step, factor * value)).collect();
+        let series = vec![Series { name: name.to_owned(), points, shape }];
         LineChart { id, title, x: "step", unit, log, from_zero, series, marks: self.marks(), empty: NOT_YET }.render()
     }
 
@@ -101,11 +95,11 @@ impl Known {
 
 /// Returns true if the quantity is informative. Loss, learning rate, norm and speed always have a chart.
 fn is_worth_a_chart(quantity: &Quantity, records: &Records) -> bool {
-    let values = || records.train.iter().filter_map(quantity.of);
+    let values = || records.train.iter().filter_map(|train| train.value(quantity.field.0));
     match quantity.id {
         "padding" => values().any(|share| share > 0.0),
         "loss-scale" => values().any(|scale| scale > 1.0),
-        "spread" => records.train.iter().any(|train| train.ranks.is_some_and(|ranks| ranks > 1)),
+        "spread" => records.train.iter().any(|train| train.value("ranks").is_some_and(|ranks| ranks > 1.0)),
         "flops" | "memory" | "data-wait" => values().next().is_some(),
         _ => true,
     }

@@ -28,7 +28,7 @@ use crate::config::{Config, overrides::Layers};
 use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 use crate::task::metrics_of;
-use records::{Eval, Records};
+use records::{Entry, Records};
 
 const METRICS_FILE: &str = "metrics.jsonl";
 const CONFIG_FILE: &str = "config.toml";
@@ -142,7 +142,7 @@ impl Known {
     }
 
     /// The best evaluation.
-    fn best(&self) -> Option<&Eval> {
+    fn best(&self) -> Option<&Entry> {
         self.records.best(Selection::of(self.metrics())?)
     }
 

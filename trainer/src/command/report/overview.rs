@@ -5,7 +5,7 @@ use glm_support::page::table::{Column, Tile, facts, table, text, tiles};
 use maud::{Markup, html};
 
 use super::Known;
-use super::records::Eval;
+use super::records::Entry;
 use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 
@@ -68,7 +68,7 @@ impl Known {
 
     fn training_tiles(&self) -> Vec<Tile> {
         let records = &self.records;
-        let tail: Vec<f64> = records.train.iter().rev().filter_map(|train| train.loss).take(TAIL).collect();
+        let tail: Vec<f64> = records.train.iter().rev().filter_map(|train| train.value("loss")).take(TAIL).collect();
         let loss = tail.iter().sum::<f64>() / tail.len() as f64;
         let last = records.train.last();
         let mut tiles = vec![
@@ -76,7 +76,7 @@ impl Known {
             Tile::new(
                 "Questions seen",
                 count(records.samples()),
-                match last.and_then(|train| train.epoch) {
+                match last.and_then(|train| train.value("epoch")) {
                     Some(epoch) => format!("{epoch:.2} epochs, {} steps", count(records.step())),
                     None => format!("{} steps", count(records.step())),
                 },
@@ -84,11 +84,11 @@ impl Known {
         ];
         let seconds = records.training_seconds();
         if seconds > 0.0 {
-            let evaluating: f64 = records.evals.iter().filter_map(|eval| eval.seconds).sum();
+            let evaluating: f64 = records.evals.iter().filter_map(|eval| eval.value("seconds")).sum();
             let beside = if evaluating > 0.0 { format!("and {} evaluating", duration(evaluating)) } else { String::new() };
             tiles.push(Tile::new("Training time", duration(seconds), beside));
             let speed = last.map_or(0, |train| train.samples) as f64 / seconds;
-            let tokens: Vec<f64> = records.train.iter().filter_map(|train| train.tokens_per_second).collect();
+            let tokens: Vec<f64> = records.train.iter().filter_map(|train| train.value("tokens_per_second")).collect();
             let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
             let note = if tokens.is_empty() { String::new() } else { format!("{} tokens/s", count(mean.round() as u64)) };
             tiles.push(Tile::new(
@@ -97,7 +97,8 @@ impl Known {
                 format!("questions; {note}"),
             ));
         }
-        let skipped = last.map_or(0, |train| train.skipped).max(records.skipped.len() as u64);
+        let skipped =
+            last.and_then(|train| train.value("skipped")).map_or(0, |skipped| skipped as u64).max(records.skipped.len() as u64);
         if skipped > 0 {
             tiles.push(Tile::new("Skipped steps", count(skipped), "loss or gradient not finite".to_owned()));
         }
@@ -109,10 +110,10 @@ impl Known {
         let mut columns = vec![("step", Column::Number), ("samples seen", Column::Number)];
         columns.extend(infos.iter().map(|info| (info.label, Column::Number)));
         columns.push(("duration", Column::Number));
-        let row = |eval: &Eval| {
+        let row = |eval: &Entry| {
             let mut row = vec![text(count(eval.step)), text(count(eval.samples))];
             row.extend(infos.iter().map(|info| text(shown(info, eval))));
-            row.push(text(duration(eval.seconds.unwrap_or(f64::NAN))));
+            row.push(text(duration(eval.value("seconds").unwrap_or(f64::NAN))));
             row
         };
         let rows: Vec<_> = self.records.evals.iter().map(row).collect();
@@ -125,13 +126,13 @@ impl Known {
     }
 
     /// Returns tiles with the best and the last value of the metric that selects checkpoints, then the other metrics.
-    fn quality_tiles(&self, best: &Eval, last: &Eval) -> Vec<Tile> {
+    fn quality_tiles(&self, best: &Entry, last: &Entry) -> Vec<Tile> {
         let Some(first) = self.selected() else { return Vec::new() };
-        let totals = |eval: &Eval| {
+        let totals = |eval: &Entry| {
             let totals = self.metrics().iter().filter(|info| info.role == Role::Total);
             totals.map(|info| format!("{} {}, ", info.label, shown(info, eval))).collect::<String>()
         };
-        let at = |eval: &Eval| format!("{}step {}", totals(eval), count(eval.step));
+        let at = |eval: &Entry| format!("{}step {}", totals(eval), count(eval.step));
         let mut tiles = vec![Tile::new(&format!("Best {}", first.label), shown(first, best), at(best))];
         if last.step != best.step {
             tiles.push(Tile::new(&format!("Last {}", first.label), shown(first, last), at(last)));
@@ -193,6 +194,6 @@ impl Known {
 }
 
 /// Returns the value of a metric with its unit.
-pub(super) fn shown(info: &MetricInfo, eval: &Eval) -> String {
+pub(super) fn shown(info: &MetricInfo, eval: &Entry) -> String {
     eval.value(info.name).map_or_else(|| "n/a".to_owned(), |value| info.format(value))
 }

@@ -8,44 +8,20 @@ use serde::Deserialize;
 
 use crate::task::metrics::Selection;
 
-/// Train record. Fields that are missing or not finite are `None`.
+/// Record of training or of an evaluation. Its fields are those that [`crate::record::metrics`] writes.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(super) struct Train {
+pub(super) struct Entry {
     pub(super) step: u64,
     pub(super) samples: u64,
-    pub(super) epoch: Option<f64>,
-    pub(super) loss: Option<f64>,
-    pub(super) lr: Option<f64>,
-    pub(super) gradient_norm: Option<f64>,
-    pub(super) loss_scale: Option<f64>,
-    pub(super) skipped: u64,
-    pub(super) samples_per_second: Option<f64>,
-    pub(super) tokens_per_second: Option<f64>,
-    pub(super) padding: Option<f64>,
-    pub(super) model_flops_per_second: Option<f64>,
-    pub(super) peak_memory_bytes: Option<f64>,
-    pub(super) data_wait: Option<f64>,
-    pub(super) ranks: Option<u64>,
-    pub(super) rank_spread: Option<f64>,
-}
-
-/// Evaluation record.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct Eval {
-    pub(super) step: u64,
-    pub(super) samples: u64,
-    pub(super) seconds: Option<f64>,
-    /// Metrics by name, and what else the line holds.
     #[serde(flatten)]
-    pub(super) metrics: BTreeMap<String, serde_json::Value>,
+    fields: BTreeMap<String, serde_json::Value>,
 }
 
-impl Eval {
-    /// Value of a metric.
+impl Entry {
+    /// Value of a field, if it is present and finite.
     pub(super) fn value(&self, name: &str) -> Option<f64> {
-        self.metrics.get(name)?.as_f64()
+        self.fields.get(name)?.as_f64()
     }
 }
 
@@ -66,8 +42,8 @@ pub(super) struct Anomaly {
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Line {
-    Train(Train),
-    Eval(Eval),
+    Train(Entry),
+    Eval(Entry),
     Skipped(Anomaly),
     Spike(Anomaly),
     #[serde(other)]
@@ -77,8 +53,8 @@ enum Line {
 /// All records by kind.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    pub(super) train: Vec<Train>,
-    pub(super) evals: Vec<Eval>,
+    pub(super) train: Vec<Entry>,
+    pub(super) evals: Vec<Entry>,
     pub(super) skipped: Vec<Anomaly>,
     pub(super) spikes: Vec<Anomaly>,
     /// Number of lines that could not be read.
@@ -114,8 +90,8 @@ impl Records {
     }
 
     /// Returns the evaluation with the best value of the metric that selects checkpoints; the first one of several equal ones.
-    pub(super) fn best(&self, selection: Selection) -> Option<&Eval> {
-        let improves = |eval: &Eval, best: &Eval| match (eval.value(selection.metric), best.value(selection.metric)) {
+    pub(super) fn best(&self, selection: Selection) -> Option<&Entry> {
+        let improves = |eval: &Entry, best: &Entry| match (eval.value(selection.metric), best.value(selection.metric)) {
             (Some(value), Some(best)) => selection.improves(value, best),
             (value, _) => value.is_some(),
         };
@@ -129,17 +105,18 @@ impl Records {
         for train in &self.train {
             let questions = train.samples.saturating_sub(before);
             before = train.samples;
-            if let Some(speed) = train.samples_per_second.filter(|speed| *speed > 0.0) {
+            if let Some(speed) = train.value("samples_per_second").filter(|speed| *speed > 0.0) {
                 seconds += questions as f64 / speed;
             }
         }
         seconds
     }
 
-    /// Returns a quantity over the steps, with gaps where it is missing.
-    pub(super) fn line(&self, of: impl Fn(&Train) -> Option<f64>) -> Vec<Point> {
-        let points: Vec<Point> = self.train.iter().map(|train| (train.step as f64, of(train).unwrap_or(f64::NAN))).collect();
-        // A quantity that is always missing has no points.
+    /// Returns a field of the training records over the steps, with gaps where it is missing.
+    pub(super) fn line(&self, name: &str) -> Vec<Point> {
+        let point = |train: &Entry| (train.step as f64, train.value(name).unwrap_or(f64::NAN));
+        let points: Vec<Point> = self.train.iter().map(point).collect();
+        // A field that is always missing has no points.
         if points.iter().all(|point| point.1.is_nan()) { Vec::new() } else { points }
     }
 
@@ -167,8 +144,8 @@ mod tests {
         assert_eq!((records.train.len(), records.evals.len(), records.skipped.len(), records.damaged), (2, 2, 1, 1));
         assert_eq!((records.samples(), records.step(), records.best(selection).map(|eval| eval.step)), (240, 30, Some(20)));
         assert!((records.training_seconds() - 6.0).abs() < 1e-12);
-        let loss = records.line(|train| train.loss);
+        let loss = records.line("loss");
         assert!(loss[0] == (10.0, 2.5) && loss[1].1.is_nan());
-        assert!(records.line(|train| train.data_wait).is_empty());
+        assert!(records.line("data_wait").is_empty());
     }
 }
