@@ -5,9 +5,9 @@ use glm_prep::annotate::token_span;
 use glm_prep::shard::{ROWS_PER_GROUP, ShardWriter, file_name};
 use glm_prep::source::Format;
 use glm_prep::source::formats::record::Record;
-use glm_schemas::builder::{ChoiceRow, ClozeRow, EntityRow};
 use glm_schemas::cloze::CharSpan;
-use glm_schemas::encoding::Question;
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow};
+use glm_schemas::cloze::encoding::Question;
 use glm_schemas::manifest::Split;
 use glm_text::tokenize::Tokenizer;
 

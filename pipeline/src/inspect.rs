@@ -7,7 +7,7 @@
 //!   ids if the given one does not exist.
 //! - `sql`: SQL queries over all shards with Polars.
 //! - `json`: Polars values as JSON.
-//! - `model_input`: the exact model input of every choice, read by Arrow and encoded by [`glm_schemas::encoding`].
+//! - `model_input`: the exact model input of every choice, read by Arrow and encoded by [`glm_schemas::cloze::encoding`].
 //! - `error`: errors of the command.
 
 mod closest;
@@ -26,7 +26,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use glm_schemas::encoding::{ChoiceEncoder, PUBLISHED_SEQUENCE_LENGTH};
+use glm_schemas::cloze::encoding::{ChoiceEncoder, PUBLISHED_SEQUENCE_LENGTH};
 use glm_schemas::manifest::Split;
 use glm_support::command::paint::ColourWhen;
 

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use glm_schemas::encoding::PUBLISHED_SEQUENCE_LENGTH;
+use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest, Split};
 
 use crate::verify::find_manifest;

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use glm_prep::inspect::{InspectArgs, InspectError, run};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze;
-use glm_schemas::encoding::Question;
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+use glm_schemas::cloze::encoding::Question;
 use glm_schemas::manifest::{IngestSettings, Manifest, Shard, Split, SplitManifest, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use parquet::arrow::ArrowWriter;

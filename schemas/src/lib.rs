@@ -8,7 +8,7 @@
 //!   - [`cloze::builder`]: building of record batches from [`cloze::builder::ClozeRow`]s.
 //!   - [`cloze::text`]: [`cloze::text::TextView`], zero-copy access to the text columns.
 //!   - [`cloze::encoding`]: encoding of one choice of a question as model input, as in the published recipe.
-//! - [`column`]: typed access to single columns, for all tables.
+//! - [`column`](mod@column): typed access to single columns, for all tables.
 //! - [`manifest`]: content of `manifest.json` and fingerprint of a data set.
 //! - [`vocab`]: special tokens and their ids.
 //!
@@ -30,8 +30,6 @@ pub mod cloze;
 pub mod column;
 pub mod manifest;
 pub mod vocab;
-
-pub use cloze::{builder, encoding, text};
 
 /// Version of the contract. Readers reject data sets of other versions.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use glm_schemas::encoding::PUBLISHED_SEQUENCE_LENGTH;
+use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::Split;
 use glm_support::files::progress;
 use serde::Serialize;

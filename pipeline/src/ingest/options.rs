@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use glm_schemas::encoding::PUBLISHED_SEQUENCE_LENGTH;
+use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::IngestSettings;
 
 use super::rejects::RejectLimit;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use glm_schemas::encoding::CONTEXT_OVERHEAD;
+use glm_schemas::cloze::encoding::CONTEXT_OVERHEAD;
 use glm_schemas::manifest::Split;
 use roaring::RoaringTreemap;
 use sha2::{Digest, Sha256};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use glm_schemas::cloze::CharSpan;
-use glm_schemas::encoding::{self, ChoiceEncoder};
+use glm_schemas::cloze::encoding::{self, ChoiceEncoder};
 use glm_text::question::query_tokens;
 use glm_text::standard::CharOffsets;
 use glm_text::tokenize::{Session, Tokenizer, TokenizerError};

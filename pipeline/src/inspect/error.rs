@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use glm_schemas::cloze::ViewError;
-use glm_schemas::encoding::EncodingError;
+use glm_schemas::cloze::encoding::EncodingError;
 use glm_schemas::manifest::{MANIFEST_FILE, ManifestError, SHARDS_FOLDER, Split};
 use parquet::errors::ParquetError;
 use polars::error::PolarsError;

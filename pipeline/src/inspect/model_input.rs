@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{self, Write};
 
+use glm_schemas::cloze::encoding::ChoiceEncoder;
 use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS};
-use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::manifest::Split;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};

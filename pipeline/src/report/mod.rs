@@ -18,7 +18,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use glm_schemas::encoding::PUBLISHED_SEQUENCE_LENGTH;
+use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 
 use crate::shard::publish::REPORT_FILE;
 use crate::stats;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::Path;
 
 use glm_schemas::cloze::ClozeView;
+use glm_schemas::cloze::text::TextView;
 use glm_schemas::manifest::SplitManifest;
-use glm_schemas::text::TextView;
 use glm_support::page::question::Question;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use glm_schemas::builder::{ClozeBatchBuilder, ClozeRow};
+use glm_schemas::cloze::builder::{ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze::{self, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256};
 use glm_schemas::manifest::{self, Shard, Split};
 use glm_schemas::vocab::TokenId;
@@ -217,9 +217,9 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<(), WriteError> {
 
 #[cfg(test)]
 mod tests {
-    use glm_schemas::builder::{ChoiceRow, EntityRow};
+    use glm_schemas::cloze::builder::{ChoiceRow, EntityRow};
+    use glm_schemas::cloze::encoding::Question;
     use glm_schemas::cloze::{CharSpan, ClozeView, TokenSpan};
-    use glm_schemas::encoding::Question;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     use super::*;

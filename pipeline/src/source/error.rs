@@ -1,6 +1,6 @@
 //! Errors in records and questions.
 
-use glm_schemas::encoding::EncodingError;
+use glm_schemas::cloze::encoding::EncodingError;
 use glm_text::question::QuestionTextError;
 use thiserror::Error;
 

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch};
+use glm_schemas::cloze::encoding::{ChoiceEncoder, Question};
 use glm_schemas::cloze::{self, ClozeView, TOKEN_COLUMNS, ViewError};
-use glm_schemas::encoding::{ChoiceEncoder, Question};
 use glm_schemas::manifest::Split;
 use glm_schemas::vocab::SpecialIds;
 use parquet::arrow::ProjectionMask;

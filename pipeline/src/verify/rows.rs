@@ -2,8 +2,8 @@
 
 use arrow::array::{Array, AsArray, Int32Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
+use glm_schemas::cloze::encoding::ChoiceEncoder;
 use glm_schemas::cloze::{self, CharSpan, ClozeView, ViewError};
-use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::vocab::{SpecialIds, TokenId};
 
 use super::fault::Violation;

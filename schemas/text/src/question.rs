@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use glm_schemas::encoding::Question;
+use glm_schemas::cloze::encoding::Question;
 use glm_schemas::vocab::TokenId;
 use thiserror::Error;
 

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use arrow::array::RecordBatch;
+use glm_schemas::cloze::text::TextView;
 use glm_schemas::cloze::{ClozeView, ViewError, column, strings};
-use glm_schemas::text::TextView;
 
 use super::DataError;
 use super::mmap::{RowGroup, SplitData};

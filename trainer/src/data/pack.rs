@@ -143,7 +143,7 @@ mod tests {
     use crate::model::flops::flop_rates;
     use crate::task::RowError;
     use crate::task::cloze::questions::SyntheticQuestion;
-    use glm_schemas::encoding::ChoiceEncoder;
+    use glm_schemas::cloze::encoding::ChoiceEncoder;
     use glm_schemas::vocab::{SpecialIds, TokenId};
     use proptest::prelude::*;
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use glm_schemas::cloze::ViewError;
-use glm_schemas::encoding::EncodingError;
+use glm_schemas::cloze::encoding::EncodingError;
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::SpecialIds;
 use serde::Serialize;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use glm_schemas::cloze::text::TextView;
 use glm_schemas::cloze::{CharSpan, ClozeView};
-use glm_schemas::text::TextView;
 use maud::{Markup, html};
 
 use crate::page::number;

@@ -177,8 +177,10 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     let mut model = Glm::random(&sizes, Kind::Float, device)?;
     model.alloc_grads()?;
     let optimizer = AdamW::new(config.adamw(), model.parameters())?;
-    let special = data.map_or(SpecialIds::BERT_UNCASED, |data| data.manifest().special_ids);
-    let task = task::open(TaskName::Cloze, config.task(special));
+    let task = match data {
+        Some(data) => open_task(config, data.manifest()),
+        None => task::open(TaskName::Cloze, config.task(SpecialIds::BERT_UNCASED)),
+    };
     let control = ControlState::new(config.loss_scale(precision));
     let mut stepper = Stepper::new(Arc::clone(&task), model, optimizer, config, precision, control, None)?;
     let layout = stepper.backend().layout();
@@ -202,6 +204,9 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     let under_way = usize::from(device.is_cuda());
     let (mut pending, mut seconds, mut total, mut batches) = (VecDeque::new(), Vec::new(), Work::default(), 0);
     let (mut loss, mut last, mut waited_before) = (0.0, Instant::now(), Duration::ZERO);
+    if plan.profile && plan.warmup == 0 {
+        clock::start();
+    }
     for i in 0..plan.warmup + plan.steps + under_way {
         if i < plan.warmup + plan.steps {
             let step = source.next()?;

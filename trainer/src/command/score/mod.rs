@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use arrow::error::ArrowError;
 use clap::Args;
-use glm_schemas::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
-use glm_schemas::encoding::{ChoiceEncoder, EncodingError};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+use glm_schemas::cloze::encoding::{ChoiceEncoder, EncodingError};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::TokenId;
 use glm_support::command::paint::{ColourWhen, Screen};

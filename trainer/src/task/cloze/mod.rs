@@ -11,8 +11,8 @@ mod text_match;
 mod truncate;
 
 use arrow::array::RecordBatch;
+use glm_schemas::cloze::encoding::ChoiceEncoder;
 use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ViewError};
-use glm_schemas::encoding::ChoiceEncoder;
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::{SpecialIds, TokenId};
 use tch::{Reduction, TchError, Tensor};

@@ -1,6 +1,6 @@
 //! Truncation of contexts, and grouping of the choices that share one.
 
-use glm_schemas::encoding::{ChoiceEncoder, EncodingError, Question};
+use glm_schemas::cloze::encoding::{ChoiceEncoder, EncodingError, Question};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::work::Work;
