@@ -169,6 +169,32 @@ fn signals_end_a_run_with_a_checkpoint_and_two_runs_cannot_share_a_folder() {
     }
 }
 
+/// Exit handlers of libtorch that ran while other threads computed once crashed the process.
+#[test]
+fn second_ctrl_c_exits_at_once_with_its_own_code() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let mut aborted = 0;
+    for attempt in 0..8 {
+        let out = folder.path().join(format!("run-{attempt}"));
+        // Large steps, so that the second signal arrives during one.
+        let arguments = ["--init", "random", "--set", "train.epochs=100000", "--set", "data.batch_size=64"];
+        let mut running =
+            Running::start(settings(folder.path(), &out).args(arguments), folder.path().join(format!("{attempt}.log")));
+        running.until("a step is done", || (lines(&out) > 0).then_some(()));
+        signal(running.pid(), "INT");
+        std::thread::sleep(std::time::Duration::from_millis(2 + attempt));
+        signal(running.pid(), "INT");
+        match running.end().code() {
+            Some(130) => aborted += 1,
+            // The step and its checkpoint were faster than the second signal.
+            Some(75) => {}
+            code => panic!("{code:?}: {}", running.output()),
+        }
+    }
+    assert!(aborted > 0, "every second signal came too late");
+}
+
 /// Signal handlers that ran during a matrix product once corrupted memory.
 #[test]
 fn signals_during_a_step_do_not_change_its_result() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use glm_trainer::distributed::launcher::{Options, Outcome, WorkerCommand, launch};
-use glm_trainer::exit_code::INTERRUPTED;
+use glm_trainer::exit_code::{ABORTED, INTERRUPTED};
 
 #[derive(Parser)]
 struct Arguments {
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
     match launch(&options, &command) {
         Ok(Outcome::Finished) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(Outcome::Aborted) => ExitCode::from(ABORTED),
         Err(error) => {
             tracing::error!("{:#}", anyhow::Error::from(error));
             ExitCode::FAILURE

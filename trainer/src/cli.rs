@@ -31,7 +31,8 @@ Exit codes:
   0   success
   1   failure
   2   invalid usage
-  75  stopped by a signal (Ctrl-C, SIGTERM, SIGUSR1) after writing a checkpoint")]
+  75  stopped by a signal (Ctrl-C, SIGTERM, SIGUSR1) after writing a checkpoint
+  130 stopped at once by a second Ctrl-C")]
 pub struct Cli {
     /// Command to run.
     #[command(subcommand)]

@@ -8,3 +8,11 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Stopped by a signal; the run can be resumed. This is EX_TEMPFAIL of sysexits.h.
 pub const INTERRUPTED: u8 = 75;
+/// Stopped by a second Ctrl-C, without a new checkpoint: 128 + SIGINT, as shells report it.
+pub const ABORTED: u8 = 130;
+
+/// Ends the process at once, without exit handlers: those of libtorch free code that other threads are still running.
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: ends the process and touches no memory of it.
+    unsafe { libc::_exit(code.into()) }
+}

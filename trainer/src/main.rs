@@ -22,7 +22,7 @@ use glm_trainer::command::setup::{open_data, set_threads};
 use glm_trainer::config::{self, REFERENCE};
 use glm_trainer::distributed::launcher::{self, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
-use glm_trainer::exit_code::{FAILED, INTERRUPTED};
+use glm_trainer::exit_code::{ABORTED, FAILED, INTERRUPTED, exit_now};
 use glm_trainer::record::progress::Elapsed;
 use glm_trainer::task::metrics::Measured;
 use glm_trainer::train::{Outcome, Run, train};
@@ -119,6 +119,7 @@ fn launch_workers(args: RunArgs, processes: Processes) -> Result<ExitCode> {
     Ok(match launcher::launch(&options, &command)? {
         launcher::Outcome::Finished => ExitCode::SUCCESS,
         launcher::Outcome::Interrupted => ExitCode::from(INTERRUPTED),
+        launcher::Outcome::Aborted => ExitCode::from(ABORTED),
     })
 }
 
@@ -147,7 +148,7 @@ fn train_model(args: RunArgs) -> Result<ExitCode> {
 /// Ends a rank that hangs in a call which never returns.
 fn end_at_once(error: DistributedError) {
     tracing::error!("{error}");
-    std::process::exit(FAILED.into());
+    exit_now(FAILED)
 }
 
 /// Logs the outcome of a run, on rank 0.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use libc::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::exit_code::INTERRUPTED;
+use crate::exit_code::{ABORTED, exit_now};
 
 /// Maximum delay of a duplicate signal: a batch system signals all processes of a job, and a launcher among them forwards the
 /// signal to its workers.
@@ -18,7 +18,7 @@ const ECHO: Duration = Duration::from_secs(1);
 /// Starts to watch for SIGINT (Ctrl-C), SIGTERM, SIGHUP (closed terminal) and SIGUSR1 (Slurm's warning before a job ends).
 ///
 /// The first signal sets the returned flag, and training ends after the current step with a checkpoint. A second one exits
-/// immediately, except SIGUSR1, which may be sent repeatedly, and a SIGTERM shortly after the first signal, which is a duplicate
+/// immediately with [`ABORTED`], except SIGUSR1, which may be sent repeatedly, and a SIGTERM shortly after the first signal, which is a duplicate
 /// from a launcher.
 ///
 /// This must be called before other threads start: it blocks the signals for the current thread and its descendants, and a
@@ -39,7 +39,7 @@ pub fn flag() -> io::Result<Arc<AtomicBool>> {
                 None => tracing::warn!("saving a checkpoint after this step; press Ctrl-C again to exit now"),
                 Some(_) if signal == SIGUSR1 => {}
                 Some(first) if signal == SIGTERM && first.elapsed() < ECHO => {}
-                Some(_) => std::process::exit(INTERRUPTED.into()),
+                Some(_) => exit_now(ABORTED),
             }
             first = first.or_else(|| Some(Instant::now()));
         }

@@ -33,4 +33,6 @@ pub enum Outcome {
     Finished,
     /// Workers have stopped after a signal.
     Interrupted,
+    /// Workers have exited at once after a second signal.
+    Aborted,
 }

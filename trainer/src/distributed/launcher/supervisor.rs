@@ -116,7 +116,7 @@ impl<'a> Attempt<'a> {
                 continue;
             }
             match worker.exit().cloned() {
-                None | Some(WorkerExit::Done | WorkerExit::Interrupted) => {}
+                None | Some(WorkerExit::Done | WorkerExit::Interrupted | WorkerExit::Aborted) => {}
                 Some(exit) => self.handle_failure(rank, pid, exit),
             }
         }
@@ -186,7 +186,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn result(&self) -> AttemptResult {
-        let any_interrupted = self.workers.iter().any(|worker| worker.exit() == Some(&WorkerExit::Interrupted));
+        let any = |exit: WorkerExit| self.workers.iter().any(|worker| worker.exit() == Some(&exit));
         let stopping = !self.stop_signals.is_empty();
         // A published failure counts only if a worker also exited with an error.
         let cause = self.failures.first().and_then(|_| self.cause());
@@ -196,8 +196,10 @@ impl<'a> Attempt<'a> {
             Some(cause) if self.stop_signals.len() < 2 && !self.was_stopped(cause.rank) => {
                 AttemptResult::Failed { cause, stopping }
             }
-            Some(_) => AttemptResult::Ended(Outcome::Interrupted),
-            None if any_interrupted => AttemptResult::Ended(Outcome::Interrupted),
+            Some(_) if self.stop_signals.len() < 2 => AttemptResult::Ended(Outcome::Interrupted),
+            Some(_) => AttemptResult::Ended(Outcome::Aborted),
+            None if any(WorkerExit::Aborted) => AttemptResult::Ended(Outcome::Aborted),
+            None if any(WorkerExit::Interrupted) => AttemptResult::Ended(Outcome::Interrupted),
             None => AttemptResult::Ended(Outcome::Finished),
         }
     }

@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use super::{output, signals};
-use crate::exit_code::{DONE, INTERRUPTED};
+use crate::exit_code::{ABORTED, DONE, INTERRUPTED};
 
 /// Address of the store: all workers are on this machine.
 pub(super) const STORE_HOST: &str = "127.0.0.1";
@@ -98,6 +98,8 @@ pub(super) enum WorkerExit {
     Done,
     /// Exit code [`INTERRUPTED`].
     Interrupted,
+    /// Exit code [`ABORTED`].
+    Aborted,
     /// Another exit code.
     Failed(i32),
     /// Killed by a signal.
@@ -109,6 +111,7 @@ impl WorkerExit {
         match (status.code(), status.signal()) {
             (Some(code), _) if code == i32::from(DONE) => Self::Done,
             (Some(code), _) if code == i32::from(INTERRUPTED) => Self::Interrupted,
+            (Some(code), _) if code == i32::from(ABORTED) => Self::Aborted,
             (Some(code), _) => Self::Failed(code),
             (None, signal) => Self::Killed(signal.unwrap_or_default()),
         }
@@ -120,6 +123,7 @@ impl fmt::Display for WorkerExit {
         match self {
             Self::Done => f.write_str("done"),
             Self::Interrupted => f.write_str("interrupted"),
+            Self::Aborted => f.write_str("aborted"),
             Self::Failed(code) => write!(f, "exited with code {code}"),
             Self::Killed(signal) => write!(f, "killed by {}", signals::name(*signal)),
         }
