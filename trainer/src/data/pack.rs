@@ -73,7 +73,7 @@ pub struct Packer {
 
 /// A sample whose rows have been measured.
 struct Measured<'a> {
-    /// Index among the step's samples.
+    /// Index among the step's samples, and the row's number in the row packer.
     index: usize,
     sample: &'a Sample,
     size: RowSize,
@@ -110,11 +110,11 @@ impl Packer {
     }
 }
 
-fn fill(rows: &mut dyn RowPacker, samples: &[Measured<'_>]) -> Result<Batch, DataError> {
+fn fill(rows: &mut dyn RowPacker<'_>, samples: &[Measured<'_>]) -> Result<Batch, DataError> {
     let total = |count: fn(&RowSize) -> usize| samples.iter().map(|sample| count(&sample.size)).sum();
     let mut batch = Batch::with_capacity(total(|size| size.work.tokens), total(|size| size.work.targets));
     for Measured { index, sample, .. } in samples {
-        let groups = rows.pack(sample.group.columns(), sample.row, sample.ordinal, &mut batch)?;
+        let groups = rows.pack(*index, sample.ordinal, &mut batch)?;
         batch.end_example(sample.split_row(), *index, groups);
     }
     rows.finish(&mut batch);

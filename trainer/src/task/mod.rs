@@ -56,7 +56,7 @@ pub trait Task: fmt::Debug + Send + Sync {
     fn check(&self, rows: &RecordBatch) -> Result<(), ViewError>;
 
     /// Creates a packer of rows, which reuses its buffers.
-    fn row_packer(&self, purpose: Purpose) -> Box<dyn RowPacker + '_>;
+    fn row_packer<'a>(&'a self, purpose: Purpose) -> Box<dyn RowPacker<'a> + 'a>;
 
     /// Loss summed over the batch's examples, from the log probability of each of its groups `[groups]`.
     ///
@@ -78,18 +78,18 @@ pub trait Task: fmt::Debug + Send + Sync {
 }
 
 /// Turns rows into parts of packed batches.
-pub trait RowPacker {
-    /// Measures a row without packing it.
+pub trait RowPacker<'a> {
+    /// Measures a row, to be packed later by its number: rows are numbered in the order in which they are measured.
     ///
     /// # Errors
     /// Returns a [`RowError`] if the row cannot be packed.
-    fn measure(&mut self, rows: &RecordBatch, row: usize) -> Result<RowSize, RowError>;
+    fn measure(&mut self, rows: &'a RecordBatch, row: usize) -> Result<RowSize, RowError>;
 
-    /// Appends a row to a batch as sample number `ordinal`; returns its number of groups.
+    /// Appends row `number` to a batch as the sample with number `ordinal`; returns its number of groups.
     ///
     /// # Errors
     /// Returns a [`RowError`] if the row cannot be packed.
-    fn pack(&mut self, rows: &RecordBatch, row: usize, ordinal: u64, batch: &mut Batch) -> Result<usize, RowError>;
+    fn pack(&mut self, number: usize, ordinal: u64, batch: &mut Batch) -> Result<usize, RowError>;
 
     /// Fills [`Batch::task_columns`] once all examples are in the batch, and prepares for the next batch.
     fn finish(&mut self, batch: &mut Batch);

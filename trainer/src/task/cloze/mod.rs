@@ -58,10 +58,11 @@ impl Task for Cloze {
         ClozeView::try_new(rows).map(drop)
     }
 
-    fn row_packer(&self, purpose: Purpose) -> Box<dyn RowPacker + '_> {
+    fn row_packer<'a>(&'a self, purpose: Purpose) -> Box<dyn RowPacker<'a> + 'a> {
         Box::new(QuestionPacker {
             task: self,
             purpose,
+            questions: Vec::new(),
             truncated: TruncatedQuestion::default(),
             context: Vec::new(),
             labels: Vec::new(),
@@ -96,6 +97,8 @@ impl Task for Cloze {
 struct QuestionPacker<'a> {
     task: &'a Cloze,
     purpose: Purpose,
+    /// Columns and row of each measured question.
+    questions: Vec<(ClozeView<'a>, usize)>,
     truncated: TruncatedQuestion,
     context: Vec<TokenId>,
     /// First correct choice of each question of the batch; 0 if unknown.
@@ -103,10 +106,11 @@ struct QuestionPacker<'a> {
 }
 
 impl QuestionPacker<'_> {
-    fn truncate(&mut self, view: &ClozeView<'_>, row: usize) -> Result<(), RowError> {
+    /// Truncates a question; the result is in `truncated`.
+    fn truncate(truncated: &mut TruncatedQuestion, task: &Cloze, view: &ClozeView<'_>, row: usize) -> Result<(), RowError> {
         let lengths = view.choices(row).map(|choice| choice.ids.len());
-        self.truncated
-            .question(&self.task.encoder, self.task.truncation, &view.question(row), lengths)
+        truncated
+            .question(&task.encoder, task.truncation, &view.question(row), lengths)
             .map_err(|source| RowError::Encoding { example_id: view.example_id(row).to_owned(), source })
     }
 }
@@ -116,19 +120,23 @@ fn label(view: &ClozeView<'_>, row: usize) -> Option<usize> {
     view.label(row).filter(|&label| label < view.choices(row).len())
 }
 
-impl RowPacker for QuestionPacker<'_> {
-    fn measure(&mut self, rows: &RecordBatch, row: usize) -> Result<RowSize, RowError> {
+impl<'a> RowPacker<'a> for QuestionPacker<'a> {
+    fn measure(&mut self, rows: &'a RecordBatch, row: usize) -> Result<RowSize, RowError> {
         let view = ClozeView::try_new(rows)?;
-        self.truncate(&view, row)?;
+        Self::truncate(&mut self.truncated, self.task, &view, row)?;
         if self.purpose == Purpose::Train && label(&view, row).is_none() {
             return Err(RowError::Unlabelled { example_id: view.example_id(row).to_owned() });
         }
+        self.questions.push((view, row));
         Ok(RowSize { work: self.truncated.work(), longest_row: self.truncated.longest_row() })
     }
 
-    fn pack(&mut self, rows: &RecordBatch, row: usize, ordinal: u64, batch: &mut Batch) -> Result<usize, RowError> {
-        let view = ClozeView::try_new(rows)?;
-        self.truncate(&view, row)?;
+    /// # Panics
+    /// If no row has this number.
+    fn pack(&mut self, number: usize, ordinal: u64, batch: &mut Batch) -> Result<usize, RowError> {
+        let (view, row) = &self.questions[number];
+        let row = *row;
+        Self::truncate(&mut self.truncated, self.task, view, row)?;
         let (question, SpecialIds { sop, eop, .. }) = (view.question(row), self.task.special);
         let first_group = batch.targets.groups;
         for (number, part) in self.truncated.rows().iter().enumerate() {
@@ -153,7 +161,7 @@ impl RowPacker for QuestionPacker<'_> {
             }
             batch.end_row(ordinal, number);
         }
-        self.labels.push(label(&view, row).unwrap_or(0) as i64);
+        self.labels.push(label(view, row).unwrap_or(0) as i64);
         Ok(view.choices(row).len())
     }
 
