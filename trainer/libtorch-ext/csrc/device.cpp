@@ -39,9 +39,11 @@ char* glm_ext_stream_exchange(const c10::Stream* stream, c10::Stream** before) {
   return ext_guarded([&] { *before = new c10::Stream(guard().exchangeStream(*stream)); });
 }
 
-char* glm_ext_event_record(const c10::Stream* stream, c10::Event** out) {
+// With `timing`, the event has a time stamp, see glm_ext_event_elapsed.
+char* glm_ext_event_record(const c10::Stream* stream, int timing, c10::Event** out) {
   return ext_guarded([&] {
-    auto event = std::make_unique<c10::Event>(c10::DeviceType::CUDA);
+    const auto flag = timing ? c10::EventFlag::BACKEND_DEFAULT : c10::EventFlag::PYTORCH_DEFAULT;
+    auto event = std::make_unique<c10::Event>(c10::DeviceType::CUDA, flag);
     event->record(*stream);
     *out = event.release();
   });
@@ -51,9 +53,17 @@ char* glm_ext_event_block(const c10::Event* event, const c10::Stream* stream) {
   return ext_guarded([&] { event->block(*stream); });
 }
 
-
 char* glm_ext_event_synchronize(const c10::Event* event) {
   return ext_guarded([&] { event->synchronize(); });
+}
+
+// Milliseconds between two events with time stamps, after waiting for both.
+char* glm_ext_event_elapsed(const c10::Event* begin, const c10::Event* end, double* milliseconds) {
+  return ext_guarded([&] {
+    begin->synchronize();
+    end->synchronize();
+    *milliseconds = begin->elapsedTime(*end);
+  });
 }
 
 void glm_ext_event_free(c10::Event* event) {

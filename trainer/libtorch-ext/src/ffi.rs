@@ -55,10 +55,10 @@ unsafe extern "C" {
     pub(crate) fn glm_ext_stream_current(device: c_int, out: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_stream_free(stream: *mut c_void);
     pub(crate) fn glm_ext_stream_exchange(stream: *const c_void, before: *mut *mut c_void) -> *mut c_char;
-    pub(crate) fn glm_ext_event_record(stream: *const c_void, out: *mut *mut c_void) -> *mut c_char;
+    pub(crate) fn glm_ext_event_record(stream: *const c_void, timing: c_int, out: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_event_block(event: *const c_void, stream: *const c_void) -> *mut c_char;
-
     pub(crate) fn glm_ext_event_synchronize(event: *const c_void) -> *mut c_char;
+    pub(crate) fn glm_ext_event_elapsed(begin: *const c_void, end: *const c_void, milliseconds: *mut f64) -> *mut c_char;
     pub(crate) fn glm_ext_event_free(event: *mut c_void);
     pub(crate) fn glm_ext_record_stream(tensor: TensorPtr, stream: *const c_void) -> *mut c_char;
     pub(crate) fn glm_ext_peak_bytes(device: c_int, bytes: *mut u64) -> *mut c_char;

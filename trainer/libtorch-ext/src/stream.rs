@@ -5,6 +5,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
+use std::time::Duration;
 
 use tch::{TchError, Tensor};
 
@@ -90,7 +91,7 @@ pub struct Event {
     raw: *mut c_void,
 }
 
-// SAFETY: an event may be waited for and destroyed on any thread, and is recorded only once, in `record`.
+// SAFETY: an event may be waited for and destroyed on any thread, and is recorded only once, in `record_with`.
 unsafe impl Send for Event {}
 
 impl Event {
@@ -99,9 +100,13 @@ impl Event {
     /// # Errors
     /// A [`TchError`] of the device.
     pub fn record(stream: &Stream) -> Result<Self, TchError> {
+        Self::record_with(stream, false)
+    }
+
+    fn record_with(stream: &Stream, timing: bool) -> Result<Self, TchError> {
         let mut raw = null_mut();
         // SAFETY: the stream is alive, and `raw` is valid for writes.
-        check(unsafe { ffi::glm_ext_event_record(stream.raw, &mut raw) })?;
+        check(unsafe { ffi::glm_ext_event_record(stream.raw, c_int::from(timing), &mut raw) })?;
         Ok(Self { raw })
     }
 
@@ -126,8 +131,33 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: `raw` was returned by `record` and is not used again.
+        // SAFETY: `raw` was returned by `record_with` and is not used again.
         unsafe { ffi::glm_ext_event_free(self.raw) };
+    }
+}
+
+/// An event with a time stamp, which the GPU writes when it reaches the event.
+#[derive(Debug)]
+pub struct TimingEvent(Event);
+
+impl TimingEvent {
+    /// Records an event after the work queued on `stream` so far.
+    ///
+    /// # Errors
+    /// A [`TchError`] of the device.
+    pub fn record(stream: &Stream) -> Result<Self, TchError> {
+        Event::record_with(stream, true).map(Self)
+    }
+
+    /// Returns the time between an earlier event of the same GPU and this one, after waiting for both.
+    ///
+    /// # Errors
+    /// A [`TchError`] of the device.
+    pub fn elapsed_since(&self, earlier: &Self) -> Result<Duration, TchError> {
+        let mut milliseconds = 0.0;
+        // SAFETY: both events are alive, and `milliseconds` is valid for writes.
+        check(unsafe { ffi::glm_ext_event_elapsed(earlier.0.raw, self.0.raw, &mut milliseconds) })?;
+        Ok(Duration::try_from_secs_f64(milliseconds / 1e3).unwrap_or_default())
     }
 }
 

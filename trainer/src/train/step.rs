@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::data::feed::DeviceStep;
 use crate::device::Precision;
 use crate::distributed::{Phase, World};
+use crate::model::ops::clock::{Stage, timed};
 use crate::model::parameters::Parameters;
 use crate::model::{Backend, Glm, Pass};
 use crate::optim::adamw::{AdamW, StepRates};
@@ -106,10 +107,11 @@ impl Stepper {
             world.sum(&mut metrics)?;
             world.set_phase(number, Phase::Outcome);
         }
-        let norm = global_norm(self.model.parameters())?;
+        let device = self.model.parameters().device();
+        let norm = timed(Stage::Norm, device, || global_norm(self.model.parameters()))?;
         let decision = self.control.decide(&norm, &metrics)?;
         let rates = StepRates { lr: &decision.lr, gradient_divisor: &decision.gradient_divisor, skip: &decision.skip };
-        self.optimizer.step(self.model.parameters(), &rates)?;
+        timed(Stage::Optimizer, device, || self.optimizer.step(self.model.parameters(), &rates))?;
         Ok(decision.report)
     }
 }

@@ -27,8 +27,8 @@ use crate::data::mmap::DataSet;
 use crate::data::sampler::Position;
 use crate::memory::peak_bytes;
 use crate::model::flops::flop_rates;
-use crate::model::ops::cpu::clock;
-use crate::model::{Glm, ModelConfig};
+use crate::model::ops::clock;
+use crate::model::{Backend, Glm, ModelConfig};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
 use crate::task::{self, Purpose};
@@ -232,7 +232,7 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
             last = now;
         }
     }
-    let profile = if plan.profile { profile(&seconds) } else { Vec::new() };
+    let profile = if plan.profile { profile(&seconds, stepper.backend())? } else { Vec::new() };
     let waited = (source.waited() - waited_before).as_secs_f64();
     let flops = flop_rates(stepper.model.config()).training(&total) / plan.steps as f64;
     let product = product_speed(stepper.model.config(), precision.kind(), device)?;
@@ -286,12 +286,16 @@ pub fn reading(config: &Config, data: &DataSet) -> Result<ReadingSpeed, BenchErr
 }
 
 /// Seconds per step and kind of operation, and the remainder.
-fn profile(seconds: &[f64]) -> Vec<(&'static str, f64)> {
+fn profile(seconds: &[f64], backend: Backend) -> Result<Vec<(&'static str, f64)>, TchError> {
     let steps = seconds.len().max(1) as f64;
-    let mut profile: Vec<_> = clock::stop().into_iter().map(|(name, spent)| (name, spent.as_secs_f64() / steps)).collect();
+    let mut profile: Vec<_> = clock::stop()?.into_iter().map(|(name, spent)| (name, spent.as_secs_f64() / steps)).collect();
     let known: f64 = profile.iter().map(|(_, seconds)| seconds).sum();
-    profile.push(("optimizer, norm and the rest", seconds.iter().sum::<f64>() / steps - known));
-    profile
+    let rest = match backend {
+        Backend::Torch => "backward of libtorch's operators and the rest",
+        Backend::Cpu => "the rest",
+    };
+    profile.push((rest, seconds.iter().sum::<f64>() / steps - known));
+    Ok(profile)
 }
 
 /// Operations per second of the matrix product of the feed-forward layer over 2,048 tokens.

@@ -46,7 +46,7 @@ impl fmt::Display for TrainingSpeed {
         }
         let step = self.profile.iter().map(|(_, seconds)| seconds).sum::<f64>();
         for (name, seconds) in &self.profile {
-            writeln!(f, "  {name:32} {seconds:8.3} s   {:5.1} %", 100.0 * seconds / step)?;
+            writeln!(f, "  {name:45} {seconds:8.3} s   {:5.1} %", 100.0 * seconds / step)?;
         }
         Ok(())
     }

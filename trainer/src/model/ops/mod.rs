@@ -8,6 +8,7 @@
 //! [`Backend`](super::Backend) selects one. Each has its own backward pass and asks the batch for the [layout](crate::batch::layout) that it
 //! needs. Tests run every implementation against `torch`, and both against outputs of the published code.
 
+pub mod clock;
 pub mod cpu;
 #[cfg(test)]
 mod parity_tests;

@@ -1,10 +1,13 @@
 //! libtorch's operators on rows of equal width: the reference implementation, for any device and kind.
 //!
 //! Parameters are cast to the kind of the activations within the graph, so gradients arrive in the parameters' kind.
+//!
+//! The [clock](super::clock) measures the forward pass only: the backward pass is libtorch's own.
 
 use glm_kernels::dropout::{Site, mix};
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
+use super::clock::{Stage, timed};
 use super::{Ops, Projection, Queries};
 use crate::batch::device::DeviceBatch;
 use crate::batch::layout::{Layout, PaddedView};
@@ -16,6 +19,7 @@ use crate::model::pass::Pass;
 pub struct TorchOps<'a> {
     batch: &'a DeviceBatch,
     view: &'a PaddedView,
+    device: Device,
     kind: Kind,
     /// See [`attention_bias`].
     bias: Tensor,
@@ -35,7 +39,19 @@ impl<'a> TorchOps<'a> {
             let first = batch.host.inputs.row_key.first().copied().unwrap_or_default();
             tch::manual_seed(mix(seed ^ first) as i64);
         }
-        Ok(Self { batch, view, kind: pass.kind, bias: attention_bias(view, pass.kind)? })
+        let device = batch.ids.device();
+        let bias = timed(Stage::Attention, device, || attention_bias(view, pass.kind))?;
+        Ok(Self { batch, view, device, kind: pass.kind, bias })
+    }
+
+    /// Counts the time of `work`, see [`timed`].
+    fn timed<T>(&self, stage: Stage, work: impl FnOnce() -> Result<T, TchError>) -> Result<T, TchError> {
+        timed(stage, self.device, work)
+    }
+
+    /// A parameter in the kind of the activations.
+    fn cast(&self, parameter: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
+        self.timed(Stage::Cast, || parameter.f_totype(kind))
     }
 }
 
@@ -50,27 +66,30 @@ impl Ops for TorchOps<'_> {
     fn embed(&self, tables: [&Tensor; 3], dropout: Site) -> Result<Tensor, TchError> {
         let [word, position, block_position] = tables;
         let look_up = |table: &Tensor, ids: &Tensor| Tensor::f_embedding(table, ids, -1, false, false);
-        let mut sum = look_up(word, &self.batch.ids)?;
-        // In place: no gradient needs the partial sums.
-        let _ = sum.f_add_(&look_up(position, &self.batch.position)?)?;
-        let _ = sum.f_add_(&look_up(block_position, &self.batch.block_position)?)?;
-        drop_out(sum.f_totype(self.kind)?, dropout)
+        self.timed(Stage::Embedding, || {
+            let mut sum = look_up(word, &self.batch.ids)?;
+            // In place: no gradient needs the partial sums.
+            let _ = sum.f_add_(&look_up(position, &self.batch.position)?)?;
+            let _ = sum.f_add_(&look_up(block_position, &self.batch.block_position)?)?;
+            drop_out(sum.f_totype(self.kind)?, dropout)
+        })
     }
 
     fn linear<'a>(&self, x: &Tensor, weight: &Tensor, bias: Option<&'a Tensor>) -> Result<Projection<'a>, TchError> {
         let kind = x.f_kind()?;
-        let bias = bias.map(|bias| bias.f_totype(kind)).transpose()?;
-        Ok(Projection { values: x.f_linear(&weight.f_totype(kind)?, bias.as_ref())?, bias: None })
+        let bias = bias.map(|bias| self.cast(bias, kind)).transpose()?;
+        let weight = self.cast(weight, kind)?;
+        Ok(Projection { values: self.timed(Stage::Linear, || x.f_linear(&weight, bias.as_ref()))?, bias: None })
     }
 
     fn bias_gelu(&self, x: Projection<'_>) -> Result<Tensor, TchError> {
-        with_bias(x)?.f_gelu("tanh")
+        self.timed(Stage::Gelu, || with_bias(x)?.f_gelu("tanh"))
     }
 
     fn norm(&self, x: &Tensor, norm: &LayerNorm) -> Result<Tensor, TchError> {
         let kind = x.f_kind()?;
-        let (weight, bias) = (norm.weight().f_totype(kind)?, norm.bias().f_totype(kind)?);
-        x.f_layer_norm([norm.width()], Some(&weight), Some(&bias), norm.eps(), true)
+        let (weight, bias) = (self.cast(norm.weight(), kind)?, self.cast(norm.bias(), kind)?);
+        self.timed(Stage::Residual, || x.f_layer_norm([norm.width()], Some(&weight), Some(&bias), norm.eps(), true))
     }
 
     fn add_norm(
@@ -81,7 +100,7 @@ impl Ops for TorchOps<'_> {
         _queries: Queries,
         dropout: Site,
     ) -> Result<(Tensor, Tensor), TchError> {
-        let sum = residual.f_add(&drop_out(with_bias(branch)?, dropout)?)?;
+        let sum = self.timed(Stage::Residual, || residual.f_add(&drop_out(with_bias(branch)?, dropout)?))?;
         let normed = self.norm(&sum, norm)?;
         Ok((sum, normed))
     }
@@ -98,26 +117,30 @@ impl Ops for TorchOps<'_> {
         let hidden = x.size2()?.1;
         // [tokens, 3 hidden] -> [rows · width, 3 hidden] -> 3 x [rows, heads, width, hidden / heads]
         let projected = self.linear(x, query_key_value.weight(), Some(query_key_value.bias()))?.values;
-        let split = projected.f_index_select(0, pad_index)?.f_view([rows, width, 3, heads, hidden / heads])?;
-        let split = split.f_permute([2, 0, 3, 1, 4])?;
-        let [query, key, value] = [split.f_select(0, 0)?, split.f_select(0, 1)?, split.f_select(0, 2)?];
-        let mixed =
-            Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(&self.bias), dropout.rate, false, None, false)?;
-        // [rows, heads, width, hidden / heads] -> [rows · width, hidden] -> [tokens, hidden]
-        let places = self.of_queries(unpad_index, queries)?;
-        mixed.f_transpose(1, 2)?.f_reshape([rows * width, hidden])?.f_index_select(0, &places)
+        self.timed(Stage::Attention, || {
+            let split = projected.f_index_select(0, pad_index)?.f_view([rows, width, 3, heads, hidden / heads])?;
+            let split = split.f_permute([2, 0, 3, 1, 4])?;
+            let [query, key, value] = [split.f_select(0, 0)?, split.f_select(0, 1)?, split.f_select(0, 2)?];
+            let (bias, rate) = (Some(&self.bias), dropout.rate);
+            let mixed = Tensor::f_scaled_dot_product_attention(&query, &key, &value, bias, rate, false, None, false)?;
+            // [rows, heads, width, hidden / heads] -> [rows · width, hidden] -> [tokens, hidden]
+            let places = self.of_queries(unpad_index, queries)?;
+            mixed.f_transpose(1, 2)?.f_reshape([rows * width, hidden])?.f_index_select(0, &places)
+        })
     }
 
     fn target_log_probs(&self, logits: Tensor) -> Result<Tensor, TchError> {
-        // In half precision the sum would flip answers.
-        let kind = if logits.f_kind()? == Kind::Double { Kind::Double } else { Kind::Float };
-        let log_probs = logits.f_log_softmax(-1, kind)?;
-        let vocabulary = log_probs.size2()?.1;
-        let index = self.batch.scored_index.f_mul_scalar(vocabulary)?.f_add(&self.batch.target)?;
-        let of_targets = log_probs.f_reshape([-1])?.f_index_select(0, &index)?;
-        let groups = self.batch.host.targets.groups as i64;
-        let zeros = Tensor::f_zeros([groups], (kind, of_targets.device()))?;
-        zeros.f_index_add(0, &self.batch.group, &of_targets)
+        self.timed(Stage::Scores, || {
+            // In half precision the sum would flip answers.
+            let kind = if logits.f_kind()? == Kind::Double { Kind::Double } else { Kind::Float };
+            let log_probs = logits.f_log_softmax(-1, kind)?;
+            let vocabulary = log_probs.size2()?.1;
+            let index = self.batch.scored_index.f_mul_scalar(vocabulary)?.f_add(&self.batch.target)?;
+            let of_targets = log_probs.f_reshape([-1])?.f_index_select(0, &index)?;
+            let groups = self.batch.host.targets.groups as i64;
+            let zeros = Tensor::f_zeros([groups], (kind, of_targets.device()))?;
+            zeros.f_index_add(0, &self.batch.group, &of_targets)
+        })
     }
 }
 

@@ -10,11 +10,11 @@ use glm_kernels::dropout::{Site, mix};
 use glm_kernels::number::Element;
 use libtorch_ext::autograd::record;
 use libtorch_ext::parallel::for_each;
-use tch::{Kind, TchError, Tensor, no_grad};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
 
-use super::clock::{Stage, timed};
 use super::{Queries, Stored, add_rows, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::batch::packed::{Batch, RowSpan};
+use crate::model::ops::clock::{Stage, timed};
 
 /// Query, key and value projections without their bias.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub fn attention(projected: &Projected, bias: &Tensor, batch: &Arc<Batch>, heads
         Projected::Together(all) => all.f_kind()?,
         Projected::Apart { query, .. } => query.f_kind()?,
     };
-    timed(Stage::Attention, || by_kind!(kind, attention_of(projected, bias, batch, heads, site)))
+    timed(Stage::Attention, Device::Cpu, || by_kind!(kind, attention_of(projected, bias, batch, heads, site)))
 }
 
 /// One row of a batch and who asks in it.
@@ -149,7 +149,7 @@ fn attention_of<T: Stored>(
         let dy = contiguous(grads[0].as_ref(), &saved)?;
         no_grad(|| {
             let pass = Pass { source: &source, rows: &rows(&batch, queries), site };
-            timed(Stage::AttentionBack, || backward::<T>(pass, queries, [&saved, &dy], &log_sums, &mut gradient))
+            timed(Stage::AttentionBack, Device::Cpu, || backward::<T>(pass, queries, [&saved, &dy], &log_sums, &mut gradient))
         })
     };
     match projected {
@@ -182,7 +182,7 @@ type LogSums<T> = Vec<Vec<<T as Element>::Real>>;
 fn forward<T: Stored>(pass: Pass<'_>) -> Result<(Tensor, LogSums<T>), TchError> {
     let Pass { source, rows, site } = pass;
     let (queries, scale) = (source.query.size2()?.0, source.scale());
-    let out = Tensor::f_empty([queries, source.hidden], (T::KIND, tch::Device::Cpu))?;
+    let out = Tensor::f_empty([queries, source.hidden], (T::KIND, Device::Cpu))?;
     let mut log_sums = Vec::with_capacity(rows.len());
     for row in rows {
         let (asked, tokens) = (row.queries.len(), row.span.length);
@@ -214,7 +214,7 @@ fn backward<T: Stored>(
     let (hidden, scale) = (source.hidden, source.scale());
     let together = queries == Queries::All;
     let (queries, tokens) = (source.query.size2()?.0, source.key_value.size2()?.0);
-    let options = (T::KIND, tch::Device::Cpu);
+    let options = (T::KIND, Device::Cpu);
     let (whole, d_query, d_key_value) = if together {
         let all = Tensor::f_empty([tokens, 3 * hidden], options)?;
         let parts = (all.f_narrow(1, 0, hidden)?, all.f_narrow(1, hidden, 2 * hidden)?);

@@ -6,11 +6,11 @@ use glm_kernels::dropout::Site;
 use glm_kernels::embedding::{self, Lookup, TableGradient};
 use libtorch_ext::autograd::record;
 use libtorch_ext::parallel::for_each;
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
-use super::clock::{Stage, timed};
 use super::{Stored, TOKENS_PER_TASK, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::batch::packed::Batch;
+use crate::model::ops::clock::{Stage, timed};
 
 /// Parts that a table is cut into, so that tasks even out.
 const PARTS: usize = 16;
@@ -21,7 +21,7 @@ const PARTS: usize = 16;
 /// # Errors
 /// A [`TchError`]; a token that is not in a table is one.
 pub fn embed(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site, kind: Kind) -> Result<Tensor, TchError> {
-    timed(Stage::Embedding, || by_kind!(kind, embed_of(tables, batch, site)))
+    timed(Stage::Embedding, Device::Cpu, || by_kind!(kind, embed_of(tables, batch, site)))
 }
 
 fn columns(batch: &Batch) -> [&[i64]; 3] {
@@ -37,7 +37,7 @@ fn embed_of<T: Stored>(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site) -> 
             return Err(TchError::Shape(format!("row {row} of a table of embeddings with {} rows", allowed.end)));
         }
     }
-    let mut out = Tensor::f_empty([tokens as i64, width as i64], (T::KIND, tch::Device::Cpu))?;
+    let mut out = Tensor::f_empty([tokens as i64, width as i64], (T::KIND, Device::Cpu))?;
     {
         // SAFETY: nothing writes to parameters during a forward pass.
         let table = |i: usize| unsafe { values::<T::Real>(&detached[i], T::REAL) };
@@ -55,7 +55,7 @@ fn embed_of<T: Stored>(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site) -> 
     let (batch, like) = (Arc::clone(batch), out.f_detach()?);
     record(c"glm::embed", &tables, &[&out], move |grads| {
         let dy = contiguous(grads[0].as_ref(), &like)?;
-        timed(Stage::Embedding, || backward::<T>(gradients, &batch, site, width, &dy))?;
+        timed(Stage::Embedding, Device::Cpu, || backward::<T>(gradients, &batch, site, width, &dy))?;
         Ok(vec![None, None, None])
     })?;
     Ok(out)

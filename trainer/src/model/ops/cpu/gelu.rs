@@ -3,10 +3,10 @@
 use glm_kernels::{accumulate, gelu};
 use libtorch_ext::autograd::record;
 use libtorch_ext::parallel::for_each;
-use tch::{TchError, Tensor, no_grad};
+use tch::{Device, TchError, Tensor, no_grad};
 
-use super::clock::{Stage, timed};
 use super::{Stored, TOKENS_PER_TASK, by_kind, contiguous, gradient_of, values, values_mut};
+use crate::model::ops::clock::{Stage, timed};
 
 /// `gelu(x + bias)`: `x` is `[tokens, width]`, `bias` `[width]`. `x` must be the result of [`super::linear::linear`] and used
 /// by nothing else: its memory receives its gradient.
@@ -17,11 +17,11 @@ pub fn bias_gelu(x: Tensor, bias: &Tensor) -> Result<Tensor, TchError> {
     let kind = x.f_kind()?;
     let gradient = gradient_of(bias)?;
     let (mut input, parameter) = (x.f_detach()?, bias.f_detach()?);
-    let out = timed(Stage::Gelu, || by_kind!(kind, forward(&input, &parameter)))?;
+    let out = timed(Stage::Gelu, Device::Cpu, || by_kind!(kind, forward(&input, &parameter)))?;
     record(c"glm::bias_gelu", &[&x, bias], &[&out], move |grads| {
         let mut gradient = gradient;
         let dy = contiguous(grads[0].as_ref(), &input)?;
-        timed(Stage::Gelu, || by_kind!(kind, backward(&mut input, &parameter, &dy, &mut gradient)))?;
+        timed(Stage::Gelu, Device::Cpu, || by_kind!(kind, backward(&mut input, &parameter, &dy, &mut gradient)))?;
         Ok(vec![Some(input), None])
     })?;
     Ok(out)

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use libtorch_ext::autograd::record;
 use libtorch_ext::operators::matmul_nt;
-use tch::{TchError, Tensor, no_grad};
+use tch::{Device, TchError, Tensor, no_grad};
 
-use super::clock::{Stage, timed};
 use super::{add_to_gradient, by_kind, gradient_of};
+use crate::model::ops::clock::{Stage, timed};
 
 /// `x Wᵀ` with some rows of `weight` `[output, input]`: `x` is `[tokens, input]`, the result `[tokens, rows]`, in the kind of `x`.
 ///
@@ -17,15 +17,16 @@ pub fn linear(x: &Tensor, weight: &Tensor, rows: Range<i64>) -> Result<Tensor, T
     let kind = x.f_kind()?;
     let gradient = gradient_of(weight)?;
     let (out, cast) = no_grad(|| {
-        let cast = weight.f_detach()?.f_narrow(0, rows.start, rows.end - rows.start)?.f_totype(kind)?;
-        let out = timed(Stage::Linear, || matmul_nt(&x.f_detach()?, &cast))?;
+        let weight = weight.f_detach()?.f_narrow(0, rows.start, rows.end - rows.start)?;
+        let cast = timed(Stage::Cast, Device::Cpu, || weight.f_totype(kind))?;
+        let out = timed(Stage::Linear, Device::Cpu, || matmul_nt(&x.f_detach()?, &cast))?;
         Ok::<_, TchError>((out, cast))
     })?;
     let input = x.f_detach()?;
     record(c"glm::linear", &[x, weight], &[&out], move |grads| {
         let Some(dy) = grads[0].as_ref() else { return Ok(vec![None, None]) };
         no_grad(|| {
-            timed(Stage::LinearWeight, || {
+            timed(Stage::LinearWeight, Device::Cpu, || {
                 let mut gradient = gradient.f_narrow(0, rows.start, rows.end - rows.start)?;
                 if kind == gradient.f_kind()? {
                     return gradient.f_addmm_(&dy.f_tr()?, &input).map(drop);
@@ -34,7 +35,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, rows: Range<i64>) -> Result<Tensor, T
                 by_kind!(kind, add_to_gradient(&mut gradient, &dw))
             })?;
             drop(input);
-            Ok(vec![Some(timed(Stage::LinearInput, || matmul_nt(dy, &cast.f_tr()?))?), None])
+            Ok(vec![Some(timed(Stage::LinearInput, Device::Cpu, || matmul_nt(dy, &cast.f_tr()?))?), None])
         })
     })?;
     Ok(out)

@@ -9,7 +9,6 @@
 //! Activations are fp32, fp64 or bf16; parameters are fp32 for fp32 and bf16 activations, fp64 for fp64 ones.
 
 pub mod attention;
-pub mod clock;
 pub mod embedding;
 pub mod gelu;
 pub mod linear;

@@ -7,11 +7,11 @@ use glm_kernels::dropout::Site;
 use glm_kernels::residual::{self, Branch, BranchBackward, Moments, Norm};
 use libtorch_ext::autograd::record;
 use libtorch_ext::parallel::for_each;
-use tch::{TchError, Tensor, no_grad};
+use tch::{Device, TchError, Tensor, no_grad};
 
-use super::clock::{Stage, timed};
 use super::{Stored, TOKENS_PER_TASK, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::model::layers::LayerNorm;
+use crate::model::ops::clock::{Stage, timed};
 
 /// Branch that is added to the residual stream.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Addend<'a> {
 /// A [`TchError`].
 pub fn add_and_norm(residual: &Tensor, addend: Addend<'_>, norm: &LayerNorm) -> Result<(Tensor, Tensor), TchError> {
     let kind = residual.f_kind()?;
-    timed(Stage::Residual, || by_kind!(kind, add_and_norm_of(residual, addend, norm)))
+    timed(Stage::Residual, Device::Cpu, || by_kind!(kind, add_and_norm_of(residual, addend, norm)))
 }
 
 /// `norm(x)`, `[tokens, width]`.
@@ -41,7 +41,7 @@ pub fn add_and_norm(residual: &Tensor, addend: Addend<'_>, norm: &LayerNorm) -> 
 /// A [`TchError`].
 pub fn norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor, TchError> {
     let kind = x.f_kind()?;
-    timed(Stage::Residual, || by_kind!(kind, norm_of(x, norm)))
+    timed(Stage::Residual, Device::Cpu, || by_kind!(kind, norm_of(x, norm)))
 }
 
 /// The tensors of a forward pass.
@@ -106,7 +106,7 @@ fn add_and_norm_of<T: Stored>(residual: &Tensor, addend: Addend<'_>, norm: &Laye
     };
     let inputs = [residual, &branch, bias, norm.weight(), norm.bias()];
     record(c"glm::add_and_norm", &inputs, &[&sum, &out], move |grads| {
-        let (residual, branch) = timed(Stage::Residual, || saved.backward(grads[0].as_ref(), grads[1].as_ref()))?;
+        let (residual, branch) = timed(Stage::Residual, Device::Cpu, || saved.backward(grads[0].as_ref(), grads[1].as_ref()))?;
         Ok(vec![Some(residual), branch, None, None, None])
     })?;
     Ok((sum, out))
@@ -117,7 +117,7 @@ fn norm_of<T: Stored>(x: &Tensor, norm: &LayerNorm) -> Result<Tensor, TchError> 
     let gradients = [gradient_of(norm.weight())?, gradient_of(norm.bias())?, Tensor::new()];
     let saved = Saved::<T> { sum, moments, weight: norm.weight().f_detach()?, gradients, branch: None };
     record(c"glm::norm", &[x, norm.weight(), norm.bias()], &[&out], move |grads| {
-        let (residual, _) = timed(Stage::Residual, || saved.backward(None, grads[0].as_ref()))?;
+        let (residual, _) = timed(Stage::Residual, Device::Cpu, || saved.backward(None, grads[0].as_ref()))?;
         Ok(vec![Some(residual), None, None])
     })?;
     Ok(out)

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use glm_kernels::scores;
 use libtorch_ext::autograd::record;
 use libtorch_ext::parallel::for_each;
-use tch::{TchError, Tensor};
+use tch::{Device, TchError, Tensor};
 
-use super::clock::{Stage, timed};
 use super::{Stored, by_kind, contiguous, values, values_mut};
 use crate::batch::packed::Batch;
+use crate::model::ops::clock::{Stage, timed};
 
 /// For each group of the batch, the sum of `log softmax(logits)[target]` over its targets: `[groups]`, in 32 bits at least.
 /// `logits` `[scored, words]` must be the result of [`super::linear::linear`] and used by nothing else: its memory receives
@@ -19,7 +19,7 @@ use crate::batch::packed::Batch;
 /// A [`TchError`]; a target outside the vocabulary is one.
 pub fn target_log_probs(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
     let kind = logits.f_kind()?;
-    timed(Stage::Scores, || by_kind!(kind, target_log_probs_of(logits, batch)))
+    timed(Stage::Scores, Device::Cpu, || by_kind!(kind, target_log_probs_of(logits, batch)))
 }
 
 fn target_log_probs_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
@@ -42,7 +42,7 @@ fn target_log_probs_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<
             out[group as usize] += logits[scored * words + target as usize].load() - log_sum[scored];
         }
     }
-    let mut result = Tensor::f_empty([batch.targets.groups as i64], (T::REAL, tch::Device::Cpu))?;
+    let mut result = Tensor::f_empty([batch.targets.groups as i64], (T::REAL, Device::Cpu))?;
     // SAFETY: just made, and nobody else has it.
     unsafe { values_mut::<T::Real>(&mut result, T::REAL) }?.copy_from_slice(&out);
 
@@ -50,7 +50,7 @@ fn target_log_probs_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<
     record(c"glm::target_log_probs", &[&logits], &[&result], move |grads| {
         let mut saved = saved;
         let dy = contiguous(grads[0].as_ref(), &like)?;
-        timed(Stage::Scores, || backward::<T>(&mut saved, &batch, &log_sum, &dy))?;
+        timed(Stage::Scores, Device::Cpu, || backward::<T>(&mut saved, &batch, &log_sum, &dy))?;
         Ok(vec![Some(saved)])
     })?;
     Ok(result)
