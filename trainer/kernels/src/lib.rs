@@ -29,6 +29,7 @@
 
 pub mod accumulate;
 pub mod attention;
+pub mod cuda;
 pub mod dropout;
 pub mod embedding;
 pub mod gelu;

@@ -30,6 +30,11 @@ char* glm_ext_stream_current(int device, c10::Stream** out) {
   return ext_guarded([&] { *out = new c10::Stream(guard().getStream(cuda(device))); });
 }
 
+// Handle of this thread's current stream: a CUstream.
+char* glm_ext_stream_handle(int device, void** out) {
+  return ext_guarded([&] { *out = guard().getStream(cuda(device)).native_handle(); });
+}
+
 void glm_ext_stream_free(c10::Stream* stream) {
   delete stream;
 }

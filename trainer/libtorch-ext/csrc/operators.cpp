@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
 
@@ -55,6 +56,29 @@ char* glm_ext_matmul_nt(ext_tensor* out, ext_tensor a, ext_tensor b) {
       *out = new at::Tensor(onednn_linear()->call(*a, *b, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt));
     } else {
       *out = new at::Tensor(at::mm(*a, b->t()));
+    }
+  });
+}
+
+// Product of x [n, k] and the transpose of weight [m, k], plus bias [m] if it is not null.
+char* glm_ext_linear_nt(ext_tensor* out, ext_tensor x, ext_tensor weight, ext_tensor bias) {
+  return ext_guarded([&] {
+    c10::NoGradGuard no_grad;
+    *out = new at::Tensor(bias == nullptr ? at::mm(*x, weight->t()) : at::addmm(*bias, *x, weight->t()));
+  });
+}
+
+// Adds the product of the transpose of a [n, m] and b [n, k] to total [m, k], which may be fp32 where a and b are half precision:
+// on a GPU the sum is then computed in fp32 in the product.
+char* glm_ext_add_product_tn(ext_tensor total, ext_tensor a, ext_tensor b) {
+  return ext_guarded([&] {
+    c10::NoGradGuard no_grad;
+    if (total->scalar_type() == a->scalar_type()) {
+      total->addmm_(a->t(), *b);
+    } else if (a->is_cuda()) {
+      at::addmm_out(*total, *total, a->t(), *b, total->scalar_type());
+    } else {
+      total->addmm_(a->t().to(total->scalar_type()), b->to(total->scalar_type()));
     }
   });
 }

@@ -30,6 +30,9 @@ unsafe extern "C" {
     pub(crate) fn glm_ext_set_gradient(parameter: TensorPtr, gradient: TensorPtr) -> *mut c_char;
     pub(crate) fn glm_ext_grad_enabled() -> c_int;
     pub(crate) fn glm_ext_matmul_nt(out: *mut TensorPtr, a: TensorPtr, b: TensorPtr) -> *mut c_char;
+    pub(crate) fn glm_ext_linear_nt(out: *mut TensorPtr, x: TensorPtr, weight: TensorPtr, bias: TensorPtr) -> *mut c_char;
+    pub(crate) fn glm_ext_add_product_tn(total: TensorPtr, a: TensorPtr, b: TensorPtr) -> *mut c_char;
+    pub(crate) fn glm_ext_stream_handle(device: c_int, out: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_fused_adamw(
         params: *const TensorPtr,
         grads: *const TensorPtr,

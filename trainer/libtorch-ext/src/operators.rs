@@ -19,6 +19,29 @@ pub fn matmul_nt(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
     Ok(unsafe { Tensor::from_ptr(out.cast()) })
 }
 
+/// Computes `x Wᵀ + b` of `x` `[n, k]`, `weight` `[m, k]` and `bias` `[m]`, without recording it for a backward pass.
+///
+/// # Errors
+/// A [`TchError`] if shapes or kinds do not match.
+pub fn linear_nt(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
+    let mut out: TensorPtr = std::ptr::null_mut();
+    let bias = bias.map_or(std::ptr::null_mut(), as_raw);
+    // SAFETY: the tensors outlive the call, and `out` is valid for writes.
+    check(unsafe { ffi::glm_ext_linear_nt(&mut out, as_raw(x), as_raw(weight), bias) })?;
+    // SAFETY: the call succeeded, so `out` is a tensor owned by the caller.
+    Ok(unsafe { Tensor::from_ptr(out.cast()) })
+}
+
+/// Adds `aᵀ b` of `a` `[n, m]` and `b` `[n, k]` to `total` `[m, k]`, which may be fp32 where `a` and `b` are bf16 or fp16. On a GPU
+/// the product itself then adds up in fp32.
+///
+/// # Errors
+/// A [`TchError`] if shapes or kinds do not match.
+pub fn add_product_tn(total: &Tensor, a: &Tensor, b: &Tensor) -> Result<(), TchError> {
+    // SAFETY: the tensors outlive the call.
+    check(unsafe { ffi::glm_ext_add_product_tn(as_raw(total), as_raw(a), as_raw(b)) })
+}
+
 /// A parameter to be updated by [`fused_adamw`], with its optimizer state. All tensors but `steps` have the same shape.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWEntry<'a> {
@@ -117,6 +140,19 @@ mod tests {
         }
         let (a, b) = (Tensor::ones([2, 3], (Kind::Float, Device::Cpu)), Tensor::ones([2, 4], (Kind::Float, Device::Cpu)));
         assert!(matmul_nt(&a, &b).is_err(), "inner sizes differ");
+    }
+
+    #[test]
+    fn weight_gradients_add_up_in_fp32() {
+        let (a, b) = (Tensor::ones([3, 2], (Kind::BFloat16, Device::Cpu)), Tensor::ones([3, 4], (Kind::BFloat16, Device::Cpu)));
+        let total = Tensor::full([2, 4], 0.001, (Kind::Float, Device::Cpu));
+        add_product_tn(&total, &a, &b).expect("product");
+        assert!((total.double_value(&[1, 3]) - 3.001).abs() < 1e-6, "bf16 would round to 3");
+        let bias = Tensor::from_slice(&[0.5_f32, 1.0]);
+        let (x, weight) = (b.to_kind(Kind::Float), Tensor::ones([2, 4], (Kind::Float, Device::Cpu)));
+        let out = linear_nt(&x, &weight, Some(&bias)).expect("linear");
+        assert_eq!((out.size(), out.double_value(&[2, 0])), (vec![3, 2], 4.5));
+        assert!(linear_nt(&x, &weight.tr(), None).is_err());
     }
 
     #[test]

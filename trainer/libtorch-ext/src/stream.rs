@@ -78,6 +78,17 @@ impl Stream {
     }
 }
 
+/// Returns the `CUstream` of the current stream of this thread.
+///
+/// # Errors
+/// A [`TchError`] if there is no such GPU.
+pub fn current_handle(device: usize) -> Result<*mut c_void, TchError> {
+    let mut handle = null_mut();
+    // SAFETY: `handle` is valid for writes.
+    check(unsafe { ffi::glm_ext_stream_handle(device as c_int, &mut handle) })?;
+    Ok(handle)
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
         // SAFETY: `raw` was returned by one of the functions above and is not used again.

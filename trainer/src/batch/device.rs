@@ -49,7 +49,7 @@ impl Batch {
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn upload(self: &Arc<Self>, transfer: &mut dyn Transfer, layout: LayoutKind) -> Result<DeviceBatch, TchError> {
-        let layout = LayoutColumns::new(layout, &self.inputs);
+        let layout = LayoutColumns::new(layout, self);
         let (inputs, targets) = (&self.inputs, &self.targets);
         let mut columns: Vec<&[i64]> = vec![
             &inputs.ids,

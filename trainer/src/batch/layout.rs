@@ -2,7 +2,8 @@
 
 use tch::{TchError, Tensor};
 
-use super::packed::Inputs;
+use super::blocks::{BlockColumns, BlockTables};
+use super::packed::{Batch, Inputs};
 
 /// Rows of a padded view are a multiple of this wide: attention kernels on GPUs are faster on aligned rows.
 const WIDTH_MULTIPLE: usize = 8;
@@ -14,6 +15,8 @@ pub enum LayoutKind {
     Packed,
     /// Rows of equal width, for operators that need rectangular tensors.
     Padded,
+    /// The packed batch with tables for kernels on a GPU, see [`super::blocks`].
+    Blocks,
 }
 
 /// Layout of a batch on the device.
@@ -23,6 +26,8 @@ pub enum Layout {
     Packed,
     /// See [`LayoutKind::Padded`].
     Padded(PaddedView),
+    /// See [`LayoutKind::Blocks`].
+    Blocks(BlockTables),
 }
 
 /// Index tensors that turn a batch's tokens into rows of equal width and back.
@@ -47,13 +52,15 @@ pub struct PaddedView {
 pub(super) enum LayoutColumns {
     Packed,
     Padded { rows: usize, width: usize, columns: [Vec<i64>; 4] },
+    Blocks(BlockColumns),
 }
 
 impl LayoutColumns {
-    pub(super) fn new(kind: LayoutKind, inputs: &Inputs) -> Self {
+    pub(super) fn new(kind: LayoutKind, batch: &Batch) -> Self {
         match kind {
             LayoutKind::Packed => Self::Packed,
-            LayoutKind::Padded => Self::padded(inputs),
+            LayoutKind::Padded => Self::padded(&batch.inputs),
+            LayoutKind::Blocks => Self::Blocks(BlockColumns::new(batch)),
         }
     }
 
@@ -86,13 +93,16 @@ impl LayoutColumns {
         match self {
             Self::Packed => &[],
             Self::Padded { columns, .. } => columns,
+            Self::Blocks(columns) => columns.all(),
         }
     }
 
     /// Makes the layout from its columns on the device, which `next` returns one after the other.
     pub(super) fn on_device(&self, mut next: impl FnMut(&[i64]) -> Result<Tensor, TchError>) -> Result<Layout, TchError> {
-        let Self::Padded { rows, width, columns: [pad_index, unpad_index, piece, context] } = self else {
-            return Ok(Layout::Packed);
+        let (rows, width, [pad_index, unpad_index, piece, context]) = match self {
+            Self::Packed => return Ok(Layout::Packed),
+            Self::Blocks(columns) => return Ok(Layout::Blocks(columns.on_device(next)?)),
+            Self::Padded { rows, width, columns } => (rows, width, columns),
         };
         let (rows, width) = (*rows as i64, *width as i64);
         Ok(Layout::Padded(PaddedView {

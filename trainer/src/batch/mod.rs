@@ -1,5 +1,6 @@
 //! The packed batch, on the host and on a device: what data loading hands to the model.
 
+pub mod blocks;
 pub mod copy_stream;
 pub mod device;
 pub mod key;

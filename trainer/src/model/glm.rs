@@ -80,7 +80,7 @@ impl Glm {
 
     /// Implementation of the operations that a pass goes through; batches must have its layout.
     pub fn backend(&self, pass: &Pass) -> Backend {
-        Backend::select(pass.kernels, self.parameters.device(), pass.kind, self.parameters.kind())
+        Backend::select(pass.kernels, self.parameters.device(), pass.kind, self.parameters.kind(), &self.config)
     }
 
     /// For each group of the batch, the sum of its targets' log probabilities: `[groups]`, in 32 bits at least.
@@ -91,7 +91,7 @@ impl Glm {
     /// # Errors
     /// A [`TchError`]; a batch with another layout than the backend's is one.
     pub fn target_log_probs(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
-        let ops = &*self.backend(pass).ops(batch, pass)?;
+        let ops = &*self.backend(pass).ops(batch, pass, &self.parameters)?;
         let Some((last, blocks)) = self.blocks.split_last() else {
             return Err(TchError::Shape("a model without blocks".to_owned()));
         };

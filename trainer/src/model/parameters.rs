@@ -1,5 +1,8 @@
 //! Named parameters of a model, their initialization, and the flat buffers that hold them.
 
+use std::cell::{Cell, OnceCell};
+use std::collections::HashMap;
+
 use libtorch_ext::autograd::set_gradient;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
@@ -86,13 +89,26 @@ pub struct Parameters {
     kind: Kind,
     device: Device,
     groups: Vec<Group>,
+    values: Tensor,
     gradients: Tensor,
+    /// True while the gradients are known to be zero.
+    cleared: Cell<bool>,
+    cast: OnceCell<Cast>,
+}
+
+/// Copy of all values in another kind.
+#[derive(Debug)]
+struct Cast {
+    values: Tensor,
+    /// Views of the copy by the address of the parameter.
+    views: HashMap<usize, Tensor>,
 }
 
 impl Parameters {
     /// Creates an empty set of parameters with the given kind ([`Kind::Float`] for training) and device.
     pub fn new(kind: Kind, device: Device) -> Self {
-        Self { named: Vec::new(), kind, device, groups: Vec::new(), gradients: Tensor::new() }
+        let (values, gradients, cleared, cast) = (Tensor::new(), Tensor::new(), Cell::new(false), OnceCell::new());
+        Self { named: Vec::new(), kind, device, groups: Vec::new(), values, gradients, cleared, cast }
     }
 
     /// Adds a parameter and returns a handle to it, which is empty before [`Self::flatten`].
@@ -122,6 +138,8 @@ impl Parameters {
             first += count;
         }
         let views = self.unflatten(&values)?;
+        self.values = values;
+        self.cast = OnceCell::new();
         // Handles stay valid: only the memory of the variables changes.
         no_grad(|| self.named.iter_mut().zip(&views).try_for_each(|(parameter, view)| parameter.tensor.f_set_data(view)))
     }
@@ -208,11 +226,55 @@ impl Parameters {
         self.device
     }
 
-    /// Sets all gradients to zero.
+    /// Copy of a parameter in another kind, in which matrix products read it. All parameters are copied on the first call;
+    /// afterwards the optimizer keeps the copy up to date ([`Self::cast_values`]), and whatever else changes values must call
+    /// [`Self::forget_cast`].
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory; another kind than that of the copy is one.
+    pub fn cast(&self, parameter: &Tensor, kind: Kind) -> Result<&Tensor, TchError> {
+        let cast = match self.cast.get() {
+            Some(cast) => cast,
+            None => {
+                // A copy even if it is the same kind, which tests compute in.
+                let values = no_grad(|| self.values.f_to_device_(self.device, kind, false, true))?;
+                let views = self.unflatten(&values)?;
+                let address = |parameter: &Parameter| parameter.tensor.data_ptr() as usize;
+                let views = self.named.iter().map(address).zip(views).collect();
+                self.cast.get_or_init(|| Cast { values, views })
+            }
+        };
+        let found = cast.values.f_kind()?;
+        if found != kind {
+            return Err(TchError::Kind(format!("weights were copied in {found:?}, not in {kind:?}")));
+        }
+        let missing = || TchError::Shape("a tensor that is no parameter of this model".to_owned());
+        cast.views.get(&(parameter.data_ptr() as usize)).ok_or_else(missing)
+    }
+
+    /// The copies of all values as one vector, if there are any; see [`Self::cast`].
+    pub fn cast_values(&self) -> Option<&Tensor> {
+        self.cast.get().map(|cast| &cast.values)
+    }
+
+    /// Drops the copies of the values.
+    pub fn forget_cast(&mut self) {
+        self.cast = OnceCell::new();
+    }
+
+    /// Notes that the optimizer has set all gradients to zero.
+    pub fn gradients_are_zero(&self) {
+        self.cleared.set(true);
+    }
+
+    /// Sets all gradients to zero, before a backward pass adds to them.
     ///
     /// # Errors
     /// A [`TchError`].
     pub fn zero_grad(&self) -> Result<(), TchError> {
+        if self.cleared.replace(false) {
+            return Ok(());
+        }
         no_grad(|| self.gradients.shallow_clone().f_zero_().map(drop))
     }
 }

@@ -2,9 +2,11 @@
 
 use libtorch_ext::operators::{AdamWEntry, AdamWRates, fused_adamw};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, TchError, Tensor};
+use tch::{Kind, TchError, Tensor, no_grad};
 
-use crate::model::parameters::Parameters;
+use crate::model::ops::cuda::adamw::{self, Rates, Vectors};
+use crate::model::ops::cuda::launch::{self, Launcher, Runner};
+use crate::model::parameters::{Group, Parameters};
 
 /// Hyperparameters of [`AdamW`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,12 @@ pub struct AdamW {
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
     steps: Tensor,
+    /// Natural logarithms of both decay rates, `[2]` in fp64.
+    log_betas: Tensor,
+    /// Powers that their bias corrections are raised to, `[2]`.
+    powers: Tensor,
+    /// What runs the CUDA kernel, if there is one for the device.
+    runner: Option<&'static dyn Runner>,
 }
 
 /// Rates of one step, each a scalar on the device of the parameters.
@@ -49,8 +57,16 @@ impl AdamW {
     /// A [`TchError`], for example out of memory.
     pub fn new(config: AdamWConfig, parameters: &Parameters) -> Result<Self, TchError> {
         let zeros = || parameters.gradients().f_detach()?.f_zeros_like();
-        let steps = Tensor::f_zeros([1], (Kind::Float, parameters.device()))?;
-        Ok(Self { config, exp_avg: zeros()?, exp_avg_sq: zeros()?, steps })
+        let device = parameters.device();
+        Ok(Self {
+            config,
+            exp_avg: zeros()?,
+            exp_avg_sq: zeros()?,
+            steps: Tensor::f_zeros([1], (Kind::Float, device))?,
+            log_betas: Tensor::f_from_slice(&[config.beta1.ln(), config.beta2.ln()])?.f_to_device(device)?,
+            powers: Tensor::f_from_slice(&[1.0, 0.5])?.f_to_device(device)?,
+            runner: launch::runner(device).ok(),
+        })
     }
 
     /// Number of steps so far. On a GPU this waits for the device.
@@ -79,18 +95,58 @@ impl AdamW {
         self.steps.f_fill_(steps as f64).map(drop)
     }
 
-    /// Updates the parameters from their gradients, which are divided in place.
+    /// Updates the parameters from their gradients, which are divided in place or, by the CUDA kernel, set to zero. That kernel is used
+    /// where the weights have a copy in half precision ([`Parameters::cast`]), which it updates.
     ///
     /// # Errors
     /// A [`TchError`].
     pub fn step(&mut self, parameters: &Parameters, rates: &StepRates<'_>) -> Result<(), TchError> {
+        let Some(cast) = parameters.cast_values() else { return self.step_by_libtorch(parameters, rates) };
+        let kind = cast.f_kind()?;
+        let missing = || TchError::Kind(format!("there is no CUDA kernel that updates weights in {kind:?}"));
+        let launcher = self.runner.and_then(|runner| Launcher::new(runner, kind)).ok_or_else(missing)?;
+        self.step_by_kernel(launcher, parameters, cast, rates)
+    }
+
+    fn step_by_kernel(
+        &mut self,
+        launcher: Launcher,
+        parameters: &Parameters,
+        cast: &Tensor,
+        rates: &StepRates<'_>,
+    ) -> Result<(), TchError> {
+        let (corrections, done) = no_grad(|| {
+            let step = self.steps.f_totype(Kind::Double)?.f_add_scalar(1.0)?;
+            let corrections = self.log_betas.f_mul(&step)?.f_expm1()?.f_neg()?.f_pow(&self.powers)?;
+            Ok::<_, TchError>((corrections.f_totype(Kind::Float)?, rates.skip.f_rsub_scalar(1.0)?))
+        })?;
+        let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
+        for (start, group) in starts(parameters.groups()) {
+            let count = group.values.numel() as i64;
+            let part = |vector: &Tensor| vector.f_narrow(0, start, count);
+            let vectors = Vectors {
+                values: &group.values,
+                gradient: &group.gradients,
+                first: &part(&self.exp_avg)?,
+                second: &part(&self.exp_avg_sq)?,
+                half: &part(cast)?,
+            };
+            let decay = if group.decay { weight_decay } else { 0.0 };
+            let StepRates { lr, gradient_divisor: divisor, skip } = *rates;
+            let rates = Rates { lr, divisor, skip, corrections: &corrections, beta1, beta2, eps, decay };
+            adamw::step(launcher, &vectors, &rates)?;
+        }
+        let _counted = no_grad(|| self.steps.f_add_(&done))?;
+        parameters.gradients_are_zero();
+        Ok(())
+    }
+
+    fn step_by_libtorch(&mut self, parameters: &Parameters, rates: &StepRates<'_>) -> Result<(), TchError> {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         let before = self.steps.f_detach_copy()?;
-        let mut next = 0;
-        for group in parameters.groups() {
+        for (start, group) in starts(parameters.groups()) {
             let count = group.values.numel() as i64;
-            let (exp_avg, exp_avg_sq) = (self.exp_avg.f_narrow(0, next, count)?, self.exp_avg_sq.f_narrow(0, next, count)?);
-            next += count;
+            let (exp_avg, exp_avg_sq) = (self.exp_avg.f_narrow(0, start, count)?, self.exp_avg_sq.f_narrow(0, start, count)?);
             // The operator increments the step counter, once per group.
             self.steps.f_copy_(&before)?;
             let entry = AdamWEntry {
@@ -115,11 +171,21 @@ impl AdamW {
     }
 }
 
+/// Groups, each with the place of its first number in the vectors of all parameters.
+fn starts(groups: &[Group]) -> impl Iterator<Item = (i64, &Group)> {
+    groups.iter().scan(0, |next, group| {
+        let start = *next;
+        *next += group.values.numel() as i64;
+        Some((start, group))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ops::cuda::interpreter::interpreter;
     use crate::model::parameters::Init;
-    use tch::{Device, no_grad};
+    use tch::Device;
 
     /// Documented formula in fp64.
     struct Reference {
@@ -143,6 +209,15 @@ mod tests {
 
     #[test]
     fn twenty_steps_match_the_formula_and_skipped_steps_change_nothing() {
+        check_steps(false);
+    }
+
+    #[test]
+    fn the_cuda_kernel_matches_the_formula_clears_gradients_and_updates_the_copy() {
+        check_steps(true);
+    }
+
+    fn check_steps(kernel: bool) {
         let config = AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
         let mut parameters = Parameters::new(Kind::Float, Device::Cpu);
         tch::manual_seed(3);
@@ -156,6 +231,10 @@ mod tests {
             |tensor: &Tensor| Reference { weight: numbers(tensor), exp_avg: vec![0.0; 40], exp_avg_sq: vec![0.0; 40] };
         let mut expected = [(reference(&bias), 0.0), (reference(&weight), 0.1)];
         let mut optimizer = AdamW::new(config, &parameters).expect("optimizer");
+        if kernel {
+            optimizer.runner = Some(interpreter());
+            parameters.cast(&weight, Kind::Float).expect("copy");
+        }
         let one = |value: f64| Tensor::full([1], value, (Kind::Float, Device::Cpu));
         let mut steps = 0;
         for step in 0..22 {
@@ -174,6 +253,11 @@ mod tests {
             let rates =
                 StepRates { lr: &one(lr).squeeze(), gradient_divisor: &one(4.0), skip: &one(f64::from(u8::from(skipped))) };
             optimizer.step(&parameters, &rates).expect("step");
+            if kernel {
+                assert_eq!(parameters.gradients().count_nonzero(None).int64_value(&[]), 0);
+                assert!(parameters.cast(&weight, Kind::Float).expect("copy").equal(&weight));
+                assert!(parameters.cast(&bias, Kind::Float).expect("copy").equal(&bias));
+            }
             if skipped {
                 continue;
             }

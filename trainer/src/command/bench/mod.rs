@@ -292,7 +292,7 @@ fn profile(seconds: &[f64], backend: Backend) -> Result<Vec<(&'static str, f64)>
     let known: f64 = profile.iter().map(|(_, seconds)| seconds).sum();
     let rest = match backend {
         Backend::Torch => "backward of libtorch's operators and the rest",
-        Backend::Cpu => "the rest",
+        Backend::Cpu | Backend::Cuda => "the rest",
     };
     profile.push((rest, seconds.iter().sum::<f64>() / steps - known));
     Ok(profile)

@@ -4,12 +4,14 @@
 //! | --- | --- | --- |
 //! | [`torch`] | any device and kind | libtorch's operators on rows of equal width: the reference |
 //! | [`cpu`] | CPUs; fp32, bf16, fp64 | fused kernels on the packed batch |
+//! | [`cuda`] | NVIDIA GPUs; bf16, fp16 | fused Triton kernels on the packed batch |
 //!
 //! [`Backend`](super::Backend) selects one. Each has its own backward pass and asks the batch for the [layout](crate::batch::layout) that it
 //! needs. Tests run every implementation against `torch`, and both against outputs of the published code.
 
 pub mod clock;
 pub mod cpu;
+pub mod cuda;
 #[cfg(test)]
 mod parity_tests;
 pub mod torch;
@@ -41,11 +43,19 @@ pub struct Projection<'a> {
 ///
 /// `tokens` below is all tokens of the batch, or the scored ones where [`Queries::Scored`] is given.
 pub trait Ops {
+    /// Indices of the scored tokens, `[scored]`.
+    fn scored(&self) -> &Tensor;
+
     /// Rows of `x` `[tokens, …]` that belong to the queries.
     ///
     /// # Errors
     /// A [`TchError`].
-    fn of_queries(&self, x: &Tensor, queries: Queries) -> Result<Tensor, TchError>;
+    fn of_queries(&self, x: &Tensor, queries: Queries) -> Result<Tensor, TchError> {
+        match queries {
+            Queries::All => Ok(x.shallow_clone()),
+            Queries::Scored => x.f_index_select(0, self.scored()),
+        }
+    }
 
     /// `dropout(word[id] + position[p] + block_position[b])`, `[tokens, hidden]` in the pass's kind.
     ///

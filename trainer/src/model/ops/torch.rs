@@ -56,11 +56,8 @@ impl<'a> TorchOps<'a> {
 }
 
 impl Ops for TorchOps<'_> {
-    fn of_queries(&self, x: &Tensor, queries: Queries) -> Result<Tensor, TchError> {
-        match queries {
-            Queries::All => Ok(x.shallow_clone()),
-            Queries::Scored => x.f_index_select(0, &self.batch.scored),
-        }
+    fn scored(&self) -> &Tensor {
+        &self.batch.scored
     }
 
     fn embed(&self, tables: [&Tensor; 3], dropout: Site) -> Result<Tensor, TchError> {

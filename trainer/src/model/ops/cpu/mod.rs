@@ -65,11 +65,8 @@ impl<'a> CpuOps<'a> {
 }
 
 impl Ops for CpuOps<'_> {
-    fn of_queries(&self, x: &Tensor, queries: Queries) -> Result<Tensor, TchError> {
-        match queries {
-            Queries::All => Ok(x.shallow_clone()),
-            Queries::Scored => x.f_index_select(0, self.scored),
-        }
+    fn scored(&self) -> &Tensor {
+        self.scored
     }
 
     fn embed(&self, tables: [&Tensor; 3], dropout: Site) -> Result<Tensor, TchError> {
