@@ -27,6 +27,8 @@ fn synthetic_questions_are_trained_on_in_every_precision() {
         let arguments = [&["--precision", precision, "--steps", "2", "--profile"][..], &settings].concat();
         let result = bench(&arguments, None);
         assert_eq!(result["step_seconds"].as_array().expect("steps").len(), 2);
+        assert_eq!(result["host_seconds"].as_array().expect("steps").len(), 2);
+        assert_eq!(result["skipped_steps"], 0, "fp16 starts with a loss scale that does not overflow: {result}");
         assert_eq!((result["precision"].as_str(), result["threads"].as_u64()), (Some(precision), Some(1)));
         assert!(number(&result, "mean_choices") > 8.0 && number(&result, "mean_context_tokens") > 200.0);
         assert!(number(&result, "loss") > 0.0 && number(&result, "peak_memory_bytes") > 1e7);
@@ -36,6 +38,10 @@ fn synthetic_questions_are_trained_on_in_every_precision() {
         // On a CPU, only fp16 runs on libtorch's operators, which compute padding.
         assert_eq!(number(&result, "padding") > 0.0, precision == "fp16", "{result}");
         let profile = result["profile"].as_array().expect("profile");
+        let of = |name: &str| profile.iter().find(|stage| stage[0] == name).and_then(|stage| stage[1].as_f64());
+        for name in ["products, forward", "attention, forward", "norm of the gradients", "AdamW"] {
+            assert!(of(name).is_some_and(|seconds| seconds > 0.0), "{name} in {result}");
+        }
         let seconds: f64 = profile.iter().map(|stage| stage[1].as_f64().expect("seconds")).sum();
         let steps: f64 = result["step_seconds"].as_array().expect("steps").iter().filter_map(Value::as_f64).sum();
         assert!((seconds - steps / 2.0).abs() < 1e-6, "the parts of the profile add up to a step: {seconds}, {steps}");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::training::median;
 use super::{ReadingSpeed, TrainingSpeed};
 
 impl fmt::Display for TrainingSpeed {
@@ -24,9 +25,18 @@ impl fmt::Display for TrainingSpeed {
         )?;
         writeln!(
             f,
-            "seconds per step{fastest:12.3}   to {slowest:.3}, {} questions in {:.1} batches",
+            "seconds per step{fastest:12.4}   to {slowest:.4}, {} questions in {:.1} batches",
             self.batch_size, self.mean_batches
         )?;
+        if !self.is_on_cpu() {
+            let host = median(&self.host_seconds);
+            let share = 100.0 * host / median(&self.step_seconds);
+            writeln!(f, "host            {host:12.4}   seconds per step to queue it, {share:.0} % of its time")?;
+        }
+        if self.skipped_steps > 0 {
+            let (skipped, steps) = (self.skipped_steps, self.step_seconds.len());
+            writeln!(f, "skipped steps   {skipped:12}   of {steps}: loss or gradient not finite, so AdamW changed nothing")?;
+        }
         writeln!(
             f,
             "tokens/question {:12.1}   context, and {:.1} of pieces; {:.1} scored, {:.1} choices",
@@ -44,12 +54,35 @@ impl fmt::Display for TrainingSpeed {
         if let Some(bytes) = self.peak_memory_bytes {
             writeln!(f, "peak memory     {:12.2}   GB", bytes as f64 / 1e9)?;
         }
+        self.write_profile(f)
+    }
+}
+
+impl TrainingSpeed {
+    fn is_on_cpu(&self) -> bool {
+        self.device == "cpu"
+    }
+
+    /// Time per kind of operation, if measured.
+    fn write_profile(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.profile.is_empty() {
+            return Ok(());
+        }
         let step = self.profile.iter().map(|(_, seconds)| seconds).sum::<f64>();
+        match self.is_on_cpu() {
+            true => writeln!(f, "time of a step: {}", duration(step))?,
+            false => writeln!(f, "time of a step on the GPU, with the events that measure it: {}", duration(step))?,
+        }
         for (name, seconds) in &self.profile {
-            writeln!(f, "  {name:45} {seconds:8.3} s   {:5.1} %", 100.0 * seconds / step)?;
+            writeln!(f, "  {name:45} {:>10}   {:5.1} %", duration(*seconds), 100.0 * seconds / step)?;
         }
         Ok(())
     }
+}
+
+/// Milliseconds below one second.
+fn duration(seconds: f64) -> String {
+    if seconds.abs() < 1.0 { format!("{:.2} ms", 1e3 * seconds) } else { format!("{seconds:.3} s") }
 }
 
 impl fmt::Display for ReadingSpeed {
