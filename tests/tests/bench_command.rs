@@ -49,6 +49,23 @@ fn synthetic_questions_are_trained_on_in_every_precision() {
 }
 
 #[test]
+fn batch_sizes_are_compared_in_one_call() {
+    let arguments = ["--batch-sizes", "2,6", "--steps", "1", "--set", "data.micro_batch_tokens=900"];
+    let result = bench(&arguments, None);
+    let sizes: Vec<_> = result.as_array().expect("a list").iter().map(|speed| number(speed, "batch_size")).collect();
+    assert_eq!(sizes, [2.0, 6.0]);
+    assert!(number(&result[0], "mean_batches") < number(&result[1], "mean_batches"), "{result}");
+    assert!(result[0]["loss"] != result[1]["loss"] && number(&result[1], "loss") > 0.0, "{result}");
+
+    let mut command = command("glm-trainer");
+    command.args(["bench", "--device", "cpu", "--preset", "tiny", "--threads", "1"]).args(arguments);
+    let finished = run(&mut command).success();
+    let table: Vec<_> = finished.stdout().lines().map(str::to_owned).collect();
+    assert!(table.len() == 4 && table[1].contains("questions/s") && table[3].trim_start().starts_with("6 "), "{table:?}");
+    assert!(finished.stderr().contains("2 questions per step: "), "{}", finished.stderr());
+}
+
+#[test]
 fn shards_are_trained_on_and_read() {
     let folder = tempfile::tempdir().expect("folder");
     run(command("glm-prep")
@@ -87,6 +104,7 @@ fn invalid_arguments_are_named() {
         (&["--precision", "fp8"][..], 1, "fp8"),
         (&["--steps", "0"], 2, "--steps"),
         (&["--data-only"], 2, "--data"),
+        (&["--batch-sizes", "8,x"], 2, "--batch-sizes"),
         (&["--data", "no-such-folder"], 1, "folder no-such-folder does not exist"),
     ] {
         let failed = run(command("glm-trainer").arg("bench").args(arguments));

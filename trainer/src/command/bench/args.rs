@@ -30,6 +30,9 @@ pub struct BenchArgs {
     /// Number of timed steps
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub steps: usize,
+    /// Compare numbers of questions per step (data.batch_size), each with a new model
+    #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "data_only", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub batch_sizes: Vec<usize>,
     /// Report the time per kind of operation; on a GPU in as many more steps, with events around each operation
     #[arg(long)]
     pub profile: bool,
@@ -101,6 +104,16 @@ mod tests {
         assert_eq!(args.plan(Device::Cpu), Plan { warmup: 1, steps: 3, profile: true });
         assert_eq!(args.plan(Device::Cuda(0)).warmup, 5);
         assert_eq!(parse(&["--warmup", "0"]).plan(Device::Cuda(0)).warmup, 0);
+    }
+
+    #[test]
+    fn batch_sizes_are_a_list() {
+        assert_eq!(parse(&["--batch-sizes", "4,8,128"]).batch_sizes, [4, 8, 128]);
+        for invalid in
+            [&["--batch-sizes", "4,0"][..], &["--batch-sizes", ""], &["--batch-sizes", "4", "--data", "d", "--data-only"]]
+        {
+            assert!(Line::try_parse_from([&["bench"], invalid].concat()).is_err(), "{invalid:?}");
+        }
     }
 
     #[test]

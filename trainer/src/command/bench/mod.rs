@@ -1,6 +1,7 @@
 //! `glm-trainer bench`: speed of training and of reading data on this machine.
 
 mod args;
+mod batch_sizes;
 mod print;
 mod product;
 mod reading;
@@ -19,6 +20,7 @@ use crate::config::SettingsError;
 use crate::data::DataError;
 
 pub use args::{BenchArgs, Plan};
+pub use batch_sizes::BatchSizes;
 pub use reading::ReadingSpeed;
 pub use training::TrainingSpeed;
 
@@ -51,6 +53,8 @@ pub enum BenchError {
 pub enum Speed {
     /// Of training.
     Training(Box<TrainingSpeed>),
+    /// Of training, for several numbers of questions per step.
+    BatchSizes(BatchSizes),
     /// Of reading data.
     Reading(ReadingSpeed),
 }
@@ -59,6 +63,7 @@ impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Training(speed) => speed.fmt(f),
+            Self::BatchSizes(speeds) => speeds.fmt(f),
             Self::Reading(speed) => speed.fmt(f),
         }
     }
@@ -76,5 +81,8 @@ pub fn run(args: &BenchArgs) -> Result<Speed, BenchError> {
         return reading::measure(&config, data).map(Speed::Reading);
     }
     let device = args.device.resolve().map_err(SetupError::from)?;
+    if !args.batch_sizes.is_empty() {
+        return batch_sizes::measure(&config, data.as_ref(), device, args).map(Speed::BatchSizes);
+    }
     training::measure(&config, data.as_ref(), device, args.plan(device)).map(|speed| Speed::Training(Box::new(speed)))
 }

@@ -42,7 +42,7 @@ pub struct TrainingSpeed {
     pub step_seconds: Vec<f64>,
     /// Seconds that the host took to queue each step; on a CPU, those of the step.
     pub host_seconds: Vec<f64>,
-    /// Timed steps whose loss or gradient was not finite, so that AdamW changed nothing.
+    /// Timed steps without an update: loss or gradient was not finite, or a spike with `train.skip_on_spike`.
     pub skipped_steps: usize,
     /// Questions of a step.
     pub batch_size: usize,
