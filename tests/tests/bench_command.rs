@@ -1,6 +1,9 @@
 //! Tests of `glm-trainer bench`: its JSON output describes the work that was done.
 
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use glm_tests::{command, run};
 use serde_json::Value;
@@ -65,6 +68,72 @@ fn batch_sizes_are_compared_in_one_call() {
     assert!(finished.stderr().contains("2 questions per step: "), "{}", finished.stderr());
 }
 
+/// Writes a program that stands in for Python: `import torch` succeeds, and a script's output is `line`.
+fn stand_in(folder: &Path, name: &str, line: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = -c ] && exit 0\n{line}\n")).expect("write");
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("permissions");
+    path
+}
+
+#[test]
+fn the_published_form_is_measured_by_the_scripts_of_the_program() {
+    let folder = tempfile::tempdir().expect("folder");
+    let seen = folder.path().join("seen");
+    let result = r#"{"questions_per_second": 0.5, "questions": 2, "mean_choices": 8.5, "positions_computed": 4352, "recomputation": true, "precision": "fp32", "device": "cpu", "torch": "2.11.0", "peak_memory_bytes": 1000000000}"#;
+    let script = format!("cp \"$(dirname \"$1\")\"/*.py {0}; echo \"$@\" > {0}/line; echo '{result}'", seen.display());
+    std::fs::create_dir(&seen).expect("folder");
+    let python = stand_in(folder.path(), "python", &script);
+    let python = python.to_str().expect("path");
+    let compared = bench(&["--steps", "2", "--set", "data.batch_size=2", "--baseline", "--python", python], None);
+    assert_eq!((number(&compared["published"], "questions_per_second"), compared["batch_size"].as_u64()), (0.5, Some(2)));
+    let ratio = number(&compared, "questions_per_second") / 0.5;
+    assert!((number(&compared, "speedup") / ratio - 1.0).abs() < 1e-9, "{compared}");
+    let line = std::fs::read_to_string(seen.join("line")).expect("arguments");
+    assert!(line.contains("--sizes 3,128,4 --precision fp32") && line.contains("--questions 2 "), "{line}");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/bench.d");
+    for name in ["padded_baseline.py", "padded_model.py", "machine.py"] {
+        let [given, expected] = [&seen, &repository].map(|folder| std::fs::read(folder.join(name)).expect("script"));
+        assert!(given == expected, "{name} differs");
+    }
+    let script = Path::new(line.split(' ').next().expect("script"));
+    assert!(script.ends_with("padded_baseline.py") && !script.exists(), "temporary files are removed: {line}");
+
+    for (python, text) in [
+        (stand_in(folder.path(), "failing", "exit 3"), "the published form ended with exit status: 3"),
+        (stand_in(folder.path(), "silent", "exit 0"), "the published form has printed no result"),
+        (folder.path().join("missing"), "install it with `python3 -m pip install torch"),
+    ] {
+        let mut command = command("glm-trainer");
+        command.args(["bench", "--device", "cpu", "--preset", "tiny", "--baseline", "--python"]).arg(&python);
+        let failed = run(&mut command);
+        assert_eq!(failed.code(), Some(1), "{}", python.display());
+        assert!(failed.stderr().contains(text), "{}", failed.stderr());
+    }
+}
+
+#[test]
+fn the_published_form_trains_in_pytorch() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // scripts/bench installs torch into .venv. Without that, the libtorch that scripts/setup downloads may be enough.
+    let (python, modules) = (repository.join(".venv/bin/python"), repository.join(".libtorch"));
+    let imports = Command::new(&python).args(["-c", "import torch"]).env("PYTHONPATH", &modules).output();
+    if !imports.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: .venv/bin/python cannot import torch; `scripts/bench train` installs it");
+        return;
+    }
+    let mut command = command("glm-trainer");
+    command.args(["bench", "--device", "cpu", "--preset", "tiny", "--precision", "fp32", "--threads", "1", "--json"]);
+    command.args(["--steps", "1", "--warmup", "0", "--set", "data.batch_size=2", "--set", "model.layers=1"]);
+    command.args(["--baseline", "--python"]).arg(&python).env("PYTHONPATH", &modules);
+    let compared: Value = serde_json::from_str(&run(&mut command).success().stdout()).expect("json");
+    let published = &compared["published"];
+    assert_eq!((number(published, "questions"), number(published, "mean_choices")), (1.0, 9.0), "{compared}");
+    assert_eq!(number(published, "positions_computed"), 9.0 * 512.0, "{compared}");
+    assert!(number(published, "questions_per_second") > 0.0, "{compared}");
+    assert!(number(&compared, "speedup") > 1.0, "{compared}");
+}
+
 #[test]
 fn shards_are_trained_on_and_read() {
     let folder = tempfile::tempdir().expect("folder");
@@ -104,6 +173,8 @@ fn invalid_arguments_are_named() {
         (&["--precision", "fp8"][..], 1, "fp8"),
         (&["--steps", "0"], 2, "--steps"),
         (&["--data-only"], 2, "--data"),
+        (&["--python", "python3"], 2, "--baseline"),
+        (&["--baseline", "--data", "folder"], 2, "--data"),
         (&["--batch-sizes", "8,x"], 2, "--batch-sizes"),
         (&["--data", "no-such-folder"], 1, "folder no-such-folder does not exist"),
     ] {

@@ -33,6 +33,13 @@ pub struct BenchArgs {
     /// Compare numbers of questions per step (data.batch_size), each with a new model
     #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "data_only", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub batch_sizes: Vec<usize>,
+    /// Compare with the published form in plain PyTorch, on the same device with the same precision; on a CPU with as many
+    /// questions as steps
+    #[arg(long, conflicts_with_all = ["data", "data_only", "batch_sizes"])]
+    pub baseline: bool,
+    /// Python with torch for --baseline [default: python3, else .venv/bin/python]
+    #[arg(long, value_name = "PATH", requires = "baseline")]
+    pub python: Option<PathBuf>,
     /// Report the time per kind of operation; on a GPU in as many more steps, with events around each operation
     #[arg(long)]
     pub profile: bool,

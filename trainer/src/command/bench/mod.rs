@@ -1,6 +1,7 @@
 //! `glm-trainer bench`: speed of training and of reading data on this machine.
 
 mod args;
+mod baseline;
 mod batch_sizes;
 mod print;
 mod product;
@@ -20,6 +21,7 @@ use crate::config::SettingsError;
 use crate::data::DataError;
 
 pub use args::{BenchArgs, Plan};
+pub use baseline::{BaselineError, Comparison, PublishedSpeed};
 pub use batch_sizes::BatchSizes;
 pub use reading::ReadingSpeed;
 pub use training::TrainingSpeed;
@@ -42,6 +44,9 @@ pub enum BenchError {
     /// Synthetic questions cannot be built.
     #[error("cannot build synthetic questions: {0}")]
     Synthetic(#[from] ArrowError),
+    /// The published form.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
     /// The data set is too small.
     #[error("the data set has too few questions for this number of steps; use a smaller --steps")]
     TooFewQuestions,
@@ -53,6 +58,8 @@ pub enum BenchError {
 pub enum Speed {
     /// Of training.
     Training(Box<TrainingSpeed>),
+    /// Of training, beside the published form.
+    Comparison(Box<Comparison>),
     /// Of training, for several numbers of questions per step.
     BatchSizes(BatchSizes),
     /// Of reading data.
@@ -63,6 +70,7 @@ impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Training(speed) => speed.fmt(f),
+            Self::Comparison(comparison) => comparison.fmt(f),
             Self::BatchSizes(speeds) => speeds.fmt(f),
             Self::Reading(speed) => speed.fmt(f),
         }
@@ -81,6 +89,9 @@ pub fn run(args: &BenchArgs) -> Result<Speed, BenchError> {
         return reading::measure(&config, data).map(Speed::Reading);
     }
     let device = args.device.resolve().map_err(SetupError::from)?;
+    if args.baseline {
+        return baseline::compare(&config, device, args).map(|comparison| Speed::Comparison(Box::new(comparison)));
+    }
     if !args.batch_sizes.is_empty() {
         return batch_sizes::measure(&config, data.as_ref(), device, args).map(Speed::BatchSizes);
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::training::median;
-use super::{BatchSizes, ReadingSpeed, TrainingSpeed};
+use super::{BatchSizes, Comparison, ReadingSpeed, TrainingSpeed};
 
 impl fmt::Display for TrainingSpeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,6 +80,25 @@ impl TrainingSpeed {
     }
 }
 
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (published, recomputed) = (&self.published, if self.published.recomputation { "with" } else { "without" });
+        write!(f, "{}", self.ours)?;
+        writeln!(
+            f,
+            "published form: every choice padded to 512 tokens, PyTorch {}, {} on {}, {recomputed} recomputation",
+            published.torch, published.precision, published.device
+        )?;
+        writeln!(
+            f,
+            "questions/s     {:12.2}   {} questions, {:.1} choices and {:.0} positions each",
+            published.questions_per_second, published.questions, published.mean_choices, published.positions_computed
+        )?;
+        writeln!(f, "peak memory     {:12.2}   GB", published.peak_memory_bytes as f64 / 1e9)?;
+        writeln!(f, "speedup         {:12.1}   questions/s of glm-trainer over those of the published form", self.speedup)
+    }
+}
+
 impl fmt::Display for BatchSizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(first) = self.0.first() {
@@ -132,6 +151,7 @@ impl fmt::Display for ReadingSpeed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::bench::PublishedSpeed;
 
     fn on_gpu(batch_size: usize, seconds: f64, skipped_steps: usize) -> TrainingSpeed {
         TrainingSpeed {
@@ -178,6 +198,27 @@ mod tests {
         let on_cpu = TrainingSpeed { device: "cpu".to_owned(), ..on_gpu(64, 8.0, 0) }.to_string();
         assert!(!on_cpu.contains("host") && !on_cpu.contains("skipped"), "{on_cpu}");
         assert!(on_cpu.contains("time of a step: 8.000 s"), "{on_cpu}");
+    }
+
+    #[test]
+    fn a_comparison_ends_with_the_speedup() {
+        let published = PublishedSpeed {
+            questions_per_second: 20.0,
+            questions: 64,
+            mean_choices: 9.0,
+            positions_computed: 4608.0,
+            recomputation: false,
+            precision: "bf16".to_owned(),
+            device: "cuda:0".to_owned(),
+            torch: "2.11.0".to_owned(),
+            peak_memory_bytes: 21_000_000_000,
+        };
+        let text = Comparison { ours: on_gpu(64, 0.08, 0), published, speedup: 40.0 }.to_string();
+        let lines: Vec<_> = text.lines().rev().take(4).collect();
+        assert_eq!(lines[0], "speedup                 40.0   questions/s of glm-trainer over those of the published form");
+        assert_eq!(lines[1], "peak memory            21.00   GB");
+        assert_eq!(lines[2], "questions/s            20.00   64 questions, 9.0 choices and 4608 positions each");
+        assert!(lines[3].ends_with("PyTorch 2.11.0, bf16 on cuda:0, without recomputation"), "{text}");
     }
 
     #[test]

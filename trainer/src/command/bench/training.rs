@@ -29,7 +29,7 @@ use crate::task::{self, Purpose};
 use crate::train::step::Stepper;
 
 /// Number of token ids of BERT's uncased vocabulary, for synthetic questions.
-const VOCABULARY: usize = 30522;
+pub(super) const VOCABULARY: usize = 30522;
 
 /// Training speed.
 #[derive(Debug, Clone, Serialize)]
