@@ -89,7 +89,7 @@ def programs(args, data, preset, most_choices):
         found[f"glm-trainer, {precision}"] = lambda precision=precision: ours(args, data, preset, precision)
     layers, hidden, heads = padded_model.PRESETS[preset]
     for name, recompute in ((RECOMPUTE, True), (PLAIN, False)):
-        needed = flops.published_memory(most_choices, layers, hidden, heads, recompute)
+        needed = padded_model.memory(most_choices, layers, hidden, heads, recompute)
         available = machine.memory_available()
         if needed > 0.85 * available:
             log(f"skipped: {name}, {preset}: needs about {needed / 1e9:.0f} GB, {available / 1e9:.0f} GB available")

@@ -100,21 +100,3 @@ def steps(counted, layers, h):
         ("context once, pieces packed", packed(lambda tokens, scored: layer(tokens, h))),
         ("last layer only where it is needed", packed(lambda tokens, scored: last_layer(tokens, scored, h))),
     ]
-
-
-def parameters(layers, h):
-    return (VOCABULARY + 2 * 513) * h + layers * (12 * h * h + 13 * h) + 2 * h
-
-
-def published_memory(choices, layers, h, heads, recompute):
-    """Approximate memory of the published form for one question in fp32, in bytes.
-
-    A layer keeps 21.5 h numbers per token and, for each head, the probabilities before and after dropout and the dropout mask
-    with 32 bits per number. Four tensors of the size of the logits exist at once. Measured: 3 % less for base with 10 choices.
-    """
-    tokens = choices * LENGTH
-    per_layer = 4 * tokens * (21.5 * h + 3 * heads * LENGTH)
-    kept = layers * 4 * tokens * h + per_layer if recompute else layers * per_layer
-    logits = 4 * 4 * tokens * VOCABULARY
-    # Weights, gradients and two moments; the libraries; 15 % fragmentation.
-    return 1.15 * (kept + logits + 16 * parameters(layers, h) + 0.5e9)

@@ -87,6 +87,8 @@ or with \"passage\" and \"query\" instead of \"context\", and the blank in the q
     #[command(after_help = "\
 Examples:
   glm-trainer bench --preset base --precision fp32 --steps 3 --profile
+  glm-trainer bench --batch-sizes 8,16,32,64 --set data.micro_batch_tokens=20000
+  glm-trainer bench --preset large --precision fp16 --baseline
   glm-trainer bench --data DIR --data-only")]
     Bench(Box<BenchArgs>),
     /// Download published weights; interrupted downloads resume

@@ -9,7 +9,7 @@ use glm_support::command::paint::log_has_colour;
 use glm_support::command::pipe::is_broken_pipe;
 use glm_support::command::{completions, manual};
 use glm_trainer::cli::{Cli, Command};
-use glm_trainer::command::bench::{self, BenchArgs};
+use glm_trainer::command::bench;
 use glm_trainer::command::convert;
 use glm_trainer::command::eval;
 use glm_trainer::command::fetch;
@@ -18,7 +18,6 @@ use glm_trainer::command::predict;
 use glm_trainer::command::report;
 use glm_trainer::command::run::{self, Resume, RunArgs, RunError};
 use glm_trainer::command::score;
-use glm_trainer::command::setup::{open_data, set_threads};
 use glm_trainer::config::{self, REFERENCE};
 use glm_trainer::distributed::launcher::{self, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
@@ -54,7 +53,7 @@ fn main() -> ExitCode {
         Command::Score(args) => {
             score::run(&args, &mut std::io::stdout().lock()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
         }
-        Command::Bench(args) => bench(&args),
+        Command::Bench(args) => bench::run(&args).map_err(Into::into).and_then(|result| print(&show(&result, args.json)?)),
         Command::Fetch(args) => fetch::run(&args).map_err(Into::into).and_then(|text| print(&text)),
         Command::Inspect(args) => {
             inspect::inspect(&args).map_err(Into::into).and_then(|report| print(&show(&report, args.json)?))
@@ -166,20 +165,6 @@ fn log_outcome(run: &Run, outcome: Outcome) {
             tracing::warn!("stopped at step {}; resume with --out {folder} --resume", run.state.step);
         }
     }
-}
-
-fn bench(args: &BenchArgs) -> Result<ExitCode> {
-    let config = args.resolve()?;
-    set_threads(&config);
-    let data = args.data.as_deref().map(open_data).transpose()?;
-    let text = match (&data, args.data_only) {
-        (Some(data), true) => show(&bench::reading(&config, data)?, args.json)?,
-        _ => {
-            let plan = bench::Plan { warmup: args.warmup, steps: args.steps, profile: args.profile };
-            show(&bench::training(&config, data.as_ref(), args.device.resolve()?, plan)?, args.json)?
-        }
-    };
-    print(&text)
 }
 
 fn predict(args: &predict::PredictArgs) -> Result<ExitCode> {

@@ -1,13 +1,25 @@
-//! Peak memory of this process, and the allocator's settings.
+//! Memory of this process: its peak, and the allocator's settings.
 
 use glm_support::memory::peak_resident_bytes;
-use tch::Device;
+use tch::{Device, TchError};
 
 /// Returns the peak memory in bytes: resident memory on a CPU, memory of tensors on a GPU. `None` if it is not available.
 pub fn peak_bytes(device: Device) -> Option<u64> {
     match device {
         Device::Cuda(index) => libtorch_ext::stream::peak_bytes(index).ok(),
         _ => peak_resident_bytes(),
+    }
+}
+
+/// Returns cached memory of tensors to a GPU, and lets [`peak_bytes`] start anew. Does nothing on a CPU, where the peak is that
+/// of the process.
+///
+/// # Errors
+/// A [`TchError`] of the GPU.
+pub fn release(device: Device) -> Result<(), TchError> {
+    match device {
+        Device::Cuda(index) => libtorch_ext::stream::release_memory(index),
+        _ => Ok(()),
     }
 }
 

@@ -88,4 +88,13 @@ char* glm_ext_peak_bytes(int device, uint64_t* bytes) {
   });
 }
 
+// Returns cached memory that no tensor uses to the device, and starts counting the peak anew.
+char* glm_ext_release_memory(int device) {
+  return ext_guarded([&] {
+    auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+    allocator->emptyCache();
+    allocator->resetPeakStats(static_cast<c10::DeviceIndex>(device));
+  });
+}
+
 }  // extern "C"

@@ -65,6 +65,7 @@ unsafe extern "C" {
     pub(crate) fn glm_ext_event_free(event: *mut c_void);
     pub(crate) fn glm_ext_record_stream(tensor: TensorPtr, stream: *const c_void) -> *mut c_char;
     pub(crate) fn glm_ext_peak_bytes(device: c_int, bytes: *mut u64) -> *mut c_char;
+    pub(crate) fn glm_ext_release_memory(device: c_int) -> *mut c_char;
 }
 
 /// Returns the tensor's pointer, to be borrowed by C++ for the duration of a call.

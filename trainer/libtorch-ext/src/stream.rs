@@ -183,6 +183,15 @@ pub fn peak_bytes(device: usize) -> Result<u64, TchError> {
     Ok(bytes)
 }
 
+/// Returns cached memory that no tensor uses to the GPU, and lets [`peak_bytes`] start anew.
+///
+/// # Errors
+/// A [`TchError`] if there is no such GPU.
+pub fn release_memory(device: usize) -> Result<(), TchError> {
+    // SAFETY: the call has no requirements.
+    check(unsafe { ffi::glm_ext_release_memory(device as c_int) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,5 +204,6 @@ mod tests {
         assert!(Stream::from_pool(0).is_err());
         assert!(Stream::current(0).is_err());
         assert!(peak_bytes(0).is_err());
+        assert!(release_memory(0).is_err());
     }
 }

@@ -29,7 +29,16 @@ impl SettingArgs {
     /// # Errors
     /// [`SettingsError`].
     pub fn resolve(&self, flags: &[(&str, Option<u64>)]) -> Result<Config, SettingsError> {
+        self.resolve_over(&[], flags)
+    }
+
+    /// As [`Self::resolve`], with other defaults, each in the form `section.key=value`.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn resolve_over(&self, defaults: &[&str], flags: &[(&str, Option<u64>)]) -> Result<Config, SettingsError> {
         let mut layers = Layers::default();
+        defaults.iter().try_for_each(|text| layers.assignment(text))?;
         if let Some(path) = &self.config {
             layers.file(path)?;
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tch::Device;
 
 use crate::config::args::SettingArgs;
 use crate::config::{Config, SettingsError};
@@ -23,13 +24,23 @@ pub struct BenchArgs {
     /// Precision: fp32, bf16, fp16 or auto (train.precision)
     #[arg(long)]
     pub precision: Option<String>,
-    /// Number of warm-up steps, which are not timed
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub warmup: usize,
+    /// Number of warm-up steps, which are not timed [default: 1 on a CPU, 5 on a GPU]
+    #[arg(long, value_name = "N")]
+    pub warmup: Option<usize>,
     /// Number of timed steps
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub steps: usize,
-    /// Report the time per kind of operation, on a CPU
+    /// Compare numbers of questions per step (data.batch_size), each with a new model
+    #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "data_only", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub batch_sizes: Vec<usize>,
+    /// Compare with the published form in plain PyTorch, on the same device with the same precision; on a CPU with as many
+    /// questions as steps
+    #[arg(long, conflicts_with_all = ["data", "data_only", "batch_sizes"])]
+    pub baseline: bool,
+    /// Python with torch for --baseline [default: python3, else .venv/bin/python]
+    #[arg(long, value_name = "PATH", requires = "baseline")]
+    pub python: Option<PathBuf>,
+    /// Report the time per kind of operation; on a GPU in as many more steps, with events around each operation
     #[arg(long)]
     pub profile: bool,
     /// Only read the data set, for one epoch
@@ -43,8 +54,29 @@ pub struct BenchArgs {
     pub settings: SettingArgs,
 }
 
+/// Measurement to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Steps before the clock starts.
+    pub warmup: usize,
+    /// Steps that are timed.
+    pub steps: usize,
+    /// True to measure the time per kind of operation.
+    pub profile: bool,
+}
+
+/// Loss scale of the first step. The default, 2^32, makes most models skip AdamW in the first 18 steps.
+const INIT_SCALE: &str = "loss_scale.init_scale=65536";
+
 impl BenchArgs {
-    /// Resolves the settings.
+    /// The measurement to make on a device.
+    pub fn plan(&self, device: Device) -> Plan {
+        // On a GPU the first steps load kernels and fill the allocator's cache.
+        let warmup = self.warmup.unwrap_or(if device.is_cuda() { 5 } else { 1 });
+        Plan { warmup, steps: self.steps, profile: self.profile }
+    }
+
+    /// Resolves the settings. The loss scale starts lower than in training, unless it is set.
     ///
     /// # Errors
     /// [`SettingsError`].
@@ -54,6 +86,51 @@ impl BenchArgs {
             settings.set.insert(0, format!("train.precision={precision}"));
         }
         let epochs = self.data_only.then_some(1);
-        settings.resolve(&[("train.threads", self.threads), ("train.epochs", epochs)])
+        settings.resolve_over(&[INIT_SCALE], &[("train.threads", self.threads), ("train.epochs", epochs)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn parse(arguments: &[&str]) -> BenchArgs {
+        Line::try_parse_from([&["bench"], arguments].concat()).expect("arguments").args
+    }
+
+    #[test]
+    fn warm_up_depends_on_the_device() {
+        let args = parse(&["--steps", "3", "--profile"]);
+        assert_eq!(args.plan(Device::Cpu), Plan { warmup: 1, steps: 3, profile: true });
+        assert_eq!(args.plan(Device::Cuda(0)).warmup, 5);
+        assert_eq!(parse(&["--warmup", "0"]).plan(Device::Cuda(0)).warmup, 0);
+    }
+
+    #[test]
+    fn batch_sizes_are_a_list() {
+        assert_eq!(parse(&["--batch-sizes", "4,8,128"]).batch_sizes, [4, 8, 128]);
+        for invalid in
+            [&["--batch-sizes", "4,0"][..], &["--batch-sizes", ""], &["--batch-sizes", "4", "--data", "d", "--data-only"]]
+        {
+            assert!(Line::try_parse_from([&["bench"], invalid].concat()).is_err(), "{invalid:?}");
+        }
+    }
+
+    #[test]
+    fn the_loss_scale_starts_low_unless_it_is_set() {
+        let scale = |args: BenchArgs| args.resolve().expect("settings").loss_scale.init_scale;
+        assert_eq!(scale(parse(&[])), 65536.0);
+        assert_eq!(scale(parse(&["--set", "loss_scale.init_scale=4294967296"])), 4294967296.0);
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("settings.toml");
+        std::fs::write(&file, "[loss_scale]\ninit_scale = 1024.0\n").expect("write");
+        assert_eq!(scale(parse(&["--config", file.to_str().expect("path")])), 1024.0);
     }
 }
