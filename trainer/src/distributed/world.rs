@@ -17,7 +17,7 @@ use super::heartbeat::Phase;
 use super::identity::{Identity, differences};
 use super::monitor::{Monitor, OnHang};
 use crate::batch::key::mix;
-use crate::config::DistributedSettings;
+use crate::config::{DistributedSettings, ReduceKind};
 use crate::model::parameters::Parameters;
 
 /// Time between two checks for a key or a failure in the store. [`Store::wait`] is not used because c10d logs its timeouts.
@@ -194,8 +194,9 @@ impl World {
     /// A [`TchError`] if another rank failed or timed out.
     pub fn reducer(&self, parameters: &Parameters) -> Result<Reducer, TchError> {
         let list: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.tensor).collect();
-        let options = ReducerOptions { first_bucket: self.settings.first_bucket_bytes(), bucket: self.settings.bucket_bytes() };
-        Reducer::new(Rc::clone(&self.group), &list, &options)
+        let bf16 = self.settings.reduce_dtype == ReduceKind::Bf16;
+        let options = ReducerOptions { bucket: self.settings.bucket_bytes(), bf16 };
+        Reducer::new(Rc::clone(&self.group), &list, parameters.gradients(), &options)
     }
 
     /// Checks that all ranks have bit-identical weights.

@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::data::feed::DeviceStep;
 use crate::device::Precision;
 use crate::distributed::{Phase, World};
-use crate::model::parameters::Parameters;
 use crate::model::{Backend, Glm, Pass};
 use crate::optim::adamw::{AdamW, StepRates};
 use crate::optim::clip::global_norm;
@@ -94,9 +93,12 @@ impl Stepper {
             None => learner.accumulate_gradients(step, control, None)?,
             Some(Ranks { reducer, world }) => {
                 world.set_phase(number, Phase::Compute);
-                let mut reduce = |loss: &Tensor| {
+                let mut reduce = |loss: Option<&Tensor>| {
                     world.set_phase(number, Phase::Reduce);
-                    reducer.backward(loss)
+                    match loss {
+                        Some(loss) => reducer.backward(loss),
+                        None => reducer.reduce(),
+                    }
                 };
                 learner.accumulate_gradients(step, control, Some(&mut reduce))?
             }
@@ -114,8 +116,8 @@ impl Stepper {
     }
 }
 
-/// Backward pass that also adds the gradients of other ranks.
-pub type ReducingBackward<'a> = &'a mut dyn FnMut(&Tensor) -> Result<(), TchError>;
+/// Backward pass of a loss, if there is one, that also adds the gradients of other ranks.
+pub type ReducingBackward<'a> = &'a mut dyn FnMut(Option<&Tensor>) -> Result<(), TchError>;
 
 /// A model with its task and the settings of its forward pass.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +135,8 @@ impl Learner<'_> {
     /// scale of `control` if there is one, and returns the mean loss, without the scale, as a scalar on the device.
     ///
     /// With several ranks, the mean is over the samples of all, the returned loss is this rank's part of it, and the backward
-    /// pass of the last batch is `reduce`; the ones before it only accumulate on this rank.
+    /// pass of the last batch is `reduce`; the ones before it only accumulate on this rank. A rank without samples calls it
+    /// without a loss, because the other ranks wait for its part.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
@@ -154,7 +157,7 @@ impl Learner<'_> {
                 None => mean.shallow_clone(),
             };
             match &mut reduce {
-                Some(reduce) if left == 0 => reduce(&scaled)?,
+                Some(reduce) if left == 0 => reduce(Some(&scaled))?,
                 _ => scaled.f_backward()?,
             }
             no_grad(|| loss.f_add_(&mean.f_detach()?.f_totype(Kind::Double)?).map(drop))?;
@@ -162,17 +165,8 @@ impl Learner<'_> {
         if let Some(reduce) = reduce
             && step.batches.is_empty()
         {
-            reduce(&zero_loss(parameters)?)?;
+            reduce(None)?;
         }
         Ok(loss)
     }
-}
-
-/// A loss whose gradient is zero for every parameter. A rank without samples adds it, because the other ranks wait for its part.
-fn zero_loss(parameters: &Parameters) -> Result<Tensor, TchError> {
-    let mut sum = Tensor::f_zeros([1; 0], (parameters.kind(), parameters.device()))?;
-    for parameter in parameters.iter() {
-        sum = sum.f_add(&parameter.tensor.f_sum(parameters.kind())?.f_mul_scalar(0.0)?)?;
-    }
-    Ok(sum)
 }
