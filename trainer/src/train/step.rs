@@ -64,6 +64,11 @@ impl Stepper {
         Ok(Self { ranks, task, model, optimizer, control, pass, steps: state.step })
     }
 
+    /// Number of steps so far, including skipped ones and those that a GPU has not done yet.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// Settings of the forward pass.
     pub fn pass(&self) -> &Pass {
         &self.pass
@@ -76,7 +81,7 @@ impl Stepper {
 
     /// Computes forward pass, backward pass and update. A loss or gradient that is not finite, or a spike with
     /// `train.skip_on_spike`, skips the update and does not advance the schedule. On a GPU the operations are only queued when
-    /// this returns; the report has the outcome later.
+    /// this returns, those that wait for other ranks too; the report has the outcome later.
     ///
     /// With several ranks, each has its own batches of the step. Losses and gradients are sums over all ranks, divided by the
     /// weight of all samples, so every sample weighs the same on whichever rank it is. Norm and update are computed from the
@@ -105,7 +110,7 @@ impl Stepper {
         };
         metrics = Tensor::f_stack(&[&metrics, &metrics.f_full_like(f64::from(u8::from(stop)))?], 0)?;
         if let Some(Ranks { world, .. }) = &self.ranks {
-            world.sum(&mut metrics)?;
+            world.queue_sum(&mut metrics)?;
             world.set_phase(number, Phase::Outcome);
         }
         let norm = global_norm(self.model.parameters())?;
