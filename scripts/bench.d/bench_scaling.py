@@ -13,10 +13,10 @@ from bench_ingest import numbers
 from machine import describe, load, log, table
 
 ring = runpy.run_path(str(Path(__file__).parents[1] / "simulate-ranks"))["ring"]
-# A line of the example's output: "all_reduce of 64 MB on 2 ranks: 81.234ms (0.79 GB/s)".
+# A line of the example's output: "all_reduce_sum of 64 MB on 2 ranks: 81.234ms (0.79 GB/s)".
 LINE = re.compile(r"^(.+) of \d+ MB on \d+ ranks: ([\d.]+)(ns|µs|ms|s) ", re.MULTILINE)
 UNITS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
-REDUCE, BACKWARD, BOTH = "all_reduce", "backward pass", "backward pass with reduction"
+REDUCE, BACKWARD, BOTH = "all_reduce_sum", "backward pass", "backward pass with reduction"
 
 
 def arguments():

@@ -102,6 +102,39 @@ fn results_do_not_depend_on_the_number_of_ranks() {
 }
 
 #[test]
+fn gradients_in_bf16_train_as_well() {
+    if !several_processes_can_train() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let [fp32, bf16] = ["fp32", "bf16"].map(|kind| {
+        let out = folder.path().join(kind);
+        let mut command = nproc(comparable(folder.path(), &out), 3);
+        set(&mut command, &["data.batch_size=8", "train.save_every=40", &format!("distributed.reduce_dtype={kind}")]);
+        // At each checkpoint, the ranks compare their weights.
+        run(command.args(["--max-steps", "20", "--eval-every", "0"])).success();
+        out
+    });
+    let (ours, theirs) = (steps(&bf16), steps(&fp32));
+    assert_eq!(ours.len(), 20);
+    let mut differences = 0;
+    for (record, other) in ours.values().zip(theirs.values()) {
+        for (key, tolerance) in [("loss", 0.02), ("gradient_norm", 0.05)] {
+            let (value, expected) = (number(record, key), number(other, key));
+            assert!((value - expected).abs() < tolerance * expected, "{key}: {record} {other}");
+            differences += usize::from(value != expected);
+        }
+    }
+    assert!(differences > 20, "gradients are not rounded");
+    // A change of the format changes the following steps.
+    let mut command = nproc(comparable(folder.path(), &fp32), 2);
+    set(&mut command, &["data.batch_size=8", "train.save_every=40", "distributed.reduce_dtype=bf16"]);
+    let refused = run(command.args(["--max-steps", "24", "--eval-every", "0", "--resume"]));
+    assert!(refused.code() == Some(1) && refused.stderr().contains("distributed.reduce_dtype"), "{}", refused.stderr());
+}
+
+#[test]
 fn a_restart_after_a_failure_does_not_change_the_results() {
     if !several_processes_can_train() {
         return;

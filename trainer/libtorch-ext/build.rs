@@ -40,7 +40,7 @@ fn main() {
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
         nccl(&build, &libtorch);
     }
-    let sources = ["csrc/autograd.cpp", "csrc/operators.cpp", "csrc/device.cpp", "csrc/store.cpp", "csrc/distributed.cpp"];
+    let sources = ["autograd", "operators", "device", "store", "group", "reducer"].map(|name| format!("csrc/{name}.cpp"));
     build.files(sources).compile("torch_ext");
 
     link(&libtorch.join("lib"));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use libtorch_ext::stream::{current_device, set_current_device};
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Kind};
 use thiserror::Error;
@@ -78,7 +79,7 @@ impl DeviceChoice {
         }
     }
 
-    /// Returns the device of a single process.
+    /// Returns the device of a single process. A GPU becomes the current device of the calling thread.
     ///
     /// # Errors
     /// [`DeviceError::NoGpu`] if the requested GPU is not available.
@@ -103,6 +104,7 @@ impl DeviceChoice {
                 if self == Self::Auto && count > 1 {
                     tracing::warn!("found {count} GPUs, but one process uses only cuda:0; --nproc {count} uses all of them");
                 }
+                set_current_device(index).map_err(|error| DeviceError::NoGpu { index, reason: error.to_string() })?;
                 Ok(Device::Cuda(index))
             }
             _ => Err(DeviceError::NoGpu { index, reason: format!("libtorch sees {count} GPUs") }),
@@ -125,6 +127,20 @@ pub fn gpu_count() -> Result<usize, DeviceError> {
 
 fn has_nvidia_driver() -> bool {
     std::path::Path::new("/proc/driver/nvidia/version").exists()
+}
+
+/// Returns the work of a new thread that has the same current device as the calling thread.
+pub fn on_this_gpu<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let device = current_device();
+    move || {
+        if let Some(index) = device
+            && let Err(error) = set_current_device(index)
+        {
+            // Calls that need the GPU fail too.
+            tracing::debug!("cuda:{index}: {error}");
+        }
+        work()
+    }
 }
 
 /// Numeric precision of the forward and backward pass.

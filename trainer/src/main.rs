@@ -139,7 +139,15 @@ fn train_model(args: RunArgs) -> Result<ExitCode> {
     match (result, world) {
         (Ok(Outcome::Interrupted), _) => Ok(ExitCode::from(INTERRUPTED)),
         (Ok(_), _) => Ok(ExitCode::SUCCESS),
-        (Err(error), Some(world)) => Err(error.attribute_to_peer(&world).into()),
+        (Err(error), Some(world)) => {
+            let error = error.attribute_to_peer(&world).into();
+            if device.is_cuda() {
+                // Dropping the group would wait for work on the GPU, which never ends if another rank is gone.
+                tracing::error!("{}", error_chain(&error));
+                exit_now(FAILED)
+            }
+            Err(error)
+        }
         (Err(error), None) => Err(error.into()),
     }
 }

@@ -1,4 +1,4 @@
-// Streams, events and memory statistics of a GPU, through c10's device-independent interface. Building this file needs
+// Current device, streams, events and memory statistics of a GPU, through c10's device-independent interface. Building this file needs
 // neither headers nor libraries of CUDA.
 
 #include "ext.h"
@@ -21,6 +21,21 @@ c10::impl::VirtualGuardImpl guard() {
 }  // namespace
 
 extern "C" {
+
+// Sets the GPU that this thread uses where no other is given.
+char* glm_ext_set_current_device(int device) {
+  return ext_guarded([&] { guard().setDevice(cuda(device)); });
+}
+
+// Returns the GPU that this thread uses where no other is given, or -1 if there is none. Does not initialize CUDA.
+int glm_ext_current_device() {
+  int device = -1;
+  if (c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA)) {
+    // Without a GPU there is an error.
+    std::free(ext_guarded([&] { device = guard().getDevice().index(); }));
+  }
+  return device;
+}
 
 char* glm_ext_stream_from_pool(int device, c10::Stream** out) {
   return ext_guarded([&] { *out = new c10::Stream(guard().getStreamFromGlobalPool(cuda(device), false)); });
@@ -56,6 +71,11 @@ char* glm_ext_event_record(const c10::Stream* stream, int timing, c10::Event** o
 
 char* glm_ext_event_block(const c10::Event* event, const c10::Stream* stream) {
   return ext_guarded([&] { event->block(*stream); });
+}
+
+// Sets `reached` to 1 if the work before the event is done, else to 0.
+char* glm_ext_event_query(const c10::Event* event, int* reached) {
+  return ext_guarded([&] { *reached = event->query() ? 1 : 0; });
 }
 
 char* glm_ext_event_synchronize(const c10::Event* event) {

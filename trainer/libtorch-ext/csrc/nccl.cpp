@@ -29,5 +29,5 @@ extern "C" char* glm_ext_make_nccl(
   });
 }
 
-// Checks at compile time that the signature is the one that distributed.cpp calls.
+// Checks at compile time that the signature is the one that group.cpp calls.
 static ext_make_nccl* const as_declared = &glm_ext_make_nccl;

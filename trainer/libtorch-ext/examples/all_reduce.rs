@@ -50,16 +50,24 @@ fn run(rank: usize, world_size: usize, port: u16, megabytes: usize) -> Result<()
     drop(tensor);
 
     // Parameters of a million elements each. The backward pass only writes gradients.
-    let parameters = (0..count / 1_000_000).map(|_| Tensor::f_zeros([1_000_000], (Kind::Float, Device::Cpu)));
-    let parameters: Vec<Tensor> = parameters.map(|tensor| tensor?.f_set_requires_grad(true)).collect::<Result<_, _>>()?;
-    for parameter in &parameters {
-        set_gradient(parameter, &parameter.detach().f_zeros_like()?)?;
-    }
+    let options = (Kind::Float, Device::Cpu);
+    let gradients = Tensor::f_zeros([count / 1_000_000 * 1_000_000], options)?;
+    let parameters = (0..count / 1_000_000).map(|i| {
+        let parameter = Tensor::f_zeros([1_000_000], options)?.f_set_requires_grad(true)?;
+        set_gradient(&parameter, &gradients.f_narrow(0, i * 1_000_000, 1_000_000)?)?;
+        Ok(parameter)
+    });
+    let parameters: Vec<Tensor> = parameters.collect::<Result<_, TchError>>()?;
     let loss = || parameters.iter().map(|parameter| parameter.sum(Kind::Float)).sum::<Tensor>();
     report(&group, megabytes, "backward pass", || loss().f_backward())?;
     let borrowed: Vec<&Tensor> = parameters.iter().collect();
-    let mut reducer = Reducer::new(group.clone(), &borrowed, &ReducerOptions::default())?;
-    report(&group, megabytes, "backward pass with reduction", || reducer.backward(&loss()))
+    for bf16 in [false, true] {
+        let options = ReducerOptions { bf16, ..ReducerOptions::default() };
+        let mut reducer = Reducer::new(group.clone(), &borrowed, &gradients, &options)?;
+        let what = if bf16 { "backward pass with reduction in bf16" } else { "backward pass with reduction" };
+        report(&group, megabytes, what, || reducer.backward(&loss()))?;
+    }
+    Ok(())
 }
 
 /// Measures `body` several times, with all ranks starting together. Rank 0 prints the median.

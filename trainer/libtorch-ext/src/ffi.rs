@@ -54,12 +54,15 @@ unsafe extern "C" {
         body: unsafe extern "C" fn(*mut c_void, usize, usize),
         context: *mut c_void,
     ) -> *mut c_char;
+    pub(crate) fn glm_ext_set_current_device(device: c_int) -> *mut c_char;
+    pub(crate) fn glm_ext_current_device() -> c_int;
     pub(crate) fn glm_ext_stream_from_pool(device: c_int, out: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_stream_current(device: c_int, out: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_stream_free(stream: *mut c_void);
     pub(crate) fn glm_ext_stream_exchange(stream: *const c_void, before: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_event_record(stream: *const c_void, timing: c_int, out: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_event_block(event: *const c_void, stream: *const c_void) -> *mut c_char;
+    pub(crate) fn glm_ext_event_query(event: *const c_void, reached: *mut c_int) -> *mut c_char;
     pub(crate) fn glm_ext_event_synchronize(event: *const c_void) -> *mut c_char;
     pub(crate) fn glm_ext_event_elapsed(begin: *const c_void, end: *const c_void, milliseconds: *mut f64) -> *mut c_char;
     pub(crate) fn glm_ext_event_free(event: *mut c_void);

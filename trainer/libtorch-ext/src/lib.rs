@@ -5,7 +5,7 @@
 //! - [`distributed`]: process groups and the reduction of gradients during the backward pass.
 //! - [`operators`]: fused AdamW, and matrix products through oneDNN.
 //! - [`parallel`]: libtorch's thread pool, so that Rust code and libtorch's operators share threads.
-//! - [`stream`]: streams, events and memory statistics of a GPU. Building it does not need CUDA.
+//! - [`stream`]: current device, streams, events and memory statistics of a GPU. Building it does not need CUDA.
 //!
 //! `examples/all_reduce.rs` measures the reduction of gradients over several processes.
 //!

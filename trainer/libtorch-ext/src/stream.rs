@@ -1,7 +1,7 @@
-//! Streams, events and memory statistics of a GPU.
+//! Current device, streams, events and memory statistics of a GPU.
 //!
 //! The functions use libtorch's device-independent interface, so this module builds without CUDA. Without a GPU every function
-//! returns an error.
+//! returns an error, except that [`current_device`] returns none.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
@@ -10,6 +10,23 @@ use std::time::Duration;
 use tch::{TchError, Tensor};
 
 use crate::ffi::{self, as_raw, check};
+
+/// Sets the GPU that the calling thread uses where no other is given. Every thread that uses a GPU should set it: a thread starts
+/// with GPU 0, and some functions of CUDA then reserve memory there for this process, even if all tensors are on another GPU.
+///
+/// # Errors
+/// A [`TchError`] if there is no such GPU.
+pub fn set_current_device(device: usize) -> Result<(), TchError> {
+    // SAFETY: a call without pointers.
+    check(unsafe { ffi::glm_ext_set_current_device(device as c_int) })
+}
+
+/// Returns the GPU that the calling thread uses where no other is given, or `None` without a GPU or before
+/// [`crate::cuda::load`].
+pub fn current_device() -> Option<usize> {
+    // SAFETY: a call without pointers.
+    usize::try_from(unsafe { ffi::glm_ext_current_device() }).ok()
+}
 
 /// A queue of work on a GPU. Operations on one stream run in order; different streams run concurrently.
 #[derive(Debug)]
@@ -130,6 +147,17 @@ impl Event {
         check(unsafe { ffi::glm_ext_event_block(self.raw, stream.raw) })
     }
 
+    /// Returns true if the event is reached, without waiting.
+    ///
+    /// # Errors
+    /// A [`TchError`] of the device.
+    pub fn is_reached(&self) -> Result<bool, TchError> {
+        let mut reached = 0;
+        // SAFETY: the event is alive, and `reached` is valid for writes.
+        check(unsafe { ffi::glm_ext_event_query(self.raw, &mut reached) })?;
+        Ok(reached != 0)
+    }
+
     /// Blocks the calling thread until the event is reached.
     ///
     /// # Errors
@@ -201,6 +229,8 @@ mod tests {
         if tch::Cuda::is_available() {
             return;
         }
+        assert!(set_current_device(0).is_err());
+        assert_eq!(current_device(), None);
         assert!(Stream::from_pool(0).is_err());
         assert!(Stream::current(0).is_err());
         assert!(peak_bytes(0).is_err());

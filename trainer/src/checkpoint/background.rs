@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::CheckpointError;
 use super::run_folder::RunFolder;
 use super::snapshot::Snapshot;
+use crate::device::on_this_gpu;
 
 /// A completed checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Background {
             let path = folder.save(&snapshot, is_best, keep)?;
             Ok(Written { path, writing: start.elapsed(), held_up })
         };
-        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(write);
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(on_this_gpu(write));
         self.in_progress = Some(thread.map_err(|source| CheckpointError::Thread { reason: source.to_string() })?);
         Ok(())
     }

@@ -60,7 +60,7 @@ pub(crate) fn settings(config: &Config) -> BTreeMap<String, String> {
     settings
 }
 
-/// Settings that do not affect what is learned, in addition to those of `[distributed]`.
+/// Settings that do not affect what is learned, in addition to those of `[distributed]` other than [`REDUCE_DTYPE`].
 const NONE: [&str; 8] = [
     "model.init_std",
     "data.decode_threads",
@@ -71,6 +71,8 @@ const NONE: [&str; 8] = [
     "train.keep_checkpoints",
     "train.max_consecutive_skips",
 ];
+/// Rounds gradients.
+const REDUCE_DTYPE: &str = "distributed.reduce_dtype";
 const LENGTH: [&str; 6] =
     ["train.epochs", "train.max_steps", "train.max_samples", "train.target_metric", "train.eval_every", "train.eval_questions"];
 // The batch size is not among these: positions in the order of samples count samples, not steps.
@@ -80,6 +82,7 @@ const NEVER: [&str; 6] = ["model.preset", "model.layers", "model.hidden", "model
 #[must_use]
 pub fn effect(key: &str) -> Effect {
     match key {
+        REDUCE_DTYPE => Effect::Steps,
         key if NONE.contains(&key) || key.starts_with("distributed.") => Effect::None,
         key if LENGTH.contains(&key) => Effect::Length,
         key if NEVER.contains(&key) => Effect::Never,
@@ -89,6 +92,7 @@ pub fn effect(key: &str) -> Effect {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ReduceKind;
     use super::*;
 
     #[test]
@@ -100,9 +104,11 @@ mod tests {
         now.train.max_steps = 9;
         now.train.seed = 1;
         now.distributed.timeout = 5.0;
+        now.distributed.reduce_dtype = ReduceKind::Bf16;
         let found: Vec<_> =
             changes(&before, &now).into_iter().map(|change| (change.key, change.before, change.now, change.effect)).collect();
         let expected = [
+            ("distributed.reduce_dtype", "\"fp32\"", "\"bf16\"", Effect::Steps),
             ("distributed.timeout", "600.0", "5.0", Effect::None),
             ("optim.lr", "1e-5", "2e-5", Effect::Steps),
             ("train.max_steps", "0", "9", Effect::Length),

@@ -139,7 +139,17 @@ pub struct TrainSettings {
 pub struct DistributedSettings {
     pub timeout: f64,
     pub bucket_mib: f64,
-    pub first_bucket_mib: f64,
+    pub reduce_dtype: ReduceKind,
+}
+
+/// Number format in which gradients are sent to other ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReduceKind {
+    /// Single precision, as they are.
+    Fp32,
+    /// bfloat16, in half the bytes.
+    Bf16,
 }
 
 impl DistributedSettings {
@@ -148,14 +158,9 @@ impl DistributedSettings {
         Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::MAX)
     }
 
-    /// Size of a gradient bucket in bytes.
+    /// Approximate size of a gradient bucket in bytes.
     pub fn bucket_bytes(&self) -> usize {
         (self.bucket_mib * f64::from(1 << 20)) as usize
-    }
-
-    /// Size of the first gradient bucket in bytes.
-    pub fn first_bucket_bytes(&self) -> usize {
-        (self.first_bucket_mib * f64::from(1 << 20)) as usize
     }
 }
 
@@ -294,10 +299,9 @@ impl Config {
         }
         require(self.loss_scale.init_scale >= 1.0, "loss_scale.init_scale", self.loss_scale.init_scale, "at least 1")?;
         require(self.loss_scale.growth_factor >= 1.0, "loss_scale.growth_factor", self.loss_scale.growth_factor, "at least 1")?;
-        let DistributedSettings { timeout, bucket_mib, first_bucket_mib } = self.distributed;
+        let DistributedSettings { timeout, bucket_mib, .. } = self.distributed;
         require(timeout >= 1.0, "distributed.timeout", timeout, "at least 1 second")?;
         require(bucket_mib > 0.0, "distributed.bucket_mib", bucket_mib, "greater than 0")?;
-        require(first_bucket_mib > 0.0, "distributed.first_bucket_mib", first_bucket_mib, "greater than 0")?;
         require(self.train.epochs > 0, "train.epochs", 0, "at least 1")?;
         let TrainSettings { max_consecutive_skips, spike_zscore, skip_on_spike, .. } = self.train;
         require(spike_zscore >= 0.0, "train.spike_zscore", spike_zscore, "at least 0")?;

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use super::DataError;
+use crate::device::on_this_gpu;
 
-/// Starts a thread.
+/// Starts a thread, with the same current GPU as this one.
 pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DataError> {
-    let start = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    let start = std::thread::Builder::new().name(name.to_owned()).spawn(on_this_gpu(work));
     start.map_err(|source| DataError::Io { path: PathBuf::from(format!("thread {name}")), source })
 }
 

@@ -19,7 +19,7 @@ pub enum Phase {
     Data,
     /// Forward passes, and backward passes without gradient reduction.
     Compute,
-    /// Backward pass with gradient reduction, and the following sums. From this phase on a rank may wait for another.
+    /// Backward pass with gradient reduction, and the following sums. On a CPU, a rank may wait for another from this phase on.
     Reduce,
     /// Reading the outcome of a step.
     Outcome,

@@ -1,5 +1,4 @@
-//! Distributed training with several processes, based on c10d's store, process groups and reducer
-//! ([`libtorch_ext::distributed`]).
+//! Distributed training with several processes, based on c10d's store and process groups ([`libtorch_ext::distributed`]).
 //!
 //! - [`launcher`] starts the processes of a run on this machine and supervises them.
 //! - [`Environment`] has the rank of this process and the address of the store, set by a launcher.

@@ -58,14 +58,20 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    /// Publishes the first heartbeat and starts the thread. `store` must be a connection of its own.
+    /// Publishes the first heartbeat and starts the thread. `store` must be a connection of its own. From the phase
+    /// `may_wait_from` on, a call of this rank may wait for another rank.
     ///
     /// # Errors
     /// A [`DistributedError`] if the store is lost or the thread cannot be started.
-    pub(super) fn start(context: RankContext, store: Store, on_hang: OnHang) -> Result<Self, DistributedError> {
+    pub(super) fn start(
+        context: RankContext,
+        store: Store,
+        may_wait_from: Phase,
+        on_hang: OnHang,
+    ) -> Result<Self, DistributedError> {
         let status = Status { step: 0, phase: Phase::Start, since: Instant::now(), stopped: false };
         let shared = Arc::new(Shared { status: Mutex::new(status), changed: Condvar::new() });
-        let worker = Worker { context: context.clone(), store, shared: Arc::clone(&shared), on_hang };
+        let worker = Worker { context: context.clone(), store, shared: Arc::clone(&shared), may_wait_from, on_hang };
         worker.publish(0).map_err(|error| context.store_lost(&error))?;
         let thread = std::thread::Builder::new().name("heartbeat".into()).spawn(move || worker.run());
         let thread = thread.map_err(|error| TchError::Torch(format!("cannot start the heartbeat thread: {error}")))?;
@@ -100,6 +106,7 @@ struct Worker {
     context: RankContext,
     store: Store,
     shared: Arc<Shared>,
+    may_wait_from: Phase,
     on_hang: OnHang,
 }
 
@@ -120,7 +127,7 @@ impl Worker {
     }
 
     fn run(self) {
-        let Self { context, store, shared, on_hang } = &self;
+        let Self { context, store, shared, may_wait_from, on_hang } = &self;
         let (mut failed_since, mut store_lost) = (None::<Instant>, None);
         for count in 1.. {
             let status = shared.lock();
@@ -129,7 +136,7 @@ impl Worker {
             if status.stopped {
                 return;
             }
-            let waiting = (status.phase >= Phase::Reduce).then(|| status.since.elapsed());
+            let waiting = (status.phase >= *may_wait_from).then(|| status.since.elapsed());
             drop(status);
             // If another rank or the store is gone, calls of this rank fail too, or hang. A lost store is not used again,
             // because c10d logs every failed call.
@@ -154,5 +161,41 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distributed::failure::Failure;
+    use libtorch_ext::distributed::StoreOptions;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_rank_that_hangs_reports_a_failed_peer_from_the_phase_in_which_it_may_wait() {
+        let store = Store::serve(&StoreOptions { port: 0, ..StoreOptions::default() }).expect("a store");
+        let context = RankContext {
+            rank: 0,
+            world_size: 2,
+            attempt: 0,
+            host: "box".into(),
+            timeout: Duration::from_secs(600),
+            server: "the launcher",
+            address: String::new(),
+        };
+        let start = |may_wait_from: Phase| {
+            let (sender, receiver) = channel();
+            let on_hang = move |error: DistributedError| sender.send(error.to_string()).expect("the test waits");
+            let store = store.try_clone().expect("a connection");
+            let monitor = Monitor::start(context.clone(), store, may_wait_from, Box::new(on_hang)).expect("a monitor");
+            monitor.set_phase(3, Phase::Compute);
+            (monitor, receiver)
+        };
+        let (gpu, cpu) = (start(Phase::Data), start(Phase::Reduce));
+        let failed = Failure { rank: 1, host: "box".into(), pid: 7, reason: "no space".into(), caused_by: None };
+        failure::publish(&store, 0, &failed).expect("publish");
+        let error = gpu.1.recv_timeout(GRACE + Duration::from_secs(20)).expect("an error");
+        assert_eq!(error, "rank 1 (host box, pid 7) failed: no space");
+        assert!(cpu.1.try_recv().is_err(), "a CPU does not wait in this phase");
     }
 }

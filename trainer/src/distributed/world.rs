@@ -17,11 +17,13 @@ use super::heartbeat::Phase;
 use super::identity::{Identity, differences};
 use super::monitor::{Monitor, OnHang};
 use crate::batch::key::mix;
-use crate::config::DistributedSettings;
+use crate::config::{DistributedSettings, ReduceKind};
 use crate::model::parameters::Parameters;
 
 /// Time between two checks for a key or a failure in the store. [`Store::wait`] is not used because c10d logs its timeouts.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Maximum time between two checks whether a step on the GPU is done.
+const MAX_PAUSE: Duration = Duration::from_millis(1);
 /// Time for which rank 0 keeps its store open after a failure, so that the other ranks can read the reason.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -33,7 +35,6 @@ pub struct World {
     group: Rc<ProcessGroup>,
     monitor: Monitor,
     store: Store,
-    device: Device,
     settings: DistributedSettings,
 }
 
@@ -76,7 +77,9 @@ impl World {
             address: format!("{}:{}", options.host, store.port()),
         };
         let connection = store.try_clone().map_err(|error| context.store_lost(&error))?;
-        let monitor = Monitor::start(context.clone(), connection, on_hang)?;
+        // On a GPU, steps that wait for other ranks are queued ahead, and a call blocks in any later phase if the queue is full.
+        let may_wait_from = if device.is_cuda() { Phase::Data } else { Phase::Reduce };
+        let monitor = Monitor::start(context.clone(), connection, may_wait_from, on_hang)?;
         wait_for_all(&context, &store)?;
         let (backend, cuda_device) = match device {
             Device::Cuda(index) => (Backend::Nccl, index),
@@ -84,7 +87,7 @@ impl World {
         };
         let options = GroupOptions { backend, name: context.key("world"), timeout, cuda_device };
         let group = Rc::new(ProcessGroup::new(&store, rank, world_size, &options)?);
-        Ok(Self { context, launcher_serves_store, group, monitor, store, device, settings: settings.clone() })
+        Ok(Self { context, launcher_serves_store, group, monitor, store, settings: settings.clone() })
     }
 
     /// Rank of this process.
@@ -152,22 +155,41 @@ impl World {
         no_grad(|| tensors.into_iter().try_for_each(|tensor| self.group.broadcast(&mut tensor.f_detach()?, 0)))
     }
 
-    /// Replaces a tensor on this rank's device by the sum over all ranks.
+    /// Replaces a tensor on this rank's device by the sum over all ranks. On a GPU only the current stream waits for the other
+    /// ranks; see [`Self::wait_until`].
     ///
     /// # Errors
-    /// A [`TchError`] if another rank failed or timed out.
-    pub fn sum(&self, tensor: &mut Tensor) -> Result<(), TchError> {
-        no_grad(|| self.group.all_reduce_sum(tensor))
+    /// A [`TchError`] if another rank failed or timed out, on a CPU.
+    pub fn queue_sum(&self, tensor: &mut Tensor) -> Result<(), TchError> {
+        no_grad(|| self.group.queue_sum(tensor))
     }
 
-    /// Returns the numbers of all ranks, in the order of ranks. Every rank must pass the same count.
+    /// Waits for a step on the GPU, in which all ranks take part, until `is_done` returns true.
+    ///
+    /// # Errors
+    /// A [`TchError`] of `is_done`, if NCCL has lost another rank, or after the timeout.
+    pub fn wait_until(&self, mut is_done: impl FnMut() -> Result<bool, TchError>) -> Result<(), TchError> {
+        let start = Instant::now();
+        let mut pause = Duration::from_micros(20);
+        while !is_done()? {
+            self.group.check()?;
+            if start.elapsed() >= self.context.timeout {
+                let seconds = self.context.timeout.as_secs_f64();
+                return Err(TchError::Torch(format!("a step is not done after {seconds:.0} s (distributed.timeout)")));
+            }
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(MAX_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Returns the numbers of all ranks, in the order of ranks. Every rank must pass the same count. GPUs are not involved, so
+    /// this does not wait for them.
     ///
     /// # Errors
     /// A [`TchError`] if another rank failed or timed out.
     pub fn gather(&self, numbers: &[f64]) -> Result<Vec<Vec<f64>>, TchError> {
-        let own = Tensor::from_slice(numbers).f_to_device(self.device)?;
-        let all = self.group.all_gather(&own)?;
-        all.iter().map(|tensor| Vec::<f64>::try_from(tensor.f_to_device(Device::Cpu)?)).collect()
+        self.group.all_gather(&Tensor::from_slice(numbers))?.iter().map(Vec::<f64>::try_from).collect()
     }
 
     /// Returns the bytes of all ranks, in the order of ranks. Lengths may differ.
@@ -178,10 +200,9 @@ impl World {
         let lengths: Vec<usize> = self.gather(&[bytes.len() as f64])?.iter().map(|length| length[0] as usize).collect();
         let mut padded = bytes.to_vec();
         padded.resize(lengths.iter().copied().max().unwrap_or(0).max(1), 0);
-        let own = Tensor::from_slice(&padded).f_to_device(self.device)?;
-        let all = self.group.all_gather(&own)?;
+        let all = self.group.all_gather(&Tensor::from_slice(&padded))?;
         let read = |(tensor, length): (&Tensor, usize)| {
-            let mut bytes = Vec::<u8>::try_from(tensor.f_to_device(Device::Cpu)?)?;
+            let mut bytes = Vec::<u8>::try_from(tensor)?;
             bytes.truncate(length);
             Ok(bytes)
         };
@@ -194,8 +215,9 @@ impl World {
     /// A [`TchError`] if another rank failed or timed out.
     pub fn reducer(&self, parameters: &Parameters) -> Result<Reducer, TchError> {
         let list: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.tensor).collect();
-        let options = ReducerOptions { first_bucket: self.settings.first_bucket_bytes(), bucket: self.settings.bucket_bytes() };
-        Reducer::new(Rc::clone(&self.group), &list, &options)
+        let bf16 = self.settings.reduce_dtype == ReduceKind::Bf16;
+        let options = ReducerOptions { bucket: self.settings.bucket_bytes(), bf16 };
+        Reducer::new(Rc::clone(&self.group), &list, parameters.gradients(), &options)
     }
 
     /// Checks that all ranks have bit-identical weights.
@@ -309,4 +331,39 @@ fn checksum(parameters: &Parameters) -> Result<u64, TchError> {
         }
     }
     Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn waiting_for_a_step_ends_with_it_or_with_an_error() {
+        if available().is_err() {
+            return;
+        }
+        let environment = Environment {
+            rank: 0,
+            world_size: 1,
+            local_rank: 0,
+            local_world_size: None,
+            master_host: "127.0.0.1".into(),
+            master_port: 0,
+            launcher_serves_store: false,
+            attempt: 0,
+        };
+        let settings = DistributedSettings { timeout: 1.0, ..Config::default().distributed };
+        let world = World::join(environment, Device::Cpu, &settings, Box::new(|_| ())).expect("a world");
+        let mut polls = 0;
+        let mut after_three = || {
+            polls += 1;
+            Ok(polls > 3)
+        };
+        world.wait_until(&mut after_three).expect("done");
+        let timed_out = world.wait_until(|| Ok(false)).expect_err("a timeout").to_string();
+        assert!(timed_out.contains("a step is not done after 1 s (distributed.timeout)"), "{timed_out}");
+        let failed = world.wait_until(|| Err(TchError::Torch("intended".into()))).expect_err("an error").to_string();
+        assert!(failed.contains("intended"), "{failed}");
+    }
 }

@@ -175,6 +175,14 @@ impl Report {
         Ok(Self { values: copy, arrived: Some(arrived), loss_scale })
     }
 
+    /// Returns true if the outcome has arrived, without waiting.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn has_arrived(&self) -> Result<bool, TchError> {
+        self.arrived.as_ref().map_or(Ok(true), Event::is_reached)
+    }
+
     /// Waits for the outcome.
     ///
     /// # Errors

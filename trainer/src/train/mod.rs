@@ -194,7 +194,7 @@ impl Run {
     /// Publishes the phase of this rank to the other ranks.
     fn publish_phase(&self, phase: Phase) {
         if let Some(world) = &self.world {
-            world.set_phase(self.state.step, phase);
+            world.set_phase(self.stepper.steps(), phase);
         }
     }
 
@@ -210,6 +210,9 @@ impl Run {
         let mut stopping = false;
         while in_flight.len() > left {
             let Some(InFlightStep { report, samples, weight, spread, work, position }) = in_flight.pop_front() else { break };
+            if let Some(world) = &self.world {
+                world.wait_until(|| report.has_arrived())?;
+            }
             let outcome = report.read()?;
             stopping |= outcome.stop;
             let anomaly = anomaly::follow(&mut self.state, &outcome);

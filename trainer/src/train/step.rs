@@ -11,7 +11,6 @@ use crate::data::feed::DeviceStep;
 use crate::device::Precision;
 use crate::distributed::{Phase, World};
 use crate::model::ops::clock::{Stage, timed};
-use crate::model::parameters::Parameters;
 use crate::model::{Backend, Glm, Pass};
 use crate::optim::adamw::{AdamW, StepRates};
 use crate::optim::clip::global_norm;
@@ -66,6 +65,11 @@ impl Stepper {
         Ok(Self { ranks, task, model, optimizer, control, pass, steps: state.step })
     }
 
+    /// Number of steps so far, including skipped ones and those that a GPU has not done yet.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// Settings of the forward pass.
     pub fn pass(&self) -> &Pass {
         &self.pass
@@ -78,7 +82,7 @@ impl Stepper {
 
     /// Computes forward pass, backward pass and update. A loss or gradient that is not finite, or a spike with
     /// `train.skip_on_spike`, skips the update and does not advance the schedule. On a GPU the operations are only queued when
-    /// this returns; the report has the outcome later.
+    /// this returns, those that wait for other ranks too; the report has the outcome later.
     ///
     /// With several ranks, each has its own batches of the step. Losses and gradients are sums over all ranks, divided by the
     /// weight of all samples, so every sample weighs the same on whichever rank it is. Norm and update are computed from the
@@ -95,16 +99,19 @@ impl Stepper {
             None => learner.accumulate_gradients(step, control, None)?,
             Some(Ranks { reducer, world }) => {
                 world.set_phase(number, Phase::Compute);
-                let mut reduce = |loss: &Tensor| {
+                let mut reduce = |loss: Option<&Tensor>| {
                     world.set_phase(number, Phase::Reduce);
-                    reducer.backward(loss)
+                    match loss {
+                        Some(loss) => reducer.backward(loss),
+                        None => reducer.reduce(),
+                    }
                 };
                 learner.accumulate_gradients(step, control, Some(&mut reduce))?
             }
         };
         metrics = Tensor::f_stack(&[&metrics, &metrics.f_full_like(f64::from(u8::from(stop)))?], 0)?;
         if let Some(Ranks { world, .. }) = &self.ranks {
-            world.sum(&mut metrics)?;
+            world.queue_sum(&mut metrics)?;
             world.set_phase(number, Phase::Outcome);
         }
         let device = self.model.parameters().device();
@@ -116,8 +123,8 @@ impl Stepper {
     }
 }
 
-/// Backward pass that also adds the gradients of other ranks.
-pub type ReducingBackward<'a> = &'a mut dyn FnMut(&Tensor) -> Result<(), TchError>;
+/// Backward pass of a loss, if there is one, that also adds the gradients of other ranks.
+pub type ReducingBackward<'a> = &'a mut dyn FnMut(Option<&Tensor>) -> Result<(), TchError>;
 
 /// A model with its task and the settings of its forward pass.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +142,8 @@ impl Learner<'_> {
     /// scale of `control` if there is one, and returns the mean loss, without the scale, as a scalar on the device.
     ///
     /// With several ranks, the mean is over the samples of all, the returned loss is this rank's part of it, and the backward
-    /// pass of the last batch is `reduce`; the ones before it only accumulate on this rank.
+    /// pass of the last batch is `reduce`; the ones before it only accumulate on this rank. A rank without samples calls it
+    /// without a loss, because the other ranks wait for its part.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
@@ -156,7 +164,7 @@ impl Learner<'_> {
                 None => mean.shallow_clone(),
             };
             match &mut reduce {
-                Some(reduce) if left == 0 => reduce(&scaled)?,
+                Some(reduce) if left == 0 => reduce(Some(&scaled))?,
                 _ => scaled.f_backward()?,
             }
             no_grad(|| loss.f_add_(&mean.f_detach()?.f_totype(Kind::Double)?).map(drop))?;
@@ -164,17 +172,8 @@ impl Learner<'_> {
         if let Some(reduce) = reduce
             && step.batches.is_empty()
         {
-            reduce(&zero_loss(parameters)?)?;
+            reduce(None)?;
         }
         Ok(loss)
     }
-}
-
-/// A loss whose gradient is zero for every parameter. A rank without samples adds it, because the other ranks wait for its part.
-fn zero_loss(parameters: &Parameters) -> Result<Tensor, TchError> {
-    let mut sum = Tensor::f_zeros([1; 0], (parameters.kind(), parameters.device()))?;
-    for parameter in parameters.iter() {
-        sum = sum.f_add(&parameter.tensor.f_sum(parameters.kind())?.f_mul_scalar(0.0)?)?;
-    }
-    Ok(sum)
 }

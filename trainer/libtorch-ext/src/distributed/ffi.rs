@@ -1,5 +1,5 @@
-//! Declarations of the C interface of `csrc/store.cpp` and `csrc/distributed.cpp`. `csrc/ext.h` describes the ownership of
-//! arguments and results.
+//! Declarations of the C interface of `csrc/store.cpp`, `csrc/group.cpp` and `csrc/reducer.cpp`. `csrc/ext.h` describes the
+//! ownership of arguments and results.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::marker::PhantomData;
@@ -73,6 +73,8 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(super) fn glm_ext_group_free(group: *mut c_void);
     pub(super) fn glm_ext_group_all_reduce_sum(group: *const c_void, tensor: TensorPtr, timeout: u64) -> *mut c_char;
+    pub(super) fn glm_ext_group_queue_sum(group: *const c_void, tensor: TensorPtr, timeout: u64) -> *mut c_char;
+    pub(super) fn glm_ext_group_check(group: *const c_void) -> *mut c_char;
     pub(super) fn glm_ext_group_broadcast(group: *const c_void, tensor: TensorPtr, root: c_int, timeout: u64) -> *mut c_char;
     pub(super) fn glm_ext_group_all_gather(
         group: *const c_void,
@@ -87,14 +89,18 @@ unsafe extern "C" {
         group: *const c_void,
         parameters: *const TensorPtr,
         n: usize,
-        first_bucket: u64,
+        gradients: TensorPtr,
         bucket: u64,
+        bf16: c_int,
         out: *mut *mut c_void,
     ) -> *mut c_char;
     pub(super) fn glm_ext_reducer_free(reducer: *mut c_void) -> *mut c_char;
-    pub(super) fn glm_ext_reducer_prepare(reducer: *mut c_void, outputs: *const TensorPtr, n: usize) -> *mut c_char;
-    pub(super) fn glm_ext_reducer_finish(reducer: *mut c_void) -> *mut c_char;
+    pub(super) fn glm_ext_reducer_prepare(reducer: *mut c_void, timeout: u64) -> *mut c_char;
+    pub(super) fn glm_ext_reducer_finish(reducer: *mut c_void, timeout: u64) -> *mut c_char;
     pub(super) fn glm_ext_reducer_reset(reducer: *mut c_void) -> *mut c_char;
+    pub(super) fn glm_ext_reducer_slices(reducer: *const c_void) -> usize;
+    pub(super) fn glm_ext_reducer_slice(reducer: *const c_void, index: usize, begin: *mut u64, end: *mut u64);
+    pub(super) fn glm_ext_reducer_overlapped(reducer: *const c_void) -> usize;
 }
 
 #[cfg(test)]

@@ -123,6 +123,28 @@ impl ProcessGroup {
         with_context(done, || self.describe(&format!("all_reduce_sum of {}", shape(tensor))))
     }
 
+    /// As [`Self::all_reduce_sum`], but for a tensor on a GPU only the current stream waits for the other ranks, not the calling
+    /// thread: work that it queues on the stream afterwards sees the sum. If another rank fails or hangs, the stream waits
+    /// forever; [`Self::check`] tells whether NCCL has noticed.
+    ///
+    /// # Errors
+    /// As [`Self::all_reduce_sum`] for a tensor on the CPU. A [`TchError`] for a tensor on a GPU if it is not supported.
+    pub fn queue_sum(&self, tensor: &mut Tensor) -> Result<(), TchError> {
+        // SAFETY: group and tensor outlive the call; the backend keeps a reference to the tensor's memory.
+        let done = check(unsafe { ffi::glm_ext_group_queue_sum(self.raw, as_raw(tensor), self.wait_limit()) });
+        with_context(done, || self.describe(&format!("queue_sum of {}", shape(tensor))))
+    }
+
+    /// Checks that no collective on the GPU has failed or timed out. It does not wait, and collectives of CPU tensors return
+    /// their errors themselves.
+    ///
+    /// # Errors
+    /// A [`TchError`] if NCCL's watchdog has found an error.
+    pub fn check(&self) -> Result<(), TchError> {
+        // SAFETY: the group is alive.
+        with_context(check(unsafe { ffi::glm_ext_group_check(self.raw) }), || self.describe("training"))
+    }
+
     /// Replaces `tensor` by that of rank `root`.
     ///
     /// # Errors
@@ -176,7 +198,7 @@ impl ProcessGroup {
 
     /// Maximum time to wait for a collective, in milliseconds. It is longer than the backend's own timeout, whose error is more
     /// specific.
-    fn wait_limit(&self) -> u64 {
+    pub(super) fn wait_limit(&self) -> u64 {
         milliseconds(self.timeout.saturating_mul(2).saturating_add(Duration::from_secs(10)))
     }
 }

@@ -1,4 +1,4 @@
-//! Training with several processes: PyTorch's c10d for Rust.
+//! Training with several processes: PyTorch's c10d for Rust, and a reducer of gradients.
 //!
 //! Each process has a *rank*, a number from 0 to *world size* - 1, and usually one GPU.
 //!
@@ -11,6 +11,7 @@
 //!
 //! ```
 //! use std::rc::Rc;
+//! use libtorch_ext::autograd::set_gradient;
 //! use libtorch_ext::distributed::*;
 //! use tch::{Kind, Tensor};
 //!
@@ -28,11 +29,13 @@
 //! assert_eq!(i64::try_from(questions)?, 32);
 //!
 //! let weight = Tensor::from_slice(&[1.0_f32; 3]).set_requires_grad(true);
-//! let mut reducer = Reducer::new(group.clone(), &[&weight], &ReducerOptions::default())?;
+//! let mut gradients = Tensor::from_slice(&[0.0_f32; 3]); // of all parameters
+//! set_gradient(&weight, &gradients)?;
+//! let mut reducer = Reducer::new(group.clone(), &[&weight], &gradients, &ReducerOptions::default())?;
 //! for step in 0..2 {
 //!     reducer.backward(&(&weight * 2.0).sum(Kind::Float))?;
-//!     assert_eq!(Vec::<f32>::try_from(weight.grad())?, [2.0; 3]); // summed over all ranks
-//!     let _zeros = weight.grad().zero_();
+//!     assert_eq!(Vec::<f32>::try_from(&gradients)?, [2.0; 3]); // summed over all ranks
+//!     let _zeros = gradients.zero_();
 //! }
 //! group.barrier()?;
 //! # Ok::<(), tch::TchError>(())
@@ -56,10 +59,12 @@
 //! # GPUs
 //! With the feature `cuda`, [`Backend::Nccl`] creates a group with one GPU per process ([`GroupOptions::cuda_device`]). CUDA
 //! tensors use NCCL and CPU tensors use Gloo, as with PyTorch's `cpu:gloo,cuda:nccl`.
-//! - Collectives on CUDA tensors start after the work queued on the current stream, and return after the GPU has finished. The
-//!   [`Reducer`] waits on the GPU's stream and does not block a thread.
-//! - A collective on a GPU cannot be cancelled if a rank is gone. After [`GroupOptions::timeout`] libtorch's watchdog ends the
-//!   process with a message, unless `TORCH_NCCL_ASYNC_ERROR_HANDLING` specifies otherwise.
+//! - Collectives on CUDA tensors start after the work queued on the current stream, and return after the GPU has finished. For
+//!   [`Reducer`] and [`ProcessGroup::queue_sum`] only the GPU's stream waits, and the thread does not (unless
+//!   `TORCH_NCCL_BLOCKING_WAIT` is set).
+//! - A collective on a GPU cannot be cancelled if a rank is gone. A thread that waits for the GPU should therefore poll, and
+//!   call [`ProcessGroup::check`] meanwhile. A minute after [`GroupOptions::timeout`] libtorch's watchdog ends the process with
+//!   a message, unless `TORCH_NCCL_ASYNC_ERROR_HANDLING` specifies otherwise.
 //!
 //! **The NCCL backend has not been tested on GPUs.** The tests only check that it compiles, that it is loaded after
 //! libtorch_cuda, and that a missing GPU is an error. Creation and destruction of a group, collectives, the reduction of

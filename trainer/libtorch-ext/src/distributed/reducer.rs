@@ -1,6 +1,7 @@
 //! Reduction of gradients during the backward pass.
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::ptr::null_mut;
 use std::rc::Rc;
 
@@ -11,38 +12,44 @@ use super::ffi;
 use super::group::ProcessGroup;
 use crate::ffi::{TensorPtr, as_raw, check};
 
-/// Bucket sizes of a [`Reducer`].
+/// Options of a [`Reducer`], the same on all ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReducerOptions {
-    /// Size of the first bucket in bytes. It is smaller so that communication starts early.
-    pub first_bucket: usize,
-    /// Size of the other buckets in bytes. A parameter is never split.
+    /// Approximate number of bytes of gradients that are reduced at once. A parameter is never split.
     pub bucket: usize,
+    /// Sends gradients as bf16, in half the bytes of fp32: the gradients of each rank are rounded to bf16, and so is each sum.
+    pub bf16: bool,
 }
 
 impl Default for ReducerOptions {
-    /// The bucket sizes of PyTorch's `DistributedDataParallel`: 1 MiB, then 25 MiB.
+    /// The bucket size of PyTorch's `DistributedDataParallel`, 25 MiB, and the format of the gradients.
     fn default() -> Self {
-        Self { first_bucket: 1 << 20, bucket: 25 << 20 }
+        Self { bucket: 25 << 20, bf16: false }
     }
 }
 
-/// Sums the gradients of all ranks during the backward pass, with c10d's `Reducer` (the core of PyTorch's
-/// `DistributedDataParallel`).
+/// Sums the gradients of all ranks during the backward pass.
 ///
-/// Parameters are grouped into buckets. During [`Self::backward`], the gradients of a bucket are copied from `.grad` as soon as
-/// all of them are complete on this rank, and are reduced while the backward pass continues. Afterwards every `.grad` is the
-/// **sum** over all ranks of their `.grad`. With losses that are sums over questions, this is the gradient that a single
-/// process would compute from the questions of all ranks. (`DistributedDataParallel` also divides by the world size.) The
-/// result is bit-identical on all ranks. A `.grad` keeps its memory, so it may be a view of a larger buffer.
+/// The gradients are views of one buffer, which is divided into slices. During [`Self::backward`], a slice is reduced in place as
+/// soon as its gradients are complete on this rank, while the backward pass continues. Afterwards the buffer is the **sum** over
+/// all ranks. With losses that are sums over questions, this is the gradient that a single process would compute from the
+/// questions of all ranks. (PyTorch's `DistributedDataParallel` also divides by the world size, and copies gradients to buckets.)
+/// The result is bit-identical on all ranks.
 ///
-/// The sum is over the whole `.grad`, not only over the contribution of this backward pass:
-/// - Gradients accumulated by earlier backward passes without reduction are included.
+/// All ranks reduce the slices in the same order: from that of the last parameters, whose gradients a backward pass completes
+/// first, to that of the first ones. A slice waits for those before it.
+///
+/// The sum is over the whole buffer, not only over the contribution of this backward pass:
+/// - Gradients accumulated by earlier backward passes without reduction are included, and so are those of parameters that the
+///   backward pass does not reach.
 /// - **Gradients must be set to zero after a reduction**. Otherwise the next one counts them once per rank.
 /// - A backward function that accumulates into `.grad` itself and returns `None` (see [`crate::autograd::record`]) is
 ///   supported. A parameter is reduced after all its uses are done.
 ///
-/// Create and drop a reducer while no backward pass is running. Every rank must pass the same parameters in the same order.
+/// On a GPU, only the stream waits for the other ranks, not the thread: work queued on the current stream afterwards sees the
+/// sums. All operations that write gradients must be queued on one stream.
+///
+/// Create and drop a reducer while no backward pass is running.
 #[derive(Debug)]
 pub struct Reducer {
     raw: *mut c_void,
@@ -51,22 +58,30 @@ pub struct Reducer {
 }
 
 impl Reducer {
-    /// Creates a reducer for `parameters`, which are leaves that require a gradient. All ranks must call it.
+    /// Creates a reducer for `parameters`, which are leaves that require a gradient, in the order in which a forward pass uses
+    /// them first. Their gradients are views of the vector `gradients` and fill it, in any order (see
+    /// [`crate::autograd::set_gradient`]). All ranks must call it.
     ///
     /// # Errors
-    /// A [`TchError`] if a parameter is not such a leaf, if parameters differ between ranks, or if another rank failed or timed
-    /// out.
-    pub fn new(group: Rc<ProcessGroup>, parameters: &[&Tensor], options: &ReducerOptions) -> Result<Self, TchError> {
+    /// A [`TchError`] if a parameter is not such a leaf, if the gradients do not fill the vector, if parameters or options
+    /// differ between ranks, or if another rank failed or timed out.
+    pub fn new(
+        group: Rc<ProcessGroup>,
+        parameters: &[&Tensor],
+        gradients: &Tensor,
+        options: &ReducerOptions,
+    ) -> Result<Self, TchError> {
         let list: Vec<TensorPtr> = parameters.iter().map(|tensor| as_raw(tensor)).collect();
         let mut raw = null_mut();
-        // SAFETY: group and parameters outlive the call, the length matches the list, and `raw` is valid for writes.
+        // SAFETY: group and tensors outlive the call, the length matches the list, and `raw` is valid for writes.
         let created = check(unsafe {
             ffi::glm_ext_reducer_new(
                 group.raw(),
                 list.as_ptr(),
                 list.len(),
-                options.first_bucket.max(1) as u64,
-                options.bucket.max(1) as u64,
+                as_raw(gradients),
+                options.bucket.min(isize::MAX as usize) as u64,
+                options.bf16.into(),
                 &mut raw,
             )
         });
@@ -77,10 +92,11 @@ impl Reducer {
     /// Runs the backward pass of `loss` and reduces all gradients.
     ///
     /// # Errors
-    /// A [`TchError`] of the backward pass, or if `loss` does not depend on a parameter, or if another rank failed or timed
-    /// out. The gradients are invalid then, and ranks are out of step.
+    /// A [`TchError`] of the backward pass, or if another rank failed or timed out. The gradients are invalid then, and ranks are
+    /// out of step unless all of them have failed at the same point. Slices whose reduction has started may change until the next
+    /// reduction.
     pub fn backward(&mut self, loss: &Tensor) -> Result<(), TchError> {
-        self.prepare(loss)?;
+        self.prepare()?;
         if let Err(error) = loss.f_backward() {
             self.reset();
             return with_context(Err(error), || self.group.describe("backward pass with gradient reduction"));
@@ -88,18 +104,46 @@ impl Reducer {
         self.finish()
     }
 
-    /// Enables the reduction for the next backward pass, which starts from `loss`.
-    fn prepare(&mut self, loss: &Tensor) -> Result<(), TchError> {
-        let list = [as_raw(loss)];
-        // SAFETY: the reducer is alive, the length matches the list, and the tensor outlives the call.
-        let prepared = check(unsafe { ffi::glm_ext_reducer_prepare(self.raw, list.as_ptr(), list.len()) });
+    /// Reduces all gradients as they are, without a backward pass: for a rank that has nothing to add. The other ranks may call
+    /// [`Self::backward`] meanwhile.
+    ///
+    /// # Errors
+    /// A [`TchError`] if another rank failed or timed out.
+    pub fn reduce(&mut self) -> Result<(), TchError> {
+        self.prepare()?;
+        self.finish()
+    }
+
+    /// Returns the slices as ranges of the vector of gradients, in the order in which they are reduced.
+    pub fn slices(&self) -> Vec<Range<usize>> {
+        // SAFETY: the reducer is alive.
+        let count = unsafe { ffi::glm_ext_reducer_slices(self.raw) };
+        let slice = |index| {
+            let (mut begin, mut end) = (0, 0);
+            // SAFETY: the reducer is alive and has that many slices, and both numbers are valid for writes.
+            unsafe { ffi::glm_ext_reducer_slice(self.raw, index, &mut begin, &mut end) };
+            begin as usize..end as usize
+        };
+        (0..count).map(slice).collect()
+    }
+
+    /// Returns the number of slices whose reduction began during the last backward pass. The others began after it.
+    pub fn overlapped(&self) -> usize {
+        // SAFETY: the reducer is alive.
+        unsafe { ffi::glm_ext_reducer_overlapped(self.raw) }
+    }
+
+    /// Enables the reduction for the next backward pass.
+    fn prepare(&mut self) -> Result<(), TchError> {
+        // SAFETY: the reducer is alive.
+        let prepared = check(unsafe { ffi::glm_ext_reducer_prepare(self.raw, self.group.wait_limit()) });
         self.reset_on_error(prepared, "preparing gradient reduction")
     }
 
-    /// Checks that the backward pass reduced every gradient. The error names the parameters that it did not reach.
+    /// Reduces the slices that the backward pass did not complete, and waits for all of them.
     fn finish(&mut self) -> Result<(), TchError> {
         // SAFETY: the reducer is alive.
-        let finished = check(unsafe { ffi::glm_ext_reducer_finish(self.raw) });
+        let finished = check(unsafe { ffi::glm_ext_reducer_finish(self.raw, self.group.wait_limit()) });
         self.reset_on_error(finished, "gradient reduction")
     }
 
@@ -120,7 +164,7 @@ impl Reducer {
 
 impl Drop for Reducer {
     fn drop(&mut self) {
-        // If the hooks cannot be removed, the C++ object is leaked.
+        // Hooks that cannot be removed have no effect.
         // SAFETY: `raw` was returned by `new` and is not used again.
         let _ignored = check(unsafe { ffi::glm_ext_reducer_free(self.raw) });
     }
@@ -129,6 +173,7 @@ impl Drop for Reducer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autograd::set_gradient;
     use crate::distributed::{GroupOptions, Store, StoreOptions, available};
     use tch::Kind;
 
@@ -138,8 +183,23 @@ mod tests {
         Some(Rc::new(ProcessGroup::new(&store, 0, 1, &GroupOptions::default()).expect("a group")))
     }
 
-    fn variable(values: &[f64]) -> Tensor {
-        Tensor::from_slice(values).set_requires_grad(true)
+    /// Returns parameters whose gradients are views of one vector, and that vector.
+    fn parameters<const N: usize>(values: [&[f64]; N]) -> ([Tensor; N], Tensor) {
+        let count: usize = values.iter().map(|values| values.len()).sum();
+        let gradients = Tensor::zeros([count as i64], (Kind::Double, tch::Device::Cpu));
+        let mut next = 0;
+        let parameters = values.map(|values| {
+            let parameter = Tensor::from_slice(values).set_requires_grad(true);
+            let count = values.len() as i64;
+            set_gradient(&parameter, &gradients.narrow(0, next, count)).expect("a view");
+            next += count;
+            parameter
+        });
+        (parameters, gradients)
+    }
+
+    fn reducer(group: &Rc<ProcessGroup>, parameters: &[&Tensor], gradients: &Tensor) -> Result<Reducer, TchError> {
+        Reducer::new(Rc::clone(group), parameters, gradients, &ReducerOptions { bucket: 16, bf16: false })
     }
 
     fn numbers(tensor: &Tensor) -> Vec<f64> {
@@ -149,36 +209,94 @@ mod tests {
     #[test]
     fn invalid_parameters_are_errors() {
         let Some(group) = single_process_group() else { return };
-        let (leaf, constant) = (variable(&[1.0]), Tensor::from_slice(&[1.0]));
-        let sum = &leaf + 1.0;
-        for (list, expected) in [(vec![&leaf, &sum], "parameter 1 "), (vec![&constant], "parameter 0 "), (vec![], "no param")] {
-            let error = Reducer::new(group.clone(), &list, &ReducerOptions::default()).expect_err("an error").to_string();
+        let ([a, b], both) = parameters([&[1.0], &[2.0]]);
+        let ([other], own) = parameters([&[1.0]]);
+        let (sum, constant) = (&a + 1.0, Tensor::from_slice(&[1.0]));
+        let cases = [
+            (vec![&a, &sum], &both, "parameter 1 is not a leaf"),
+            (vec![&constant], &both, "parameter 0 is not a leaf"),
+            (vec![&a, &other], &both, "the gradient of parameter 1 is not a view"),
+            (vec![&a, &a, &b], &both, "overlap"),
+            (vec![&b], &both, "gaps before that of parameter 0"),
+            (vec![&a], &both, "do not fill the buffer"),
+            (vec![], &own, "do not fill the buffer"),
+            (vec![], &Tensor::new(), "undefined"),
+        ];
+        for (list, gradients, expected) in cases {
+            let error = reducer(&group, &list, gradients).expect_err("an error").to_string();
             assert!(error.contains(expected) && error.contains("creating reducer on rank 0 of 1"), "{error}");
         }
     }
 
     #[test]
-    fn unused_parameters_are_errors() {
+    fn slices_follow_the_backward_pass() {
         let Some(group) = single_process_group() else { return };
-        let (used, unused) = (variable(&[1.0, 2.0]), variable(&[3.0]));
-        let loss = || (&used * 2.0).sum(Kind::Double);
-        let mut reducer = Reducer::new(group, &[&used, &unused], &ReducerOptions::default()).expect("a reducer");
-        for loss in [loss(), variable(&[1.0]).sum(Kind::Double)] {
-            let error = reducer.backward(&loss).expect_err("an unused parameter").to_string();
-            assert!(error.contains("gradient reduction on rank 0 of 1"), "{error}");
+        // As in the trainer: weights in the order of the layers, then biases. The first weight is used first and last.
+        let ([tied, w1, w2, w3, b1], gradients) = parameters([&[1.0; 8], &[1.0; 2], &[1.0; 1], &[1.0; 2], &[1.0; 1]]);
+        let mut reducer = reducer(&group, &[&tied, &w1, &b1, &w2, &w3], &gradients).expect("a reducer");
+        // Of about 16 bytes. The bias is not joined with the last weight, which is complete earlier.
+        assert_eq!(reducer.slices(), [11..13, 13..14, 8..11, 0..8]);
+        let x = (tied.sum(Kind::Double) * w1.sum(Kind::Double) + &b1) * w2 * w3.sum(Kind::Double) * tied.sum(Kind::Double);
+        reducer.backward(&x.sum(Kind::Double)).expect("backward");
+        assert_eq!(reducer.overlapped(), 4);
+    }
+
+    #[test]
+    fn parameters_of_one_bucket_are_slices_of_their_own() {
+        let Some(group) = single_process_group() else { return };
+        let (all, gradients) = parameters([&[1.0, 2.0], &[3.0, 4.0], &[5.0, 6.0]]);
+        let mut reducer = reducer(&group, &all.each_ref(), &gradients).expect("a reducer");
+        assert_eq!(reducer.slices(), [4..6, 2..4, 0..2]);
+        reducer.backward(&Tensor::cat(&all, 0).square().sum(Kind::Double)).expect("backward");
+        assert_eq!(reducer.overlapped(), 3);
+        assert_eq!(numbers(&gradients), [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
+    }
+
+    #[test]
+    fn slices_that_the_backward_pass_does_not_reach_are_reduced_after_it() {
+        let Some(group) = single_process_group() else { return };
+        let ([first, second, last], gradients) = parameters([&[1.0, 2.0], &[3.0, 4.0], &[5.0, 6.0]]);
+        let mut reducer = reducer(&group, &[&first, &second, &last], &gradients).expect("a reducer");
+        let loss = |used: &[&Tensor]| used.iter().map(|tensor| tensor.sum(Kind::Double)).sum::<Tensor>();
+        for (used, overlapped) in [(vec![&first, &last], 1), (vec![&first], 0), (vec![&first, &second, &last], 3)] {
+            reducer.backward(&loss(&used)).expect("backward");
+            assert_eq!(reducer.overlapped(), overlapped);
         }
-        // The reducer remains usable.
-        reducer.backward(&(loss() + unused.sum(Kind::Double))).expect("all parameters are used");
+        reducer.reduce().expect("without a backward pass");
+        assert_eq!((reducer.overlapped(), numbers(&gradients)), (0, vec![3.0, 3.0, 1.0, 1.0, 2.0, 2.0]));
+    }
+
+    #[test]
+    fn a_gradient_that_is_replaced_is_an_error() {
+        let Some(group) = single_process_group() else { return };
+        let ([a], gradients) = parameters([&[1.0]]);
+        let mut reducer = reducer(&group, &[&a], &gradients).expect("a reducer");
+        set_gradient(&a, &Tensor::zeros_like(&gradients)).expect("a gradient");
+        let error = reducer.backward(&a.sum(Kind::Double)).expect_err("not a view").to_string();
+        assert!(error.contains("parameter 0 is no longer a view of the buffer"), "{error}");
+        set_gradient(&a, &gradients).expect("a view");
+        reducer.backward(&a.sum(Kind::Double)).expect("backward");
+    }
+
+    #[test]
+    fn bf16_rounds_gradients() {
+        let Some(group) = single_process_group() else { return };
+        let ([a], gradients) = parameters([&[1.0, 1.0, 1.0]]);
+        let options = ReducerOptions { bf16: true, ..ReducerOptions::default() };
+        let mut reducer = Reducer::new(group, &[&a], &gradients, &options).expect("a reducer");
+        let weights = Tensor::from_slice(&[1.0 + 2_f64.powi(-9), 1.0 + 2_f64.powi(-6), f64::INFINITY]);
+        reducer.backward(&(&a * weights).sum(Kind::Double)).expect("backward");
+        assert_eq!(numbers(&gradients), [1.0, 1.0 + 2_f64.powi(-6), f64::INFINITY]);
     }
 
     #[test]
     fn dropping_a_reducer_removes_its_hooks() {
         let Some(group) = single_process_group() else { return };
-        let a = variable(&[1.0]);
+        let ([a], gradients) = parameters([&[1.0]]);
         for _ in 0..2 {
-            let mut reducer = Reducer::new(group.clone(), &[&a], &ReducerOptions::default()).expect("a reducer");
+            let mut reducer = reducer(&group, &[&a], &gradients).expect("a reducer");
             reducer.backward(&a.sum(Kind::Double)).expect("backward");
-            reducer.prepare(&a).expect("prepare");
+            reducer.prepare().expect("prepare");
         }
         a.sum(Kind::Double).backward();
         assert_eq!(numbers(&a.grad()), [3.0]);
@@ -187,8 +305,8 @@ mod tests {
     #[test]
     fn errors_of_the_backward_pass_are_returned_and_the_reducer_remains_usable() {
         let Some(group) = single_process_group() else { return };
-        let a = variable(&[1.0]);
-        let mut reducer = Reducer::new(group, &[&a], &ReducerOptions::default()).expect("a reducer");
+        let ([a], gradients) = parameters([&[1.0]]);
+        let mut reducer = reducer(&group, &[&a], &gradients).expect("a reducer");
         let b = tch::no_grad(|| &a + 1.0);
         crate::autograd::record(c"fails", &[&a], &[&b], |_| Err(TchError::Kind("intended error".into()))).expect("record");
         let error = reducer.backward(&b.sum(Kind::Double)).expect_err("an error").to_string();

@@ -10,11 +10,15 @@ fn collectives_combine_the_tensors_of_all_ranks() {
         let group = ranks.group(long());
         assert_eq!((group.rank(), group.world_size()), (ranks.rank, 3));
         let own = || Tensor::from_slice(&[ranks.rank as f64 + 1.0, -(ranks.rank as f64)]);
-        for kind in [Kind::Double, Kind::Int64, Kind::Float, Kind::Half] {
+        for kind in [Kind::Double, Kind::Int64, Kind::Float, Kind::Half, Kind::BFloat16] {
             let mut tensor = own().to_kind(kind);
             group.all_reduce_sum(&mut tensor).expect("all_reduce_sum");
             assert_eq!(numbers(&tensor.to_kind(Kind::Double)), [6.0, -3.0], "{kind:?}");
         }
+        let mut tensor = own();
+        group.queue_sum(&mut tensor).expect("queue_sum");
+        assert_eq!(numbers(&tensor), [6.0, -3.0]);
+        group.check().expect("no error on a GPU");
         for root in 0..3 {
             let mut tensor = own();
             group.broadcast(&mut tensor, root).expect("broadcast");

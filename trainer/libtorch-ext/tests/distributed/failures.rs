@@ -1,11 +1,13 @@
 //! Ranks that die, hang or do not start.
 
+use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Instant;
 
+use libtorch_ext::autograd::set_gradient;
 use libtorch_ext::distributed::{GroupOptions, ProcessGroup, Reducer, ReducerOptions};
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::ranks::{long, on_ranks, on_ranks_that_end, short};
 
@@ -55,9 +57,10 @@ fn collectives_fail_if_a_rank_is_killed() {
 fn gradient_reduction_fails_if_a_rank_exits() {
     let test = "failures::gradient_reduction_fails_if_a_rank_exits";
     on_ranks(test, 2, |ranks| {
-        let weight = Tensor::from_slice(&[1.0, 2.0]).set_requires_grad(true);
+        let (weight, gradients) = parameter(2, Kind::Double);
         let loss = || (&weight * &weight).sum(Kind::Double);
-        let mut reducer = Reducer::new(ranks.group(long()), &[&weight], &ReducerOptions::default()).expect("a reducer");
+        let group = ranks.group(long());
+        let mut reducer = Reducer::new(group, &[&weight], &gradients, &ReducerOptions::default()).expect("a reducer");
         reducer.backward(&loss()).expect("both ranks are alive");
         if ranks.rank == 1 {
             return;
@@ -104,19 +107,47 @@ fn creating_a_group_times_out_if_a_rank_is_missing() {
 fn different_parameters_are_an_error() {
     on_ranks("failures::different_parameters_are_an_error", 2, |ranks| {
         let group = ranks.group(long());
-        let variable = |n: usize| Tensor::from_slice(&vec![1.0; n]).set_requires_grad(true);
-        let (common, other) = (variable(2), variable(3 + ranks.rank));
-        let single = variable(2).to_kind(Kind::Float).detach().set_requires_grad(true);
-        let lists = [
-            (vec![&common, &other], "parameter 1 of rank 1 differs in shape or kind"),
-            (vec![&common; 1 + ranks.rank], "rank 1 has 2 parameters, rank 0 has 1"),
-            (vec![if ranks.rank == 0 { &common } else { &single }], "parameter 0 of rank 1"),
+        let ((a, a_gradient), (single, single_gradient)) = (parameter(2, Kind::Double), parameter(2, Kind::Float));
+        // Two parameters, the second with another size on each rank; and the first in another place.
+        let both = Tensor::zeros([5 + ranks.rank as i64], (Kind::Double, Device::Cpu));
+        let [first, second] = [0..2, 2..both.numel() as i64].map(|place| view(&both, place));
+        let four = Tensor::zeros([4], (Kind::Double, Device::Cpu));
+        let mut halves = [0..2, 2..4].map(|place| view(&four, place));
+        halves.rotate_left(ranks.rank);
+        let usual = ReducerOptions::default();
+        let other = ReducerOptions { bucket: 1 + ranks.rank, ..usual };
+        let cases = [
+            (vec![&first, &second], &both, &usual, "parameter 1 of rank 1 differs in shape, kind or place"),
+            (halves.iter().collect(), &four, &usual, "parameter 0 of rank 1 differs in shape, kind or place"),
+            match ranks.rank {
+                0 => (vec![&a], &a_gradient, &usual, "rank 1 has 2 parameters, rank 0 has 1"),
+                _ => (vec![&first, &second], &both, &usual, "rank 1 has 2 parameters, rank 0 has 1"),
+            },
+            match ranks.rank {
+                0 => (vec![&a], &a_gradient, &usual, "parameter 0 of rank 1"),
+                _ => (vec![&single], &single_gradient, &usual, "parameter 0 of rank 1"),
+            },
+            (vec![&a], &a_gradient, &other, "the options of rank 1 differ"),
         ];
-        for (parameters, expected) in lists {
-            let error = error_of(Reducer::new(group.clone(), &parameters, &ReducerOptions::default()));
+        for (parameters, gradients, options, expected) in cases {
+            let error = error_of(Reducer::new(group.clone(), &parameters, gradients, options));
             assert!(error.contains("creating reducer on rank") && error.contains(expected), "{error}");
         }
         // All ranks got the error, so the group remains usable.
-        let _reducer = Reducer::new(group, &[&common], &ReducerOptions::default()).expect("equal parameters");
+        let _reducer = Reducer::new(group, &[&a], &a_gradient, &usual).expect("equal parameters");
     });
+}
+
+/// Returns a parameter of `n` numbers, and its gradient.
+fn parameter(n: i64, kind: Kind) -> (Tensor, Tensor) {
+    let gradient = Tensor::zeros([n], (kind, Device::Cpu));
+    (view(&gradient, 0..n), gradient)
+}
+
+/// Returns a parameter whose gradient is that part of a vector.
+fn view(gradients: &Tensor, place: Range<i64>) -> Tensor {
+    let gradient = gradients.narrow(0, place.start, place.end - place.start);
+    let parameter = gradient.ones_like().set_requires_grad(true);
+    set_gradient(&parameter, &gradient).expect("set_gradient");
+    parameter
 }

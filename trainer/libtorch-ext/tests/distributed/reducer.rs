@@ -1,8 +1,10 @@
 //! Compares the gradients of several ranks with those of one process that has all questions.
 
+use std::rc::Rc;
+
 use libtorch_ext::autograd::{record, set_gradient};
 use libtorch_ext::distributed::{ProcessGroup, Reducer, ReducerOptions};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use crate::ranks::{Rank, long, numbers, on_ranks};
 
@@ -46,6 +48,10 @@ impl Model {
         x.matmul(&self.last).square().sum(Kind::Double)
     }
 
+    fn reducer(&self, group: &Rc<ProcessGroup>, options: &ReducerOptions) -> Reducer {
+        Reducer::new(Rc::clone(group), &self.parameters(), &self.gradients, options).expect("a reducer")
+    }
+
     fn zero(&self) {
         let _zeros = self.gradients.shallow_clone().zero_();
     }
@@ -78,20 +84,23 @@ fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
     assert!(scale > 0.0 && error < 1e-12, "{what}: {error:e}");
 }
 
+fn bits(tensor: &Tensor) -> Vec<u64> {
+    numbers(tensor).into_iter().map(f64::to_bits).collect()
+}
+
 fn assert_bit_identical_on_all_ranks(group: &ProcessGroup, gradients: &Tensor) {
     let all = group.all_gather(gradients).expect("all_gather");
-    let bits = |tensor: &Tensor| numbers(tensor).into_iter().map(f64::to_bits).collect::<Vec<_>>();
     assert_eq!(all.len(), group.world_size());
     assert!(all.iter().all(|other| bits(other) == bits(&all[0])));
 }
 
-/// Bucket sizes with which several buckets are reduced per pass, and the larger parameters have a bucket of their own.
-const SMALL_BUCKETS: ReducerOptions = ReducerOptions { first_bucket: 8, bucket: 64 };
+/// A bucket size with which each parameter is a slice of its own.
+const SMALL_BUCKETS: ReducerOptions = ReducerOptions { bucket: 64, bf16: false };
 
 fn gradients_equal_those_of_one_process(ranks: &Rank) {
     let (model, single) = (Model::new(), Model::new());
     let group = ranks.group(long());
-    let mut reducer = Reducer::new(group.clone(), &model.parameters(), &SMALL_BUCKETS).expect("a reducer");
+    let mut reducer = model.reducer(&group, &SMALL_BUCKETS);
     for step in 0..4 {
         let questions = questions(step, ranks.world_size);
         single.zero();
@@ -119,7 +128,7 @@ fn accumulated_gradients_are_reduced_once() {
     on_ranks("reducer::accumulated_gradients_are_reduced_once", 2, |ranks| {
         let (model, single, local) = (Model::new(), Model::new(), Model::new());
         let group = ranks.group(long());
-        let mut reducer = Reducer::new(group.clone(), &model.parameters(), &SMALL_BUCKETS).expect("a reducer");
+        let mut reducer = model.reducer(&group, &SMALL_BUCKETS);
         for step in 0..3 {
             let passes: Vec<Vec<Tensor>> = (0..3).map(|pass| questions(10 * step + pass, 2)).collect();
             for model in [&model, &single, &local] {
@@ -152,14 +161,154 @@ fn gradients_accumulated_outside_of_libtorch_are_reduced() {
             product(&y.sin(), &model.shared).sum(Kind::Double)
         };
         let group = ranks.group(long());
-        let mut reducer = Reducer::new(group.clone(), &[&model.shared], &SMALL_BUCKETS).expect("a reducer");
+        let shared = Tensor::zeros([WIDTH * WIDTH], (Kind::Double, Device::Cpu));
+        set_gradient(&model.shared, &shared.view([WIDTH, WIDTH])).expect("set_gradient");
+        let mut reducer = Reducer::new(group.clone(), &[&model.shared], &shared, &SMALL_BUCKETS).expect("a reducer");
         for step in 0..3 {
             let questions = questions(step, 2);
-            model.zero();
+            let _zeros = shared.shallow_clone().zero_();
             single.zero();
             // The weight is the only input of the first product that requires a gradient.
             loss(&single, &Tensor::cat(&questions, 0)).backward();
             reducer.backward(&loss(&model, &questions[ranks.rank])).expect("backward");
+            assert_close(&shared, &single.shared.grad().view(-1), &format!("step {step}"));
+            assert_bit_identical_on_all_ranks(&group, &shared);
+        }
+    });
+}
+
+#[test]
+fn slices_equal_a_reduction_of_the_whole_buffer() {
+    on_ranks("reducer::slices_equal_a_reduction_of_the_whole_buffer", 2, |ranks| {
+        let group = ranks.group(long());
+        let (model, local) = (Model::new(), Model::new());
+        let mut reducer = model.reducer(&group, &SMALL_BUCKETS);
+        assert_eq!(reducer.slices().len(), 4);
+        for step in 0..3 {
+            let questions = &questions(step, 2)[ranks.rank];
+            for model in [&model, &local] {
+                model.zero();
+            }
+            reducer.backward(&model.loss(questions)).expect("backward");
+            assert_eq!(reducer.overlapped(), 4);
+            local.loss(questions).backward();
+            let mut whole = local.gradients.copy();
+            group.all_reduce_sum(&mut whole).expect("all_reduce_sum");
+            // A sum of two numbers does not depend on their order.
+            assert_eq!(bits(&model.gradients), bits(&whole));
+        }
+    });
+}
+
+#[test]
+fn sums_of_3_ranks_are_exact_if_they_can_be() {
+    on_ranks("reducer::sums_of_3_ranks_are_exact_if_they_can_be", 3, |ranks| {
+        let group = ranks.group(long());
+        let model = Model::new();
+        for bf16 in [false, true] {
+            let mut reducer = model.reducer(&group, &ReducerOptions { bf16, ..SMALL_BUCKETS });
+            // At most 8 bits, as bf16 has.
+            let values = |rank: usize| model.gradients.ones_like().cumsum(0, Kind::Double).remainder(64.0) + rank as f64;
+            model.gradients.shallow_clone().copy_(&values(ranks.rank));
+            reducer.reduce().expect("reduce");
+            let expected: Tensor = (0..3).map(values).sum();
+            assert_eq!(numbers(&model.gradients), numbers(&expected), "bf16: {bf16}");
+        }
+    });
+}
+
+#[test]
+fn bf16_sums_are_close_and_the_same_on_all_ranks() {
+    on_ranks("reducer::bf16_sums_are_close_and_the_same_on_all_ranks", 3, |ranks| {
+        let group = ranks.group(long());
+        let (model, single) = (Model::new(), Model::new());
+        let mut reducer = model.reducer(&group, &ReducerOptions { bf16: true, ..SMALL_BUCKETS });
+        for step in 0..3 {
+            let questions = questions(step, 3);
+            model.zero();
+            single.zero();
+            single.loss(&Tensor::cat(&questions, 0)).backward();
+            reducer.backward(&model.loss(&questions[ranks.rank])).expect("backward");
+            assert_bit_identical_on_all_ranks(&group, &model.gradients);
+            assert_eq!(bits(&model.gradients), bits(&model.gradients.to_kind(Kind::BFloat16).to_kind(Kind::Double)));
+            let error = (&model.gradients - &single.gradients).norm().double_value(&[]);
+            let relative = error / single.gradients.norm().double_value(&[]);
+            assert!(1e-6 < relative && relative < 0.01, "step {step}: {relative}");
+        }
+    });
+}
+
+#[test]
+fn a_rank_without_questions_reduces_zeros() {
+    on_ranks("reducer::a_rank_without_questions_reduces_zeros", 3, |ranks| {
+        let group = ranks.group(long());
+        let (model, single) = (Model::new(), Model::new());
+        let mut reducer = model.reducer(&group, &SMALL_BUCKETS);
+        for step in 0..3_usize {
+            let questions = questions(step as u64, 3);
+            let with_questions = |rank: usize| rank != step;
+            model.zero();
+            single.zero();
+            (0..3).filter(|&rank| with_questions(rank)).for_each(|rank| single.loss(&questions[rank]).backward());
+            match with_questions(ranks.rank) {
+                true => reducer.backward(&model.loss(&questions[ranks.rank])).expect("backward"),
+                false => reducer.reduce().expect("reduce"),
+            }
+            assert_close(&model.gradients, &single.gradients, &format!("step {step}"));
+            assert_bit_identical_on_all_ranks(&group, &model.gradients);
+        }
+    });
+}
+
+/// Gradients that are complete in another order on each rank, in slices of different sizes, one of a tied parameter.
+#[test]
+fn all_ranks_reduce_slices_in_the_same_order() {
+    on_ranks("reducer::all_ranks_reduce_slices_in_the_same_order", 2, |ranks| {
+        let group = ranks.group(long());
+        let model = Model::new();
+        let mut reducer = model.reducer(&group, &SMALL_BUCKETS);
+        let (matrix, width) = ((WIDTH * WIDTH) as usize, WIDTH as usize);
+        let (first, bias, shared) = (0..matrix, matrix..matrix + width, matrix + width..2 * matrix + width);
+        assert_eq!(reducer.slices(), [shared.end..shared.end + width, shared, bias, first]);
+        for step in 0..4 {
+            model.zero();
+            // The tied parameter is used in the first and in the last term.
+            let terms = [&model.first, &model.bias, &model.shared, &model.last, &model.first];
+            let terms = terms.map(|parameter| (parameter * 2.0).sum(Kind::Double));
+            let loss: Tensor = match (ranks.rank + step) % 2 {
+                0 => terms.iter().sum(),
+                _ => terms.iter().rev().sum(),
+            };
+            reducer.backward(&loss).expect("backward");
+            let expected = |parameter: &Tensor| if parameter.data_ptr() == model.first.data_ptr() { 8.0 } else { 4.0 };
+            for parameter in model.parameters() {
+                let gradient = numbers(&parameter.grad());
+                assert!(gradient.iter().all(|&number| number == expected(parameter)), "{gradient:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_reducer_is_usable_after_all_ranks_had_the_same_error() {
+    on_ranks("reducer::a_reducer_is_usable_after_all_ranks_had_the_same_error", 2, |ranks| {
+        let group = ranks.group(long());
+        let (model, single) = (Model::new(), Model::new());
+        let mut reducer = model.reducer(&group, &SMALL_BUCKETS);
+        for step in 0..3 {
+            let questions = questions(step, 2);
+            // Fails after the gradients of `last` are complete, and before the others are.
+            let x = no_grad(|| questions[ranks.rank].matmul(&model.first));
+            record(c"fails", &[&model.first], &[&x], |_| Err(TchError::Kind("intended error".into()))).expect("record");
+            let loss = x.matmul(&model.last).square().sum(Kind::Double);
+            let error = reducer.backward(&loss).expect_err("an error").to_string();
+            assert!(error.contains("backward pass with gradient reduction") && error.contains("intended error"), "{error}");
+            reducer.reduce().expect("the slices of the failed pass are complete");
+
+            model.zero();
+            single.zero();
+            single.loss(&Tensor::cat(&questions, 0)).backward();
+            reducer.backward(&model.loss(&questions[ranks.rank])).expect("backward");
             assert_close(&model.gradients, &single.gradients, &format!("step {step}"));
             assert_bit_identical_on_all_ranks(&group, &model.gradients);
         }
