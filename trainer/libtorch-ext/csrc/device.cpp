@@ -1,8 +1,10 @@
-// Streams, events and memory statistics of a GPU, through c10's device-independent interface. Building this file needs
-// neither headers nor libraries of CUDA.
+// Streams, events and memory statistics of a GPU, and page-locked memory, through libtorch's device-independent interface.
+// Building this file needs neither headers nor libraries of CUDA.
 
 #include "ext.h"
 
+#include <ATen/Context.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Event.h>
 #include <c10/core/Stream.h>
@@ -51,7 +53,6 @@ char* glm_ext_event_block(const c10::Event* event, const c10::Stream* stream) {
   return ext_guarded([&] { event->block(*stream); });
 }
 
-
 char* glm_ext_event_synchronize(const c10::Event* event) {
   return ext_guarded([&] { event->synchronize(); });
 }
@@ -70,6 +71,16 @@ char* glm_ext_peak_bytes(int device, uint64_t* bytes) {
   return ext_guarded([&] {
     const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(device));
     *bytes = static_cast<uint64_t>(stats.allocated_bytes[0].peak);
+  });
+}
+
+// Uninitialized page-locked memory, as a tensor of bytes.
+char* glm_ext_empty_pinned(size_t bytes, ext_tensor* out) {
+  return ext_guarded([&] {
+    // libtorch looks for CUDA once: a request before libtorch_cuda is loaded would hide it for the rest of the process.
+    TORCH_CHECK(c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA), "page-locked memory needs a GPU");
+    const auto options = at::TensorOptions(at::kByte).pinned_memory(true);
+    *out = new at::Tensor(at::empty({static_cast<int64_t>(bytes)}, options));
   });
 }
 

@@ -57,11 +57,11 @@ unsafe extern "C" {
     pub(crate) fn glm_ext_stream_exchange(stream: *const c_void, before: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_event_record(stream: *const c_void, out: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn glm_ext_event_block(event: *const c_void, stream: *const c_void) -> *mut c_char;
-
     pub(crate) fn glm_ext_event_synchronize(event: *const c_void) -> *mut c_char;
     pub(crate) fn glm_ext_event_free(event: *mut c_void);
     pub(crate) fn glm_ext_record_stream(tensor: TensorPtr, stream: *const c_void) -> *mut c_char;
     pub(crate) fn glm_ext_peak_bytes(device: c_int, bytes: *mut u64) -> *mut c_char;
+    pub(crate) fn glm_ext_empty_pinned(bytes: usize, out: *mut TensorPtr) -> *mut c_char;
 }
 
 /// Returns the tensor's pointer, to be borrowed by C++ for the duration of a call.
