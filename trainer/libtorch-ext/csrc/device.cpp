@@ -84,4 +84,9 @@ char* glm_ext_empty_pinned(size_t bytes, ext_tensor* out) {
   });
 }
 
+// Keeps scaled_dot_product_attention from using cuDNN, which libtorch otherwise prefers on some GPUs.
+void glm_ext_disable_cudnn_attention() {
+  at::globalContext().setSDPUseCuDNN(false);
+}
+
 }  // extern "C"
