@@ -74,6 +74,22 @@ char* glm_ext_peak_bytes(int device, uint64_t* bytes) {
   });
 }
 
+// Number of bytes that tensors of this process can still allocate on a device: free memory, and what the allocator keeps unused.
+char* glm_ext_available_bytes(int device, uint64_t* bytes) {
+  return ext_guarded([&] {
+    const auto index = static_cast<c10::DeviceIndex>(device);
+    auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+    const auto stats = allocator->getDeviceStats(index);
+    const auto unused = stats.reserved_bytes[0].current - stats.allocated_bytes[0].current;
+    *bytes = allocator->getMemoryInfo(index).first + static_cast<uint64_t>(unused);
+  });
+}
+
+// Starts a copy on the current stream of the GPU that holds `from`. `to` must be page-locked memory or on a GPU.
+char* glm_ext_copy_async(ext_tensor to, ext_tensor from) {
+  return ext_guarded([&] { to->copy_(*from, /*non_blocking=*/true); });
+}
+
 // Uninitialized page-locked memory, as a tensor of bytes.
 char* glm_ext_empty_pinned(size_t bytes, ext_tensor* out) {
   return ext_guarded([&] {

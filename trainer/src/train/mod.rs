@@ -21,7 +21,6 @@ pub use records::Records;
 use crate::batch::layout::LayoutKind;
 use crate::batch::work::Work;
 use crate::checkpoint::run_folder::RunState;
-use crate::checkpoint::snapshot::Snapshot;
 use crate::config::{Config, TrainSettings};
 use crate::data::balance::spread;
 use crate::data::feed::Feeder;
@@ -372,7 +371,9 @@ impl Run {
         let Some(records) = &mut self.records else { return Ok(()) };
         records.follow(progress, true);
         let metrics = records.metrics.lines().to_vec();
-        let snapshot = Snapshot::take(&self.stepper.model, &self.stepper.optimizer, self.state.clone(), metrics)?;
+        let Stepper { model, optimizer, .. } = &self.stepper;
+        let (snapshot, before_update) = records.snapshots.take(model, optimizer, self.state.clone(), metrics)?;
+        self.stepper.update_after(before_update);
         Ok(records.checkpoints.start(snapshot, is_best, start)?)
     }
 }

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
+use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
 use crate::command::setup::{SetupError, data_folder, load_model, open_data, open_task, set_threads};
 use crate::config::Config;
@@ -283,7 +284,8 @@ fn begin(
     folder.write("config.toml", resolved.as_bytes())?;
     let metrics = MetricsFile::begin(&root, so_far)?;
     let checkpoints = Background::new(folder, config.train.keep_checkpoints);
-    Ok(Prepared { model, optimizer, state, resumed, records: Some(Records { checkpoints, metrics }) })
+    let snapshots = Snapshots::new(model.parameters());
+    Ok(Prepared { model, optimizer, state, resumed, records: Some(Records { snapshots, checkpoints, metrics }) })
 }
 
 fn initial_model(
