@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::batch::layout::LayoutKind;
 use crate::batch::work::Work;
-use crate::command::setup::{SetupError, open_task};
+use crate::command::setup::{SetupError, open_task, resolve_micro_batch_tokens};
 use crate::config::{Config, SettingsError};
 use crate::data::DataError;
 use crate::data::feed::{DeviceStep, Feeder};
@@ -183,6 +183,8 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
     };
     let control = ControlState::new(config.loss_scale(precision));
     let mut stepper = Stepper::new(Arc::clone(&task), model, optimizer, config, precision, control, None)?;
+    let mut config = config.clone();
+    resolve_micro_batch_tokens(&mut config, &stepper.model, stepper.pass(), true, None)?;
     let layout = stepper.backend().layout();
     let mut source = match data {
         Some(data) => {
