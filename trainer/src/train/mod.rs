@@ -19,6 +19,7 @@ pub use error::TrainError;
 pub use records::Records;
 
 use crate::batch::layout::LayoutKind;
+use crate::batch::out_of_memory::explain;
 use crate::batch::work::Work;
 use crate::checkpoint::run_folder::RunState;
 use crate::config::{Config, TrainSettings};
@@ -118,7 +119,8 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         }
         run.publish_phase(Phase::Data);
         let Some(step) = feeder.next_step()? else { break };
-        let report = run.stepper.step(&step, stop.load(Ordering::Relaxed))?;
+        let report = run.stepper.step(&step, stop.load(Ordering::Relaxed));
+        let report = report.map_err(|error| explain::<TrainError>(error, "a training step", step.longest()))?;
         let (samples, spread) = (Arc::clone(&step.samples), spread(&step.loads));
         let (weight, work, position, count) = (step.weight, step.work(), step.position, samples.len());
         in_flight.push_back(InFlightStep { report, samples, weight, spread, work, position });

@@ -17,6 +17,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use thiserror::Error;
 
 use crate::batch::layout::LayoutKind;
+use crate::batch::out_of_memory::{OutOfMemory, explain};
 use crate::batch::work::Work;
 use crate::command::setup::{SetupError, open_task, resolve_micro_batch_tokens};
 use crate::config::{Config, SettingsError};
@@ -53,6 +54,9 @@ pub enum BenchError {
     /// Settings that do not go together.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// A batch does not fit into memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// libtorch.
     #[error(transparent)]
     Torch(#[from] TchError),
@@ -216,7 +220,9 @@ pub fn training(config: &Config, data: Option<&DataSet>, device: Device, plan: P
                 total += step.work();
                 batches += step.batches.len();
             }
-            pending.push_back(stepper.step(&step, false)?);
+            let report =
+                stepper.step(&step, false).map_err(|error| explain::<BenchError>(error, "a training step", step.longest()))?;
+            pending.push_back(report);
         }
         if i >= under_way
             && let Some(report) = pending.pop_front()
