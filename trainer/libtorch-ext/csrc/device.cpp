@@ -1,8 +1,10 @@
-// Current device, streams, events and memory statistics of a GPU, through c10's device-independent interface. Building this file needs
-// neither headers nor libraries of CUDA.
+// Current device, streams, events and memory statistics of a GPU, and page-locked memory, through libtorch's device-independent
+// interface. Building this file needs neither headers nor libraries of CUDA.
 
 #include "ext.h"
 
+#include <ATen/Context.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Event.h>
 #include <c10/core/Stream.h>
@@ -115,6 +117,37 @@ char* glm_ext_release_memory(int device) {
     allocator->emptyCache();
     allocator->resetPeakStats(static_cast<c10::DeviceIndex>(device));
   });
+}
+
+// Number of bytes that tensors of this process can still allocate on a device: free memory, and what the allocator keeps unused.
+char* glm_ext_available_bytes(int device, uint64_t* bytes) {
+  return ext_guarded([&] {
+    const auto index = static_cast<c10::DeviceIndex>(device);
+    auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+    const auto stats = allocator->getDeviceStats(index);
+    const auto unused = stats.reserved_bytes[0].current - stats.allocated_bytes[0].current;
+    *bytes = allocator->getMemoryInfo(index).first + static_cast<uint64_t>(unused);
+  });
+}
+
+// Starts a copy on the current stream of the GPU that holds `from`. `to` must be page-locked memory or on a GPU.
+char* glm_ext_copy_async(ext_tensor to, ext_tensor from) {
+  return ext_guarded([&] { to->copy_(*from, /*non_blocking=*/true); });
+}
+
+// Uninitialized page-locked memory, as a tensor of bytes.
+char* glm_ext_empty_pinned(size_t bytes, ext_tensor* out) {
+  return ext_guarded([&] {
+    // libtorch looks for CUDA once: a request before libtorch_cuda is loaded would hide it for the rest of the process.
+    TORCH_CHECK(c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA), "page-locked memory needs a GPU");
+    const auto options = at::TensorOptions(at::kByte).pinned_memory(true);
+    *out = new at::Tensor(at::empty({static_cast<int64_t>(bytes)}, options));
+  });
+}
+
+// Keeps scaled_dot_product_attention from using cuDNN, which libtorch otherwise prefers on some GPUs.
+void glm_ext_disable_cudnn_attention() {
+  at::globalContext().setSDPUseCuDNN(false);
 }
 
 }  // extern "C"

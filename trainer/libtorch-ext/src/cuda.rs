@@ -19,6 +19,9 @@ impl std::error::Error for Unavailable {}
 /// Loads libtorch_cuda, which registers its kernels with libtorch_cpu. It must be called before the first use of a GPU and
 /// does not check for a GPU; see [`tch::Cuda::device_count`].
 ///
+/// It also keeps attention from using cuDNN, which libtorch 2.11 prefers on Hopper and which takes 0.4 s to plan each new shape:
+/// batches of packed questions rarely have the same shape twice.
+///
 /// # Errors
 /// [`Unavailable`] if this build lacks the feature `cuda`, or if the library or one of its dependencies is missing.
 #[cfg(feature = "cuda")]
@@ -35,6 +38,8 @@ pub fn load() -> Result<(), Unavailable> {
                 Ok(library) => {
                     // Kernels stay registered until the program ends, so the library must stay loaded.
                     std::mem::forget(library);
+                    // SAFETY: sets a flag of libtorch_cpu's context, before anything computes on a GPU.
+                    unsafe { crate::ffi::glm_ext_disable_cudnn_attention() };
                     Ok(())
                 }
                 Err(error) => Err(Unavailable(format!("cannot load libtorch_cuda ({error}): run scripts/setup --cuda"))),

@@ -69,6 +69,11 @@ unsafe extern "C" {
     pub(crate) fn glm_ext_record_stream(tensor: TensorPtr, stream: *const c_void) -> *mut c_char;
     pub(crate) fn glm_ext_peak_bytes(device: c_int, bytes: *mut u64) -> *mut c_char;
     pub(crate) fn glm_ext_release_memory(device: c_int) -> *mut c_char;
+    pub(crate) fn glm_ext_available_bytes(device: c_int, bytes: *mut u64) -> *mut c_char;
+    pub(crate) fn glm_ext_copy_async(to: TensorPtr, from: TensorPtr) -> *mut c_char;
+    #[cfg(feature = "cuda")]
+    pub(crate) fn glm_ext_disable_cudnn_attention();
+    pub(crate) fn glm_ext_empty_pinned(bytes: usize, out: *mut TensorPtr) -> *mut c_char;
 }
 
 /// Returns the tensor's pointer, to be borrowed by C++ for the duration of a call.

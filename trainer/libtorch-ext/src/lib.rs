@@ -5,6 +5,7 @@
 //! - [`distributed`]: process groups and the reduction of gradients during the backward pass.
 //! - [`operators`]: fused AdamW, and matrix products through oneDNN.
 //! - [`parallel`]: libtorch's thread pool, so that Rust code and libtorch's operators share threads.
+//! - [`pinned`]: page-locked memory of the host, which a GPU copies from and to while it computes.
 //! - [`stream`]: current device, streams, events and memory statistics of a GPU. Building it does not need CUDA.
 //!
 //! `examples/all_reduce.rs` measures the reduction of gradients over several processes.
@@ -16,6 +17,7 @@ pub mod cuda;
 pub mod distributed;
 pub mod operators;
 pub mod parallel;
+pub mod pinned;
 pub mod stream;
 
 mod ffi;

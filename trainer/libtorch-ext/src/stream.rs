@@ -220,6 +220,17 @@ pub fn release_memory(device: usize) -> Result<(), TchError> {
     check(unsafe { ffi::glm_ext_release_memory(device as c_int) })
 }
 
+/// Returns the number of bytes that tensors of this process can still allocate on a GPU.
+///
+/// # Errors
+/// A [`TchError`] if there is no such GPU.
+pub fn available_bytes(device: usize) -> Result<u64, TchError> {
+    let mut bytes = 0;
+    // SAFETY: `bytes` is valid for writes.
+    check(unsafe { ffi::glm_ext_available_bytes(device as c_int, &mut bytes) })?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,5 +246,6 @@ mod tests {
         assert!(Stream::current(0).is_err());
         assert!(peak_bytes(0).is_err());
         assert!(release_memory(0).is_err());
+        assert!(available_bytes(0).is_err());
     }
 }

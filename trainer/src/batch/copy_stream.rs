@@ -1,5 +1,6 @@
 //! Transfer to a GPU while it computes: pinned memory, and a stream of its own for the copies.
 
+use libtorch_ext::pinned::empty_pinned;
 use libtorch_ext::stream::{Event, Stream};
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -25,11 +26,17 @@ impl CopyStream {
 impl Transfer for CopyStream {
     fn pin(&mut self, columns: &[&[i64]]) -> Result<Tensor, TchError> {
         let count = columns.iter().map(|column| column.len()).sum::<usize>();
-        let pinned = Tensor::f_empty([count as i64], (Kind::Int64, Device::Cpu))?.f_pin_memory(Device::Cuda(self.device))?;
-        let mut next = 0;
-        for column in columns.iter().filter(|column| !column.is_empty()) {
-            pinned.f_narrow(0, next, column.len() as i64)?.f_copy_(&Tensor::f_from_slice(column)?)?;
-            next += column.len() as i64;
+        let pinned = empty_pinned(&[count as i64], Kind::Int64)?;
+        if count == 0 {
+            return Ok(pinned);
+        }
+        // SAFETY: a contiguous tensor of `count` 64-bit integers on the CPU, to which nothing else has a pointer yet. Any bits
+        // that its memory still holds are valid integers.
+        let mut rest = unsafe { std::slice::from_raw_parts_mut(pinned.data_ptr().cast::<i64>(), count) };
+        for column in columns {
+            let (place, after) = rest.split_at_mut(column.len());
+            place.copy_from_slice(column);
+            rest = after;
         }
         Ok(pinned)
     }

@@ -5,6 +5,7 @@ pub mod copy_stream;
 pub mod device;
 pub mod key;
 pub mod layout;
+pub mod out_of_memory;
 pub mod packed;
 pub mod transfer;
 pub mod work;

@@ -153,6 +153,7 @@ impl RunFolder {
     /// # Errors
     /// [`CheckpointError`]; existing checkpoints are unchanged in this case.
     pub fn save(&self, snapshot: &Snapshot, is_best: bool, keep: usize) -> Result<PathBuf, CheckpointError> {
+        snapshot.wait()?;
         let name = format!("step-{:08}", snapshot.state.step);
         let folder = self.checkpoints();
         let (temporary, published) = (folder.join(format!("{TEMPORARY}{name}")), folder.join(&name));
@@ -235,7 +236,7 @@ impl RunFolder {
 
 /// Writes the files of a checkpoint and their checksums, and syncs them to disk.
 fn write_files(folder: &Path, snapshot: &Snapshot) -> Result<(), CheckpointError> {
-    let Snapshot { weights, moments, sizes, state, metrics } = snapshot;
+    let Snapshot { weights, moments, sizes, state, metrics, .. } = snapshot;
     for (file, tensors) in [(WEIGHTS_FILE, weights), (OPTIMIZER_FILE, moments)] {
         write_safetensors(&folder.join(file), tensors.iter().map(|(name, tensor)| (name.clone(), tensor)), sizes)?;
     }

@@ -1,10 +1,16 @@
 //! Copy of everything that a checkpoint contains, so that training can continue while it is written.
 
+use libtorch_ext::stream::{Event, available_bytes};
 use tch::{Device, TchError, Tensor, no_grad};
 
+use super::device_copy::{DeviceCopier, DeviceCopy};
 use super::run_state::RunState;
+use crate::model::parameters::Parameters;
 use crate::model::{Glm, ModelConfig};
 use crate::optim::adamw::AdamW;
+
+/// Share of a GPU's available memory that a duplicate of the training state may take: one in this many parts.
+const DUPLICATE_SHARE: u64 = 8;
 
 /// A run at one moment, on the CPU.
 #[derive(Debug)]
@@ -19,33 +25,100 @@ pub struct Snapshot {
     pub state: RunState,
     /// Content of `metrics.jsonl`.
     pub metrics: Vec<u8>,
+    complete: Option<Event>,
 }
 
 impl Snapshot {
-    /// Copies everything that training modifies: three 32-bit numbers per parameter.
+    /// Waits until the tensors have their values: a GPU may still be copying them.
+    ///
+    /// # Errors
+    /// A [`TchError`] of the device.
+    pub fn wait(&self) -> Result<(), TchError> {
+        self.complete.as_ref().map_or(Ok(()), Event::synchronize)
+    }
+}
+
+/// Takes snapshots of a run.
+#[derive(Debug)]
+pub struct Snapshots {
+    copier: Option<DeviceCopier>,
+}
+
+impl Snapshots {
+    /// Prepares snapshots of a model that trains. On a GPU, this allocates memory for them, and must be called after the
+    /// optimizer has allocated its own.
+    pub fn new(parameters: &Parameters) -> Self {
+        let Device::Cuda(index) = parameters.device() else { return Self { copier: None } };
+        let elements: usize = parameters.groups().iter().map(|group| group.values.numel()).sum();
+        let bytes = 3 * (elements * parameters.kind().elt_size_in_bytes()) as u64;
+        let fits = available_bytes(index).is_ok_and(|available| bytes <= available / DUPLICATE_SHARE);
+        match DeviceCopier::new(parameters, index, fits) {
+            Ok(copier) => Self { copier: Some(copier) },
+            Err(error) => {
+                warn(&error);
+                Self { copier: None }
+            }
+        }
+    }
+
+    /// Copies everything that training modifies: three 32-bit numbers per parameter. On a GPU, the copy may only have been
+    /// started; if so, the next update has to wait for the returned event. The previous snapshot must have been written.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
-    pub fn take(model: &Glm, optimizer: &AdamW, state: RunState, metrics: Vec<u8>) -> Result<Self, TchError> {
+    pub fn take(
+        &mut self,
+        model: &Glm,
+        optimizer: &AdamW,
+        state: RunState,
+        metrics: Vec<u8>,
+    ) -> Result<(Snapshot, Option<Event>), TchError> {
         let parameters = model.parameters();
-        let names = || parameters.iter().map(|parameter| parameter.name.as_str());
-        let (values, first, second) = no_grad(|| {
-            let parts = parameters.groups().iter().map(|group| group.values.f_to_device(Device::Cpu));
-            // Concatenation copies the values even if they are already on the CPU.
-            let values = Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?;
-            let copy = |tensor: &Tensor| tensor.f_to_device_(Device::Cpu, tensor.f_kind()?, false, true);
-            Ok::<_, TchError>((values, copy(optimizer.exp_avg())?, copy(optimizer.exp_avg_sq())?))
-        })?;
-        let named = |prefix: &str, vector: &Tensor| -> Result<Vec<(String, Tensor)>, TchError> {
-            Ok(names().map(|name| format!("{prefix}{name}")).zip(parameters.unflatten(vector)?).collect())
+        let copy = match self.start(parameters, optimizer) {
+            Some(DeviceCopy { tensors, complete, before_update }) => (tensors, Some(complete), before_update),
+            None => (copy_now(parameters, optimizer)?, None, None),
         };
-        let moments = named("first.", &first)?.into_iter().zip(named("second.", &second)?);
-        Ok(Self {
-            weights: named("", &values)?,
+        let ([weights, first, second], complete, before_update) = copy;
+        let named = |prefix: &'static str, tensors: Vec<Tensor>| {
+            parameters.iter().map(move |parameter| format!("{prefix}{}", parameter.name)).zip(tensors)
+        };
+        let moments = named("first.", first).zip(named("second.", second));
+        let snapshot = Snapshot {
+            weights: named("", weights).collect(),
             moments: moments.flat_map(|(first, second)| [first, second]).collect(),
             sizes: model.config().clone(),
             state,
             metrics,
-        })
+            complete,
+        };
+        Ok((snapshot, before_update))
     }
+
+    /// Starts a copy from a GPU. `None` on a CPU, and if there is no memory for it.
+    fn start(&mut self, parameters: &Parameters, optimizer: &AdamW) -> Option<DeviceCopy> {
+        match self.copier.as_mut()?.start(parameters, [optimizer.exp_avg(), optimizer.exp_avg_sq()]) {
+            Ok(copy) => Some(copy),
+            Err(error) => {
+                warn(&error);
+                self.copier = None;
+                None
+            }
+        }
+    }
+}
+
+fn warn(error: &TchError) {
+    tracing::warn!("checkpoints block training until they are copied from the GPU: {error}");
+}
+
+/// Copies weights and both moments to new memory on the CPU, and waits for the copy.
+fn copy_now(parameters: &Parameters, optimizer: &AdamW) -> Result<[Vec<Tensor>; 3], TchError> {
+    no_grad(|| {
+        let parts = parameters.groups().iter().map(|group| group.values.f_to_device(Device::Cpu));
+        // Concatenation copies the values even if they are already on the CPU.
+        let weights = Tensor::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?;
+        let copy = |tensor: &Tensor| tensor.f_to_device_(Device::Cpu, tensor.f_kind()?, false, true);
+        let [first, second] = [copy(optimizer.exp_avg())?, copy(optimizer.exp_avg_sq())?];
+        Ok([parameters.unflatten(&weights)?, parameters.unflatten(&first)?, parameters.unflatten(&second)?])
+    })
 }

@@ -49,7 +49,7 @@ impl HostTensor {
 
     fn data(&self) -> &[u8] {
         // SAFETY: the tensor is contiguous and on the CPU, so `data_ptr` points to `header.bytes()` bytes of elements. They live as
-        // long as `self`, and nothing writes to them meanwhile: a run saves between two optimizer steps.
+        // long as `self`, and nothing writes to them meanwhile: a run writes a copy, once it is complete.
         unsafe { std::slice::from_raw_parts(self.tensor.data_ptr().cast(), self.header.bytes().unwrap_or_default()) }
     }
 }

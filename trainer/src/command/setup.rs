@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use glm_schemas::manifest::{Manifest, Split, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
+use libtorch_ext::stream::available_bytes;
 use tch::{Device, Kind, TchError};
 use thiserror::Error;
 
@@ -12,12 +13,13 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
 use crate::config::args::SettingArgs;
-use crate::config::{Config, SettingsError};
+use crate::config::{Config, MICRO_BATCH_TOKENS, SettingsError};
 use crate::data::DataError;
 use crate::data::mmap::{DataSet, SplitData};
 use crate::device::{DeviceChoice, DeviceError};
-use crate::distributed::DistributedError;
-use crate::model::{Glm, ModelConfig};
+use crate::distributed::{DistributedError, World};
+use crate::model::memory::tokens_that_fit;
+use crate::model::{Glm, ModelConfig, Pass};
 use crate::record::metrics::MetricsError;
 use crate::task::{self, Task};
 use crate::train::evaluate::EvaluationConfig;
@@ -88,6 +90,38 @@ pub fn set_threads(config: &Config) {
     if config.train.threads > 0 {
         tch::set_num_threads(i32::try_from(config.train.threads).unwrap_or(i32::MAX));
     }
+}
+
+/// Gives `data.micro_batch_tokens = 0` its number for a model on its device, which holds everything but activations: on a GPU
+/// what the available memory of all ranks allows. `trains`: false for forward passes alone.
+///
+/// # Errors
+/// [`SetupError`] of the device or of another rank.
+pub fn resolve_micro_batch_tokens(
+    config: &mut Config,
+    model: &Glm,
+    pass: &Pass,
+    trains: bool,
+    world: Option<&World>,
+) -> Result<(), SetupError> {
+    if config.data.micro_batch_tokens > 0 {
+        return Ok(());
+    }
+    config.data.micro_batch_tokens = match model.parameters().device() {
+        Device::Cuda(index) => {
+            let available = available_bytes(index)?;
+            let own = tokens_that_fit(model.config(), pass.kind, model.backend(pass).layout(), trains, available);
+            let of_ranks = world.map(|world| world.gather(&[own as f64])).transpose()?.unwrap_or_default();
+            let tokens = of_ranks.iter().flatten().fold(own, |least, &tokens| least.min(tokens as usize));
+            let available = available as f64 / 1e9;
+            tracing::info!(
+                "up to {tokens} tokens per batch (data.micro_batch_tokens), for {available:.1} GB of available memory"
+            );
+            tokens
+        }
+        _ => MICRO_BATCH_TOKENS,
+    };
+    Ok(())
 }
 
 /// Loads a model with the sizes of its weights. `kind` is [`Kind::Float`] except in tests against double precision.
@@ -162,6 +196,8 @@ impl Scorer {
             config.data.max_seq_len = max_seq_len;
         }
         let model = load_model(&weights, &config, tokenizer, device, Kind::Float)?;
+        let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
+        resolve_micro_batch_tokens(&mut config, &model, &pass, false, None)?;
         let task = task::open(task, config.task(special));
         let evaluation = EvaluationConfig::new(&config, task, device);
         Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len })
@@ -186,5 +222,23 @@ impl Scorer {
         let manifest = data.manifest();
         let scorer = Self::load(init, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
         Ok((scorer, split))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Kernels, Preset};
+
+    #[test]
+    fn tokens_per_batch_on_a_cpu_do_not_depend_on_its_memory() {
+        let model = Glm::new(&Preset::TINY.config(), Kind::Float, Device::Cpu).expect("model");
+        let pass = Pass::evaluation(Kind::Float, Kernels::Auto);
+        let mut config = Config::default();
+        for (set, expected) in [(0, MICRO_BATCH_TOKENS), (900, 900)] {
+            config.data.micro_batch_tokens = set;
+            resolve_micro_batch_tokens(&mut config, &model, &pass, true, None).expect("resolved");
+            assert_eq!(config.data.micro_batch_tokens, expected);
+        }
     }
 }

@@ -38,10 +38,15 @@ pub fn changes(before: &Config, now: &Config) -> Vec<Change> {
     let mut before = settings(before);
     let changed = settings(now).into_iter().filter_map(|(key, now)| {
         let before = before.remove(&key).unwrap_or_else(|| "not set".to_owned());
-        let effect = effect(&key);
+        let effect = if is_automatic(&key, &[&before, &now]) { Effect::None } else { effect(&key) };
         (before != now).then_some(Change { key, before, now, effect })
     });
     changed.collect()
+}
+
+/// Returns true if a value of the setting follows the memory of the machine, and with it the rounding of a run.
+fn is_automatic(key: &str, values: &[&String]) -> bool {
+    key == "data.micro_batch_tokens" && values.iter().any(|value| *value == "0")
 }
 
 /// Returns all settings as `section.name`, with their values as a person would write them: 1e-5 instead of 0.00001.
@@ -115,6 +120,20 @@ mod tests {
             ("train.seed", "1234", "1", Effect::Never),
         ];
         assert_eq!(found, expected.map(|(key, before, now, effect)| (key.into(), before.into(), now.into(), effect)));
+    }
+
+    #[test]
+    fn automatic_numbers_of_tokens_may_become_others() {
+        let effect_of = |before: usize, now: usize| {
+            let [before, now] = [before, now].map(|tokens| {
+                let mut config = Config::default();
+                config.data.micro_batch_tokens = tokens;
+                config
+            });
+            changes(&before, &now).first().map(|change| change.effect)
+        };
+        assert_eq!([effect_of(0, 0), effect_of(0, 900), effect_of(900, 0)], [None, Some(Effect::None), Some(Effect::None)]);
+        assert_eq!(effect_of(900, 600), Some(Effect::Steps));
     }
 
     #[test]

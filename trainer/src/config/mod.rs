@@ -31,6 +31,9 @@ use crate::task::{Purpose, Task, TaskSettings};
 /// Documented defaults: the output of `glm-trainer config`, from which [`Config::default`] is parsed.
 pub const REFERENCE: &str = include_str!("reference.toml");
 
+/// Tokens per batch with `data.micro_batch_tokens = 0`, except on a GPU.
+pub const MICRO_BATCH_TOKENS: usize = 4096;
+
 /// Settings of a run. [`REFERENCE`] documents every key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -259,9 +262,14 @@ impl Config {
         TaskSettings { special, max_seq_len: self.data.max_seq_len, truncation: self.data.truncation }
     }
 
-    /// Packer of a task's rows.
+    /// Packer of a task's rows. On a GPU, `data.micro_batch_tokens` must be resolved before, see
+    /// [`resolve_micro_batch_tokens`](crate::command::setup::resolve_micro_batch_tokens).
     pub fn packer(&self, task: Arc<dyn Task>, purpose: Purpose) -> Packer {
-        Packer { task, purpose, micro_batch_tokens: self.data.micro_batch_tokens, share: None }
+        let micro_batch_tokens = match self.data.micro_batch_tokens {
+            0 => MICRO_BATCH_TOKENS,
+            tokens => tokens,
+        };
+        Packer { task, purpose, micro_batch_tokens, share: None }
     }
 
     /// Configuration of the loader of training questions.
@@ -285,7 +293,6 @@ impl Config {
         let positive = [
             ("data.batch_size", self.data.batch_size),
             ("optim.grad_accumulation", self.optim.grad_accumulation),
-            ("data.micro_batch_tokens", self.data.micro_batch_tokens),
             ("data.max_seq_len", self.data.max_seq_len),
         ];
         for (key, value) in positive {

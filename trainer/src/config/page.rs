@@ -22,8 +22,8 @@ Sources of settings, in order of increasing precedence: the defaults, the file g
     glm-trainer run --data DIR --config my.toml --set optim.lr=2e-5
 
 A file needs only the settings that it changes. Unknown settings and values out of range are errors before anything starts. A run
-writes its settings to `RUNDIR/config.toml`. When it is resumed, settings that change what is learned must be the same, unless they are
-named by `--resume --allow KEY`.
+writes its settings to `RUNDIR/config.toml`, with the number that `data.micro_batch_tokens = 0` stands for. When it is resumed, settings
+that change what is learned must be the same, unless they are named by `--resume --allow KEY`.
 ";
 
 /// Setting.

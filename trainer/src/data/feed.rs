@@ -16,6 +16,8 @@ use super::threads::{guarded, join, spawn};
 use crate::batch::copy_stream::CopyStream;
 use crate::batch::device::DeviceBatch;
 use crate::batch::layout::LayoutKind;
+use crate::batch::out_of_memory::explain;
+use crate::batch::packed::Batch;
 use crate::batch::transfer::{Direct, Ready, Transfer};
 use crate::batch::work::Work;
 
@@ -45,9 +47,18 @@ impl DeviceStep {
     /// # Errors
     /// [`DataError::Torch`], for example out of memory.
     pub fn upload(step: &Step, transfer: &mut dyn Transfer, layout: LayoutKind) -> Result<Self, DataError> {
-        let batches = step.batches.iter().map(|batch| batch.upload(transfer, layout)).collect::<Result<_, _>>()?;
+        let upload = |batch: &Arc<Batch>| {
+            let failed = |error| explain::<DataError>(error, "the copy to the device", batch.tokens());
+            batch.upload(transfer, layout).map_err(failed)
+        };
+        let batches = step.batches.iter().map(upload).collect::<Result<_, _>>()?;
         let (samples, loads) = (Arc::clone(&step.samples), step.loads.clone());
         Ok(Self { batches, samples, weight: step.weight, loads, position: step.position })
+    }
+
+    /// Number of tokens of the longest batch.
+    pub fn longest(&self) -> usize {
+        self.batches.iter().map(|batch| batch.host.tokens()).max().unwrap_or(0)
     }
 
     /// Work in its batches.

@@ -23,6 +23,7 @@ use glm_schemas::cloze::ViewError;
 use glm_schemas::manifest::{ManifestError, Split};
 use thiserror::Error;
 
+use crate::batch::out_of_memory::OutOfMemory;
 use crate::task::RowError;
 
 /// Data loading errors.
@@ -115,6 +116,9 @@ pub enum DataError {
     /// A thread of the loader panicked.
     #[error("a data loading thread panicked; see its message above")]
     Panicked,
+    /// A batch does not fit into memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// libtorch failed to make tensors.
     #[error("cannot make tensors of a batch: {0}")]
     Torch(#[from] tch::TchError),

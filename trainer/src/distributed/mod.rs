@@ -4,10 +4,12 @@
 //! - [`Environment`] has the rank of this process and the address of the store, set by a launcher.
 //! - [`World`] has the collectives and values shared by all ranks.
 //! - [`Identity`] describes what must be equal on all ranks: program, settings and data set.
+//! - [`checksum`] compares the weights of all ranks.
 //! - [`failure`] publishes the failure of a rank in the store. Heartbeats detect ranks that are gone or hang.
 //!
 //! [`crate::data::balance`] distributes the questions of a step, and [`crate::train::step`] reduces their gradients.
 
+pub mod checksum;
 mod context;
 mod diagnosis;
 mod environment;

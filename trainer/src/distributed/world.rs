@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use libtorch_ext::distributed::{Backend, GroupOptions, ProcessGroup, Reducer, ReducerOptions, Store, StoreOptions, available};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tch::{Device, Kind, TchError, Tensor, no_grad};
+use tch::{Device, TchError, Tensor, no_grad};
 
+use super::checksum;
 use super::context::RankContext;
 use super::diagnosis::published_failure;
 use super::environment::Environment;
@@ -16,7 +17,6 @@ use super::failure::{self, Failure};
 use super::heartbeat::Phase;
 use super::identity::{Identity, differences};
 use super::monitor::{Monitor, OnHang};
-use crate::batch::key::mix;
 use crate::config::{DistributedSettings, ReduceKind};
 use crate::model::parameters::Parameters;
 
@@ -225,9 +225,9 @@ impl World {
     /// # Errors
     /// [`DistributedError::WeightsDiverged`], which lists the ranks whose weights differ from those of rank 0.
     pub fn check_weights(&self, parameters: &Parameters, step: u64) -> Result<(), DistributedError> {
-        // 32 bits of the hash are exact in an f64.
-        let sum = f64::from((checksum(parameters)? >> 32) as u32);
-        let all = self.gather(&[sum])?;
+        let checksum = checksum::of_parameters(parameters)?;
+        // 32 bits are exact in an f64.
+        let all = self.gather(&[checksum >> 32, checksum].map(|bits| f64::from(bits as u32)))?;
         let ranks: Vec<usize> = (0..self.size()).filter(|&rank| all[rank] != all[0]).collect();
         if ranks.is_empty() { Ok(()) } else { Err(DistributedError::WeightsDiverged { ranks, step }) }
     }
@@ -316,21 +316,6 @@ fn wait_for(
         std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
-}
-
-/// Computes a checksum of all weights. It does not depend on the number of threads.
-fn checksum(parameters: &Parameters) -> Result<u64, TchError> {
-    let mut sum = 0;
-    for group in parameters.groups() {
-        let values = group.values.f_detach()?.f_to_device(Device::Cpu)?.f_view_dtype(Kind::Int)?;
-        let numbers = values.numel();
-        // SAFETY: a contiguous CPU tensor with this number of 32-bit integers, alive and unmodified during the loop.
-        let words = unsafe { std::slice::from_raw_parts(values.data_ptr().cast::<u32>(), numbers) };
-        for &word in words {
-            sum = mix(sum ^ u64::from(word));
-        }
-    }
-    Ok(sum)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod embeddings;
 pub mod flops;
 pub mod glm;
 pub mod layers;
+pub mod memory;
 pub mod ops;
 pub mod parameters;
 pub mod pass;

@@ -3,6 +3,7 @@
 use tch::TchError;
 use thiserror::Error;
 
+use crate::batch::out_of_memory::OutOfMemory;
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::distributed::DistributedError;
@@ -23,6 +24,9 @@ pub enum TrainError {
     /// Communication with other ranks.
     #[error(transparent)]
     Distributed(#[from] DistributedError),
+    /// A batch does not fit into memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// libtorch.
     #[error(transparent)]
     Torch(#[from] TchError),

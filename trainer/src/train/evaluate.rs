@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use crate::batch::device::DeviceBatch;
+use crate::batch::out_of_memory::explain;
 use crate::config::Config;
 use crate::data::DataError;
 use crate::data::feed::{DeviceStep, Feeder};
@@ -157,7 +158,8 @@ fn score_step(
 ) -> Result<(), DataError> {
     let mut scored = Vec::with_capacity(step.samples.len());
     for batch in &step.batches {
-        let log_probs = log_probs(model, batch, pass)?;
+        let failed = |error| explain::<DataError>(error, "an evaluation", batch.host.tokens());
+        let log_probs = log_probs(model, batch, pass).map_err(failed)?;
         scored.extend(
             batch
                 .host
@@ -174,7 +176,7 @@ fn score_step(
 }
 
 /// Log probability of each group of a batch.
-fn log_probs(model: &Glm, batch: &DeviceBatch, pass: &Pass) -> Result<Vec<f64>, DataError> {
+fn log_probs(model: &Glm, batch: &DeviceBatch, pass: &Pass) -> Result<Vec<f64>, TchError> {
     let log_probs: Tensor = no_grad(|| model.target_log_probs(batch, pass))?;
-    Ok(Vec::<f64>::try_from(log_probs.f_to_device(Device::Cpu)?.f_totype(Kind::Double)?)?)
+    Vec::<f64>::try_from(log_probs.f_to_device(Device::Cpu)?.f_totype(Kind::Double)?)
 }

@@ -19,9 +19,9 @@ pub use error::TrainError;
 pub use records::Records;
 
 use crate::batch::layout::LayoutKind;
+use crate::batch::out_of_memory::explain;
 use crate::batch::work::Work;
 use crate::checkpoint::run_folder::RunState;
-use crate::checkpoint::snapshot::Snapshot;
 use crate::config::{Config, TrainSettings};
 use crate::data::balance::spread;
 use crate::data::feed::Feeder;
@@ -119,7 +119,8 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         }
         run.publish_phase(Phase::Data);
         let Some(step) = feeder.next_step()? else { break };
-        let report = run.stepper.step(&step, stop.load(Ordering::Relaxed))?;
+        let report = run.stepper.step(&step, stop.load(Ordering::Relaxed));
+        let report = report.map_err(|error| explain::<TrainError>(error, "a training step", step.longest()))?;
         let (samples, spread) = (Arc::clone(&step.samples), spread(&step.loads));
         let (weight, work, position, count) = (step.weight, step.work(), step.position, samples.len());
         in_flight.push_back(InFlightStep { report, samples, weight, spread, work, position });
@@ -375,7 +376,9 @@ impl Run {
         let Some(records) = &mut self.records else { return Ok(()) };
         records.follow(progress, true);
         let metrics = records.metrics.lines().to_vec();
-        let snapshot = Snapshot::take(&self.stepper.model, &self.stepper.optimizer, self.state.clone(), metrics)?;
+        let Stepper { model, optimizer, .. } = &self.stepper;
+        let (snapshot, before_update) = records.snapshots.take(model, optimizer, self.state.clone(), metrics)?;
+        self.stepper.update_after(before_update);
         Ok(records.checkpoints.start(snapshot, is_best, start)?)
     }
 }

@@ -6,6 +6,7 @@ use glm_schemas::manifest::Split;
 
 use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::RunFolder;
+use crate::checkpoint::snapshot::Snapshots;
 use crate::record::answers::{ANSWERS_FILE, Answers};
 use crate::record::metrics::{EvalRecord, MetricsFile};
 use crate::record::progress::Progress;
@@ -13,6 +14,8 @@ use crate::record::progress::Progress;
 /// Checkpoints, metrics and answers of a run.
 #[derive(Debug)]
 pub struct Records {
+    /// Copies of the training state.
+    pub snapshots: Snapshots,
     /// Checkpoints.
     pub checkpoints: Background,
     /// Metrics.

@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use libtorch_ext::distributed::Reducer;
-use tch::{Kind, TchError, Tensor, no_grad};
+use libtorch_ext::stream::{Event, Stream};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use crate::config::Config;
 use crate::data::feed::DeviceStep;
@@ -32,6 +33,8 @@ pub struct Stepper {
     pass: Pass,
     /// Number of steps so far, including skipped ones.
     steps: u64,
+    /// See [`Self::update_after`].
+    before_update: Option<Event>,
 }
 
 /// The other ranks, whose gradients are added to those of this rank.
@@ -62,7 +65,7 @@ impl Stepper {
             Some(world) => Some(Ranks { reducer: world.reducer(model.parameters())?, world }),
             None => None,
         };
-        Ok(Self { ranks, task, model, optimizer, control, pass, steps: state.step })
+        Ok(Self { ranks, task, model, optimizer, control, pass, steps: state.step, before_update: None })
     }
 
     /// Number of steps so far, including skipped ones and those that a GPU has not done yet.
@@ -78,6 +81,11 @@ impl Stepper {
     /// Implementation of the model's operations; batches must have its layout.
     pub fn backend(&self) -> Backend {
         self.model.backend(&self.pass)
+    }
+
+    /// Makes the next update wait for an event on another stream of the GPU, if any: until then, weights and moments are read.
+    pub fn update_after(&mut self, event: Option<Event>) {
+        self.before_update = event;
     }
 
     /// Computes forward pass, backward pass and update. A loss or gradient that is not finite, or a spike with
@@ -118,6 +126,9 @@ impl Stepper {
         let norm = timed(Stage::Norm, device, || global_norm(self.model.parameters()))?;
         let decision = self.control.decide(&norm, &metrics)?;
         let rates = StepRates { lr: &decision.lr, gradient_divisor: &decision.gradient_divisor, skip: &decision.skip };
+        if let (Some(event), Device::Cuda(index)) = (self.before_update.take(), self.model.parameters().device()) {
+            event.block(&Stream::current(index)?)?;
+        }
         timed(Stage::Optimizer, device, || self.optimizer.step(self.model.parameters(), &rates))?;
         Ok(decision.report)
     }

@@ -16,6 +16,7 @@ use serde::Serialize;
 use tch::TchError;
 use thiserror::Error;
 
+use crate::batch::out_of_memory::OutOfMemory;
 use crate::command::setup::{SetupError, open_data, set_threads};
 use crate::config::SettingsError;
 use crate::data::DataError;
@@ -38,6 +39,9 @@ pub enum BenchError {
     /// Settings that do not go together.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// A batch does not fit into memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// libtorch.
     #[error(transparent)]
     Torch(#[from] TchError),

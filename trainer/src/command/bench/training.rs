@@ -11,8 +11,9 @@ use tch::{Device, Kind, TchError};
 
 use super::{BenchError, Plan, product, synthetic};
 use crate::batch::layout::LayoutKind;
+use crate::batch::out_of_memory::explain;
 use crate::batch::work::Work;
-use crate::command::setup::open_task;
+use crate::command::setup::{open_task, resolve_micro_batch_tokens};
 use crate::config::Config;
 use crate::data::DataError;
 use crate::data::feed::{DeviceStep, Feeder};
@@ -132,7 +133,9 @@ impl Series {
                 series.work += step.work();
                 series.batches += step.batches.len();
                 let begin = Instant::now();
-                pending.push_back(stepper.step(&step, false)?);
+                let report = stepper.step(&step, false);
+                let report = report.map_err(|error| explain::<BenchError>(error, "a training step", step.longest()))?;
+                pending.push_back(report);
                 series.host_seconds.push(begin.elapsed().as_secs_f64());
             }
             if i >= ahead
@@ -185,6 +188,8 @@ pub(super) fn measure(
     let control = ControlState::new(config.loss_scale(precision));
     let mut stepper = Stepper::new(Arc::clone(&task), model, optimizer, config, precision, control, None)?;
     let backend = stepper.backend();
+    let mut config = config.clone();
+    resolve_micro_batch_tokens(&mut config, &stepper.model, stepper.pass(), true, None)?;
     let layout = backend.layout();
     // The events of a profile take time on a GPU, so they are not recorded in the timed steps.
     let profiled = if plan.profile && device.is_cuda() { plan.steps } else { 0 };

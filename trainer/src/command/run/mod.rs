@@ -15,11 +15,14 @@ use thiserror::Error;
 
 use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
+use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
-use crate::command::setup::{SetupError, data_folder, load_model, open_data, open_task, set_threads};
+use crate::command::setup::{
+    SetupError, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens, set_threads,
+};
 use crate::config::Config;
 use crate::data::DataError;
-use crate::data::pack::Share;
+use crate::data::pack::{Packer, Share};
 use crate::device::{DeviceChoice, Precision};
 use crate::distributed::{DistributedError, Environment, Identity, OnHang, World};
 use crate::model::config::PublishedWeights;
@@ -156,7 +159,7 @@ struct InitialState {
 ///
 /// # Errors
 /// [`SetupError`] with the missing part and a remedy.
-pub fn prepare(request: Request, config: Config, device: Device, world: Option<Rc<World>>) -> Result<Run, SetupError> {
+pub fn prepare(request: Request, mut config: Config, device: Device, world: Option<Rc<World>>) -> Result<Run, SetupError> {
     let precision = config.train.precision.on(device);
     let folder = data_folder(request.data.clone());
     let data = open_data(&folder)?;
@@ -186,7 +189,6 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
     };
     let Prepared { model, optimizer, state, resumed, records } = begun;
     let task = open_task(&config, manifest);
-    let mut packer = config.packer(Arc::clone(&task), Purpose::Train);
     if let Some(world) = &world {
         if world.is_rank_zero() {
             world
@@ -194,7 +196,6 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
         }
         let weights = model.parameters().groups().iter().map(|group| &group.values);
         world.broadcast(weights.chain([optimizer.exp_avg(), optimizer.exp_avg_sq()]))?;
-        packer.share = Some(Share { rank: world.rank(), ranks: world.size(), rates: flop_rates(model.config()) });
     }
     if let Some(records) = &records {
         let ranks = world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size()));
@@ -205,7 +206,20 @@ pub fn prepare(request: Request, config: Config, device: Device, world: Option<R
     }
     let saved = resumed.then(|| state.clone());
     let control = ControlState { step: state.step, loss_scale: state.loss_scale, spikes: state.spikes };
-    let stepper = Stepper::new(task, model, optimizer, &config, precision, control, world.clone())?;
+    let stepper = Stepper::new(Arc::clone(&task), model, optimizer, &config, precision, control, world.clone())?;
+    // Last, since it is for the memory that is left.
+    resolve_micro_batch_tokens(&mut config, &stepper.model, stepper.pass(), true, world.as_deref())?;
+    if let Some(records) = &records {
+        let resolved = toml::to_string(&config);
+        let resolved = resolved.map_err(|error| SetupError::Invalid(format!("cannot write settings: {error}")))?;
+        records.folder().write("config.toml", resolved.as_bytes())?;
+    }
+    let share = world.as_ref().map(|world| Share {
+        rank: world.rank(),
+        ranks: world.size(),
+        rates: flop_rates(stepper.model.config()),
+    });
+    let packer = Packer { share, ..config.packer(task, Purpose::Train) };
     let run = Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved };
     if let Some(records) = &run.records {
         session(&run, data.folder(), device).note(records.folder().root());
@@ -279,11 +293,10 @@ fn begin(
             (RunState { config: config.clone(), ..state }, RunFolder::metrics(&path)?, true)
         }
     };
-    let resolved = toml::to_string(config).map_err(|error| SetupError::Invalid(format!("cannot write settings: {error}")))?;
-    folder.write("config.toml", resolved.as_bytes())?;
     let metrics = MetricsFile::begin(&root, so_far)?;
     let checkpoints = Background::new(folder, config.train.keep_checkpoints);
-    Ok(Prepared { model, optimizer, state, resumed, records: Some(Records { checkpoints, metrics }) })
+    let snapshots = Snapshots::new(model.parameters());
+    Ok(Prepared { model, optimizer, state, resumed, records: Some(Records { snapshots, checkpoints, metrics }) })
 }
 
 fn initial_model(
