@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use tch::{Device, TchError, Tensor};
 
+use super::blocks::pad;
 use super::layout::{Layout, LayoutColumns, LayoutKind};
 use super::packed::Batch;
 use super::transfer::{Direct, Transfer};
 
-/// Tensors of a batch, all of 64-bit integers; its `T` tokens lie end to end, without padding.
+/// Tensors of a batch, all of 64-bit integers; its `T` tokens lie end to end, without padding between rows. With a layout of
+/// blocks, `T` and the number of scored tokens include those of a row of padding at the end, see [`super::blocks`].
 #[derive(Debug)]
 pub struct DeviceBatch {
     /// The batch on the host.
@@ -49,8 +51,10 @@ impl Batch {
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn upload(self: &Arc<Self>, transfer: &mut dyn Transfer, layout: LayoutKind) -> Result<DeviceBatch, TchError> {
-        let layout = LayoutColumns::new(layout, self);
-        let (inputs, targets) = (&self.inputs, &self.targets);
+        let padded = (layout == LayoutKind::Blocks).then(|| pad(self));
+        let batch = padded.as_ref().unwrap_or(self);
+        let layout = LayoutColumns::new(layout, batch);
+        let (inputs, targets) = (&batch.inputs, &batch.targets);
         let mut columns: Vec<&[i64]> = vec![
             &inputs.ids,
             &inputs.position,

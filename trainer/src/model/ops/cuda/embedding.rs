@@ -23,7 +23,7 @@ pub(super) fn embed(
     site: Site,
     kind: Kind,
 ) -> Result<Tensor, TchError> {
-    let (tokens, width, device) = (batch.host.tokens() as i64, tables[0].size2()?.1, tables[0].device());
+    let (tokens, width, device) = (batch.ids.size1()?, tables[0].size2()?.1, tables[0].device());
     check_size(tokens, width)?;
     let inputs = &batch.host.inputs;
     for (table, taken) in tables.iter().zip([&inputs.ids, &inputs.position, &inputs.block_position]) {
