@@ -75,9 +75,10 @@ impl Finished {
     }
 }
 
-/// Returns the folder of test fixtures.
+/// Returns the folder of test fixtures: `$GLM_FIXTURES`, or that of the repository.
 pub fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+    let elsewhere = std::env::var_os("GLM_FIXTURES").map(PathBuf::from);
+    elsewhere.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures"))
 }
 
 /// Reads a file of JSON lines.

@@ -5,7 +5,7 @@ mod support;
 use glm_schemas::manifest::Split;
 use glm_trainer::model::{Glm, Kernels, Pass};
 use support::{backward, data_set, step, tiny};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// Pass with dropout.
 fn training(kind: Kind, seed: u64) -> Pass {
@@ -25,7 +25,7 @@ fn with_dropout_the_gradient_matches_finite_differences() {
     let folder = tempfile::tempdir().expect("folder");
     let data = data_set(folder.path());
     let step = step(&data, Split::Train, &[1, 2, 14, 24, 34], 1200);
-    let model = tiny("tiny", Kind::Double, 0.1);
+    let model = tiny("tiny", Kind::Double, 0.1, Device::Cpu);
     let pass = training(Kind::Double, 7);
     backward(&model, &step, &pass);
     let found = gradient(&model).shallow_clone().copy();
@@ -54,7 +54,7 @@ fn with_dropout_the_gradient_matches_finite_differences() {
 fn dropout_does_not_depend_on_packing() {
     let folder = tempfile::tempdir().expect("folder");
     let data = data_set(folder.path());
-    let model = tiny("tiny", Kind::Double, 0.1);
+    let model = tiny("tiny", Kind::Double, 0.1, Device::Cpu);
     let orders: Vec<usize> = (0..24).collect();
     let run = |micro_batch_tokens: usize, seed: u64| {
         let loss = backward(&model, &step(&data, Split::Train, &orders, micro_batch_tokens), &training(Kind::Double, seed));
@@ -79,7 +79,7 @@ fn dropout_does_not_depend_on_packing() {
 fn bf16_stays_within_its_rounding_error() {
     let folder = tempfile::tempdir().expect("folder");
     let data = data_set(folder.path());
-    let model = tiny("tiny", Kind::Float, 0.1);
+    let model = tiny("tiny", Kind::Float, 0.1, Device::Cpu);
     let orders: Vec<usize> = (0..12).collect();
     let run = |kind: Kind, kernels: Kernels, dropout: Option<u64>| {
         let pass = Pass { kind, dropout, kernels };

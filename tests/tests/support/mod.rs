@@ -15,6 +15,7 @@ use glm_trainer::data::mmap::DataSet;
 use glm_trainer::data::pack::{Packed, Sample};
 use glm_trainer::data::sampler::Position;
 use glm_trainer::model::{Glm, ModelConfig, Pass};
+use glm_trainer::optim::control::StepControl;
 use glm_trainer::task::cloze::{Cloze, Truncation};
 use glm_trainer::task::{self, Purpose, Task};
 use glm_trainer::train::step::Learner;
@@ -53,13 +54,13 @@ pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], micro_batch_t
     Step { batches, samples: samples.into(), weight, loads, position: Position::default() }
 }
 
-/// Loads the tiny GLM with golden weights; `dropout` applies to all dropout layers.
-pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64) -> Glm {
+/// Loads the tiny GLM with golden weights onto a device; `dropout` applies to all dropout layers.
+pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64, device: Device) -> Glm {
     let weights = Weights::open(&fixtures().join("golden/model").join(weights)).expect("weights");
     let config = weights.model_config(Some(4)).expect("sizes");
     assert_eq!((config.layers, config.hidden, config.vocab_rows, config.positions), (2, 64, 512, 513));
     let config = ModelConfig { dropout, attention_dropout: dropout, ..config };
-    let mut model = Glm::new(&config, kind, Device::Cpu).expect("model");
+    let mut model = Glm::new(&config, kind, device).expect("model");
     model.alloc_grads().expect("gradients");
     weights.load_into(model.parameters()).expect("load");
     model
@@ -67,8 +68,13 @@ pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64) -> Glm {
 
 /// Accumulates the gradients of a step in the parameters and returns its loss.
 pub(crate) fn backward(model: &Glm, step: &Step, pass: &Pass) -> f64 {
-    let step = DeviceStep::on(step, Device::Cpu, model.backend(pass).layout()).expect("step");
+    scaled_backward(model, step, pass, None)
+}
+
+/// Like [`backward`], with the loss scale of `control`, if any; the loss is returned without it.
+pub(crate) fn scaled_backward(model: &Glm, step: &Step, pass: &Pass, control: Option<&StepControl>) -> f64 {
+    let step = DeviceStep::on(step, model.parameters().device(), model.backend(pass).layout()).expect("step");
     let cloze = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice);
     let learner = Learner { task: &cloze, model, pass };
-    learner.accumulate_gradients(&step, None, None).expect("backward").double_value(&[])
+    learner.accumulate_gradients(&step, control, None).expect("backward").double_value(&[])
 }

@@ -285,9 +285,12 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs a GPU"]
-    fn all_kernels_load() {
-        let kernels = kernels(0).expect("a supported GPU");
+    fn all_kernels_load_where_there_is_a_gpu() {
+        let kernels = match kernels(0) {
+            Ok(kernels) => kernels,
+            Err(CudaError::NoDriver | CudaError::NoDevice { .. } | CudaError::Unsupported { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
         assert_eq!(kernels.load_all(), Ok(kernels.architecture.entries.len()));
     }
 }
