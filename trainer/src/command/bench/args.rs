@@ -24,7 +24,7 @@ pub struct BenchArgs {
     /// Precision: fp32, bf16, fp16 or auto (train.precision)
     #[arg(long)]
     pub precision: Option<String>,
-    /// Number of warm-up steps, which are not timed [default: 1 on a CPU, 5 on a GPU]
+    /// Number of warm-up steps, which are not timed [default: 1 on a CPU, 25 on a GPU]
     #[arg(long, value_name = "N")]
     pub warmup: Option<usize>,
     /// Number of timed steps
@@ -65,6 +65,8 @@ pub struct Plan {
     pub profile: bool,
 }
 
+/// Warm-up steps on a GPU: by then, the products of most shapes have their kernel.
+const GPU_WARMUP: usize = 25;
 /// Loss scale of the first step. The default, 2^32, makes most models skip AdamW in the first 18 steps.
 const INIT_SCALE: &str = "loss_scale.init_scale=65536";
 
@@ -72,7 +74,7 @@ impl BenchArgs {
     /// The measurement to make on a device.
     pub fn plan(&self, device: Device) -> Plan {
         // On a GPU the first steps load kernels and fill the allocator's cache.
-        let warmup = self.warmup.unwrap_or(if device.is_cuda() { 5 } else { 1 });
+        let warmup = self.warmup.unwrap_or(if device.is_cuda() { GPU_WARMUP } else { 1 });
         Plan { warmup, steps: self.steps, profile: self.profile }
     }
 
@@ -109,7 +111,7 @@ mod tests {
     fn warm_up_depends_on_the_device() {
         let args = parse(&["--steps", "3", "--profile"]);
         assert_eq!(args.plan(Device::Cpu), Plan { warmup: 1, steps: 3, profile: true });
-        assert_eq!(args.plan(Device::Cuda(0)).warmup, 5);
+        assert_eq!(args.plan(Device::Cuda(0)).warmup, GPU_WARMUP);
         assert_eq!(parse(&["--warmup", "0"]).plan(Device::Cuda(0)).warmup, 0);
     }
 
