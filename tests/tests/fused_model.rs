@@ -3,13 +3,19 @@
 mod support;
 
 use glm_schemas::manifest::Split;
+use glm_trainer::data::loader::Step;
 use glm_trainer::model::{Glm, Kernels, Pass};
-use support::{backward, data_set, step, tiny};
+use support::{data_set, scaled_backward, step, tiny};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Pass with dropout.
 fn training(kind: Kind, seed: u64) -> Pass {
     Pass { kind, dropout: Some(seed), kernels: Kernels::Auto }
+}
+
+/// Accumulates the gradients of a step in the parameters and returns its loss.
+fn backward(model: &Glm, step: &Step, pass: &Pass) -> f64 {
+    scaled_backward(model, step, pass, None)
 }
 
 fn gradient(model: &Glm) -> Tensor {

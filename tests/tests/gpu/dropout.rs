@@ -7,7 +7,7 @@ use glm_trainer::data::mmap::DataSet;
 use glm_trainer::model::{Kernels, Pass};
 use tch::{Device, Kind, Tensor};
 
-use crate::checks::{Checked, Setup, label};
+use crate::checks::{Checked, Setup, backend, label};
 use crate::golden::{Curve, Figure, Mode, ONE_BATCH};
 use crate::support::step;
 
@@ -37,8 +37,8 @@ impl Tolerances {
 
 pub(crate) fn check(setup: &Setup) -> Checked {
     let modes = [Kind::BFloat16, Kind::Half].map(|kind| Mode { device: setup.device, kind, kernels: Kernels::Auto });
-    let plain = |mode: Mode| Mode { kernels: Kernels::Torch, ..mode }.backend();
-    let fused: Vec<Mode> = modes.into_iter().filter(|&mode| mode.backend() != plain(mode)).collect();
+    let plain = |mode: Mode| backend(Mode { kernels: Kernels::Torch, ..mode });
+    let fused: Vec<Mode> = modes.into_iter().filter(|&mode| backend(mode) != plain(mode)).collect();
     if fused.is_empty() {
         return Checked::Skipped("there are no fused operations for bf16 and fp16 on this device".to_owned());
     }

@@ -11,7 +11,7 @@ use glm_trainer::data::feed::DeviceStep;
 use glm_trainer::data::loader::Step;
 use glm_trainer::data::mmap::DataSet;
 use glm_trainer::device::Precision;
-use glm_trainer::model::{Backend, Glm, Kernels, Pass};
+use glm_trainer::model::{Glm, Kernels, Pass};
 use glm_trainer::optim::adamw::AdamW;
 use glm_trainer::optim::clip::global_norm;
 use glm_trainer::optim::control::{ControlState, StepControl};
@@ -28,7 +28,7 @@ pub(crate) const ONE_BATCH: usize = 20000;
 /// Loss scale for fp16: large enough that no gradient of the tiny GLM underflows.
 const LOSS_SCALE: f64 = 1024.0;
 
-/// How the tiny GLM runs.
+/// Device, precision and operations of the tiny GLM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mode {
     /// Device of the parameters.
@@ -44,11 +44,6 @@ impl Mode {
     pub(crate) fn model(self, weights: &str, dropout: f64) -> Glm {
         let kind = if self.kind == Kind::Double { Kind::Double } else { Kind::Float };
         tiny(weights, kind, dropout, self.device)
-    }
-
-    /// Implementation of the operations that [`Self::kernels`] selects.
-    pub(crate) fn backend(self) -> Backend {
-        self.model("tiny", 0.0).backend(&self.pass())
     }
 
     /// Pass without dropout.
@@ -127,8 +122,8 @@ impl Tolerances {
         match kind {
             // Published gradients are stored in single precision, and only this rounding may differ.
             Kind::Double => Self { scores: 1e-9, loss: 1e-9, norms: 1e-9, elements: 1e-7, ..fp32 },
-            // A rounding error of half of this in every activation. Both implementations of the operations deviate by about a third
-            // of these tolerances on an H100.
+            // A rounding error of half of this in every activation. libtorch's operators on a CPU deviate by up to two thirds of these
+            // tolerances, both implementations on an H100 by less.
             Kind::BFloat16 => Self::of_activations(2_f64.powi(-8)),
             Kind::Half => Self::of_activations(2_f64.powi(-11)),
             _ => fp32,
@@ -141,8 +136,8 @@ impl Tolerances {
         Self {
             scores: spacing,
             loss: spacing,
-            norms: 4.0 * spacing,
-            elements: 8.0 * spacing,
+            norms: 12.0 * spacing,
+            elements: 32.0 * spacing,
             curve_loss: 20.0 * spacing,
             loss_floor: 0.1,
             curve_norm: 20.0 * spacing,

@@ -66,12 +66,7 @@ pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64, device: Device) -> G
     model
 }
 
-/// Accumulates the gradients of a step in the parameters and returns its loss.
-pub(crate) fn backward(model: &Glm, step: &Step, pass: &Pass) -> f64 {
-    scaled_backward(model, step, pass, None)
-}
-
-/// Like [`backward`], with the loss scale of `control`, if any; the loss is returned without it.
+/// Accumulates the gradients of a step in the parameters, with the loss scale of `control`, if any. Returns the loss, without it.
 pub(crate) fn scaled_backward(model: &Glm, step: &Step, pass: &Pass, control: Option<&StepControl>) -> f64 {
     let step = DeviceStep::on(step, model.parameters().device(), model.backend(pass).layout()).expect("step");
     let cloze = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice);

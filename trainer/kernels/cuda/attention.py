@@ -94,7 +94,7 @@ def attention_forward(
     most = tl.full((BM,), HIDDEN, tl.float32)
     total = tl.zeros((BM,), tl.float32)
     acc = tl.zeros((BM, D), tl.float32)
-    # Every query sees all keys of the blocks that lie in the context; only queries in pieces see anything behind it.
+    # Every query sees all keys of the blocks that lie in the context; only queries in pieces see keys after it.
     whole = context // BN * BN
     most, total, acc = forward_keys(
         0, whole, block, k, v, kv_stride, start, length, context, token, piece, offset, factor, limit, log2_scale,
@@ -255,7 +255,7 @@ def attention_backward_key(
             context, limit, keep_scale, log2_scale, D, BM, BN, DROP, False,
         )
     else:
-        # Keys that lie behind the context are seen by pieces alone.
+        # Only pieces see the keys after the context.
         piece_query = tl.load(table + 5).to(tl.int32)
         first = tl.where(k0 >= context, piece_query // BM * BM, 0)
         d_keys, d_values = key_queries(
@@ -268,6 +268,6 @@ def attention_backward_key(
     tl.store(d_k + of_head, d_keys.to(d_k.dtype.element_ty), mask=inside[:, None])
     tl.store(d_v + of_head, d_values.to(d_v.dtype.element_ty), mask=inside[:, None])
     bias = d_bias + program * (2 * heads * D) + head * D + d
-    # Rows of the block behind the row's end have no keys: their sums are 0.
+    # The block may be longer than the rest of the row.
     tl.store(bias, tl.sum(tl.where(inside[:, None], d_keys, 0.0), 0))
     tl.store(bias + heads * D, tl.sum(tl.where(inside[:, None], d_values, 0.0), 0))

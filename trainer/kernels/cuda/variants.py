@@ -36,7 +36,7 @@ class Variant:
     aligned: tuple = field(default=())
 
 
-# Types by argument name. `T` stands for a pointer to elements.
+# Types by argument name. `T` is a pointer to elements.
 POINTERS = {
     "T": "q k v out d_out d_q d_k d_v x branch sum d_sum d_x d_branch logits half",
     "*fp32": "lse delta d_bias weight bias branch_bias mean rstd partial words positions block_positions gradient gradient0 gradient1 "
@@ -59,7 +59,7 @@ OVERRIDES = {
 
 
 def types_of(function, name, element, constants):
-    """Types of the arguments that are no constants, and the names of those that are multiples of 16."""
+    """Types of the arguments other than constants, and the names of those that are multiples of 16."""
     known = {argument: kind for table in (POINTERS, NUMBERS) for kind, names in table.items() for argument in names.split()}
     known.update(OVERRIDES.get(name, {}))
     types, aligned = {}, []

@@ -1,6 +1,6 @@
-//! Fused CPU kernels for the element-wise operations between GLM's matrix products.
+//! Fused kernels for the operations between GLM's matrix products, for CPUs and, in [`cuda`], for GPUs.
 //!
-//! Every function runs on one thread and operates on slices; callers split the work. Each kernel is compiled for AVX-512,
+//! Every CPU function runs on one thread and operates on slices; callers split the work. Each kernel is compiled for AVX-512,
 //! AVX2 and the target's baseline (see [`simd`]). Elements are stored in 16, 32 or 64 bits (see [`number`]). Arithmetic is
 //! 32-bit for the first two and 64-bit for the last, so tests in double precision exercise the code used in training.
 //!
@@ -11,6 +11,7 @@
 //! - [`embedding`]: sum of three embedding tables, and their gradients.
 //! - [`dropout`]: dropout derived from a key instead of a stored mask.
 //! - [`accumulate`]: accumulation of gradients in 32 bits.
+//! - [`cuda`]: the same operations on a GPU, and AdamW: Triton kernels, compiled ahead of time and embedded.
 //!
 //! Activations pass through memory once between two matrix products of a block:
 //!

@@ -18,8 +18,6 @@ const CHUNK: usize = 32;
 const TOKEN_MULTIPLES: [(usize, usize); 3] = [(4096, 64), (16384, 128), (usize::MAX, 256)];
 /// The same for scored tokens.
 const SCORED_MULTIPLES: [(usize, usize); 2] = [(512, 32), (usize::MAX, 128)];
-/// Number of columns.
-const COLUMNS: usize = 21;
 
 /// Tables of the attention kernels for one choice of queries.
 #[derive(Debug)]
@@ -127,7 +125,7 @@ pub(super) fn pad(batch: &Batch) -> Batch {
 
 /// The tables on the host, in the order of the fields above.
 #[derive(Debug)]
-pub(super) struct BlockColumns([Vec<i64>; COLUMNS]);
+pub(super) struct BlockColumns(Vec<Vec<i64>>);
 
 impl BlockColumns {
     pub(super) fn new(batch: &Batch) -> Self {
@@ -138,7 +136,7 @@ impl BlockColumns {
         let [words, positions, block_positions] =
             [&inputs.ids, &inputs.position, &inputs.block_position].map(|taken| rows_taken(taken, &mut order, &mut chunks));
         let [group_first, group_targets, scored_first, scored_targets] = target_columns(batch);
-        Self([
+        Self(vec![
             all_rows,
             all_queries,
             all_keys,
@@ -192,7 +190,7 @@ fn query_tables(mut next: impl FnMut() -> Result<Tensor, TchError>) -> Result<Qu
     Ok(QueryTables { rows: next()?, query_blocks: next()?, key_blocks: next()?, token: next()?, piece: next()?, key: next()? })
 }
 
-/// Columns of [`QueryTables`], with all tokens or only the scored ones as queries. Scored tokens lie behind the context.
+/// Columns of [`QueryTables`], with all tokens or only the scored ones as queries. Scored tokens follow the context.
 fn query_columns(batch: &Batch, only_scored: bool) -> [Vec<i64>; 6] {
     let inputs = &batch.inputs;
     let mut scored = batch.targets.scored.iter().map(|token| *token as usize).peekable();

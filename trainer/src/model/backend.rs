@@ -14,7 +14,7 @@ use super::pass::{Kernels, Pass};
 use crate::batch::device::DeviceBatch;
 use crate::batch::layout::LayoutKind;
 
-/// A run selects an implementation for every batch, and says once why it is a slow one.
+/// A run selects an implementation for every batch, but warns about a slow one once.
 static WARNED: Once = Once::new();
 
 /// Implementation of [`Ops`].

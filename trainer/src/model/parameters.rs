@@ -248,7 +248,7 @@ impl Parameters {
         if found != kind {
             return Err(TchError::Kind(format!("weights were copied in {found:?}, not in {kind:?}")));
         }
-        let missing = || TchError::Shape("a tensor that is no parameter of this model".to_owned());
+        let missing = || TchError::Shape("a tensor that is not a parameter of this model".to_owned());
         cast.views.get(&(parameter.data_ptr() as usize)).ok_or_else(missing)
     }
 

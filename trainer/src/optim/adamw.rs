@@ -35,7 +35,7 @@ pub struct AdamW {
     log_betas: Tensor,
     /// Powers that their bias corrections are raised to, `[2]`.
     powers: Tensor,
-    /// What runs the CUDA kernel, if there is one for the device.
+    /// Runner of the CUDA kernel, if there is one for the device.
     runner: Option<&'static dyn Runner>,
 }
 

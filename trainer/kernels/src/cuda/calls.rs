@@ -2,7 +2,7 @@
 //!
 //! `SIGNATURES` is compared with the compiled kernels when the program is built with the feature `cuda`.
 
-/// Value of an argument; `P` is what stands for a pointer.
+/// Value of an argument; `P` is the type of pointers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<P> {
     /// Pointer to device memory.

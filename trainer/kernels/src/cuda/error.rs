@@ -3,7 +3,7 @@
 use super::Variant;
 use super::table::Class;
 
-/// Why kernels cannot be loaded or launched.
+/// Error of loading or launching kernels.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CudaError {
     /// There is no CUDA driver on this machine.
@@ -73,7 +73,7 @@ pub enum CudaError {
     /// A function of the CUDA driver failed.
     #[error("{call}: {reason}")]
     Driver {
-        /// What was called, and for what.
+        /// The call and its purpose.
         call: String,
         /// Name and description of the driver's error.
         reason: String,

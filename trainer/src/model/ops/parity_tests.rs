@@ -199,12 +199,7 @@ proptest! {
     #[test]
     fn attention_is_equal(rows in rows(), scored: bool) {
         let queries = if scored { Queries::Scored } else { Queries::All };
-        compare(&rows, |ops, layers, batch| {
-            let x = random(&[tokens(batch, Queries::All), HIDDEN], layers);
-            let input = padded(&x, batch, Queries::All);
-            let output = ops.attention(&input, &layers.query_key_value, HEADS, queries, Site::NONE).expect("attention");
-            (vec![x], vec![unpadded(&output, batch, queries)])
-        });
+        compare(&rows, |ops, layers, batch| attend(ops, layers, batch, queries));
     }
 
     #[test]
@@ -216,6 +211,40 @@ proptest! {
             let logits = ops.linear(&input, &layers.tables[0], None).expect("logits").values;
             (vec![x], vec![ops.target_log_probs(logits).expect("log probabilities")])
         });
+    }
+}
+
+/// Inputs and outputs of attention.
+fn attend(ops: &dyn Ops, layers: &Layers, batch: &DeviceBatch, queries: Queries) -> (Vec<Tensor>, Vec<Tensor>) {
+    let x = random(&[tokens(batch, Queries::All), HIDDEN], layers);
+    let input = padded(&x, batch, Queries::All);
+    let output = ops.attention(&input, &layers.query_key_value, HEADS, queries, Site::NONE).expect("attention");
+    (vec![x], vec![unpadded(&output, batch, queries)])
+}
+
+/// Rows shorter than a block, of exactly one or two blocks, of the longest length, with pieces of one token; a row without pieces.
+#[test]
+fn attention_of_odd_rows_is_equal() {
+    for rows in
+        [vec![(1, vec![])], vec![(63, vec![]), (62, vec![1])], vec![(127, vec![1; 9]), (64, vec![])], vec![(500, vec![1; 11])]]
+    {
+        for queries in [Queries::All, Queries::Scored] {
+            compare(&rows, |ops, layers, batch| attend(ops, layers, batch, queries));
+        }
+    }
+}
+
+#[test]
+fn empty_batch_has_empty_results() {
+    for backend in [Backend::Cpu, Backend::Cuda] {
+        let layers = Layers::new(precision(backend).0);
+        let device_batch = batch(&[]).to_device(Device::Cpu, backend.layout()).expect("batch");
+        let ops = ops_of(backend, &device_batch, Some(1), &layers);
+        let embedded = ops.embed([&layers.tables[0], &layers.tables[1], &layers.tables[2]], SITES[0]).expect("embed");
+        let normed = ops.norm(&embedded, &layers.norm).expect("norm");
+        let mixed = ops.attention(&normed, &layers.query_key_value, HEADS, Queries::All, SITES[0]).expect("attention");
+        assert_eq!((embedded.size(), mixed.size()), (vec![0, HIDDEN], vec![0, HIDDEN]), "{backend:?}");
+        mixed.sum(mixed.kind()).backward();
     }
 }
 

@@ -76,7 +76,7 @@ impl Projected {
     }
 }
 
-/// What the backward pass needs.
+/// Values saved for the backward pass.
 struct Saved {
     launcher: Launcher,
     projected: Projected,

@@ -19,13 +19,13 @@ pub struct Launch<'a> {
     pub values: &'a [Value<&'a Tensor>],
 }
 
-/// What runs kernels: the CUDA driver, or Triton's interpreter in tests.
+/// Runs kernels: the CUDA driver, or Triton's interpreter in tests.
 pub trait Runner: fmt::Debug + Send + Sync {
     /// Queues a launch.
     ///
     /// # Safety
     /// The kernel must not read or write outside the tensors' memory: shapes, strides and tables go together as the kernel's
-    /// documentation says.
+    /// documentation requires.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -94,14 +94,14 @@ impl Launcher {
 /// The runner for a device: kernels on a GPU that there are compiled kernels for.
 ///
 /// # Errors
-/// Why there is none.
+/// The reason why there is none.
 #[cfg(feature = "cuda")]
 pub fn runner(device: Device) -> Result<&'static dyn Runner, String> {
     use std::sync::OnceLock;
 
     type Found = Result<&'static driver::CudaRunner, String>;
     static RUNNERS: [OnceLock<Found>; 64] = [const { OnceLock::new() }; 64];
-    let Device::Cuda(index) = device else { return Err("the device is no GPU".to_owned()) };
+    let Device::Cuda(index) = device else { return Err("the device is not a GPU".to_owned()) };
     let place = RUNNERS.get(index).ok_or_else(|| format!("cuda:{index} is beyond the GPUs of one machine"))?;
     let found = place.get_or_init(|| {
         let runner = driver::CudaRunner::new(index);
@@ -128,7 +128,7 @@ mod driver {
 
     use super::{Launch, Runner, Value};
 
-    /// Most arguments of a kernel.
+    /// Limit on the number of arguments of a kernel.
     const MAX_ARGUMENTS: usize = 24;
 
     /// Kernels on one GPU.

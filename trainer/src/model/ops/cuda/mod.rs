@@ -37,7 +37,7 @@ const ROW_BLOCKS: [(i64, i64); 2] = [(1024, 4), (4096, 1)];
 /// Programs of a backward pass over rows; each leaves a partial sum of the gradients of biases and LayerNorm parameters.
 const PROGRAMS: i64 = 528;
 
-/// Why there are no kernels for a model, or `None` if there are.
+/// The reason why there are no kernels for a model, or `None` if there are.
 pub fn unsupported(device: Device, activations: Kind, parameters: Kind, config: &ModelConfig) -> Option<String> {
     if !matches!(activations, Kind::BFloat16 | Kind::Half) || parameters != Kind::Float {
         return Some(format!("they compute in bf16 and fp16, not in {activations:?}"));
@@ -54,7 +54,7 @@ fn unsupported_sizes(runner: &'static dyn Runner, activations: Kind, config: &Mo
         return Some(format!("there are none for {activations:?}"));
     };
     let (hidden, head) = (config.hidden as i64, (config.hidden / config.heads) as u32);
-    if config.hidden % 16 != 0 || config.vocab_rows % 16 != 0 {
+    if !config.hidden.is_multiple_of(16) || !config.vocab_rows.is_multiple_of(16) {
         return Some(format!("hidden size {hidden} and vocabulary {} are not multiples of 16", config.vocab_rows));
     }
     if !launcher.has("attention_forward", Form { size: head, ..Form::default() }) {
@@ -191,7 +191,11 @@ fn split_rows(tokens: i64, most: i64) -> (i64, i64) {
 
 /// Number of a kernel's argument.
 fn number(value: i64) -> Result<i32, TchError> {
-    i32::try_from(value).map_err(|_| TchError::Shape(format!("{value} is too large for the CUDA kernels: use smaller batches")))
+    i32::try_from(value).map_err(|_| {
+        TchError::Shape(format!(
+            "{value} numbers are too many for the CUDA kernels: set data.micro_batch_tokens to a smaller number"
+        ))
+    })
 }
 
 /// Checks that the elements of a tensor can be counted in 32 bits, as the kernels do.
@@ -204,7 +208,7 @@ fn dropout_arguments(site: Site) -> (i64, i32, f32) {
     (site.key.cast_signed(), site.limit().cast_signed(), site.keep_scale() as f32)
 }
 
-/// Where the gradient of a parameter is added up; [`Parameters::alloc_grads`] has made that place.
+/// Place in which the gradient of a parameter is added up; [`Parameters::alloc_grads`] has made that place.
 fn gradient_of(parameter: &Tensor) -> Result<Tensor, TchError> {
     let gradient = parameter.f_grad()?;
     if gradient.defined() { gradient.f_detach() } else { Ok(gradient) }
