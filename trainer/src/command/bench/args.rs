@@ -68,7 +68,7 @@ pub struct Plan {
 /// Warm-up steps on a GPU: by then, the products of most shapes have their kernel.
 const GPU_WARMUP: usize = 25;
 /// Loss scale of the first step. The default, 2^32, makes most models skip AdamW in the first 18 steps.
-const INIT_SCALE: &str = "loss_scale.init_scale=65536";
+const INIT_SCALE: &str = "loss_scale.init_scale=4096";
 
 impl BenchArgs {
     /// The measurement to make on a device.
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn the_loss_scale_starts_low_unless_it_is_set() {
         let scale = |args: BenchArgs| args.resolve().expect("settings").loss_scale.init_scale;
-        assert_eq!(scale(parse(&[])), 65536.0);
+        assert_eq!(scale(parse(&[])), 4096.0);
         assert_eq!(scale(parse(&["--set", "loss_scale.init_scale=4294967296"])), 4294967296.0);
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("settings.toml");

@@ -29,7 +29,7 @@ const OTHERS: [Backend; 2] = [Backend::Cpu, Backend::Cuda];
 /// Kind in which an implementation is tested, and the tolerance of its results.
 fn precision(backend: Backend) -> (Kind, f64) {
     match backend {
-        Backend::Cuda => (Kind::Float, 3e-6),
+        Backend::Cuda => (Kind::Float, 1e-5),
         Backend::Cpu | Backend::Torch => (Kind::Double, 1e-11),
     }
 }

@@ -96,8 +96,10 @@ impl Runner for Interpreter {
             .map(|(name, value)| match value {
                 Value::Pointer(tensor) => {
                     let address = tensor.data_ptr() as usize;
-                    let buffer = buffers.iter().position(|buffer| buffer.contains(&address)).unwrap_or(0);
-                    json!([name, "ptr", buffer, address.wrapping_sub(buffers[buffer].start) as isize])
+                    // An empty tensor is in no buffer, and the kernel reads nothing from it.
+                    let buffer = buffers.iter().position(|buffer| buffer.contains(&address));
+                    let offset = buffer.map_or(0, |buffer| address - buffers[buffer].start);
+                    json!([name, "ptr", buffer.unwrap_or(0), offset])
                 }
                 Value::I32(number) => json!([name, "i32", number]),
                 Value::I64(number) => json!([name, "i64", number]),
