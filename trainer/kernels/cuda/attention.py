@@ -26,6 +26,17 @@ HIDDEN = tl.constexpr(-1e30)
 
 
 @triton.jit
+def place(rows, blocks, program):
+    """First query (or key) of a program's block within the row, and the columns of the row's table."""
+    table = rows + tl.load(blocks + 2 * program) * 6
+    first = tl.load(blocks + 2 * program + 1).to(tl.int32)
+    start, length = tl.load(table).to(tl.int32), tl.load(table + 1).to(tl.int32)
+    context, query_start = tl.load(table + 2).to(tl.int32), tl.load(table + 3).to(tl.int32)
+    queries, piece_query = tl.load(table + 4).to(tl.int32), tl.load(table + 5).to(tl.int32)
+    return first, start, length, context, query_start, queries, piece_query
+
+
+@triton.jit
 def visible(key, token, piece, context):
     """True where a query that is token `token` of its row sees key `key`."""
     own = (key == context) | ((key >= piece) & (key <= token))
@@ -73,10 +84,7 @@ def attention_forward(
     """`out` = dropout(softmax(q kᵀ scale)) v, [queries, heads * D]."""
     program = tl.program_id(0)
     head = tl.program_id(1)
-    table = rows + tl.load(blocks + 2 * program) * 6
-    q0 = tl.load(blocks + 2 * program + 1).to(tl.int32)
-    start, length = tl.load(table).to(tl.int32), tl.load(table + 1).to(tl.int32)
-    context, query_start, queries = tl.load(table + 2).to(tl.int32), tl.load(table + 3).to(tl.int32), tl.load(table + 4).to(tl.int32)
+    q0, start, length, context, query_start, queries, _ = place(rows, blocks, program)
     m = q0 + tl.arange(0, BM)
     d = tl.arange(0, D)
     asked = m < queries
@@ -152,10 +160,7 @@ def attention_backward_query(
     `d_bias` [programs, heads * D] receives the sums of the gradients over each block."""
     program = tl.program_id(0)
     head = tl.program_id(1)
-    table = rows + tl.load(blocks + 2 * program) * 6
-    q0 = tl.load(blocks + 2 * program + 1).to(tl.int32)
-    start, length = tl.load(table).to(tl.int32), tl.load(table + 1).to(tl.int32)
-    context, query_start, queries = tl.load(table + 2).to(tl.int32), tl.load(table + 3).to(tl.int32), tl.load(table + 4).to(tl.int32)
+    q0, start, length, context, query_start, queries, _ = place(rows, blocks, program)
     m = q0 + tl.arange(0, BM)
     d = tl.arange(0, D)
     asked = m < queries
@@ -236,10 +241,7 @@ def attention_backward_key(
     """Gradients of keys and values. `d_bias` [programs, 2 * heads * D] receives their sums over each block."""
     program = tl.program_id(0)
     head = tl.program_id(1)
-    table = rows + tl.load(blocks + 2 * program) * 6
-    k0 = tl.load(blocks + 2 * program + 1).to(tl.int32)
-    start, length = tl.load(table).to(tl.int32), tl.load(table + 1).to(tl.int32)
-    context, query_start, queries = tl.load(table + 2).to(tl.int32), tl.load(table + 3).to(tl.int32), tl.load(table + 4).to(tl.int32)
+    k0, start, length, context, query_start, queries, piece_query = place(rows, blocks, program)
     key = k0 + tl.arange(0, BN)
     d = tl.arange(0, D)
     inside = key < length
@@ -256,7 +258,6 @@ def attention_backward_key(
         )
     else:
         # Only pieces see the keys after the context.
-        piece_query = tl.load(table + 5).to(tl.int32)
         first = tl.where(k0 >= context, piece_query // BM * BM, 0)
         d_keys, d_values = key_queries(
             first, queries, keys, values, q, q_stride, d_out, lse, masks, delta, heads, head, all_queries, query_start, query_token, query_piece,
