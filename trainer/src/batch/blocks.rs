@@ -133,8 +133,7 @@ impl BlockColumns {
         let [rows, queries, keys, token, piece, key] = query_columns(batch, true);
         let inputs = &batch.inputs;
         let (mut order, mut chunks) = (Vec::with_capacity(3 * inputs.tokens()), Vec::new());
-        let [words, positions, block_positions] =
-            [&inputs.ids, &inputs.position, &inputs.block_position].map(|taken| rows_taken(taken, &mut order, &mut chunks));
+        let [words, positions, block_positions] = inputs.lookups().map(|taken| rows_taken(taken, &mut order, &mut chunks));
         let [group_first, group_targets, scored_first, scored_targets] = target_columns(batch);
         Self(vec![
             all_rows,

@@ -90,6 +90,11 @@ impl Inputs {
         self.ids.len()
     }
 
+    /// Rows of the tables of words, positions and block positions that the tokens look up, `[T]` each.
+    pub fn lookups(&self) -> [&[i64]; 3] {
+        [&self.ids, &self.position, &self.block_position]
+    }
+
     /// Number of tokens of the longest row.
     pub fn max_row(&self) -> usize {
         self.rows.iter().map(|row| row.length).max().unwrap_or(0)

@@ -12,6 +12,7 @@
 pub mod clock;
 pub mod cpu;
 pub mod cuda;
+mod fused;
 #[cfg(test)]
 mod parity_tests;
 pub mod torch;

@@ -11,6 +11,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::{Stored, TOKENS_PER_TASK, by_kind, contiguous, gradient_of, values, values_mut};
 use crate::batch::packed::Batch;
 use crate::model::ops::clock::{Stage, timed};
+use crate::model::ops::fused::check_lookups;
 
 /// Parts that a table is cut into, so that tasks even out.
 const PARTS: usize = 16;
@@ -24,24 +25,15 @@ pub fn embed(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site, kind: Kind) -
     timed(Stage::Embedding, Device::Cpu, || by_kind!(kind, embed_of(tables, batch, site)))
 }
 
-fn columns(batch: &Batch) -> [&[i64]; 3] {
-    [&batch.inputs.ids, &batch.inputs.position, &batch.inputs.block_position]
-}
-
 fn embed_of<T: Stored>(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site) -> Result<Tensor, TchError> {
     let (tokens, width) = (batch.tokens(), tables[0].size2()?.1 as usize);
     let detached = [tables[0].f_detach()?, tables[1].f_detach()?, tables[2].f_detach()?];
-    for (table, rows) in detached.iter().zip(columns(batch)) {
-        let allowed = 0..table.size2()?.0;
-        if let Some(row) = rows.iter().find(|row| !allowed.contains(row)) {
-            return Err(TchError::Shape(format!("row {row} of a table of embeddings with {} rows", allowed.end)));
-        }
-    }
+    check_lookups(tables, &batch.inputs)?;
     let mut out = Tensor::f_empty([tokens as i64, width as i64], (T::KIND, Device::Cpu))?;
     {
         // SAFETY: nothing writes to parameters during a forward pass.
         let table = |i: usize| unsafe { values::<T::Real>(&detached[i], T::REAL) };
-        let (tables, columns) = ([table(0)?, table(1)?, table(2)?], columns(batch));
+        let (tables, columns) = ([table(0)?, table(1)?, table(2)?], batch.inputs.lookups());
         // SAFETY: just made, and nobody else has it.
         let out = unsafe { values_mut::<T>(&mut out, T::KIND) }?;
         let tasks = out.chunks_mut(width * TOKENS_PER_TASK).zip(batch.inputs.token_key.chunks(TOKENS_PER_TASK)).enumerate();
@@ -64,7 +56,7 @@ fn embed_of<T: Stored>(tables: [&Tensor; 3], batch: &Arc<Batch>, site: Site) -> 
 fn backward<T: Stored>(gradients: [Tensor; 3], batch: &Batch, site: Site, width: usize, dy: &Tensor) -> Result<(), TchError> {
     // SAFETY: the gradient that came in is not written to meanwhile.
     let dy = unsafe { values::<T>(dy, T::KIND) }?;
-    for (mut gradient, taken) in gradients.into_iter().zip(columns(batch)) {
+    for (mut gradient, taken) in gradients.into_iter().zip(batch.inputs.lookups()) {
         // SAFETY: one backward pass at a time adds to a model's gradients.
         let gradient = unsafe { values_mut::<T::Real>(&mut gradient, T::REAL) }?;
         let rows = (gradient.len() / width).div_ceil(PARTS);

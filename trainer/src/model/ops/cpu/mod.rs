@@ -25,6 +25,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use self::attention::Projected;
 use self::residual::Addend;
+use super::fused::{contiguous, gradient_of, pending};
 use super::{Ops, Projection, Queries};
 use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
@@ -126,11 +127,6 @@ impl Ops for CpuOps<'_> {
     }
 }
 
-/// The bias that the kernels add.
-fn pending(bias: Option<&Tensor>) -> Result<&Tensor, TchError> {
-    bias.ok_or_else(|| TchError::Shape("the fused kernels need the bias of the linear layer before them".to_owned()))
-}
-
 /// A number of libtorch's.
 pub(crate) trait Stored: Element {
     /// libtorch's name of it.
@@ -227,19 +223,4 @@ fn add_to_gradient<T: Stored>(gradient: &mut Tensor, values: &Tensor) -> Result<
     }
     let tasks = total.chunks_mut(NUMBERS_PER_TASK).zip(values.chunks(NUMBERS_PER_TASK));
     for_each(tasks, |(total, values)| accumulate::add(total, values))
-}
-
-/// Where the gradient of a parameter is added up; [`crate::model::parameters::Parameters::alloc_grads`] has made that place. A
-/// model that is only evaluated has none, and would fail in the backward pass.
-fn gradient_of(parameter: &Tensor) -> Result<Tensor, TchError> {
-    let gradient = parameter.f_grad()?;
-    if gradient.defined() { gradient.f_detach() } else { Ok(gradient) }
-}
-
-/// A gradient as the functions here need it: contiguous; zeros where there is none.
-fn contiguous(gradient: Option<&Tensor>, like: &Tensor) -> Result<Tensor, TchError> {
-    match gradient {
-        Some(gradient) => gradient.f_contiguous(),
-        None => like.f_zeros_like(),
-    }
 }

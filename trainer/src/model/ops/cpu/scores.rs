@@ -10,6 +10,7 @@ use tch::{Device, TchError, Tensor};
 use super::{Stored, by_kind, contiguous, values, values_mut};
 use crate::batch::packed::Batch;
 use crate::model::ops::clock::{Stage, timed};
+use crate::model::ops::fused::check_targets;
 
 /// For each group of the batch, the sum of `log softmax(logits)[target]` over its targets: `[groups]`, in 32 bits at least.
 /// `logits` `[scored, words]` must be the result of [`super::linear::linear`] and used by nothing else: its memory receives
@@ -24,10 +25,8 @@ pub fn target_log_probs(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, Tc
 
 fn target_log_probs_of<T: Stored>(logits: Tensor, batch: &Arc<Batch>) -> Result<Tensor, TchError> {
     let (scored, words) = logits.size2()?;
+    check_targets(&batch.targets, words)?;
     let (scored, words) = (scored as usize, words as usize);
-    if let Some(target) = batch.targets.token.iter().find(|target| **target as usize >= words) {
-        return Err(TchError::Shape(format!("target {target} of {words} words")));
-    }
     let saved = logits.f_detach()?;
     let mut log_sum = vec![T::Real::default(); scored];
     let mut out = vec![T::Real::default(); batch.targets.groups];

@@ -10,6 +10,7 @@ use super::{check_size, contiguous, defined, dropout_arguments, gradient_of, num
 use crate::batch::blocks::BlockTables;
 use crate::batch::device::DeviceBatch;
 use crate::model::ops::clock::{Stage, timed};
+use crate::model::ops::fused::check_lookups;
 
 /// Dropout of the sum of the rows of word, position and block position tables that a batch's tokens take: `[tokens, width]` in `kind`.
 ///
@@ -25,13 +26,7 @@ pub(super) fn embed(
 ) -> Result<Tensor, TchError> {
     let (tokens, width, device) = (batch.ids.size1()?, tables[0].size2()?.1, tables[0].device());
     check_size(tokens, width)?;
-    let inputs = &batch.host.inputs;
-    for (table, taken) in tables.iter().zip([&inputs.ids, &inputs.position, &inputs.block_position]) {
-        let allowed = 0..table.size2()?.0;
-        if let Some(row) = taken.iter().find(|row| !allowed.contains(row)) {
-            return Err(TchError::Shape(format!("row {row} of a table of embeddings with {} rows", allowed.end)));
-        }
-    }
+    check_lookups(tables, &batch.host.inputs)?;
     let (block, _) = row_block(width)?;
     let form = Form { size: block, dropout: true, ..Form::default() };
     let [words, positions, block_positions] = tables.map(Tensor::f_detach);

@@ -23,6 +23,7 @@ use glm_kernels::dropout::Site;
 use tch::{Device, Kind, TchError, Tensor};
 
 use self::launch::{Form, Launcher, Runner};
+use super::fused::{contiguous, gradient_of, pending};
 use super::{Ops, Projection, Queries};
 use crate::batch::blocks::BlockTables;
 use crate::batch::device::DeviceBatch;
@@ -167,11 +168,6 @@ impl Ops for CudaOps<'_> {
     }
 }
 
-/// The bias that the kernels add.
-fn pending(bias: Option<&Tensor>) -> Result<&Tensor, TchError> {
-    bias.ok_or_else(|| TchError::Shape("the fused kernels need the bias of the linear layer before them".to_owned()))
-}
-
 /// Size of the block that holds a row of this width, and the number of rows that a program of a forward pass computes.
 fn row_block(width: i64) -> Result<(u32, i64), TchError> {
     let found = ROW_BLOCKS.into_iter().find(|(block, _)| width <= *block);
@@ -208,24 +204,10 @@ fn dropout_arguments(site: Site) -> (i64, i32, f32) {
     (site.key.cast_signed(), site.limit().cast_signed(), site.keep_scale() as f32)
 }
 
-/// Place in which the gradient of a parameter is added up; [`Parameters::alloc_grads`] has made that place.
-fn gradient_of(parameter: &Tensor) -> Result<Tensor, TchError> {
-    let gradient = parameter.f_grad()?;
-    if gradient.defined() { gradient.f_detach() } else { Ok(gradient) }
-}
-
 /// Gradients that partial sums are added to.
 fn defined(gradients: &[&Tensor]) -> Result<(), TchError> {
     match gradients.iter().all(|gradient| gradient.defined()) {
         true => Ok(()),
         false => Err(TchError::Kind("there is no room for gradients: Glm::alloc_grads makes it".to_owned())),
-    }
-}
-
-/// A gradient as the kernels need it: contiguous; zeros where there is none.
-fn contiguous(gradient: Option<&Tensor>, like: &Tensor) -> Result<Tensor, TchError> {
-    match gradient {
-        Some(gradient) => gradient.f_contiguous(),
-        None => like.f_zeros_like(),
     }
 }

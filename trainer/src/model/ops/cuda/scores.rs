@@ -9,6 +9,7 @@ use super::{contiguous, number};
 use crate::batch::blocks::TargetTables;
 use crate::batch::packed::Targets;
 use crate::model::ops::clock::{Stage, timed};
+use crate::model::ops::fused::check_targets;
 
 /// For each group, the sum of `log softmax(logits)[target]` over its targets: `[groups]` in fp32. `logits` `[scored, words]` must be
 /// the result of a linear layer and used by nothing else: its memory receives its gradient.
@@ -22,9 +23,7 @@ pub(super) fn target_log_probs(
     tables: &TargetTables,
 ) -> Result<Tensor, TchError> {
     let ((scored, words), device, groups) = (logits.size2()?, logits.device(), targets.groups);
-    if let Some(target) = targets.token.iter().find(|target| !(0..words).contains(target)) {
-        return Err(TchError::Shape(format!("target {target} of {words} words")));
-    }
+    check_targets(targets, words)?;
     let saved = logits.f_detach()?;
     let lse = Tensor::f_empty([scored], (Kind::Float, device))?;
     let out = Tensor::f_empty([groups as i64], (Kind::Float, device))?;
