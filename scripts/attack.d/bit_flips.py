@@ -4,9 +4,8 @@ Each flip must be found before anything is learned from it, or be harmless: no c
 """
 
 import json
-import shutil
 
-from data_sets import copy, data_set, digest, evaluation, files, latest_checkpoint, results, settings, training
+from data_sets import copy, data_set, digest, evaluation, latest_checkpoint, results, settings, training
 from processes import Failed
 
 # Parts of the tries; the others hit checkpoints.
@@ -163,12 +162,12 @@ def resumes(_folder, originals, run, data):
 
 
 def evaluates(folder, originals, run, data):
-    originals.check_eval(folder, data, run, "val")
+    originals.check_eval(folder, data, latest_checkpoint(run), "val")
 
 
 def converts(folder, originals, run, _data):
     output = folder / "converted.safetensors"
-    ended = originals.programs.run([originals.programs.trainer, "-q", "convert", run, output])
+    ended = originals.programs.run([originals.programs.trainer, "-q", "convert", latest_checkpoint(run), output])
     found_or(ended, lambda: digest(output) == originals.converted)
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from data_sets import digest, files, names, sample
+from data_sets import files, names, sample
 from processes import Failed
 
 SHARDS = "shards"

@@ -31,7 +31,7 @@ def run(attack, programs):
         size = min(LINES, remaining)
         mutants = [sources[kind].line() for _ in range(size - 1)] + [long_line(sources[kind])]
         attack.attempt(f"{size} malformed lines ({kind})", check_file, programs, kind, mutants, sources[kind])
-        # A try is a line.
+        # Each line is a try.
         attack.tries += size - 1
         remaining -= size
         number += 1
@@ -58,14 +58,14 @@ def long_line(source):
 
 
 def check_file(folder, programs, kind, mutants, source):
-    """Ingests a file of malformed and good lines; if that fails, looks for the lines to blame."""
+    """Ingests a file of malformed and good lines; if that fails, searches for the lines that cause it."""
     good = [written(source.good(GOOD_NUMBERS)) for _ in range(GOOD_LINES)]
     try:
         check_lines(folder / "all", programs, kind, mutants, good)
     except Failed as failure:
         blamed = blame(folder, programs, kind, mutants, good)
         shown = "\n".join(f"{len(line)} bytes: {line[:200]!r}" for line, _ in blamed[:3])
-        raise Failed(f"{failure}\nlines to blame:\n{shown or 'only all together'}") from None
+        raise Failed(f"{failure}\nlines that cause it:\n{shown or 'only all together'}") from None
 
 
 def blame(folder, programs, kind, mutants, good):

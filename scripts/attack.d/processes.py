@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 
 class Failed(Exception):
-    """A try failed; the text says why."""
+    """A try failed; the text is the reason."""
 
 
 class Stopped(BaseException):
@@ -126,26 +126,13 @@ class Running:
 
     def family(self):
         """Returns the environments of all running processes with the mark of this one, by process id."""
-        mark, found = f"{MARK}={self.mark}", {}
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                variables = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
-                if mark in variables:
-                    found[int(folder.name)] = dict(variable.partition("=")[::2] for variable in variables)
-            except OSError:
-                # It has ended, or belongs to another user.
-                continue
-        return found
+        return marked(lambda mark: mark == self.mark)
 
     def kill_all(self):
         """Kills the process and its descendants."""
         # Twice, because a process may have started another one in between.
         for _ in range(2):
-            for pid in {*self.family(), *([] if self.ended else [self.pid])}:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+            kill({*self.family(), *([] if self.ended else [self.pid])})
 
     def __enter__(self):
         return self
@@ -168,8 +155,9 @@ class Programs:
         self.stopped = False
 
     def stop(self):
-        """Ends all attacks at their next process."""
+        """Ends all processes, and all attacks at their next one."""
         self.stopped = True
+        kill(marked(lambda mark: mark.startswith(f"{os.getpid()}-")))
 
     def start(self, words, cwd=None, **variables):
         if self.stopped:
@@ -187,6 +175,29 @@ class Programs:
             running.has_ended(moment)
             running.send(signal.SIGKILL)
             return running.end(60 * self.patience)
+
+
+def marked(is_wanted):
+    """Returns the environments of all running processes with a wanted mark, by process id."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            entries = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            # It has ended, or belongs to another user.
+            continue
+        variables = dict(entry.partition("=")[::2] for entry in entries)
+        if MARK in variables and is_wanted(variables[MARK]):
+            found[int(folder.name)] = variables
+    return found
+
+
+def kill(pids):
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
 def name_of(number):

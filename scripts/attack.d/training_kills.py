@@ -76,7 +76,7 @@ def kill_ranks(attack, programs):
     while remaining > 0:
         kills = min(remaining, attack.random.randint(1, 4))
         done = attack.attempt(f"{kills} kills of ranks", one, kills) or kills
-        # A try is a kill.
+        # Each kill is a try.
         attack.tries += done - 1
         remaining -= done
 

@@ -15,7 +15,7 @@ MAX_FAILURES = 50
 _print = threading.Lock()
 
 
-def say(text):
+def show(text):
     with _print:
         print(text, flush=True)
 
@@ -56,7 +56,7 @@ class Attack:
         kept = f"\nfiles: {folder}" if self.keep and folder else ""
         self.failures.append(text + kept)
         if len(self.failures) <= SHOWN:
-            say(f"{self.name}, try {self.tries}: {text}{kept}\n")
+            show(f"{self.name}, try {self.tries}: {text}{kept}\n")
         if not self.keep and folder:
             remove(folder)
         if len(self.failures) >= MAX_FAILURES:
@@ -69,12 +69,12 @@ class Attack:
         try:
             function(self, programs)
         except TooManyFailures:
-            say(f"{self.name}: ended after {len(self.failures)} failures\n")
+            show(f"{self.name}: ended after {len(self.failures)} failures\n")
         except Exception as error:
             # Without its data or its undisturbed run there is no attack, which must not look like a success.
             text = str(error) if isinstance(error, Failed) else traceback.format_exc()
             self.failures.append(f"cannot run: {text}")
-            say(f"{self.name}: cannot run: {text}\n")
+            show(f"{self.name}: cannot run: {text}\n")
         self.seconds = time.monotonic() - start
 
     def row(self):
