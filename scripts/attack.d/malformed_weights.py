@@ -53,10 +53,10 @@ def run(attack, programs):
             marker.unlink()
             raise Failed("code of the file was run")
 
-    def archived(folder, data, reader, outside):
+    def archived(folder, data, reader, must_fail, outside):
         before = set(names(folder.parent)), set(names(outside.parent))
-        one(folder, "glm-large-blank.tar.bz2", data, reader, True)
-        if (set(names(folder.parent)), set(names(outside.parent))) != before or set(names(folder)) - {"inner", "scores.jsonl"}:
+        one(folder, "glm-large-blank.tar.bz2", data, reader, must_fail)
+        if (set(names(folder.parent)), set(names(outside.parent))) != before or set(names(folder)) - {"inner", "scores.jsonl", "converted.safetensors"}:
             raise Failed("files were written outside of the archive's folder")
         size = sum(path.lstat().st_size for path in folder.rglob("*"))
         if size > len(data) + LEFT:
@@ -85,6 +85,6 @@ def run(attack, programs):
     rest = max(1, attack.count - attack.tries)
     random.shuffle(directed)
     for number in range(rest):
-        title, data = directed[number] if number < len(directed) else archive_mutant(good, random)
+        title, must_fail, data = directed[number] if number < len(directed) else archive_mutant(good, random)
         reader = readers[number % 3]
-        attack.attempt(f"{title}, {reader.__name__}", archived, data, reader, outside)
+        attack.attempt(f"{title}, {reader.__name__}", archived, data, reader, must_fail, outside)

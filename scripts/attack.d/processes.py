@@ -85,14 +85,13 @@ class Running:
     def __init__(self, words, environment, cwd=None):
         self.words = [str(word) for word in words]
         self.mark = f"{os.getpid()}-{next(_numbers)}"
-        environment = {name: value for name, value in environment.items() if name not in REMOVED}
-        environment[MARK] = self.mark
         self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         limited = ["sh", "-c", 'ulimit -c 0 && ulimit -d "$0" && exec "$@"', str(DATA_LIMIT >> 10), *self.words]
         self.start = time.monotonic()
         # A session of its own, so that Ctrl-C in a terminal does not reach it.
         self.process = subprocess.Popen(
-            limited, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err, env=environment, cwd=cwd, start_new_session=True)
+            limited, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err, cwd=cwd, start_new_session=True,
+            env={**environment, MARK: self.mark})
         self.pid = self.process.pid
         self.watch = os.pidfd_open(self.pid)
         self.ended = None
@@ -150,8 +149,9 @@ class Programs:
     def __init__(self, folder, patience):
         self.prep, self.trainer = folder / "glm-prep", folder / "glm-trainer"
         self.patience = patience
+        self.environment = {name: value for name, value in os.environ.items() if name not in REMOVED}
         # Several attacks run side by side, so that more threads would only wait for each other.
-        self.environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.environment["OMP_NUM_THREADS"] = "1"
         self.stopped = False
 
     def stop(self):
