@@ -15,7 +15,8 @@ from typing import NamedTuple
 # Variable by which the descendants of a process are found.
 MARK = "GLM_ATTACK_PROCESS"
 # Variables that would change the behavior of the programs.
-REMOVED = ("GLM_DATA_DIR", "RUST_LOG", "RUST_BACKTRACE", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_ID")
+REMOVED = ("GLM_DATA_DIR", "RUST_LOG", "RUST_BACKTRACE", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT",
+           "GLM_STORE_SECRET", "GLM_STORE_SERVER", "TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT", "SLURM_STEP_ID")
 # A process that allocates more than this is refused memory by the system, before it harms the machine.
 DATA_LIMIT = 6 << 30
 # A process that uses more than this fails its try.

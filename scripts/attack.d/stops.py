@@ -1,18 +1,21 @@
 """Processes that are stopped (SIGSTOP), as on a machine that freezes; and second Ctrl-Cs."""
 
 import os
+import secrets
 import signal
 import time
 
-from data_sets import data_set, settings, training
+from data_sets import check_run, data_set, results, settings, training
 from processes import Failed
 from training_kills import require_no_ranks, wait_for_ranks
 
 # Does not end by itself.
 ENDLESS = settings("train.epochs=100000", "train.eval_every=0")
+# Goes on for some seconds after a few steps.
+LONG = ("--max-steps", "400", *settings("train.epochs=100000", "train.eval_every=0"))
 # Seconds until a rank gives up waiting for another, and until everything must have ended.
 TIMEOUT, BOUND = 5, 90
-VICTIMS = ("rank 1", "rank 0", "the launcher", "rank 0 by hand", "rank 1 by hand")
+VICTIMS = ("rank 1", "rank 0", "launcher", "rank 0 by hand", "rank 1 by hand")
 
 
 def until_it_trains(running, out, limit):
@@ -29,36 +32,48 @@ def until_it_trains(running, out, limit):
 def stop_processes(attack, programs):
     data = attack.folder / "data"
     data_set(programs, data)
-    options = (*ENDLESS, *settings(f"distributed.timeout={TIMEOUT}"))
+    options = settings(f"distributed.timeout={TIMEOUT}")
+    long = (*LONG, *options, "--nproc", "2")
+    whole = attack.folder / "whole"
+    programs.run(training(programs, data, whole, *long)).succeeds()
+    expected = results(whole)
+    limit, bound = 60 * programs.patience, BOUND * programs.patience
 
-    def launched(folder, victim):
+    def rank(folder, victim):
         out = folder / "run"
-        with programs.start(training(programs, data, out, *options, "--nproc", "2")) as launcher:
-            ranks = wait_for_ranks(launcher, {}, 60 * programs.patience)
-            until_it_trains(launcher, out, 60 * programs.patience)
-            of_rank = {variables["RANK"]: pid for pid, variables in ranks.items()}
-            stopped = launcher.pid if victim == "the launcher" else of_rank[victim[-1]]
-            os.kill(stopped, signal.SIGSTOP)
-            if victim == "the launcher":
-                end_of_ranks(launcher, BOUND * programs.patience)
-                launcher.send(signal.SIGCONT)
-            ended = launcher.end(BOUND * programs.patience).check()
+        with programs.start(training(programs, data, out, *ENDLESS, *options, "--nproc", "2")) as launcher:
+            ranks = wait_for_ranks(launcher, {}, limit)
+            until_it_trains(launcher, out, limit)
+            os.kill(next(pid for pid, variables in ranks.items() if variables["RANK"] == victim[-1]), signal.SIGSTOP)
+            ended = launcher.end(bound).check()
             ended.require(ended.code == 1, f"exit code {ended.code} instead of 1")
             require_no_ranks(launcher)
 
+    def of_launcher(folder, _victim):
+        """The ranks train to their end, and the launcher ends when it continues."""
+        out = folder / "run"
+        with programs.start(training(programs, data, out, *long)) as launcher:
+            until_it_trains(launcher, out, limit)
+            launcher.send(signal.SIGSTOP)
+            end_of_ranks(launcher, bound)
+            launcher.send(signal.SIGCONT)
+            launcher.end(bound).succeeds()
+            check_run(out, expected)
+
     def by_hand(folder, victim):
         out, port = folder / "run", str(attack.random.randrange(12_000, 28_000))
-        variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = training(programs, data, out, *options)
+        variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLM_STORE_SECRET": secrets.token_hex()}
+        command = training(programs, data, out, *ENDLESS, *options)
         with programs.start(command, RANK="0", **variables) as first, programs.start(command, RANK="1", **variables) as second:
-            until_it_trains(first, out, 60 * programs.patience)
+            until_it_trains(first, out, limit)
             stopped, other = (first, second) if victim == "rank 0 by hand" else (second, first)
             stopped.send(signal.SIGSTOP)
-            other.end(BOUND * programs.patience).refuses()
+            other.end(bound).refuses()
 
     for number in range(attack.count):
         victim = VICTIMS[number % len(VICTIMS)]
-        attack.attempt(f"stop of {victim}", by_hand if victim.endswith("by hand") else launched, victim)
+        function = of_launcher if victim == "launcher" else by_hand if victim.endswith("by hand") else rank
+        attack.attempt(f"stop of {victim}", function, victim)
 
 
 def end_of_ranks(launcher, limit):
