@@ -83,7 +83,8 @@ class Ended(NamedTuple):
 class Running:
     """A process, and its descendants."""
 
-    def __init__(self, words, environment, cwd=None):
+    def __init__(self, programs, words, cwd, variables):
+        self.programs = programs
         self.words = [str(word) for word in words]
         self.mark = f"{os.getpid()}-{next(_numbers)}"
         self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
@@ -92,7 +93,7 @@ class Running:
         # A session of its own, so that Ctrl-C in a terminal does not reach it.
         self.process = subprocess.Popen(
             limited, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err, cwd=cwd, start_new_session=True,
-            env={**environment, MARK: self.mark})
+            env={**programs.environment, **variables, MARK: self.mark})
         self.pid = self.process.pid
         self.watch = os.pidfd_open(self.pid)
         self.ended = None
@@ -112,6 +113,12 @@ class Running:
 
     def end(self, limit):
         """Waits for the process to end; after `limit` seconds, kills it with its descendants."""
+        ended = self.reap(limit)
+        if self.programs.stopped:
+            raise Stopped
+        return ended
+
+    def reap(self, limit):
         if self.ended is None:
             exceeded = 0.0 if self.has_ended(limit) else limit
             if exceeded:
@@ -139,7 +146,7 @@ class Running:
 
     def __exit__(self, *_):
         self.kill_all()
-        self.end(60)
+        self.reap(60)
         self.out.close()
         self.err.close()
 
@@ -163,7 +170,7 @@ class Programs:
     def start(self, words, cwd=None, **variables):
         if self.stopped:
             raise Stopped
-        return Running(words, {**self.environment, **variables}, cwd)
+        return Running(self, words, cwd, variables)
 
     def run(self, words, limit=60, cwd=None):
         """Runs a command to its end."""
