@@ -11,7 +11,7 @@ LINES = 100
 GOOD_LINES = 10
 # Numbers of good lines are above this one, so that no malformed line takes the number of a good one.
 GOOD_NUMBERS = 1_000_000
-# A long line below the limit of the format, one per file: memory must not grow by a large factor of it.
+# A long line, which is below the limit of the format: memory must not grow by a large factor of it.
 LONG_TEXT = 2_000_000
 SENTENCES = ["Rain fell on {0} for a week.", "{1} sold the house to {2}.", "On Sunday {0} met {2} in the garden!", "Nobody saw {1} again."]
 PEOPLE = ["Ada", "Bo Lind", "the old baker", "Éva", "Mr. Okoro", "her dog", "Zürich", "a man of 40"]
@@ -29,10 +29,11 @@ def run(attack, programs):
     while remaining > 0:
         kind = ("record", "plain")[number % 2]
         size = min(LINES, remaining)
-        mutants = [sources[kind].line() for _ in range(size - 1)] + [long_line(sources[kind])]
-        attack.attempt(f"{size} malformed lines ({kind})", check_file, programs, kind, mutants, sources[kind])
+        source = sources[kind]
+        attack.attempt(f"{size - 1} malformed lines ({kind})", check_file, programs, kind, [source.line() for _ in range(size - 1)], source)
         # Each line is a try.
-        attack.tries += size - 1
+        attack.tries += max(size - 2, 0)
+        attack.attempt(f"a long line ({kind})", check_file, programs, kind, [long_line(source)], source)
         remaining -= size
         number += 1
 
@@ -101,7 +102,7 @@ def check_lines(folder, programs, kind, mutants, good):
     programs.run([programs.prep, "-q", "verify", target]).succeeds()
     words = [programs.prep, "inspect", target, "--sql", f"select {COLUMNS} from shards where split = 'val'", "--json"]
     ended = programs.run(words).succeeds()
-    rows = [json.loads(line) for line in ended.out.splitlines()]
+    rows = [json.loads(line) for line in ended.out.split("\n") if line]
     good_questions = [questions_of(line, kind) for line in good]
     by_line = [*(questions for _, questions in mutants), *good_questions]
     for row in rows:
