@@ -56,7 +56,8 @@ def run(attack, programs):
     def archived(folder, data, reader, must_fail, outside):
         before = set(names(folder.parent)), set(names(outside.parent))
         one(folder, "glm-large-blank.tar.bz2", data, reader, must_fail)
-        if (set(names(folder.parent)), set(names(outside.parent))) != before or set(names(folder)) - {"inner", "scores.jsonl", "converted.safetensors"}:
+        expected = {"inner", "scores.jsonl", "converted.safetensors"}
+        if (set(names(folder.parent)), set(names(outside.parent))) != before or not expected.issuperset(names(folder)):
             raise Failed("files were written outside of the archive's folder")
         size = sum(path.lstat().st_size for path in folder.rglob("*"))
         if size > len(data) + LEFT:

@@ -9,8 +9,8 @@ from raw_reference import questions_of
 # JSON texts that Python would not write.
 ODD_JSON = ["null", "true", "-1", "-0", "0.5", "1e400", "-1e400", "1e15", "2147483648", "9223372036854775807", "9223372036854775808",
             "18446744073709551616", "123456789012345678901234567890", "NaN", '""', '"x"', '" "', "[]", "{}", "[[]]", '[null]', '{"a":1}']
-ODD_TEXT = ["\0", "\u0301", "\u200d", "\u202e", "\ufeff", "\u2028", "\U0001f468\u200d\U0001f469", "\uff21", "\u201c", "\u2019", "\u2013",
-            "\u0130", "\ufb01", "\u1e9e", "中", "\u3000", "\x7f", "\t", "@highlight\n", "@placeholder", "[BLANK]", "[MASK]", "[CLS]", "##a"]
+ODD_TEXT = ["\0", "\u0301", "\u200d", "\u202e", "\ufeff", "\u2028", "\U0001f468\u200d\U0001f469", "\uff21", "\u201c", "\u2019",
+            "\u2013", "\u0130", "\ufb01", "\u1e9e", "中", "\u3000", "\x7f", "\t", "@highlight\n", "@placeholder", "[BLANK]", "[MASK]", "[CLS]", "##a"]
 # Escapes that JSON allows and that are not text: halves of surrogate pairs.
 HALVES = ["\\ud800", "\\udfff", "\\udc00\\ud800", "\\ud83d"]
 DEEP = [10, 100, 130, 600]

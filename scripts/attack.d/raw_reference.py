@@ -44,7 +44,8 @@ def fault_of(row, questions):
     for entity in row["entities"]:
         if row["passage"][entity["char_start"] : entity["char_end"]] != entity["text"]:
             return f"mention {entity} is not the text at its place"
-    for name, check in (("passage and query", Question.has_text_of), ("choices", Question.has_choices_of), ("mentions", Question.has_mentions_of)):
+    checks = {"passage and query": Question.has_text_of, "choices": Question.has_choices_of, "mentions": Question.has_mentions_of}
+    for name, check in checks.items():
         questions = [question for question in questions if check(question, row)]
         if not questions:
             return f"{name} are not those of line {row['raw_line']}"

@@ -44,7 +44,8 @@ class Attack:
         folder.mkdir(parents=True)
         try:
             result = function(folder, *arguments)
-        except (Failed, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except Exception as error:
+            # Also an error of Python: a program has written something that it should not.
             text = str(error) if isinstance(error, Failed) else traceback.format_exc()
             self.fail(f"{title}: {text}", folder)
             return None
