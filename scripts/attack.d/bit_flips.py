@@ -40,7 +40,7 @@ class Originals:
         self.data, self.run = attack.folder / "data", attack.folder / "run"
         self.ingest()
         # Everything below works on copies, so that no program leaves a note next to the originals that they are sound.
-        data = copy(self.data, attack.folder / "data-of-results")
+        self.read_data = data = copy(self.data, attack.folder / "read-data")
         programs.run(training(programs, data, self.run, "--max-steps", TRAINED, *OPTIONS)).succeeds()
         weights = copy(latest_checkpoint(self.run), attack.folder / "weights")
         self.weights = weights / "model.safetensors"
@@ -150,7 +150,7 @@ def in_checkpoint(folder, originals, number):
     checkpoint = latest_checkpoint(run)
     path = originals.random.choice(sorted(path for path in checkpoint.iterdir() if path.is_file()))
     place = f"{path.name}, {flip(path, originals.random)}"
-    data = originals.data
+    data = originals.read_data
     commands = [resumes, evaluates]
     if path.name == "model.safetensors":
         commands += [converts, inspects]

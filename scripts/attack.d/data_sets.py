@@ -87,12 +87,13 @@ def results(run):
     return found
 
 
-def check_run(run, expected):
-    """Requires that a finished run has these results and no temporary files."""
+def check_run(run, data, expected):
+    """Requires that a finished run has these results, and that no temporary files are left there or in the folder of the data."""
     found = results(run)
     different = [name for name in expected if found[name] != expected[name]]
     if different:
         raise Failed(f"{', '.join(different)} of {run} differ from those of the undisturbed run")
-    left = [path for path in run.rglob("*") if path.name.endswith(".tmp") or path.name.startswith(".writing-")]
+    paths = [*run.rglob("*"), *data.rglob("*")]
+    left = [path for path in paths if path.name.endswith(".tmp") or path.name.startswith(".writing-")]
     if left:
         raise Failed(f"temporary files are left: {', '.join(map(str, left))}")

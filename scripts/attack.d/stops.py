@@ -58,7 +58,7 @@ def stop_processes(attack, programs):
             end_of_ranks(launcher, bound)
             launcher.send(signal.SIGCONT)
             launcher.end(bound).succeeds()
-            check_run(out, expected)
+            check_run(out, data, expected)
 
     def by_hand(folder, victim):
         out, port = folder / "run", str(attack.random.randrange(12_000, 28_000))

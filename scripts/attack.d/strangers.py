@@ -86,7 +86,7 @@ def run(attack, programs):
                 kind(sockets, port, attack.random, launcher)
             # The connections are held until training has ended.
             launcher.end(60 * programs.patience).succeeds()
-            check_run(out, expected)
+            check_run(out, data, expected)
             require_no_ranks(launcher)
 
     for number in range(attack.count):

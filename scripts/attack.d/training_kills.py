@@ -18,7 +18,7 @@ def kill_runs(attack, programs):
     whole = attack.folder / "whole"
     seconds = programs.run(training(programs, data, whole, *STEPS)).succeeds().seconds
     expected = results(whole)
-    check_run(whole, expected)
+    check_run(whole, data, expected)
     out = attack.folder / "killed"
     command = training(programs, data, out, *STEPS)
 
@@ -33,7 +33,7 @@ def kill_runs(attack, programs):
             ended = programs.run(command)
         try:
             ended.succeeds()
-            check_run(out, expected)
+            check_run(out, data, expected)
         finally:
             remove(out)
 
@@ -68,7 +68,7 @@ def kill_ranks(attack, programs):
                     break
                 killed.update(ranks)
             launcher.end(2 * limit).succeeds()
-            check_run(out, expected)
+            check_run(out, data, expected)
             require_no_ranks(launcher)
         return max(1, len(killed) // 2)
 
