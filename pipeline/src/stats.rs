@@ -67,7 +67,7 @@ pub(crate) fn open(dir: &Path) -> Result<(PathBuf, Manifest), StatsError> {
     let (shards, bytes) = find_manifest(dir)?;
     let path = shards.join(MANIFEST_FILE);
     let manifest = Manifest::from_json(&String::from_utf8_lossy(&bytes));
-    Ok((shards, manifest.map_err(|source| StatsError::Manifest { path, source })?))
+    Ok((shards, manifest.map_err(|source| StatsError::Manifest { source: source.at(&path), path })?))
 }
 
 /// Computes the statistics of a data set. Memory holds one batch of rows and some bytes per distinct passage.
