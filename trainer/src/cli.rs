@@ -65,11 +65,12 @@ Examples:
   glm-trainer eval --data sample --init runs/first
   glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
     Eval(Box<EvalArgs>),
-    /// Predict the answers of a split and write them in SuperGLUE's format for ReCoRD
+    /// Predict the answers of a split and write them, for ReCoRD in SuperGLUE's format
     #[command(after_help = "\
 Examples:
   glm-trainer predict --data DIR --init runs/first --out ReCoRD.jsonl
-  glm-trainer predict --data DIR --split val --init runs/first --out val.jsonl")]
+  glm-trainer predict --data DIR --split val --init runs/first --out val.jsonl
+  glm-trainer predict --data own --init runs/own --out - | head")]
     Predict(Box<PredictArgs>),
     /// Rank the choices of your own questions, given as JSON, as arguments, or interactively
     #[command(after_help = "\

@@ -1,6 +1,7 @@
 //! `glm-trainer`: trains and evaluates GLM on cloze data sets.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -8,6 +9,7 @@ use clap::{CommandFactory, Parser};
 use glm_support::command::paint::log_has_colour;
 use glm_support::command::pipe::is_broken_pipe;
 use glm_support::command::{completions, manual};
+use glm_support::files::output::is_stdout;
 use glm_trainer::cli::{Cli, Command};
 use glm_trainer::command::bench;
 use glm_trainer::command::convert;
@@ -48,8 +50,12 @@ fn main() -> ExitCode {
             Some(processes) => launch_workers(*args, processes),
             None => train_model(*args),
         },
-        Command::Eval(args) => eval::run(&args).map_err(Into::into).and_then(|result| print(&show(&result, args.json)?)),
-        Command::Predict(args) => predict(&args),
+        Command::Eval(args) => {
+            eval::run(&args).map_err(Into::into).and_then(|result| print_beside([args.scores], &show(&result, args.json)?))
+        }
+        Command::Predict(args) => predict::run(&args)
+            .map_err(Into::into)
+            .and_then(|result| print_beside([Some(args.out), args.scores], &show(&result, args.json)?)),
         Command::Score(args) => {
             score::run(&args, &mut std::io::stdout().lock()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
         }
@@ -60,7 +66,11 @@ fn main() -> ExitCode {
         }
         Command::Convert(args) => convert::convert(&args).map_err(Into::into).and_then(|done| print(&done.to_string())),
         Command::Report(args) => {
-            report::run(&args).map_err(Into::into).and_then(|path| print(&format!("{}\n", path.display())))
+            report::run(&args).map_err(Into::into).and_then(|result| match &args.out {
+                // Its only line would be the name of the page.
+                Some(page) if is_stdout(page) && !args.json => Ok(ExitCode::SUCCESS),
+                _ => print_beside([args.out], &show(&result, args.json)?),
+            })
         }
         Command::Config(args) if args.markdown => print(&config::page::markdown()),
         Command::Config(_) => print(REFERENCE),
@@ -98,6 +108,15 @@ fn error_chain(error: &anyhow::Error) -> String {
 fn print(text: &str) -> Result<ExitCode> {
     std::io::stdout().write_all(text.as_bytes()).context("cannot write")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a result; to standard error if one of the command's files is standard output.
+fn print_beside(files: impl IntoIterator<Item = Option<PathBuf>>, text: &str) -> Result<ExitCode> {
+    if files.into_iter().flatten().any(|file| is_stdout(&file)) {
+        std::io::stderr().write_all(text.as_bytes()).context("cannot write")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(text)
 }
 
 /// Runs this program once per process and supervises the processes.
@@ -173,11 +192,6 @@ fn log_outcome(run: &Run, outcome: Outcome) {
             tracing::warn!("stopped at step {}; resume with --out {folder} --resume", run.state.step);
         }
     }
-}
-
-fn predict(args: &predict::PredictArgs) -> Result<ExitCode> {
-    let questions = predict::run(args)?;
-    print(&format!("{questions} answers in {}\n", args.out.display()))
 }
 
 /// Formats a result as JSON or for people.

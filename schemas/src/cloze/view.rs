@@ -1,17 +1,19 @@
 //! Zero-copy access to the token ids of a record batch.
 
-use arrow::array::{Array, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::buffer::OffsetBuffer;
 
 use super::encoding::Question;
-use crate::column::{IdLists, ViewError, column, int32, list, no_nulls, strings, wrong_type};
+use crate::column::{IdLists, ViewError, column, int32, int64, list, no_nulls, nullable_strings, strings, wrong_type};
 use crate::vocab::TokenId;
 
 /// Typed access to the rows of a record batch. Ids are slices of the batch's buffers; nothing is copied.
 ///
-/// The batch needs the columns [`TOKEN_COLUMNS`](super::TOKEN_COLUMNS); the text columns are optional.
+/// The batch needs the columns [`TOKEN_COLUMNS`](super::TOKEN_COLUMNS); ids of the raw data and text columns are optional.
 pub struct ClozeView<'a> {
     example_id: &'a StringArray,
+    source_id: Option<&'a StringArray>,
+    question_id: Option<&'a Int64Array>,
     passage_ids: IdLists<'a>,
     query_left_ids: IdLists<'a>,
     query_right_ids: IdLists<'a>,
@@ -42,6 +44,8 @@ impl<'a> ClozeView<'a> {
         no_nulls("choices.correct", correct_bits)?;
         Ok(Self {
             example_id: strings("example_id", column(batch, "example_id")?)?,
+            source_id: column(batch, "source_id").ok().map(|id| nullable_strings("source_id", id)).transpose()?,
+            question_id: column(batch, "question_id").ok().map(|id| int64("question_id", id)).transpose()?,
             passage_ids: IdLists::try_new("passage_ids", column(batch, "passage_ids")?)?,
             query_left_ids: IdLists::try_new("query_left_ids", column(batch, "query_left_ids")?)?,
             query_right_ids: IdLists::try_new("query_right_ids", column(batch, "query_right_ids")?)?,
@@ -49,7 +53,10 @@ impl<'a> ClozeView<'a> {
             choice_ids: IdLists::try_new("choices.ids", ids)?,
             choice_text: choices.column_by_name("text").map(|text| strings("choices.text", text)).transpose()?,
             correct: correct_bits,
-            choice_index: choices.column_by_name("choice_index").map(|index| int32("choices.choice_index", index)).transpose()?,
+            choice_index: choices
+                .column_by_name("choice_index")
+                .map(|index| int32("choices.choice_index", index))
+                .transpose()?,
             label: int32("label", column(batch, "label")?)?,
             context_tokens: int32("context_tokens", column(batch, "context_tokens")?)?,
             rows: batch.num_rows(),
@@ -69,6 +76,16 @@ impl<'a> ClozeView<'a> {
     /// Value of `example_id` in the row.
     pub fn example_id(&self, row: usize) -> &'a str {
         self.example_id.value(row)
+    }
+
+    /// Value of `source_id` in the row: the id in the raw data, if there is one and the column was read.
+    pub fn source_id(&self, row: usize) -> Option<&'a str> {
+        self.source_id.filter(|column| column.is_valid(row)).map(|column| column.value(row))
+    }
+
+    /// Value of `question_id` in the row, if the column was read.
+    pub fn question_id(&self, row: usize) -> Option<i64> {
+        self.question_id.map(|column| column.value(row))
     }
 
     /// Tokens of the row that all its choices share.

@@ -17,6 +17,10 @@ use crate::model::config::{PRESETS, PublishedWeights};
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Files of weights in a Hugging Face folder, in addition to [`WEIGHTS_FILE`].
 const HUGGING_FACE_FILES: [&str; 3] = ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Name of random weights, for `run --init` only.
+const RANDOM: &str = "random";
+/// Maximum number of folders in a message.
+const SHOWN_FOLDERS: usize = 5;
 /// Folder of checkpoints in the folder of a run.
 pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
 /// File with the name of the latest checkpoint, in [`CHECKPOINTS_FOLDER`].
@@ -39,7 +43,11 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
         };
     }
     if !path.is_dir() {
-        return Err(CheckpointError::NotFound { path: path.to_owned(), reason: "no such file or folder".into() });
+        let reason = match path == Path::new(RANDOM) {
+            true => "random weights are for `run` only; specify a file of weights, the folder of a run, or a published archive",
+            false => "no such file or folder",
+        };
+        return Err(CheckpointError::NotFound { path: path.to_owned(), reason: reason.into() });
     }
     if let Some(file) = in_folder(path, 3) {
         return Ok(file);
@@ -52,15 +60,25 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
 
 /// Returns the file in a folder, or an error that lists the expected files.
 fn in_folder_or(folder: &Path) -> Result<PathBuf, CheckpointError> {
-    in_folder(folder, 3).ok_or_else(|| CheckpointError::NotFound {
-        path: folder.to_owned(),
-        reason: format!(
+    if let Some(file) = in_folder(folder, 3) {
+        return Ok(file);
+    }
+    let mut inner: Vec<_> = folders(folder).into_iter().filter(|inner| in_folder(inner, 2).is_some()).collect();
+    inner.sort();
+    let reason = match inner.len() {
+        0 => format!(
             "expected {WEIGHTS_FILE} or pytorch_model.bin (or shards with an index), \
              {CHECKPOINTS_FOLDER}/{LATEST_FILE} (a run), {PUBLISHED_LATEST} with <iteration>/{PUBLISHED_FILE} (published weights), \
              or {}",
             published().map(|weights| weights.archive()).collect::<Vec<_>>().join(" or ")
         ),
-    })
+        _ => {
+            let more = if inner.len() > SHOWN_FOLDERS { ", …" } else { "" };
+            let shown: Vec<_> = inner.iter().take(SHOWN_FOLDERS).map(|inner| inner.display().to_string()).collect();
+            format!("several folders in it have weights; specify one of {}{more}", shown.join(", "))
+        }
+    };
+    Err(CheckpointError::NotFound { path: folder.to_owned(), reason })
 }
 
 fn in_folder(folder: &Path, depth: usize) -> Option<PathBuf> {
@@ -91,6 +109,13 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let shown = entries.flatten().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
     shown.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+/// Returns the optimizer step of a file of weights according to the name of its folder: `step-00000600` in a run, `200000` in
+/// published weights.
+pub fn step_of(weights: &Path) -> Option<u64> {
+    let folder = weights.parent()?.file_name()?.to_str()?;
+    folder.strip_prefix("step-").unwrap_or(folder).parse().ok()
 }
 
 /// Returns the folder with the largest number, for published folders without the file that names the iteration.
@@ -155,6 +180,14 @@ mod tests {
     }
 
     #[test]
+    fn the_step_is_parsed_from_the_folder() {
+        let of = |path: &str| step_of(Path::new(path));
+        assert_eq!(of("runs/x/checkpoints/step-00000600/model.safetensors"), Some(600));
+        assert_eq!(of("blocklm-large-blank/200000/mp_rank_00_model_states.pt"), Some(200_000));
+        assert_eq!((of("best/model.safetensors"), of("model.safetensors")), (None, None));
+    }
+
+    #[test]
     fn names_outside_the_folder_are_ignored() {
         let folder = folder_with(&[("x/checkpoints/latest", "../.."), ("model.safetensors", "")]);
         assert!(matches!(weights_file(&folder.path().join("x")), Err(CheckpointError::NotFound { .. })));
@@ -165,5 +198,18 @@ mod tests {
         let folder = folder_with(&[]);
         let message = weights_file(folder.path()).expect_err("empty").to_string();
         assert!(message.contains("expected model.safetensors"), "{message}");
+    }
+
+    #[test]
+    fn a_folder_of_runs_is_an_error_with_the_runs() {
+        let files =
+            ["one", "two"].map(|run| [format!("{run}/checkpoints/latest"), format!("{run}/checkpoints/a/model.safetensors")]);
+        let files: Vec<_> = files.iter().flat_map(|[latest, file]| [(latest.as_str(), "a"), (file.as_str(), "")]).collect();
+        let folder = folder_with(&files);
+        let message = weights_file(folder.path()).expect_err("several").to_string();
+        let shown = folder.path().display();
+        assert!(message.ends_with(&format!("specify one of {shown}/one, {shown}/two")), "{message}");
+        let random = weights_file(Path::new("random")).expect_err("no weights").to_string();
+        assert!(random.contains("random weights are for `run` only; specify a file of weights"), "{random}");
     }
 }

@@ -1,11 +1,13 @@
 //! The commands of `glm-trainer`, one module each.
 
+mod answer_line;
 pub mod bench;
 pub mod convert;
 pub mod eval;
 pub mod fetch;
 pub mod inspect;
 pub mod predict;
+pub mod provenance;
 pub mod report;
 pub mod run;
 pub mod score;

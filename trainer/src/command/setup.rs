@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
+use crate::command::provenance::{DataSource, Provenance, WeightsSource};
 use crate::config::args::SettingArgs;
 use crate::config::{Config, MICRO_BATCH_TOKENS, SettingsError};
 use crate::data::DataError;
@@ -170,6 +171,28 @@ pub struct Scorer {
     pub config: EvaluationConfig,
     /// Maximum number of tokens of one sequence.
     pub max_seq_len: usize,
+    /// The weights.
+    pub weights: WeightsSource,
+    /// Number of positions of the weights: one sequence has fewer tokens.
+    pub positions: usize,
+}
+
+/// A scorer with a split of a data set.
+#[derive(Debug)]
+pub struct SplitScorer {
+    /// The model.
+    pub scorer: Scorer,
+    /// The data set.
+    pub data: DataSet,
+    /// Its split.
+    pub split: Arc<SplitData>,
+}
+
+impl SplitScorer {
+    /// Returns the provenance of a result.
+    pub fn provenance(&self) -> Provenance {
+        Provenance { weights: self.scorer.weights.clone(), data: DataSource::new(&self.data, self.split.split()) }
+    }
 }
 
 impl Scorer {
@@ -200,7 +223,8 @@ impl Scorer {
         resolve_micro_batch_tokens(&mut config, &model, &pass, false, None)?;
         let task = task::open(task, config.task(special));
         let evaluation = EvaluationConfig::new(&config, task, device);
-        Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len })
+        let weights = WeightsSource::new(weights.path());
+        Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len, weights, positions })
     }
 
     /// Opens a split of a data set and loads the weights `init`.
@@ -213,7 +237,7 @@ impl Scorer {
         init: &Path,
         device: DeviceChoice,
         settings: &SettingArgs,
-    ) -> Result<(Self, Arc<SplitData>), SetupError> {
+    ) -> Result<SplitScorer, SetupError> {
         let config = settings.resolve(&[])?;
         set_threads(&config);
         let device = device.resolve()?;
@@ -221,7 +245,7 @@ impl Scorer {
         let split = Arc::new(data.split(split)?);
         let manifest = data.manifest();
         let scorer = Self::load(init, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
-        Ok((scorer, split))
+        Ok(SplitScorer { scorer, data, split })
     }
 }
 

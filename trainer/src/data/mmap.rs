@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use bytes::Bytes;
-use glm_schemas::cloze::{ViewError, column, int64};
+use glm_schemas::cloze::ViewError;
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
 use memmap2::Mmap;
 use parquet::arrow::ProjectionMask;
@@ -34,7 +34,8 @@ impl DataSet {
         };
         let file = folder.join(MANIFEST_FILE);
         let text = std::fs::read_to_string(&file).map_err(|source| DataError::Io { path: file.clone(), source })?;
-        let manifest = Manifest::from_json(&text).map_err(|source| DataError::Manifest { source: source.at(&file), path: file })?;
+        let manifest =
+            Manifest::from_json(&text).map_err(|source| DataError::Manifest { source: source.at(&file), path: file })?;
         Ok(Self { folder, manifest })
     }
 
@@ -167,21 +168,6 @@ impl SplitData {
     pub fn decode(&self, index: usize, task: &dyn Task) -> Result<DecodedGroup, DataError> {
         let RowGroup { shard, first_row, .. } = self.groups[index];
         DecodedGroup::try_new(task, &self.shards[shard].path, self.columns(self.groups[index], task.columns())?, first_row)
-    }
-
-    /// Returns the index in the raw data of every question of the split, in stored order.
-    ///
-    /// # Errors
-    /// [`DataError`] with the shard and the row group.
-    pub fn question_ids(&self) -> Result<Vec<i64>, DataError> {
-        let mut ids = Vec::with_capacity(self.rows);
-        for &group in &self.groups {
-            let batch = self.columns(group, &["question_id"])?;
-            let column = column(&batch, "question_id").and_then(|array| int64("question_id", array));
-            let column = column.map_err(|source| self.bad_columns(group, source))?;
-            ids.extend_from_slice(column.values());
-        }
-        Ok(ids)
     }
 
     /// Returns the `example_id` of each of the given rows of the split. Reads that column of every row group with such a row,

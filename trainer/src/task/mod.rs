@@ -143,19 +143,47 @@ pub trait Evaluator {
     fn metrics(&self, totals: &[f64]) -> Metrics;
 }
 
-/// Scored choices of one example: a line of `eval --scores`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Scored choices of one example.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// Id of the example.
     pub example_id: String,
-    /// Score of every choice, a sum of log probabilities.
-    pub scores: Vec<f64>,
-    /// Index of the best choice; the first one if several are equal.
+    /// Id of the example in the raw data, if it has one.
+    pub source_id: Option<String>,
+    /// Index of the example in the raw data.
+    pub question_id: Option<i64>,
+    /// The choices, in stored order.
+    pub choices: Vec<ScoredChoice>,
+    /// Place of the best choice in `choices`; the first one if several are equal.
     pub predicted: usize,
-    /// Indices of the correct choices.
-    pub correct: Vec<usize>,
     /// True if the best choice is correct.
     pub hit: bool,
+}
+
+impl Answer {
+    /// Returns the index in the raw data and the text of the best choice.
+    pub fn predicted_choice(&self) -> (usize, &str) {
+        self.choices.get(self.predicted).map_or((0, ""), |best| (best.choice_index, &best.text))
+    }
+
+    /// Returns true if the correct choices are known.
+    pub fn is_labelled(&self) -> bool {
+        self.choices.iter().any(|choice| choice.correct.is_some())
+    }
+}
+
+/// Choice of an example with its score.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredChoice {
+    /// Text.
+    pub text: String,
+    /// Index in the list of choices of the raw data.
+    pub choice_index: usize,
+    /// Score: a sum of log probabilities.
+    pub score: f64,
+    /// True if it is correct; `None` if that is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correct: Option<bool>,
 }
 
 /// Returns the descriptions of the metrics of a task; none for an unknown one.

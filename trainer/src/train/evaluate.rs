@@ -49,6 +49,11 @@ impl EvaluationConfig {
             limit: config.train.eval_questions,
         }
     }
+
+    /// Number of questions of a split that are evaluated.
+    pub fn questions(&self, split: &SplitData) -> usize {
+        if self.limit == 0 { split.rows() } else { self.limit.min(split.rows()) }
+    }
 }
 
 /// A row with the log probabilities of its groups.

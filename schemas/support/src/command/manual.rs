@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::files::atomic;
+use crate::files::output::{Output, OutputError};
 use clap::{Args, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
@@ -30,10 +30,18 @@ Example:
 
 /// Error of writing the pages.
 #[derive(Debug, Error)]
-#[error("cannot write {}: {source}; `man DIR` needs a writable folder", path.display())]
-pub struct ManualError {
-    path: PathBuf,
-    source: io::Error,
+pub enum ManualError {
+    /// The folder cannot be created.
+    #[error("cannot create folder {}: {source}; `man DIR` needs a writable folder", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// A page cannot be written.
+    #[error(transparent)]
+    Page(#[from] OutputError),
 }
 
 /// One manual page.
@@ -77,17 +85,13 @@ impl fmt::Display for Written {
 /// # Errors
 /// [`ManualError`] if the folder cannot be created or a page cannot be written.
 pub fn write(command: Command, dir: &Path) -> Result<Written, ManualError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ManualError { path, source }
-    };
-    fs::create_dir_all(dir).map_err(failed(dir))?;
+    fs::create_dir_all(dir).map_err(|source| ManualError::Folder { path: dir.to_owned(), source })?;
     let write = |page: Page| {
         let path = dir.join(page.file);
-        atomic::write(&path, |file| file.write_all(page.text.as_bytes())).map_err(failed(&path))?;
+        Output::open(&path)?.write_all(page.text.as_bytes())?;
         Ok(path)
     };
-    Ok(Written { files: pages(command).into_iter().map(write).collect::<Result<_, _>>()? })
+    Ok(Written { files: pages(command).into_iter().map(write).collect::<Result<_, ManualError>>()? })
 }
 
 fn collect(command: &Command, source: &str, pages: &mut Vec<Page>) {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Small writes are collected up to this size; tensors are larger and pass through.
@@ -56,7 +57,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Creates the temporary file next to `path`, as `NAME.PID.tmp`.
+    /// Creates the temporary file next to `path`, as `NAME.PID.tmp`, with the owner and permissions of a file at `path`.
     ///
     /// # Errors
     /// Errors of the file system.
@@ -65,7 +66,14 @@ impl Draft {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(name);
-        Ok(Self { file: File::create(&temporary)?, temporary: TemporaryFile(temporary), path: path.to_owned() })
+        let file = File::create(&temporary)?;
+        let temporary = TemporaryFile(temporary);
+        if let Some(replaced) = fs::metadata(path).ok().filter(fs::Metadata::is_file) {
+            // Only root may give files away; the content is the same whoever owns it.
+            let _ = fchown(&file, Some(replaced.uid()), Some(replaced.gid()));
+            file.set_permissions(replaced.permissions())?;
+        }
+        Ok(Self { file, temporary, path: path.to_owned() })
     }
 
     /// Syncs the content to disk, renames the file to its final name, syncs the folder and returns the open file.

@@ -1,6 +1,7 @@
 //! Reading and writing files safely: downloads, atomic writes, locks, checksums, progress.
 //!
 //! - [`fetch`]: resumable HTTP download of one file, verified before it gets its final name.
+//! - [`output`]: destinations of options like `--out`: standard output, devices, pipes, files.
 //! - [`atomic`]: files that are written completely or not at all.
 //! - [`lock`]: advisory locks.
 //! - [`checksum`]: size and sha256 of a stream.
@@ -24,4 +25,5 @@ pub mod atomic;
 pub mod checksum;
 pub mod fetch;
 pub mod lock;
+pub mod output;
 pub mod progress;
