@@ -1,5 +1,6 @@
 //! `glm-trainer eval`: metrics of weights on a split.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::command::setup::{Scorer, SetupError};
+use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::data::DataError;
 use crate::device::DeviceChoice;
@@ -22,9 +24,9 @@ pub struct EvalArgs {
     /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run --init`
-    #[arg(long, value_name = "PATH")]
-    pub init: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub weights: WeightArgs,
     /// Split: train or val
     #[arg(long, default_value = "val")]
     pub split: Split,
@@ -100,28 +102,45 @@ pub(crate) fn write_line(file: &mut dyn Sink, line: &impl Serialize) -> io::Resu
     file.write_all(b"\n")
 }
 
+/// Result of `eval`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvalResult {
+    /// Metrics.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+    /// Weights and data.
+    #[serde(flatten)]
+    pub provenance: Provenance,
+}
+
+impl fmt::Display for EvalResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.evaluation.fmt(f)
+    }
+}
+
 /// Evaluates weights on a split, and writes one line per answer to `--scores`.
 ///
 /// # Errors
 /// [`EvalError`].
-pub fn run(args: &EvalArgs) -> Result<Evaluation, EvalError> {
+pub fn run(args: &EvalArgs) -> Result<EvalResult, EvalError> {
     if args.split == Split::Test {
         return Err(EvalError::NoAnswers);
     }
-    let (Scorer { model, config, .. }, data) =
-        Scorer::with_split(args.data.clone(), args.split, &args.init, args.device, &args.settings)?;
+    let (Scorer { model, config, .. }, data, provenance) =
+        Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)?;
     let Some(path) = &args.scores else {
-        return Ok(evaluate(&model, &data, &config, None, drop)?);
+        return Ok(EvalResult { evaluation: evaluate(&model, &data, &config, None, drop)?, provenance });
     };
-    let mut result = Evaluation::default();
+    let mut evaluation = Evaluation::default();
     write_lines(path, |file| {
         let mut written = Ok(());
-        result = evaluate(&model, &data, &config, None, |answer| {
+        evaluation = evaluate(&model, &data, &config, None, |answer| {
             if written.is_ok() {
                 written = write_line(file, &answer);
             }
         })?;
         Ok(written?)
     })?;
-    Ok(result)
+    Ok(EvalResult { evaluation, provenance })
 }

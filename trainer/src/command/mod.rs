@@ -10,3 +10,4 @@ pub mod report;
 pub mod run;
 pub mod score;
 pub mod setup;
+pub mod weights;

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::command::eval::{EvalError, write_line, write_lines};
 use crate::command::setup::Scorer;
+use crate::command::weights::WeightArgs;
 use crate::config::args::SettingArgs;
 use crate::device::DeviceChoice;
 use crate::task::RowError;
@@ -22,9 +23,9 @@ pub struct PredictArgs {
     /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run --init`
-    #[arg(long, value_name = "PATH")]
-    pub init: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub weights: WeightArgs,
     /// Split: test or val
     #[arg(long, default_value = "test")]
     pub split: Split,
@@ -98,8 +99,9 @@ pub fn run(args: &PredictArgs) -> Result<usize, PredictError> {
     if args.split == Split::Train {
         return Err(PredictError::Train);
     }
-    let (Scorer { model, config, .. }, data) =
-        Scorer::with_split(args.data.clone(), args.split, &args.init, args.device, &args.settings).map_err(EvalError::from)?;
+    let (Scorer { model, config, .. }, data, _) =
+        Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)
+            .map_err(EvalError::from)?;
     // A submission must answer all questions, regardless of train.eval_questions.
     let config = EvaluationConfig { limit: 0, ..config };
     let mut ids = data.question_ids().map_err(EvalError::from)?.into_iter();
