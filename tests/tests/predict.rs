@@ -93,10 +93,10 @@ fn own_ids_and_indices_come_back() {
     let printed = run(trainer("predict", folder.path()).arg("--json").arg("--out").arg(&out)).success();
     let printed: Value = serde_json::from_str(&printed.stdout()).expect("one object");
     assert_eq!((&printed["questions"], &printed["out"]), (&json!(3), &json!(out)));
-    assert_eq!((&printed["data"]["split"], &printed["data"]["path"]), (&json!("test"), &json!(folder.path().join("shards"))));
+    assert_eq!((&printed["split"], &printed["data"]), (&json!("test"), &json!(folder.path().join("shards"))));
     let manifest: Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("shards/manifest.json")).expect("read")).expect("json");
-    assert_eq!(printed["data"]["fingerprint"], manifest["fingerprint"]);
+    assert_eq!(printed["fingerprint"], manifest["fingerprint"]);
     assert_eq!(printed["weights"]["step"], 200_000);
     assert!(printed["weights"]["path"].as_str().is_some_and(|path| path.ends_with("mp_rank_00_model_states.pt")), "{printed}");
 
@@ -115,8 +115,8 @@ fn own_ids_and_indices_come_back() {
     let result = run(trainer("eval", folder.path()).args(["--split", "dev", "--json", "--scores"]).arg(&scores)).success();
     assert!(result.stderr().contains("evaluating val: 3 questions in "), "{}", result.stderr());
     let result: Value = serde_json::from_str(&result.stdout()).expect("one object");
-    assert_eq!((&result["questions"], &result["data"]["split"]), (&json!(3), &json!("val")));
-    assert_eq!((&result["weights"], &result["data"]["fingerprint"]), (&printed["weights"], &manifest["fingerprint"]));
+    assert_eq!((&result["questions"], &result["split"]), (&json!(3), &json!("val")));
+    assert_eq!((&result["weights"], &result["fingerprint"]), (&printed["weights"], &manifest["fingerprint"]));
     for line in json_lines(&scores) {
         let (id, choices, _) = own.iter().find(|(id, ..)| line["source_id"] == *id).unwrap_or_else(|| panic!("{line}"));
         let found: Vec<_> = line["choices"].as_array().expect("choices").iter().collect();

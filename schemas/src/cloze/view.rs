@@ -1,5 +1,7 @@
 //! Zero-copy access to the token ids of a record batch.
 
+use std::ops::Range;
+
 use arrow::array::{Array, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::buffer::OffsetBuffer;
 
@@ -14,13 +16,13 @@ pub struct ClozeView<'a> {
     example_id: &'a StringArray,
     source_id: Option<&'a StringArray>,
     question_id: Option<&'a Int64Array>,
-    passage_ids: IdLists<'a>,
-    query_left_ids: IdLists<'a>,
-    query_right_ids: IdLists<'a>,
+    pub(super) passage_ids: IdLists<'a>,
+    pub(super) query_left_ids: IdLists<'a>,
+    pub(super) query_right_ids: IdLists<'a>,
     choice_offsets: &'a OffsetBuffer<i32>,
-    choice_ids: IdLists<'a>,
+    pub(super) choice_ids: IdLists<'a>,
     choice_text: Option<&'a StringArray>,
-    correct: &'a BooleanArray,
+    pub(super) correct: &'a BooleanArray,
     choice_index: Option<&'a Int32Array>,
     label: &'a Int32Array,
     context_tokens: &'a Int32Array,
@@ -107,10 +109,14 @@ impl<'a> ClozeView<'a> {
         self.context_tokens.value(row) as usize
     }
 
+    /// Indices of the row's choices among those of all rows.
+    pub(super) fn choice_range(&self, row: usize) -> Range<usize> {
+        self.choice_offsets[row] as usize..self.choice_offsets[row + 1] as usize
+    }
+
     /// Choices of the row, in order.
     pub fn choices(&self, row: usize) -> impl ExactSizeIterator<Item = ChoiceView<'a>> + '_ {
-        let range = self.choice_offsets[row] as usize..self.choice_offsets[row + 1] as usize;
-        range.map(|i| ChoiceView {
+        self.choice_range(row).map(|i| ChoiceView {
             text: self.choice_text.map(|text| text.value(i)),
             ids: self.choice_ids.get(i),
             correct: self.correct.value(i),

@@ -1,5 +1,6 @@
 //! State of a run besides its tensors.
 
+use glm_schemas::manifest::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, overrides};
@@ -41,6 +42,9 @@ pub struct RunState {
     pub best: Option<Measured>,
     /// Fingerprint of the data set.
     pub fingerprint: String,
+    /// Vocabulary of the data set; `None` in checkpoints of older versions.
+    #[serde(default)]
+    pub tokenizer: Option<Tokenizer>,
     /// Settings.
     #[serde(deserialize_with = "overrides::stored")]
     pub config: Config,
@@ -48,7 +52,13 @@ pub struct RunState {
 
 impl RunState {
     /// State of a new run; `init` is the source of its weights.
-    pub fn new(config: Config, loss_scale: LossScale, fingerprint: String, init: Option<String>) -> Self {
+    pub fn new(
+        config: Config,
+        loss_scale: LossScale,
+        fingerprint: String,
+        tokenizer: Option<Tokenizer>,
+        init: Option<String>,
+    ) -> Self {
         Self {
             step: 0,
             skipped: 0,
@@ -63,6 +73,7 @@ impl RunState {
             latest: None,
             best: None,
             fingerprint,
+            tokenizer,
             config,
         }
     }

@@ -4,17 +4,17 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use glm_support::files::atomic::remove_leftovers_of;
 use glm_support::files::output::{self, OutputError};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::checkpoint::locate::{WEIGHTS_FILE, step_of};
+use crate::checkpoint::locate::{CheckpointChoice, WEIGHTS_FILE};
 use crate::checkpoint::numbers::{Format, converted};
 use crate::checkpoint::published::PUBLISHED_FILE;
 use crate::checkpoint::stored::TensorHeader;
 use crate::checkpoint::weights::Weights;
-use crate::checkpoint::{CheckpointError, layout, published, safetensors_file, tensors};
-use crate::model::ModelConfig;
+use crate::checkpoint::{CheckpointError, published, safetensors_file, tensors};
 
 /// Maximum number of names in a message.
 const SHOWN_NAMES: usize = 5;
@@ -44,6 +44,9 @@ pub struct ConvertArgs {
     /// Number of attention heads, if INPUT does not specify it
     #[arg(long, value_name = "N")]
     pub heads: Option<usize>,
+    /// Checkpoint of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]
+    #[arg(long, value_name = "WHICH")]
+    pub checkpoint: Option<CheckpointChoice>,
     /// Replace an existing file
     #[arg(long)]
     pub force: bool,
@@ -92,13 +95,13 @@ pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
     if args.output == Path::new(output::STDOUT) {
         return Err(ConvertError::Stdout);
     }
-    let weights = Weights::open(&args.input)?;
+    let weights = Weights::open_checkpoint(&args.input, args.checkpoint)?;
     let to = args.to.unwrap_or(match has_extension(&args.output, "pt") {
         true => Layout::Published,
         false => Layout::Safetensors,
     });
     // The published code requires at least 1.
-    let iteration = step_of(weights.path()).unwrap_or(1).max(1);
+    let iteration = weights.located().step.unwrap_or(1).max(1);
     let path = output_file(&args.output, to, iteration);
     if path.exists() {
         output::file(&path)?;
@@ -112,7 +115,10 @@ pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
         // The published container does not store heads, and any number lists the same parameters.
         Layout::Published => weights.model_config(args.heads.or(Some(1)))?,
     };
-    let headers = headers(&weights, &config, format)?;
+    let mut headers = weights.check(&config)?;
+    if let Some(format) = format {
+        headers.iter_mut().for_each(|header| header.kind = format.kind());
+    }
     warn_about_others(&weights, &headers);
 
     let data = |header: &TensorHeader| {
@@ -126,8 +132,17 @@ pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
     };
     create_parent(&path)?;
     let file = output::file(&path)?;
+    // Of a conversion that was killed.
+    remove_leftovers_of(&file).map_err(|source| CheckpointError::Io {
+        doing: "cannot remove temporary files of",
+        path: path.clone(),
+        source,
+    })?;
     match to {
-        Layout::Safetensors => safetensors_file::write(&file, &headers, tensors::metadata(&path, &config)?, data)?,
+        Layout::Safetensors => {
+            let metadata = tensors::metadata(&path, &config, weights.tokenizer().as_ref())?;
+            safetensors_file::write(&file, &headers, &metadata, data)?;
+        }
         Layout::Published => published::write_file(&file, iteration, &headers, data)?,
     }
     if to == Layout::Published && path != args.output {
@@ -136,20 +151,6 @@ pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
     }
     let bytes = headers.iter().filter_map(TensorHeader::bytes).sum();
     Ok(Converted { path, tensors: headers.len(), bytes })
-}
-
-/// Returns the headers of all parameters of a GLM, in published order.
-fn headers(weights: &Weights, config: &ModelConfig, format: Option<Format>) -> Result<Vec<TensorHeader>, CheckpointError> {
-    let header = |(name, expected): (String, Vec<usize>)| {
-        let (kind, found) = weights.describe(&name)?;
-        if found != expected {
-            let sizes = |sizes: &[usize]| sizes.iter().map(|size| *size as i64).collect();
-            let (found, expected, path) = (sizes(found), sizes(&expected), weights.path().to_owned());
-            return Err(CheckpointError::Shape { path, name, found, expected });
-        }
-        Ok(TensorHeader { name, kind: format.map_or(kind, Format::kind), shape: expected })
-    };
-    layout::parameters(config)?.into_iter().map(header).collect()
 }
 
 fn warn_about_others(weights: &Weights, headers: &[TensorHeader]) {

@@ -12,8 +12,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::command::answer_line::AnswerLine;
-use crate::command::provenance::Provenance;
 use crate::command::setup::{Scorer, SetupError, SplitScorer};
+use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::data::DataError;
 use crate::device::DeviceChoice;
@@ -26,9 +26,9 @@ pub struct EvalArgs {
     /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run --init`
-    #[arg(long, value_name = "PATH")]
-    pub init: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub weights: WeightArgs,
     /// Split: train or val
     #[arg(long, default_value = "val", value_parser = parse_split)]
     pub split: Split,
@@ -113,12 +113,12 @@ pub(crate) fn parse_split(name: &str) -> Result<Split, String> {
 /// Result of `eval`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluated {
-    /// Weights and data.
-    #[serde(flatten)]
-    pub provenance: Provenance,
     /// The metrics.
     #[serde(flatten)]
     pub evaluation: Evaluation,
+    /// Weights and data.
+    #[serde(flatten)]
+    pub provenance: Provenance,
 }
 
 impl fmt::Display for Evaluated {
@@ -137,7 +137,7 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
     }
     // First, so that a mistake in the path shows at once.
     let scores = args.scores.as_deref().map(Output::open).transpose()?;
-    let subject = Scorer::with_split(args.data.clone(), args.split, &args.init, args.device, &args.settings)?;
+    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)?;
     let SplitScorer { scorer: Scorer { model, config, .. }, split, .. } = &subject;
     let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
     progress.begin(&format!("evaluating {}", args.split), config.questions(split) as u64, Unit::Questions);
@@ -159,7 +159,7 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
         }
     };
     progress.end();
-    Ok(Evaluated { provenance: subject.provenance(), evaluation })
+    Ok(Evaluated { evaluation, provenance: subject.provenance })
 }
 
 #[cfg(test)]

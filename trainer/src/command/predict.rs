@@ -14,8 +14,8 @@ use thiserror::Error;
 
 use crate::command::answer_line::AnswerLine;
 use crate::command::eval::{EvalError, parse_split, write_line, write_lines};
-use crate::command::provenance::Provenance;
 use crate::command::setup::{Scorer, SplitScorer};
+use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::device::DeviceChoice;
 use crate::task::cloze::answer;
@@ -40,9 +40,9 @@ pub struct PredictArgs {
     /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run --init`
-    #[arg(long, value_name = "PATH")]
-    pub init: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub weights: WeightArgs,
     /// Split: test or val
     #[arg(long, default_value = "test", value_parser = parse_split)]
     pub split: Split,
@@ -149,8 +149,8 @@ pub fn run(args: &PredictArgs) -> Result<Predicted, PredictError> {
     if scores.as_ref().is_some_and(|scores| scores.is_same(&out)) {
         return Err(PredictError::SamePath(args.out.clone()));
     }
-    let subject =
-        Scorer::with_split(args.data.clone(), args.split, &args.init, args.device, &args.settings).map_err(EvalError::from)?;
+    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)
+        .map_err(EvalError::from)?;
     let answers = answers(&subject)?;
     let is_record = subject.data.manifest().settings.format == RECORD;
     let format = args.format.unwrap_or(if is_record { AnswerFormat::Superglue } else { AnswerFormat::Plain });
@@ -181,7 +181,7 @@ pub fn run(args: &PredictArgs) -> Result<Predicted, PredictError> {
             .map_err(Into::into)
     })?;
     Ok(Predicted {
-        provenance: subject.provenance(),
+        provenance: subject.provenance,
         questions: answers.len(),
         out: args.out.clone(),
         scores: args.scores.clone(),

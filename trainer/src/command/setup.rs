@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
-use crate::command::provenance::{DataSource, Provenance, WeightsSource};
+use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::config::{Config, MICRO_BATCH_TOKENS, SettingsError};
 use crate::data::DataError;
@@ -137,6 +137,8 @@ pub fn load_model(
     kind: Kind,
 ) -> Result<Glm, SetupError> {
     let stored = checked_sizes(weights, &config.model)?;
+    weights.check_vocabulary(tokenizer)?;
+    weights.check(&stored)?;
     if tokenizer.vocab_size > stored.vocab_rows {
         return Err(SetupError::Invalid(format!(
             "the weights in {} have {} rows of word embeddings, but the vocabulary {} has {} tokens",
@@ -171,8 +173,6 @@ pub struct Scorer {
     pub config: EvaluationConfig,
     /// Maximum number of tokens of one sequence.
     pub max_seq_len: usize,
-    /// The weights.
-    pub weights: WeightsSource,
     /// Number of positions of the weights: one sequence has fewer tokens.
     pub positions: usize,
 }
@@ -186,31 +186,25 @@ pub struct SplitScorer {
     pub data: DataSet,
     /// Its split.
     pub split: Arc<SplitData>,
-}
-
-impl SplitScorer {
-    /// Returns the provenance of a result.
-    pub fn provenance(&self) -> Provenance {
-        Provenance { weights: self.scorer.weights.clone(), data: DataSource::new(&self.data, self.split.split()) }
-    }
+    /// Weights and data, for results.
+    pub provenance: Provenance,
 }
 
 impl Scorer {
-    /// Loads the weights `init`.
+    /// Loads weights.
     ///
     /// If the weights have fewer positions than `data.max_seq_len`, sequences are truncated to these positions.
     ///
     /// # Errors
     /// [`SetupError`] if the weights cannot be read or do not match the settings or the vocabulary.
     pub fn load(
-        init: &Path,
+        weights: &Weights,
         mut config: Config,
         task: TaskName,
         tokenizer: &Tokenizer,
         special: SpecialIds,
         device: Device,
     ) -> Result<Self, SetupError> {
-        let weights = Weights::open(init)?;
         let positions = weights.sizes()?.positions;
         let max_seq_len = positions.saturating_sub(1);
         if config.data.max_seq_len > max_seq_len && max_seq_len > 0 {
@@ -218,23 +212,22 @@ impl Scorer {
             tracing::info!("truncating questions to {max_seq_len} tokens, because {path} has {positions} positions");
             config.data.max_seq_len = max_seq_len;
         }
-        let model = load_model(&weights, &config, tokenizer, device, Kind::Float)?;
+        let model = load_model(weights, &config, tokenizer, device, Kind::Float)?;
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
         resolve_micro_batch_tokens(&mut config, &model, &pass, false, None)?;
         let task = task::open(task, config.task(special));
         let evaluation = EvaluationConfig::new(&config, task, device);
-        let weights = WeightsSource::new(weights.path());
-        Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len, weights, positions })
+        Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len, positions })
     }
 
-    /// Opens a split of a data set and loads the weights `init`.
+    /// Opens a split of a data set, starts to verify its shards, and loads weights.
     ///
     /// # Errors
     /// [`SetupError`] if the data set or the weights cannot be read, or do not match.
     pub fn with_split(
         data: Option<PathBuf>,
         split: Split,
-        init: &Path,
+        weights: &WeightArgs,
         device: DeviceChoice,
         settings: &SettingArgs,
     ) -> Result<SplitScorer, SetupError> {
@@ -242,10 +235,13 @@ impl Scorer {
         set_threads(&config);
         let device = device.resolve()?;
         let data = open_data(&data_folder(data))?;
-        let split = Arc::new(data.split(split)?);
+        let rows = Arc::new(data.split_verified(split, config.data.verify)?);
         let manifest = data.manifest();
-        let scorer = Self::load(init, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
-        Ok(SplitScorer { scorer, data, split })
+        let weights = weights.open()?;
+        let scorer = Self::load(&weights, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
+        let (folder, fingerprint) = (data.folder().to_owned(), manifest.fingerprint.clone());
+        let provenance = Provenance { weights: weights.located().clone(), data: folder, split, fingerprint };
+        Ok(SplitScorer { scorer, data, split: rows, provenance })
     }
 }
 

@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::data::loader::LoaderConfig;
 use crate::data::pack::Packer;
 use crate::data::sampler::{Order, Position};
+use crate::data::verify::Verify;
 use crate::device::Precision;
 use crate::model::Kernels;
 use crate::model::config::{ConfigError, ModelConfig, Preset};
@@ -110,6 +111,7 @@ pub struct DataSettings {
     pub micro_batch_tokens: usize,
     pub decode_threads: usize,
     pub prefetch_steps: usize,
+    pub verify: Verify,
 }
 
 /// `[train]`.

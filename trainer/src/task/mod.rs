@@ -18,8 +18,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use glm_schemas::cloze::ViewError;
 use glm_schemas::cloze::encoding::EncodingError;
+use glm_schemas::cloze::{ValueError, ViewError};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::SpecialIds;
 use serde::Serialize;
@@ -54,6 +54,13 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// # Errors
     /// Returns a [`ViewError`] that names the missing column or the one of another type.
     fn check(&self, rows: &RecordBatch) -> Result<(), ViewError>;
+
+    /// Checks the values of a row group whose columns were checked, against a vocabulary of `vocab_size` tokens. Called for every row
+    /// group that is read, so it must be fast.
+    ///
+    /// # Errors
+    /// Returns a [`ValueError`] with the first row that violates the data contract.
+    fn check_values(&self, rows: &RecordBatch, vocab_size: usize) -> Result<(), ValueError>;
 
     /// Creates a packer of rows, which reuses its buffers.
     fn row_packer<'a>(&'a self, purpose: Purpose) -> Box<dyn RowPacker<'a> + 'a>;

@@ -200,7 +200,7 @@ mod tests {
     use crate::config::Config;
 
     fn state(loss_scale: LossScale) -> RunState {
-        RunState { step: 5, ..RunState::new(Config::default(), loss_scale, "f".to_owned(), None) }
+        RunState { step: 5, ..RunState::new(Config::default(), loss_scale, "f".to_owned(), None, None) }
     }
 
     /// Outcome of the step after `state`, skipped if it is not finite.

@@ -133,7 +133,7 @@ pub fn score_split(
             break;
         }
     }
-    Ok(())
+    data.wait_verified()
 }
 
 /// Scores rows that are in no split, exactly as [`score_split`] does, in the order of their split rows.

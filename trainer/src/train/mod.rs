@@ -148,6 +148,10 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         }
     }
     run.settle(&mut in_flight, 0, &mut log, &feeder)?;
+    // A short run ends before the verification.
+    if outcome != Outcome::Interrupted {
+        run.train_data.wait_verified()?;
+    }
 
     // An interrupted run must end quickly; any other run ends with an evaluation of its final weights.
     if outcome == Outcome::Finished && !run.was_evaluated() {

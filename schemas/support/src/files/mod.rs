@@ -5,6 +5,7 @@
 //! - [`atomic`]: files that are written completely or not at all.
 //! - [`lock`]: advisory locks.
 //! - [`checksum`]: size and sha256 of a stream.
+//! - [`bomb`]: limit on decompressed sizes.
 //! - [`progress`]: progress bars on a terminal, log lines elsewhere.
 //!
 //! Downloads are verified before use, and output gets its final name only when it is complete:
@@ -22,6 +23,7 @@
 //! ```
 
 pub mod atomic;
+pub mod bomb;
 pub mod checksum;
 pub mod fetch;
 pub mod lock;

@@ -32,7 +32,7 @@ use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 use crate::task::metrics_of;
 use records::{Entry, Records};
-pub use reported::{Measurement, Reported, RunData};
+pub use reported::{Measurement, Reported};
 
 const METRICS_FILE: &str = "metrics.jsonl";
 const CONFIG_FILE: &str = "config.toml";

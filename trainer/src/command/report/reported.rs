@@ -23,23 +23,16 @@ pub struct Reported {
     pub trained_questions: u64,
     /// True if a process is training in the folder.
     pub in_progress: bool,
-    /// Data set of the latest start.
-    pub data: Option<RunData>,
+    /// Folder of the data set, at the latest start.
+    pub data: Option<PathBuf>,
+    /// Fingerprint of the data set.
+    pub fingerprint: Option<String>,
     /// Steps of the checkpoints `latest` and `best`.
     pub checkpoints: BTreeMap<&'static str, u64>,
     /// The latest evaluation.
     pub latest: Option<Measurement>,
     /// The evaluation with the best value of the first metric.
     pub best: Option<Measurement>,
-}
-
-/// Data set of a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RunData {
-    /// Folder of the shards.
-    pub path: PathBuf,
-    /// Fingerprint in the manifest.
-    pub fingerprint: String,
 }
 
 /// Metrics after a number of steps.
@@ -72,10 +65,8 @@ impl Known {
             step: self.records.step(),
             trained_questions: self.records.samples(),
             in_progress: self.going_on,
-            data: self
-                .sessions
-                .last()
-                .map(|session| RunData { path: session.data.clone(), fingerprint: session.fingerprint.clone() }),
+            data: self.sessions.last().map(|session| session.data.clone()),
+            fingerprint: self.sessions.last().map(|session| session.fingerprint.clone()),
             checkpoints: checkpoints.collect(),
             latest: self.records.evals.last().map(measurement),
             best: self.best().map(measurement),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Init, Request, Resume};
+use crate::checkpoint::locate::CheckpointChoice;
 use crate::config::args::SettingArgs;
 use crate::config::overrides::is_setting;
 use crate::config::{Config, SettingsError};
@@ -20,6 +21,9 @@ pub struct RunArgs {
     /// Initial weights: `random`, or a file, folder or archive of glm-trainer, the GLM authors or Hugging Face [default: the published weights next to the data for large, else random]
     #[arg(long, value_name = "PATH")]
     pub init: Option<PathBuf>,
+    /// Checkpoint, if --init is the folder of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]
+    #[arg(long, value_name = "WHICH", requires = "init")]
+    pub checkpoint: Option<CheckpointChoice>,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
@@ -63,9 +67,9 @@ impl RunArgs {
     pub fn resolve(self) -> Result<(Request, Config), SettingsError> {
         let config = self.config()?;
         let init = self.init.map(|path| if path.as_os_str() == "random" { Init::Random } else { Init::Path(path) });
-        let Self { data, device, out, resume, allow, .. } = self;
+        let Self { data, checkpoint, device, out, resume, allow, .. } = self;
         let resume = if resume { Resume::Yes } else { Resume::IfSame };
-        Ok((Request { data, init, device, out, resume, allow }, config))
+        Ok((Request { data, init, checkpoint, device, out, resume, allow }, config))
     }
 
     fn config(&self) -> Result<Config, SettingsError> {

@@ -14,6 +14,7 @@ use tch::{Device, Kind};
 use thiserror::Error;
 
 use crate::checkpoint::background::Background;
+use crate::checkpoint::locate::CheckpointChoice;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
@@ -23,6 +24,7 @@ use crate::command::setup::{
 use crate::config::Config;
 use crate::data::DataError;
 use crate::data::pack::{Packer, Share};
+use crate::data::verify::Verify;
 use crate::device::{DeviceChoice, Precision};
 use crate::distributed::{DistributedError, Environment, Identity, OnHang, World};
 use crate::model::config::PublishedWeights;
@@ -91,6 +93,8 @@ pub struct Request {
     pub data: Option<PathBuf>,
     /// Initial weights; `None`: the published ones of the preset if there are any, else random ones.
     pub init: Option<Init>,
+    /// Checkpoint of the run whose folder `init` is; `None`: the best.
+    pub checkpoint: Option<CheckpointChoice>,
     /// The device.
     pub device: DeviceChoice,
     /// Run folder; `None`: a new one in `runs`.
@@ -168,9 +172,14 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         let kind = if device.is_cuda() { "a GPU" } else { "the CPU" };
         world.check_identity(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
     }
-    let train_data = Arc::new(data.split(Split::Train)?);
+    // One rank per machine reads all files of its copy of the data set.
+    let verify = match &world {
+        Some(world) if !world.is_first_on_machine() => Verify::Never,
+        _ => config.data.verify,
+    };
+    let train_data = Arc::new(data.split_verified(Split::Train, verify)?);
     let val_data = match manifest.splits.contains_key(&Split::Val) {
-        true => Some(Arc::new(data.split(Split::Val)?)),
+        true => Some(Arc::new(data.split_verified(Split::Val, verify)?)),
         false => {
             tracing::warn!("{} has no split `val`; the model will not be evaluated", data.folder().display());
             None
@@ -276,21 +285,23 @@ fn begin(
     let folder = RunFolder::create(&root)?;
     let checkpoint = resume::point(&folder, request, config, manifest)?;
     let mut model = match &checkpoint {
-        Some((path, _)) => load_model(&Weights::open(path)?, config, &manifest.tokenizer, device, Kind::Float)?,
-        None => initial_model(request.init.as_ref(), data, config, manifest, device)?,
+        Some((path, _)) => load_model(&Weights::open_verified(path)?, config, &manifest.tokenizer, device, Kind::Float)?,
+        None => initial_model(request, data, config, manifest, device)?,
     };
     model.alloc_grads()?;
     let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
     let (state, so_far, resumed) = match checkpoint {
         None => {
             let init = request.init.as_ref().map(ToString::to_string);
-            let state = RunState::new(config.clone(), config.loss_scale(precision), manifest.fingerprint.clone(), init);
+            let (fingerprint, tokenizer) = (manifest.fingerprint.clone(), Some(manifest.tokenizer.clone()));
+            let state = RunState::new(config.clone(), config.loss_scale(precision), fingerprint, tokenizer, init);
             (state, Vec::new(), false)
         }
         Some((path, state)) => {
             RunFolder::load_optimizer(&path, &model, &mut optimizer, &state)?;
             tracing::info!("resuming from {} ({} questions)", path.display(), state.samples);
-            (RunState { config: config.clone(), ..state }, RunFolder::metrics(&path)?, true)
+            let tokenizer = Some(manifest.tokenizer.clone());
+            (RunState { config: config.clone(), tokenizer, ..state }, RunFolder::metrics(&path)?, true)
         }
     };
     let metrics = MetricsFile::begin(&root, so_far)?;
@@ -300,13 +311,13 @@ fn begin(
 }
 
 fn initial_model(
-    init: Option<&Init>,
+    request: &Request,
     data: &Path,
     config: &Config,
     manifest: &Manifest,
     device: Device,
 ) -> Result<Glm, SetupError> {
-    let path = match init {
+    let path = match &request.init {
         Some(Init::Path(path)) => path.clone(),
         Some(Init::Random) => return random_model(config, manifest, device),
         None => match config.model.preset.weights {
@@ -317,7 +328,7 @@ fn initial_model(
             }
         },
     };
-    load_model(&Weights::open(&path)?, config, &manifest.tokenizer, device, Kind::Float)
+    load_model(&Weights::open_checkpoint(&path, request.checkpoint)?, config, &manifest.tokenizer, device, Kind::Float)
 }
 
 fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<Glm, SetupError> {

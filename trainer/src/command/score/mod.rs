@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use self::input::{Asked, InputError, ask, asked, parse};
 use crate::command::setup::{Scorer, SetupError, set_threads};
+use crate::command::weights::WeightArgs;
 use crate::config::args::SettingArgs;
 use crate::data::DataError;
 use crate::data::mmap::DecodedGroup;
@@ -42,9 +43,9 @@ pub struct ScoreArgs {
     /// Questions as JSON objects; `-`: standard input
     #[arg(value_name = "FILE", conflicts_with_all = ["passage", "query", "choice"])]
     pub file: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run --init`
-    #[arg(long, value_name = "PATH")]
-    pub init: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub weights: WeightArgs,
     /// Passage of a question
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub passage: Option<String>,
@@ -251,7 +252,14 @@ impl Ranker {
         set_threads(&config);
         let device = args.device.resolve().map_err(SetupError::from)?;
         let special = tokenizer.special();
-        let scorer = Scorer::load(&args.init, config, TaskName::Cloze, tokenizer.identity(), special, device)?;
+        let scorer = Scorer::load(
+            &args.weights.open().map_err(SetupError::from)?,
+            config,
+            TaskName::Cloze,
+            tokenizer.identity(),
+            special,
+            device,
+        )?;
         let encoder = ChoiceEncoder::new(special, scorer.max_seq_len);
         let Scorer { model, config, max_seq_len, positions, .. } = scorer;
         Ok(Self { tokenizer, model, config, encoder, max_seq_len, positions })
