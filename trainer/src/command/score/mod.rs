@@ -99,7 +99,7 @@ pub enum ScoreError {
         source: io::Error,
     },
     /// A question exceeds the maximum sequence length.
-    #[error("{origin}: {source}; shorten them, or raise data.max_seq_len with --set")]
+    #[error("{origin}: {source}; shorten them, or use weights that were trained with a larger data.max_seq_len")]
     TooLong {
         /// File and line.
         origin: String,
