@@ -1,12 +1,13 @@
 //! `glm-trainer`: trains and evaluates GLM on cloze data sets.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
-use glm_support::command::paint::log_has_colour;
+use glm_support::command::log::{Times, joined};
 use glm_support::command::pipe::is_broken_pipe;
 use glm_support::command::{completions, manual};
 use glm_support::files::output::is_stdout;
@@ -18,33 +19,24 @@ use glm_trainer::command::fetch;
 use glm_trainer::command::inspect;
 use glm_trainer::command::predict;
 use glm_trainer::command::report;
-use glm_trainer::command::run::{self, Resume, RunArgs, RunError};
+use glm_trainer::command::run::{self, Resume, RunArgs, RunError, log_outcome};
 use glm_trainer::command::score;
-use glm_trainer::config::{self, REFERENCE};
+use glm_trainer::config::SettingsError;
 use glm_trainer::distributed::launcher::{self, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
-use glm_trainer::exit_code::{ABORTED, FAILED, INTERRUPTED, exit_now};
-use glm_trainer::record::progress::Elapsed;
-use glm_trainer::task::metrics::Measured;
-use glm_trainer::train::{Outcome, Run, train};
+use glm_trainer::exit_code::{ABORTED, FAILED, INTERRUPTED, USAGE, exit_now};
+use glm_trainer::train::{Outcome, train};
 
 fn main() -> ExitCode {
     glm_trainer::memory::keep_freed_memory();
     let cli = Cli::parse();
-    let level = match (cli.quiet, cli.verbose) {
+    let level = match is_another_rank() {
         // Rank 0 logs for all ranks.
-        (0, 0) if is_another_rank() => tracing::Level::WARN,
-        (0, 0) => tracing::Level::INFO,
-        (0, _) => tracing::Level::DEBUG,
-        (1, _) => tracing::Level::WARN,
-        _ => tracing::Level::ERROR,
+        true => tracing::Level::WARN,
+        false => tracing::Level::INFO,
     };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    if std::io::stderr().is_terminal() {
-        log.with_ansi(log_has_colour()).with_timer(Elapsed::start()).init();
-    } else {
-        log.with_ansi(false).init();
-    }
+    let trains = matches!(cli.command, Command::Run(_));
+    let log = cli.log.start(level, if trains { Times::Shown } else { Times::None });
     let result = match cli.command {
         Command::Run(args) => match args.nproc {
             Some(processes) => launch_workers(*args, processes),
@@ -72,8 +64,7 @@ fn main() -> ExitCode {
                 _ => print_beside([args.out], &show(&result, args.json)?),
             })
         }
-        Command::Config(args) if args.markdown => print(&config::page::markdown()),
-        Command::Config(_) => print(REFERENCE),
+        Command::Config(args) => print(&args.text()),
         Command::Completions(args) => print(&String::from_utf8_lossy(&completions::script(Cli::command(), args.shell))),
         Command::Man(args) => {
             manual::write(Cli::command(), &args.dir).map_err(Into::into).and_then(|pages| print(&pages.to_string()))
@@ -84,8 +75,9 @@ fn main() -> ExitCode {
         // The reader of the output has closed it.
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{}", error_chain(&error));
-            ExitCode::from(FAILED)
+            let is_usage = error.chain().any(|cause| cause.is::<SettingsError>());
+            log.error(&joined(error.chain()), is_usage);
+            ExitCode::from(if is_usage { USAGE } else { FAILED })
         }
     }
 }
@@ -94,15 +86,6 @@ fn main() -> ExitCode {
 fn is_another_rank() -> bool {
     // Errors of the environment are reported where it is used.
     matches!(Environment::read(), Ok(Some(environment)) if environment.rank > 0)
-}
-
-/// An error with its causes. Many of our errors already end with the text of their cause.
-fn error_chain(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.ends_with(&cause) {
-        true => text,
-        false if text.is_empty() => cause,
-        false => format!("{text}: {cause}"),
-    })
 }
 
 fn print(text: &str) -> Result<ExitCode> {
@@ -151,18 +134,19 @@ fn train_model(args: RunArgs) -> Result<ExitCode> {
     }
     let (device, world) = run::join(request.device, &config, environment, Box::new(end_at_once))?;
     let result = run::prepare(request, config, device, world.clone()).map_err(RunError::from).and_then(|mut run| {
+        let start = Instant::now();
         let outcome = train(&mut run, &stop)?;
-        log_outcome(&run, outcome);
+        log_outcome(&run, outcome, start.elapsed());
         Ok(outcome)
     });
     match (result, world) {
         (Ok(Outcome::Interrupted), _) => Ok(ExitCode::from(INTERRUPTED)),
         (Ok(_), _) => Ok(ExitCode::SUCCESS),
         (Err(error), Some(world)) => {
-            let error = error.attribute_to_peer(&world).into();
+            let error = anyhow::Error::from(error.attribute_to_peer(&world));
             if device.is_cuda() {
                 // Dropping the group would wait for work on the GPU, which never ends if another rank is gone.
-                tracing::error!("{}", error_chain(&error));
+                tracing::error!("{}", joined(error.chain()));
                 exit_now(FAILED)
             }
             Err(error)
@@ -175,23 +159,6 @@ fn train_model(args: RunArgs) -> Result<ExitCode> {
 fn end_at_once(error: DistributedError) {
     tracing::error!("{error}");
     exit_now(FAILED)
-}
-
-/// Logs the outcome of a run, on rank 0.
-fn log_outcome(run: &Run, outcome: Outcome) {
-    let Some(records) = &run.records else { return };
-    match outcome {
-        Outcome::Finished => tracing::info!("done: {} questions in {} steps", run.state.samples, run.state.step),
-        Outcome::TargetReached => {
-            if let Some(Measured { metric, value }) = &run.state.latest {
-                tracing::info!("target reached: {metric} {value:.4}");
-            }
-        }
-        Outcome::Interrupted => {
-            let folder = records.folder().root().display();
-            tracing::warn!("stopped at step {}; resume with --out {folder} --resume", run.state.step);
-        }
-    }
 }
 
 /// Formats a result as JSON or for people.

@@ -98,6 +98,18 @@ impl RunFolder {
         })
     }
 
+    /// Returns the state in the latest readable checkpoint, without creating or locking the folder; `None` without checkpoints.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if no state can be read.
+    pub fn recorded(root: &Path) -> Result<Option<RunState>, CheckpointError> {
+        let entries = fs::read_dir(root.join(CHECKPOINTS_FOLDER)).into_iter().flatten().flatten();
+        let mut steps: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_step(path)).collect();
+        steps.sort_unstable();
+        let states = steps.iter().rev().map(|path| Self::state(path));
+        states.reduce(|one, other| one.or(other)).transpose()
+    }
+
     /// Returns the folder of the latest checkpoint, if any.
     pub fn latest(&self) -> Option<PathBuf> {
         self.named(LATEST_FILE)
@@ -129,8 +141,8 @@ impl RunFolder {
 
     /// Returns the folders of all checkpoints, oldest first.
     fn steps(&self) -> Result<Vec<PathBuf>, CheckpointError> {
-        let names = self.names()?.into_iter().filter(|name| name.starts_with("step-"));
-        Ok(names.map(|name| self.checkpoints().join(name)).filter(|path| path.is_dir()).collect())
+        let paths = self.names()?.into_iter().map(|name| self.checkpoints().join(name));
+        Ok(paths.filter(|path| is_step(path)).collect())
     }
 
     /// Returns the folder of the best checkpoint, if any was evaluated.
@@ -236,6 +248,11 @@ impl RunFolder {
         optimizer.set_steps(state.optimizer_steps)?;
         Ok(())
     }
+}
+
+/// Returns true for the folder of a complete checkpoint.
+fn is_step(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("step-")) && path.is_dir()
 }
 
 /// Writes the files of a checkpoint and their checksums, and syncs them to disk.

@@ -36,6 +36,9 @@ pub struct RunState {
     /// Number of questions used before the latest evaluation.
     #[serde(default)]
     pub evaluated_at: Option<u64>,
+    /// Number of questions used before the latest evaluation on all questions of the split.
+    #[serde(default)]
+    pub evaluated_all_at: Option<u64>,
     /// Metric that selects the best checkpoint, at the latest evaluation.
     pub latest: Option<Measured>,
     /// Best value of that metric over all evaluations.
@@ -70,6 +73,7 @@ impl RunState {
             loss_scale,
             init,
             evaluated_at: None,
+            evaluated_all_at: None,
             latest: None,
             best: None,
             fingerprint,

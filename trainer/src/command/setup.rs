@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use glm_schemas::manifest::{Manifest, Split, TaskName, Tokenizer};
+use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use libtorch_ext::stream::available_bytes;
 use tch::{Device, Kind, TchError};
@@ -40,7 +40,7 @@ pub enum SetupError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// Settings.
-    #[error(transparent)]
+    #[error("{0}")]
     Settings(#[from] SettingsError),
     /// Device.
     #[error(transparent)]
@@ -71,6 +71,13 @@ pub fn data_folder(given: Option<PathBuf>) -> PathBuf {
 /// # Errors
 /// [`SetupError`] with the command that creates a missing data set.
 pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
+    if folder.is_file() {
+        return Err(SetupError::Invalid(format!(
+            "{} is a file; specify the folder given to `glm-prep ingest`: --data {}",
+            folder.display(),
+            ingested(folder).display()
+        )));
+    }
     if !folder.is_dir() {
         return Err(SetupError::Invalid(format!(
             "folder {} does not exist; specify the data folder with --data DIR or {DATA_VARIABLE}. \
@@ -78,7 +85,27 @@ pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
             folder.display()
         )));
     }
-    Ok(DataSet::open(folder)?)
+    let data = DataSet::open(folder)?;
+    let Manifest { fingerprint, settings, tokenizer, splits, .. } = data.manifest();
+    let splits: Vec<String> = splits.iter().map(|(split, content)| format!("{split} {}", content.rows)).collect();
+    tracing::debug!(
+        "data set in {}: questions {}, format {}, vocabulary {}, fingerprint {fingerprint}",
+        data.folder().display(),
+        splits.join(", "),
+        settings.format,
+        tokenizer.name
+    );
+    Ok(data)
+}
+
+/// Returns the folder that was most likely given to `ingest`, from a file in it or in its folders.
+fn ingested(file: &Path) -> &Path {
+    let is_inner = |folder: &&Path| {
+        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        !matches!(name, SHARDS_FOLDER | "data" | "ReCoRD")
+    };
+    let folder = file.ancestors().skip(1).find(is_inner).unwrap_or(file);
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 /// Opens the task of a data set.
@@ -106,6 +133,8 @@ pub fn resolve_micro_batch_tokens(
     world: Option<&World>,
 ) -> Result<(), SetupError> {
     if config.data.micro_batch_tokens > 0 {
+        let tokens = config.data.micro_batch_tokens;
+        tracing::debug!("batches of up to {tokens} tokens, {:?} layout", model.backend(pass).layout());
         return Ok(());
     }
     config.data.micro_batch_tokens = match model.parameters().device() {
@@ -122,6 +151,7 @@ pub fn resolve_micro_batch_tokens(
         }
         _ => MICRO_BATCH_TOKENS,
     };
+    tracing::debug!("batches of up to {} tokens, {:?} layout", config.data.micro_batch_tokens, model.backend(pass).layout());
     Ok(())
 }
 
@@ -157,6 +187,15 @@ pub fn load_model(
             config.data.max_seq_len
         );
     }
+    tracing::debug!(
+        "weights in {}: {} layers, hidden size {}, {} heads, {} rows of word embeddings, {} positions",
+        weights.path().display(),
+        stored.layers,
+        stored.hidden,
+        stored.heads,
+        stored.vocab_rows,
+        stored.positions
+    );
     let sizes = config.rates(&ModelConfig { positions, ..stored });
     tch::manual_seed(config.train.seed as i64);
     let model = Glm::new(&sizes, kind, device)?;
@@ -249,6 +288,19 @@ impl Scorer {
 mod tests {
     use super::*;
     use crate::model::{Kernels, Preset};
+
+    #[test]
+    fn a_file_leads_to_its_data_set() {
+        for (file, folder) in [
+            ("own/train.jsonl", "own"),
+            ("train.jsonl", "."),
+            ("own/shards/manifest.json", "own"),
+            ("own/shards/data/train-00000-of-00001.parquet", "own"),
+            ("/a/own/ReCoRD/train.jsonl", "/a/own"),
+        ] {
+            assert_eq!(ingested(Path::new(file)), Path::new(folder), "{file}");
+        }
+    }
 
     #[test]
     fn tokens_per_batch_on_a_cpu_do_not_depend_on_its_memory() {

@@ -118,7 +118,10 @@ pub enum RowError {
     #[error(transparent)]
     Columns(#[from] ViewError),
     /// A question exceeds the maximum sequence length.
-    #[error("question {example_id}: {source}; raise data.max_seq_len or ingest with a smaller --max-seq-len")]
+    #[error(
+        "question {example_id}: {source}. Train with a larger data.max_seq_len, or ingest with a smaller --max-seq-len, which \
+         rejects such questions"
+    )]
     Encoding {
         /// The question.
         example_id: String,

@@ -2,7 +2,7 @@
 //!
 //! | anomaly | step | log | `metrics.jsonl` |
 //! | --- | --- | --- | --- |
-//! | fp16 overflow while the loss scale can shrink | skipped | debug | counted by `skipped` |
+//! | fp16 overflow while the loss scale can shrink | skipped | info for the 1st, 2nd, 4th, …, else debug | counted by `skipped` |
 //! | loss or gradient not finite | skipped | warning | kind `skipped` |
 //! | [spike](crate::optim::spikes) | made; skipped with `train.skip_on_spike` | warning | kind `spike` |
 //!

@@ -1,6 +1,8 @@
 //! `glm-trainer run`: finds data and weights and prepares a run.
 
 mod args;
+mod outcome;
+mod recipe;
 mod resume;
 
 use std::path::{Path, PathBuf};
@@ -22,16 +24,20 @@ use crate::command::setup::{
     SetupError, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens, set_threads,
 };
 use crate::config::Config;
+use crate::config::plan::{self, Plan};
+use crate::config::recipe::Recipe;
 use crate::data::DataError;
+use crate::data::mmap::DataSet;
 use crate::data::pack::{Packer, Share};
 use crate::data::verify::Verify;
-use crate::device::{DeviceChoice, Precision};
+use crate::device::{DeviceChoice, Precision, device_name};
 use crate::distributed::{DistributedError, Environment, Identity, OnHang, World};
 use crate::model::config::PublishedWeights;
 use crate::model::flops::flop_rates;
 use crate::model::{Glm, ModelConfig, Preset};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
+use crate::optim::schedule::Schedule;
 use crate::record::files::unix_seconds;
 use crate::record::metrics::MetricsFile;
 use crate::record::sessions::Session;
@@ -40,6 +46,7 @@ use crate::train::step::Stepper;
 use crate::train::{Records, Run, TrainError};
 
 pub use args::RunArgs;
+pub use outcome::log_outcome;
 
 /// Errors of `run`.
 #[derive(Debug, Error)]
@@ -103,6 +110,8 @@ pub struct Request {
     pub resume: Resume,
     /// Settings that may differ from those with which the run was started.
     pub allow: Vec<String>,
+    /// Recipe that the settings are based on; `None` for those of a run that is resumed.
+    pub recipe: Option<Recipe>,
 }
 
 /// Handling of checkpoints in the run folder.
@@ -186,9 +195,10 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         }
     };
     let begun = match world.as_deref().filter(|world| !world.is_rank_zero()) {
-        None => begin(&request, &folder, &config, precision, manifest, device)?,
+        None => begin(&request, &folder, &mut config, precision, &data, train_data.rows(), device)?,
         Some(world) => {
             let InitialState { sizes, state, resumed } = world.broadcast_value(START, None)?;
+            plan::keep_recorded(&mut config, &state.config);
             let mut model = Glm::new(&sizes, Kind::Float, device)?;
             model.alloc_grads()?;
             let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
@@ -208,10 +218,18 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     }
     if let Some(records) = &records {
         let ranks = world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size()));
-        tracing::info!("{} parameters on {device:?} in {precision:?}{ranks}", model.config().parameters());
-        let evaluated = val_data.as_ref().map_or(0, |data| data.rows());
-        tracing::info!("{} training questions, {evaluated} evaluation questions", train_data.rows());
+        let (parameters, device) = (model.config().parameters(), device_name(device));
+        tracing::info!("{parameters} parameters on {device} in {precision}{ranks}");
+        let evaluated = match (val_data.as_ref().map_or(0, |data| data.rows()), config.train.eval_questions) {
+            (all, limit) if limit == 0 || limit >= all => format!("{all} evaluation questions"),
+            (all, limit) => format!("{limit} of {all} evaluation questions, always the same"),
+        };
+        tracing::info!("{} training questions, {evaluated}", train_data.rows());
+        tell_schedule(&config, request.recipe, train_data.rows());
         tracing::info!("writing to {}", records.folder().root().display());
+        if precision == Precision::Fp16 && !device.starts_with("cuda") {
+            tracing::warn!("fp16 is slow on a CPU and skips steps that overflow; --precision bf16 or fp32 is faster");
+        }
     }
     let saved = resumed.then(|| state.clone());
     let control = ControlState { step: state.step, loss_scale: state.loss_scale, spikes: state.spikes };
@@ -229,11 +247,31 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         rates: flop_rates(stepper.model.config()),
     });
     let packer = Packer { share, ..config.packer(task, Purpose::Train) };
-    let run = Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved };
+    let run =
+        Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved, final_metrics: None };
     if let Some(records) = &run.records {
         session(&run, data.folder(), device).note(records.folder().root());
     }
     Ok(run)
+}
+
+/// Logs the length of a run and its learning rate.
+fn tell_schedule(config: &Config, recipe: Option<Recipe>, rows: usize) {
+    let Schedule { lr, warmup, decay_steps, .. } = config.schedule();
+    let steps = Plan::of(config, rows).steps;
+    let recipe = recipe.map_or_else(String::new, |recipe| format!("recipe {recipe}: "));
+    tracing::info!("{recipe}{steps} steps of {} questions, learning rate {lr:?}", config.questions_per_update());
+    if steps != decay_steps {
+        tracing::info!("the learning rate decays over {decay_steps} steps (optim.decay_steps)");
+    }
+    let warm = warmup * decay_steps as f64;
+    if (steps as f64) < warm {
+        tracing::warn!(
+            "the run ends after {steps} steps, within the warm-up of {warm:.0} steps: the learning rate reaches only {:.0} % of \
+             optim.lr. With --set optim.decay_steps=0, the schedule follows the length of the run",
+            100.0 * steps as f64 / warm
+        );
+    }
 }
 
 /// Record of the start of a run on the data set in `data`.
@@ -242,12 +280,12 @@ fn session(run: &Run, data: &Path, device: Device) -> Session {
         time: unix_seconds() as u64,
         step: run.state.step,
         samples: run.state.samples,
-        planned_samples: run.planned_samples(),
+        planned_samples: run.plan().samples,
         task: run.packer.task.name(),
         data: std::path::absolute(data).unwrap_or_else(|_| data.to_owned()),
         fingerprint: run.state.fingerprint.clone(),
         init: run.state.init.clone(),
-        device: format!("{device:?}"),
+        device: device_name(device),
         precision: run.precision,
         ranks: run.world.as_ref().map_or(1, |world| world.size()),
         parameters: run.stepper.model.config().parameters(),
@@ -272,21 +310,24 @@ struct Prepared {
 
 fn begin(
     request: &Request,
-    data: &Path,
-    config: &Config,
+    place: &Path,
+    config: &mut Config,
     precision: Precision,
-    manifest: &Manifest,
+    data: &DataSet,
+    rows: usize,
     device: Device,
 ) -> Result<Prepared, SetupError> {
+    let manifest = data.manifest();
     let root = match &request.out {
         Some(root) => root.clone(),
         None => new_run_folder(config.model.preset)?,
     };
     let folder = RunFolder::create(&root)?;
     let checkpoint = resume::point(&folder, request, config, manifest)?;
+    plan::resolve(config, rows);
     let mut model = match &checkpoint {
         Some((path, _)) => load_model(&Weights::open_verified(path)?, config, &manifest.tokenizer, device, Kind::Float)?,
-        None => initial_model(request, data, config, manifest, device)?,
+        None => initial_model(request, place, config, manifest, device)?,
     };
     model.alloc_grads()?;
     let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
