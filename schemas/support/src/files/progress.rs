@@ -36,6 +36,8 @@ impl Progress for Silent {
 
 /// Minimum interval between two lines of a part.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// Minimum duration of a part whose end is worth a line.
+const SHORT_PART: Duration = Duration::from_secs(2);
 
 /// Returns a bar if standard error is a terminal, else lines; nothing is shown if `quiet`.
 pub fn of(quiet: bool) -> Box<dyn Progress> {
@@ -100,11 +102,11 @@ impl Part {
             0 => String::new(),
             total => format!("{:.0}% ", (100.0 * self.done as f64 / total as f64).min(100.0)),
         };
-        let (amount, unit) = match self.unit {
-            Unit::Bytes => (self.done as f64 / 1e6, "MB"),
-            Unit::Rows => (self.done as f64, "rows"),
+        let amount = match self.unit {
+            Unit::Bytes => format!("{:.1} MB", self.done as f64 / 1e6),
+            Unit::Rows => format!("{} rows", self.done),
         };
-        eprintln!("{}: {percent}({amount:.0} {unit}) after {:.1} s", self.name, self.started.elapsed().as_secs_f64());
+        eprintln!("{}: {percent}({amount}) after {:.1} s", self.name, self.started.elapsed().as_secs_f64());
     }
 }
 
@@ -126,7 +128,9 @@ impl Progress for Lines {
     }
 
     fn end(&self) {
-        if let Some(part) = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+        if let Some(part) = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+            && part.started.elapsed() >= SHORT_PART
+        {
             part.print();
         }
     }
