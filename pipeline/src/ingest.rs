@@ -18,12 +18,14 @@
 mod dataset;
 mod error;
 mod frame;
+mod holdout;
 mod merge;
 mod options;
 mod order;
 mod part;
 mod pipeline;
 mod prepare;
+mod reasons;
 mod records;
 mod rejects;
 mod report;
@@ -36,8 +38,9 @@ mod write;
 
 pub use self::error::IngestError;
 pub use self::merge::{MergeOptions, merge};
-pub use self::options::{DEFAULT_ROWS_PER_SHARD, IngestOptions, Partition};
-pub use self::records::MAX_LINE_BYTES;
+pub use self::options::{DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Fraction, IngestOptions, Partition};
+pub use self::reasons::{RejectReason, kind as reject_kind};
+pub use self::records::MAX_RECORD_BYTES;
 pub use self::rejects::RejectLimit;
 pub use self::report::{Outcome, PartSummary, SplitSummary, Summary};
 pub use self::run::run;

@@ -133,7 +133,7 @@ pub struct RawFile {
 }
 
 /// Settings of `ingest` that affect the data set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IngestSettings {
     /// Maximum sequence length; questions that do not fit even without their passage were rejected.
     pub max_seq_len: usize,
@@ -154,13 +154,19 @@ pub struct IngestSettings {
     pub max_distractors: usize,
     /// Seed for choosing the distractors if there are more.
     pub distractor_seed: u32,
+    /// Share of the training passages that became the validation split; `None` if the validation split has its own files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_fraction: Option<f64>,
+    /// Seed for choosing them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_seed: Option<u64>,
     /// True if unknown fields of the raw records are kept in the column `extra`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_fields: bool,
 }
 
 /// Content of `manifest.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the contract, [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -318,6 +324,8 @@ mod tests {
                 format: "record".into(),
                 max_distractors: 9,
                 distractor_seed: 42,
+                val_fraction: None,
+                val_seed: None,
                 keep_fields: false,
             },
         };

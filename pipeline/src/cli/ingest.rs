@@ -13,7 +13,9 @@ use glm_support::files::progress;
 use serde::Serialize;
 
 use super::error::CliError;
-use crate::ingest::{self, DEFAULT_ROWS_PER_SHARD, IngestOptions, MergeOptions, Outcome, Partition, RejectLimit, Summary};
+use crate::ingest::{
+    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Fraction, IngestOptions, MergeOptions, Outcome, Partition, RejectLimit, Summary,
+};
 use crate::shard::ShardCompression;
 use crate::source::input::Selection;
 use crate::source::recognise::FormatName;
@@ -30,6 +32,7 @@ Examples:
   glm-prep ingest data/record
   glm-prep ingest out --train 'raw/train-*.jsonl.zst' --val raw/dev.jsonl
   zcat big.jsonl.gz | glm-prep ingest out --train - --format plain
+  glm-prep ingest own --train own/data.jsonl --val-fraction 0.1
   glm-prep ingest data/record --dry-run --limit 1000
   glm-prep ingest data/record --partition 0/8    # part 1 of 8, then merge
 
@@ -76,10 +79,16 @@ pub(super) struct IngestArgs {
     /// Compression of the shards: zstd (zstd:1 to zstd:22), snappy or none
     #[arg(long, value_name = "CODEC", default_value_t)]
     compression: ShardCompression,
+    /// Move about this share of the training passages, such as 0.1, to a validation split
+    #[arg(long, value_name = "FRACTION")]
+    val_fraction: Option<Fraction>,
+    /// Seed for choosing the passages of --val-fraction
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_VAL_SEED, requires = "val_fraction")]
+    val_seed: u64,
     /// Keep fields that the format `plain` does not define, as JSON in the column `extra`
     #[arg(long)]
     keep_fields: bool,
-    /// Maximum number of rejected records: a number, or a percentage such as 0.5% [default: 100 or 1%, whichever is more]
+    /// Maximum number of rejected records: a number, or a percentage such as 0.5% [default: 1%, at least 1 and at most 100]
     #[arg(long, value_name = "N|P%")]
     max_rejects: Option<RejectLimit>,
     /// Prepare only part I of N (from 0), for `glm-prep merge`; DIR can be shared by several machines
@@ -115,7 +124,7 @@ pub(super) struct MergeArgs {
     /// Number of threads [default: number of cores]
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<NonZeroUsize>,
-    /// Maximum number of rejected records in all parts together [default: 100 or 1%, whichever is more]
+    /// Maximum number of rejected records in all parts together [default: 1%, at least 1 and at most 100]
     #[arg(long, value_name = "N|P%")]
     max_rejects: Option<RejectLimit>,
     /// Print the summary as one JSON object
@@ -137,6 +146,8 @@ impl IngestArgs {
             limit: self.limit,
             rows_per_shard: self.rows_per_shard,
             compression: self.compression,
+            val_fraction: self.val_fraction,
+            val_seed: self.val_seed,
             keep_fields: self.keep_fields,
             max_rejects: self.max_rejects.unwrap_or_default(),
             partition: self.partition,
@@ -182,6 +193,7 @@ fn print_summary(summary: &Summary, json: bool, quiet: bool, out: &mut dyn Write
         write!(out, "{summary}")?;
     }
     out.flush()?;
+    summary.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(if summary.rejected_records() > 0 { ExitCode::from(SOME_REJECTED) } else { ExitCode::SUCCESS })
 }
 
@@ -231,6 +243,8 @@ mod tests {
             &["--partition", "8/8"],
             &["--partition", "0/2", "--dry-run"],
             &["--splits", "dev"],
+            &["--val-fraction", "1"],
+            &["--val-seed", "3"],
             &["--format", "squad"],
         ] {
             assert!(Arguments::try_parse_from(["ingest", "there"].iter().chain(invalid)).is_err(), "{invalid:?}");

@@ -1,6 +1,6 @@
 //! Counts the rows of a split batch by batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -31,6 +31,8 @@ pub(super) struct SplitCounter<'a> {
     other: Option<&'a Passages>,
     passages: Passages,
     questions: usize,
+    single_choice: usize,
+    indistinguishable: usize,
     choices: LengthCounter,
     context: LengthCounter,
     choice: LengthCounter,
@@ -50,6 +52,8 @@ impl<'a> SplitCounter<'a> {
             other,
             passages: Passages::default(),
             questions: 0,
+            single_choice: 0,
+            indistinguishable: 0,
             choices: LengthCounter::default(),
             context: LengthCounter::default(),
             choice: LengthCounter::default(),
@@ -66,7 +70,7 @@ impl<'a> SplitCounter<'a> {
         let damaged = |source| StatsError::Parquet { path: path.to_owned(), source };
         let file = File::open(path).map_err(|source| StatsError::Read { path: path.to_owned(), source })?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
-        let columns = TOKEN_COLUMNS.into_iter().chain(["passage_id", "source", "passage", MENTIONS]);
+        let columns = TOKEN_COLUMNS.into_iter().chain(["passage_id", "source", "passage", "query", MENTIONS]);
         let columns = ProjectionMask::columns(builder.parquet_schema(), columns);
         for batch in builder.with_projection(columns).with_batch_size(BATCH_ROWS).build().map_err(damaged)? {
             let batch = batch.map_err(|source| StatsError::Arrow { path: path.to_owned(), source })?;
@@ -78,12 +82,15 @@ impl<'a> SplitCounter<'a> {
     fn add_batch(&mut self, batch: &RecordBatch) -> Result<(), ViewError> {
         let view = ClozeView::try_new(batch)?;
         let text = cloze::strings("passage", cloze::column(batch, "passage")?)?;
+        let queries = cloze::strings("query", cloze::column(batch, "query")?)?;
         let index = cloze::int64("passage_id", cloze::column(batch, "passage_id")?)?;
         let mentions = cloze::column(batch, "entities")?.as_list_opt::<i32>().ok_or(ViewError::Missing("entities"))?;
         for row in 0..view.len() {
             self.mentions.add(mentions.value_length(row) as usize);
             self.questions += 1;
-            self.passages.add(text.value(row), index.value(row), view.example_id(row), self.other);
+            // Questions without a passage have only their query in common.
+            let passage = Some(text.value(row)).filter(|text| !text.is_empty()).unwrap_or(queries.value(row));
+            self.passages.add(passage, index.value(row), view.example_id(row), self.other);
             let question = view.question(row);
             self.context.add(question.context_tokens());
             self.count_unknown(question.passage);
@@ -91,6 +98,9 @@ impl<'a> SplitCounter<'a> {
             self.count_unknown(question.query_right);
             let choices = view.choices(row);
             self.choices.add(choices.len());
+            self.single_choice += usize::from(choices.len() == 1);
+            let mut tokens = HashSet::with_capacity(choices.len());
+            self.indistinguishable += usize::from(!view.choices(row).all(|choice| tokens.insert(choice.ids)));
             let mut longest = 0;
             for choice in choices {
                 self.choice.add(choice.ids.len());
@@ -144,6 +154,8 @@ impl<'a> SplitCounter<'a> {
         let stats = SplitStats {
             split: self.split,
             questions: self.questions,
+            single_choice: self.single_choice,
+            indistinguishable: self.indistinguishable,
             passages: self.passages.indices(),
             distinct_passages: self.passages.distinct(),
             duplicates: self.passages.duplicates.clone(),

@@ -30,6 +30,10 @@ pub struct SplitStats {
     pub split: Split,
     /// Number of questions (rows).
     pub questions: usize,
+    /// Number of questions with a single choice, which is always right.
+    pub single_choice: usize,
+    /// Number of questions in which several choices have the same tokens, so that no model can tell them apart.
+    pub indistinguishable: usize,
     /// Number of passages, distinguished by their index in the raw data.
     pub passages: usize,
     /// Number of passages, distinguished by their text.

@@ -31,6 +31,10 @@ impl Format for Cbt {
         "Children's Book Test, blocks of 21 lines"
     }
 
+    fn signs(&self) -> &'static str {
+        "blocks of 21 numbered lines"
+    }
+
     fn blank(&self) -> &'static str {
         BLANK
     }
@@ -83,7 +87,7 @@ const EXPECTED: &str =
     "expected 20 numbered sentences, then `21 query`, a tab, the answer, two tabs and the choices separated by `|`";
 
 fn syntax(message: String) -> RecordError {
-    RecordError::Syntax(message)
+    RecordError::Syntax { format: Cbt.name(), message }
 }
 
 /// Returns the line without its number; `None` if it does not begin with `number`.
@@ -169,14 +173,14 @@ mod tests {
     #[test]
     fn invalid_blocks_are_errors() {
         for (block, message) in [
-            (String::new(), "not a record of this format: the block ends before line 21; expected 20 numbered sentences"),
-            ("1 a\n2 b".into(), "not a record of this format: the block ends before line 21"),
+            (String::new(), "not a record of format `cbt`: the block ends before line 21; expected 20 numbered sentences"),
+            ("1 a\n2 b".into(), "not a record of format `cbt`: the block ends before line 21"),
             (
                 block(QUESTION).replace("\n7 ", "\n8 "),
-                "not a record of this format: line 7 of the block does not begin with `7 `",
+                "not a record of format `cbt`: line 7 of the block does not begin with `7 `",
             ),
-            (format!("{}22 b", block(QUESTION)), "not a record of this format: the block has more than 21 lines"),
-            (block("no tab"), "not a record of this format: line 21 of the block has no tab"),
+            (format!("{}22 b", block(QUESTION)), "not a record of format `cbt`: the block has more than 21 lines"),
+            (block("no tab"), "not a record of format `cbt`: line 21 of the block has no tab"),
             (block("XXXXX XXXXX\ta\t\ta|b"), "the text holds `XXXXX` 2 times, it must hold it once"),
             (block("XXXXX\ta\t\t"), "no choices are given, so there is nothing to choose from"),
             (block("XXXXX\ta\t\t|"), "choice 0 is empty; every choice must hold some text"),

@@ -41,6 +41,10 @@ impl Format for Lambada {
         "LAMBADA, one passage per line"
     }
 
+    fn signs(&self) -> &'static str {
+        "lower-case text with separate punctuation, or `text` alone"
+    }
+
     fn blank(&self) -> &'static str {
         PLACEHOLDER
     }
@@ -54,7 +58,7 @@ impl Format for Lambada {
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
         let raw =
-            if record.trim_start().starts_with('{') { json_object::<RawLine<'_>>(record)?.text } else { Cow::Borrowed(record) };
+            if record.trim_start().starts_with('{') { json_object::<RawLine<'_>>(self.name(), record)?.text } else { Cow::Borrowed(record) };
         let text = standardise(raw.trim());
         let (context, last) = split_last_word(&text);
 
@@ -158,7 +162,7 @@ mod tests {
     #[test]
     fn invalid_lines_are_errors() {
         for (line, message) in [
-            (r#"{"txt": "a"}"#, "not a record of this format: missing field `text`"),
+            (r#"{"txt": "a"}"#, "not a record of format `lambada`: missing field `text`"),
             ("alone", "no word of 3 letters or more precedes the last one, so there is nothing to choose from"),
             ("", "no word of 3 letters or more precedes the last one, so there is nothing to choose from"),
             ("it is . he is it", "no word of 3 letters or more precedes the last one, so there is nothing to choose from"),

@@ -71,16 +71,26 @@ impl Format for Record {
         "ReCoRD as SuperGLUE publishes it, one object per line"
     }
 
+    fn signs(&self) -> &'static str {
+        "`passage` with `entities` or `qas`"
+    }
+
     fn blank(&self) -> &'static str {
         PLACEHOLDER
     }
 
+    fn has_published_recipe(&self) -> bool {
+        true
+    }
+
     fn detect(&self, head: &Head<'_>) -> bool {
-        matches!(head, Head::Json(keys) if keys.has("passage.entities") || keys.has_all(&["passage", "qas"]))
+        // The other fields may follow a long text that is cut off.
+        matches!(head, Head::Json(keys) if ["passage.entities", "passage.text"].iter().any(|key| keys.has(key)) || keys.has_all(&["passage", "qas"]))
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
-        let raw: RawRecord<'_> = json_object(record)?;
+        let raw: RawRecord<'_> = json_object(self.name(), record)?;
+        check_count(raw.qas.len())?;
         let mut passage = raw.passage.annotated()?;
         let questions = raw.qas.iter().enumerate().map(|(position, question)| {
             let parsed = match question.idx {
@@ -98,6 +108,14 @@ impl Format for Record {
         passage.questions = questions.collect();
         Ok(vec![Passage { id: Some(raw.idx), source: raw.source.into_owned(), ..passage }])
     }
+}
+
+/// Maximum number of questions per passage. Real passages have fewer than 10.
+const MAX_QUESTIONS: usize = 1_000;
+
+/// Checks the number of questions of a record.
+pub(super) fn check_count(found: usize) -> Result<(), RecordError> {
+    if found > MAX_QUESTIONS { Err(RecordError::TooManyQuestions { found, limit: MAX_QUESTIONS }) } else { Ok(()) }
 }
 
 impl RawPassage<'_> {
@@ -222,10 +240,10 @@ mod tests {
     #[test]
     fn invalid_records_are_errors() {
         for (line, message) in [
-            ("{\"source\":", "not a record of this format: EOF while parsing a value at line 1 column 10"),
-            ("[]", "not a record of this format: expected a JSON object"),
-            (&LINE.replace("\"idx\":3", "\"id\":3"), "not a record of this format: missing field `idx`"),
-            (&format!("{LINE} x"), "not a record of this format: trailing characters"),
+            ("{\"source\":", "incomplete JSON: EOF while parsing a value at column 10; a closing bracket"),
+            ("[]", "not a record of format `record`: expected a JSON object"),
+            (&LINE.replace("\"idx\":3", "\"id\":3"), "not a record of format `record`: missing field `idx`"),
+            (&format!("{LINE} x"), "not valid JSON: trailing characters"),
             (
                 &LINE.replace("\"end\":25},", "").replace("\"end\":25}]}", "\"end\":99}]}"),
                 "entity 2 spans 24 to 99 (inclusive), but the passage has 32 code points",
@@ -276,6 +294,15 @@ mod tests {
         let entities: Vec<_> = (0..1_000).map(|start| serde_json::json!({"start": start, "end": 19_999})).collect();
         let line = serde_json::json!({"passage": {"text": text, "entities": entities}, "qas": [], "idx": 0}).to_string();
         assert_eq!(Record.parse(&line, true), Err(RecordError::EntitiesTooLong { limit: MAX_MENTION_BYTES }));
+    }
+
+    #[test]
+    fn the_number_of_questions_is_limited() {
+        let questions = |count| LINE.replace("\"qas\":[", &format!("\"qas\":[{}", "{},".repeat(count - 1)));
+        assert_eq!(Record.parse(&questions(MAX_QUESTIONS), true).expect("a record")[0].questions.len(), MAX_QUESTIONS);
+        let found = MAX_QUESTIONS + 1;
+        let error = Record.parse(&questions(found), true);
+        assert_eq!(error, Err(RecordError::TooManyQuestions { found, limit: MAX_QUESTIONS }));
     }
 
     #[test]

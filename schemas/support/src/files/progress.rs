@@ -58,6 +58,8 @@ impl Progress for Silent {
 
 /// Minimum interval between two lines of a part.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// Minimum duration of a part whose end is worth a line.
+const SHORT_PART: Duration = Duration::from_secs(2);
 
 /// Returns a bar if standard error is a terminal, else lines; nothing is shown if `quiet`.
 pub fn of(quiet: bool) -> Box<dyn Progress> {
@@ -166,7 +168,9 @@ impl Progress for Lines {
     }
 
     fn end(&self) {
-        if let Some(part) = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+        if let Some(part) = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+            && part.started.elapsed() >= SHORT_PART
+        {
             eprintln!("{}", part.last_line(part.started.elapsed()));
         }
     }
