@@ -74,7 +74,10 @@ fn rows(dir: &Path, split: Split) -> Vec<Found> {
 #[test]
 fn ids_lines_choices_and_further_fields_come_back() {
     let train = format!("{}\n{}", lines([plain(0)]), lines([plain(1)]));
-    let dir = folder(&[("train.jsonl", &train), ("val.jsonl", &lines([plain(2), json!({"context": "A [BLANK].", "choices": ["x", "y"], "answer": 1, "id": 7})]))]);
+    let dir = folder(&[
+        ("train.jsonl", &train),
+        ("val.jsonl", &lines([plain(2), json!({"context": "A [BLANK].", "choices": ["x", "y"], "answer": 1, "id": 7})])),
+    ]);
     let place = |file: &str, line| (file.to_owned(), Some(line));
     for keep_fields in [false, true] {
         support::run(&IngestOptions { keep_fields, ..IngestOptions::new(dir.path()) }).expect("ingest");
@@ -129,7 +132,14 @@ fn every_format_leads_back_to_its_choices() {
             "bob saw the old boat , and so bob\n".to_owned(),
             None,
             Some(1),
-            vec![("bob", 1, true), ("and", 0, false), ("boat", 2, false), ("old", 3, false), ("saw", 4, false), ("the", 5, false)],
+            vec![
+                ("bob", 1, true),
+                ("and", 0, false),
+                ("boat", 2, false),
+                ("old", 3, false),
+                ("saw", 4, false),
+                ("the", 5, false),
+            ],
         ),
     ] {
         let dir = folder(&[(file, &content)]);
@@ -148,7 +158,12 @@ fn divided(dir: &Path, fraction: &str, seed: u64) -> Result<Summary, IngestError
 fn divide(dir: &Path, fraction: &str, seed: u64) -> IngestOptions {
     let named = vec![(Split::Train, dir.join("data.jsonl").to_string_lossy().into_owned())];
     let selection = Selection { named, splits: Vec::new() };
-    IngestOptions { selection, val_fraction: Some(fraction.parse().expect("a fraction")), val_seed: seed, ..IngestOptions::new(dir) }
+    IngestOptions {
+        selection,
+        val_fraction: Some(fraction.parse().expect("a fraction")),
+        val_seed: seed,
+        ..IngestOptions::new(dir)
+    }
 }
 
 #[test]
@@ -220,7 +235,8 @@ fn a_fraction_that_cannot_be_taken_is_an_error() {
 
 #[test]
 fn doubtful_questions_are_counted_and_warned_of() {
-    let ask = |context: &str, choices: &[&str], answer: usize| json!({"context": context, "choices": choices, "answer": answer});
+    let ask =
+        |context: &str, choices: &[&str], answer: usize| json!({"context": context, "choices": choices, "answer": answer});
     let train = [
         ask("Ann sat. She saw [BLANK].", &["Bo", "Cy"], 0),
         ask("Only [BLANK].", &["one"], 0),
@@ -245,7 +261,10 @@ fn doubtful_questions_are_counted_and_warned_of() {
     let summary: Value = serde_json::from_slice(&output.stdout).expect("json");
     let train = &summary["splits"][0];
     assert_eq!((&train["single_choice_questions"], &train["indistinguishable_questions"]), (&json!(1), &json!(1)));
-    assert_eq!((&summary["splits"][1]["passages_in_train"], &summary["splits"][1]["questions_in_train"]), (&json!(2), &json!(2)));
+    assert_eq!(
+        (&summary["splits"][1]["passages_in_train"], &summary["splits"][1]["questions_in_train"]),
+        (&json!(2), &json!(2))
+    );
     assert_eq!(summary["reject_reasons"][0]["count"], 1);
     assert_eq!(summary["reject_reasons"][0]["line"], 4);
 
@@ -278,7 +297,10 @@ fn more_rejects_than_one_percent_publish_nothing() {
     let output = glm_prep(dir.path(), &["--max-rejects", "83%"]);
     let stdout = String::from_utf8_lossy(&output.stdout);
     let listed = dir.path().join("shards/rejects.jsonl").display().to_string();
-    assert!(stdout.contains(&format!("99 records rejected, listed in {listed}:\n  99 × the text holds `[BLANK]` 0 times")), "{stdout}");
+    assert!(
+        stdout.contains(&format!("99 records rejected, listed in {listed}:\n  99 × the text holds `[BLANK]` 0 times")),
+        "{stdout}"
+    );
     assert!(stdout.contains("format plain, detected by `context` and `choices`\n"), "{stdout}");
     // The same of an unchanged data set.
     let again: Value = serde_json::from_slice(&glm_prep(dir.path(), &["--max-rejects", "83%", "--json"]).stdout).expect("json");
@@ -320,7 +342,9 @@ fn near_misses_and_unknown_files_are_named() {
     assert!(error.starts_with("train.jsonl has no known format, it begins with `{\"name\": \"x\", \"age\": 3}`; "), "{error}");
     let cut = failure("{\"context\": \"A [BLANK].\", \"choices\": [\"a\", \"b\"], \"answer\": 0\n");
     assert!(
-        cut.contains("1 × incomplete JSON: EOF while parsing an object at column 61; a closing bracket or quote is missing, or"),
+        cut.contains(
+            "1 × incomplete JSON: EOF while parsing an object at column 61; a closing bracket or quote is missing, or"
+        ),
         "{cut}"
     );
     let spread = failure(&format!("{:#}\n", plain(1)));

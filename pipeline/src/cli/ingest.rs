@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use super::error::CliError;
 use crate::ingest::{
-    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Fraction, IngestOptions, MergeOptions, Outcome, Partition, RejectLimit, Summary,
+    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Fraction, IngestOptions, MergeOptions, Outcome, Partition, RejectLimit,
+    Summary,
 };
 use crate::shard::ShardCompression;
 use crate::source::input::Selection;

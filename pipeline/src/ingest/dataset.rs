@@ -24,6 +24,9 @@ use crate::shard::publish::Staging;
 use crate::shard::{self, WriteError};
 use crate::source::recognise::FormatName;
 
+/// Maximum number of files in a message.
+const SHOWN_FILES: usize = 5;
+
 /// A split whose rows are sorted and counted.
 struct SortedSplit {
     split: Split,
@@ -38,6 +41,13 @@ struct SortedSplit {
     spool: Option<Spool>,
     rows: RowCounts,
     seconds: f64,
+}
+
+impl SortedSplit {
+    /// Returns the rows to write; `None` in a dry run.
+    fn to_write(&self) -> Option<write::SplitRows<'_>> {
+        Some(write::SplitRows { split: self.split, files: &self.files, spool: self.spool.as_ref()? })
+    }
 }
 
 /// Builder of a data set, from sorted splits to published shards.
@@ -114,14 +124,13 @@ impl<'a> DataSetBuilder<'a> {
     /// Writes the shards and publishes them.
     pub(super) fn publish(self) -> Result<Summary, IngestError> {
         self.check_limits()?;
-        let Self { options, tokenizer, progress, started, staging, rejects, splits, format, stages } = self;
+        let Self { options, tokenizer, progress, started, staging, rejects, splits, format, stages, .. } = self;
         let Some(staging) = staging else {
             let manifest = manifest(&splits, BTreeMap::new(), options, tokenizer, format);
             return Ok(summary(&splits, &rejects.reasons, &manifest, options, &stages, started));
         };
         let reasons = rejects.finish()?;
-        let rows_of = |split: &'_ SortedSplit| Some(write::SplitRows { split: split.split, files: &split.files, spool: split.spool.as_ref()? });
-        let plan: Vec<_> = splits.iter().filter_map(rows_of).collect();
+        let plan: Vec<_> = splits.iter().filter_map(SortedSplit::to_write).collect();
         let job = write::Job { splits: &plan, options, tokenizer, folder: staging.path(), progress, stages: &stages };
         let manifest = manifest(&splits, job.run()?, options, tokenizer, format);
         shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
@@ -131,8 +140,9 @@ impl<'a> DataSetBuilder<'a> {
 
     fn check_limits(&self) -> Result<(), IngestError> {
         if self.splits.iter().all(|split| split.rows.rows == 0) {
-            let read = self.splits.iter().filter(|split| !split.digests.is_empty());
-            let names: Vec<_> = read.flat_map(|split| &split.files).map(String::as_str).take(5).collect();
+            let mut names: Vec<_> = self.splits.iter().flat_map(|split| &split.files).map(String::as_str).collect();
+            names.dedup();
+            names.truncate(SHOWN_FILES);
             let reasons = self.rejects.reasons.to_string();
             return Err(IngestError::Empty { files: names.join(", "), rejected: self.rejects.rejected(), reasons });
         }

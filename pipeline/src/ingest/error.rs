@@ -7,7 +7,7 @@ use glm_text::tokenize::TokenizerError;
 use thiserror::Error;
 
 use super::options::Fraction;
-use super::rejects::RejectLimit;
+use super::reject_limit::RejectLimit;
 use crate::shard::WriteError;
 use crate::source::input::InputError;
 
@@ -57,7 +57,9 @@ pub enum IngestError {
     #[error("--val-fraction divides the training split, and there is none; name its files with --train")]
     NoTrain,
     /// One of the splits is empty after the division.
-    #[error("--val-fraction {fraction} leaves no question for the {split} split, nothing was published; there are too few passages: use another fraction or --val-seed, or name a file with --val")]
+    #[error(
+        "--val-fraction {fraction} leaves no question for the {split} split, nothing was published; there are too few passages: use another fraction or --val-seed, or name a file with --val"
+    )]
     EmptyHoldout {
         /// The empty split.
         split: Split,

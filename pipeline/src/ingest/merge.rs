@@ -13,7 +13,7 @@ use super::error::IngestError;
 use super::options::IngestOptions;
 use super::part::{self, Frame, PartReader, SplitEnd};
 use super::prepare::PreparedBatch;
-use super::rejects::RejectLimit;
+use super::reject_limit::RejectLimit;
 use super::report::Summary;
 use super::stages::{Clock, Stage};
 

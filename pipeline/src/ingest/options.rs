@@ -8,7 +8,7 @@ use std::str::FromStr;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::IngestSettings;
 
-use super::rejects::RejectLimit;
+use super::reject_limit::RejectLimit;
 use crate::choices::{DISTRACTOR_SEED, MAX_DISTRACTORS};
 use crate::shard::{ROWS_PER_GROUP, ShardCompression};
 use crate::source::input::Selection;
@@ -190,8 +190,13 @@ mod tests {
 
     #[test]
     fn options_survive_conversion_to_settings() {
-        let options =
-            IngestOptions { limit: Some(3), compression: "snappy".parse().expect("snappy"), keep_fields: true, val_seed: 7, ..IngestOptions::new("x") };
+        let options = IngestOptions {
+            limit: Some(3),
+            compression: "snappy".parse().expect("snappy"),
+            keep_fields: true,
+            val_seed: 7,
+            ..IngestOptions::new("x")
+        };
         let options = IngestOptions { val_fraction: Some("0.25".parse().expect("a fraction")), ..options };
         let restored = IngestOptions::from_settings(Path::new("x"), &options.settings()).expect("valid");
         assert_eq!(format!("{options:?}"), format!("{restored:?}"));

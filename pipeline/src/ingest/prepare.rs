@@ -180,9 +180,8 @@ impl Preparation<'_> {
         let has_line = self.format.framing() != Framing::Document;
         let place =
             if self.format.framing() == Framing::DataArray { format!("data[{}]: ", record.position) } else { String::new() };
-        let reject = |questions: usize, reason: &str| {
-            Some(Reject::of_record(questions, &format!("{place}{reason}"), record, bytes))
-        };
+        let reject =
+            |questions: usize, reason: &str| Some(Reject::of_record(questions, &format!("{place}{reason}"), record, bytes));
         let rejected_record = |reason: String| {
             let reject = reject(0, &reason);
             PreparedRecord { line, has_line, extra: None, passages: Vec::new(), reject }
@@ -207,8 +206,13 @@ impl Preparation<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let reject = if rejected.is_empty() { None } else { reject(rejected.len(), &joined(&rejected)) };
-        let extra = if self.keep_fields { std::str::from_utf8(bytes).ok().and_then(|text| self.format.extra_fields(text)) } else { None };
+        let reject = match rejected.as_slice() {
+            [] => None,
+            [question] if self.format.asks_once() => reject(0, &question.error.to_string()),
+            rejected => reject(rejected.len(), &joined(rejected)),
+        };
+        let text = if self.keep_fields { std::str::from_utf8(bytes).ok() } else { None };
+        let extra = text.and_then(|text| self.format.extra_fields(text));
         Ok(PreparedRecord { line, has_line, extra, passages, reject })
     }
 
@@ -243,7 +247,8 @@ impl Preparation<'_> {
 
         let candidate =
             |(text, index): (String, usize)| Ok(Candidate { ids: session.encode(&text)?.ids, text, index: index as u32 });
-        let candidates = candidates.into_iter().zip(choice_indices).map(candidate).collect::<Result<Vec<_>, TokenizerError>>()?;
+        let candidates =
+            candidates.into_iter().zip(choice_indices).map(candidate).collect::<Result<Vec<_>, TokenizerError>>()?;
         let longest = candidates.iter().map(|candidate: &Candidate| candidate.ids.len()).max().unwrap_or(0);
         let classes = token_classes(&candidates);
         let mut prepared = PreparedPassage {

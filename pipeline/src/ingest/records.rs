@@ -76,16 +76,7 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
     /// Passes batches to `send` until it returns false or `limit` records are read.
     pub(super) fn new(limit: Option<usize>, send: F) -> Self {
         let limit = limit.map_or(u64::MAX, |limit| limit as u64);
-        Self {
-            batch: RecordBatch::default(),
-            start: 0,
-            bytes: 0,
-            position: 0,
-            records: 0,
-            limit,
-            stopped: limit == 0,
-            send,
-        }
+        Self { batch: RecordBatch::default(), start: 0, bytes: 0, position: 0, records: 0, limit, stopped: limit == 0, send }
     }
 
     /// Reads `file` and returns the digest of what was read; `None` if `send` returned false.

@@ -9,7 +9,7 @@ use glm_support::memory;
 use serde::Serialize;
 
 use super::options::IngestOptions;
-use super::reasons::{RejectReason, Reasons};
+use super::reasons::{Reasons, RejectReason};
 use super::stages::{StageSeconds, Stages};
 use crate::shard::publish::REJECTS_FILE;
 use crate::source::recognise::FormatName;

@@ -42,7 +42,9 @@ pub enum RecordError {
         limit: usize,
     },
     /// The rows of the record repeat a long text many times.
-    #[error("the {rows} rows of the record would take more than {limit} bytes of text, as each repeats the passage; split the record")]
+    #[error(
+        "the {rows} rows of the record would take more than {limit} bytes of text, as each repeats the passage; split the record"
+    )]
     RowsTooLong {
         /// Number of rows.
         rows: usize,

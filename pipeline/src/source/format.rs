@@ -49,6 +49,11 @@ pub trait Format: Sync {
     /// [`RecordError`] if nothing of the record is usable.
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError>;
 
+    /// Returns true if a record is a single question.
+    fn asks_once(&self) -> bool {
+        false
+    }
+
     /// Returns true if the published code reads the format. Its questions are then kept even if no model can answer them.
     fn has_published_recipe(&self) -> bool {
         false

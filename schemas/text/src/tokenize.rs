@@ -350,9 +350,14 @@ mod tests {
     fn other_files_folders_and_names_of_models_are_errors_with_a_remedy() {
         let message = |path: &Path| Tokenizer::from_path(path).err().expect("rejected").to_string();
         let missing = message(Path::new("bert-base-uncased"));
-        assert!(missing.starts_with("there is no file bert-base-uncased; ") && missing.ends_with("are not looked up"), "{missing}");
+        assert!(
+            missing.starts_with("there is no file bert-base-uncased; ") && missing.ends_with("are not looked up"),
+            "{missing}"
+        );
         let dir = tempfile::tempdir().expect("folder");
-        assert!(message(dir.path()).ends_with("is a folder; a tokenizer is a vocab.txt or a tokenizer.json, and it holds neither"));
+        assert!(
+            message(dir.path()).ends_with("is a folder; a tokenizer is a vocab.txt or a tokenizer.json, and it holds neither")
+        );
         let vocabulary = dir.path().join("vocab.txt");
         std::fs::write(&vocabulary, "[PAD]\n").expect("write");
         assert!(message(dir.path()).ends_with(&format!("is a folder; use {}", vocabulary.display())));

@@ -71,8 +71,7 @@ impl<'a> Automaton<'a> {
     /// Sets fallback and match of a state, after those of all shorter states.
     fn connect(&mut self, state: State) {
         let Node { parent, unit, sequence, .. } = self.nodes[state as usize];
-        let fallback =
-            if parent == Self::START { Self::START } else { self.step(self.nodes[parent as usize].fallback, unit) };
+        let fallback = if parent == Self::START { Self::START } else { self.step(self.nodes[parent as usize].fallback, unit) };
         let matched = if sequence.is_some() { state } else { self.nodes[fallback as usize].matched };
         self.nodes[state as usize] = Node { fallback, matched, ..self.nodes[state as usize] };
     }

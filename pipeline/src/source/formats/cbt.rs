@@ -43,6 +43,10 @@ impl Format for Cbt {
         Framing::Blocks
     }
 
+    fn asks_once(&self) -> bool {
+        true
+    }
+
     fn detect(&self, head: &Head<'_>) -> bool {
         let Head::Lines(lines) = head else { return false };
         lines.get(..LINES).is_some_and(|block| {

@@ -49,6 +49,10 @@ impl Format for Lambada {
         PLACEHOLDER
     }
 
+    fn asks_once(&self) -> bool {
+        true
+    }
+
     fn detect(&self, head: &Head<'_>) -> bool {
         match head {
             Head::Json(keys) => keys.has("text") && keys.has_only(&["text", "domain"]),
@@ -57,8 +61,11 @@ impl Format for Lambada {
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
-        let raw =
-            if record.trim_start().starts_with('{') { json_object::<RawLine<'_>>(self.name(), record)?.text } else { Cow::Borrowed(record) };
+        let raw = if record.trim_start().starts_with('{') {
+            json_object::<RawLine<'_>>(self.name(), record)?.text
+        } else {
+            Cow::Borrowed(record)
+        };
         let text = standardise(raw.trim());
         let (context, last) = split_last_word(&text);
 

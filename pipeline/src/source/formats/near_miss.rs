@@ -4,16 +4,18 @@
 const NAMES: [(&str, &[&str]); 3] = [
     ("context", &["text", "passage", "sentence", "question", "query", "input", "prompt", "article", "story", "body"]),
     ("choices", &["options", "candidates", "endings", "alternatives", "answer_choices", "choice_list"]),
-    ("answer", &["label", "answers", "correct", "target", "gold", "solution", "answer_idx", "answer_index", "correct_answer", "key"]),
+    (
+        "answer",
+        &["label", "answers", "correct", "target", "gold", "solution", "answer_idx", "answer_index", "correct_answer", "key"],
+    ),
 ];
 
 /// Returns the field that a name is meant as: another usual name of it, or a misspelling.
 pub(in crate::source) fn meant_as(name: &str) -> Option<&'static str> {
     let lower = name.to_lowercase();
-    let is_meant = |&&(field, others): &&(&'static str, &[&str])| {
-        name != field && (others.contains(&lower.as_str()) || is_misspelled(&lower, field))
-    };
-    NAMES.iter().find(is_meant).map(|&(field, _)| field)
+    let fields = NAMES.iter().filter(|(field, _)| name != *field);
+    let mut meant = fields.filter(|(field, others)| others.contains(&lower.as_str()) || is_misspelled(&lower, field));
+    meant.next().map(|&(field, _)| field)
 }
 
 /// Returns true if a name differs from a field by at most two letters.

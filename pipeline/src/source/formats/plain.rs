@@ -60,6 +60,10 @@ impl Format for Plain {
         BLANK
     }
 
+    fn asks_once(&self) -> bool {
+        true
+    }
+
     fn detect(&self, head: &Head<'_>) -> bool {
         // The other fields may follow a long context that is cut off.
         matches!(head, Head::Json(keys) if keys.has("context") && (keys.has("choices") || keys.has_only(&FIELDS)))
@@ -116,8 +120,8 @@ fn unquoted(name: &str) -> Cow<'_, str> {
 
 /// Returns the error for a field that is missing or `null`, with the field of the record that is meant as it, if any.
 fn missing(field: &'static str, record: &str) -> RecordError {
-    let names = members(record).into_iter().map(|(name, _)| unquoted(name));
-    let instead = names.filter(|name| meant_as(name) == Some(field)).map(Cow::into_owned).next();
+    let mut names = members(record).into_iter().map(|(name, _)| unquoted(name));
+    let instead = names.find(|name| meant_as(name) == Some(field)).map(Cow::into_owned);
     RecordError::Missing { field, instead }
 }
 
@@ -203,7 +207,10 @@ mod tests {
     fn unknown_fields_are_extra() {
         assert_eq!(Plain.extra_fields(LINE), None);
         let line = LINE.replace("\"id\"", "\"topic\": {\"b\": [1.50, null], \"a\": \"é\"}, \"Answer\": 3, \"id\"");
-        assert_eq!(Plain.extra_fields(&line).as_deref(), Some("{\"topic\": {\"b\": [1.50, null], \"a\": \"é\"}, \"Answer\": 3}"));
+        assert_eq!(
+            Plain.extra_fields(&line).as_deref(),
+            Some("{\"topic\": {\"b\": [1.50, null], \"a\": \"é\"}, \"Answer\": 3}")
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::source::error::RecordError;
 
 /// Maximum total length of the mentions of a passage. Mentions may overlap, so a short record could need unlimited memory; real
 /// passages need a few hundred bytes.
-pub(super) const MAX_MENTION_BYTES: usize = 4 << 20;
+pub(super) const MAX_MENTION_BYTES: usize = 1 << 20;
 
 /// Returns true if two adjacent characters belong to the same word. Chinese and Japanese have no spaces between words, so each of
 /// their characters counts as a word.

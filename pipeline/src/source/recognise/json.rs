@@ -47,7 +47,11 @@ fn format_of_line(line: &[u8]) -> Option<FormatName> {
     if !text.trim_start().starts_with('{') {
         return None;
     }
-    FormatName::detect(&Head::Json(Keys::of_first_value(text))).filter(is_lines)
+    let keys = Keys::of_first_value(text);
+    if other_task(&keys).is_some() {
+        return None;
+    }
+    FormatName::detect(&Head::Json(keys)).filter(is_lines)
 }
 
 /// Returns true if the first value begins on the first line and ends, or is cut off, on a later one.
@@ -135,7 +139,9 @@ mod tests {
     #[test]
     fn a_bad_line_does_not_matter() {
         let plain = FormatName::named("plain");
-        for bad in [&b"{\"context\": \"A [BLANK"[..], b"garbage", b"{\"context\": \"caf\xe9\"}", b"{}", b"[1]", b"\xff", b"{\"a\": 1}"] {
+        for bad in
+            [&b"{\"context\": \"A [BLANK"[..], b"garbage", b"{\"context\": \"caf\xe9\"}", b"{}", b"[1]", b"\xff", b"{\"a\": 1}"]
+        {
             let good = PLAIN.repeat(3);
             assert_eq!(format_of_lines(&[bad, b"\n", good.as_bytes()].concat()), plain, "{}", String::from_utf8_lossy(bad));
             assert_eq!(format_of_lines(&[PLAIN.as_bytes(), bad, b"\n"].concat()), plain);

@@ -122,7 +122,8 @@ mod tests {
             error,
             "65537 bytes without white space or ASCII punctuation between them cannot be tokenized; the limit is 65536"
         );
-        let json = Tokenizer::from_json("t.json", tokenizer().pipeline.to_string(false).expect("json").as_bytes()).expect("json");
+        let json =
+            Tokenizer::from_json("t.json", tokenizer().pipeline.to_string(false).expect("json").as_bytes()).expect("json");
         assert!(matches!(json.session().encode(&"a ".repeat(MAX_TEXT_BYTES)), Err(TokenizerError::LongText { .. })));
     }
 
