@@ -98,12 +98,12 @@ impl fmt::Display for Written {
 /// [`ManualError`] if the folder cannot be created or a page cannot be written.
 pub fn write(command: Command, dir: &Path) -> Result<Written, ManualError> {
     fs::create_dir_all(dir).map_err(|source| ManualError::Folder { path: dir.to_owned(), source })?;
-    let write = |page: Page| {
+    let write = |page: Page| -> Result<PathBuf, ManualError> {
         let path = dir.join(page.file);
         Output::open(&path)?.write_all(page.text.as_bytes())?;
         Ok(path)
     };
-    Ok(Written { files: pages(command).into_iter().map(write).collect::<Result<_, ManualError>>()? })
+    Ok(Written { files: pages(command).into_iter().map(write).collect::<Result<_, _>>()? })
 }
 
 /// First line of the list of exit codes below a help text.
