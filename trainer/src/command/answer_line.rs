@@ -12,7 +12,7 @@ pub(crate) struct AnswerLine<'a> {
     question_id: Option<i64>,
     /// Index of the best choice in the raw data.
     predicted: usize,
-    /// Its text.
+    /// Text of the best choice.
     predicted_text: &'a str,
     /// True if it is correct.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `-`, `/dev/stdout` | written to standard output |
 //! | a device, FIFO or socket, `/dev/fd/N` | opened and written to, never replaced |
-//! | a symlink | stands for its target |
+//! | a symlink | its target is used |
 //! | a file, or nothing yet | replaced atomically, see [`atomic`] |
 //! | a folder | an error |
 
@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use super::atomic;
 
-/// Argument that stands for standard output.
+/// Name of standard output as an argument.
 pub const STDOUT: &str = "-";
 /// Longest chain of symlinks to follow, that of Linux.
 const MAX_LINKS: usize = 40;
@@ -47,7 +47,7 @@ pub enum OutputError {
     NotAFile {
         /// The destination.
         path: PathBuf,
-        /// What it is.
+        /// Kind of thing found there.
         found: &'static str,
     },
     /// The destination cannot be written.
@@ -93,7 +93,7 @@ impl Output {
         let target = match resolve(path)? {
             Place::Stdout => Target::Stdout,
             Place::File(file) => Target::File(file),
-            // Appends, since the file behind a descriptor may have content already.
+            // Appends, since the open file may have content already.
             Place::Descriptor(file) => Target::Opened(OpenOptions::new().append(true).open(file).map_err(failed)?),
             Place::Special(file, "a socket") => Target::Connected(UnixStream::connect(file).map_err(failed)?),
             Place::Special(file, _) => Target::Opened(OpenOptions::new().write(true).open(file).map_err(failed)?),
@@ -149,12 +149,12 @@ impl Output {
     }
 }
 
-/// Returns true if the path stands for standard output, so that nothing else may be printed there.
+/// Returns true if the path is standard output, so that nothing else may be printed there.
 pub fn is_stdout(path: &Path) -> bool {
     matches!(resolve(path), Ok(Place::Stdout))
 }
 
-/// Returns the file that `path` stands for, which [`atomic`] can replace: the path itself, or the target of a symlink. Useful for
+/// Returns the file at `path`, which [`atomic`] can replace: the path itself, or the target of a symlink. Useful for
 /// formats that must be written to a file, and for the files of a folder.
 ///
 /// # Errors
@@ -169,7 +169,7 @@ pub fn file(path: &Path) -> Result<PathBuf, OutputError> {
     Err(OutputError::NotAFile { path: path.to_owned(), found })
 }
 
-/// What a path stands for.
+/// Kind of destination at a path.
 enum Place {
     Stdout,
     /// A file, which may not exist yet.

@@ -107,9 +107,9 @@ pub enum ScoreError {
         origin: String,
         /// Tokens of query, choice and special tokens.
         needed: usize,
-        /// What limits the number of tokens.
+        /// Limit of the number of tokens, as a clause.
         limit: String,
-        /// What helps.
+        /// Remedy.
         remedy: String,
     },
     /// The questions cannot be converted to rows.
