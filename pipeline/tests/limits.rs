@@ -94,8 +94,8 @@ fn memory_and_disk_space_are_small_multiples_of_the_record() {
         let is_record = ["questions", "rows"].contains(&kind);
         let format: &[&str] = if is_record { &["--format", "record"] } else { &["--format", "plain"] };
         let other = record("rows", 10);
-        let content = [if is_record { &other } else { &good }, b"\n".as_slice(), &bad].concat();
-        let (dir, summary) = ingest(&content, &[format, &["--max-rejects", "100%"]].concat());
+        let content = [if is_record { other.as_slice() } else { good.as_slice() }, b"\n", &bad].concat();
+        let (dir, summary) = ingest(&content, &[format, &["--max-rejects", "100%"][..]].concat());
         let peak = summary["peak_memory_bytes"].as_u64().expect("memory").saturating_sub(baseline);
         assert!(peak < 100 * bad.len() as u64, "{kind}: {} MB for a record of {} bytes", peak >> 20, bad.len());
         assert!(size(dir.path()) < 20 * bad.len() as u64, "{kind}: {} bytes", size(dir.path()));
@@ -114,7 +114,7 @@ fn long_records_are_cut_in_the_list_of_rejects() {
     // The parser's message quotes the value.
     let bad = format!("{{\"context\": \"A [BLANK].\", \"choices\": \"{}\"}}", "é".repeat(1 << 20));
     let (dir, _) =
-        ingest(&[&good, b"\n".as_slice(), bad.as_bytes(), b"\n", &record("a word", 1 << 20)].concat(), &["--max-rejects", "2"]);
+        ingest(&[good.as_slice(), b"\n", bad.as_bytes(), b"\n", &record("a word", 1 << 20)].concat(), &["--max-rejects", "2"]);
     let list = fs::read_to_string(dir.path().join("shards/rejects.jsonl")).expect("rejects");
     assert!(list.len() < 12_000, "{}", list.len());
     let entries: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).expect("json")).collect();

@@ -133,9 +133,9 @@ fn every_format_leads_back_to_its_choices() {
             None,
             Some(1),
             vec![
-                ("bob", 1, true),
+                ("bob", 2, true),
                 ("and", 0, false),
-                ("boat", 2, false),
+                ("boat", 1, false),
                 ("old", 3, false),
                 ("saw", 4, false),
                 ("the", 5, false),
@@ -343,7 +343,7 @@ fn near_misses_and_unknown_files_are_named() {
     let cut = failure("{\"context\": \"A [BLANK].\", \"choices\": [\"a\", \"b\"], \"answer\": 0\n");
     assert!(
         cut.contains(
-            "1 × incomplete JSON: EOF while parsing an object at column 61; a closing bracket or quote is missing, or"
+            "1 × incomplete JSON: EOF while parsing an object at column 60; a closing bracket or quote is missing, or"
         ),
         "{cut}"
     );

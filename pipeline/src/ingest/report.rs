@@ -263,9 +263,9 @@ impl Summary {
             return Ok(());
         }
         write!(f, "{} rejected", counted(rejected, "record"))?;
-        match self.splits.iter().map(|split| split.rejected_questions).sum() {
-            0 => {}
-            questions => write!(f, " in whole or in part, among them {}", counted(questions, "single question"))?,
+        let questions: usize = self.splits.iter().map(|split| split.rejected_questions).sum();
+        if questions > 0 {
+            write!(f, " in whole or in part, among them {}", counted(questions, "single question"))?;
         }
         match &self.rejects {
             Some(rejects) => writeln!(f, ", listed in {}:", rejects.display())?,

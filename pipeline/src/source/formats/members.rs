@@ -61,7 +61,8 @@ mod tests {
         leaf.prop_recursive(3, 20, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::btree_map("[\"\\\\{},: a]{0,4}", inner, 0..4).prop_map(|map| map.into_iter().collect()),
+                prop::collection::btree_map("[\"\\\\{},: a]{0,4}", inner, 0..4)
+                    .prop_map(|map| map.into_iter().collect::<Value>()),
             ]
         })
     }
