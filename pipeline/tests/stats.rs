@@ -230,7 +230,7 @@ fn errors_are_one_sentence() {
         "{message}"
     );
     fs::remove_file(&shard).expect("remove");
-    assert!(failure(dir.path()).starts_with("glm-prep: cannot read "));
+    assert!(failure(dir.path()).starts_with("error: cannot read "));
     fs::write(dir.path().join("shards/manifest.json"), "{}").expect("write");
     assert!(failure(dir.path()).contains("not a manifest of a data set"));
 }

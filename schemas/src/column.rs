@@ -127,6 +127,13 @@ impl<'a> IdLists<'a> {
         Ok(Self { offsets: lists.offsets(), values: values.values() })
     }
 
+    /// Ids of all lists.
+    pub(crate) fn all(&self) -> &'a [TokenId] {
+        // There is always one offset more than lists.
+        let (first, last) = (self.offsets[0], self.offsets[self.offsets.len() - 1]);
+        &self.values[first as usize..last as usize]
+    }
+
     pub(crate) fn get(&self, row: usize) -> &'a [TokenId] {
         &self.values[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::Split;
+use glm_support::command::positive::positive;
 use glm_support::files::progress;
 use serde::Serialize;
 
@@ -65,7 +66,7 @@ pub(super) struct IngestArgs {
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
     /// Number of threads; does not affect the output [default: number of cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<NonZeroUsize>,
     /// Reject questions whose query and longest choice exceed this many tokens; passages are never truncated
     #[arg(long, value_name = "N", default_value_t = PUBLISHED_SEQUENCE_LENGTH)]
@@ -74,7 +75,7 @@ pub(super) struct IngestArgs {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Number of questions per Parquet file
-    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(DEFAULT_ROWS_PER_SHARD).unwrap_or(NonZeroUsize::MIN))]
+    #[arg(long, value_name = "N", value_parser = positive, default_value_t = NonZeroUsize::new(DEFAULT_ROWS_PER_SHARD).unwrap_or(NonZeroUsize::MIN))]
     rows_per_shard: NonZeroUsize,
     /// Compression of the shards: zstd (zstd:1 to zstd:22), snappy or none
     #[arg(long, value_name = "CODEC", default_value_t)]
@@ -122,7 +123,7 @@ pub(super) struct MergeArgs {
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
     /// Number of threads [default: number of cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<NonZeroUsize>,
     /// Maximum number of rejected records in all parts together [default: 1%, at least 1 and at most 100]
     #[arg(long, value_name = "N|P%")]

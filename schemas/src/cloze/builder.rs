@@ -327,6 +327,7 @@ mod tests {
         assert_eq!(read[0].ids, [21, 22]);
         assert_eq!((read[1].text, read[1].correct), (Some("Ada"), true));
         assert_eq!((read[0].index, read[1].index), (Some(4), Some(0)));
+        assert_eq!((view.source_id(0), view.source_id(1), view.question_id(1)), (Some("mine-7"), None, Some(2)));
         let origins = OriginView::try_new(&batch).expect("view");
         assert_eq!((origins.get(0), origins.get(1)), (Ok(origin), Ok(Origin::NONE)));
     }

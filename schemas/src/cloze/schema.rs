@@ -6,9 +6,18 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
 use crate::column::item_field;
 
-/// Columns read for training; the others hold text.
-pub const TOKEN_COLUMNS: [&str; 7] =
-    ["example_id", "passage_ids", "query_left_ids", "query_right_ids", "choices", "label", "context_tokens"];
+/// Columns that training and evaluation read: ids and tokens. The others hold text and origins.
+pub const TOKEN_COLUMNS: [&str; 9] = [
+    "example_id",
+    "source_id",
+    "question_id",
+    "passage_ids",
+    "query_left_ids",
+    "query_right_ids",
+    "choices",
+    "label",
+    "context_tokens",
+];
 
 /// Half-open range of Unicode code points of a passage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

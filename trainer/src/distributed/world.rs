@@ -31,6 +31,7 @@ const LINGER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct World {
     context: RankContext,
+    local_rank: usize,
     launcher_serves_store: bool,
     group: Rc<ProcessGroup>,
     monitor: Monitor,
@@ -51,7 +52,7 @@ impl World {
         on_hang: OnHang,
     ) -> Result<Self, DistributedError> {
         available().map_err(DistributedError::Unavailable)?;
-        let Environment { rank, world_size, attempt, launcher_serves_store, .. } = environment;
+        let Environment { rank, world_size, local_rank, attempt, launcher_serves_store, .. } = environment;
         let timeout = settings.timeout();
         let options = StoreOptions { host: environment.master_host, port: environment.master_port, timeout };
         let store = match launcher_serves_store {
@@ -87,7 +88,7 @@ impl World {
         };
         let options = GroupOptions { backend, name: context.key("world"), timeout, cuda_device };
         let group = Rc::new(ProcessGroup::new(&store, rank, world_size, &options)?);
-        Ok(Self { context, launcher_serves_store, group, monitor, store, settings: settings.clone() })
+        Ok(Self { context, local_rank, launcher_serves_store, group, monitor, store, settings: settings.clone() })
     }
 
     /// Rank of this process.
@@ -103,6 +104,11 @@ impl World {
     /// Returns true on rank 0, which writes files and logs progress.
     pub fn is_rank_zero(&self) -> bool {
         self.rank() == 0
+    }
+
+    /// Returns true on the first rank of every machine.
+    pub fn is_first_on_machine(&self) -> bool {
+        self.local_rank == 0
     }
 
     /// Sets step and phase of this rank, which its heartbeats publish.

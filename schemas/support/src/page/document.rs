@@ -1,24 +1,14 @@
 //! HTML document: title, sections, style and script.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::files::atomic;
+use crate::files::output::{Output, OutputError};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use thiserror::Error;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("hover.js");
 /// Forbids loading anything; the empty icon stops browsers from requesting one.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
-
-/// Error of writing a page.
-#[derive(Debug, Error)]
-#[error("cannot write {}: {source}; use another --out", path.display())]
-pub struct WriteError {
-    path: PathBuf,
-    source: io::Error,
-}
 
 /// A page with a title, a lead and sections.
 #[derive(Debug)]
@@ -80,14 +70,12 @@ impl Document {
         page.into_string()
     }
 
-    /// Writes the page to a file, atomically.
+    /// Writes the page to the destination `path`, see [`crate::files::output`].
     ///
     /// # Errors
-    /// [`WriteError`] if the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), WriteError> {
-        let text = self.render();
-        atomic::write(path, |file| file.write_all(text.as_bytes()))
-            .map_err(|source| WriteError { path: path.to_owned(), source })
+    /// [`OutputError`] if it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), OutputError> {
+        Output::open(path)?.write_all(self.render().as_bytes())
     }
 }
 
@@ -114,6 +102,6 @@ mod tests {
         let page = Document::new("t", html! {});
         page.write(&folder.path().join("page.html")).expect("written");
         let error = page.write(&folder.path().join("no/such/page.html")).expect_err("no folder").to_string();
-        assert!(error.contains("no/such/page.html") && error.contains("--out"), "{error}");
+        assert!(error.contains("no/such/page.html: folder "), "{error}");
     }
 }

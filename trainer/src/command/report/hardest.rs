@@ -105,8 +105,13 @@ fn answered(mut question: Question, judged: &Judged) -> Question {
         choice.score = Some(score.unwrap_or(f64::NAN));
     }
     question.chosen = Some(judged.predicted);
-    question.about =
-        [question.about, margin(judged)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
+    let stored_id =
+        judged.source_id.as_ref().map(|own| format!("stored as {}", std::mem::replace(&mut question.id, own.clone())));
+    question.about = [question.about, stored_id.unwrap_or_default(), margin(judged)]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ");
     question
 }
 
@@ -120,19 +125,26 @@ fn margin(judged: &Judged) -> String {
 
 /// Returns a placeholder for an id that is not in the data set.
 fn without_text(judged: &Judged) -> Question {
-    let choice = |i: usize| Choice { text: format!("choice {i}"), right: judged.correct.contains(&i), score: None };
+    let choice =
+        |i: usize| Choice { text: format!("choice {}", index(judged, i)), right: judged.correct.contains(&i), score: None };
     Question { id: judged.example_id.clone(), choices: (0..judged.scores.len()).map(choice).collect(), ..Question::default() }
+}
+
+/// Returns the index of a choice in the raw data.
+fn index(judged: &Judged, choice: usize) -> usize {
+    judged.choice_index.get(choice).copied().unwrap_or(choice)
 }
 
 fn scores(shown: &[Judged]) -> Markup {
     let score = |judged: &Judged, i: usize| {
         let score = judged.scores.get(i).copied().flatten();
-        format!("{i} ({})", score.map_or_else(|| "not finite".to_owned(), |score| format!("{score:.3}")))
+        format!("{} ({})", index(judged, i), score.map_or_else(|| "not finite".to_owned(), |score| format!("{score:.3}")))
     };
     let row = |judged: &Judged| {
         let right = judged.correct.iter().map(|&i| score(judged, i)).collect::<Vec<_>>().join(", ");
         let margin = judged.margin.map_or_else(|| "n/a".to_owned(), |margin| format!("{margin:.3}"));
-        vec![html! { bdi { (judged.example_id) } }, text(margin), text(score(judged, judged.predicted)), text(right)]
+        let id = judged.source_id.as_ref().unwrap_or(&judged.example_id);
+        vec![html! { bdi { (id) } }, text(margin), text(score(judged, judged.predicted)), text(right)]
     };
     let columns = [
         ("question", Column::Text),

@@ -6,12 +6,14 @@
 //! - `events`: events by step.
 //! - `settings`: settings of the run.
 //! - `hardest`: hardest questions of the latest evaluation.
+//! - `reported`: the result as JSON.
 
 mod charts;
 mod events;
 mod hardest;
 mod overview;
 mod records;
+mod reported;
 mod settings;
 
 use std::fs::File;
@@ -19,7 +21,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use glm_schemas::manifest::TaskName;
-use glm_support::page::document::{Document, WriteError};
+use glm_support::files::output::OutputError;
+use glm_support::page::document::Document;
 use maud::{Markup, html};
 use thiserror::Error;
 
@@ -29,6 +32,7 @@ use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 use crate::task::metrics_of;
 use records::{Entry, Records};
+pub use reported::{Measurement, Reported};
 
 const METRICS_FILE: &str = "metrics.jsonl";
 const CONFIG_FILE: &str = "config.toml";
@@ -41,12 +45,15 @@ pub struct ReportArgs {
     /// Run folder, as given to `run --out`
     #[arg(value_name = "RUNDIR")]
     pub run: PathBuf,
-    /// Output file [default: RUNDIR/report.html]
+    /// Output file, or - for standard output [default: RUNDIR/report.html]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Data set with the text of the questions, if it has moved since the run
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Print the state of the run and the path of the page as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Errors of `report`.
@@ -77,7 +84,7 @@ pub enum ReportError {
     },
     /// The page cannot be written.
     #[error(transparent)]
-    Write(#[from] WriteError),
+    Write(#[from] OutputError),
 }
 
 /// Everything known about a run.
@@ -93,15 +100,15 @@ struct Known {
     checkpoints: [Option<u64>; 2],
 }
 
-/// Writes the page of a run and returns its path.
+/// Writes the page of a run.
 ///
 /// # Errors
 /// Returns a [`ReportError`] if the folder is not a run folder or the page cannot be written.
-pub fn run(args: &ReportArgs) -> Result<PathBuf, ReportError> {
+pub fn run(args: &ReportArgs) -> Result<Reported, ReportError> {
     let known = Known::read(&args.run)?;
     let out = args.out.clone().unwrap_or_else(|| args.run.join(REPORT_FILE));
     known.page(args.data.as_deref()).write(&out)?;
-    Ok(out)
+    Ok(known.reported(&out))
 }
 
 impl Known {
