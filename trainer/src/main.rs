@@ -25,6 +25,10 @@ use glm_trainer::distributed::{DistributedError, Environment};
 use glm_trainer::exit_code::{ABORTED, FAILED, INTERRUPTED, USAGE, exit_now};
 use glm_trainer::train::{Outcome, train};
 
+/// The allocator, also of libtorch: mimalloc defines `malloc` and its relatives in this program, and libraries find them there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     glm_trainer::memory::keep_freed_memory();
     let cli = Cli::parse();
