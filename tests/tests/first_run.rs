@@ -246,7 +246,7 @@ fn mistakes_in_settings_are_usage_errors_in_one_line() {
         (vec!["--allow", "optim.rate", "--resume", "--out", "x"], "unknown setting"),
     ] {
         for commands in [&["run"][..], &["train"], &["eval", "--init", "x"], &["bench"]] {
-            if arguments[0] == "--allow" && commands.len() + commands[0].len() != 4 {
+            if arguments[0] == "--allow" && commands[0] != "run" {
                 continue;
             }
             let finished = run(command("glm-trainer").args(commands).args(&arguments));

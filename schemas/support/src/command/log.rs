@@ -8,10 +8,14 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args, ValueEnum};
-use tracing::Level;
+use serde_json::{Map, Value};
+use tracing::field::Field;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use super::paint::log_has_colour;
 
@@ -65,7 +69,7 @@ impl LogArgs {
         let log = Log { format: self.log_format, times };
         let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).with_env_filter(self.filter(usual));
         match (log.format, times) {
-            (LogFormat::Json, _) => lines.with_ansi(false).json().flatten_event(true).init(),
+            (LogFormat::Json, _) => lines.with_ansi(false).event_format(JsonLines).init(),
             (LogFormat::Text, Times::None) => lines.with_ansi(log_has_colour()).without_time().init(),
             (LogFormat::Text, Times::Shown) if io::stderr().is_terminal() => {
                 lines.with_ansi(log_has_colour()).with_timer(Elapsed::start()).init();
@@ -115,6 +119,27 @@ pub fn joined<'a>(causes: impl IntoIterator<Item = &'a (dyn std::error::Error + 
         false if text.is_empty() => cause,
         false => format!("{text}: {cause}"),
     })
+}
+
+/// One JSON object per message.
+struct JsonLines;
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let level = event.metadata().level().as_str();
+        let mut line = Map::from_iter([("timestamp".to_owned(), time.into()), ("level".to_owned(), level.into())]);
+        let mut add = |field: &Field, value: &dyn fmt::Debug| {
+            line.insert(field.name().to_owned(), format!("{value:?}").into());
+        };
+        event.record(&mut add);
+        writeln!(out, "{}", Value::Object(line))
+    }
 }
 
 /// Log time `h:mm:ss` since the start of the program.
