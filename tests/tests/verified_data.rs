@@ -52,8 +52,11 @@ fn modified_shards_end_the_run_with_their_names() {
     let differs = ["does not match its checksum in the manifest"];
     let intact = change_metadata(&train);
     assert_names(&run(&mut short_run(data, "modified", &[])), &train, &differs);
+    let saved = |name: &str| data.join(name).join("checkpoints/latest").exists();
+    assert!(!saved("modified"), "nothing that was learned from damaged data is saved");
     assert!(!data.join(RECORD).exists() || !fs::read_to_string(data.join(RECORD)).expect("record").contains("train"));
     run(&mut short_run(data, "unverified", &["--set", "data.verify=never"])).success();
+    assert!(saved("unverified"));
     if libtorch_ext::distributed::available().is_ok() {
         assert_names(&run(&mut short_run(data, "ranks", &["--nproc", "2"])), &train, &differs);
     }

@@ -193,8 +193,8 @@ impl Weights {
             None => Err(self.not_a_glm(format!("not the weights of a GLM: `{name}` is missing"))),
         };
         let (vocab_rows, hidden) = matrix(WORD_EMBEDDINGS)?;
-        let (positions, _) = matrix(POSITION_EMBEDDINGS[0])?;
-        for (name, sizes) in [(WORD_EMBEDDINGS, [vocab_rows, hidden]), (POSITION_EMBEDDINGS[0], [positions, hidden])] {
+        let (positions, width) = matrix(POSITION_EMBEDDINGS[0])?;
+        for (name, sizes) in [(WORD_EMBEDDINGS, [vocab_rows, hidden]), (POSITION_EMBEDDINGS[0], [positions, width])] {
             if sizes.contains(&0) {
                 return Err(self.not_a_glm(format!("`{name}` is empty: it has shape {:?}", self.describe(name)?.1)));
             }

@@ -145,6 +145,8 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         let due = due && !run.is_complete();
         // If every step from these weights is skipped, the weights may be the cause: keep the checkpoint before them as the latest.
         if due && run.state.skipped_in_a_row == 0 {
+            // Nothing that was learned from damaged data is saved.
+            run.train_data.wait_verified()?;
             if evaluation_due {
                 run.evaluate(run.subset(), &log.progress)?;
             }
@@ -157,7 +159,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         }
     }
     run.settle(&mut in_flight, 0, &mut log, &feeder)?;
-    // A short run ends before the verification.
+    // An interrupted run must end quickly; its data is verified when it is resumed.
     if outcome != Outcome::Interrupted {
         run.train_data.wait_verified()?;
     }
