@@ -25,7 +25,8 @@ pub fn program(name: &str) -> PathBuf {
 /// Returns a command for one of the programs, without environment variables that could change its behavior.
 pub fn command(name: &str) -> Command {
     let mut command = Command::new(program(name));
-    for name in ["GLM_DATA_DIR", "RUST_LOG", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_ID"]
+    let variables = ["GLM_DATA_DIR", "RUST_LOG", "SLURM_STEP_ID"];
+    for name in variables.iter().chain(&["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "GLM_STORE_SECRET"])
     {
         command.env_remove(name);
     }
