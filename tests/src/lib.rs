@@ -23,8 +23,17 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// Environment variables that could change the behavior of the programs.
-const VARIABLES: [&str; 8] =
-    ["GLM_DATA_DIR", "RUST_LOG", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_ID"];
+const VARIABLES: [&str; 9] = [
+    "GLM_DATA_DIR",
+    "GLM_STORE_SECRET",
+    "RUST_LOG",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "SLURM_STEP_ID",
+];
 
 /// Returns a command for one of the programs, without environment variables that could change its behavior.
 pub fn command(name: &str) -> Command {

@@ -170,10 +170,13 @@ pub fn free_port() -> u16 {
     std::iter::repeat_with(|| first + GIVEN.fetch_add(1, Ordering::Relaxed)).take(4_000).find(is_free).expect("a free port")
 }
 
+/// Secret of manually started ranks.
+pub const SECRET: &str = "of the tests, long enough";
+
 /// Turns a command into one of `world_size` manually started ranks that rendezvous at a local port.
 pub fn rank(mut command: Command, rank: usize, world_size: usize, port: u16) -> Command {
     command.env("RANK", rank.to_string()).env("WORLD_SIZE", world_size.to_string());
-    command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
+    command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string()).env("GLM_STORE_SECRET", SECRET);
     command
 }
 

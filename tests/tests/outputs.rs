@@ -224,8 +224,11 @@ fn a_replaced_file_keeps_its_permissions() {
 #[test]
 fn a_terminal_shows_progress() {
     let place = Place::new();
-    for (command, part) in [(place.eval(&place.path("x")), "evaluating val"), (place.predict(&place.path("y")), "answering val")] {
-        let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
+    for (command, part) in
+        [(place.eval(&place.path("x")), "evaluating val"), (place.predict(&place.path("y")), "answering val")]
+    {
+        let words: Vec<_> =
+            [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
         // util-linux: runs a command on a terminal.
         let mut terminal = Command::new("script");
         terminal.args(["-qec", &words.join(" "), "/dev/null"]).env("TERM", "xterm").env("OMP_NUM_THREADS", "1");

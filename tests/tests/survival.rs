@@ -1,11 +1,12 @@
 //! A run of `glm-trainer run` that is killed at any moment and repeated ends like an undisturbed run, bit for bit.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use glm_tests::processes::{Running, signal};
+use glm_tests::processes::{Running, descendants, runs, several_processes_can_train, signal};
 use glm_tests::run;
 use glm_tests::training::{remains, set, sized_corpus, small_model};
 
@@ -169,30 +170,71 @@ fn signals_end_a_run_with_a_checkpoint_and_two_runs_cannot_share_a_folder() {
     }
 }
 
+/// Returns true if there is a checkpoint that a run can be resumed from.
+fn has_checkpoint(out: &Path) -> bool {
+    fs::read_to_string(out.join("checkpoints/latest")).is_ok_and(|name| out.join("checkpoints").join(name).is_dir())
+}
+
 /// Exit handlers of libtorch that ran while other threads computed once crashed the process.
 #[test]
 fn second_ctrl_c_exits_at_once_with_its_own_code() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
-    let mut aborted = 0;
-    for attempt in 0..8 {
-        let out = folder.path().join(format!("run-{attempt}"));
-        // Large steps, so that the second signal arrives during one.
-        let arguments = ["--init", "random", "--set", "train.epochs=100000", "--set", "data.batch_size=64"];
-        let mut running =
-            Running::start(settings(folder.path(), &out).args(arguments), folder.path().join(format!("{attempt}.log")));
-        running.until("a step is done", || (lines(&out) > 0).then_some(()));
-        signal(running.pid(), "INT");
-        std::thread::sleep(std::time::Duration::from_millis(2 + attempt));
-        signal(running.pid(), "INT");
-        match running.end().code() {
-            Some(130) => aborted += 1,
-            // The step and its checkpoint were faster than the second signal.
-            Some(75) => {}
-            code => panic!("{code:?}: {}", running.output()),
+    let ways: &[&[&str]] = if several_processes_can_train() { &[&[], &["--nproc", "2"]] } else { &[&[]] };
+    for (way, processes) in ways.iter().enumerate() {
+        let mut aborted = 0;
+        for attempt in 0..12 {
+            let name = format!("{way}-{attempt}");
+            let out = folder.path().join(&name);
+            // Large steps, so that the second signal arrives during one.
+            let mut command = settings(folder.path(), &out);
+            set(command.args(["--init", "random"]).args(*processes), &["train.epochs=100000", "data.batch_size=64"]);
+            let mut running = Running::start(&mut command, folder.path().join(format!("{name}.log")));
+            running.until("a step is done", || (lines(&out) > 0).then_some(()));
+            let workers = descendants(running.pid());
+            signal(running.pid(), "INT");
+            std::thread::sleep(Duration::from_millis(2 + 3 * attempt));
+            // It may have ended.
+            let _sent = Command::new("kill").args(["-INT", &running.pid().to_string()]).stderr(Stdio::null()).status();
+            let code = running.end().code();
+            let output = running.output();
+            assert!(!output.contains("killed by"), "{output}");
+            assert!(!workers.into_iter().any(runs), "a rank is still running:\n{output}");
+            match code {
+                Some(130) => aborted += 1,
+                // The step and its checkpoint were faster than the second signal.
+                Some(75) => assert!(has_checkpoint(&out), "{output}"),
+                code => panic!("{code:?}: {output}"),
+            }
+        }
+        assert!(aborted > 0, "{processes:?}: every second signal came too late");
+    }
+}
+
+/// A signal may come while the program loads, before the first step, during an evaluation or while it writes a checkpoint.
+#[test]
+fn the_exit_code_of_an_interrupted_run_says_whether_there_is_a_checkpoint() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let ways: &[&[&str]] = if several_processes_can_train() { &[&[], &["--nproc", "2"]] } else { &[&[]] };
+    for (way, processes) in ways.iter().enumerate() {
+        for (attempt, delay) in [0, 5, 20, 40, 80, 120, 200, 300, 450, 700].into_iter().enumerate() {
+            let name = format!("{way}-{attempt}");
+            let out = folder.path().join(&name);
+            let mut command = settings(folder.path(), &out);
+            set(command.args(["--init", "random"]).args(*processes), &["train.epochs=100000", "train.eval_every=8"]);
+            let mut running = Running::start(&mut command, folder.path().join(format!("{name}.log")));
+            std::thread::sleep(Duration::from_millis(delay));
+            signal(running.pid(), "INT");
+            let status = running.end();
+            match (status.code(), status.signal()) {
+                (Some(75), _) => assert!(has_checkpoint(&out), "{}", running.output()),
+                // Ended before it had begun to watch for signals.
+                (Some(130), _) | (None, Some(2)) => assert!(!has_checkpoint(&out), "{}", running.output()),
+                _ => panic!("{status}: {}", running.output()),
+            }
         }
     }
-    assert!(aborted > 0, "every second signal came too late");
 }
 
 /// Signal handlers that ran during a matrix product once corrupted memory.

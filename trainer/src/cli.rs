@@ -56,8 +56,8 @@ Examples:
   glm-trainer run --data DIR --init glm-large-blank.tar.bz2 --nproc gpu
   glm-trainer run --data DIR --config my.toml --lr 2e-5
 
---nproc starts several processes on this machine. For several machines use torchrun, Slurm's srun, or set RANK, WORLD_SIZE, \
-MASTER_ADDR and MASTER_PORT; docs/distributed.md has example scripts."
+--nproc starts several processes on this machine. For several machines use torchrun, or set MASTER_ADDR and \
+GLM_STORE_SECRET for Slurm's srun, or also RANK, WORLD_SIZE and MASTER_PORT; docs/distributed.md has example scripts."
     )]
     Run(Box<RunArgs>),
     /// Evaluate the accuracy of weights

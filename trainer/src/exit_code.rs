@@ -6,9 +6,10 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// Invalid usage: clap's exit code for invalid arguments.
 pub const USAGE: u8 = 2;
-/// Stopped by a signal; the run can be resumed. This is EX_TEMPFAIL of sysexits.h.
+/// Stopped by a signal after writing a checkpoint. This is EX_TEMPFAIL of sysexits.h.
 pub const INTERRUPTED: u8 = 75;
-/// Stopped by a second Ctrl-C, without a new checkpoint: 128 + SIGINT, as shells report it.
+/// Stopped without a new checkpoint, by a second Ctrl-C or by a signal before training has begun: 128 + SIGINT, as shells report
+/// it.
 pub const ABORTED: u8 = 130;
 
 /// Ends the process at once, without exit handlers: those of libtorch free code that other threads are still running.

@@ -18,15 +18,6 @@ void check_device(const ext_group& group, const at::Tensor& tensor) {
   }
 }
 
-// Throws the error that one of the functions of this interface returned.
-void throw_message(char* message) {
-  if (message != nullptr) {
-    const std::string text = message;
-    std::free(message);
-    TORCH_CHECK(false, text);
-  }
-}
-
 // Waits for work on a GPU and returns true if it finished in time. The work is polled because NCCL's own wait treats a timeout
 // as a failure of the whole group.
 bool wait_for_gpu(c10d::Work& work, std::chrono::milliseconds timeout) {
@@ -112,9 +103,10 @@ c10::intrusive_ptr<c10d::Backend> ext_make_gloo(
 extern "C" {
 
 // Waits until all ranks have called it. `name` distinguishes groups that share a store; `address` is one of this machine's
-// addresses. With `make_nccl`, tensors on the GPU `device` use NCCL. CPU tensors use Gloo in both cases.
+// addresses. Takes ownership of `store`. With `make_nccl`, tensors on the GPU `device` use NCCL. CPU tensors use Gloo in both cases.
 char* glm_ext_group_new(
-    const ext_store* store,
+    ext_rust_store* store,
+    const ext_store_calls* calls,
     ext_bytes name,
     int rank,
     int size,
@@ -125,13 +117,13 @@ char* glm_ext_group_new(
     ext_group** out) {
   return ext_guarded([&] {
     using Type = c10d::ProcessGroup::BackendType;
-    auto own = c10::make_intrusive<c10d::PrefixStore>("group/" + name.text(), store->store);
+    auto own = c10::make_intrusive<c10d::PrefixStore>("group/" + name.text(), ext_make_store(store, calls, timeout));
     auto group = std::make_unique<ext_group>();
     c10::intrusive_ptr<c10d::Backend> nccl;
     if (make_nccl != nullptr) {
       // Comes first because it does not wait for other ranks: a missing GPU is reported immediately.
       auto place = c10::make_intrusive<c10d::PrefixStore>("nccl", own);
-      throw_message(make_nccl(place, rank, size, ext_milliseconds(timeout), name.text(), device, &nccl));
+      ext_throw(make_nccl(place, rank, size, ext_milliseconds(timeout), name.text(), device, &nccl));
       group->gpu = c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device));
     }
     auto gloo = ext_make_gloo(own, rank, size, ext_milliseconds(timeout), address.text());

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (world_size, megabytes) = (number(1, 2)?, number(2, 440)?);
     if let Ok(value) = std::env::var(VARIABLE) {
         let (rank, port) = value.split_once('/').ok_or("rank/port")?;
-        return Ok(run(rank.parse()?, world_size, port.parse()?, megabytes)?);
+        return run(rank.parse()?, world_size, port.parse()?, megabytes);
     }
     let store = Store::serve(&StoreOptions { port: 0, ..StoreOptions::default() })?;
     let start = |rank: usize| {
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn run(rank: usize, world_size: usize, port: u16, megabytes: usize) -> Result<(), TchError> {
+fn run(rank: usize, world_size: usize, port: u16, megabytes: usize) -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::connect(&StoreOptions { port, ..StoreOptions::default() })?;
     let options = GroupOptions { timeout: Duration::from_secs(120), ..GroupOptions::default() };
     let group = Rc::new(ProcessGroup::new(&store, rank, world_size, &options)?);

@@ -1,9 +1,11 @@
 //! This rank and its store, as used by everything that reads or writes the store.
 
-use std::fmt::Display;
 use std::time::Duration;
 
+use libtorch_ext::distributed::StoreError;
+
 use super::error::DistributedError;
+use super::failure::FailureError;
 
 /// This rank and its store.
 #[derive(Debug, Clone)]
@@ -27,9 +29,16 @@ impl RankContext {
         format!("glm/{}/{name}", self.attempt)
     }
 
-    /// Converts an error of the store: calls fail if its server is gone.
-    pub(super) fn store_lost(&self, error: &impl Display) -> DistributedError {
-        tracing::debug!("store: {error}");
-        DistributedError::StoreLost { server: self.server, address: self.address.clone() }
+    /// Converts an error of the store.
+    pub(super) fn store_error(&self, error: StoreError) -> DistributedError {
+        DistributedError::of_store(error, self.server)
+    }
+
+    /// Converts an error of reading or writing failures in the store.
+    pub(super) fn failure_error(&self, error: FailureError) -> DistributedError {
+        match error {
+            FailureError::Store(error) => self.store_error(error),
+            error => DistributedError::Failure(error),
+        }
     }
 }

@@ -13,14 +13,22 @@ use super::heartbeat::{self, Heartbeat, Phase};
 /// rank that is furthest behind. `waiting` returns this rank's step and phase if it has waited for longer than the timeout.
 /// Returns `None` if all other ranks are alive and none is late.
 ///
-/// Takes several heartbeat intervals if no failure was published.
+/// Takes several heartbeat intervals if no failure was published. If the store does not respond, its server is to blame.
 pub(super) fn find_failed_peer(
     context: &RankContext,
     store: &Store,
     waiting: impl FnOnce() -> Option<(u64, Phase)>,
 ) -> Option<DistributedError> {
-    diagnose(context, store, waiting).unwrap_or_else(Some)
+    // This rank has already waited for the timeout or lost a connection, so it is not patient any more.
+    let timeout = store.timeout();
+    store.set_timeout(timeout.min(PATIENCE));
+    let found = diagnose(context, store, waiting).unwrap_or_else(Some);
+    store.set_timeout(timeout);
+    found
 }
+
+/// Maximum time that a rank which has failed or lost another waits for a response of the store.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 fn diagnose(
     context: &RankContext,
@@ -31,7 +39,7 @@ fn diagnose(
     let interval = heartbeat::interval(context.timeout);
     let window = (3 * interval).max(Duration::from_secs(2));
     let start = Instant::now();
-    let before = Heartbeat::read_all(context, store).map_err(|error| context.store_lost(&error))?;
+    let before = Heartbeat::read_all(context, store).map_err(|error| context.store_error(error))?;
     loop {
         if let Some(error) = published_failure(context, store)? {
             return Ok(Some(error));
@@ -41,13 +49,14 @@ fn diagnose(
         }
         std::thread::sleep(interval.min(Duration::from_millis(100)));
     }
-    let after = Heartbeat::read_all(context, store).map_err(|error| context.store_lost(&error))?;
+    let after = Heartbeat::read_all(context, store).map_err(|error| context.store_error(error))?;
     Ok(silent_or_late_peer(context.rank, waiting(), &before, &after, start.elapsed()))
 }
 
 /// Returns the failure of another rank, if one was published.
 pub(super) fn published_failure(context: &RankContext, store: &Store) -> Result<Option<DistributedError>, DistributedError> {
-    let failures = failure::all(store, context.attempt, context.world_size).map_err(|error| context.store_lost(&error))?;
+    let failures = failure::all(store, context.attempt, context.world_size);
+    let failures = failures.map_err(|error| context.failure_error(error))?;
     Ok(peer_failure(context.rank, failures))
 }
 

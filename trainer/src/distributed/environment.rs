@@ -3,10 +3,33 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use libtorch_ext::distributed::Secret;
 use thiserror::Error;
 
 /// PyTorch's default port.
 const DEFAULT_PORT: u16 = 29500;
+
+/// Variable with the secret of the store.
+pub(super) const STORE_SECRET: &str = "GLM_STORE_SECRET";
+/// Variable with [`LAUNCHER_SERVES`] in the processes of `--nproc`.
+pub(super) const STORE_SERVER: &str = "GLM_STORE_SERVER";
+/// Value of [`STORE_SERVER`].
+pub(super) const LAUNCHER_SERVES: &str = "launcher";
+
+/// Minimum length of a secret, so that it cannot be guessed.
+const MIN_SECRET: usize = 16;
+
+/// Process that serves the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreServer {
+    /// Rank 0, at the address of the environment.
+    RankZero,
+    /// The launcher of `--nproc`, at the address of the environment.
+    Launcher,
+    /// Rank 0, which publishes the address of its store through the store of `torchrun`'s agent, at the address of the
+    /// environment.
+    Agent,
+}
 
 /// Rank of a process, and the address of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +42,14 @@ pub struct Environment {
     pub local_rank: usize,
     /// Number of processes on this machine, if known.
     pub local_world_size: Option<usize>,
-    /// Host name or address of the store.
+    /// Host name or address of the store, or of that of `torchrun`'s agent.
     pub master_host: String,
-    /// Port of the store.
+    /// Port of that store.
     pub master_port: u16,
-    /// True if the launcher serves the store, false if rank 0 does.
-    pub launcher_serves_store: bool,
+    /// Process that serves the store.
+    pub store_server: StoreServer,
+    /// Secret of the store, if the environment sets it.
+    pub store_secret: Option<Secret>,
     /// Number of times that the launcher has restarted all processes.
     pub attempt: u32,
 }
@@ -111,6 +136,12 @@ impl Environment {
             None if from_slurm => DEFAULT_PORT,
             None => return Err(variables.missing(rank_name, "MASTER_PORT")),
         };
+        let is = |name, expected: &str| get(name).is_some_and(|value| value.eq_ignore_ascii_case(expected));
+        let store_server = match () {
+            () if is(STORE_SERVER, LAUNCHER_SERVES) => StoreServer::Launcher,
+            () if is("TORCHELASTIC_USE_AGENT_STORE", "true") => StoreServer::Agent,
+            () => StoreServer::RankZero,
+        };
         Ok(Some(Self {
             rank,
             world_size,
@@ -118,7 +149,8 @@ impl Environment {
             local_world_size: variables.number("LOCAL_WORLD_SIZE")?,
             master_host,
             master_port,
-            launcher_serves_store: get("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            store_server,
+            store_secret: variables.secret()?,
             attempt: variables.number("TORCHELASTIC_RESTART_COUNT")?.unwrap_or(0),
         }))
     }
@@ -133,6 +165,16 @@ impl Variables<'_> {
     fn number<T: FromStr<Err: Display>>(&self, name: &'static str) -> Result<Option<T>, EnvironmentError> {
         let Some(value) = (self.get)(name) else { return Ok(None) };
         value.trim().parse().map(Some).map_err(|error| self.invalid(name, format!("invalid number ({error})")))
+    }
+
+    fn secret(&self) -> Result<Option<Secret>, EnvironmentError> {
+        let Some(text) = (self.get)(STORE_SECRET) else { return Ok(None) };
+        if text.len() < MIN_SECRET {
+            let rule = format!("must have at least {MIN_SECRET} characters, so that nobody guesses it");
+            // The value is not shown.
+            return Err(EnvironmentError::Value { variable: STORE_SECRET, value: "...".to_owned(), rule });
+        }
+        Ok(Some(Secret::new(text)))
     }
 
     fn invalid(&self, variable: &'static str, rule: impl Into<String>) -> EnvironmentError {
@@ -171,7 +213,8 @@ mod tests {
             local_world_size: Some(4),
             master_host: "node-0".into(),
             master_port: 1234,
-            launcher_serves_store: true,
+            store_server: StoreServer::Agent,
+            store_secret: None,
             attempt: 2,
         };
         assert_eq!(read, expected);
@@ -180,9 +223,22 @@ mod tests {
     #[test]
     fn without_a_launcher() {
         let manual = some("RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1");
-        assert_eq!((manual.local_rank, manual.launcher_serves_store, manual.attempt), (1, false, 0));
+        assert_eq!((manual.local_rank, manual.store_server, manual.attempt), (1, StoreServer::RankZero, 0));
         assert_eq!(some("RANK=0 WORLD_SIZE=1").master_host, "127.0.0.1");
         assert_eq!(some("RANK=3 WORLD_SIZE=4 LOCAL_WORLD_SIZE=1 MASTER_ADDR=a MASTER_PORT=1").local_rank, 0);
+    }
+
+    #[test]
+    fn the_launcher_and_the_secret() {
+        let job = "RANK=0 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1";
+        assert_eq!(some(job).store_secret, None);
+        let launched = some(&format!("{job} GLM_STORE_SERVER=launcher GLM_STORE_SECRET=0123456789abcdef"));
+        assert_eq!(
+            (launched.store_server, launched.store_secret),
+            (StoreServer::Launcher, Some(Secret::new("0123456789abcdef")))
+        );
+        let error = read(&format!("{job} GLM_STORE_SECRET=0123456789abcde")).expect_err("too short").to_string();
+        assert_eq!(error, "GLM_STORE_SECRET=...: must have at least 16 characters, so that nobody guesses it");
     }
 
     #[test]

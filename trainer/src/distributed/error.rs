@@ -1,10 +1,14 @@
 //! Errors of distributed training.
 
-use libtorch_ext::distributed::Unavailable;
+use libtorch_ext::distributed::{StoreError, Unavailable};
 use tch::TchError;
 use thiserror::Error;
 
 use super::environment::EnvironmentError;
+use super::failure::FailureError;
+
+/// Command that creates a secret.
+pub(super) const SECRET_COMMAND: &str = "export GLM_STORE_SECRET=$(head -c 32 /dev/urandom | base64)";
 
 /// Error of distributed training.
 #[derive(Debug, Error)]
@@ -59,6 +63,45 @@ pub enum DistributedError {
         /// Address of the store.
         address: String,
     },
+    /// The process that serves the store does not respond.
+    #[error(
+        "{server}, which serves the store at {address}, has not responded for {seconds:.1} s: its process is stopped, or its \
+         machine cannot be reached"
+    )]
+    StoreSilent {
+        /// Process that serves the store.
+        server: &'static str,
+        /// Address of the store.
+        address: String,
+        /// Time without a response, in seconds.
+        seconds: f64,
+    },
+    /// This process has another secret than the one that serves the store.
+    #[error(
+        "{server}, which serves the store at {address}, has another secret than this process; set GLM_STORE_SECRET to the same \
+         value for all ranks"
+    )]
+    WrongSecret {
+        /// Process that serves the store.
+        server: &'static str,
+        /// Address of the store.
+        address: String,
+    },
+    /// A store that other machines can connect to has no secret.
+    #[error(
+        "GLM_STORE_SECRET is not set, but other machines can connect to the store of this run at {address}; set it to the same \
+         value for all ranks before they are started: {SECRET_COMMAND}"
+    )]
+    NoSecret {
+        /// Address of the store.
+        address: String,
+    },
+    /// Another error of the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A failure in the store cannot be read.
+    #[error(transparent)]
+    Failure(FailureError),
     /// Ranks run different programs, settings or data sets.
     #[error("configuration differs between ranks: {}", differences.join("; "))]
     Mismatch {
@@ -90,6 +133,21 @@ pub enum DistributedError {
     /// Error of libtorch.
     #[error(transparent)]
     Torch(#[from] TchError),
+}
+
+impl DistributedError {
+    /// Converts an error of the store that `server` serves.
+    pub(super) fn of_store(error: StoreError, server: &'static str) -> Self {
+        match error {
+            StoreError::Lost { address, reason } => {
+                tracing::debug!("store: {reason}");
+                Self::StoreLost { server, address }
+            }
+            StoreError::Silent { address, timeout } => Self::StoreSilent { server, address, seconds: timeout.as_secs_f64() },
+            StoreError::WrongSecret { address } => Self::WrongSecret { server, address },
+            error => Self::Store(error),
+        }
+    }
 }
 
 /// Formats a list of ranks: "rank 2", "ranks 2 and 5", "ranks 0, 1, 2 and 4 more".

@@ -5,9 +5,8 @@
 
 use std::fmt;
 
-use libtorch_ext::distributed::Store;
+use libtorch_ext::distributed::{Store, StoreError};
 use serde::{Deserialize, Serialize};
-use tch::TchError;
 use thiserror::Error;
 
 /// Failure of a rank.
@@ -37,7 +36,7 @@ impl fmt::Display for Failure {
 pub enum FailureError {
     /// The store cannot be reached.
     #[error(transparent)]
-    Store(#[from] TchError),
+    Store(#[from] StoreError),
     /// The value of a key is not a failure. It was written by another program or another version.
     #[error("the value of {key:?} in the store is not a failure; check that all ranks run the same version of this program")]
     Malformed {

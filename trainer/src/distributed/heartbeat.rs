@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use libtorch_ext::distributed::Store;
+use libtorch_ext::distributed::{Store, StoreError};
 use serde::{Deserialize, Serialize};
-use tch::TchError;
 
 use super::context::RankContext;
+use super::error::DistributedError;
 
 /// Phase of training, in the order of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,13 +59,15 @@ pub(super) struct Heartbeat {
 
 impl Heartbeat {
     /// Publishes the heartbeat.
-    pub(super) fn write(&self, context: &RankContext, store: &Store) -> Result<(), TchError> {
-        let json = serde_json::to_vec(self).map_err(|error| TchError::Torch(error.to_string()))?;
-        store.set(&key(context, self.rank), &json)
+    pub(super) fn write(&self, context: &RankContext, store: &Store) -> Result<(), DistributedError> {
+        let key = key(context, self.rank);
+        let json = serde_json::to_vec(self);
+        let json = json.map_err(|source| DistributedError::InvalidValue { rank: self.rank, key: key.clone(), source })?;
+        store.set(&key, &json).map_err(|error| context.store_error(error))
     }
 
     /// Reads the latest heartbeats of all ranks that have published one.
-    pub(super) fn read_all(context: &RankContext, store: &Store) -> Result<Vec<Self>, TchError> {
+    pub(super) fn read_all(context: &RankContext, store: &Store) -> Result<Vec<Self>, StoreError> {
         let mut heartbeats = Vec::with_capacity(context.world_size);
         for key in (0..context.world_size).map(|rank| key(context, rank)) {
             if store.check(&[&key])?

@@ -1,4 +1,4 @@
-//! Distributed training with several processes, based on c10d's store and process groups ([`libtorch_ext::distributed`]).
+//! Distributed training with several processes, based on the store and process groups of [`libtorch_ext::distributed`].
 //!
 //! - [`launcher`] starts the processes of a run on this machine and supervises them.
 //! - [`Environment`] has the rank of this process and the address of the store, set by a launcher.
@@ -19,9 +19,10 @@ mod heartbeat;
 mod identity;
 pub mod launcher;
 mod monitor;
+mod rendezvous;
 mod world;
 
-pub use environment::{Environment, EnvironmentError};
+pub use environment::{Environment, EnvironmentError, StoreServer};
 pub use error::DistributedError;
 pub use heartbeat::Phase;
 pub use identity::Identity;

@@ -13,7 +13,7 @@ use tch::TchError;
 use super::context::RankContext;
 use super::diagnosis::find_failed_peer;
 use super::error::DistributedError;
-use super::failure::{self, FailureError};
+use super::failure;
 use super::heartbeat::{Heartbeat, Phase, interval};
 
 /// Called on the monitor thread when this rank hangs in a call that cannot be cancelled. It should end the process.
@@ -54,6 +54,7 @@ impl Shared {
 pub(super) struct Monitor {
     context: RankContext,
     shared: Arc<Shared>,
+    store: Arc<Store>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -71,11 +72,13 @@ impl Monitor {
     ) -> Result<Self, DistributedError> {
         let status = Status { step: 0, phase: Phase::Start, since: Instant::now(), stopped: false };
         let shared = Arc::new(Shared { status: Mutex::new(status), changed: Condvar::new() });
-        let worker = Worker { context: context.clone(), store, shared: Arc::clone(&shared), may_wait_from, on_hang };
-        worker.publish(0).map_err(|error| context.store_lost(&error))?;
+        let store = Arc::new(store);
+        let worker =
+            Worker { context: context.clone(), store: Arc::clone(&store), shared: Arc::clone(&shared), may_wait_from, on_hang };
+        worker.publish(0)?;
         let thread = std::thread::Builder::new().name("heartbeat".into()).spawn(move || worker.run());
         let thread = thread.map_err(|error| TchError::Torch(format!("cannot start the heartbeat thread: {error}")))?;
-        Ok(Self { context, shared, thread: Some(thread) })
+        Ok(Self { context, shared, store, thread: Some(thread) })
     }
 
     /// Sets step and phase of this rank.
@@ -94,6 +97,8 @@ impl Drop for Monitor {
     fn drop(&mut self) {
         self.shared.lock().stopped = true;
         self.shared.changed.notify_all();
+        // Ends a call to which the store does not respond.
+        self.store.close();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been reported on stderr.
             let _panicked = thread.join();
@@ -104,14 +109,14 @@ impl Drop for Monitor {
 /// State of the monitor thread.
 struct Worker {
     context: RankContext,
-    store: Store,
+    store: Arc<Store>,
     shared: Arc<Shared>,
     may_wait_from: Phase,
     on_hang: OnHang,
 }
 
 impl Worker {
-    fn publish(&self, count: u64) -> Result<(), TchError> {
+    fn publish(&self, count: u64) -> Result<(), DistributedError> {
         let status = self.shared.lock();
         let heartbeat = Heartbeat {
             rank: self.context.rank,
@@ -138,13 +143,15 @@ impl Worker {
             }
             let waiting = (status.phase >= *may_wait_from).then(|| status.since.elapsed());
             drop(status);
-            // If another rank or the store is gone, calls of this rank fail too, or hang. A lost store is not used again,
-            // because c10d logs every failed call.
-            let any_failure =
-                || self.publish(count).map_err(FailureError::from).and_then(|()| failure::any(store, context.attempt));
+            // If another rank or the store is gone, calls of this rank fail too, or hang. Calls of the store end after its
+            // timeout, so this loop continues if the process that serves it is stopped.
+            let any_failure = || {
+                self.publish(count)?;
+                failure::any(store, context.attempt).map_err(|error| context.failure_error(error))
+            };
             let failed = store_lost.is_some()
                 || any_failure().unwrap_or_else(|error| {
-                    store_lost = Some(context.store_lost(&error));
+                    store_lost = Some(error);
                     true
                 });
             if failed {
@@ -156,7 +163,10 @@ impl Worker {
             if timed_out || abandoned {
                 let waiting = || shared.waiting(context.timeout);
                 if let Some(error) = store_lost.take().or_else(|| find_failed_peer(context, store, waiting)) {
-                    on_hang(error);
+                    // The monitor itself closes the connection when it is dropped.
+                    if !shared.lock().stopped {
+                        on_hang(error);
+                    }
                     return;
                 }
             }

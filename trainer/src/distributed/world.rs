@@ -3,25 +3,28 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use libtorch_ext::distributed::{Backend, GroupOptions, ProcessGroup, Reducer, ReducerOptions, Store, StoreOptions, available};
+use libtorch_ext::distributed::{Backend, GroupOptions, ProcessGroup, Reducer, ReducerOptions, Store, available};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::{Device, TchError, Tensor, no_grad};
 
 use super::checksum;
 use super::context::RankContext;
-use super::diagnosis::published_failure;
+use super::diagnosis::{PATIENCE, published_failure};
 use super::environment::Environment;
 use super::error::DistributedError;
 use super::failure::{self, Failure};
 use super::heartbeat::Phase;
 use super::identity::{Identity, differences};
 use super::monitor::{Monitor, OnHang};
+use super::rendezvous::{self, Rendezvous};
 use crate::config::{DistributedSettings, ReduceKind};
 use crate::model::parameters::Parameters;
 
-/// Time between two checks for a key or a failure in the store. [`Store::wait`] is not used because c10d logs its timeouts.
+/// Time between two checks for a key or a failure in the store. [`Store::wait`] does not end when another rank fails.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Minimum time for a response of the store while polling.
+const MIN_LIMIT: Duration = Duration::from_secs(1);
 /// Maximum time between two checks whether a step on the GPU is done.
 const MAX_PAUSE: Duration = Duration::from_millis(1);
 /// Time for which rank 0 keeps its store open after a failure, so that the other ranks can read the reason.
@@ -32,7 +35,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct World {
     context: RankContext,
     local_rank: usize,
-    launcher_serves_store: bool,
+    serves_store: bool,
     group: Rc<ProcessGroup>,
     monitor: Monitor,
     store: Store,
@@ -52,32 +55,12 @@ impl World {
         on_hang: OnHang,
     ) -> Result<Self, DistributedError> {
         available().map_err(DistributedError::Unavailable)?;
-        let Environment { rank, world_size, local_rank, attempt, launcher_serves_store, .. } = environment;
         let timeout = settings.timeout();
-        let options = StoreOptions { host: environment.master_host, port: environment.master_port, timeout };
-        let store = match launcher_serves_store {
-            true => Store::connect(&options),
-            false => Store::open(rank, &options),
-        };
-        let store = store.map_err(|error| match rank {
-            0 => DistributedError::Torch(error),
-            _ => DistributedError::Missing {
-                missing: vec![0],
-                world_size,
-                address: format!("{}:{}", options.host, options.port),
-                seconds: timeout.as_secs(),
-            },
-        })?;
-        let context = RankContext {
-            rank,
-            world_size,
-            attempt,
-            host: failure::host_name(),
-            timeout,
-            server: if launcher_serves_store { "the launcher" } else { "rank 0" },
-            address: format!("{}:{}", options.host, store.port()),
-        };
-        let connection = store.try_clone().map_err(|error| context.store_lost(&error))?;
+        let Rendezvous { store, server, serves } = rendezvous::open(&environment, timeout)?;
+        let Environment { rank, world_size, local_rank, attempt, .. } = environment;
+        let address = store.address().to_owned();
+        let context = RankContext { rank, world_size, attempt, host: failure::host_name(), timeout, server, address };
+        let connection = store.try_clone().map_err(|error| context.store_error(error))?;
         // On a GPU, steps that wait for other ranks are queued ahead, and a call blocks in any later phase if the queue is full.
         let may_wait_from = if device.is_cuda() { Phase::Data } else { Phase::Reduce };
         let monitor = Monitor::start(context.clone(), connection, may_wait_from, on_hang)?;
@@ -88,7 +71,7 @@ impl World {
         };
         let options = GroupOptions { backend, name: context.key("world"), timeout, cuda_device };
         let group = Rc::new(ProcessGroup::new(&store, rank, world_size, &options)?);
-        Ok(Self { context, local_rank, launcher_serves_store, group, monitor, store, settings: settings.clone() })
+        Ok(Self { context, local_rank, serves_store: serves, group, monitor, store, settings: settings.clone() })
     }
 
     /// Rank of this process.
@@ -247,9 +230,10 @@ impl World {
     pub fn publish_failure(&self, reason: String, caused_by: Option<usize>) {
         let RankContext { rank, attempt, ref host, .. } = self.context;
         let failure = Failure { rank, host: host.clone(), pid: std::process::id(), reason, caused_by };
-        // If the store is lost, the failure cannot be published.
+        // If the store is lost, the failure cannot be published, which must not keep this rank from ending.
+        self.store.set_timeout(self.context.timeout.min(PATIENCE));
         let published = failure::publish(&self.store, attempt, &failure);
-        if published.is_ok() && rank == 0 && !self.launcher_serves_store && self.size() > 1 {
+        if published.is_ok() && self.serves_store && self.size() > 1 {
             std::thread::sleep(LINGER);
         }
     }
@@ -264,7 +248,7 @@ impl World {
 
     fn put(&self, key: &str, value: &impl Serialize) -> Result<(), DistributedError> {
         let json = serde_json::to_vec(value).map_err(|source| invalid_value(key, self.rank(), source))?;
-        self.store.set(key, &json).map_err(|error| self.context.store_lost(&error))
+        self.store.set(key, &json).map_err(|error| self.context.store_error(error))
     }
 
     /// Waits for the value of a key that `rank` sets.
@@ -272,7 +256,7 @@ impl World {
         wait_for(&self.context, &self.store, key, Instant::now(), || {
             self.find_failed_peer().unwrap_or_else(|| missing(&self.context, vec![rank]))
         })?;
-        let bytes = self.store.get(key).map_err(|error| self.context.store_lost(&error))?;
+        let bytes = self.store.get(key).map_err(|error| self.context.store_error(error))?;
         serde_json::from_slice(&bytes).map_err(|source| invalid_value(key, rank, source))
     }
 }
@@ -284,7 +268,7 @@ fn invalid_value(key: &str, rank: usize, source: serde_json::Error) -> Distribut
 /// Waits until all ranks have called it.
 fn wait_for_all(context: &RankContext, store: &Store) -> Result<(), DistributedError> {
     let key = |rank: usize| context.key(&format!("joined/{rank}"));
-    store.set(&key(context.rank), b"1").map_err(|error| context.store_lost(&error))?;
+    store.set(&key(context.rank), b"1").map_err(|error| context.store_error(error))?;
     let start = Instant::now();
     for rank in 0..context.world_size {
         let timed_out = || {
@@ -310,8 +294,24 @@ fn wait_for(
     start: Instant,
     timed_out: impl FnOnce() -> DistributedError,
 ) -> Result<(), DistributedError> {
-    while !store.check(&[key]).map_err(|error| context.store_lost(&error))? {
-        if failure::any(store, context.attempt).map_err(|error| context.store_lost(&error))?
+    let found = poll(context, store, key, start, timed_out);
+    store.set_timeout(context.timeout);
+    found
+}
+
+/// Polls on behalf of [`wait_for`]. It changes the timeout of the store's calls.
+fn poll(
+    context: &RankContext,
+    store: &Store,
+    key: &str,
+    start: Instant,
+    timed_out: impl FnOnce() -> DistributedError,
+) -> Result<(), DistributedError> {
+    // So that a store which stops to respond does not double the timeout.
+    let limit_calls = || store.set_timeout(context.timeout.saturating_sub(start.elapsed()).max(MIN_LIMIT));
+    limit_calls();
+    while !store.check(&[key]).map_err(|error| context.store_error(error))? {
+        if failure::any(store, context.attempt).map_err(|error| context.failure_error(error))?
             && let Some(error) = published_failure(context, store)?
         {
             return Err(error);
@@ -320,6 +320,7 @@ fn wait_for(
             return Err(timed_out());
         }
         std::thread::sleep(POLL_INTERVAL);
+        limit_calls();
     }
     Ok(())
 }
@@ -328,6 +329,7 @@ fn wait_for(
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::distributed::StoreServer;
 
     #[test]
     fn waiting_for_a_step_ends_with_it_or_with_an_error() {
@@ -341,7 +343,8 @@ mod tests {
             local_world_size: None,
             master_host: "127.0.0.1".into(),
             master_port: 0,
-            launcher_serves_store: false,
+            store_server: StoreServer::RankZero,
+            store_secret: None,
             attempt: 0,
         };
         let settings = DistributedSettings { timeout: 1.0, ..Config::default().distributed };

@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use super::store::Calls;
 use crate::ffi::TensorPtr;
 
 /// Converts a timeout to milliseconds for c10d, which takes 0 to mean no timeout and overflows for very long ones.
@@ -13,9 +14,9 @@ pub(super) fn milliseconds(timeout: Duration) -> u64 {
     timeout.as_millis().clamp(1, YEAR) as u64
 }
 
-/// `ext_bytes`: bytes borrowed by C++.
+/// `ext_bytes`: bytes that the callee borrows, in Rust or in C++.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes<'a> {
     data: *const u8,
     size: usize,
@@ -34,34 +35,44 @@ impl<'a> From<&'a str> for Bytes<'a> {
     }
 }
 
+impl<'a> Bytes<'a> {
+    /// Returns the bytes.
+    ///
+    /// # Safety
+    /// Bytes from C++ must be valid for the lifetime `'a`.
+    pub(super) unsafe fn as_slice(&self) -> &'a [u8] {
+        // The pointer of an empty vector of C++ may be null.
+        match self.size {
+            0 => &[],
+            // SAFETY: the caller guarantees it.
+            size => unsafe { std::slice::from_raw_parts(self.data, size) },
+        }
+    }
+}
+
 /// `ext_make_nccl *`. Rust only passes it to C++.
 pub(super) type MakeNccl = unsafe extern "C" fn();
 
 unsafe extern "C" {
-    pub(super) fn glm_ext_store_new(
+    pub(super) fn glm_ext_agent_store_set(
         host: Bytes<'_>,
         port: u16,
-        listener: c_int,
         timeout: u64,
-        out: *mut *mut c_void,
+        key: Bytes<'_>,
+        value: Bytes<'_>,
     ) -> *mut c_char;
-    pub(super) fn glm_ext_store_clone(store: *const c_void, out: *mut *mut c_void) -> *mut c_char;
-    pub(super) fn glm_ext_store_free(store: *mut c_void);
-
-    pub(super) fn glm_ext_store_set(store: *mut c_void, key: Bytes<'_>, value: Bytes<'_>) -> *mut c_char;
-    pub(super) fn glm_ext_store_get(
-        store: *mut c_void,
+    pub(super) fn glm_ext_agent_store_get(
+        host: Bytes<'_>,
+        port: u16,
+        timeout: u64,
         key: Bytes<'_>,
         value: *mut *mut c_char,
         size: *mut usize,
     ) -> *mut c_char;
-    pub(super) fn glm_ext_store_add(store: *mut c_void, key: Bytes<'_>, amount: i64, sum: *mut i64) -> *mut c_char;
-
-    pub(super) fn glm_ext_store_check(store: *mut c_void, keys: *const Bytes<'_>, n: usize, all: *mut c_int) -> *mut c_char;
-    pub(super) fn glm_ext_store_wait(store: *mut c_void, keys: *const Bytes<'_>, n: usize, timeout: u64) -> *mut c_char;
 
     pub(super) fn glm_ext_group_new(
-        store: *const c_void,
+        store: *mut c_void,
+        calls: *const Calls,
         name: Bytes<'_>,
         rank: c_int,
         size: c_int,

@@ -9,7 +9,7 @@ use tch::{TchError, Tensor};
 use super::error::{Unavailable, available, error_message, with_context};
 use super::ffi::{self, milliseconds};
 use super::nccl;
-use super::store::Store;
+use super::store::{CALLS, Store};
 use crate::ffi::{TensorPtr, as_raw, check};
 
 /// Communication backend.
@@ -83,12 +83,17 @@ impl ProcessGroup {
             Backend::Nccl => Some(nccl::load().map_err(|reason| fail(&reason))?),
         };
         let device = c_int::try_from(options.cuda_device).map_err(|_| fail("the GPU does not exist"))?;
-        let address = with_context(store.local_address(), action)?.to_string();
+        // gloo and NCCL get a connection of their own.
+        let own = store.local_address().and_then(|address| Ok((address.to_string(), store.try_clone()?)));
+        let (address, own) = own.map_err(|error| fail(&error.to_string()))?;
+        own.set_timeout(options.timeout);
         let mut raw = null_mut();
-        // SAFETY: store, name and address outlive the call, `raw` is valid for writes, and `nccl` was returned by `nccl::load`.
+        // SAFETY: C++ frees the store with one of the calls, also after an error. Name and address outlive the call, `raw` is
+        // valid for writes, and `nccl` was returned by `nccl::load`.
         let created = check(unsafe {
             ffi::glm_ext_group_new(
-                store.raw(),
+                Box::into_raw(Box::new(own)).cast(),
+                &CALLS,
                 options.name.as_str().into(),
                 c_rank,
                 c_size,

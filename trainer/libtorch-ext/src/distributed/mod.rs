@@ -2,7 +2,8 @@
 //!
 //! Each process has a *rank*, a number from 0 to *world size* - 1, and usually one GPU.
 //!
-//! 1. A [`Store`] is a key-value store for rendezvous. One process serves it, and the others connect to it.
+//! 1. A [`Store`] is a key-value store for rendezvous. One process serves it, and the others connect to it. Gloo and NCCL use it
+//!    too, to find each other; the connections that they open then are neither encrypted nor authenticated.
 //! 2. A [`ProcessGroup`] consists of all processes. Every rank must call its collectives (sums, broadcasts, barriers) in the
 //!    same order, with tensors of the same shape and kind.
 //! 3. A [`Reducer`] sums the gradients of all ranks while the backward pass is still running.
@@ -38,7 +39,7 @@
 //!     let _zeros = gradients.zero_();
 //! }
 //! group.barrier()?;
-//! # Ok::<(), tch::TchError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Errors
@@ -69,6 +70,7 @@
 //! **The NCCL backend has been run with a group of one process only**, on one GPU. The tests check that it compiles, that it is
 //! loaded after libtorch_cuda, and that a missing GPU is an error. Collectives between GPUs and the failure of a rank are untested.
 
+mod agent;
 mod error;
 mod ffi;
 mod group;
@@ -76,7 +78,8 @@ mod nccl;
 mod reducer;
 mod store;
 
+pub use agent::AgentStore;
 pub use error::{Unavailable, available};
 pub use group::{Backend, GroupOptions, ProcessGroup};
 pub use reducer::{Reducer, ReducerOptions};
-pub use store::{Store, StoreOptions};
+pub use store::{Secret, Store, StoreError, StoreOptions};

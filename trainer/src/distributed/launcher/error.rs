@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 
-use tch::TchError;
+use libtorch_ext::distributed::StoreError;
 use thiserror::Error;
 
 use crate::distributed::failure::Failure;
@@ -15,8 +15,8 @@ pub enum LaunchError {
     #[error("{0}")]
     Worker(Failure),
     /// The store cannot be served.
-    #[error("cannot serve the store for the workers")]
-    Store(#[from] TchError),
+    #[error("cannot serve the store for the workers: {0}")]
+    Store(StoreError),
     /// Signal handlers cannot be installed.
     #[error("cannot install signal handlers")]
     Signals(#[source] io::Error),

@@ -1,9 +1,9 @@
 //! Launcher of `glm-trainer run --nproc N`: starts one worker per rank on this machine and supervises them.
 //!
 //! The launcher does not train. It serves the store for rendezvous, which therefore survives the failure of any worker and lets
-//! the others read which rank failed and why ([`super::failure`]). Workers get the environment variables of torchrun: RANK,
-//! LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, TORCHELASTIC_USE_AGENT_STORE and
-//! TORCHELASTIC_RESTART_COUNT.
+//! the others read which rank failed and why ([`super::failure`]). Workers get these environment variables of torchrun: RANK,
+//! LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT and TORCHELASTIC_RESTART_COUNT. GLM_STORE_SERVER=launcher
+//! marks that the launcher serves the store, and GLM_STORE_SECRET is its random secret.
 //!
 //! # Failures
 //! A worker has failed if it was killed by a signal, or if its exit code is neither 0 nor [`INTERRUPTED`]. The others then have
@@ -26,10 +26,10 @@ mod worker;
 
 use std::time::Duration;
 
-use libtorch_ext::distributed::{Store, StoreOptions};
+use libtorch_ext::distributed::{Secret, Store, StoreOptions};
 
 use signals::SignalQueue;
-use supervisor::{Attempt, AttemptResult};
+use supervisor::{Attempt, AttemptResult, Service};
 use worker::STORE_HOST;
 
 pub use error::LaunchError;
@@ -46,10 +46,13 @@ pub use worker::WorkerCommand;
 /// A [`LaunchError`] if a worker fails and no restarts are left, or if it cannot be started.
 pub fn launch(options: &Options, command: &WorkerCommand) -> Result<Outcome, LaunchError> {
     let signals = SignalQueue::open().map_err(LaunchError::Signals)?;
-    let store = Store::serve(&StoreOptions { host: STORE_HOST.into(), port: 0, timeout: Duration::from_secs(30) })?;
+    let secret = Secret::random().map_err(LaunchError::Store)?;
+    let timeout = Duration::from_secs(30);
+    let store = Store::serve(&StoreOptions { host: STORE_HOST.into(), port: 0, secret: secret.clone(), timeout });
+    let service = Service { store: store.map_err(LaunchError::Store)?, secret };
     let mut attempt = 0;
     loop {
-        match Attempt::start(options, command, &store, &signals, attempt)?.supervise()? {
+        match Attempt::start(options, command, &service, &signals, attempt)?.supervise()? {
             AttemptResult::Ended(outcome) => return Ok(outcome),
             AttemptResult::Failed { cause, stopping } if stopping || attempt == options.max_restarts => {
                 return Err(LaunchError::Worker(cause));

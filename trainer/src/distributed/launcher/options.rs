@@ -31,8 +31,8 @@ impl Options {
 pub enum Outcome {
     /// All workers have finished.
     Finished,
-    /// Workers have stopped after a signal.
+    /// Workers have stopped after a signal, with a checkpoint.
     Interrupted,
-    /// Workers have exited at once after a second signal.
+    /// Workers have exited at once: after a second signal, or after one before they had begun.
     Aborted,
 }

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use libtorch_ext::distributed::Store;
+use libtorch_ext::distributed::{Secret, Store};
 
 use super::error::LaunchError;
 use super::options::{Options, Outcome};
@@ -15,6 +15,13 @@ use crate::distributed::failure::{self, Failure};
 /// Maximum time to wait for the remaining output of exited workers. Only a process that has left their process groups can still
 /// hold a pipe open.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Store that the launcher serves for all attempts.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) store: Store,
+    pub(super) secret: Secret,
+}
 
 /// Result of an attempt.
 #[derive(Debug)]
@@ -47,7 +54,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Attempt<'a> {
     options: &'a Options,
-    store: &'a Store,
+    service: &'a Service,
     signals: &'a SignalQueue,
     number: u32,
     host: String,
@@ -66,14 +73,21 @@ impl<'a> Attempt<'a> {
     pub(super) fn start(
         options: &'a Options,
         command: &WorkerCommand,
-        store: &'a Store,
+        service: &'a Service,
         signals: &'a SignalQueue,
         number: u32,
     ) -> Result<Self, LaunchError> {
         let (forwarding, output) = channel();
         let start = |rank| {
             let Options { world_size, threads, .. } = *options;
-            let spec = WorkerSpec { rank, world_size, store_port: store.port(), attempt: number, threads };
+            let spec = WorkerSpec {
+                rank,
+                world_size,
+                store_port: service.store.port(),
+                store_secret: &service.secret,
+                attempt: number,
+                threads,
+            };
             let program = command.program.clone();
             Worker::start(command, &spec, &forwarding).map_err(|source| LaunchError::Start {
                 rank,
@@ -85,7 +99,7 @@ impl<'a> Attempt<'a> {
         let workers = (0..options.world_size).map(start).collect::<Result<_, _>>()?;
         let (host, phase) = (failure::host_name(), Phase::Running);
         let (failures, stop_signals) = (Vec::new(), Vec::new());
-        Ok(Self { options, store, signals, number, host, workers, output, phase, failures, stop_signals })
+        Ok(Self { options, service, signals, number, host, workers, output, phase, failures, stop_signals })
     }
 
     /// Waits until all workers have exited.
@@ -109,17 +123,20 @@ impl<'a> Attempt<'a> {
 
     /// Reaps workers that have exited and handles their failures.
     fn reap(&mut self) -> Result<(), LaunchError> {
-        for index in 0..self.workers.len() {
-            let worker = &mut self.workers[index];
+        let mut failed = Vec::new();
+        for worker in &mut self.workers {
             let (rank, pid) = (worker.rank(), worker.pid());
             if !worker.reap().map_err(|source| LaunchError::Wait { rank, source })? {
                 continue;
             }
             match worker.exit().cloned() {
                 None | Some(WorkerExit::Done | WorkerExit::Interrupted | WorkerExit::Aborted) => {}
-                Some(exit) => self.handle_failure(rank, pid, exit),
+                Some(exit) => failed.push((rank, pid, exit)),
             }
         }
+        // If several have exited, one that was killed is the cause of the errors of the others.
+        failed.sort_by_key(|(_, _, exit)| !matches!(exit, WorkerExit::Killed(_)));
+        failed.into_iter().for_each(|(rank, pid, exit)| self.handle_failure(rank, pid, exit));
         Ok(())
     }
 
@@ -132,15 +149,20 @@ impl<'a> Attempt<'a> {
         };
         let reason = match (&exit, caused_by) {
             (WorkerExit::Killed(libc::SIGKILL), None) => {
-                format!("{exit}; the system may have run out of memory, see its log")
+                format!(
+                    "{exit}; the system may have run out of memory, which `dmesg` shows: fewer processes or a smaller \
+                     data.micro_batch_tokens need less"
+                )
             }
             _ => exit.to_string(),
         };
         let failure = Failure { rank, host: self.host.clone(), pid, reason, caused_by };
-        if let Err(error) = failure::publish(self.store, self.number, &failure) {
+        if let Err(error) = failure::publish(&self.service.store, self.number, &failure) {
             tracing::warn!("cannot publish the failure to the other ranks: {error}");
         }
         match self.phase {
+            // The user has ended it.
+            _ if self.was_stopped(rank) => tracing::debug!("{failure}"),
             Phase::Running if self.workers.iter().any(Worker::is_running) => {
                 let grace = self.options.grace.as_secs_f64();
                 tracing::error!("{failure}; waiting {grace} s for the other ranks to exit");
@@ -177,7 +199,7 @@ impl<'a> Attempt<'a> {
 
     /// Returns the root cause among the published failures or, if there are none, those observed by the launcher.
     fn cause(&self) -> Option<Failure> {
-        let published = failure::all(self.store, self.number, self.options.world_size).unwrap_or_else(|error| {
+        let published = failure::all(&self.service.store, self.number, self.options.world_size).unwrap_or_else(|error| {
             tracing::warn!("cannot read the failures published by the ranks: {error}");
             Vec::new()
         });
@@ -191,13 +213,14 @@ impl<'a> Attempt<'a> {
         // A published failure counts only if a worker also exited with an error.
         let cause = self.failures.first().and_then(|_| self.cause());
         match cause {
-            // After two stop signals workers exit immediately, which makes the calls of other ranks fail. A worker that has not
-            // installed its signal handlers yet is killed by the first one.
-            Some(cause) if self.stop_signals.len() < 2 && !self.was_stopped(cause.rank) => {
-                AttemptResult::Failed { cause, stopping }
+            // After a second stop signal workers exit at once, which makes the calls of other ranks fail.
+            Some(_) if self.stop_signals.len() > 1 && any(WorkerExit::Aborted) => AttemptResult::Ended(Outcome::Aborted),
+            // A worker that has not begun to watch for signals is killed by the first one, and no checkpoint is written.
+            Some(cause) if self.was_stopped(cause.rank) => {
+                tracing::warn!("stopped before training began; no checkpoint was written");
+                AttemptResult::Ended(Outcome::Aborted)
             }
-            Some(_) if self.stop_signals.len() < 2 => AttemptResult::Ended(Outcome::Interrupted),
-            Some(_) => AttemptResult::Ended(Outcome::Aborted),
+            Some(cause) => AttemptResult::Failed { cause, stopping },
             None if any(WorkerExit::Aborted) => AttemptResult::Ended(Outcome::Aborted),
             None if any(WorkerExit::Interrupted) => AttemptResult::Ended(Outcome::Interrupted),
             None => AttemptResult::Ended(Outcome::Finished),

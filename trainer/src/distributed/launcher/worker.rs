@@ -8,7 +8,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::thread;
 
+use libtorch_ext::distributed::Secret;
+
 use super::{output, signals};
+use crate::distributed::environment::{LAUNCHER_SERVES, STORE_SECRET, STORE_SERVER};
 use crate::exit_code::{ABORTED, DONE, INTERRUPTED};
 
 /// Address of the store: all workers are on this machine.
@@ -50,21 +53,23 @@ fn without(flags: &[&str], mut arguments: impl Iterator<Item = OsString>) -> Vec
 
 /// Rank and environment of a worker.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct WorkerSpec {
+pub(super) struct WorkerSpec<'a> {
     pub(super) rank: usize,
     pub(super) world_size: usize,
     /// Port of the store.
     pub(super) store_port: u16,
+    /// Secret of the store.
+    pub(super) store_secret: &'a Secret,
     /// Number of restarts so far.
     pub(super) attempt: u32,
     /// Value of OMP_NUM_THREADS, if the environment does not set it.
     pub(super) threads: Option<usize>,
 }
 
-impl WorkerSpec {
-    /// Returns the worker's environment variables, which are those of torchrun.
+impl WorkerSpec<'_> {
+    /// Returns the worker's environment variables: those of torchrun, except that the launcher serves the store.
     fn environment(&self) -> Vec<(&'static str, String)> {
-        let Self { rank, world_size, store_port, attempt, threads } = *self;
+        let Self { rank, world_size, store_port, store_secret, attempt, threads } = *self;
         let mut variables = vec![
             ("RANK", rank.to_string()),
             ("LOCAL_RANK", rank.to_string()),
@@ -72,8 +77,9 @@ impl WorkerSpec {
             ("LOCAL_WORLD_SIZE", world_size.to_string()),
             ("MASTER_ADDR", STORE_HOST.to_owned()),
             ("MASTER_PORT", store_port.to_string()),
-            // The launcher serves the store, so rank 0 connects to it like the others.
-            ("TORCHELASTIC_USE_AGENT_STORE", "True".to_owned()),
+            // Rank 0 connects to the store like the others.
+            (STORE_SERVER, LAUNCHER_SERVES.to_owned()),
+            (STORE_SECRET, store_secret.text().to_owned()),
             ("TORCHELASTIC_RESTART_COUNT", attempt.to_string()),
         ];
         if let Some(threads) = threads.filter(|_| std::env::var_os("OMP_NUM_THREADS").is_none()) {
@@ -137,7 +143,7 @@ impl Worker {
     ///
     /// On Linux the worker receives SIGTERM when the calling *thread* ends, so this must be called on a thread that lives as
     /// long as the launcher.
-    pub(super) fn start(command: &WorkerCommand, spec: &WorkerSpec, forwarding: &Sender<()>) -> io::Result<Self> {
+    pub(super) fn start(command: &WorkerCommand, spec: &WorkerSpec<'_>, forwarding: &Sender<()>) -> io::Result<Self> {
         let output = || if spec.rank == 0 { Stdio::inherit() } else { Stdio::piped() };
         let mut process = Command::new(&command.program);
         process.args(&command.arguments).envs(spec.environment()).process_group(0);
@@ -273,14 +279,14 @@ mod tests {
         assert_eq!(WorkerExit::of(ExitStatus::from_raw(9)).to_string(), "killed by SIGKILL (9)");
     }
 
-    fn spec(rank: usize) -> WorkerSpec {
-        WorkerSpec { rank, world_size: 2, store_port: 1, attempt: 0, threads: None }
+    fn spec(store_secret: &Secret) -> WorkerSpec<'_> {
+        WorkerSpec { rank: 1, world_size: 2, store_port: 1, store_secret, attempt: 0, threads: None }
     }
 
     #[test]
     fn a_missing_program_is_an_error() {
         let command = WorkerCommand { program: "/no/such/program".into(), arguments: Vec::new() };
-        let error = Worker::start(&command, &spec(1), &std::sync::mpsc::channel().0).expect_err("no program");
+        let error = Worker::start(&command, &spec(&Secret::none()), &std::sync::mpsc::channel().0).expect_err("no program");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
@@ -288,7 +294,7 @@ mod tests {
     fn dropping_a_worker_kills_and_reaps_it() {
         let command = WorkerCommand { program: "sleep".into(), arguments: vec!["1000".into()] };
         let (forwarding, output) = std::sync::mpsc::channel();
-        let mut worker = Worker::start(&command, &spec(1), &forwarding).expect("a worker");
+        let mut worker = Worker::start(&command, &spec(&Secret::none()), &forwarding).expect("a worker");
         drop(forwarding);
         assert!(worker.is_running() && !worker.reap().expect("reap"));
         drop(worker);
