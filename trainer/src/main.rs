@@ -26,6 +26,10 @@ use glm_trainer::record::progress::Elapsed;
 use glm_trainer::task::metrics::Measured;
 use glm_trainer::train::{Outcome, Run, train};
 
+/// The allocator, also of libtorch: mimalloc defines `malloc` and its relatives in this program, and libraries find them there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     glm_trainer::memory::keep_freed_memory();
     let cli = Cli::parse();
