@@ -6,7 +6,7 @@ use glm_support::page::number::{count, mean, percent};
 use glm_support::page::table::{self, Column, folded, table, text};
 use maud::{Markup, html};
 
-use crate::stats::{Lengths, Shared, SplitStats, Stats};
+use crate::stats::{Lengths, SplitStats, Stats};
 
 /// Longer lists of sources are folded.
 const MAX_UNFOLDED: usize = 10;
@@ -181,7 +181,7 @@ fn ids(ids: &[String]) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::Source;
+    use crate::stats::{Shared, Source};
 
     fn split(split: Split, sources: usize, listed: usize) -> SplitStats {
         let source = |i: usize| Source { name: format!("source {i}"), questions: 1 };
