@@ -18,14 +18,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::{Split, SplitManifest};
 use glm_support::files::output;
 use serde::Serialize;
 
 use crate::shard::publish::REPORT_FILE;
-use crate::stats;
+use crate::stats::{self, Extent};
 pub use error::ReportError;
+
+/// Sequence lengths whose truncation is shown, in addition to `--max-seq-len`.
+const LENGTHS: [usize; 4] = [128, 256, 384, 512];
+/// Maximum number of sources on the page.
+const MAX_SOURCES: usize = 1000;
 
 /// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
@@ -40,9 +44,9 @@ pub struct ReportArgs {
     /// Output file, or - for standard output [default: report.html next to the shards]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Sequence length that questions are truncated to
-    #[arg(long, value_name = "N", default_value_t = PUBLISHED_SEQUENCE_LENGTH)]
-    pub max_seq_len: usize,
+    /// Sequence length that questions are truncated to [default: the one given to `ingest`]
+    #[arg(long, value_name = "N")]
+    pub max_seq_len: Option<usize>,
     /// Print the path of the page and the size of the splits as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -68,7 +72,8 @@ struct SplitSize {
 /// # Errors
 /// [`ReportError`] if the data set cannot be read, or the page cannot be written.
 pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
-    let stats = stats::count(&args.dir, args.max_seq_len)?;
+    let extent = Extent { max_seq_len: args.max_seq_len, other_lengths: &LENGTHS, max_sources: MAX_SOURCES };
+    let stats = stats::count(&args.dir, &extent)?;
     let (shards, manifest) = stats::open(&args.dir)?;
     let page = page::of(&stats, &manifest, &shards)?;
     let path = args.out.clone().unwrap_or_else(|| shards.join(REPORT_FILE));

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use glm_support::page::number::count;
-use glm_support::page::table;
+use glm_support::page::table::{self, folded};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -107,13 +107,14 @@ impl Rejects {
                 p { (count(all)) " records or questions were rejected; "
                     code { (REJECTS_FILE) } " next to the shards lists all of them." }
                 (table::bars("Rejects by reason", ["reason", "records"], &rows, all))
-                h3 { "Examples" }
-                dl.examples {
-                    @for (location, reason, raw) in kinds.iter().flat_map(|(_, kind)| &kind.examples) {
-                        dt { bdi { (location) } ": " bdi { (reason) } }
-                        dd { @if let Some(raw) = raw { code dir="auto" { (raw) } } @else { span.note { "no text" } } }
+                (folded("Examples", &html! {
+                    dl.examples {
+                        @for (location, reason, raw) in kinds.iter().flat_map(|(_, kind)| &kind.examples) {
+                            dt { bdi { (location) } ": " bdi { (reason) } }
+                            dd { @if let Some(raw) = raw { code dir="auto" { (raw) } } @else { span.note { "no text" } } }
+                        }
                     }
-                }
+                }))
             }
         }
     }

@@ -20,13 +20,13 @@ use super::summary::{Share, Source, SplitStats, Truncation};
 /// A column with one number per mention, for the length of its lists.
 const MENTIONS: &str = "entities.list.element.char_start";
 const BATCH_ROWS: usize = 256;
-const MAX_SOURCES: usize = 10;
 
 /// Counts one split.
 pub(super) struct SplitCounter<'a> {
     split: Split,
     unk: i32,
-    encoder: ChoiceEncoder,
+    /// Truncation to several sequence lengths.
+    truncations: Vec<(usize, ChoiceEncoder, Truncation)>,
     /// Passages of the split that should not share any.
     other: Option<&'a Passages>,
     passages: Passages,
@@ -37,18 +37,20 @@ pub(super) struct SplitCounter<'a> {
     context: LengthCounter,
     choice: LengthCounter,
     mentions: LengthCounter,
-    truncation: Truncation,
     tokens: usize,
     unknown: usize,
     sources: HashMap<String, usize>,
 }
 
 impl<'a> SplitCounter<'a> {
-    pub(super) fn new(split: Split, special: SpecialIds, max_seq_len: usize, other: Option<&'a Passages>) -> Self {
+    pub(super) fn new(split: Split, special: SpecialIds, lengths: &[usize], other: Option<&'a Passages>) -> Self {
         Self {
             split,
             unk: special.unk,
-            encoder: ChoiceEncoder::new(special, max_seq_len),
+            truncations: lengths
+                .iter()
+                .map(|&length| (length, ChoiceEncoder::new(special, length), Truncation::default()))
+                .collect(),
             other,
             passages: Passages::default(),
             questions: 0,
@@ -58,7 +60,6 @@ impl<'a> SplitCounter<'a> {
             context: LengthCounter::default(),
             choice: LengthCounter::default(),
             mentions: LengthCounter::default(),
-            truncation: Truncation::default(),
             tokens: 0,
             unknown: 0,
             sources: HashMap::new(),
@@ -119,13 +120,15 @@ impl<'a> SplitCounter<'a> {
 
     /// Counts truncation, which is largest for the longest choice.
     fn count_truncation(&mut self, question: &Question<'_>, longest: usize) {
-        match self.encoder.kept_passage(question, longest) {
-            Ok(kept) => {
-                let lost = question.passage.len() - kept;
-                self.truncation.questions += usize::from(lost > 0);
-                self.truncation.tokens_lost += lost;
+        for (_, encoder, truncation) in &mut self.truncations {
+            match encoder.kept_passage(question, longest) {
+                Ok(kept) => {
+                    let lost = question.passage.len() - kept;
+                    truncation.questions += usize::from(lost > 0);
+                    truncation.tokens_lost += lost;
+                }
+                Err(_) => truncation.do_not_fit += 1,
             }
-            Err(_) => self.truncation.do_not_fit += 1,
         }
     }
 
@@ -144,13 +147,20 @@ impl<'a> SplitCounter<'a> {
         Ok(())
     }
 
-    /// Returns the statistics, and the passages for comparison with other splits.
-    pub(super) fn finish(self) -> (SplitStats, Passages) {
+    /// Returns the statistics with up to `max_sources` sources, and the passages for comparison with other splits.
+    pub(super) fn finish(self, max_sources: usize) -> (SplitStats, Passages) {
         let distinct_sources = self.sources.len();
         let mut sources: Vec<_> = self.sources.into_iter().map(|(name, questions)| Source { name, questions }).collect();
         sources.sort_by(|a, b| b.questions.cmp(&a.questions).then_with(|| a.name.cmp(&b.name)));
-        sources.truncate(MAX_SOURCES);
-        let truncated = Share::new(self.truncation.questions, self.questions);
+        sources.truncate(max_sources);
+        let share = |truncation: Truncation| Share::new(truncation.questions, self.questions).share;
+        let truncations = self.truncations.into_iter();
+        let mut truncations: Vec<(usize, Truncation)> = truncations
+            .map(|(length, _, truncation)| (length, Truncation { share: share(truncation), ..truncation }))
+            .collect();
+        let truncation = truncations.first().map_or_else(Truncation::default, |(_, truncation)| *truncation);
+        truncations.sort_unstable_by_key(|(length, _)| *length);
+        truncations.dedup_by_key(|(length, _)| *length);
         let stats = SplitStats {
             split: self.split,
             questions: self.questions,
@@ -163,7 +173,8 @@ impl<'a> SplitCounter<'a> {
             context: self.context.finish(),
             choice: self.choice.finish(),
             mentions: self.mentions.finish(),
-            truncation: Truncation { share: truncated.share, ..self.truncation },
+            truncation,
+            truncations,
             unknown: Share::new(self.unknown, self.tokens),
             sources,
             distinct_sources,

@@ -50,9 +50,12 @@ pub struct SplitStats {
     pub mentions: Lengths,
     /// Effect of the sequence length.
     pub truncation: Truncation,
+    /// Effect of this and of further sequence lengths, in ascending order.
+    #[serde(skip)]
+    pub truncations: Vec<(usize, Truncation)>,
     /// Share of `[UNK]` among the tokens of passages, queries and choices.
     pub unknown: Share,
-    /// The ten sources with the most questions.
+    /// The sources with the most questions, in descending order.
     pub sources: Vec<Source>,
     /// Number of distinct sources.
     pub distinct_sources: usize,

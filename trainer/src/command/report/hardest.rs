@@ -14,8 +14,9 @@ use crate::data::mmap::DataSet;
 use crate::record::answers::{ANSWERS_FILE, Count, Judged, Line, Summary};
 use crate::record::sessions::Session;
 
-/// Maximum number of questions shown in full.
+/// Maximum number of questions shown, the first few of them unfolded.
 const MAX_SHOWN: usize = 20;
+const UNFOLDED: usize = 2;
 
 /// Renders the section. `data` overrides the location of the data set recorded by the last session.
 pub(super) fn section(folder: &Path, session: Option<&Session>, data: Option<&Path>) -> Markup {
@@ -42,9 +43,9 @@ pub(super) fn section(folder: &Path, session: Option<&Session>, data: Option<&Pa
         @match texts {
             Ok(mut texts) => {
                 (legend(true))
-                @for judged in shown {
+                @for (number, judged) in shown.iter().enumerate() {
                     @let question = texts.remove(&judged.example_id).unwrap_or_else(|| without_text(judged));
-                    (answered(question, judged).render())
+                    (answered(question, judged).render("hardest", number < UNFOLDED))
                 }
             }
             Err(reason) => {
@@ -107,7 +108,7 @@ fn answered(mut question: Question, judged: &Judged) -> Question {
     question.chosen = Some(judged.predicted);
     let stored_id =
         judged.source_id.as_ref().map(|own| format!("stored as {}", std::mem::replace(&mut question.id, own.clone())));
-    question.about = [question.about, stored_id.unwrap_or_default(), margin(judged)]
+    question.about = [margin(judged), question.about, stored_id.unwrap_or_default()]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
@@ -162,19 +163,23 @@ fn margins(summary: &Summary) -> Markup {
     let at = |bin: i32| format!("{:.1}", f64::from(bin) / 2.0).replace(".0", "");
     let bars: Vec<Bar> = (first..=last)
         .map(|bin| Bar {
-            label: at(bin),
+            from: f64::from(bin) / 2.0,
+            to: f64::from(bin + 1) / 2.0,
             range: format!("{} to {}", at(bin), at(bin + 1)),
             count: summary.margins.get(&bin).copied().unwrap_or(0) as u64,
         })
         .collect();
-    let missed = summary.questions.saturating_sub(summary.hits);
-    let summary = format!("Questions with a margin above 0 were answered correctly; {} were not.", count(missed as u64));
+    let wrong = summary.questions.saturating_sub(summary.hits);
+    let [wrong, right] = [wrong, summary.hits].map(|questions| count(questions as u64));
+    let summary = format!("Left of 0 the answer was wrong ({wrong} questions), right of 0 it was right ({right}).");
     Histogram {
         id: "margins",
         title: "Score of the right answer minus the best wrong one",
         x: "margin",
         counted: "questions",
         bars: &bars,
+        x_range: None,
+        split_at_zero: true,
         summary,
     }
     .render()

@@ -2,6 +2,8 @@
 //!
 //! - `records`: parser of `metrics.jsonl`.
 //! - `overview`: progress and results.
+//! - `warnings`: reasons to doubt the result.
+//! - `provenance`: what was trained, on what, and where.
 //! - `charts`: metrics over the steps.
 //! - `events`: events by step.
 //! - `settings`: settings of the run.
@@ -12,9 +14,11 @@ mod charts;
 mod events;
 mod hardest;
 mod overview;
+mod provenance;
 mod records;
 mod reported;
 mod settings;
+mod warnings;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,7 +26,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use glm_schemas::manifest::TaskName;
 use glm_support::files::output::OutputError;
-use glm_support::page::document::Document;
+use glm_support::page::document::{Document, folder_name};
+use glm_support::page::number::moment;
 use maud::{Markup, html};
 use thiserror::Error;
 
@@ -154,15 +159,12 @@ impl Known {
     }
 
     fn page(&self, data: Option<&Path>) -> Document {
-        let name = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
-        let name = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
-        let mut page = Document::new(format!("Training run {name}"), self.lead());
+        let mut page = Document::new("Training run", folder_name(&self.folder), self.lead());
         page.section("result", "Result", self.overview());
         page.section("charts", "Charts", self.charts());
         page.section("hardest", "Hardest questions", hardest::section(&self.folder, self.sessions.last(), data));
         page.section("events", "Events", self.events());
         page.section("settings", "Settings", settings::section(self.config.as_ref().map_err(String::as_str)));
-        page.section("run", "How it was run", self.facts());
         page
     }
 
@@ -172,7 +174,9 @@ impl Known {
         let written = written.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         html! {
             p { (self.status()) }
-            @if let Some(written) = written { p { "As of " (glm_support::page::number::moment(written.as_secs())) "." } }
+            @if let Some(written) = written {
+                p { "As of " (moment(written.as_secs())) ". Page by glm-trainer " (env!("CARGO_PKG_VERSION")) "." }
+            }
         }
     }
 }

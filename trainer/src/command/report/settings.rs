@@ -1,7 +1,7 @@
 //! Settings of a run.
 
 use glm_support::page::number::count;
-use glm_support::page::table::{Column, table, text};
+use glm_support::page::table::{Column, folded, table, text};
 use maud::{Markup, html};
 
 use crate::config::Config;
@@ -45,10 +45,7 @@ pub(super) fn section(config: Result<&Config, &str>) -> Markup {
             p { (count(changed.len() as u64)) " of " (count(every.len() as u64)) " settings differ from the defaults." }
             (table("Settings that differ from the defaults", &columns, &changed))
         }
-        details {
-            summary { "All settings" }
-            (table("All settings", &[("setting", Column::Text), ("value", Column::Text), ("", Column::Text)], &every))
-        }
+        (folded("All settings", &table("All settings", &[("setting", Column::Text), ("value", Column::Text), ("", Column::Text)], &every)))
     }
 }
 
