@@ -45,9 +45,10 @@ impl Reasons {
     /// Counts the reason of a record.
     pub(super) fn add(&mut self, file: &str, line: u64, reason: &str) {
         let kind = kind(reason);
+        let is_full = self.kinds.len() >= MAX_KINDS;
         match self.kinds.get_mut(&kind) {
             Some(known) => known.count += 1,
-            None if self.kinds.len() >= MAX_KINDS => self.others += 1,
+            None if is_full => self.others += 1,
             None => {
                 let reason = RejectReason { count: 1, reason: reason.to_owned(), file: file.to_owned(), line };
                 self.kinds.insert(kind, reason);
