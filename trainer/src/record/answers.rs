@@ -81,6 +81,7 @@ pub struct Judged {
     /// The score of every choice.
     pub scores: Vec<Option<f64>>,
     /// Index of every choice in the raw data.
+    #[serde(default)]
     pub choice_index: Vec<usize>,
     /// Index of the chosen answer.
     pub predicted: usize,
