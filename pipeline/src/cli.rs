@@ -3,15 +3,15 @@
 mod error;
 mod ingest;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use glm_support::command::completions::{self, CompletionsArgs};
+use glm_support::command::log::{Log, LogArgs, Times};
 use glm_support::command::manual::{self, ManArgs};
-use glm_support::command::paint::log_has_colour;
 use glm_support::files::progress;
-use tracing::level_filters::LevelFilter;
+use tracing::Level;
 
 pub use self::error::CliError;
 use self::ingest::{IngestArgs, MergeArgs};
@@ -45,12 +45,8 @@ Exit codes:
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Print only errors and the requested output
-    #[arg(short, long, global = true, help_heading = "Global options")]
-    quiet: bool,
-    /// Print more messages; -vv prints all
-    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "Global options")]
-    verbose: u8,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,21 +76,9 @@ enum Command {
 }
 
 impl Cli {
-    /// Sets up logging to standard error.
-    pub fn start_logging(&self) {
-        let level = match (self.quiet, self.verbose) {
-            (true, _) => LevelFilter::ERROR,
-            (false, 0) => LevelFilter::WARN,
-            (false, 1) => LevelFilter::DEBUG,
-            (false, _) => LevelFilter::TRACE,
-        };
-        tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_ansi(log_has_colour())
-            .with_writer(io::stderr)
-            .without_time()
-            .with_target(false)
-            .init();
+    /// Starts the log on standard error.
+    pub fn start_log(&self) -> Log {
+        self.log.start(Level::WARN, Times::None)
     }
 
     /// Runs the command and writes its output to `out`.
@@ -102,10 +86,11 @@ impl Cli {
     /// # Errors
     /// [`CliError`], whose message is one sentence.
     pub fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CliError> {
+        let quiet = self.log.quiet > 0;
         match &self.command {
-            Command::Ingest(args) => return args.run(self.quiet, out),
-            Command::Merge(args) => return args.run(self.quiet, out),
-            Command::Fetch(args) => fetch::run(args, self.quiet, progress::of(self.quiet).as_ref(), out)?,
+            Command::Ingest(args) => return args.run(quiet, out),
+            Command::Merge(args) => return args.run(quiet, out),
+            Command::Fetch(args) => fetch::run(args, quiet, progress::of(quiet).as_ref(), out)?,
             Command::Inspect(args) => inspect::run(args, out)?,
             Command::Verify(args) => {
                 // The Parquet library panics on some damaged files; `verify` catches the panic and reports the damage.

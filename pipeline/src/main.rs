@@ -9,14 +9,14 @@ use glm_support::command::pipe::is_broken_pipe;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    cli.start_logging();
+    let log = cli.start_log();
     let mut out = BufWriter::new(io::stdout().lock());
     match cli.run(&mut out) {
         Ok(code) => code,
         // The reader closed the pipe, as in `glm-prep inspect … | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("glm-prep: {error}");
+            log.error(&error, false);
             ExitCode::FAILURE
         }
     }

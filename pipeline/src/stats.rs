@@ -18,7 +18,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest, Split};
 
 use crate::verify::find_manifest;
@@ -28,6 +27,9 @@ pub use lengths::{Bar, Lengths};
 use passages::Passages;
 pub use passages::Shared;
 pub use summary::{Share, Source, SplitStats, Stats, Truncation};
+
+/// Number of sources in the statistics of a split.
+const MAX_SOURCES: usize = 10;
 
 /// Arguments of `stats`.
 #[derive(Debug, Clone, Args)]
@@ -39,9 +41,9 @@ pub struct StatsArgs {
     /// Folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Sequence length that questions are truncated to
-    #[arg(long, value_name = "N", default_value_t = PUBLISHED_SEQUENCE_LENGTH)]
-    pub max_seq_len: usize,
+    /// Sequence length that questions are truncated to [default: the one given to `ingest`]
+    #[arg(long, value_name = "N")]
+    pub max_seq_len: Option<usize>,
     /// Print the statistics as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -52,7 +54,7 @@ pub struct StatsArgs {
 /// # Errors
 /// [`StatsError`] if the data set cannot be read, or `out` cannot be written to.
 pub fn run(args: &StatsArgs, out: &mut dyn Write) -> Result<(), StatsError> {
-    let stats = count(&args.dir, args.max_seq_len)?;
+    let stats = count(&args.dir, &Extent { max_seq_len: args.max_seq_len, other_lengths: &[], max_sources: MAX_SOURCES })?;
     if args.json {
         serde_json::to_writer(&mut *out, &stats).map_err(io::Error::from)?;
         writeln!(out)?;
@@ -67,26 +69,40 @@ pub(crate) fn open(dir: &Path) -> Result<(PathBuf, Manifest), StatsError> {
     let (shards, bytes) = find_manifest(dir)?;
     let path = shards.join(MANIFEST_FILE);
     let manifest = Manifest::from_json(&String::from_utf8_lossy(&bytes));
-    Ok((shards, manifest.map_err(|source| StatsError::Manifest { path, source })?))
+    Ok((shards, manifest.map_err(|source| StatsError::Manifest { source: source.at(&path), path })?))
+}
+
+/// What to count.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent<'a> {
+    /// Sequence length that truncation is computed for; `None` for the one given to `ingest`.
+    pub max_seq_len: Option<usize>,
+    /// Further sequence lengths that truncation is computed for.
+    pub other_lengths: &'a [usize],
+    /// Maximum number of sources per split.
+    pub max_sources: usize,
 }
 
 /// Computes the statistics of a data set. Memory holds one batch of rows and some bytes per distinct passage.
 ///
 /// # Errors
 /// [`StatsError`] if the data set cannot be read.
-pub fn count(dir: &Path, max_seq_len: usize) -> Result<Stats, StatsError> {
+pub fn count(dir: &Path, extent: &Extent<'_>) -> Result<Stats, StatsError> {
     let (shards, manifest) = open(dir)?;
+    let ingested = manifest.settings.max_seq_len;
+    let max_seq_len = extent.max_seq_len.unwrap_or(ingested);
+    let lengths: Vec<usize> = [max_seq_len, ingested].into_iter().chain(extent.other_lengths.iter().copied()).collect();
     let mut train: Option<Passages> = None;
     let mut in_train_and_val = Shared::default();
     let mut splits = Vec::new();
     // Splits are in the order of `Split::ALL`: the training split precedes the validation split.
     for (&split, content) in &manifest.splits {
         let other = train.as_ref().filter(|_| split == Split::Val);
-        let mut counter = SplitCounter::new(split, manifest.special_ids, max_seq_len, other);
+        let mut counter = SplitCounter::new(split, manifest.special_ids, &lengths, other);
         for shard in &content.shards {
             counter.add_shard(&shards.join(&shard.file))?;
         }
-        let (stats, passages) = counter.finish();
+        let (stats, passages) = counter.finish(extent.max_sources);
         splits.push(stats);
         match split {
             Split::Train => train = Some(passages),

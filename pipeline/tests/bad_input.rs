@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use glm_prep::ingest::{IngestError, IngestOptions, MAX_LINE_BYTES, RejectLimit};
+use glm_prep::ingest::{IngestError, IngestOptions, MAX_RECORD_BYTES, RejectLimit};
 use glm_schemas::cloze::ClozeView;
 use glm_schemas::manifest::Split;
 use serde_json::{Value, json};
@@ -45,12 +45,15 @@ fn bad_lines_are_listed_with_their_reason_and_all_others_are_kept() {
     let with_question = |change: fn(&mut Value)| move |record: &mut Value| change(&mut record["qas"][0]);
     let bad: Vec<(Vec<u8>, &str)> = vec![
         (b"\xff\xfe not text".to_vec(), "not UTF-8 at byte 0 of the line"),
-        (b"{\"source\": \"own\"".to_vec(), "not a record of this format: EOF while parsing an object"),
-        (b"[1, 2]".to_vec(), "not a record of this format: expected a JSON object"),
-        (b"bad".to_vec(), "not a record of this format: expected a JSON object"),
+        (
+            b"{\"source\": \"own\"".to_vec(),
+            "incomplete JSON: EOF while parsing an object at column 16; a closing bracket or quote is missing, or",
+        ),
+        (b"[1, 2]".to_vec(), "not a record of format `record`: expected a JSON object"),
+        (b"bad".to_vec(), "not a record of format `record`: expected a JSON object"),
         (
             changed(1, |r| r["passage"]["text"] = json!(5)),
-            "not a record of this format: invalid type: integer `5`, expected a string",
+            "not a record of format `record`: invalid type: integer `5`, expected a string",
         ),
         (
             changed(1, |r| r["passage"]["entities"][1]["end"] = json!(11)),
@@ -66,7 +69,7 @@ fn bad_lines_are_listed_with_their_reason_and_all_others_are_kept() {
         ),
         (changed(1, |r| r["passage"]["entities"][0]["start"] = json!(-1)), "entity 0 spans -1 to 2 (inclusive)"),
         (changed(1, |r| r["passage"]["entities"][0]["start"] = json!(3)), "entity 0 starts at 3, after its end at 2"),
-        (vec![b'x'; MAX_LINE_BYTES + 1], "the line is longer than 16777216 bytes"),
+        (vec![b'x'; MAX_RECORD_BYTES + 1], "the record has 4194305 bytes; the limit is 4194304"),
         (
             changed(1, with_question(|q| q["query"] = json!("met Bo"))),
             "question 0 (idx 10): the text holds `@placeholder` 0 times",
@@ -110,6 +113,8 @@ fn bad_lines_are_listed_with_their_reason_and_all_others_are_kept() {
             assert!(found.starts_with(reason), "{found}\n{reason}");
             let raw = entry["raw"].as_str().expect("the raw line");
             assert!(String::from_utf8_lossy(line).starts_with(raw) && !raw.is_empty());
+            let cut = (line.len() > raw.len() && line.is_ascii()).then_some(line.len());
+            assert_eq!(entry["raw_bytes"].as_u64(), cut.map(|bytes| bytes as u64));
         }
         let manifest = support::manifest(dir.path());
         let raw = manifest.raw_files.iter().find(|raw| raw.split == split).expect("the raw file");
@@ -149,9 +154,10 @@ fn too_many_rejects_leave_the_old_data_set() {
     let with = |max_rejects| support::run(&IngestOptions { max_rejects, ..IngestOptions::new(dir.path()) });
     let error = with(RejectLimit::Count(1)).expect_err("too many");
     assert!(matches!(error, IngestError::TooManyRejects { rejected: 2, records: 3, .. }), "{error}");
-    assert!(
-        error.to_string().contains("(first rejected record: ReCoRD/train.jsonl, line 2: not a record of this format"),
-        "{error}"
+    assert_eq!(
+        error.to_string(),
+        "2 of the first 3 records were rejected, --max-rejects allows 1; nothing was published: \
+         2 × not a record of format `record`: expected a JSON object (first: ReCoRD/train.jsonl, line 2)"
     );
     assert!(with(RejectLimit::Percent(66.0)).is_err());
     assert_eq!(support::contents(&dir.path().join("shards")), before);
@@ -167,7 +173,7 @@ fn too_many_rejects_leave_the_old_data_set() {
 
 #[test]
 fn a_data_set_without_questions_is_not_published() {
-    for content in ["bad\n", "{\"passage\":{\"text\":\"x\",\"entities\":[]},\"qas\":[],\"idx\":0}"] {
+    for content in ["{\"passage\": {\"text\": 5}}\n", "{\"passage\":{\"text\":\"x\",\"entities\":[]},\"qas\":[],\"idx\":0}"] {
         let dir = support::raw_folder(&[(Split::Train, content.as_bytes())]);
         let error = support::ingest_with(dir.path(), 1).expect_err("nothing to publish");
         assert!(error.to_string().starts_with("no questions found in ReCoRD/train.jsonl"), "{error}");

@@ -25,7 +25,7 @@ fn failure(output: &Output) -> String {
     assert!(output.stdout.is_empty(), "{output:?}");
     let stderr = String::from_utf8(output.stderr.clone()).expect("text");
     let last = stderr.lines().last().expect("a message").to_owned();
-    last.strip_prefix("glm-prep: ").expect("the name of the program").to_owned()
+    last.strip_prefix("error: ").expect("an error").to_owned()
 }
 
 #[test]

@@ -262,5 +262,5 @@ fn the_program_rejects_conflicting_options() {
     assert_eq!(String::from_utf8(some.stdout).expect("text").lines().count(), 2);
     let unknown = inspect(dir.path(), &["--id", "x"]);
     assert_eq!(unknown.status.code(), Some(1));
-    assert!(String::from_utf8(unknown.stderr).expect("text").starts_with("glm-prep: "));
+    assert!(String::from_utf8(unknown.stderr).expect("text").starts_with("error: "));
 }

@@ -113,7 +113,7 @@ fn a_full_disk_leaves_the_old_data_set() {
     assert_eq!(stdout, "code 1\nsame\nshards\n", "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(
-        stderr.starts_with("glm-prep: no space left on the device for ") && stderr.contains("(nothing was published)"),
+        stderr.starts_with("error: no space left on the device for ") && stderr.contains("(nothing was published)"),
         "{stderr}"
     );
 }
@@ -127,7 +127,7 @@ fn a_read_only_folder_is_reported() {
     let Some(output) = with_mount("mount -t tmpfs -o ro tmpfs $DIR", &script) else { return };
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(stdout, "code 1\n", "{stderr}");
-    assert!(stderr.starts_with("glm-prep: cannot write ") && stderr.contains("Read-only file system"), "{stderr}");
+    assert!(stderr.starts_with("error: cannot write ") && stderr.contains("Read-only file system"), "{stderr}");
 }
 
 #[test]

@@ -25,8 +25,10 @@ fn raw() -> tempfile::TempDir {
     dir
 }
 
+const REJECTS: RejectLimit = RejectLimit::Percent(10.0);
+
 fn options(dir: &Path) -> IngestOptions {
-    IngestOptions { rows_per_shard: 500.try_into().expect("some"), ..IngestOptions::new(dir) }
+    IngestOptions { rows_per_shard: 500.try_into().expect("some"), max_rejects: REJECTS, ..IngestOptions::new(dir) }
 }
 
 fn part(dir: &Path, index: usize, count: usize) -> bool {
@@ -38,7 +40,7 @@ fn part(dir: &Path, index: usize, count: usize) -> bool {
 
 fn merge(dir: &Path) -> Result<Summary, IngestError> {
     let threads = 2.try_into().expect("some");
-    ingest::merge(&MergeOptions { dir: dir.to_owned(), tokenizer: None, threads, max_rejects: RejectLimit::default() }, &Silent)
+    ingest::merge(&MergeOptions { dir: dir.to_owned(), tokenizer: None, threads, max_rejects: REJECTS }, &Silent)
 }
 
 #[test]

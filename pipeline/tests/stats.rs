@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use glm_prep::shard::{ShardCompression, ShardWriter, file_name};
-use glm_prep::stats::{Bar, Share, Shared, Source, Stats, Truncation, count};
+use glm_prep::stats::{Bar, Extent, Share, Shared, Source, Stats, Truncation, count};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, Origin};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::manifest::{Manifest, Split, SplitManifest, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
@@ -57,9 +57,10 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
             for row in rows {
                 let ids: Vec<_> = row.choices.iter().map(|&length| vec![300; length]).collect();
                 let choices: Vec<_> =
-                    ids.iter().enumerate().map(|(i, ids)| ChoiceRow { text: "x", ids, correct: i == 0 }).collect();
+                    ids.iter().enumerate().map(|(i, ids)| ChoiceRow { text: "x", ids, correct: i == 0, index: i }).collect();
                 let row = ClozeRow {
                     example_id: &format!("{split}-p{}-q{}", row.passage_id, row.question_id),
+                    origin: Origin { split: *split, ..Origin::NONE },
                     passage_id: row.passage_id,
                     question_id: row.question_id,
                     source: row.source,
@@ -112,7 +113,8 @@ fn data_set() -> TempDir {
 }
 
 fn stats(dir: &TempDir, max_seq_len: usize) -> Stats {
-    count(dir.path(), max_seq_len).expect("counted")
+    let extent = Extent { max_seq_len: Some(max_seq_len), other_lengths: &[], max_sources: 10 };
+    count(dir.path(), &extent).expect("counted")
 }
 
 fn glm_prep(dir: &Path, more: &[&str]) -> Output {
@@ -163,6 +165,23 @@ fn truncation_depends_on_the_longest_choice() {
     assert_eq!(truncation(13), [cut(2, 0.5, 1 + 8, 0), cut(3, 1.0, 1 + 5 + 9, 0)]);
     // Without their passages, the third questions of train and val need 11 and 12.
     assert_eq!(truncation(11), [cut(4, 1.0, 1 + 3 + 10 + 2, 0), cut(2, 2.0 / 3.0, 3 + 7, 1)]);
+}
+
+#[test]
+fn truncation_is_that_of_the_data_set_unless_another_length_is_given() {
+    let dir = data_set();
+    let path = dir.path().join("shards/manifest.json");
+    let mut manifest = Manifest::from_json(&fs::read_to_string(&path).expect("read")).expect("manifest");
+    manifest.settings.max_seq_len = 21;
+    manifest.fingerprint = manifest.compute_fingerprint();
+    fs::write(&path, manifest.to_json().expect("json")).expect("write");
+    let printed = |more: &[&str]| String::from_utf8(glm_prep(dir.path(), more).stdout).expect("text");
+    assert!(printed(&[]).contains("  at 21 tokens 1 questions (33.33%) lose 1 passage tokens\n"), "{}", printed(&[]));
+    assert!(printed(&["--max-seq-len", "22"]).contains("  at 22 tokens 0 questions"));
+    let extent = Extent { max_seq_len: None, other_lengths: &[22, 13], max_sources: 1 };
+    let val = &count(dir.path(), &extent).expect("counted").splits[1];
+    let questions = val.truncations.iter().map(|(length, truncation)| (*length, truncation.questions)).collect::<Vec<_>>();
+    assert_eq!((val.truncation.questions, questions), (1, vec![(13, 3), (21, 1), (22, 0)]));
 }
 
 #[test]
@@ -229,7 +248,7 @@ fn errors_are_one_sentence() {
         "{message}"
     );
     fs::remove_file(&shard).expect("remove");
-    assert!(failure(dir.path()).starts_with("glm-prep: cannot read "));
+    assert!(failure(dir.path()).starts_with("error: cannot read "));
     fs::write(dir.path().join("shards/manifest.json"), "{}").expect("write");
     assert!(failure(dir.path()).contains("not a manifest of a data set"));
 }

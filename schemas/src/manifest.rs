@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -132,7 +133,7 @@ pub struct RawFile {
 }
 
 /// Settings of `ingest` that affect the data set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IngestSettings {
     /// Maximum sequence length; questions that do not fit even without their passage were rejected.
     pub max_seq_len: usize,
@@ -153,10 +154,19 @@ pub struct IngestSettings {
     pub max_distractors: usize,
     /// Seed for choosing the distractors if there are more.
     pub distractor_seed: u32,
+    /// Share of the training passages that became the validation split; `None` if the validation split has its own files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_fraction: Option<f64>,
+    /// Seed for choosing them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_seed: Option<u64>,
+    /// True if unknown fields of the raw records are kept in the column `extra`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_fields: bool,
 }
 
 /// Content of `manifest.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the contract, [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -189,10 +199,16 @@ pub enum ManifestError {
     #[error("not a manifest of a data set: {0}")]
     Syntax(#[from] serde_json::Error),
     /// Another version of the contract.
-    #[error("data set has schema version {found}, this program reads version {SCHEMA_VERSION}; ingest the raw data again")]
+    #[error(
+        "data set has schema version {found}, this program reads version {SCHEMA_VERSION}; \
+         make it anew with `glm-prep ingest {}` and the options used before",
+        dir.display()
+    )]
     Version {
         /// Version found.
         found: u32,
+        /// Folder of the raw data; see [`ManifestError::at`].
+        dir: PathBuf,
     },
     /// The content does not match its fingerprint.
     #[error(
@@ -204,6 +220,19 @@ pub enum ManifestError {
         /// Fingerprint of the content.
         expected: String,
     },
+}
+
+impl ManifestError {
+    /// Completes the command in the message with the folder of the raw data; `path` is the path of the manifest.
+    pub fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Version { found, .. } => {
+                let dir = path.parent().and_then(Path::parent).filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+                Self::Version { found, dir: dir.to_owned() }
+            }
+            other => other,
+        }
+    }
 }
 
 fn record_blank() -> String {
@@ -222,7 +251,7 @@ impl Manifest {
         }
         let Version { schema_version } = serde_json::from_str(text)?;
         if schema_version != SCHEMA_VERSION {
-            return Err(ManifestError::Version { found: schema_version });
+            return Err(ManifestError::Version { found: schema_version, dir: PathBuf::from("DIR") });
         }
         let manifest: Self = serde_json::from_str(text)?;
         let expected = manifest.compute_fingerprint();
@@ -295,6 +324,9 @@ mod tests {
                 format: "record".into(),
                 max_distractors: 9,
                 distractor_seed: 42,
+                val_fraction: None,
+                val_seed: None,
+                keep_fields: false,
             },
         };
         manifest.fingerprint = manifest.compute_fingerprint();
@@ -312,8 +344,13 @@ mod tests {
         let text = manifest().to_json().expect("json");
         let edited = text.replace("\"ab\"", "\"ac\"");
         assert!(matches!(Manifest::from_json(&edited), Err(ManifestError::Fingerprint { .. })));
-        let newer = text.replace("\"schema_version\": 1", "\"schema_version\": 2");
-        assert!(matches!(Manifest::from_json(&newer), Err(ManifestError::Version { found: 2 })));
+        let older = text.replace("\"schema_version\": 2", "\"schema_version\": 1");
+        let error = Manifest::from_json(&older).expect_err("an older version");
+        assert_eq!(
+            error.at(Path::new("data/own/shards/manifest.json")).to_string(),
+            "data set has schema version 1, this program reads version 2; \
+             make it anew with `glm-prep ingest data/own` and the options used before"
+        );
         assert!(matches!(Manifest::from_json("version https://git-lfs"), Err(ManifestError::Syntax(_))));
     }
 

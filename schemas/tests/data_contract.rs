@@ -108,6 +108,9 @@ fn the_page_lists_the_keys_of_the_manifest() {
             format: "plain".into(),
             max_distractors: 1,
             distractor_seed: 1,
+            val_fraction: Some(0.5),
+            val_seed: Some(1),
+            keep_fields: true,
         },
     };
     let mut expected = BTreeSet::from(["splits".to_owned()]);

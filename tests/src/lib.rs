@@ -22,12 +22,23 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Environment variables that could change the behavior of the programs.
+const VARIABLES: [&str; 9] = [
+    "GLM_DATA_DIR",
+    "GLM_STORE_SECRET",
+    "RUST_LOG",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "SLURM_STEP_ID",
+];
+
 /// Returns a command for one of the programs, without environment variables that could change its behavior.
 pub fn command(name: &str) -> Command {
     let mut command = Command::new(program(name));
-    let variables = ["GLM_DATA_DIR", "RUST_LOG", "SLURM_STEP_ID"];
-    for name in variables.iter().chain(&["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "GLM_STORE_SECRET"])
-    {
+    for name in VARIABLES {
         command.env_remove(name);
     }
     // Tests run in parallel; spinning threads in excess of the cores would take minutes.
@@ -44,10 +55,31 @@ pub fn run(command: &mut Command) -> Finished {
     Finished { output }
 }
 
+/// Runs a command line in a folder, as a user would who has copied it from a message: in a shell that finds the programs.
+///
+/// # Panics
+/// Panics if the shell cannot be started.
+pub fn shell_line(folder: &Path, line: &str) -> Finished {
+    let programs = program("glm-trainer").parent().expect("folder of the programs").to_owned();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).current_dir(folder).env("PATH", path).env("OMP_NUM_THREADS", "1");
+    for name in VARIABLES {
+        shell.env_remove(name);
+    }
+    run(&mut shell)
+}
+
 /// Result of a completed program.
 #[derive(Debug)]
 pub struct Finished {
     output: Output,
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        Self { output }
+    }
 }
 
 impl Finished {
@@ -64,6 +96,16 @@ impl Finished {
     /// Returns its standard error.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    /// Returns the rest of the line of standard error that follows `marker`.
+    ///
+    /// # Panics
+    /// Panics if there is none.
+    pub fn after(&self, marker: &str) -> String {
+        let stderr = self.stderr();
+        let found = stderr.lines().find_map(|line| Some(line.split_once(marker)?.1.to_owned()));
+        found.unwrap_or_else(|| panic!("no {marker:?} in\n{stderr}"))
     }
 
     /// Asserts that the program succeeded.

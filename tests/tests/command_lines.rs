@@ -113,7 +113,15 @@ fn manual_pages_render() {
         for name in names.chain([format!("{program}.1")]) {
             let path = folder.path().join(&name);
             let text = std::fs::read_to_string(&path).expect("page");
-            for section in [".TH ", ".SH NAME\n", ".SH SYNOPSIS\n", ".SH OPTIONS\n", ".SH EXAMPLE"] {
+            for section in [
+                ".TH ",
+                ".SH NAME\n",
+                ".SH SYNOPSIS\n",
+                ".SH OPTIONS\n",
+                ".SH EXAMPLE",
+                ".SH \"EXIT STATUS\"",
+                ".SH \"SEE ALSO\"",
+            ] {
                 assert!(text.contains(section), "{name} has no {section}");
             }
             if let Some((shown, warnings)) = rendered(&path) {
@@ -137,6 +145,8 @@ fn bash_completes_commands_and_options() {
         ("glm-prep", "", "ver", "verify"),
         ("glm-prep", "ingest", "--thr", "--threads"),
         ("glm-trainer", "run", "--max-r", "--max-restarts"),
+        ("glm-trainer", "run --set", "optim.l", "optim.lr="),
+        ("glm-trainer", "run --resume --out x --allow", "train.see", "train.seed"),
     ] {
         let script = run(command(program).args(["completions", "bash"])).success().stdout();
         // Bash calls the registered function with the command, the word, and the previous word.
@@ -144,8 +154,9 @@ fn bash_completes_commands_and_options() {
             "{script}
              COMP_WORDS=({program} {before} {typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
              function=$(complete -p {program} | sed 's/.*-F \\([^ ]*\\).*/\\1/')
-             $function {program} {typed} {before}
-             echo \"${{COMPREPLY[@]}}\""
+             $function {program} {typed} {}
+             echo \"${{COMPREPLY[@]}}\"",
+            before.split(' ').next_back().unwrap_or_default()
         );
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("completion");

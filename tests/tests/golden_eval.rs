@@ -32,16 +32,28 @@ fn the_cloze_set_has_the_published_scores() {
         let found = json_lines(&scores);
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
-            for key in ["example_id", "predicted", "correct", "hit"] {
-                assert_eq!(found[key], expected[key], "{key} of {}", expected["example_id"]);
-            }
-            let scores = |value: &Value| -> Vec<f64> {
-                value["scores"].as_array().expect("scores").iter().map(|score| score.as_f64().expect("number")).collect()
-            };
-            let (found_scores, expected_scores) = (scores(found), scores(expected));
-            assert_eq!(found_scores.len(), expected_scores.len());
-            for (found_score, expected_score) in found_scores.iter().zip(expected_scores) {
-                assert!((found_score - expected_score).abs() <= 1e-5 * expected_score.abs(), "{}", expected["example_id"]);
+            let id = &expected["example_id"];
+            assert_eq!((&found["example_id"], &found["hit"]), (id, &expected["hit"]));
+            let choices = found["choices"].as_array().expect("choices");
+            let score = |choice: &Value| choice["score"].as_f64().expect("number");
+            let predicted = choices.iter().filter(|choice| choice["choice_index"] == found["predicted"]);
+            let correct = choices.iter().filter(|choice| choice["correct"] == true);
+            // Choices have the order of the raw data here, and that of the data set there.
+            let stored = |place: &Value| expected["scores"][place.as_u64().expect("place") as usize].as_f64().expect("number");
+            let all = expected["scores"].as_array().expect("scores").iter().map(|score| score.as_f64().expect("number"));
+            for (found, expected) in [
+                (choices.iter().map(score).collect::<Vec<f64>>(), all.collect::<Vec<f64>>()),
+                (predicted.map(score).collect(), vec![stored(&expected["predicted"])]),
+                (correct.map(score).collect(), expected["correct"].as_array().expect("places").iter().map(stored).collect()),
+            ] {
+                assert_eq!(found.len(), expected.len(), "{id}");
+                let sorted = |mut scores: Vec<f64>| {
+                    scores.sort_by(f64::total_cmp);
+                    scores
+                };
+                for (found, expected) in sorted(found).into_iter().zip(sorted(expected)) {
+                    assert!((found - expected).abs() <= 1e-5 * expected.abs(), "{id}");
+                }
             }
         }
     }

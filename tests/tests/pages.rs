@@ -5,12 +5,14 @@ use std::path::Path;
 
 use glm_tests::browser::{in_frame, show};
 use glm_tests::processes::several_processes_can_train;
-use glm_tests::training::{corpus, trainer};
+use glm_tests::training::{corpus, metrics, set, trainer};
 use glm_tests::{Finished, command, run};
 use serde_json::Value;
 
 /// Window width of a phone.
 const PHONE: u32 = 390;
+/// Window width of a laptop.
+const DESKTOP: u32 = 1280;
 /// Width of a page in excess of the visible width, which excludes the scroll bar.
 const EXCESS: &str = "page.scrollingElement.scrollWidth - page.scrollingElement.clientWidth";
 
@@ -29,6 +31,16 @@ fn check(page: &Path) -> String {
     assert_eq!(in_frame(page, PHONE, EXCESS), "0", "{} is wider than a phone", page.display());
     let headings = in_frame(page, PHONE, "[...page.querySelectorAll('h1,h2,h3')].map((h) => h.tagName[1]).join('')");
     assert!(headings.starts_with("12") && !headings[1..].contains('1'), "headings out of order: {headings}");
+    // Whatever is wider than its place scrolls, with a shadow where it goes on.
+    let shadows = "[...page.querySelectorAll('.scroll')].every((table) => \
+                   page.defaultView.getComputedStyle(table).backgroundAttachment === 'local, local, scroll, scroll')";
+    assert_eq!(in_frame(page, PHONE, shadows), "true");
+    // From the end of the page a link in view leads back to the top.
+    let back = "(() => { const view = page.defaultView; view.scrollTo(0, 1e6); const link = page.querySelector('a.top'); \
+                const box = link.getBoundingClientRect(); const found = page.getElementById(link.hash.slice(1)); \
+                return box.top > 0 && box.bottom <= view.innerHeight && box.right <= view.innerWidth \
+                && found.tagName; })()";
+    assert_eq!(in_frame(page, PHONE, back), "HEADER");
     shown.document
 }
 
@@ -70,6 +82,7 @@ fn a_run_report_has_charts_and_hardest_questions() {
     assert_eq!(printed.stdout(), format!("{}\n", page.display()));
     let document = check(&page);
     assert_eq!((points(&page, "loss"), points(&page, "quality")), (8, 4));
+    check_run_page(&page, &out);
     for wanted in ["Best accuracy", "optim.lr", "resumed", "✓ right", "✗ chosen", "<mark class=\"right\">"] {
         assert!(document.contains(wanted), "{wanted} is missing");
     }
@@ -89,6 +102,107 @@ fn a_run_report_has_charts_and_hardest_questions() {
     let elsewhere = folder.path().join("gone");
     run(command("glm-trainer").arg("report").arg(&out).arg("--data").arg(&elsewhere)).success();
     assert!(std::fs::read_to_string(&page).expect("page").contains("<mark class=\"right\">"));
+}
+
+/// Checks what a reader looks for first, the order of charts, and the cards of the hardest questions.
+fn check_run_page(page: &Path, out: &Path) {
+    let name = out.parent().and_then(Path::file_name).expect("a name").to_string_lossy().into_owned();
+    let desktop = |expression: &str| in_frame(page, DESKTOP, expression);
+    assert_eq!(desktop("page.title"), format!("{name}/run - Training run"));
+    // Four main figures in one row; the loss is the newest one.
+    let tiles = "[...page.querySelectorAll('dl.tiles:not(.minor) > div')]";
+    let names = format!("{tiles}.map((tile) => tile.querySelector('dt').textContent).join('|')");
+    assert_eq!(desktop(&names), "Best accuracy|Training loss|Questions trained on|Training time");
+    assert_eq!(desktop(&format!("new Set({tiles}.map((tile) => tile.getBoundingClientRect().top)).size")), "1");
+    let last = metrics(out).into_iter().rfind(|record| record["kind"] == "train").expect("a train record");
+    let shown = desktop(&format!("{tiles}[1].querySelector('.value').textContent"));
+    let difference = shown.parse::<f64>().expect("a number") - last["loss"].as_f64().expect("a loss");
+    assert!(difference.abs() < 6e-4, "{shown} is not the last loss, {}", last["loss"]);
+    // Model, data and device come before the charts.
+    let facts = "page.querySelector('#result .facts').textContent";
+    let facts = desktop(facts);
+    for wanted in ["tiny, ", "CPU, fp32", "Fingerprint", "training questions"] {
+        assert!(facts.contains(wanted), "{wanted} is not in {facts}");
+    }
+    // One curve of speed, and it is folded.
+    let charts = "[...page.querySelectorAll('#charts figure')].map((figure) => figure.id).join(' ')";
+    assert!(desktop(charts).starts_with("loss quality learning-rate gradient-norm questions data-wait"), "{}", desktop(charts));
+    assert!(!desktop(charts).contains("tokens") && !desktop(charts).contains("flops"));
+    assert_eq!(desktop("page.querySelector('#questions').closest('details').open"), "false");
+    // All charts over steps start at 0, and linear ones have 0 on the y axis.
+    let first = "['loss', 'quality'].map((id) => page.querySelector(`#${id} text.x`).textContent + \
+                 page.querySelector(`#${id} text.y`).textContent.replace(' %', '')).join(' ')";
+    assert_eq!(desktop(first), "00 00");
+    // A line at 0, with its tick.
+    let zero = "(() => { const x = page.querySelector('#margins .zero').getAttribute('x1'); \
+                return [...page.querySelectorAll('#margins text.x')].filter((label) => label.getAttribute('x') === x) \
+                .map((label) => label.textContent).join(); })()";
+    assert_eq!(desktop(zero), "0");
+    // Few cards are open; a link opens its own.
+    assert_eq!(desktop("page.querySelectorAll('#hardest details[open]').length"), "2");
+    let link = "(() => { const cards = [...page.querySelectorAll('#hardest details:not([open])')]; const card = cards.at(-1); \
+                page.defaultView.location.hash = card.querySelector('.answers a').hash; \
+                page.defaultView.dispatchEvent(new Event('hashchange')); return cards.filter((card) => card.open).length + ' ' + card.open; })()";
+    assert_eq!(desktop(link), "1 true");
+    // Passage and choices are side by side, but one below the other on a phone, where bars are in view.
+    let beside = "(() => { const [text, answers] = ['text', 'answers'].map((part) => page.querySelector(`#hardest .${part}`).getBoundingClientRect()); \
+                  return text.right <= answers.left; })()";
+    assert_eq!((desktop(beside).as_str(), in_frame(page, PHONE, beside).as_str()), ("true", "false"));
+    let bars = "(() => { const card = page.querySelector('#hardest .card').getBoundingClientRect(); \
+                return [...page.querySelectorAll('#hardest details[open] tbody tr')].every((row) => { \
+                const bar = row.querySelector('svg.bar').getBoundingClientRect(); \
+                return bar.width > 20 && row.getBoundingClientRect().right <= card.right; }); })()";
+    assert_eq!(in_frame(page, PHONE, bars), "true");
+}
+
+#[test]
+fn a_run_that_learned_nothing_is_flagged() {
+    let folder = tempfile::tempdir().expect("folder");
+    let out = folder.path();
+    let lines: String = (1..=40)
+        .map(|step| {
+            let (loss, lr) = (1.4 + f64::from(step % 3) / 100.0, f64::from(step) * 2.3e-8);
+            format!(
+                "{{\"kind\":\"train\",\"step\":{step},\"samples\":{},\"loss\":{loss},\"lr\":{lr},\"peak_memory_bytes\":9e8}}\n",
+                30 * step
+            )
+        })
+        .collect();
+    let eval = r#"{"kind":"eval","step":40,"samples":1200,"accuracy":0.25,"f1":0.25,"exact_match":0.25,"chance":0.25,"most_frequent":0.31,"hits":15,"questions":60}"#;
+    std::fs::write(out.join("metrics.jsonl"), format!("{lines}{eval}\n")).expect("write");
+    std::fs::write(out.join("config.toml"), "[optim]\nlr = 1e-5\n").expect("write");
+    report("glm-trainer", out).success();
+    let page = out.join("report.html");
+    let document = check(&page);
+    let warning = in_frame(&page, DESKTOP, "page.querySelector('.warning').textContent");
+    for wanted in ["(25.00 % of 60 questions) cannot be told from chance", "9.2e-7 of 1e-5", "434 steps", "optim.decay_steps"] {
+        assert!(warning.contains(wanted), "{wanted} is not in {warning}");
+    }
+    // Equal lines are one, with both names, and the baselines have their own.
+    let legend =
+        in_frame(&page, DESKTOP, "[...page.querySelectorAll('#quality .legend li')].map((name) => name.textContent).join('|')");
+    assert_eq!(legend, "accuracy = F1 = exact match = chance|most frequent entity");
+    // Noise of a hundredth is a hundredth of the axis.
+    let height = "(() => { const box = page.querySelector('#loss path').getBBox(); return box.height < 5; })()";
+    assert_eq!(in_frame(&page, DESKTOP, height), "true");
+    assert!(document.contains("the line never falls"), "{document}");
+}
+
+#[test]
+fn a_report_names_the_questions_that_were_evaluated() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let out = folder.path().join("run");
+    run(set(trainer(folder.path(), &out).args(["--max-steps", "2"]), &["train.eval_questions=8"])).success();
+    report("glm-trainer", &out).success();
+    let page = out.join("report.html");
+    let titles = in_frame(
+        &page,
+        DESKTOP,
+        "[...page.querySelectorAll('dl.tiles .note, #quality figcaption')].map((part) => part.textContent).join('|')",
+    );
+    assert_eq!(titles.matches("8 of ").count(), 2, "{titles}");
+    assert_eq!(titles.matches("questions of val").count(), 2, "{titles}");
 }
 
 #[test]
@@ -157,9 +271,10 @@ fn a_data_set_report_has_histograms_rejects_and_questions() {
     let page = folder.path().join("shards/report.html");
     assert_eq!(printed.stdout(), format!("{}\n", page.display()));
     let document = check(&page);
-    for chart in ["train-context", "train-choice", "train-choices", "train-mentions", "val-context"] {
-        assert!(points(&page, chart) > 1, "{chart}");
+    for chart in ["train-context", "train-mentions", "val-context"] {
+        assert!(points(&page, chart) > 5, "{chart}");
     }
+    check_data_page(&page);
     for wanted in
         ["&lt;b&gt;ugly&lt;/b&gt;", "not a record &lt;script&gt;", "<mark class=\"mention\">", "<mark class=\"blank\"", "bert"]
     {
@@ -179,4 +294,38 @@ fn a_data_set_report_has_histograms_rejects_and_questions() {
     let nothing = report("glm-prep", &folder.path().join("ReCoRD"));
     assert_eq!(nothing.code(), Some(1));
     assert!(nothing.stderr().contains("is not a data set"), "{}", nothing.stderr());
+}
+
+/// Checks the layout of the page of a data set.
+fn check_data_page(page: &Path) {
+    // Train and val are side by side on one axis, and one below the other on a phone.
+    let beside = "(() => { const [train, val] = ['train', 'val'].map((split) => page.querySelector(`#${split}-context`)); \
+                  const [left, right] = [train, val].map((figure) => figure.getBoundingClientRect()); \
+                  const labels = (figure) => [...figure.querySelectorAll('text.x')].map((label) => label.textContent).join(); \
+                  return `${left.top === right.top && left.right <= right.left} ${labels(train) === labels(val)}`; })()";
+    assert_eq!([DESKTOP, PHONE].map(|width| in_frame(page, width, beside)), ["true true", "false true"]);
+    // The table of the splits fits a phone.
+    let excess =
+        "(() => { const table = page.querySelector('#contents .scroll'); return table.scrollWidth - table.clientWidth; })()";
+    assert_eq!(in_frame(page, PHONE, excess), "0");
+    // A bar is as long as the share next to it.
+    let bars = "[...page.querySelectorAll('#sources tbody tr')].every((row) => { \
+                const share = parseFloat(row.cells[2].textContent); const bar = row.querySelector('rect.bar'); \
+                return Math.abs(share - bar.getAttribute('width')) < 0.11; })";
+    assert_eq!(in_frame(page, DESKTOP, bars), "true");
+    // One question of each split is open, and says which split it is from.
+    let open = "[...page.querySelectorAll('#questions details[open] summary .note')].map((note) => note.textContent.split(',')[0]).join()";
+    assert_eq!(in_frame(page, DESKTOP, open), "train,val");
+}
+
+#[test]
+fn truncation_is_told_for_the_length_of_the_data_set() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    run(command("glm-prep").arg("ingest").arg(folder.path()).args(["--max-seq-len", "200"])).success();
+    report("glm-prep", folder.path()).success();
+    let text = std::fs::read_to_string(folder.path().join("shards/report.html")).expect("page");
+    for wanted in ["truncated at 200 tokens", "200 (this data set)", ">128<", ">512<"] {
+        assert!(text.contains(wanted), "{wanted} is missing");
+    }
 }

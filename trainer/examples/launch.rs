@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use glm_support::command::log::{LogArgs, Times};
 use glm_trainer::distributed::launcher::{Options, Outcome, WorkerCommand, launch};
 use glm_trainer::exit_code::{ABORTED, INTERRUPTED};
 
@@ -34,7 +35,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { nproc, max_restarts, grace, kill_after, threads, script } = Arguments::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    LogArgs::default().start(tracing::Level::INFO, Times::Shown);
     let options = Options {
         max_restarts,
         grace: Duration::from_millis(grace),

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use glm_support::command::completions::{self, CompletionsArgs};
+use glm_support::command::log::LogArgs;
 use glm_support::command::manual::{self, ManArgs};
 
 use crate::command::bench::BenchArgs;
@@ -37,27 +38,27 @@ pub struct Cli {
     /// Command to run.
     #[command(subcommand)]
     pub command: Command,
-    /// Print warnings and errors only; twice: errors only.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
-    pub quiet: u8,
-    /// Print debug messages.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
-    pub verbose: u8,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub log: LogArgs,
 }
 
 /// Commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a model; by default the published recipe on the data in $GLM_DATA_DIR or /home/data/perf/glm
-    #[command(after_help = "\
+    #[command(
+        alias = "train",
+        after_help = "\
 Examples:
   glm-trainer run --data sample --preset tiny --init random --out runs/first
+  glm-trainer run --resume --out runs/first --epochs 20
   glm-trainer run --data DIR --init glm-large-blank.tar.bz2 --nproc gpu
-  glm-trainer run --data DIR --config my.toml --set optim.lr=2e-5
-  glm-trainer run --data DIR --out runs/first --resume --max-steps 9000
+  glm-trainer run --data DIR --config my.toml --lr 2e-5
 
 --nproc starts several processes on this machine. For several machines use torchrun, or set MASTER_ADDR and \
-GLM_STORE_SECRET for Slurm's srun, or also RANK, WORLD_SIZE and MASTER_PORT; docs/distributed.md has example scripts.")]
+GLM_STORE_SECRET for Slurm's srun, or also RANK, WORLD_SIZE and MASTER_PORT; docs/distributed.md has example scripts."
+    )]
     Run(Box<RunArgs>),
     /// Evaluate the accuracy of weights
     #[command(after_help = "\
@@ -65,11 +66,12 @@ Examples:
   glm-trainer eval --data sample --init runs/first
   glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
     Eval(Box<EvalArgs>),
-    /// Predict the answers of a split and write them in SuperGLUE's format for ReCoRD
+    /// Predict the answers of a split and write them, for ReCoRD in SuperGLUE's format
     #[command(after_help = "\
 Examples:
   glm-trainer predict --data DIR --init runs/first --out ReCoRD.jsonl
-  glm-trainer predict --data DIR --split val --init runs/first --out val.jsonl")]
+  glm-trainer predict --data DIR --split val --init runs/first --out val.jsonl
+  glm-trainer predict --data own --init runs/own --out - | head")]
     Predict(Box<PredictArgs>),
     /// Rank the choices of your own questions, given as JSON, as arguments, or interactively
     #[command(after_help = "\
@@ -119,6 +121,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   glm-trainer config > my.toml                     # for run --config my.toml
+  glm-trainer config --recipe scratch              # settings for random weights
   glm-trainer config --markdown > docs/configuration.md")]
     Config(ConfigArgs),
     /// Print a script for shell completion

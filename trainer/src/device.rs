@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use libtorch_ext::stream::{current_device, set_current_device};
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Kind};
@@ -143,18 +144,37 @@ pub fn on_this_gpu<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     }
 }
 
+/// Returns the name of a device, as for `--device`.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
 /// Numeric precision of the forward and backward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// fp16 on a GPU, fp32 on a CPU.
+    /// fp16 on a GPU, fp32 on a CPU
     Auto,
-    /// IEEE half precision, with a dynamic loss scale.
+    /// IEEE half precision, with a dynamic loss scale
     Fp16,
-    /// bfloat16.
+    /// bfloat16
     Bf16,
-    /// Single precision.
+    /// Single precision
     Fp32,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
+            Self::Fp32 => "fp32",
+        })
+    }
 }
 
 impl Precision {
@@ -193,6 +213,14 @@ mod tests {
     fn a_missing_gpu_is_an_error() {
         assert!(matches!(DeviceChoice::Cuda(99).resolve(), Err(DeviceError::NoGpu { index: 99, .. })));
         assert_eq!(DeviceChoice::Cpu.resolve(), Ok(Device::Cpu));
+    }
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        assert_eq!([Device::Cpu, Device::Cuda(3)].map(device_name), ["cpu", "cuda:3"]);
+        for precision in Precision::value_variants() {
+            assert_eq!(Precision::from_str(&precision.to_string(), false), Ok(*precision));
+        }
     }
 
     #[test]

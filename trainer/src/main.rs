@@ -1,13 +1,16 @@
 //! `glm-trainer`: trains and evaluates GLM on cloze data sets.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
-use glm_support::command::paint::log_has_colour;
+use glm_support::command::log::{Times, joined};
 use glm_support::command::pipe::is_broken_pipe;
 use glm_support::command::{completions, manual};
+use glm_support::files::output::is_stdout;
 use glm_trainer::cli::{Cli, Command};
 use glm_trainer::command::bench;
 use glm_trainer::command::convert;
@@ -16,40 +19,39 @@ use glm_trainer::command::fetch;
 use glm_trainer::command::inspect;
 use glm_trainer::command::predict;
 use glm_trainer::command::report;
-use glm_trainer::command::run::{self, Resume, RunArgs, RunError};
+use glm_trainer::command::run::{self, Resume, RunArgs, RunError, log_outcome};
 use glm_trainer::command::score;
-use glm_trainer::config::{self, REFERENCE};
+use glm_trainer::config::SettingsError;
 use glm_trainer::distributed::launcher::{self, Processes, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
-use glm_trainer::exit_code::{ABORTED, FAILED, INTERRUPTED, exit_now};
-use glm_trainer::record::progress::Elapsed;
-use glm_trainer::task::metrics::Measured;
-use glm_trainer::train::{Outcome, Run, train};
+use glm_trainer::exit_code::{ABORTED, FAILED, INTERRUPTED, USAGE, exit_now};
+use glm_trainer::train::{Outcome, train};
+
+/// The allocator, also of libtorch: mimalloc defines `malloc` and its relatives in this program, and libraries find them there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     glm_trainer::memory::keep_freed_memory();
     let cli = Cli::parse();
-    let level = match (cli.quiet, cli.verbose) {
+    let level = match is_another_rank() {
         // Rank 0 logs for all ranks.
-        (0, 0) if is_another_rank() => tracing::Level::WARN,
-        (0, 0) => tracing::Level::INFO,
-        (0, _) => tracing::Level::DEBUG,
-        (1, _) => tracing::Level::WARN,
-        _ => tracing::Level::ERROR,
+        true => tracing::Level::WARN,
+        false => tracing::Level::INFO,
     };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    if std::io::stderr().is_terminal() {
-        log.with_ansi(log_has_colour()).with_timer(Elapsed::start()).init();
-    } else {
-        log.with_ansi(false).init();
-    }
+    let trains = matches!(cli.command, Command::Run(_));
+    let log = cli.log.start(level, if trains { Times::Shown } else { Times::None });
     let result = match cli.command {
         Command::Run(args) => match args.nproc {
             Some(processes) => launch_workers(*args, processes),
             None => train_model(*args),
         },
-        Command::Eval(args) => eval::run(&args).map_err(Into::into).and_then(|result| print(&show(&result, args.json)?)),
-        Command::Predict(args) => predict(&args),
+        Command::Eval(args) => {
+            eval::run(&args).map_err(Into::into).and_then(|result| print_beside([args.scores], &show(&result, args.json)?))
+        }
+        Command::Predict(args) => predict::run(&args)
+            .map_err(Into::into)
+            .and_then(|result| print_beside([Some(args.out), args.scores], &show(&result, args.json)?)),
         Command::Score(args) => {
             score::run(&args, &mut std::io::stdout().lock()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
         }
@@ -60,10 +62,13 @@ fn main() -> ExitCode {
         }
         Command::Convert(args) => convert::convert(&args).map_err(Into::into).and_then(|done| print(&done.to_string())),
         Command::Report(args) => {
-            report::run(&args).map_err(Into::into).and_then(|path| print(&format!("{}\n", path.display())))
+            report::run(&args).map_err(Into::into).and_then(|result| match &args.out {
+                // Its only line would be the name of the page.
+                Some(page) if is_stdout(page) && !args.json => Ok(ExitCode::SUCCESS),
+                _ => print_beside([args.out], &show(&result, args.json)?),
+            })
         }
-        Command::Config(args) if args.markdown => print(&config::page::markdown()),
-        Command::Config(_) => print(REFERENCE),
+        Command::Config(args) => print(&args.text()),
         Command::Completions(args) => print(&String::from_utf8_lossy(&completions::script(Cli::command(), args.shell))),
         Command::Man(args) => {
             manual::write(Cli::command(), &args.dir).map_err(Into::into).and_then(|pages| print(&pages.to_string()))
@@ -74,8 +79,9 @@ fn main() -> ExitCode {
         // The reader of the output has closed it.
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{}", error_chain(&error));
-            ExitCode::from(FAILED)
+            let is_usage = error.chain().any(|cause| cause.is::<SettingsError>());
+            log.error(&joined(error.chain()), is_usage);
+            ExitCode::from(if is_usage { USAGE } else { FAILED })
         }
     }
 }
@@ -86,18 +92,18 @@ fn is_another_rank() -> bool {
     matches!(Environment::read(), Ok(Some(environment)) if environment.rank > 0)
 }
 
-/// An error with its causes. Many of our errors already end with the text of their cause.
-fn error_chain(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.ends_with(&cause) {
-        true => text,
-        false if text.is_empty() => cause,
-        false => format!("{text}: {cause}"),
-    })
-}
-
 fn print(text: &str) -> Result<ExitCode> {
     std::io::stdout().write_all(text.as_bytes()).context("cannot write")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a result; to standard error if one of the command's files is standard output.
+fn print_beside(files: impl IntoIterator<Item = Option<PathBuf>>, text: &str) -> Result<ExitCode> {
+    if files.into_iter().flatten().any(|file| is_stdout(&file)) {
+        std::io::stderr().write_all(text.as_bytes()).context("cannot write")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(text)
 }
 
 /// Runs this program once per process and supervises the processes.
@@ -132,18 +138,19 @@ fn train_model(args: RunArgs) -> Result<ExitCode> {
     }
     let (device, world) = run::join(request.device, &config, environment, Box::new(end_at_once))?;
     let result = run::prepare(request, config, device, world.clone()).map_err(RunError::from).and_then(|mut run| {
+        let start = Instant::now();
         let outcome = train(&mut run, &stop)?;
-        log_outcome(&run, outcome);
+        log_outcome(&run, outcome, start.elapsed());
         Ok(outcome)
     });
     match (result, world) {
         (Ok(Outcome::Interrupted), _) => Ok(ExitCode::from(INTERRUPTED)),
         (Ok(_), _) => Ok(ExitCode::SUCCESS),
         (Err(error), Some(world)) => {
-            let error = error.attribute_to_peer(&world).into();
+            let error = anyhow::Error::from(error.attribute_to_peer(&world));
             if device.is_cuda() {
                 // Dropping the group would wait for work on the GPU, which never ends if another rank is gone.
-                tracing::error!("{}", error_chain(&error));
+                tracing::error!("{}", joined(error.chain()));
                 exit_now(FAILED)
             }
             Err(error)
@@ -156,28 +163,6 @@ fn train_model(args: RunArgs) -> Result<ExitCode> {
 fn end_at_once(error: DistributedError) {
     tracing::error!("{error}");
     exit_now(FAILED)
-}
-
-/// Logs the outcome of a run, on rank 0.
-fn log_outcome(run: &Run, outcome: Outcome) {
-    let Some(records) = &run.records else { return };
-    match outcome {
-        Outcome::Finished => tracing::info!("done: {} questions in {} steps", run.state.samples, run.state.step),
-        Outcome::TargetReached => {
-            if let Some(Measured { metric, value }) = &run.state.latest {
-                tracing::info!("target reached: {metric} {value:.4}");
-            }
-        }
-        Outcome::Interrupted => {
-            let folder = records.folder().root().display();
-            tracing::warn!("stopped at step {}; resume with --out {folder} --resume", run.state.step);
-        }
-    }
-}
-
-fn predict(args: &predict::PredictArgs) -> Result<ExitCode> {
-    let questions = predict::run(args)?;
-    print(&format!("{questions} answers in {}\n", args.out.display()))
 }
 
 /// Formats a result as JSON or for people.

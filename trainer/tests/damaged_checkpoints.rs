@@ -4,7 +4,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
+use glm_trainer::checkpoint::CheckpointError;
 use glm_trainer::checkpoint::pickle::{Checksums, parse_module};
+use glm_trainer::checkpoint::weights::Weights;
 use proptest::prelude::*;
 
 /// System allocator that counts the current and the peak number of bytes allocated by each thread.
@@ -126,13 +128,92 @@ fn apply(file: &mut Vec<u8>, at: usize, damage: &Damage) {
     }
 }
 
+/// Writes a safetensors file with these tensors, of as many bytes as their shapes need; 0 if that overflows.
+fn write_safetensors(path: &Path, tensors: &[(String, Vec<u64>)]) {
+    let (mut header, mut end) = (serde_json::Map::new(), 0u64);
+    for (name, shape) in tensors {
+        let bytes = match shape.contains(&0) {
+            true => 0,
+            false => shape.iter().try_fold(4u64, |product, size| product.checked_mul(*size)).unwrap_or(0),
+        };
+        let info = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [end, end + bytes]});
+        end += bytes;
+        header.insert(name.clone(), info);
+    }
+    let header = serde_json::to_vec(&header).expect("json");
+    let content = [&(header.len() as u64).to_le_bytes()[..], &header, &vec![0; usize::try_from(end).expect("small")]].concat();
+    std::fs::write(path, content).expect("write");
+}
+
+/// Everything that the commands do with weights before they allocate memory for a model.
+fn use_weights(path: &Path) -> Result<(), CheckpointError> {
+    let weights = Weights::open(path)?;
+    weights.check(&weights.model_config(Some(1))?).map(drop)
+}
+
+const TABLES: [&str; 3] =
+    ["word_embeddings.weight", "transformer.position_embeddings.weight", "transformer.block_position_embeddings.weight"];
+
+#[test]
+fn claimed_layers_take_no_memory() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("model.safetensors");
+    let tables = TABLES.map(|name| (name.to_owned(), vec![8, 8]));
+    for layer in ["9999999", "9223372036854775808", "18446744073709551615"] {
+        let bias = (format!("transformer.layers.{layer}.input_layernorm.bias"), vec![0]);
+        write_safetensors(&path, &[&tables[..], &[bias]].concat());
+        let mut error = String::new();
+        let peak = peak_of(|| error = use_weights(&path).expect_err("too few tensors").to_string());
+        assert!(error.contains("tensors are too few for"), "{error}");
+        assert!(peak <= FIXED, "{peak} bytes");
+    }
+    // As many tensors as layers, but not those of a GLM.
+    let many = (0..20_000).map(|layer| (format!("transformer.layers.{layer}.bias"), vec![0]));
+    write_safetensors(&path, &tables.into_iter().chain(many).collect::<Vec<_>>());
+    let weights = Weights::open(&path).expect("a file of tensors");
+    let config = weights.model_config(Some(1)).expect("sizes");
+    let peak = peak_of(|| assert!(weights.check(&config).expect_err("no GLM").to_string().ends_with("is missing")));
+    assert!(peak <= FIXED, "{peak} bytes");
+}
+
 #[test]
 fn the_allocator_counts() {
     assert!((1 << 20..1 << 21).contains(&peak_of(|| drop(std::hint::black_box(vec![1u8; 1 << 20])))));
 }
 
+/// Sizes of dimensions, mostly extreme ones.
+fn size() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), 1u64..9, Just(1 << 32), Just(1 << 60), Just(1 << 63), Just(u64::MAX)]
+}
+
+fn tensor() -> impl Strategy<Value = (String, Vec<u64>)> {
+    let name = prop_oneof![
+        4 => prop::sample::select(TABLES.to_vec()).prop_map(str::to_owned),
+        1 => any::<u64>().prop_map(|layer| format!("transformer.layers.{layer}.mlp.dense_h_to_4h.weight")),
+        1 => (0u64..3).prop_map(|layer| format!("transformer.layers.{layer}.mlp.dense_h_to_4h.weight")),
+        1 => Just("transformer.final_layernorm.weight".to_owned()),
+    ];
+    // Tensors of more bytes than a test can write are rejected by their offsets.
+    let shape = prop::collection::vec(size(), 0..4).prop_filter("small", |shape| {
+        shape.contains(&0)
+            || shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size)).is_none_or(|count| count < 4096)
+    });
+    (name, shape)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn names_and_shapes_are_checked_before_memory_is_allocated(tensors in prop::collection::vec(tensor(), 1..8)) {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("model.safetensors");
+        write_safetensors(&path, &tensors);
+        let mut accepted = true;
+        let peak = peak_of(|| accepted = use_weights(&path).is_ok());
+        prop_assert!(!accepted);
+        prop_assert!(peak <= FIXED, "{} bytes", peak);
+    }
 
     #[test]
     fn memory_is_bounded_by_the_file(

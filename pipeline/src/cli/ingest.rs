@@ -8,11 +8,15 @@ use std::process::ExitCode;
 use clap::Args;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::Split;
+use glm_support::command::positive::positive;
 use glm_support::files::progress;
 use serde::Serialize;
 
 use super::error::CliError;
-use crate::ingest::{self, DEFAULT_ROWS_PER_SHARD, IngestOptions, MergeOptions, Outcome, Partition, RejectLimit, Summary};
+use crate::ingest::{
+    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Fraction, IngestOptions, MergeOptions, Outcome, Partition, RejectLimit,
+    Summary,
+};
 use crate::shard::ShardCompression;
 use crate::source::input::Selection;
 use crate::source::recognise::FormatName;
@@ -29,6 +33,7 @@ Examples:
   glm-prep ingest data/record
   glm-prep ingest out --train 'raw/train-*.jsonl.zst' --val raw/dev.jsonl
   zcat big.jsonl.gz | glm-prep ingest out --train - --format plain
+  glm-prep ingest own --train own/data.jsonl --val-fraction 0.1
   glm-prep ingest data/record --dry-run --limit 1000
   glm-prep ingest data/record --partition 0/8    # part 1 of 8, then merge
 
@@ -61,7 +66,7 @@ pub(super) struct IngestArgs {
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
     /// Number of threads; does not affect the output [default: number of cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<NonZeroUsize>,
     /// Reject questions whose query and longest choice exceed this many tokens; passages are never truncated
     #[arg(long, value_name = "N", default_value_t = PUBLISHED_SEQUENCE_LENGTH)]
@@ -70,12 +75,21 @@ pub(super) struct IngestArgs {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Number of questions per Parquet file
-    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(DEFAULT_ROWS_PER_SHARD).unwrap_or(NonZeroUsize::MIN))]
+    #[arg(long, value_name = "N", value_parser = positive, default_value_t = NonZeroUsize::new(DEFAULT_ROWS_PER_SHARD).unwrap_or(NonZeroUsize::MIN))]
     rows_per_shard: NonZeroUsize,
     /// Compression of the shards: zstd (zstd:1 to zstd:22), snappy or none
     #[arg(long, value_name = "CODEC", default_value_t)]
     compression: ShardCompression,
-    /// Maximum number of rejected records: a number, or a percentage such as 0.5% [default: 100 or 1%, whichever is more]
+    /// Move about this share of the training passages, such as 0.1, to a validation split
+    #[arg(long, value_name = "FRACTION")]
+    val_fraction: Option<Fraction>,
+    /// Seed for choosing the passages of --val-fraction
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_VAL_SEED, requires = "val_fraction")]
+    val_seed: u64,
+    /// Keep fields that the format `plain` does not define, as JSON in the column `extra`
+    #[arg(long)]
+    keep_fields: bool,
+    /// Maximum number of rejected records: a number, or a percentage such as 0.5% [default: 1%, at least 1 and at most 100]
     #[arg(long, value_name = "N|P%")]
     max_rejects: Option<RejectLimit>,
     /// Prepare only part I of N (from 0), for `glm-prep merge`; DIR can be shared by several machines
@@ -109,9 +123,9 @@ pub(super) struct MergeArgs {
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
     /// Number of threads [default: number of cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<NonZeroUsize>,
-    /// Maximum number of rejected records in all parts together [default: 100 or 1%, whichever is more]
+    /// Maximum number of rejected records in all parts together [default: 1%, at least 1 and at most 100]
     #[arg(long, value_name = "N|P%")]
     max_rejects: Option<RejectLimit>,
     /// Print the summary as one JSON object
@@ -133,6 +147,9 @@ impl IngestArgs {
             limit: self.limit,
             rows_per_shard: self.rows_per_shard,
             compression: self.compression,
+            val_fraction: self.val_fraction,
+            val_seed: self.val_seed,
+            keep_fields: self.keep_fields,
             max_rejects: self.max_rejects.unwrap_or_default(),
             partition: self.partition,
             dry_run: self.dry_run,
@@ -177,6 +194,7 @@ fn print_summary(summary: &Summary, json: bool, quiet: bool, out: &mut dyn Write
         write!(out, "{summary}")?;
     }
     out.flush()?;
+    summary.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(if summary.rejected_records() > 0 { ExitCode::from(SOME_REJECTED) } else { ExitCode::SUCCESS })
 }
 
@@ -226,6 +244,8 @@ mod tests {
             &["--partition", "8/8"],
             &["--partition", "0/2", "--dry-run"],
             &["--splits", "dev"],
+            &["--val-fraction", "1"],
+            &["--val-seed", "3"],
             &["--format", "squad"],
         ] {
             assert!(Arguments::try_parse_from(["ingest", "there"].iter().chain(invalid)).is_err(), "{invalid:?}");

@@ -10,8 +10,10 @@ use glm_support::files::progress::Progress;
 use glm_text::tokenize::Tokenizer;
 
 use super::error::IngestError;
-use super::options::{IngestOptions, TOOL};
-use super::order::{Counts, OrderedStage};
+use super::holdout::Holdout;
+use super::options::{Fraction, IngestOptions, TOOL};
+use super::order::{FileCounts, Ordered, OrderedStage, RowCounts, SplitRows, TrainPassages};
+use super::reasons::Reasons;
 use super::rejects::RejectLog;
 use super::report::Summary;
 use super::spool::{Spool, SpoolWriter};
@@ -22,17 +24,30 @@ use crate::shard::publish::Staging;
 use crate::shard::{self, WriteError};
 use crate::source::recognise::FormatName;
 
+/// Maximum number of files in a message.
+const SHOWN_FILES: usize = 5;
+
 /// A split whose rows are sorted and counted.
-pub(super) struct SortedSplit {
-    pub(super) split: Split,
+struct SortedSplit {
+    split: Split,
     /// Names of the files.
-    pub(super) files: Vec<String>,
-    /// Digests of the files that were read; fewer than `files` if `--limit` was reached.
-    pub(super) digests: Vec<FileDigest>,
+    files: Vec<String>,
+    /// Digests of the files that were read; fewer than `files` if `--limit` was reached, none if the files are those of another split.
+    digests: Vec<FileDigest>,
+    /// Counts per file.
+    file_counts: Vec<FileCounts>,
+    rejected_questions: usize,
     /// `None` in a dry run.
-    pub(super) spool: Option<Spool>,
-    pub(super) counts: Counts,
-    pub(super) seconds: f64,
+    spool: Option<Spool>,
+    rows: RowCounts,
+    seconds: f64,
+}
+
+impl SortedSplit {
+    /// Returns the rows to write; `None` in a dry run.
+    fn to_write(&self) -> Option<write::SplitRows<'_>> {
+        Some(write::SplitRows { split: self.split, files: &self.files, spool: self.spool.as_ref()? })
+    }
 }
 
 /// Builder of a data set, from sorted splits to published shards.
@@ -44,7 +59,8 @@ pub(super) struct DataSetBuilder<'a> {
     /// `None` in a dry run.
     staging: Option<Staging>,
     rejects: RejectLog,
-    pub(super) splits: Vec<SortedSplit>,
+    train_passages: TrainPassages,
+    splits: Vec<SortedSplit>,
     /// Format of the raw files.
     pub(super) format: String,
     pub(super) stages: Stages,
@@ -63,7 +79,7 @@ impl<'a> DataSetBuilder<'a> {
             std::fs::create_dir_all(&options.dir).map_err(WriteError::io(&options.dir))?;
             Some(Staging::create(&options.dir)?)
         };
-        let rejects = RejectLog::new(staging.as_ref().map(Staging::path));
+        let rejects = RejectLog::new(staging.as_ref().map(Staging::path), options.max_rejects);
         Ok(Self {
             options,
             tokenizer,
@@ -71,51 +87,71 @@ impl<'a> DataSetBuilder<'a> {
             started,
             staging,
             rejects,
+            train_passages: TrainPassages::new(),
             splits: Vec::new(),
             format: String::new(),
             stages: Stages::default(),
         })
     }
 
-    /// Returns the ordered stage for a split.
+    /// Returns the ordered stage for the files of a split. Some passages of the training split may go to the validation split.
     pub(super) fn ordered_stage<'b>(&'b mut self, split: Split, files: &'b [String]) -> Result<OrderedStage<'b>, IngestError> {
-        let spool = self.staging.as_ref().map(|staging| SpoolWriter::create(staging.path())).transpose()?;
+        let fraction = self.options.val_fraction.filter(|_| split == Split::Train);
+        let holdout = fraction.map(|Fraction(fraction)| Holdout::new(fraction, self.options.val_seed));
+        let splits = if holdout.is_some() { vec![split, Split::Val] } else { vec![split] };
+        let rows_of = |split| {
+            let spool = self.staging.as_ref().map(|staging| SpoolWriter::create(staging.path())).transpose()?;
+            Ok(SplitRows::new(split, DISTRACTOR_SEED, spool))
+        };
+        let splits = splits.into_iter().map(rows_of).collect::<Result<_, WriteError>>()?;
         let files = files.iter().map(String::as_str).collect();
-        Ok(OrderedStage::new(split, files, DISTRACTOR_SEED, spool, &mut self.rejects))
+        Ok(OrderedStage::new(files, splits, holdout, &mut self.train_passages, &mut self.rejects))
+    }
+
+    /// Adds the result of an ordered stage that began at `started`.
+    pub(super) fn add(&mut self, ordered: Ordered, files: &[String], digests: Vec<FileDigest>, started: Instant) {
+        let seconds = started.elapsed().as_secs_f64();
+        let Ordered { files: file_counts, rejected_questions, splits } = ordered;
+        let mut counted = Some((digests, file_counts, rejected_questions));
+        for (split, spool, rows) in splits {
+            // The files belong to the first split; rows of the second come from the same files.
+            let (digests, file_counts, rejected_questions) = counted.take().unwrap_or_default();
+            let files = files.to_vec();
+            self.splits.push(SortedSplit { split, files, digests, file_counts, rejected_questions, spool, rows, seconds });
+        }
     }
 
     /// Writes the shards and publishes them.
     pub(super) fn publish(self) -> Result<Summary, IngestError> {
         self.check_limits()?;
-        let Self { options, tokenizer, progress, started, staging, rejects, splits, format, stages } = self;
+        let Self { options, tokenizer, progress, started, staging, rejects, splits, format, stages, .. } = self;
         let Some(staging) = staging else {
             let manifest = manifest(&splits, BTreeMap::new(), options, tokenizer, format);
-            return Ok(summary(&splits, &manifest, options, &stages, started));
+            return Ok(summary(&splits, &rejects.reasons, &manifest, options, &stages, started));
         };
-        rejects.finish()?;
-        let plan: Vec<_> = splits.iter().filter_map(|split| Some((split.split, split.spool.as_ref()?))).collect();
+        let reasons = rejects.finish()?;
+        let plan: Vec<_> = splits.iter().filter_map(SortedSplit::to_write).collect();
         let job = write::Job { splits: &plan, options, tokenizer, folder: staging.path(), progress, stages: &stages };
         let manifest = manifest(&splits, job.run()?, options, tokenizer, format);
         shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
         staging.publish()?;
-        Ok(summary(&splits, &manifest, options, &stages, started))
+        Ok(summary(&splits, &reasons, &manifest, options, &stages, started))
     }
 
     fn check_limits(&self) -> Result<(), IngestError> {
-        let files = || self.splits.iter().flat_map(|split| &split.counts.files);
-        let rejected = files().map(|file| file.rejected_records).sum();
-        let records = files().map(|file| file.records).sum();
-        if self.splits.iter().all(|split| split.counts.rows == 0) {
-            let names: Vec<_> = self.splits.iter().flat_map(|split| &split.files).map(String::as_str).take(5).collect();
-            return Err(IngestError::Empty { files: names.join(", "), rejected, first: self.rejects.first.clone() });
+        if self.splits.iter().all(|split| split.rows.rows == 0) {
+            let mut names: Vec<_> = self.splits.iter().flat_map(|split| &split.files).map(String::as_str).collect();
+            names.dedup();
+            names.truncate(SHOWN_FILES);
+            let reasons = self.rejects.reasons.to_string();
+            return Err(IngestError::Empty { files: names.join(", "), rejected: self.rejects.rejected(), reasons });
         }
-        let limit = self.options.max_rejects;
-        if !limit.allows(rejected, records) {
-            let first = self.rejects.first.as_deref().unwrap_or_default();
-            let details = format!("first rejected record: {first}; -v lists all");
-            return Err(IngestError::TooManyRejects { rejected, records, limit, details });
+        self.rejects.check()?;
+        let empty = self.splits.iter().find(|split| split.rows.rows == 0 && self.options.val_fraction.is_some());
+        match (empty, self.options.val_fraction) {
+            (Some(split), Some(fraction)) => Err(IngestError::EmptyHoldout { split: split.split, fraction }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -127,11 +163,11 @@ fn manifest(
     format: String,
 ) -> Manifest {
     let content = splits.iter().map(|sorted| {
-        let Counts { rows, choices, tokens, .. } = sorted.counts;
+        let RowCounts { rows, choices, tokens, .. } = sorted.rows;
         (sorted.split, SplitManifest { rows, choices, tokens, shards: shards.remove(&sorted.split).unwrap_or_default() })
     });
     let raw_files = splits.iter().flat_map(|sorted| {
-        let files = sorted.files.iter().zip(&sorted.digests).zip(&sorted.counts.files);
+        let files = sorted.files.iter().zip(&sorted.digests).zip(&sorted.file_counts);
         files.map(|((file, digest), counts)| RawFile {
             file: file.clone(),
             split: sorted.split,
@@ -157,11 +193,22 @@ fn manifest(
     manifest
 }
 
-fn summary(splits: &[SortedSplit], manifest: &Manifest, options: &IngestOptions, stages: &Stages, started: Instant) -> Summary {
-    let mut summary = Summary::of_manifest(manifest, options, stages, started);
+fn summary(
+    splits: &[SortedSplit],
+    reasons: &Reasons,
+    manifest: &Manifest,
+    options: &IngestOptions,
+    stages: &Stages,
+    started: Instant,
+) -> Summary {
+    let mut summary = Summary::of_manifest(manifest, options, reasons, stages, started);
     for (split, sorted) in summary.splits.iter_mut().zip(splits) {
         split.files = sorted.files.clone();
-        split.rejected_questions = sorted.counts.rejected_questions;
+        split.rejected_questions = sorted.rejected_questions;
+        split.single_choice_questions = sorted.rows.single_choice;
+        split.indistinguishable_questions = sorted.rows.indistinguishable;
+        split.questions_in_train = sorted.rows.in_train;
+        split.passages_in_train = sorted.rows.passages_in_train;
         split.seconds = sorted.seconds;
         split.questions_per_second = split.questions as f64 / sorted.seconds;
     }

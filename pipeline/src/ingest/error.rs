@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use glm_schemas::manifest::ManifestError;
+use glm_schemas::manifest::{ManifestError, Split};
 use glm_text::tokenize::TokenizerError;
 use thiserror::Error;
 
-use super::rejects::RejectLimit;
+use super::options::Fraction;
+use super::reject_limit::RejectLimit;
 use crate::shard::WriteError;
 use crate::source::input::InputError;
 
@@ -23,26 +24,47 @@ pub enum IngestError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// More records were rejected than `--max-rejects` allows.
-    #[error("{rejected} of {records} records were rejected, --max-rejects allows {limit}; nothing was published ({details})")]
+    #[error("{rejected} of {}{records} records were rejected, --max-rejects allows {limit}; nothing was published: {reasons}", if *stopped { "the first " } else { "" })]
     TooManyRejects {
         /// Number of records that were rejected in whole or in part.
         rejected: usize,
-        /// Number of records.
+        /// True if reading stopped there.
+        stopped: bool,
+        /// Number of records that were read.
         records: usize,
         /// Maximum number of rejected records.
         limit: RejectLimit,
-        /// The first rejected record, or the path of their list.
-        details: String,
+        /// The most frequent reasons, each with its number and its first record.
+        reasons: String,
     },
     /// The raw data has no usable question.
-    #[error("no questions found in {files}; nothing was published{}", first.as_ref().map_or(String::new(), |first| format!(" (first of {rejected} rejected records: {first})")))]
+    #[error("no questions found in {files}; nothing was published{}", if *rejected == 0 { String::new() } else { format!("; rejected: {reasons}") })]
     Empty {
         /// The raw files.
         files: String,
         /// Number of records that were rejected in whole or in part.
         rejected: usize,
-        /// The first rejected record and the reason.
-        first: Option<String>,
+        /// The most frequent reasons.
+        reasons: String,
+    },
+    /// There is a validation split already.
+    #[error("{file} is a validation split; leave out --val-fraction, or take only the training split with --splits train")]
+    ValGiven {
+        /// A file of the validation split.
+        file: String,
+    },
+    /// There is no training split to divide.
+    #[error("--val-fraction divides the training split, and there is none; name its files with --train")]
+    NoTrain,
+    /// One of the splits is empty after the division.
+    #[error(
+        "--val-fraction {fraction} leaves no question for the {split} split, nothing was published; there are too few passages: use another fraction or --val-seed, or name a file with --val"
+    )]
+    EmptyHoldout {
+        /// The empty split.
+        split: Split,
+        /// The fraction.
+        fraction: Fraction,
     },
     /// A part file is damaged or cannot be read.
     #[error("cannot read the part {}: {reason}; ingest that part again", path.display())]

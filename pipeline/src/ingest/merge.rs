@@ -8,12 +8,12 @@ use std::time::Instant;
 use glm_support::files::progress::{Progress, Unit};
 use glm_text::tokenize::Tokenizer;
 
-use super::dataset::{DataSetBuilder, SortedSplit};
+use super::dataset::DataSetBuilder;
 use super::error::IngestError;
 use super::options::IngestOptions;
 use super::part::{self, Frame, PartReader, SplitEnd};
 use super::prepare::PreparedBatch;
-use super::rejects::RejectLimit;
+use super::reject_limit::RejectLimit;
 use super::report::Summary;
 use super::stages::{Clock, Stage};
 
@@ -57,15 +57,14 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
         let mut clock = Clock::start();
         let end = interleave(&mut parts, dir, |batch| {
             progress.advance(batch.raw_bytes);
-            stage.take(batch).map_err(IngestError::from)
+            stage.take(batch)
         })?;
-        let (spool, counts) = stage.finish()?;
+        let ordered = stage.finish()?;
         clock.lap(Stage::Order);
         builder.stages.add(&clock);
         progress.end();
-        let seconds = started.elapsed().as_secs_f64();
         builder.format = end.format;
-        builder.splits.push(SortedSplit { split, files: files.clone(), digests: end.digests, spool, counts, seconds });
+        builder.add(ordered, files, end.digests, started);
     }
     for part in &mut parts {
         let Frame::End = part.next()? else { return Err(different(dir, "they contain different splits")) };

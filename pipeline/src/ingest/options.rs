@@ -8,7 +8,7 @@ use std::str::FromStr;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::IngestSettings;
 
-use super::rejects::RejectLimit;
+use super::reject_limit::RejectLimit;
 use crate::choices::{DISTRACTOR_SEED, MAX_DISTRACTORS};
 use crate::shard::{ROWS_PER_GROUP, ShardCompression};
 use crate::source::input::Selection;
@@ -19,6 +19,9 @@ pub(super) const TOOL: &str = concat!("glm-prep ", env!("CARGO_PKG_VERSION"));
 
 /// Default number of rows per shard.
 pub const DEFAULT_ROWS_PER_SHARD: usize = 8192;
+
+/// Default seed for choosing the passages of the validation split.
+pub const DEFAULT_VAL_SEED: u64 = 1;
 
 /// Maximum number of parts of a partitioned ingest: part files have five-digit numbers.
 const MAX_PARTS: usize = 100_000;
@@ -44,6 +47,12 @@ pub struct IngestOptions {
     pub rows_per_shard: NonZeroUsize,
     /// Compression of the shards.
     pub compression: ShardCompression,
+    /// Share of the training passages that becomes the validation split; `None` for none.
+    pub val_fraction: Option<Fraction>,
+    /// Seed for choosing them.
+    pub val_seed: u64,
+    /// Keeps fields that the format does not define, as JSON in the column `extra`.
+    pub keep_fields: bool,
     /// Maximum number of rejected records.
     pub max_rejects: RejectLimit,
     /// Prepares only this part.
@@ -67,6 +76,9 @@ impl IngestOptions {
             limit: None,
             rows_per_shard: NonZeroUsize::new(DEFAULT_ROWS_PER_SHARD).unwrap_or(NonZeroUsize::MIN),
             compression: ShardCompression::default(),
+            val_fraction: None,
+            val_seed: DEFAULT_VAL_SEED,
+            keep_fields: false,
             max_rejects: RejectLimit::default(),
             partition: None,
             dry_run: false,
@@ -85,6 +97,9 @@ impl IngestOptions {
             format: self.format.map(|format| format.to_string()).unwrap_or_default(),
             max_distractors: MAX_DISTRACTORS,
             distractor_seed: DISTRACTOR_SEED,
+            val_fraction: self.val_fraction.map(|Fraction(fraction)| fraction),
+            val_seed: self.val_fraction.map(|_| self.val_seed),
+            keep_fields: self.keep_fields,
         }
     }
 
@@ -95,8 +110,30 @@ impl IngestOptions {
             limit: settings.limit,
             rows_per_shard: NonZeroUsize::new(settings.rows_per_shard).unwrap_or(NonZeroUsize::MIN),
             compression: settings.compression.parse()?,
+            val_fraction: settings.val_fraction.map(Fraction),
+            val_seed: settings.val_seed.unwrap_or(DEFAULT_VAL_SEED),
+            keep_fields: settings.keep_fields,
             ..Self::new(dir)
         })
+    }
+}
+
+/// A number above 0 and below 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fraction(pub(super) f64);
+
+impl FromStr for Fraction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && *number < 1.0);
+        number.map(Self).ok_or_else(|| format!("invalid fraction `{text}`: expected a number above 0 and below 1, such as 0.1"))
+    }
+}
+
+impl fmt::Display for Fraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -143,6 +180,9 @@ mod tests {
         let part: Partition = "2/8".parse().expect("a part");
         assert_eq!((part.index, part.count.get(), part.to_string().as_str()), (2, 8, "2/8"));
         assert!(part.contains(2) && part.contains(10) && !part.contains(3));
+        for invalid in ["", "0", "1", "-0.1", "1.5", "NaN", "10%"] {
+            assert!(invalid.parse::<Fraction>().is_err(), "{invalid}");
+        }
         for invalid in ["", "2", "8/8", "-1/8", "0/0", "a/b", "1/2/3"] {
             assert!(invalid.parse::<Partition>().is_err(), "{invalid}");
         }
@@ -150,8 +190,14 @@ mod tests {
 
     #[test]
     fn options_survive_conversion_to_settings() {
-        let options =
-            IngestOptions { limit: Some(3), compression: "snappy".parse().expect("snappy"), ..IngestOptions::new("x") };
+        let options = IngestOptions {
+            limit: Some(3),
+            compression: "snappy".parse().expect("snappy"),
+            keep_fields: true,
+            val_seed: 7,
+            ..IngestOptions::new("x")
+        };
+        let options = IngestOptions { val_fraction: Some("0.25".parse().expect("a fraction")), ..options };
         let restored = IngestOptions::from_settings(Path::new("x"), &options.settings()).expect("valid");
         assert_eq!(format!("{options:?}"), format!("{restored:?}"));
     }

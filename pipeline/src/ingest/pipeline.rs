@@ -21,6 +21,9 @@ use crate::source::unpack::{fill, unpacked};
 /// Batches in flight in addition to one per worker, so that workers wait neither for the reader nor for the ordered stage.
 const SPARE_BATCHES: usize = 6;
 
+/// Maximum length of the beginning of a file in a message, in characters.
+const SHOWN_CHARS: usize = 60;
+
 /// Reader and workers of one split.
 #[derive(Clone, Copy)]
 pub(super) struct SplitPipeline<'a> {
@@ -31,6 +34,8 @@ pub(super) struct SplitPipeline<'a> {
     pub(super) previous_format: Option<FormatName>,
     pub(super) limit: Option<usize>,
     pub(super) partition: Option<Partition>,
+    /// True if fields that the format does not define are kept, which not all formats can.
+    pub(super) keep_fields: bool,
     pub(super) threads: usize,
     pub(super) stages: &'a Stages,
 }
@@ -90,6 +95,10 @@ impl SplitPipeline<'_> {
             let name = &self.inputs[number].name;
             let mut file = unpacked(file as &mut dyn Read)?;
             let found = self.format_of(name, fill(&mut *file)?, detected)?;
+            if self.keep_fields && !found.format().has_extra_fields() {
+                let what = format!("is read as `{found}`, which has no further fields to keep; leave out --keep-fields");
+                return Err(ReadError::File(InputError::Wrong { name: name.clone(), what }));
+            }
             detected = Some(found);
             format.set(found);
             let digest = batcher.read(number, found.format().framing(), &mut *file)?;
@@ -117,7 +126,15 @@ impl SplitPipeline<'_> {
                 Err(wrong(format!("seems to be {found}, but the files before it are {previous}; ingest one format at a time")))
             }
             (Recognised::Format(found), _) => Ok(found),
-            (Recognised::Unknown, previous) => Ok(previous.unwrap_or_default()),
+            (Recognised::Unknown, Some(previous)) => Ok(previous),
+            (Recognised::Unknown, None) => {
+                let first = String::from_utf8_lossy(head);
+                let first: String = first.trim().lines().next().unwrap_or_default().chars().take(SHOWN_CHARS).collect();
+                Err(wrong(format!(
+                    "has no known format, it begins with `{first}`; name the format with --format, or write one \
+                     {{\"context\", \"choices\", \"answer\"}} per line (format `plain`)"
+                )))
+            }
         }
     }
 

@@ -10,10 +10,11 @@ use super::frame::{Framer, RecordSink};
 use crate::source::Framing;
 use crate::source::unpack::fill;
 
-/// Maximum size of a record; larger records are rejected. A passage with its questions takes a few kilobytes.
-pub const MAX_LINE_BYTES: usize = 16 << 20;
-/// Bytes kept of a larger record, for the list of rejects.
-const KEPT_OF_LONG_RECORD: usize = 64 << 10;
+/// Maximum size of a record; larger records are rejected. A passage with its questions takes a few kilobytes; the memory for a record
+/// of this size is up to about a hundred times as large.
+pub const MAX_RECORD_BYTES: usize = 4 << 20;
+/// Bytes kept of a rejected record, for the list of rejects.
+pub(super) const KEPT_OF_REJECT: usize = 4 << 10;
 /// Size at which a batch is closed: large enough to make the cost of the queues negligible, small enough to balance the workers.
 const BATCH_BYTES: usize = 128 << 10;
 
@@ -26,8 +27,15 @@ pub(super) struct Record {
     pub(super) position: u64,
     start: usize,
     end: usize,
-    /// True if the record exceeds [`MAX_LINE_BYTES`]; only its beginning is kept.
-    pub(super) too_long: bool,
+    /// Length in the file; if it exceeds [`MAX_RECORD_BYTES`], only the beginning of the record is kept.
+    pub(super) bytes: u64,
+}
+
+impl Record {
+    /// Returns true if only the beginning of the record is kept.
+    pub(super) fn is_too_long(&self) -> bool {
+        self.bytes > MAX_RECORD_BYTES as u64
+    }
 }
 
 /// Consecutive records of a file.
@@ -55,7 +63,8 @@ pub(super) struct Batcher<F> {
     batch: RecordBatch,
     /// Start of the current record.
     start: usize,
-    too_long: bool,
+    /// Length of the current record.
+    bytes: u64,
     position: u64,
     records: u64,
     limit: u64,
@@ -67,16 +76,7 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
     /// Passes batches to `send` until it returns false or `limit` records are read.
     pub(super) fn new(limit: Option<usize>, send: F) -> Self {
         let limit = limit.map_or(u64::MAX, |limit| limit as u64);
-        Self {
-            batch: RecordBatch::default(),
-            start: 0,
-            too_long: false,
-            position: 0,
-            records: 0,
-            limit,
-            stopped: limit == 0,
-            send,
-        }
+        Self { batch: RecordBatch::default(), start: 0, bytes: 0, position: 0, records: 0, limit, stopped: limit == 0, send }
     }
 
     /// Reads `file` and returns the digest of what was read; `None` if `send` returned false.
@@ -126,18 +126,19 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
 
 impl<F: FnMut(RecordBatch) -> bool> RecordSink for Batcher<F> {
     fn extend(&mut self, bytes: &[u8]) {
-        if self.too_long {
-            return;
+        let is_long = |bytes: u64| bytes > MAX_RECORD_BYTES as u64;
+        let was_long = is_long(self.bytes);
+        self.bytes += bytes.len() as u64;
+        if !was_long {
+            self.batch.data.extend_from_slice(bytes);
         }
-        self.batch.data.extend_from_slice(bytes);
-        if self.batch.data.len() - self.start > MAX_LINE_BYTES {
-            self.too_long = true;
-            self.batch.data.truncate(self.start + KEPT_OF_LONG_RECORD);
+        if is_long(self.bytes) {
+            self.batch.data.truncate(self.start + KEPT_OF_REJECT);
         }
     }
 
     fn close(&mut self, line: u64) {
-        let too_long = std::mem::take(&mut self.too_long);
+        let bytes = std::mem::take(&mut self.bytes);
         // Some editors write a byte order mark at the start of a file; it is not part of the record.
         let mark = if line == 1 && self.batch.data[self.start..].starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
         let start = self.start + mark;
@@ -146,9 +147,9 @@ impl<F: FnMut(RecordBatch) -> bool> RecordSink for Batcher<F> {
             self.batch.data.truncate(self.start);
             return;
         }
-        let carriage_return = usize::from(content.ends_with(b"\r") && !too_long);
+        let carriage_return = usize::from(content.ends_with(b"\r"));
         let end = self.batch.data.len() - carriage_return;
-        self.batch.records.push(Record { line, position: self.position, start, end, too_long });
+        self.batch.records.push(Record { line, position: self.position, start, end, bytes });
         self.start = self.batch.data.len();
         self.position += 1;
         self.records += 1;
@@ -185,7 +186,7 @@ mod tests {
             assert_eq!((batch.sequence, batch.file), (sequence, 3));
             sequence += 1;
             raw += batch.raw_bytes;
-            lines.extend(batch.records().map(|(record, bytes)| (record.line, bytes.to_vec(), record.too_long)));
+            lines.extend(batch.records().map(|(record, bytes)| (record.line, bytes.to_vec(), record.is_too_long())));
             true
         });
         let digest = batcher.read(3, framing, &mut file).expect("read").expect("wanted");
@@ -205,10 +206,10 @@ mod tests {
 
     #[test]
     fn an_endless_line_does_not_grow_memory() {
-        let mut file = vec![b'x'; MAX_LINE_BYTES + 10];
+        let mut file = vec![b'x'; MAX_RECORD_BYTES + 10];
         file.extend_from_slice(b"\n{}\n");
         let (lines, digest, _) = read_all(&file);
-        assert_eq!((lines[0].0, lines[0].1.len(), lines[0].2), (1, KEPT_OF_LONG_RECORD, true));
+        assert_eq!((lines[0].0, lines[0].1.len(), lines[0].2), (1, KEPT_OF_REJECT, true));
         assert_eq!(lines[1], (2, b"{}".to_vec(), false));
         assert_eq!(digest.bytes, file.len() as u64);
     }

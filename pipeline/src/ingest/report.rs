@@ -9,8 +9,10 @@ use glm_support::memory;
 use serde::Serialize;
 
 use super::options::IngestOptions;
+use super::reasons::{Reasons, RejectReason};
 use super::stages::{StageSeconds, Stages};
 use crate::shard::publish::REJECTS_FILE;
+use crate::source::recognise::FormatName;
 
 /// Result of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -63,12 +65,20 @@ pub struct Summary {
     pub shards: Option<PathBuf>,
     /// Fingerprint of the data set; `None` in a dry run.
     pub fingerprint: Option<String>,
+    /// Format of the raw data.
+    pub format: String,
+    /// What the format was detected by; `None` if it was given.
+    pub format_signs: Option<String>,
     /// Counts per split.
     pub splits: Vec<SplitSummary>,
     /// Splits without raw data.
     pub missing: Vec<Split>,
     /// List of rejected records; `None` if there are none.
     pub rejects: Option<PathBuf>,
+    /// The most frequent reasons of rejects.
+    pub reject_reasons: Vec<RejectReason>,
+    /// Number of rejects with other reasons.
+    pub other_rejects: usize,
     /// Wall time in seconds.
     pub seconds: f64,
     /// Rows (questions as examples) per second, over the whole run.
@@ -104,6 +114,14 @@ pub struct SplitSummary {
     pub rejected_questions: usize,
     /// Number of rows.
     pub questions: usize,
+    /// Number of rows with a single choice.
+    pub single_choice_questions: usize,
+    /// Number of rows in which several choices have the same tokens.
+    pub indistinguishable_questions: usize,
+    /// In the validation split, the number of passages that are also in the training split.
+    pub passages_in_train: usize,
+    /// Number of rows of these passages.
+    pub questions_in_train: usize,
     /// Number of choices of all rows.
     pub choices: usize,
     /// Number of context and piece tokens of all rows, without truncation.
@@ -129,6 +147,10 @@ impl SplitSummary {
             records: raw.iter().map(|raw| raw.records).sum(),
             rejected_records: raw.iter().map(|raw| raw.rejects).sum(),
             rejected_questions: 0,
+            single_choice_questions: 0,
+            indistinguishable_questions: 0,
+            passages_in_train: 0,
+            questions_in_train: 0,
             questions: content.rows,
             choices: content.choices,
             tokens: content.tokens,
@@ -142,7 +164,14 @@ impl SplitSummary {
 
 impl Summary {
     /// Returns the summary of a data set that took from `started` until now; see [`SplitSummary::of_manifest`].
-    pub(super) fn of_manifest(manifest: &Manifest, options: &IngestOptions, stages: &Stages, started: Instant) -> Self {
+    pub(super) fn of_manifest(
+        manifest: &Manifest,
+        options: &IngestOptions,
+        reasons: &Reasons,
+        stages: &Stages,
+        started: Instant,
+    ) -> Self {
+        let (reject_reasons, other_rejects) = reasons.most_frequent();
         let splits = manifest.splits.iter();
         let splits: Vec<_> = splits.map(|(&split, content)| SplitSummary::of_manifest(manifest, split, content)).collect();
         let seconds = started.elapsed().as_secs_f64();
@@ -151,8 +180,14 @@ impl Summary {
         let is_rejected = splits.iter().any(|split| split.rejected_records > 0);
         Self {
             fingerprint: (!options.dry_run).then(|| manifest.fingerprint.clone()),
+            format_signs: FormatName::named(&manifest.settings.format)
+                .filter(|_| options.format.is_none())
+                .map(|format| format.format().signs().to_owned()),
+            format: manifest.settings.format.clone(),
             missing: Split::ALL.into_iter().filter(|split| !manifest.splits.contains_key(split)).collect(),
             rejects: (is_rejected && !options.dry_run).then(|| shards.join(REJECTS_FILE)),
+            reject_reasons,
+            other_rejects,
             seconds,
             questions_per_second: per_second(|split| split.questions as u64),
             tokens_per_second: per_second(|split| split.tokens as u64),
@@ -209,24 +244,65 @@ impl fmt::Display for Summary {
             self.tokens_per_second,
             size(self.raw_bytes_per_second as u64)
         )?;
-        if let Some(rejects) = &self.rejects {
-            let questions: usize = self.splits.iter().map(|split| split.rejected_questions).sum();
-            writeln!(
-                f,
-                "{} records rejected in whole or in part ({questions} individual questions), listed in {}",
-                self.rejected_records(),
-                rejects.display()
-            )?;
+        match &self.format_signs {
+            Some(signs) => writeln!(f, "format {}, detected by {signs}", self.format)?,
+            None => writeln!(f, "format {}", self.format)?,
         }
+        self.fmt_rejects(f)?;
         match &self.shards {
             Some(shards) => writeln!(f, "written to {}", shards.display()),
-            None => writeln!(
-                f,
-                "dry run: nothing written; {} records would be rejected in whole or in part (-v lists them)",
-                self.rejected_records()
-            ),
+            None => writeln!(f, "dry run: nothing written"),
         }
     }
+}
+
+impl Summary {
+    fn fmt_rejects(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rejected = self.rejected_records();
+        if rejected == 0 {
+            return Ok(());
+        }
+        write!(f, "{} rejected", counted(rejected, "record"))?;
+        let questions: usize = self.splits.iter().map(|split| split.rejected_questions).sum();
+        if questions > 0 {
+            write!(f, " in whole or in part, among them {}", counted(questions, "single question"))?;
+        }
+        match &self.rejects {
+            Some(rejects) => writeln!(f, ", listed in {}:", rejects.display())?,
+            None => writeln!(f, " (-v lists all):")?,
+        }
+        self.reject_reasons.iter().try_for_each(|reason| writeln!(f, "  {reason}"))?;
+        if self.other_rejects > 0 { writeln!(f, "  {} × other reasons", self.other_rejects) } else { Ok(()) }
+    }
+
+    /// Returns sentences about questions that are used but may not be meant so.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for split in &self.splits {
+            let name = split.split;
+            if split.passages_in_train > 0 {
+                let passages = counted(split.passages_in_train, "passage");
+                let questions = counted(split.questions_in_train, "question");
+                warnings.push(format!(
+                    "{name} and train share {passages} ({questions} of {name}); accuracy on {name} will be too high"
+                ));
+            }
+            if split.single_choice_questions > 0 {
+                let questions = counted(split.single_choice_questions, "question");
+                warnings.push(format!("{name} has {questions} with a single choice, which is always right"));
+            }
+            if split.indistinguishable_questions > 0 {
+                let questions = counted(split.indistinguishable_questions, "question");
+                warnings.push(format!("{name} has {questions} with choices of the same tokens, which no model can tell apart"));
+            }
+        }
+        warnings
+    }
+}
+
+/// Formats a number with its noun.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn size(bytes: u64) -> String {

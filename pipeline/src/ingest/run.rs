@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use glm_schemas::manifest::{Manifest, Split};
+use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split};
 use glm_support::files::progress::{Progress, Unit};
 use glm_text::tokenize::Tokenizer;
 
-use super::dataset::{DataSetBuilder, SortedSplit};
+use super::dataset::DataSetBuilder;
 use super::error::IngestError;
 use super::options::{IngestOptions, Partition, TOOL};
 use super::part::{self, PartWriter, Plan, SplitEnd};
 use super::pipeline::{ReadFiles, SplitPipeline};
 use super::prepare::{Preparation, PreparedBatch};
+use super::rejects::listed_reasons;
 use super::report::{Outcome, PartSummary, Summary};
 use super::reuse;
 use super::stages::Stages;
@@ -26,6 +27,7 @@ use crate::source::recognise::FormatName;
 pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, IngestError> {
     let started = Instant::now();
     let inputs = input::find(&options.dir, &options.selection)?;
+    check_holdout(options, &inputs)?;
     let tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
     if let Some(partition) = options.partition {
         return prepare_part(options, partition, &inputs, &tokenizer, progress).map(Outcome::Part);
@@ -47,33 +49,43 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
         let mut stage = builder.ordered_stage(split, &files)?;
         let read = read_split(options, inputs, format, &tokenizer, &stages, |batch| {
             progress.advance(batch.raw_bytes);
-            stage.take(batch).map_err(IngestError::from)
+            stage.take(batch)
         })?;
         progress.end();
-        let (spool, counts) = stage.finish()?;
-        let seconds = started.elapsed().as_secs_f64();
+        let ordered = stage.finish()?;
         format = Some(read.format);
         builder.format = read.format.to_string();
-        builder.splits.push(SortedSplit { split, files, digests: read.digests, spool, counts, seconds });
+        builder.add(ordered, &files, read.digests, started);
     }
     builder.stages = stages;
     builder.publish().map(Outcome::Done)
 }
 
+/// Checks that `--val-fraction` has a training split to divide, and no validation split of its own.
+fn check_holdout(options: &IngestOptions, inputs: &[Input]) -> Result<(), IngestError> {
+    if options.val_fraction.is_none() {
+        return Ok(());
+    }
+    if let Some(val) = inputs.iter().find(|input| input.split == Split::Val) {
+        return Err(IngestError::ValGiven { file: val.name.clone() });
+    }
+    if inputs.iter().any(|input| input.split == Split::Train) { Ok(()) } else { Err(IngestError::NoTrain) }
+}
+
 /// Returns the summary of a published data set that is up to date.
 fn unchanged(manifest: &Manifest, options: &IngestOptions, started: Instant) -> Result<Summary, IngestError> {
+    let reasons = listed_reasons(&options.dir.join(SHARDS_FOLDER))?;
     let summary = Summary {
         unchanged: true,
         questions_per_second: 0.0,
         tokens_per_second: 0.0,
-        ..Summary::of_manifest(manifest, options, &Stages::default(), started)
+        ..Summary::of_manifest(manifest, options, &reasons, &Stages::default(), started)
     };
     let rejected = summary.rejected_records();
     let records = summary.splits.iter().map(|split| split.records).sum();
     let limit = options.max_rejects;
     if !limit.allows(rejected, records) {
-        let details = summary.rejects.map_or(String::new(), |list| format!("listed in {}", list.display()));
-        return Err(IngestError::TooManyRejects { rejected, records, limit, details });
+        return Err(IngestError::TooManyRejects { rejected, stopped: false, records, limit, reasons: reasons.to_string() });
     }
     Ok(summary)
 }
@@ -89,10 +101,11 @@ fn read_split(
 ) -> Result<ReadFiles, IngestError> {
     let labelled = inputs[0].split != Split::Test;
     let format = FormatName::default().format();
-    let preparation = Preparation { format, tokenizer, max_seq_len: options.max_seq_len, labelled, stages };
+    let IngestOptions { max_seq_len, keep_fields, .. } = *options;
+    let preparation = Preparation { format, tokenizer, max_seq_len, labelled, keep_fields, stages };
     let IngestOptions { format, limit, partition, .. } = *options;
     let threads = options.threads.get();
-    SplitPipeline { inputs, format, previous_format, limit, partition, threads, stages }.run(preparation, take)
+    SplitPipeline { inputs, format, previous_format, limit, partition, keep_fields, threads, stages }.run(preparation, take)
 }
 
 fn begin_progress(action: &str, inputs: &[Input], progress: &dyn Progress) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use glm_support::page::document::WriteError;
+use glm_support::files::output::OutputError;
 use thiserror::Error;
 
 use crate::stats::StatsError;
@@ -24,7 +24,7 @@ pub enum ReportError {
     },
     /// The page cannot be written.
     #[error(transparent)]
-    Write(#[from] WriteError),
+    Write(#[from] OutputError),
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),

@@ -14,15 +14,22 @@ mod page;
 mod rejects;
 mod rows;
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
+use glm_schemas::manifest::{Split, SplitManifest};
+use glm_support::files::output;
+use serde::Serialize;
 
 use crate::shard::publish::REPORT_FILE;
-use crate::stats;
+use crate::stats::{self, Extent};
 pub use error::ReportError;
+
+/// Sequence lengths whose truncation is shown, in addition to `--max-seq-len`.
+const LENGTHS: [usize; 4] = [128, 256, 384, 512];
+/// Maximum number of sources on the page.
+const MAX_SOURCES: usize = 1000;
 
 /// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
@@ -34,24 +41,53 @@ pub struct ReportArgs {
     /// Folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Output file [default: report.html next to the shards]
+    /// Output file, or - for standard output [default: report.html next to the shards]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Sequence length that questions are truncated to
-    #[arg(long, value_name = "N", default_value_t = PUBLISHED_SEQUENCE_LENGTH)]
-    pub max_seq_len: usize,
+    /// Sequence length that questions are truncated to [default: the one given to `ingest`]
+    #[arg(long, value_name = "N")]
+    pub max_seq_len: Option<usize>,
+    /// Print the path of the page and the size of the splits as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
-/// Writes the page of a data set and prints its path.
+/// Result of `report --json`, with the names of `stats --json`.
+#[derive(Debug, Serialize)]
+struct Reported<'a> {
+    page: &'a Path,
+    shards: &'a Path,
+    fingerprint: &'a str,
+    splits: Vec<SplitSize>,
+}
+
+#[derive(Debug, Serialize)]
+struct SplitSize {
+    split: Split,
+    questions: usize,
+}
+
+/// Writes the page of a data set and prints its path, unless the page goes to standard output.
 ///
 /// # Errors
 /// [`ReportError`] if the data set cannot be read, or the page cannot be written.
 pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
-    let stats = stats::count(&args.dir, args.max_seq_len)?;
+    let extent = Extent { max_seq_len: args.max_seq_len, other_lengths: &LENGTHS, max_sources: MAX_SOURCES };
+    let stats = stats::count(&args.dir, &extent)?;
     let (shards, manifest) = stats::open(&args.dir)?;
     let page = page::of(&stats, &manifest, &shards)?;
     let path = args.out.clone().unwrap_or_else(|| shards.join(REPORT_FILE));
     page.write(&path)?;
-    writeln!(out, "{}", path.display())?;
+    let to_stdout = output::is_stdout(&path);
+    if args.json {
+        let split = |(&split, content): (&Split, &SplitManifest)| SplitSize { split, questions: content.rows };
+        let splits = manifest.splits.iter().map(split).collect();
+        let result = Reported { page: &path, shards: &shards, fingerprint: &manifest.fingerprint, splits };
+        let line = serde_json::to_string(&result).map_err(io::Error::from)? + "\n";
+        // Nothing else may follow the page.
+        if to_stdout { io::stderr().write_all(line.as_bytes())? } else { out.write_all(line.as_bytes())? }
+    } else if !to_stdout {
+        writeln!(out, "{}", path.display())?;
+    }
     Ok(())
 }

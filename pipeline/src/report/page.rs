@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use glm_schemas::manifest::{Manifest, RawFile, Shard, Split, SplitManifest};
-use glm_support::page::document::Document;
-use glm_support::page::number::{bytes, count, value};
-use glm_support::page::question::legend;
-use glm_support::page::table::{Column, Tile, facts, table, text, tiles};
+use glm_schemas::manifest::{Manifest, RawFile, SHARDS_FOLDER, Shard, SplitManifest};
+use glm_support::page::document::{Document, folder_name};
+use glm_support::page::number::{bytes, count, mean, percent};
+use glm_support::page::question::{Question, legend};
+use glm_support::page::table::{Column, Tile, facts, folded, table, text, tiles};
 use maud::{Markup, html};
 
 use super::error::ReportError;
@@ -23,17 +23,15 @@ const MAX_FILES: usize = 50;
 pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Document, ReportError> {
     let rejects = Rejects::read(shards)?;
     let lead = html! {
-        p { "Written by " (manifest.tool) " from raw data in the format " code { (manifest.settings.format) } "." }
+        p { "Written by " (manifest.tool) " from raw data in the format " code { (manifest.settings.format) }
+            ", with the tokenizer " (manifest.tokenizer.name) "." }
         p { "Fingerprint " code { (manifest.fingerprint) } }
     };
-    let mut page = Document::new(format!("Data set {}", name(shards)), lead);
+    let mut page = Document::new("Data set", name(shards), lead);
     page.section("contents", "Contents", contents(stats, manifest, &rejects));
-    for split in &stats.splits {
-        page.section(split.split.name(), heading(split.split), counts::split(split, stats.max_seq_len));
-    }
-    if manifest.splits.contains_key(&Split::Train) && manifest.splits.contains_key(&Split::Val) {
-        page.section("shared", "Shared passages", counts::shared(&stats.in_train_and_val));
-    }
+    page.section("lengths", "Lengths", counts::lengths(stats, manifest.settings.max_seq_len));
+    page.section("sources", "Sources", counts::sources(&stats.splits));
+    page.section("shared", "Repeated passages", counts::shared(stats));
     page.section("rejects", "Rejects", rejects.section());
     let mut samples = Vec::new();
     for (&split, content) in &manifest.splits {
@@ -41,8 +39,11 @@ pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Do
     }
     let questions = html! {
         (legend(false))
-        @for (split, questions) in &samples {
-            @for question in questions { div.sample { p.note { "split " (split) } (question.render()) } }
+        @for (split, questions) in samples {
+            @for (number, question) in questions.into_iter().enumerate() {
+                // The first question of each split is unfolded.
+                (Question { about: format!("{split}, {}", question.about), ..question }.render(split.name(), number == 0))
+            }
         }
     };
     page.section("questions", "Sample questions", questions);
@@ -50,22 +51,13 @@ pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Do
     Ok(page)
 }
 
-fn heading(split: Split) -> &'static str {
-    match split {
-        Split::Train => "Training split",
-        Split::Val => "Validation split",
-        Split::Test => "Test split",
-    }
-}
-
 /// Returns the name of the ingested folder.
 fn name(shards: &Path) -> String {
     let path = shards.canonicalize().unwrap_or_else(|_| shards.to_owned());
-    let named = match path.file_name() {
-        Some(name) if name == glm_schemas::manifest::SHARDS_FOLDER => path.parent().and_then(Path::file_name),
-        name => name,
-    };
-    named.unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    match path.parent() {
+        Some(ingested) if path.file_name().is_some_and(|name| name == SHARDS_FOLDER) => folder_name(ingested),
+        _ => folder_name(&path),
+    }
 }
 
 fn contents(stats: &Stats, manifest: &Manifest, rejects: &Rejects) -> Markup {
@@ -74,37 +66,50 @@ fn contents(stats: &Stats, manifest: &Manifest, rejects: &Rejects) -> Markup {
     let size = all(|split| split.shards.iter().map(|shard| shard.bytes).sum());
     let passages: u64 = stats.splits.iter().map(|split| split.passages as u64).sum();
     let choices = all(|split| split.choices as u64) as f64 / questions.max(1) as f64;
-    let list = [
+    let read: u64 = manifest.raw_files.iter().map(|file| file.records as u64).sum();
+    let shared = &stats.in_train_and_val;
+    let main = [
         Tile::new("Questions", count(questions), format!("about {} passages", count(passages))),
-        Tile::new("Choices per question", value(choices), "on average".to_owned()),
         Tile::new("Tokens", count(all(|split| split.tokens as u64)), "contexts and choices, not truncated".to_owned()),
-        Tile::new("Shards", count(all(|split| split.shards.len() as u64)), bytes(size)),
-        Tile::new("Rejects", count(rejects.records()), "rejected records or questions".to_owned()),
-        Tile::new("In train and val", count(stats.in_train_and_val.passages as u64), "shared passages".to_owned()),
+        Tile::new("Rejects", count(rejects.records()), format!("records or questions, of {} records read", count(read))),
+        Tile::new("In train and val", count(shared.passages as u64), "shared passages".to_owned()),
     ];
-    let row = |split: &SplitStats| {
-        let content = manifest.splits.get(&split.split);
-        let size = content.map_or(0, |content| content.shards.iter().map(|shard| shard.bytes).sum());
-        vec![
-            text(split.split.name()),
-            text(count(split.questions as u64)),
-            text(count(split.passages as u64)),
-            text(value(split.choices.mean)),
-            text(value(split.context.mean)),
-            text(count(content.map_or(0, |content| content.shards.len() as u64))),
-            text(bytes(size)),
-        ]
+    let minor = [
+        Tile::new("choices per question", mean(choices), "mean".to_owned()),
+        Tile::new("shards", count(all(|split| split.shards.len() as u64)), bytes(size)),
+        Tile::new(
+            "sequence length",
+            count(manifest.settings.max_seq_len as u64),
+            "tokens, for which it was ingested".to_owned(),
+        ),
+        Tile::new("vocabulary", count(manifest.tokenizer.vocab_size as u64), "tokens".to_owned()),
+    ];
+    html! { (tiles(&main, &minor)) (splits(stats, manifest)) }
+}
+
+/// Renders the key figures with a column for each split, which fits a phone.
+fn splits(stats: &Stats, manifest: &Manifest) -> Markup {
+    let mut columns = vec![("", Column::Heading)];
+    columns.extend(stats.splits.iter().map(|split| (split.split.name(), Column::Number)));
+    let shards =
+        |split: &SplitStats| manifest.splits.get(&split.split).map_or(&[] as &[Shard], |content| content.shards.as_slice());
+    let truncated = format!("truncated at {} tokens", count(stats.max_seq_len as u64));
+    let rows: [(&str, &dyn Fn(&SplitStats) -> String); 10] = [
+        ("questions", &|split| count(split.questions as u64)),
+        ("passages", &|split| count(split.passages as u64)),
+        ("passages, distinct text", &|split| count(split.distinct_passages as u64)),
+        ("context tokens, mean", &|split| mean(split.context.mean)),
+        ("choices per question, mean", &|split| mean(split.choices.mean)),
+        ("tokens per choice, mean", &|split| mean(split.choice.mean)),
+        (&truncated, &|split| percent(split.truncation.share)),
+        ("unknown tokens ([UNK])", &|split| format!("{:.3} %", 100.0 * split.unknown.share)),
+        ("shards", &|split| count(shards(split).len() as u64)),
+        ("size", &|split| bytes(shards(split).iter().map(|shard| shard.bytes).sum())),
+    ];
+    let row = |(name, value): (&str, &dyn Fn(&SplitStats) -> String)| -> Vec<Markup> {
+        [text(name)].into_iter().chain(stats.splits.iter().map(|split| text(value(split)))).collect()
     };
-    let columns = [
-        ("split", Column::Text),
-        ("questions", Column::Number),
-        ("passages", Column::Number),
-        ("choices per question", Column::Number),
-        ("context tokens", Column::Number),
-        ("shards", Column::Number),
-        ("size", Column::Number),
-    ];
-    html! { (tiles(&list)) (table("Splits", &columns, &stats.splits.iter().map(row).collect::<Vec<_>>())) }
+    table("Splits", &columns, &rows.map(row))
 }
 
 fn facts_of(manifest: &Manifest) -> Markup {
@@ -149,12 +154,17 @@ fn facts_of(manifest: &Manifest) -> Markup {
     let shard = |shard: &Shard| vec![html! { code { (shard.file) } }, text(count(shard.rows as u64)), text(bytes(shard.bytes))];
     let all_shards = || manifest.splits.values().flat_map(|split| &split.shards);
     let shards: Vec<_> = all_shards().take(MAX_FILES).map(shard).collect();
-    html! {
-        (facts(&list))
-        (table("Raw files", &raw_columns, &raw_files))
-        (more(manifest.raw_files.len(), "raw files"))
+    let raw_files = html! {
+        (table("Raw files", &raw_columns, &raw_files)) (more(manifest.raw_files.len(), "raw files"))
+    };
+    let shards = html! {
         (table("Shards", &[("shard", Column::Text), ("rows", Column::Number), ("size", Column::Number)], &shards))
         (more(all_shards().count(), "shards"))
+    };
+    html! {
+        (facts(&list))
+        (folded(format!("Raw files ({})", count(manifest.raw_files.len() as u64)), &raw_files))
+        (folded(format!("Shards ({})", count(all_shards().count() as u64)), &shards))
     }
 }
 

@@ -7,11 +7,12 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use glm_support::page::number::count;
-use glm_support::page::table;
+use glm_support::page::table::{self, folded};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::error::ReportError;
+use crate::ingest::reject_kind;
 use crate::inspect::shorten;
 use crate::shard::publish::REJECTS_FILE;
 
@@ -75,7 +76,7 @@ impl Rejects {
     }
 
     fn add(&mut self, entry: &Entry<'_>) {
-        let kind = kind(&entry.reason);
+        let kind = reject_kind(&entry.reason);
         if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(&kind) {
             self.others += 1;
             return;
@@ -106,44 +107,17 @@ impl Rejects {
                 p { (count(all)) " records or questions were rejected; "
                     code { (REJECTS_FILE) } " next to the shards lists all of them." }
                 (table::bars("Rejects by reason", ["reason", "records"], &rows, all))
-                h3 { "Examples" }
-                dl.examples {
-                    @for (location, reason, raw) in kinds.iter().flat_map(|(_, kind)| &kind.examples) {
-                        dt { bdi { (location) } ": " bdi { (reason) } }
-                        dd { @if let Some(raw) = raw { code dir="auto" { (raw) } } @else { span.note { "no text" } } }
+                (folded("Examples", &html! {
+                    dl.examples {
+                        @for (location, reason, raw) in kinds.iter().flat_map(|(_, kind)| &kind.examples) {
+                            dt { bdi { (location) } ": " bdi { (reason) } }
+                            dd { @if let Some(raw) = raw { code dir="auto" { (raw) } } @else { span.note { "no text" } } }
+                        }
                     }
-                }
+                }))
             }
         }
     }
-}
-
-/// Returns the kind of a reason: its text without numbers and quoted text.
-fn kind(reason: &str) -> String {
-    let mut kind = String::with_capacity(reason.len());
-    let mut quote = None;
-    for c in reason.chars() {
-        match quote {
-            Some(end) => {
-                if c == end {
-                    quote = None;
-                    kind.push('…');
-                    kind.push(c);
-                }
-            }
-            None if c == '`' || c == '"' => {
-                quote = Some(c);
-                kind.push(c);
-            }
-            None if c.is_ascii_digit() => {
-                if !kind.ends_with('#') {
-                    kind.push('#');
-                }
-            }
-            None => kind.push(c),
-        }
-    }
-    shorten(&kind, 200)
 }
 
 #[cfg(test)]

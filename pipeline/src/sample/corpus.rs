@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::Split;
 use glm_support::files::atomic::Draft;
+use glm_support::files::output::{self, OutputError};
 use thiserror::Error;
 
 use super::recipe::Recipe;
@@ -61,6 +62,12 @@ pub enum SampleError {
         /// Error of the operating system.
         source: io::Error,
     },
+    /// A file of the corpus is not a file.
+    #[error(transparent)]
+    Target(#[from] OutputError),
+    /// The corpus cannot be written to standard output.
+    #[error("a corpus has two files, train.jsonl and val.jsonl, so it cannot be written to standard output; use --out DIR")]
+    Stdout,
     /// The embedded phrases do not parse.
     #[error("invalid phrases of the sample corpus: {0}")]
     Phrases(#[from] serde_json::Error),
@@ -80,6 +87,9 @@ impl Corpus {
     /// # Errors
     /// [`SampleError`]. Neither file gets its name before the content of both is written.
     pub fn write(&self) -> Result<[Written; 2], SampleError> {
+        if self.out == Path::new(output::STDOUT) {
+            return Err(SampleError::Stdout);
+        }
         let generator = Generator::new(self.seed, self.recipe.clone())?;
         let folder = self.out.join(FOLDER);
         fs::create_dir_all(&folder).map_err(file_error("create the folder", &folder))?;
@@ -87,6 +97,7 @@ impl Corpus {
         if let Some(path) = [&train, &val].into_iter().find(|path| !self.force && path.exists()) {
             return Err(SampleError::AlreadyThere { path: path.clone() });
         }
+        let [train, val] = [output::file(&train)?, output::file(&val)?];
         let write = || -> io::Result<[Written; 2]> {
             let (train_draft, train) = write_split(&generator, Split::Train, self.train_passages, &train)?;
             let (val_draft, val) = write_split(&generator, Split::Val, self.val_passages, &val)?;

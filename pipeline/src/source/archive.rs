@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path};
 
+use glm_support::files::bomb::{bomb, is_bomb};
 use zip::ZipArchive;
 
 use super::unpack;
@@ -65,8 +66,8 @@ pub(super) fn members(path: &Path, kind: Kind) -> io::Result<Vec<Member>> {
                 if member.is_symlink() {
                     return Err(rejected(format!("`{name}` is a symbolic link")));
                 }
-                if unpack::is_bomb(bytes, compressed) {
-                    return Err(unpack::bomb());
+                if is_bomb(bytes, compressed) {
+                    return Err(bomb());
                 }
                 if !member.is_dir() {
                     found.push(Member { name, index, bytes });
@@ -112,8 +113,8 @@ pub(super) fn read(
             for (number, &index) in indices.iter().enumerate() {
                 let mut member = archive.by_index(index).map_err(zip_error)?;
                 let size = member.size();
-                if unpack::is_bomb(size, member.compressed_size()) {
-                    return Err(unpack::bomb());
+                if is_bomb(size, member.compressed_size()) {
+                    return Err(bomb());
                 }
                 // Limits a member to its declared size; the archive's checksum detects other content.
                 if !consume(number, &mut Read::by_ref(&mut member).take(size + 1))? {
@@ -270,7 +271,7 @@ mod tests {
         linked.add_symlink("train.jsonl", "/etc/passwd", SimpleFileOptions::default()).expect("link");
         let error = listed(&linked.finish().expect("finish").into_inner(), Kind::Zip).expect_err("a link");
         assert!(error.contains("is a symbolic link"), "{error}");
-        let zeros = vec![0; unpack::HARMLESS_BYTES as usize + (1 << 20)];
+        let zeros = vec![0; glm_support::files::bomb::HARMLESS_BYTES as usize + (1 << 20)];
         let error = listed(&zip_of(&[("train.jsonl", &zeros)]), Kind::Zip).expect_err("a bomb");
         assert!(error.contains("decompression bomb"), "{error}");
         assert!(listed(b"not an archive", Kind::Zip).expect_err("not an archive").contains("fetch it again"));

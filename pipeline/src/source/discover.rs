@@ -123,6 +123,13 @@ fn data_stem(name: &str) -> Option<&str> {
     DATA.contains(&extension.to_ascii_lowercase().as_str()).then_some(stem)
 }
 
+/// Returns true if the extension is that of a file with one record per line or document.
+pub(super) fn has_records(name: &str) -> bool {
+    let name = if is_compressed(name) { name.rsplit_once('.').map_or(name, |(name, _)| name) } else { name };
+    // A text file is as often a note as data.
+    data_stem(name).is_some() && !name.to_ascii_lowercase().ends_with(".txt")
+}
+
 /// Returns true if the extension is that of a compressed file.
 pub(super) fn is_compressed(name: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, extension)| COMPRESSED.contains(&extension.to_ascii_lowercase().as_str()))

@@ -25,15 +25,60 @@ pub enum RecordError {
         /// Offset of the first invalid byte.
         position: usize,
     },
-    /// The line exceeds the limit; the file is probably not text with one record per line.
-    #[error("the line is longer than {limit} bytes; only its beginning is kept here")]
+    /// The record exceeds the limit; the file is probably not text with one record per line.
+    #[error("the record has {bytes} bytes; the limit is {limit}")]
     TooLong {
-        /// Maximum length of a line.
+        /// Length of the record.
+        bytes: u64,
+        /// Maximum length of a record.
         limit: usize,
     },
-    /// Not JSON, or a field is missing or has the wrong type.
-    #[error("not a record of this format: {0}")]
-    Syntax(String),
+    /// The record has too many questions.
+    #[error("the record has {found} questions; the limit is {limit}")]
+    TooManyQuestions {
+        /// Number of questions.
+        found: usize,
+        /// Maximum number of questions.
+        limit: usize,
+    },
+    /// The rows of the record repeat a long text many times.
+    #[error(
+        "the {rows} rows of the record would take more than {limit} bytes of text, as each repeats the passage; split the record"
+    )]
+    RowsTooLong {
+        /// Number of rows.
+        rows: usize,
+        /// Maximum length of their texts in bytes.
+        limit: usize,
+    },
+    /// A field is missing or has the wrong type.
+    #[error("not a record of format `{format}`: {message}")]
+    Syntax {
+        /// Name of the format.
+        format: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// Not JSON.
+    #[error("not valid JSON: {message}")]
+    Json {
+        /// Message of the parser.
+        message: String,
+    },
+    /// The JSON ends too early.
+    #[error("incomplete JSON: {message}; a closing bracket or quote is missing, or the record was cut off")]
+    Incomplete {
+        /// Message of the parser.
+        message: String,
+    },
+    /// A required field is missing.
+    #[error("no `{field}`{}", instead.as_ref().map_or(String::new(), |other| format!("; rename the field `{other}` to `{field}`")))]
+    Missing {
+        /// Name of the field.
+        field: &'static str,
+        /// Field of the record that is probably meant.
+        instead: Option<String>,
+    },
     /// An entity lies outside of the text.
     #[error("entity {position} spans {start} to {end} (inclusive), but the passage has {length} code points")]
     EntityOutOfRange {
@@ -143,6 +188,14 @@ pub enum QuestionError {
     /// The answer of an open cloze does not occur in its text.
     #[error("the last word `{0}` is not among the choices, the words of 3 letters or more that precede it")]
     LastWordIsNew(String),
+    /// A right and a wrong choice have the same tokens.
+    #[error("the right choice `{right}` and the wrong choice `{wrong}` have the same tokens, so no model can tell them apart")]
+    Indistinguishable {
+        /// A right choice.
+        right: String,
+        /// A wrong choice with the same tokens.
+        wrong: String,
+    },
     /// Another question of the split has the same id.
     #[error("another question of this split {}; give each question its own id", match name { Some(name) => format!("is named `{name}`"), None => "has this idx".to_owned() })]
     Repeated {

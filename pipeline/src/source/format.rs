@@ -1,6 +1,7 @@
 //! Interface of a raw format.
 
 use serde::Deserialize;
+use serde_json::error::Category;
 
 use super::error::RecordError;
 use super::head::Head;
@@ -27,6 +28,9 @@ pub trait Format: Sync {
     /// One line for `--help`.
     fn about(&self) -> &'static str;
 
+    /// What [`Format::detect`] looks for, for messages.
+    fn signs(&self) -> &'static str;
+
     /// Marker of the blank in [`Question::text`](super::Question::text).
     fn blank(&self) -> &'static str;
 
@@ -44,13 +48,41 @@ pub trait Format: Sync {
     /// # Errors
     /// [`RecordError`] if nothing of the record is usable.
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError>;
+
+    /// Returns true if a record is a single question.
+    fn asks_once(&self) -> bool {
+        false
+    }
+
+    /// Returns true if the published code reads the format. Its questions are then kept even if no model can answer them.
+    fn has_published_recipe(&self) -> bool {
+        false
+    }
+
+    /// Returns true if records may have further fields, for [`Format::extra_fields`].
+    fn has_extra_fields(&self) -> bool {
+        false
+    }
+
+    /// Returns the fields of a valid record that the format does not define, as a JSON object; `None` if there are none.
+    fn extra_fields(&self, _record: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Parses a record that is a JSON object.
-pub(super) fn json_object<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, RecordError> {
+pub(super) fn json_object<'a, T: Deserialize<'a>>(format: &'static str, record: &'a str) -> Result<T, RecordError> {
     // serde would also read an array of the field values as a struct.
     if !record.trim_start().starts_with('{') {
-        return Err(RecordError::Syntax("expected a JSON object".to_owned()));
+        return Err(RecordError::Syntax { format, message: "expected a JSON object".to_owned() });
     }
-    serde_json::from_str(record).map_err(|e| RecordError::Syntax(e.to_string()))
+    serde_json::from_str(record).map_err(|error| {
+        // A record on one line needs no line number, which would be taken for that of the file.
+        let message = error.to_string().replace(" at line 1 column ", " at column ");
+        match error.classify() {
+            Category::Eof => RecordError::Incomplete { message },
+            Category::Data => RecordError::Syntax { format, message },
+            Category::Syntax | Category::Io => RecordError::Json { message },
+        }
+    })
 }

@@ -52,6 +52,11 @@ impl Keys {
         self.0.iter().all(|path| paths.contains(&path.as_str()))
     }
 
+    /// Returns the keys of the value itself, not of values in it.
+    pub(super) fn top(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str).filter(|key| !key.contains(['.', '[']))
+    }
+
     /// Returns the keys that begin with `prefix`, without it.
     pub(super) fn inside(&self, prefix: &str) -> Self {
         Self(self.0.iter().filter_map(|path| path.strip_prefix(prefix).map(str::to_owned)).collect())

@@ -67,7 +67,10 @@ pub fn find(dir: &Path, selection: &Selection) -> Result<Vec<Input>, InputError>
         }
     }
     match inputs.first() {
-        None => Err(InputError::NoData(dir.to_owned())),
+        None => Err(match data_without_split(dir)? {
+            Some(file) => InputError::NoSplitInName { dir: dir.to_owned(), file },
+            None => InputError::NoData(dir.to_owned()),
+        }),
         Some(first) if first.split == Split::Test && selection.splits.is_empty() => {
             Err(InputError::NoLabelledSplit { dir: dir.to_owned(), found: first.name.clone() })
         }
@@ -99,6 +102,13 @@ fn search(dir: &Path) -> Result<Vec<Input>, InputError> {
         return Err(InputError::Ambiguous { place: dir.to_owned(), reason });
     }
     Ok(found.into_iter().next().map_or_else(Vec::new, |(_, inputs)| inputs))
+}
+
+/// Returns the first file of `dir` itself whose extension is that of raw data.
+fn data_without_split(dir: &Path) -> Result<Option<String>, InputError> {
+    let mut paths = Vec::new();
+    list(dir, "", 1, &mut paths)?;
+    Ok(paths.into_iter().find(|path| !path.contains('/') && discover::has_records(path)))
 }
 
 /// Collects the files below `dir` as sorted relative paths; at depth 1 those of `dir` and of its folder `ReCoRD`.

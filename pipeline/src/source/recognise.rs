@@ -1,20 +1,20 @@
 //! Detects the format of a file from its beginning.
 //!
-//! JSON is classified by the keys of its first value, other text by its lines. Files of a known kind that are not cloze data give
-//! [`Recognised::Wrong`] with a hint.
+//! JSON is classified by the keys of its first lines, so that a bad line does not matter, or else of its first value; other text by its
+//! lines. Files of a known kind that are not cloze data give [`Recognised::Wrong`] with a hint.
 
 mod bytes;
+mod json;
 
 use std::fmt;
 
 use bytes::{begins_with_a_valid_line, not_text};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use serde::de::IgnoredAny;
 
-use super::format::{Format, Framing};
+use super::format::Format;
 use super::formats::FORMATS;
-use super::head::{Head, Keys, MAX_KEY_BYTES};
+use super::head::{Head, MAX_KEY_BYTES};
 
 /// One of the [`FORMATS`], known by its name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -79,6 +79,9 @@ pub fn recognise(head: &[u8], file_name: &str) -> Recognised {
     if let Some(wrong) = not_text(head) {
         return Recognised::Wrong(wrong);
     }
+    if let Some(name) = json::format_of_lines(head) {
+        return Recognised::Format(name);
+    }
     let valid = match std::str::from_utf8(head) {
         Ok(text) => text,
         Err(e) => {
@@ -106,68 +109,14 @@ pub fn recognise(head: &[u8], file_name: &str) -> Recognised {
     if tag("<?xml") {
         return wrong(format!("seems to be XML, {USE_PLAIN}"));
     }
-    if start.starts_with(['{', '[']) { json(start) } else { lines(text, file_name) }
+    if start.starts_with(['{', '[']) { json::classify(start) } else { lines(text, file_name) }
 }
 
 const USE_PLAIN: &str =
     "not cloze data in a known format; write it as lines of {\"context\", \"choices\", \"answer\"} (format `plain`)";
-const ONE_BLANK: &str = "write one blank per line in format `plain`";
-const ONE_PER_LINE: &str = "write one object per line, for example with `jq -c .`";
-const ONE_PER_ELEMENT: &str = "write one object per line, for example with `jq -c '.[]'`";
 
 fn wrong(what: impl Into<String>) -> Recognised {
     Recognised::Wrong(what.into())
-}
-
-/// Classifies JSON by the keys of its first value.
-fn json(text: &str) -> Recognised {
-    let keys = Keys::of_first_value(text);
-    let is_lines = |name: &FormatName| name.format().framing() == Framing::Lines;
-    if let Some(name) = FormatName::detect(&Head::Json(keys.inside("[]."))).filter(is_lines) {
-        return wrong(format!("seems to be `{name}` data in one JSON array; {ONE_PER_ELEMENT}"));
-    }
-    if keys.has_all(&["data[].context", "data[].choices"]) {
-        return wrong(format!("seems to be CMRC 2019, which has several blanks per text and is not supported; {ONE_BLANK}"));
-    }
-    if let Some(other) = other_task(&keys) {
-        return wrong(format!("seems to be {other} ({}), not cloze data", keys.summary()));
-    }
-    match FormatName::detect(&Head::Json(keys)) {
-        Some(name) if is_lines(&name) && spreads_over_lines(text) => {
-            wrong(format!("seems to be `{name}` data, but its first object spans several lines; {ONE_PER_LINE}"))
-        }
-        Some(name) => Recognised::Format(name),
-        None => Recognised::Unknown,
-    }
-}
-
-/// Returns the task of data that is not cloze, by keys that no cloze data has.
-fn other_task(keys: &Keys) -> Option<&'static str> {
-    const TASKS: [(&[&str], &str); 12] = [
-        (&["passage.questions"], "SuperGLUE MultiRC"),
-        (&["premise", "choice1", "choice2"], "SuperGLUE COPA"),
-        (&["premise", "hypothesis"], "SuperGLUE CB, RTE or AX-g, or another entailment task"),
-        (&["word", "sentence1", "sentence2"], "SuperGLUE WiC"),
-        (&["text", "target.span1_text"], "SuperGLUE WSC"),
-        (&["sentence1", "sentence2"], "SuperGLUE AX-b, or another sentence-pair task"),
-        (&["data[].paragraphs"], "SQuAD"),
-        (&["context", "question", "answers.answer_start"], "SQuAD"),
-        (&["article", "questions"], "RACE"),
-        (&["article", "question", "options"], "RACE"),
-        (&["question", "choices"], "a set of questions with choices"),
-        (&["sentence", "option1", "option2"], "WinoGrande"),
-    ];
-    // The passage of BoolQ is a string, that of MultiRC and ReCoRD an object.
-    if keys.has_all(&["passage", "question"]) && keys.inside("passage.").has_only(&[]) {
-        return Some("SuperGLUE BoolQ");
-    }
-    TASKS.iter().find(|(paths, _)| keys.has_all(paths)).map(|&(_, name)| name)
-}
-
-/// Returns true if the first line is an incomplete value and more lines follow.
-fn spreads_over_lines(text: &str) -> bool {
-    let Some((first, _)) = text.split_once('\n') else { return false };
-    serde_json::from_str::<IgnoredAny>(first).is_err_and(|e| e.is_eof())
 }
 
 /// Classifies text that is not JSON by its lines.

@@ -6,17 +6,9 @@ use std::rc::Rc;
 
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use glm_support::files::bomb::{bomb, is_bomb};
 
 const BUFFER_BYTES: usize = 256 << 10;
-/// Decompressed size below which no file counts as a decompression bomb; small repetitive files compress very well.
-pub(super) const HARMLESS_BYTES: u64 = 64 << 20;
-/// Maximum compression ratio. Text has a ratio of 3 to 20.
-pub(super) const MAX_RATIO: u64 = 250;
-
-/// Returns true if the sizes are those of a decompression bomb.
-pub(super) fn is_bomb(decompressed: u64, compressed: u64) -> bool {
-    decompressed > HARMLESS_BYTES && decompressed / MAX_RATIO > compressed
-}
 
 /// Returns a reader that decompresses `file` if it is gzip, Zstandard or bzip2, and reads it unchanged otherwise.
 ///
@@ -83,17 +75,11 @@ impl Read for Guarded<'_> {
     }
 }
 
-/// Returns the error for a decompression bomb.
-pub(super) fn bomb() -> io::Error {
-    let reason = format!(
-        "it decompresses to more than {MAX_RATIO} times its size, like a decompression bomb; decompress it by hand if you trust it"
-    );
-    io::Error::new(io::ErrorKind::InvalidData, reason)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+
+    use glm_support::files::bomb::{HARMLESS_BYTES, MAX_RATIO};
 
     use super::*;
 

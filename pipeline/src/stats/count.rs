@@ -1,6 +1,6 @@
 //! Counts the rows of a split batch by batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -20,41 +20,46 @@ use super::summary::{Share, Source, SplitStats, Truncation};
 /// A column with one number per mention, for the length of its lists.
 const MENTIONS: &str = "entities.list.element.char_start";
 const BATCH_ROWS: usize = 256;
-const MAX_SOURCES: usize = 10;
 
 /// Counts one split.
 pub(super) struct SplitCounter<'a> {
     split: Split,
     unk: i32,
-    encoder: ChoiceEncoder,
+    /// Truncation to several sequence lengths.
+    truncations: Vec<(usize, ChoiceEncoder, Truncation)>,
     /// Passages of the split that should not share any.
     other: Option<&'a Passages>,
     passages: Passages,
     questions: usize,
+    single_choice: usize,
+    indistinguishable: usize,
     choices: LengthCounter,
     context: LengthCounter,
     choice: LengthCounter,
     mentions: LengthCounter,
-    truncation: Truncation,
     tokens: usize,
     unknown: usize,
     sources: HashMap<String, usize>,
 }
 
 impl<'a> SplitCounter<'a> {
-    pub(super) fn new(split: Split, special: SpecialIds, max_seq_len: usize, other: Option<&'a Passages>) -> Self {
+    pub(super) fn new(split: Split, special: SpecialIds, lengths: &[usize], other: Option<&'a Passages>) -> Self {
         Self {
             split,
             unk: special.unk,
-            encoder: ChoiceEncoder::new(special, max_seq_len),
+            truncations: lengths
+                .iter()
+                .map(|&length| (length, ChoiceEncoder::new(special, length), Truncation::default()))
+                .collect(),
             other,
             passages: Passages::default(),
             questions: 0,
+            single_choice: 0,
+            indistinguishable: 0,
             choices: LengthCounter::default(),
             context: LengthCounter::default(),
             choice: LengthCounter::default(),
             mentions: LengthCounter::default(),
-            truncation: Truncation::default(),
             tokens: 0,
             unknown: 0,
             sources: HashMap::new(),
@@ -66,7 +71,7 @@ impl<'a> SplitCounter<'a> {
         let damaged = |source| StatsError::Parquet { path: path.to_owned(), source };
         let file = File::open(path).map_err(|source| StatsError::Read { path: path.to_owned(), source })?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
-        let columns = TOKEN_COLUMNS.into_iter().chain(["passage_id", "source", "passage", MENTIONS]);
+        let columns = TOKEN_COLUMNS.into_iter().chain(["passage_id", "source", "passage", "query", MENTIONS]);
         let columns = ProjectionMask::columns(builder.parquet_schema(), columns);
         for batch in builder.with_projection(columns).with_batch_size(BATCH_ROWS).build().map_err(damaged)? {
             let batch = batch.map_err(|source| StatsError::Arrow { path: path.to_owned(), source })?;
@@ -78,12 +83,15 @@ impl<'a> SplitCounter<'a> {
     fn add_batch(&mut self, batch: &RecordBatch) -> Result<(), ViewError> {
         let view = ClozeView::try_new(batch)?;
         let text = cloze::strings("passage", cloze::column(batch, "passage")?)?;
+        let queries = cloze::strings("query", cloze::column(batch, "query")?)?;
         let index = cloze::int64("passage_id", cloze::column(batch, "passage_id")?)?;
         let mentions = cloze::column(batch, "entities")?.as_list_opt::<i32>().ok_or(ViewError::Missing("entities"))?;
         for row in 0..view.len() {
             self.mentions.add(mentions.value_length(row) as usize);
             self.questions += 1;
-            self.passages.add(text.value(row), index.value(row), view.example_id(row), self.other);
+            // Questions without a passage have only their query in common.
+            let passage = Some(text.value(row)).filter(|text| !text.is_empty()).unwrap_or(queries.value(row));
+            self.passages.add(passage, index.value(row), view.example_id(row), self.other);
             let question = view.question(row);
             self.context.add(question.context_tokens());
             self.count_unknown(question.passage);
@@ -91,6 +99,9 @@ impl<'a> SplitCounter<'a> {
             self.count_unknown(question.query_right);
             let choices = view.choices(row);
             self.choices.add(choices.len());
+            self.single_choice += usize::from(choices.len() == 1);
+            let mut tokens = HashSet::with_capacity(choices.len());
+            self.indistinguishable += usize::from(!view.choices(row).all(|choice| tokens.insert(choice.ids)));
             let mut longest = 0;
             for choice in choices {
                 self.choice.add(choice.ids.len());
@@ -109,13 +120,15 @@ impl<'a> SplitCounter<'a> {
 
     /// Counts truncation, which is largest for the longest choice.
     fn count_truncation(&mut self, question: &Question<'_>, longest: usize) {
-        match self.encoder.kept_passage(question, longest) {
-            Ok(kept) => {
-                let lost = question.passage.len() - kept;
-                self.truncation.questions += usize::from(lost > 0);
-                self.truncation.tokens_lost += lost;
+        for (_, encoder, truncation) in &mut self.truncations {
+            match encoder.kept_passage(question, longest) {
+                Ok(kept) => {
+                    let lost = question.passage.len() - kept;
+                    truncation.questions += usize::from(lost > 0);
+                    truncation.tokens_lost += lost;
+                }
+                Err(_) => truncation.do_not_fit += 1,
             }
-            Err(_) => self.truncation.do_not_fit += 1,
         }
     }
 
@@ -134,16 +147,25 @@ impl<'a> SplitCounter<'a> {
         Ok(())
     }
 
-    /// Returns the statistics, and the passages for comparison with other splits.
-    pub(super) fn finish(self) -> (SplitStats, Passages) {
+    /// Returns the statistics with up to `max_sources` sources, and the passages for comparison with other splits.
+    pub(super) fn finish(self, max_sources: usize) -> (SplitStats, Passages) {
         let distinct_sources = self.sources.len();
         let mut sources: Vec<_> = self.sources.into_iter().map(|(name, questions)| Source { name, questions }).collect();
         sources.sort_by(|a, b| b.questions.cmp(&a.questions).then_with(|| a.name.cmp(&b.name)));
-        sources.truncate(MAX_SOURCES);
-        let truncated = Share::new(self.truncation.questions, self.questions);
+        sources.truncate(max_sources);
+        let share = |truncation: Truncation| Share::new(truncation.questions, self.questions).share;
+        let truncations = self.truncations.into_iter();
+        let mut truncations: Vec<(usize, Truncation)> = truncations
+            .map(|(length, _, truncation)| (length, Truncation { share: share(truncation), ..truncation }))
+            .collect();
+        let truncation = truncations.first().map_or_else(Truncation::default, |(_, truncation)| *truncation);
+        truncations.sort_unstable_by_key(|(length, _)| *length);
+        truncations.dedup_by_key(|(length, _)| *length);
         let stats = SplitStats {
             split: self.split,
             questions: self.questions,
+            single_choice: self.single_choice,
+            indistinguishable: self.indistinguishable,
             passages: self.passages.indices(),
             distinct_passages: self.passages.distinct(),
             duplicates: self.passages.duplicates.clone(),
@@ -151,7 +173,8 @@ impl<'a> SplitCounter<'a> {
             context: self.context.finish(),
             choice: self.choice.finish(),
             mentions: self.mentions.finish(),
-            truncation: Truncation { share: truncated.share, ..self.truncation },
+            truncation,
+            truncations,
             unknown: Share::new(self.unknown, self.tokens),
             sources,
             distinct_sources,

@@ -53,6 +53,12 @@ fn print_split(split: &SplitStats, max_seq_len: usize, out: &mut dyn Write) -> i
     if cut.do_not_fit > 0 {
         writeln!(out, "  WARNING: {} questions do not fit {max_seq_len} tokens at all", cut.do_not_fit)?;
     }
+    if split.single_choice > 0 {
+        writeln!(out, "  WARNING: {} questions have a single choice", split.single_choice)?;
+    }
+    if split.indistinguishable > 0 {
+        writeln!(out, "  WARNING: {} questions have choices of the same tokens", split.indistinguishable)?;
+    }
     let unknown = &split.unknown;
     writeln!(out, "  {} of {} tokens are [UNK] ({:.3}%)", unknown.count, unknown.of, 100.0 * unknown.share)?;
     if split.duplicates.passages > 0 {

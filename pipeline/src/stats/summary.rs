@@ -30,6 +30,10 @@ pub struct SplitStats {
     pub split: Split,
     /// Number of questions (rows).
     pub questions: usize,
+    /// Number of questions with a single choice, which is always right.
+    pub single_choice: usize,
+    /// Number of questions in which several choices have the same tokens, so that no model can tell them apart.
+    pub indistinguishable: usize,
     /// Number of passages, distinguished by their index in the raw data.
     pub passages: usize,
     /// Number of passages, distinguished by their text.
@@ -46,9 +50,12 @@ pub struct SplitStats {
     pub mentions: Lengths,
     /// Effect of the sequence length.
     pub truncation: Truncation,
+    /// Effect of this and of further sequence lengths, in ascending order.
+    #[serde(skip)]
+    pub truncations: Vec<(usize, Truncation)>,
     /// Share of `[UNK]` among the tokens of passages, queries and choices.
     pub unknown: Share,
-    /// The ten sources with the most questions.
+    /// The sources with the most questions, in descending order.
     pub sources: Vec<Source>,
     /// Number of distinct sources.
     pub distinct_sources: usize,

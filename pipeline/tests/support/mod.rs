@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int32Type};
-use glm_prep::ingest::{self, IngestError, IngestOptions, Silent, Summary};
+use glm_prep::ingest::{self, IngestError, IngestOptions, RejectLimit, Silent, Summary};
 use glm_schemas::manifest::{IngestSettings, Manifest, Split};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -39,6 +39,9 @@ pub(crate) fn settings() -> IngestSettings {
         format: "record".into(),
         max_distractors: 9,
         distractor_seed: 42,
+        val_fraction: None,
+        val_seed: None,
+        keep_fields: false,
     }
 }
 
@@ -60,9 +63,10 @@ pub(crate) fn renumbered(lines: &[u8], times: i64) -> Vec<u8> {
     all
 }
 
-/// Ingests with `threads` threads.
+/// Ingests with `threads` threads and any number of rejects.
 pub(crate) fn ingest_with(dir: &Path, threads: usize) -> Result<Summary, IngestError> {
-    run(&IngestOptions { threads: NonZeroUsize::new(threads).expect("some"), ..IngestOptions::new(dir) })
+    let threads = NonZeroUsize::new(threads).expect("some");
+    run(&IngestOptions { threads, max_rejects: RejectLimit::Percent(100.0), ..IngestOptions::new(dir) })
 }
 
 /// Ingests a whole data set.
@@ -80,6 +84,18 @@ pub(crate) fn batches(dir: &Path, split: Split) -> Vec<RecordBatch> {
     let manifest = manifest(dir);
     let files = manifest.splits[&split].shards.iter().map(|shard| dir.join("shards").join(&shard.file));
     files.flat_map(|path| read_parquet(&path)).collect()
+}
+
+/// Reads all rows of a data set without the columns that name their raw files and lines.
+pub(crate) fn rows_without_places(dir: &Path) -> Vec<RecordBatch> {
+    let splits = manifest(dir).splits.into_keys();
+    let batches = splits.flat_map(|split| batches(dir, split));
+    let without = |batch: RecordBatch| {
+        let schema = batch.schema();
+        let is_kept = |&index: &usize| !["raw_file", "raw_line"].contains(&schema.field(index).name().as_str());
+        batch.project(&(0..batch.num_columns()).filter(is_kept).collect::<Vec<_>>()).expect("columns")
+    };
+    batches.map(without).collect()
 }
 
 /// Reads all record batches of a Parquet file.

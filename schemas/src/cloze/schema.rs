@@ -6,9 +6,18 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
 use crate::column::item_field;
 
-/// Columns read for training; the others hold text.
-pub const TOKEN_COLUMNS: [&str; 7] =
-    ["example_id", "passage_ids", "query_left_ids", "query_right_ids", "choices", "label", "context_tokens"];
+/// Columns that training and evaluation read: ids and tokens. The others hold text and origins.
+pub const TOKEN_COLUMNS: [&str; 9] = [
+    "example_id",
+    "source_id",
+    "question_id",
+    "passage_ids",
+    "query_left_ids",
+    "query_right_ids",
+    "choices",
+    "label",
+    "context_tokens",
+];
 
 /// Half-open range of Unicode code points of a passage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +58,7 @@ pub fn choice_fields() -> Fields {
         Field::new("text", DataType::Utf8, false),
         list("ids", DataType::Int32),
         Field::new("correct", DataType::Boolean, false),
+        Field::new("choice_index", DataType::Int32, false),
     ])
 }
 
@@ -56,9 +66,13 @@ pub fn choice_fields() -> Fields {
 pub fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("example_id", DataType::Utf8, false),
+        Field::new_dictionary("split", DataType::Int32, DataType::Utf8, false),
+        Field::new("source_id", DataType::Utf8, true),
         Field::new("passage_id", DataType::Int64, false),
         Field::new("question_id", DataType::Int64, false),
         Field::new_dictionary("source", DataType::Int32, DataType::Utf8, false),
+        Field::new_dictionary("raw_file", DataType::Int32, DataType::Utf8, false),
+        Field::new("raw_line", DataType::Int64, true),
         Field::new("passage", DataType::Utf8, false),
         Field::new("query", DataType::Utf8, false),
         list("passage_ids", DataType::Int32),
@@ -70,5 +84,6 @@ pub fn schema() -> SchemaRef {
         Field::new("context_tokens", DataType::Int32, false),
         Field::new("choice_tokens", DataType::Int32, false),
         Field::new("num_choices", DataType::Int32, false),
+        Field::new("extra", DataType::Utf8, true),
     ]))
 }

@@ -1,24 +1,29 @@
 //! Zero-copy access to the token ids of a record batch.
 
-use arrow::array::{Array, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray};
+use std::ops::Range;
+
+use arrow::array::{Array, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::buffer::OffsetBuffer;
 
 use super::encoding::Question;
-use crate::column::{IdLists, ViewError, column, int32, list, no_nulls, strings, wrong_type};
+use crate::column::{IdLists, ViewError, column, int32, int64, list, no_nulls, nullable_strings, strings, wrong_type};
 use crate::vocab::TokenId;
 
 /// Typed access to the rows of a record batch. Ids are slices of the batch's buffers; nothing is copied.
 ///
-/// The batch needs the columns [`TOKEN_COLUMNS`](super::TOKEN_COLUMNS); the text columns are optional.
+/// The batch needs the columns [`TOKEN_COLUMNS`](super::TOKEN_COLUMNS); ids of the raw data and text columns are optional.
 pub struct ClozeView<'a> {
     example_id: &'a StringArray,
-    passage_ids: IdLists<'a>,
-    query_left_ids: IdLists<'a>,
-    query_right_ids: IdLists<'a>,
+    source_id: Option<&'a StringArray>,
+    question_id: Option<&'a Int64Array>,
+    pub(super) passage_ids: IdLists<'a>,
+    pub(super) query_left_ids: IdLists<'a>,
+    pub(super) query_right_ids: IdLists<'a>,
     choice_offsets: &'a OffsetBuffer<i32>,
-    choice_ids: IdLists<'a>,
+    pub(super) choice_ids: IdLists<'a>,
     choice_text: Option<&'a StringArray>,
-    correct: &'a BooleanArray,
+    pub(super) correct: &'a BooleanArray,
+    choice_index: Option<&'a Int32Array>,
     label: &'a Int32Array,
     context_tokens: &'a Int32Array,
     rows: usize,
@@ -41,6 +46,8 @@ impl<'a> ClozeView<'a> {
         no_nulls("choices.correct", correct_bits)?;
         Ok(Self {
             example_id: strings("example_id", column(batch, "example_id")?)?,
+            source_id: column(batch, "source_id").ok().map(|id| nullable_strings("source_id", id)).transpose()?,
+            question_id: column(batch, "question_id").ok().map(|id| int64("question_id", id)).transpose()?,
             passage_ids: IdLists::try_new("passage_ids", column(batch, "passage_ids")?)?,
             query_left_ids: IdLists::try_new("query_left_ids", column(batch, "query_left_ids")?)?,
             query_right_ids: IdLists::try_new("query_right_ids", column(batch, "query_right_ids")?)?,
@@ -48,6 +55,10 @@ impl<'a> ClozeView<'a> {
             choice_ids: IdLists::try_new("choices.ids", ids)?,
             choice_text: choices.column_by_name("text").map(|text| strings("choices.text", text)).transpose()?,
             correct: correct_bits,
+            choice_index: choices
+                .column_by_name("choice_index")
+                .map(|index| int32("choices.choice_index", index))
+                .transpose()?,
             label: int32("label", column(batch, "label")?)?,
             context_tokens: int32("context_tokens", column(batch, "context_tokens")?)?,
             rows: batch.num_rows(),
@@ -69,6 +80,16 @@ impl<'a> ClozeView<'a> {
         self.example_id.value(row)
     }
 
+    /// Value of `source_id` in the row: the id in the raw data, if there is one and the column was read.
+    pub fn source_id(&self, row: usize) -> Option<&'a str> {
+        self.source_id.filter(|column| column.is_valid(row)).map(|column| column.value(row))
+    }
+
+    /// Value of `question_id` in the row, if the column was read.
+    pub fn question_id(&self, row: usize) -> Option<i64> {
+        self.question_id.map(|column| column.value(row))
+    }
+
     /// Tokens of the row that all its choices share.
     pub fn question(&self, row: usize) -> Question<'a> {
         Question {
@@ -88,13 +109,18 @@ impl<'a> ClozeView<'a> {
         self.context_tokens.value(row) as usize
     }
 
+    /// Indices of the row's choices among those of all rows.
+    pub(super) fn choice_range(&self, row: usize) -> Range<usize> {
+        self.choice_offsets[row] as usize..self.choice_offsets[row + 1] as usize
+    }
+
     /// Choices of the row, in order.
     pub fn choices(&self, row: usize) -> impl ExactSizeIterator<Item = ChoiceView<'a>> + '_ {
-        let range = self.choice_offsets[row] as usize..self.choice_offsets[row + 1] as usize;
-        range.map(|i| ChoiceView {
+        self.choice_range(row).map(|i| ChoiceView {
             text: self.choice_text.map(|text| text.value(i)),
             ids: self.choice_ids.get(i),
             correct: self.correct.value(i),
+            index: self.choice_index.and_then(|index| usize::try_from(index.value(i)).ok()),
         })
     }
 }
@@ -108,4 +134,6 @@ pub struct ChoiceView<'a> {
     pub ids: &'a [TokenId],
     /// True for a correct answer.
     pub correct: bool,
+    /// Index in the list of choices of the raw record, if the column was read.
+    pub index: Option<usize>,
 }

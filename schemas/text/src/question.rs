@@ -15,6 +15,9 @@ pub const BLANK: &str = "[BLANK]";
 /// Marker of the blank in queries of ReCoRD.
 pub const PLACEHOLDER: &str = "@placeholder";
 
+/// Maximum number of choices per question. Every choice takes about 200 bytes of memory besides its text.
+pub const MAX_CHOICES: usize = 10_000;
+
 /// Error of parsing a question.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum QuestionTextError {
@@ -29,6 +32,12 @@ pub enum QuestionTextError {
     /// The list of choices is empty.
     #[error("no choices are given, so there is nothing to choose from")]
     NoChoices,
+    /// The list of choices is too long.
+    #[error("{found} choices are given; the limit is {MAX_CHOICES}")]
+    TooManyChoices {
+        /// Number of choices.
+        found: usize,
+    },
     /// A choice is empty.
     #[error("choice {position} is empty; every choice must hold some text")]
     EmptyChoice {
@@ -159,6 +168,9 @@ impl Choices {
         if given.is_empty() {
             return Err(QuestionTextError::NoChoices);
         }
+        if given.len() > MAX_CHOICES {
+            return Err(QuestionTextError::TooManyChoices { found: given.len() });
+        }
         let texts: Vec<_> = given.iter().map(|choice| standardise(choice.as_ref().trim())).collect();
         if let Some(position) = texts.iter().position(String::is_empty) {
             return Err(QuestionTextError::EmptyChoice { position });
@@ -173,6 +185,15 @@ impl Choices {
     /// Number of given choices.
     pub fn given(&self) -> usize {
         self.candidate_of.len()
+    }
+
+    /// Returns, for every candidate, the index of the first given choice that it stands for.
+    pub fn first_given(&self) -> Vec<usize> {
+        let mut first = vec![usize::MAX; self.candidates.len()];
+        for (given, &candidate) in self.candidate_of.iter().enumerate().rev() {
+            first[candidate] = given;
+        }
+        first
     }
 
     /// Returns the index of the candidate of a given choice.
@@ -192,8 +213,11 @@ mod tests {
         let choices = Choices::new(&["pear", " fig ", "‘fig’", "fig"]).expect("choices");
         assert_eq!(choices.candidates, ["'fig'", "fig", "pear"]);
         assert_eq!(choices.given(), 4);
+        assert_eq!(choices.first_given(), [2, 1, 0]);
         assert_eq!([0, 1, 2, 3, 4].map(|given| choices.candidate(given)), [Some(2), Some(1), Some(0), Some(1), None]);
         assert_eq!(Choices::new::<&str>(&[]), Err(QuestionTextError::NoChoices));
+        let found = MAX_CHOICES + 1;
+        assert_eq!(Choices::new(&vec!["a"; found]), Err(QuestionTextError::TooManyChoices { found }));
         assert_eq!(Choices::new(&["a", " \n"]), Err(QuestionTextError::EmptyChoice { position: 1 }));
     }
 

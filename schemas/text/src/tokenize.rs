@@ -14,14 +14,18 @@
 //! # Ok::<(), glm_text::tokenize::TokenizerError>(())
 //! ```
 
+mod pieces;
 mod session;
 mod sigma;
 
+use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest;
 use glm_schemas::vocab::{BERT_UNCASED_SHA256, END_OF_PIECE, START_OF_PIECE, SpecialIds, TokenId};
+use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokenizers::models::wordpiece::WordPiece;
@@ -29,7 +33,7 @@ use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, Tokenizer as Pipeline};
 
-pub use session::Session;
+pub use session::{MAX_TEXT_BYTES, MAX_WORD_BYTES, Session};
 
 /// Vocabulary of the published weights, see `assets/README.md`.
 const BERT_UNCASED: &[u8] = include_bytes!("../assets/bert-large-uncased-vocab.txt");
@@ -37,6 +41,8 @@ const BERT_UNCASED_NAME: &str = "bert-large-uncased";
 /// Special tokens required of a vocabulary; GLM's two are added if missing.
 const REQUIRED: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const MAX_WORD_CHARS: usize = 100;
+/// Maximum number of keys in a message.
+const SHOWN_KEYS: usize = 4;
 
 /// Tokens of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,7 +63,36 @@ pub enum TokenizerError {
         /// The file.
         path: PathBuf,
         /// Underlying error.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// There is no such file.
+    #[error(
+        "there is no file {}; a tokenizer is the path of a vocab.txt or a tokenizer.json, names of models are not looked up",
+        .0.display()
+    )]
+    NoFile(PathBuf),
+    /// The path is a folder.
+    #[error("{} is a folder; {}", path.display(), file.as_ref().map_or_else(
+        || "a tokenizer is a vocab.txt or a tokenizer.json, and it holds neither".to_owned(),
+        |file| format!("use {}", file.display()),
+    ))]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Tokenizer in the folder, if there is one.
+        file: Option<PathBuf>,
+    },
+    /// The file is JSON of another kind.
+    #[error("{name} is not a tokenizer.json: it has no `model`{}", if keys.is_empty() {
+        String::new()
+    } else {
+        format!(", but {keys}; files such as config.json belong to a model, use the tokenizer.json next to them")
+    })]
+    NotATokenizer {
+        /// The file.
+        name: String,
+        /// Its first keys.
+        keys: String,
     },
     /// The vocabulary is not text.
     #[error("the vocabulary {name} is not UTF-8 text; use a vocab.txt (one token per line) or a tokenizer.json")]
@@ -88,6 +123,20 @@ pub enum TokenizerError {
     BuiltIn {
         /// Actual checksum.
         found: String,
+    },
+    /// A word is too long to be tokenized.
+    #[error(
+        "{bytes} bytes without white space or ASCII punctuation between them cannot be tokenized; the limit is {MAX_WORD_BYTES}"
+    )]
+    LongWord {
+        /// Length of the word.
+        bytes: usize,
+    },
+    /// A text is too long for a tokenizer.json, whose rules may apply across words.
+    #[error("a text of {bytes} bytes cannot be tokenized with a tokenizer.json; the limit is {MAX_TEXT_BYTES}")]
+    LongText {
+        /// Length of the text.
+        bytes: usize,
     },
     /// The library rejected a text.
     #[error("cannot tokenize a text: {0}")]
@@ -129,7 +178,14 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`] if the file cannot be read, is invalid, or lacks special tokens.
     pub fn from_path(path: &Path) -> Result<Self, TokenizerError> {
-        let bytes = std::fs::read(path).map_err(|source| TokenizerError::Read { path: path.to_owned(), source })?;
+        if path.is_dir() {
+            let file = ["tokenizer.json", "vocab.txt"].map(|name| path.join(name)).into_iter().find(|file| file.is_file());
+            return Err(TokenizerError::Folder { path: path.to_owned(), file });
+        }
+        let bytes = std::fs::read(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => TokenizerError::NoFile(path.to_owned()),
+            _ => TokenizerError::Read { path: path.to_owned(), source },
+        })?;
         let name = path.display().to_string();
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
             return Self::from_json(&name, &bytes);
@@ -175,6 +231,11 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`] if the library rejects it or it lacks a special token.
     pub fn from_json(name: &str, bytes: &[u8]) -> Result<Self, TokenizerError> {
+        let top: BTreeMap<String, IgnoredAny> = serde_json::from_slice(bytes).map_err(|e| invalid(name, e))?;
+        if !top.contains_key("model") {
+            let keys: Vec<_> = top.keys().take(SHOWN_KEYS).map(|key| format!("`{key}`")).collect();
+            return Err(TokenizerError::NotATokenizer { name: name.to_owned(), keys: keys.join(", ") });
+        }
         let mut pipeline = Pipeline::from_bytes(bytes).map_err(|e| invalid(name, e))?;
         pipeline.with_padding(None);
         pipeline.with_truncation(None).map_err(|e| invalid(name, e))?;
@@ -281,8 +342,35 @@ mod tests {
             "the vocabulary v.txt lacks the special tokens [CLS], [MASK]; use one with [PAD], [UNK], [CLS], [SEP] and [MASK]"
         );
         assert!(matches!(Tokenizer::from_vocabulary("v.txt", b"\xff\xfe"), Err(TokenizerError::NotText { .. })));
-        assert!(matches!(Tokenizer::from_json("t.json", b"{}"), Err(TokenizerError::Invalid { .. })));
-        assert!(matches!(Tokenizer::from_path(Path::new("/no/such/vocab.txt")), Err(TokenizerError::Read { .. })));
+        assert!(matches!(Tokenizer::from_json("t.json", b"{\"model\": 1}"), Err(TokenizerError::Invalid { .. })));
+        assert!(matches!(Tokenizer::from_json("t.json", b"[cut"), Err(TokenizerError::Invalid { .. })));
+    }
+
+    #[test]
+    fn other_files_folders_and_names_of_models_are_errors_with_a_remedy() {
+        let message = |path: &Path| Tokenizer::from_path(path).err().expect("rejected").to_string();
+        let missing = message(Path::new("bert-base-uncased"));
+        assert!(
+            missing.starts_with("there is no file bert-base-uncased; ") && missing.ends_with("are not looked up"),
+            "{missing}"
+        );
+        let dir = tempfile::tempdir().expect("folder");
+        assert!(
+            message(dir.path()).ends_with("is a folder; a tokenizer is a vocab.txt or a tokenizer.json, and it holds neither")
+        );
+        let vocabulary = dir.path().join("vocab.txt");
+        std::fs::write(&vocabulary, "[PAD]\n").expect("write");
+        assert!(message(dir.path()).ends_with(&format!("is a folder; use {}", vocabulary.display())));
+        let config = dir.path().join("config.json");
+        std::fs::write(&config, "{\"model_type\": \"bert\", \"architectures\": []}").expect("write");
+        assert!(
+            message(&config).ends_with(
+                "config.json is not a tokenizer.json: it has no `model`, but `architectures`, `model_type`; \
+                 files such as config.json belong to a model, use the tokenizer.json next to them"
+            ),
+            "{}",
+            message(&config)
+        );
     }
 
     #[test]

@@ -4,14 +4,17 @@
 //! at the same time, the first unpacks and the others wait. On file systems without locks each process unpacks a copy, and the
 //! first to finish provides the folder.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use bzip2::bufread::MultiBzDecoder;
 use glm_support::files::atomic::sync_dir;
+use glm_support::files::bomb::{bomb, is_bomb};
 use glm_support::files::progress::{self, Progress, Unit};
 use tar::{Entry, EntryType};
 
@@ -87,6 +90,7 @@ pub fn check(archive: &Path, progress: &dyn Progress) -> Result<(), glm_support:
         Ok(()) => Err(ContentFault::Missing(PUBLISHED_FILE)),
         Err(WalkError::Archive(error) | WalkError::Unpacked(_, error)) => Err(ContentFault::Damaged(error.to_string())),
         Err(WalkError::Outside(path)) => Err(ContentFault::Damaged(outside(&path))),
+        Err(WalkError::Bomb) => Err(ContentFault::Damaged(bomb().to_string())),
     }
 }
 
@@ -132,6 +136,9 @@ impl Drop for Temporary {
 
 fn unpack(archive: &Path, temporary: &Path, top: &Path) -> Result<(), CheckpointError> {
     let quiet = !tracing::enabled!(tracing::Level::INFO);
+    let packed = fs::metadata(archive).map_err(|source| io_error("cannot read", archive, source))?.len();
+    // Sparse members are longer than their bytes in the archive.
+    let mut written = 0;
     let mut folders = BTreeSet::new();
     let walked = walk(archive, "unpacking", progress::of(quiet).as_ref(), |path, entry| {
         if !path.starts_with(top) {
@@ -148,7 +155,10 @@ fn unpack(archive: &Path, temporary: &Path, top: &Path) -> Result<(), Checkpoint
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let mut file = File::create_new(&target).map_err(failed)?;
-                copy(entry, &mut file, failed)?;
+                copy(entry, &mut file, failed, |bytes| {
+                    written += bytes;
+                    !is_bomb(written, packed)
+                })?;
                 file.sync_all().map_err(failed)?;
             }
             EntryType::Directory => {}
@@ -164,6 +174,7 @@ fn unpack(archive: &Path, temporary: &Path, top: &Path) -> Result<(), Checkpoint
         let reason = match error {
             WalkError::Archive(error) => format!("cannot be unpacked: {error}; download it again"),
             WalkError::Outside(path) => format!("cannot be unpacked: {}", outside(&path)),
+            WalkError::Bomb => format!("cannot be unpacked: {}", bomb()),
             WalkError::Unpacked(target, error) => format!(
                 "cannot be unpacked next to the archive: {}: {error}; unpack it with tar -xjf where there is enough space, and use that folder",
                 target.display()
@@ -181,14 +192,22 @@ enum WalkError {
     Outside(PathBuf),
     /// A member cannot be written to this path.
     Unpacked(PathBuf, io::Error),
+    /// The archive is a decompression bomb.
+    Bomb,
 }
 
-/// Copies the content of a member; `failed` converts errors of the written file.
-fn copy(entry: &mut impl Read, file: &mut File, failed: impl Fn(io::Error) -> WalkError) -> Result<(), WalkError> {
+/// Copies the content of a member; `failed` converts errors of the written file. `may_write` gets the sizes of the parts.
+fn copy(
+    entry: &mut impl Read,
+    file: &mut File,
+    failed: impl Fn(io::Error) -> WalkError,
+    mut may_write: impl FnMut(u64) -> bool,
+) -> Result<(), WalkError> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         match entry.read(&mut buffer) {
             Ok(0) => return Ok(()),
+            Ok(read) if !may_write(read as u64) => return Err(WalkError::Bomb),
             Ok(read) => file.write_all(&buffer[..read]).map_err(&failed)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(WalkError::Archive(error)),
@@ -200,7 +219,24 @@ fn outside(path: &Path) -> String {
     format!("its member '{}' leads out of the archive's folder", path.display())
 }
 
-type Decoder<'p> = MultiBzDecoder<BufReader<Counted<'p>>>;
+/// Decompresses an archive, and fails if it is a decompression bomb.
+struct Decoder<'p> {
+    packed: MultiBzDecoder<BufReader<Counted<'p>>>,
+    decompressed: u64,
+    is_bomb: Rc<Cell<bool>>,
+}
+
+impl Read for Decoder<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.packed.read(buffer)?;
+        self.decompressed += read as u64;
+        if is_bomb(self.decompressed, self.packed.get_ref().get_ref().bytes) {
+            self.is_bomb.set(true);
+            return Err(bomb());
+        }
+        Ok(read)
+    }
+}
 
 /// Calls `visit` for each member. Reads to the end, where bzip2's checksum is, unless `visit` returns `Break`.
 fn walk(
@@ -213,15 +249,16 @@ fn walk(
     let size = file.metadata().map_err(WalkError::Archive)?.len();
     let name = archive.file_name().unwrap_or_default().display();
     progress.begin(&format!("{doing} {name}"), size, Unit::Bytes);
-    let packed = MultiBzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, Counted { file, progress }));
-    let mut members = tar::Archive::new(packed);
+    let packed = MultiBzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, Counted { file, bytes: 0, progress }));
+    let is_bomb = Rc::new(Cell::new(false));
+    let mut members = tar::Archive::new(Decoder { packed, decompressed: 0, is_bomb: Rc::clone(&is_bomb) });
     let visited = visit_members(&mut members, &mut visit);
     let walked = visited.and_then(|flow| match flow {
         ControlFlow::Break(()) => Ok(()),
         ControlFlow::Continue(()) => io::copy(&mut members.into_inner(), &mut io::sink()).map(drop).map_err(WalkError::Archive),
     });
     progress.end();
-    walked
+    if is_bomb.get() { Err(WalkError::Bomb) } else { walked }
 }
 
 fn visit_members<'p>(
@@ -269,19 +306,22 @@ fn top_folder(archive: &Path) -> Result<PathBuf, CheckpointError> {
             Err(fault(format!("is not a valid tar.bz2 archive: {error}; download it again")))
         }
         (None, Err(WalkError::Outside(path))) => Err(fault(format!("cannot be unpacked: {}", outside(&path)))),
+        (None, Err(WalkError::Bomb)) => Err(fault(format!("cannot be unpacked: {}", bomb()))),
         (None, _) => Err(fault("has no folder at its top; unpack it with tar -xjf and use the folder".to_owned())),
     }
 }
 
-/// Reports the bytes read from a file as progress.
+/// Counts the bytes read from a file, and reports them as progress.
 struct Counted<'p> {
     file: File,
+    bytes: u64,
     progress: &'p dyn Progress,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
+        self.bytes += read as u64;
         self.progress.advance(read as u64);
         Ok(read)
     }

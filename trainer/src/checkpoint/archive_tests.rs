@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bzip2::Compression;
 use bzip2::write::BzEncoder;
+use glm_support::files::bomb::{HARMLESS_BYTES, MAX_RATIO};
 use glm_support::files::progress;
 use tar::EntryType;
 use tempfile::{TempDir, tempdir};
@@ -115,6 +116,40 @@ fn invalid_archives_leave_no_files() {
         assert!(error.contains("glm-large-blank.tar.bz2") && error.contains(reason), "{error}");
         assert_eq!(names(folder.path()), ["glm-large-blank.tar.bz2"], "{error}");
     }
+}
+
+#[test]
+fn decompression_bombs_leave_no_files() {
+    let zeros = vec![0; HARMLESS_BYTES as usize + (1 << 20)];
+    let packed = packed(&[("blocklm-large-blank/200000/mp_rank_00_model_states.pt", &zeros)]);
+    assert!((packed.len() as u64) < HARMLESS_BYTES / MAX_RATIO, "{}", packed.len());
+    let (folder, path) = archive(&packed);
+    let error = weights_file(&path).expect_err("rejected").to_string();
+    assert!(error.ends_with("like a decompression bomb; decompress it by hand if you trust it"), "{error}");
+    assert_eq!(names(folder.path()), ["glm-large-blank.tar.bz2"]);
+    let error = check(&path, &progress::Silent).expect_err("rejected").to_string();
+    assert!(error.contains("decompression bomb"), "{error}");
+}
+
+#[test]
+fn sparse_members_count_by_their_length() {
+    let mut header = tar::Header::new_gnu();
+    let mut tar = tar::Builder::new(BzEncoder::new(Vec::new(), Compression::fast()));
+    header.set_path("blocklm-large-blank/7/mp_rank_00_model_states.pt").expect("path");
+    header.set_mode(0o644);
+    header.set_size(0);
+    header.set_entry_type(EntryType::GNUSparse);
+    let gnu = header.as_gnu_mut().expect("gnu");
+    // A hole of 8 GiB, and no bytes.
+    gnu.realsize = *b"77777777777\0";
+    gnu.sparse[0].offset = *b"77777777777\0";
+    gnu.sparse[0].numbytes = *b"00000000000\0";
+    header.set_cksum();
+    tar.append(&header, &b""[..]).expect("append");
+    let (folder, path) = archive(&tar.into_inner().and_then(BzEncoder::finish).expect("finish"));
+    let error = weights_file(&path).expect_err("rejected").to_string();
+    assert!(error.contains("like a decompression bomb"), "{error}");
+    assert_eq!(names(folder.path()), ["glm-large-blank.tar.bz2"]);
 }
 
 #[test]

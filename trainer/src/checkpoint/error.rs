@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use glm_schemas::manifest::Tokenizer;
 use thiserror::Error;
 
 use super::pickle::PickleError;
@@ -31,12 +32,12 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// The file is not a valid safetensors file.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {why}", path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// Reason.
-        source: safetensors::SafeTensorError,
+        /// Reason and what to do.
+        why: String,
     },
     /// The file is not a valid PyTorch checkpoint.
     #[error(transparent)]
@@ -103,6 +104,23 @@ pub enum CheckpointError {
         /// Width.
         hidden: usize,
     },
+    /// The weights do not match their checksums.
+    #[error("{0}; copy the checkpoint again, or use another one (--checkpoint latest or a step, for a run)")]
+    Damaged(Damage),
+    /// The weights belong to another vocabulary.
+    #[error(
+        "the weights in {} were trained with the vocabulary {}, these tokens are of the vocabulary {}; use the vocabulary of the weights \
+         with --tokenizer FILE in `glm-prep ingest` or `score`, or use other weights",
+        path.display(), vocabulary(own), vocabulary(given)
+    )]
+    Vocabulary {
+        /// The weights.
+        path: PathBuf,
+        /// Vocabulary of the weights.
+        own: Tokenizer,
+        /// Vocabulary of the data set or of the questions.
+        given: Tokenizer,
+    },
     /// The state of a run cannot be read or written.
     #[error("{}: not the state of a run: {source}", path.display())]
     State {
@@ -134,6 +152,11 @@ pub enum CheckpointError {
     /// libtorch reported an error.
     #[error("cannot copy weights: {0}")]
     Torch(#[from] tch::TchError),
+}
+
+/// Formats name and checksum of a vocabulary.
+fn vocabulary(tokenizer: &Tokenizer) -> String {
+    format!("{} (sha256 {})", tokenizer.name, tokenizer.sha256)
 }
 
 /// Weights that do not have the requested sizes. Displayed as a table.

@@ -14,14 +14,28 @@ pub const POSITION_EMBEDDINGS: [&str; 2] =
 pub const FINAL_LAYERNORM: &str = "transformer.final_layernorm.weight";
 const LAYERS: &str = "transformer.layers.";
 
-/// Returns names and shapes of all parameters, in the order of a published file.
+/// Lists names and shapes of all parameters, in the order of a published file. Only one layer is built to list them, whatever the number
+/// of layers: it may come from a file that claims any number.
 ///
 /// # Errors
 /// A [`TchError`].
-pub fn parameters(config: &ModelConfig) -> Result<Vec<(String, Vec<usize>)>, TchError> {
-    let model = Glm::unallocated(config, Kind::Float, Device::Cpu)?;
+pub fn parameters(config: &ModelConfig) -> Result<impl Iterator<Item = (String, Vec<usize>)> + use<>, TchError> {
+    let model = Glm::unallocated(&ModelConfig { layers: 1, ..config.clone() }, Kind::Float, Device::Cpu)?;
     let shape = |parameter: &Parameter| parameter.shape().iter().map(|size| *size as usize).collect::<Vec<_>>();
-    Ok(model.parameters().iter().map(|parameter| (parameter.name.clone(), shape(parameter))).collect())
+    let listed = model.parameters().iter().map(|parameter| (parameter.name.clone(), shape(parameter)));
+    let (mut before, mut layer, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, shape) in listed {
+        match name.strip_prefix(LAYERS).and_then(|rest| rest.split_once('.')) {
+            Some((_, within)) => layer.push((within.to_owned(), shape)),
+            None if layer.is_empty() => before.push((name, shape)),
+            None => after.push((name, shape)),
+        }
+    }
+    let numbered = move |number: usize| {
+        let named = |(within, shape): &(String, Vec<usize>)| (format!("{LAYERS}{number}.{within}"), shape.clone());
+        layer.iter().map(named).collect::<Vec<_>>()
+    };
+    Ok(before.into_iter().chain((0..config.layers).flat_map(numbered)).chain(after))
 }
 
 /// Returns the index of the layer of a parameter.
@@ -40,7 +54,7 @@ mod tests {
     #[test]
     fn the_model_and_a_published_file_agree() {
         let config = ModelConfig { layers: 2, hidden: 16, heads: 2, ..Preset::TINY.config() };
-        let expected = parameters(&config).expect("parameters");
+        let expected: Vec<_> = parameters(&config).expect("parameters").collect();
         let golden = "../tests/fixtures/golden/model/full-vocab/blocklm-tiny/200000/mp_rank_00_model_states.pt";
         let file = read_module(&Path::new(env!("CARGO_MANIFEST_DIR")).join(golden)).expect("golden file");
         let shape = |name: &str| file.describe(name).expect("tensor").1.to_vec();
@@ -49,6 +63,17 @@ mod tests {
         for name in [WORD_EMBEDDINGS, FINAL_LAYERNORM].into_iter().chain(POSITION_EMBEDDINGS) {
             assert!(expected.iter().any(|(known, _)| known == name), "{name}");
         }
+    }
+
+    #[test]
+    fn the_list_is_that_of_the_model() {
+        let config = ModelConfig { layers: 3, ..Preset::TINY.config() };
+        let model = Glm::unallocated(&config, Kind::Float, Device::Cpu).expect("model");
+        let names: Vec<_> = model.parameters().iter().map(|parameter| parameter.name.clone()).collect();
+        assert_eq!(parameters(&config).expect("parameters").map(|(name, _)| name).collect::<Vec<_>>(), names);
+        // The list of a claimed number of layers takes no memory before it is read.
+        let claimed = ModelConfig { layers: usize::MAX, ..config };
+        assert!(parameters(&claimed).expect("parameters").nth(100).is_some_and(|(name, _)| layer_of(&name) == Some(8)));
     }
 
     #[test]

@@ -2,12 +2,16 @@
 //!
 //! - a file: safetensors, PyTorch's container, an index of shards (`*.index.json`), or a published archive, which is unpacked once
 //!   (see [`super::archive`]);
-//! - the folder of a checkpoint, or of a run, whose latest checkpoint is used;
+//! - the folder of a checkpoint, or of a run, whose best checkpoint is used unless another is chosen, or the latest if none is evaluated;
 //! - a published folder: `latest_checkpointed_iteration.txt` and `<iteration>/mp_rank_00_model_states.pt`;
 //! - a Hugging Face folder: `model.safetensors` or `pytorch_model.bin`, or shards with an index;
 //! - a folder that contains one of these under its published name, as a folder or an archive.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
 
 use super::published::{PUBLISHED_FILE, PUBLISHED_LATEST};
 use super::{CheckpointError, archive};
@@ -17,29 +21,164 @@ use crate::model::config::{PRESETS, PublishedWeights};
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Files of weights in a Hugging Face folder, in addition to [`WEIGHTS_FILE`].
 const HUGGING_FACE_FILES: [&str; 3] = ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Name of random weights, for `run --init` only.
+const RANDOM: &str = "random";
+/// Maximum number of folders in a message.
+const SHOWN_FOLDERS: usize = 5;
 /// Folder of checkpoints in the folder of a run.
 pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
 /// File with the name of the latest checkpoint, in [`CHECKPOINTS_FOLDER`].
 pub const LATEST_FILE: &str = "latest";
+
+/// File with the name of the best checkpoint, in [`CHECKPOINTS_FOLDER`].
+pub const BEST_FILE: &str = "best";
+/// Prefix of the name of a checkpoint's folder, before its optimizer step.
+const STEP_PREFIX: &str = "step-";
+/// Suffix of published archives.
+const ARCHIVE_SUFFIX: &str = ".bz2";
+
+/// Checkpoint of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointChoice {
+    /// The checkpoint with the best evaluation.
+    Best,
+    /// The newest checkpoint.
+    Latest,
+    /// The checkpoint after this optimizer step.
+    Step(u64),
+}
+
+impl fmt::Display for CheckpointChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Best => f.write_str("best"),
+            Self::Latest => f.write_str("latest"),
+            Self::Step(step) => write!(f, "{step}"),
+        }
+    }
+}
+
+impl FromStr for CheckpointChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "best" => Ok(Self::Best),
+            "latest" => Ok(Self::Latest),
+            _ => text.parse().map(Self::Step).map_err(|_| {
+                format!(
+                    "invalid checkpoint `{text}`: expected best, latest or the number of an optimizer step, for example 600"
+                )
+            }),
+        }
+    }
+}
+
+impl Serialize for CheckpointChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// File of weights, and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Located {
+    /// The file, or the index of its shards.
+    pub path: PathBuf,
+    /// Optimizer step of the weights, if the folder of the file has it in its name.
+    pub step: Option<u64>,
+    /// The checkpoint that was chosen in the folder of a run; `None` for other paths.
+    pub checkpoint: Option<CheckpointChoice>,
+}
+
+/// Finds the file of weights for `path`. In the folder of a run, it is that of `choice`; without one, of the best checkpoint, or of the
+/// latest if none is evaluated.
+///
+/// # Errors
+/// [`CheckpointError::NotFound`] with the files that were expected; [`CheckpointError::Archive`] if an archive cannot be unpacked.
+pub fn locate(path: &Path, choice: Option<CheckpointChoice>) -> Result<Located, CheckpointError> {
+    let (file, checkpoint) = match choice {
+        Some(choice) => (chosen(path, choice)?, Some(choice)),
+        None => {
+            let file = weights_file(path)?;
+            let checkpoint = found_choice(path, &file);
+            (file, checkpoint)
+        }
+    };
+    let step = file.parent().and_then(Path::file_name).and_then(|name| name.to_str()).and_then(step_of);
+    Ok(Located { path: file, step, checkpoint })
+}
+
+/// Returns the optimizer step in the name of a folder: `step-00000600` in a run, `200000` in published weights.
+fn step_of(folder: &str) -> Option<u64> {
+    folder.strip_prefix(STEP_PREFIX).unwrap_or(folder).parse().ok()
+}
+
+/// Finds the weights of one checkpoint of a run.
+fn chosen(path: &Path, choice: CheckpointChoice) -> Result<PathBuf, CheckpointError> {
+    let not_found = |reason: String| CheckpointError::NotFound { path: path.to_owned(), reason };
+    let is_checkpoints = |folder: &PathBuf| folder.join(LATEST_FILE).is_file();
+    let Some(folder) = [path.join(CHECKPOINTS_FOLDER), path.to_owned()].into_iter().find(is_checkpoints) else {
+        return Err(not_found(format!(
+            "--checkpoint {choice} needs the folder of a run, with {CHECKPOINTS_FOLDER}/{LATEST_FILE}"
+        )));
+    };
+    let checkpoint = match choice {
+        CheckpointChoice::Best => named_in(&folder, BEST_FILE),
+        CheckpointChoice::Latest => named_in(&folder, LATEST_FILE),
+        CheckpointChoice::Step(step) => Some(folder.join(format!("{STEP_PREFIX}{step:08}"))),
+    };
+    let file = checkpoint.map(|checkpoint| checkpoint.join(WEIGHTS_FILE)).filter(|file| file.is_file());
+    file.ok_or_else(|| {
+        let mut steps: Vec<u64> = folders(&folder).iter().filter_map(|path| step_of(path.file_name()?.to_str()?)).collect();
+        steps.sort_unstable();
+        let steps: Vec<String> = steps.iter().map(u64::to_string).collect();
+        not_found(match choice {
+            CheckpointChoice::Best => "no checkpoint of the run was evaluated; use --checkpoint latest".to_owned(),
+            _ => format!("there is no checkpoint {choice}; the run has those of the steps {}", steps.join(", ")),
+        })
+    })
+}
+
+/// Returns whether `file`, found for the folder of a run, belongs to its best or latest checkpoint. `None` if `path` is that checkpoint.
+fn found_choice(path: &Path, file: &Path) -> Option<CheckpointChoice> {
+    let checkpoint = file.parent()?;
+    let checkpoints = checkpoint.parent()?;
+    if path == file || path == checkpoint {
+        return None;
+    }
+    let is_named = |name: &str| named_in(checkpoints, name).is_some_and(|named| named == checkpoint);
+    let choices = [(BEST_FILE, CheckpointChoice::Best), (LATEST_FILE, CheckpointChoice::Latest)];
+    choices.into_iter().find(|(file, _)| is_named(file)).map(|(_, choice)| choice)
+}
 
 /// Published weights that a folder may contain.
 fn published() -> impl Iterator<Item = PublishedWeights> {
     PRESETS.into_iter().filter_map(|preset| preset.weights)
 }
 
-/// Finds the file of weights: `path` itself, or a file in the folder or archive at `path`.
+/// Finds the file of weights, without a choice of the checkpoint: `path` itself, or a file in the folder or archive at `path`.
 ///
 /// # Errors
 /// [`CheckpointError::NotFound`] with the files that were expected; [`CheckpointError::Archive`] if an archive cannot be unpacked.
-pub fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
+pub(super) fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.is_file() {
+        let is_archive = path.to_str().is_some_and(|name| name.ends_with(ARCHIVE_SUFFIX));
         return match archive::is_bzip2(path)? {
             true => in_folder_or(&archive::unpacked(path)?),
+            false if is_archive => {
+                let reason = format!("is not a bzip2 archive, though its name ends in {ARCHIVE_SUFFIX}; download it again");
+                Err(CheckpointError::Archive { path: path.to_owned(), reason })
+            }
             false => Ok(path.to_owned()),
         };
     }
     if !path.is_dir() {
-        return Err(CheckpointError::NotFound { path: path.to_owned(), reason: "no such file or folder".into() });
+        let reason = match path == Path::new(RANDOM) {
+            true => "random weights are for `run` only; specify a file of weights, the folder of a run, or a published archive",
+            false => "no such file or folder",
+        };
+        return Err(CheckpointError::NotFound { path: path.to_owned(), reason: reason.into() });
     }
     if let Some(file) = in_folder(path, 3) {
         return Ok(file);
@@ -52,15 +191,25 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
 
 /// Returns the file in a folder, or an error that lists the expected files.
 fn in_folder_or(folder: &Path) -> Result<PathBuf, CheckpointError> {
-    in_folder(folder, 3).ok_or_else(|| CheckpointError::NotFound {
-        path: folder.to_owned(),
-        reason: format!(
+    if let Some(file) = in_folder(folder, 3) {
+        return Ok(file);
+    }
+    let mut inner: Vec<_> = folders(folder).into_iter().filter(|inner| in_folder(inner, 2).is_some()).collect();
+    inner.sort();
+    let reason = match inner.len() {
+        0 => format!(
             "expected {WEIGHTS_FILE} or pytorch_model.bin (or shards with an index), \
              {CHECKPOINTS_FOLDER}/{LATEST_FILE} (a run), {PUBLISHED_LATEST} with <iteration>/{PUBLISHED_FILE} (published weights), \
              or {}",
             published().map(|weights| weights.archive()).collect::<Vec<_>>().join(" or ")
         ),
-    })
+        _ => {
+            let more = if inner.len() > SHOWN_FOLDERS { ", …" } else { "" };
+            let shown: Vec<_> = inner.iter().take(SHOWN_FOLDERS).map(|inner| inner.display().to_string()).collect();
+            format!("several folders in it have weights; specify one of {}{more}", shown.join(", "))
+        }
+    };
+    Err(CheckpointError::NotFound { path: folder.to_owned(), reason })
 }
 
 fn in_folder(folder: &Path, depth: usize) -> Option<PathBuf> {
@@ -71,7 +220,12 @@ fn in_folder(folder: &Path, depth: usize) -> Option<PathBuf> {
     if depth == 0 {
         return None;
     }
-    let named = [named_in(folder, PUBLISHED_LATEST), named_in(folder, LATEST_FILE), Some(folder.join(CHECKPOINTS_FOLDER))];
+    let named = [
+        named_in(folder, PUBLISHED_LATEST),
+        named_in(folder, BEST_FILE),
+        named_in(folder, LATEST_FILE),
+        Some(folder.join(CHECKPOINTS_FOLDER)),
+    ];
     let published = published().map(|weights| folder.join(weights.folder));
     let inner = named.into_iter().flatten().chain(published).chain(latest_iteration(folder)).chain(only_folder(folder));
     inner.filter(|inner| inner.is_dir()).find_map(|inner| in_folder(&inner, depth - 1))
@@ -155,6 +309,51 @@ mod tests {
     }
 
     #[test]
+    fn checkpoints_of_a_run_are_chosen() {
+        let folder = folder_with(&[
+            ("checkpoints/latest", "step-00000300"),
+            ("checkpoints/best", "step-00000200"),
+            ("checkpoints/step-00000100/model.safetensors", ""),
+            ("checkpoints/step-00000200/model.safetensors", ""),
+            ("checkpoints/step-00000300/model.safetensors", ""),
+        ]);
+        let run = folder.path();
+        let found = |path: &Path, choice: Option<&str>| {
+            let choice = choice.map(|text| text.parse().expect("a choice"));
+            locate(path, choice).map(|Located { path, step, checkpoint }| {
+                assert_eq!(path, run.join(format!("checkpoints/step-{:08}/model.safetensors", step.expect("a step"))));
+                (step.expect("a step"), checkpoint.map(|choice| choice.to_string()))
+            })
+        };
+        let of = |step: u64, choice: &str| (step, Some(choice.to_owned()));
+        assert_eq!(found(run, None).expect("found"), of(200, "best"));
+        for place in [run, &run.join("checkpoints")] {
+            assert_eq!(found(place, Some("best")).expect("found"), of(200, "best"));
+            assert_eq!(found(place, Some("latest")).expect("found"), of(300, "latest"));
+            assert_eq!(found(place, Some("100")).expect("found"), of(100, "100"));
+        }
+        let error = found(run, Some("150")).expect_err("missing").to_string();
+        assert!(error.contains("there is no checkpoint 150; the run has those of the steps 100, 200, 300"), "{error}");
+        let one = run.join("checkpoints/step-00000300");
+        assert_eq!(found(&one, None).expect("found"), (300, None));
+        assert_eq!(found(&one.join("model.safetensors"), None).expect("found"), (300, None));
+        let error = found(&one, Some("best")).expect_err("not a run").to_string();
+        assert!(error.contains("--checkpoint best needs the folder of a run"), "{error}");
+        std::fs::remove_file(run.join("checkpoints/best")).expect("remove");
+        assert_eq!(found(run, None).expect("found"), of(300, "latest"));
+        let error = found(run, Some("best")).expect_err("not evaluated").to_string();
+        assert!(error.contains("use --checkpoint latest"), "{error}");
+        assert!("newest".parse::<CheckpointChoice>().is_err_and(|error| error.contains("expected best, latest or the number")));
+    }
+
+    #[test]
+    fn other_files_with_the_name_of_an_archive_are_named() {
+        let folder = folder_with(&[("junk.tar.bz2", "junk")]);
+        let error = weights_file(&folder.path().join("junk.tar.bz2")).expect_err("junk").to_string();
+        assert!(error.contains("junk.tar.bz2 is not a bzip2 archive"), "{error}");
+    }
+
+    #[test]
     fn names_outside_the_folder_are_ignored() {
         let folder = folder_with(&[("x/checkpoints/latest", "../.."), ("model.safetensors", "")]);
         assert!(matches!(weights_file(&folder.path().join("x")), Err(CheckpointError::NotFound { .. })));
@@ -165,5 +364,18 @@ mod tests {
         let folder = folder_with(&[]);
         let message = weights_file(folder.path()).expect_err("empty").to_string();
         assert!(message.contains("expected model.safetensors"), "{message}");
+    }
+
+    #[test]
+    fn a_folder_of_runs_is_an_error_with_the_runs() {
+        let files =
+            ["one", "two"].map(|run| [format!("{run}/checkpoints/latest"), format!("{run}/checkpoints/a/model.safetensors")]);
+        let files: Vec<_> = files.iter().flat_map(|[latest, file]| [(latest.as_str(), "a"), (file.as_str(), "")]).collect();
+        let folder = folder_with(&files);
+        let message = weights_file(folder.path()).expect_err("several").to_string();
+        let shown = folder.path().display();
+        assert!(message.ends_with(&format!("specify one of {shown}/one, {shown}/two")), "{message}");
+        let random = weights_file(Path::new("random")).expect_err("no weights").to_string();
+        assert!(random.contains("random weights are for `run` only; specify a file of weights"), "{random}");
     }
 }

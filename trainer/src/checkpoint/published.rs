@@ -7,11 +7,11 @@
 //! ```
 
 use std::borrow::Cow;
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use glm_support::files::atomic;
+use glm_support::files::output::{Output, OutputError};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -30,32 +30,18 @@ const ALIGNMENT: u16 = 64;
 /// Members of this size or more need the 64-bit fields of the format.
 const LARGE: usize = u32::MAX as usize;
 
-/// Writes a folder for Python's `--load-pretrained` and returns the file with the weights. For `data` see
-/// [`super::safetensors_file::write`].
+/// Writes the file that names the latest iteration, which must be complete.
 ///
 /// # Errors
-/// [`CheckpointError`] if a file cannot be written, or the error of `data`.
-pub fn write_folder<'d>(
-    folder: &Path,
-    iteration: u64,
-    headers: &[TensorHeader],
-    data: impl FnMut(&TensorHeader) -> Result<Cow<'d, [u8]>, CheckpointError>,
-) -> Result<PathBuf, CheckpointError> {
-    let inner = folder.join(iteration.to_string());
-    fs::create_dir_all(&inner).map_err(|source| io_error(&inner, source))?;
-    let file = inner.join(PUBLISHED_FILE);
-    write_file(&file, iteration, headers, data)?;
-    // Last, so that it names a complete file.
-    let latest = folder.join(PUBLISHED_LATEST);
-    atomic::write(&latest, |text| text.write_all(iteration.to_string().as_bytes()))
-        .map_err(|source| io_error(&latest, source))?;
-    Ok(file)
+/// [`OutputError`] if it cannot be written.
+pub fn write_latest(folder: &Path, iteration: u64) -> Result<(), OutputError> {
+    Output::open(&folder.join(PUBLISHED_LATEST))?.write_all(iteration.to_string().as_bytes())
 }
 
-/// Writes only the file.
+/// Writes the file of an iteration. For `data` see [`super::safetensors_file::write`].
 ///
 /// # Errors
-/// As [`write_folder`].
+/// [`CheckpointError`] if the file cannot be written, or the error of `data`.
 pub fn write_file<'d>(
     path: &Path,
     iteration: u64,
@@ -73,10 +59,6 @@ pub fn write_file<'d>(
         zip.finish().map(drop).map_err(zip_failure)
     };
     atomic::write(path, write).map_err(|failure| failure.at(path))
-}
-
-fn io_error(path: &Path, source: std::io::Error) -> CheckpointError {
-    CheckpointError::Io { doing: "cannot write", path: path.to_owned(), source }
 }
 
 fn zip_failure(error: zip::result::ZipError) -> WriteFailure {
@@ -163,6 +145,8 @@ impl Pickle {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::checkpoint::pickle::read_module;
     use crate::checkpoint::stored::StoredKind;
@@ -175,10 +159,9 @@ mod tests {
         let bytes: Vec<Vec<u8>> =
             headers.iter().zip(1..).map(|(header, fill)| vec![fill; header.bytes().expect("small")]).collect();
         let mut remaining = bytes.iter();
-        let file =
-            write_folder(folder.path(), 600, &headers, |_| Ok(Cow::Borrowed(remaining.next().expect("three").as_slice())))
-                .expect("written");
-        assert_eq!(file, folder.path().join("600/mp_rank_00_model_states.pt"));
+        let file = folder.path().join(PUBLISHED_FILE);
+        write_file(&file, 600, &headers, |_| Ok(Cow::Borrowed(remaining.next().expect("three").as_slice()))).expect("written");
+        write_latest(folder.path(), 600).expect("written");
         assert_eq!(fs::read_to_string(folder.path().join(PUBLISHED_LATEST)).expect("read"), "600");
 
         let state = read_module(&file).expect("readable");

@@ -22,7 +22,7 @@ use glm_support::files::lock::try_lock;
 use tch::no_grad;
 
 use super::CheckpointError;
-use super::locate::{CHECKPOINTS_FOLDER, LATEST_FILE, WEIGHTS_FILE};
+use super::locate::{BEST_FILE, CHECKPOINTS_FOLDER, LATEST_FILE, WEIGHTS_FILE};
 pub use super::run_state::RunState;
 use super::seal::{SUMS_FILE, check, sums};
 use super::snapshot::Snapshot;
@@ -34,7 +34,8 @@ use crate::optim::adamw::AdamW;
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
 const METRICS_FILE: &str = "metrics.jsonl";
-const BEST_FILE: &str = "best";
+/// Files of a checkpoint that [`SUMS_FILE`] lists.
+const LISTED_FILES: [&str; 4] = [WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
 const LOCK_FILE: &str = ".lock";
 const TEMPORARY: &str = ".writing-";
 
@@ -47,8 +48,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Creates the folder if it does not exist, locks it, and removes incomplete checkpoints of killed runs. The lock is held until
-    /// the last clone is dropped.
+    /// Creates the folder if it does not exist, locks it, and removes incomplete checkpoints and files of killed runs. The lock is held
+    /// until the last clone is dropped.
     ///
     /// # Errors
     /// [`CheckpointError::InUse`] if another process holds the lock; [`CheckpointError::Io`].
@@ -60,6 +61,9 @@ impl RunFolder {
             if name.starts_with(TEMPORARY) {
                 remove(&checkpoints.join(name))?;
             }
+        }
+        for place in [root, &checkpoints] {
+            atomic::remove_leftovers(place).map_err(|source| io("cannot remove temporary files in", place, source))?;
         }
         Ok(folder)
     }
@@ -94,6 +98,18 @@ impl RunFolder {
         })
     }
 
+    /// Returns the state in the latest readable checkpoint, without creating or locking the folder; `None` without checkpoints.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if no state can be read.
+    pub fn recorded(root: &Path) -> Result<Option<RunState>, CheckpointError> {
+        let entries = fs::read_dir(root.join(CHECKPOINTS_FOLDER)).into_iter().flatten().flatten();
+        let mut steps: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_step(path)).collect();
+        steps.sort_unstable();
+        let states = steps.iter().rev().map(|path| Self::state(path));
+        states.reduce(|one, other| one.or(other)).transpose()
+    }
+
     /// Returns the folder of the latest checkpoint, if any.
     pub fn latest(&self) -> Option<PathBuf> {
         self.named(LATEST_FILE)
@@ -107,7 +123,7 @@ impl RunFolder {
         let steps = self.steps()?;
         let mut skipped = None;
         for path in steps.iter().rev() {
-            match check(path) {
+            match check(path, &LISTED_FILES) {
                 Ok(()) => {
                     if let Some(damage) = skipped {
                         tracing::warn!("a later checkpoint is damaged ({damage}); resuming from {}", path.display());
@@ -125,8 +141,8 @@ impl RunFolder {
 
     /// Returns the folders of all checkpoints, oldest first.
     fn steps(&self) -> Result<Vec<PathBuf>, CheckpointError> {
-        let names = self.names()?.into_iter().filter(|name| name.starts_with("step-"));
-        Ok(names.map(|name| self.checkpoints().join(name)).filter(|path| path.is_dir()).collect())
+        let paths = self.names()?.into_iter().map(|name| self.checkpoints().join(name));
+        Ok(paths.filter(|path| is_step(path)).collect())
     }
 
     /// Returns the folder of the best checkpoint, if any was evaluated.
@@ -213,7 +229,7 @@ impl RunFolder {
         optimizer: &mut AdamW,
         state: &RunState,
     ) -> Result<(), CheckpointError> {
-        let file = Weights::open(&checkpoint.join(OPTIMIZER_FILE))?;
+        let file = Weights::open_verified(&checkpoint.join(OPTIMIZER_FILE))?;
         no_grad(|| {
             let parameters = model.parameters();
             for (prefix, buffer) in [("first", optimizer.exp_avg()), ("second", optimizer.exp_avg_sq())] {
@@ -234,18 +250,23 @@ impl RunFolder {
     }
 }
 
+/// Returns true for the folder of a complete checkpoint.
+fn is_step(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("step-")) && path.is_dir()
+}
+
 /// Writes the files of a checkpoint and their checksums, and syncs them to disk.
 fn write_files(folder: &Path, snapshot: &Snapshot) -> Result<(), CheckpointError> {
     let Snapshot { weights, moments, sizes, state, metrics, .. } = snapshot;
     for (file, tensors) in [(WEIGHTS_FILE, weights), (OPTIMIZER_FILE, moments)] {
-        write_safetensors(&folder.join(file), tensors.iter().map(|(name, tensor)| (name.clone(), tensor)), sizes)?;
+        let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
+        write_safetensors(&folder.join(file), tensors, sizes, state.tokenizer.as_ref())?;
     }
     let path = folder.join(STATE_FILE);
     let json = serde_json::to_vec_pretty(state).map_err(|source| CheckpointError::State { path: path.clone(), source })?;
     write_atomically(&path, &json)?;
     write_atomically(&folder.join(METRICS_FILE), metrics)?;
-    let names = [WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
-    let sums = sums(folder, &names).map_err(|source| io("cannot read back", folder, source))?;
+    let sums = sums(folder, &LISTED_FILES).map_err(|source| io("cannot read back", folder, source))?;
     write_atomically(&folder.join(SUMS_FILE), sums.as_bytes())?;
     sync_dir(folder).map_err(|source| io("cannot sync", folder, source))
 }

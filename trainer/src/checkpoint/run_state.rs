@@ -1,5 +1,6 @@
 //! State of a run besides its tensors.
 
+use glm_schemas::manifest::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, overrides};
@@ -35,12 +36,18 @@ pub struct RunState {
     /// Number of questions used before the latest evaluation.
     #[serde(default)]
     pub evaluated_at: Option<u64>,
+    /// Number of questions used before the latest evaluation on all questions of the split.
+    #[serde(default)]
+    pub evaluated_all_at: Option<u64>,
     /// Metric that selects the best checkpoint, at the latest evaluation.
     pub latest: Option<Measured>,
     /// Best value of that metric over all evaluations.
     pub best: Option<Measured>,
     /// Fingerprint of the data set.
     pub fingerprint: String,
+    /// Vocabulary of the data set; `None` in checkpoints of older versions.
+    #[serde(default)]
+    pub tokenizer: Option<Tokenizer>,
     /// Settings.
     #[serde(deserialize_with = "overrides::stored")]
     pub config: Config,
@@ -48,7 +55,13 @@ pub struct RunState {
 
 impl RunState {
     /// State of a new run; `init` is the source of its weights.
-    pub fn new(config: Config, loss_scale: LossScale, fingerprint: String, init: Option<String>) -> Self {
+    pub fn new(
+        config: Config,
+        loss_scale: LossScale,
+        fingerprint: String,
+        tokenizer: Option<Tokenizer>,
+        init: Option<String>,
+    ) -> Self {
         Self {
             step: 0,
             skipped: 0,
@@ -60,9 +73,11 @@ impl RunState {
             loss_scale,
             init,
             evaluated_at: None,
+            evaluated_all_at: None,
             latest: None,
             best: None,
             fingerprint,
+            tokenizer,
             config,
         }
     }

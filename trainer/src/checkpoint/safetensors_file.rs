@@ -1,7 +1,7 @@
 //! Reader and writer for safetensors files.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use glm_support::files::atomic;
@@ -10,6 +10,7 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 
 use super::CheckpointError;
+use super::pickle::guess_content;
 use super::stored::{Entry, FileBytes, Storage, StoredKind, TensorFile, TensorHeader, contiguous_strides};
 
 /// Length of the prefix with the length of the header.
@@ -20,9 +21,9 @@ const LENGTH_BYTES: usize = 8;
 /// # Errors
 /// [`CheckpointError`] if the file cannot be read or is damaged.
 pub fn open(path: &Path) -> Result<TensorFile, CheckpointError> {
-    let fault = |source| CheckpointError::Safetensors { path: path.to_owned(), source };
     let bytes =
         FileBytes::map(path).map_err(|source| CheckpointError::Io { doing: "cannot read", path: path.to_owned(), source })?;
+    let fault = |source| CheckpointError::Safetensors { path: path.to_owned(), why: explain(&source, &bytes) };
     let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(fault)?;
     let start = LENGTH_BYTES + header;
     let (mut entries, mut storages, mut skipped) = (IndexMap::new(), Vec::new(), Vec::new());
@@ -50,10 +51,10 @@ pub fn open(path: &Path) -> Result<TensorFile, CheckpointError> {
 pub fn write<'d>(
     path: &Path,
     headers: &[TensorHeader],
-    metadata: HashMap<String, String>,
+    metadata: &BTreeMap<&str, String>,
     mut data: impl FnMut(&TensorHeader) -> Result<Cow<'d, [u8]>, CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    let fault = |source| CheckpointError::Safetensors { path: path.to_owned(), source };
+    let fault = |source: SafeTensorError| CheckpointError::Safetensors { path: path.to_owned(), why: source.to_string() };
     let mut infos = Vec::with_capacity(headers.len());
     let mut end = 0usize;
     for header in headers {
@@ -65,8 +66,8 @@ pub fn write<'d>(
         let info = TensorInfo { dtype: dtype(header.kind), shape: header.shape.clone(), data_offsets: (start, end) };
         infos.push((header.name.clone(), info));
     }
-    let metadata = Metadata::new(Some(metadata), infos).map_err(fault)?;
-    let mut json = serde_json::to_vec(&metadata).map_err(|source| fault(SafeTensorError::JsonError(source)))?;
+    let tensors = Metadata::new(None, infos).map_err(fault)?;
+    let mut json = header_json(metadata, &tensors).map_err(|source| fault(SafeTensorError::JsonError(source)))?;
     // The elements start at a multiple of eight bytes.
     json.resize(json.len().next_multiple_of(LENGTH_BYTES), b' ');
     let write = |file: &mut dyn atomic::Sink| {
@@ -82,6 +83,40 @@ pub fn write<'d>(
         Ok(())
     };
     atomic::write(path, write).map_err(|failure| failure.at(path))
+}
+
+/// Returns the JSON of a header, with the metadata in the order of its keys: the library's map is not ordered, and equal weights must
+/// give equal bytes.
+fn header_json(metadata: &BTreeMap<&str, String>, tensors: &Metadata) -> Result<Vec<u8>, serde_json::Error> {
+    let tensors = serde_json::to_vec(tensors)?;
+    let mut json = b"{\"__metadata__\":".to_vec();
+    serde_json::to_writer(&mut json, metadata)?;
+    if tensors != b"{}" {
+        json.push(b',');
+    }
+    json.extend_from_slice(tensors.strip_prefix(b"{").unwrap_or_default());
+    Ok(json)
+}
+
+/// Describes what is wrong with a file, and what to do.
+fn explain(error: &SafeTensorError, bytes: &[u8]) -> String {
+    use SafeTensorError as E;
+    if let Some(content) = guess_content(bytes) {
+        return format!("not a safetensors file: {content}");
+    }
+    let again = "copy or download it again";
+    match error {
+        E::HeaderTooSmall | E::InvalidHeaderLength => {
+            format!("the file ends within its header: it was truncated, or is not a safetensors file; {again}")
+        }
+        E::MetadataIncompleteBuffer => {
+            format!("the file does not have the size that its header specifies: it was truncated; {again}")
+        }
+        E::HeaderTooLarge | E::InvalidHeader(_) | E::InvalidHeaderDeserialization(_) | E::JsonError(_) => {
+            format!("not a safetensors file, or its header is damaged ({error}); {again}")
+        }
+        _ => format!("the header describes tensors that do not fit the file ({error}); {again}"),
+    }
 }
 
 /// Errors of writing weights: of the file, still without its path, or of the data.
@@ -141,12 +176,13 @@ mod tests {
         let headers = [header("b", &[2, 2]), header("a", &[3]), header("scalar", &[])];
         let bytes: [&[u8]; 3] = [&[1; 8], &[2; 6], &[3; 2]];
         let mut remaining = bytes.iter();
-        let metadata = HashMap::from([("key".to_owned(), "value".to_owned())]);
-        write(&path, &headers, metadata, |_| Ok(Cow::Borrowed(*remaining.next().expect("three")))).expect("written");
+        let metadata = BTreeMap::from([("key", "value".to_owned()), ("another", "\"".to_owned())]);
+        write(&path, &headers, &metadata, |_| Ok(Cow::Borrowed(*remaining.next().expect("three")))).expect("written");
 
         let file = open(&path).expect("open");
         assert_eq!(file.names().collect::<Vec<_>>(), ["b", "a", "scalar"]);
-        assert_eq!(file.metadata, HashMap::from([("key".to_owned(), "value".to_owned())]));
+        assert_eq!(file.metadata.len(), 2);
+        assert!(metadata.iter().all(|(key, value)| file.metadata.get(*key) == Some(value)));
         for (header, bytes) in headers.iter().zip(bytes) {
             let tensor = file.tensor(&header.name).expect("tensor");
             assert_eq!((tensor.kind, &tensor.shape, tensor.data.as_ref()), (header.kind, &header.shape, bytes));
@@ -161,13 +197,29 @@ mod tests {
     fn wrong_sizes_and_damaged_files_are_rejected() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("model.safetensors");
-        let short = write(&path, &[header("a", &[3])], HashMap::new(), |_| Ok(Cow::Borrowed(&[0; 4])));
+        let short = write(&path, &[header("a", &[3])], &BTreeMap::new(), |_| Ok(Cow::Borrowed(&[0; 4])));
         assert!(matches!(short, Err(CheckpointError::Safetensors { .. })) && !path.exists());
-        write(&path, &[header("a", &[3])], HashMap::new(), |_| Ok(Cow::Borrowed(&[0; 6]))).expect("written");
+        write(&path, &[header("a", &[3])], &BTreeMap::new(), |_| Ok(Cow::Borrowed(&[0; 6]))).expect("written");
         let complete = std::fs::read(&path).expect("read");
         for length in 0..complete.len() {
             std::fs::write(&path, &complete[..length]).expect("write");
-            assert!(open(&path).is_err(), "{length} of {} bytes", complete.len());
+            let error = open(&path).expect_err("truncated").to_string();
+            assert!(
+                error.contains(" again") && !error.contains("fully covered"),
+                "{length} of {} bytes: {error}",
+                complete.len()
+            );
+        }
+        write(&path, &[], &BTreeMap::new(), |_| Ok(Cow::Borrowed(&[]))).expect("written");
+        assert_eq!(open(&path).expect("without tensors").names().len(), 0);
+        for (content, reason) in [
+            ("<!DOCTYPE html>", "it is a web page"),
+            ("version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer"),
+            ("some text", "not a safetensors file, or its header is damaged"),
+        ] {
+            std::fs::write(&path, content).expect("write");
+            let error = open(&path).expect_err(reason).to_string();
+            assert!(error.contains(reason), "{error}");
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Conversion between libtorch's tensors and tensors in files.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use glm_schemas::manifest::Tokenizer;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::CheckpointError;
@@ -13,6 +14,8 @@ use crate::model::ModelConfig;
 
 /// Key of the model's configuration, as JSON, in the metadata of a safetensors file.
 pub(super) const CONFIG_KEY: &str = "glm.model";
+/// Key of the vocabulary, as JSON: its name, the sha256 of its file and its size.
+pub(super) const TOKENIZER_KEY: &str = "glm.tokenizer";
 
 /// Copies floating point numbers to a tensor on the CPU; returns `None` for other element types.
 pub(super) fn tensor(stored: &StoredTensor<'_>) -> Result<Option<Tensor>, TchError> {
@@ -62,17 +65,26 @@ pub fn write_safetensors<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
     config: &ModelConfig,
+    tokenizer: Option<&Tokenizer>,
 ) -> Result<(), CheckpointError> {
     let host = tensors.into_iter().map(|(name, tensor)| HostTensor::new(name, tensor)).collect::<Result<Vec<_>, TchError>>()?;
     let headers: Vec<TensorHeader> = host.iter().map(|tensor| tensor.header.clone()).collect();
     let mut remaining = host.iter();
-    write(path, &headers, metadata(path, config)?, |_| {
+    write(path, &headers, &metadata(path, config, tokenizer)?, |_| {
         Ok(Cow::Borrowed(remaining.next().map(HostTensor::data).unwrap_or_default()))
     })
 }
 
-/// Returns the metadata of a safetensors file. It has only one key: the map is not ordered, and equal weights must give equal bytes.
-pub(crate) fn metadata(path: &Path, config: &ModelConfig) -> Result<HashMap<String, String>, CheckpointError> {
-    let json = serde_json::to_string(config).map_err(|source| CheckpointError::State { path: path.to_owned(), source })?;
-    Ok(HashMap::from([(CONFIG_KEY.to_owned(), json)]))
+/// Returns the metadata of a safetensors file: the configuration of the model, and its vocabulary if it is known.
+pub(crate) fn metadata(
+    path: &Path,
+    config: &ModelConfig,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<BTreeMap<&'static str, String>, CheckpointError> {
+    let fault = |source| CheckpointError::State { path: path.to_owned(), source };
+    let mut metadata = BTreeMap::from([(CONFIG_KEY, serde_json::to_string(config).map_err(fault)?)]);
+    if let Some(tokenizer) = tokenizer {
+        metadata.insert(TOKENIZER_KEY, serde_json::to_string(tokenizer).map_err(fault)?);
+    }
+    Ok(metadata)
 }

@@ -1,23 +1,25 @@
 //! Weights by name, independent of the container.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use glm_schemas::manifest::Tokenizer;
 use indexmap::IndexMap;
 use tch::{Tensor, no_grad};
 
-use super::layout::{FINAL_LAYERNORM, POSITION_EMBEDDINGS, WORD_EMBEDDINGS, layer_of};
-use super::locate::weights_file;
+use super::layout::{self, FINAL_LAYERNORM, POSITION_EMBEDDINGS, WORD_EMBEDDINGS, layer_of};
+use super::locate::{CheckpointChoice, Located, locate};
 use super::pickle::read_module;
-use super::stored::{StoredKind, StoredTensor, TensorFile};
-use super::tensors::CONFIG_KEY;
-use super::{CheckpointError, hugging_face, safetensors_file, tensors};
+use super::stored::{StoredKind, StoredTensor, TensorFile, TensorHeader};
+use super::tensors::{CONFIG_KEY, TOKENIZER_KEY};
+use super::{CheckpointError, hugging_face, safetensors_file, seal, tensors};
 use crate::model::config::{ModelConfig, Preset};
 use crate::model::parameters::Parameters;
 
 /// Open weights: one file, or the shards of a Hugging Face folder.
 #[derive(Debug)]
 pub struct Weights {
-    path: PathBuf,
+    located: Located,
     files: Vec<TensorFile>,
     /// Tensors by name, in the order of the files.
     entries: IndexMap<String, Entry>,
@@ -45,23 +47,51 @@ pub struct Sizes {
 }
 
 impl Weights {
-    /// Opens the weights at `path`: a file, a folder or an archive, see [`super::locate`]. No tensor is read.
+    /// Opens the weights at `path`: a file, a folder or an archive, see [`super::locate`]; in the folder of a run, those of the best
+    /// checkpoint. Their checksums are verified if there are any.
     ///
     /// Names are those of published files. A common prefix is removed, such as `glm.` in files saved by `transformers`.
     ///
     /// # Errors
-    /// [`CheckpointError`] if there are no weights or a file cannot be read.
+    /// [`CheckpointError`] if there are no weights or a file cannot be read or is damaged.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let path = weights_file(path)?;
-        let is_index = path.to_str().is_some_and(|text| text.ends_with(hugging_face::INDEX_SUFFIX));
-        let files = match is_index {
-            true => hugging_face::shards(&path)?.iter().map(|shard| open_file(shard)).collect::<Result<_, _>>()?,
-            false => vec![open_file(&path)?],
-        };
-        Self::from_files(path, files)
+        Self::open_checkpoint(path, None)
     }
 
-    fn from_files(path: PathBuf, files: Vec<TensorFile>) -> Result<Self, CheckpointError> {
+    /// As [`Self::open`], with the given checkpoint of the run folder `path`. Logs which checkpoint of a run is used.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_checkpoint(path: &Path, choice: Option<CheckpointChoice>) -> Result<Self, CheckpointError> {
+        let located = locate(path, choice)?;
+        if let Some(chosen) = located.checkpoint {
+            tracing::info!("using the {chosen} checkpoint of {}: {}", path.display(), located.path.display());
+        }
+        let files = Self::files(&located.path)?;
+        let folder = located.path.parent().unwrap_or(Path::new(""));
+        seal::check_files(folder, &files).map_err(CheckpointError::Damaged)?;
+        Self::from_files(located, open_files(&files)?)
+    }
+
+    /// Opens a file whose checksum the caller has verified.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if the file cannot be read or is damaged.
+    pub(crate) fn open_verified(path: &Path) -> Result<Self, CheckpointError> {
+        let located = locate(path, None)?;
+        let files = open_files(&Self::files(&located.path)?)?;
+        Self::from_files(located, files)
+    }
+
+    /// Returns the files that `path` stands for: itself, or the shards that it lists.
+    fn files(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+        match path.to_str().is_some_and(|text| text.ends_with(hugging_face::INDEX_SUFFIX)) {
+            true => hugging_face::shards(path),
+            false => Ok(vec![path.to_owned()]),
+        }
+    }
+
+    fn from_files(located: Located, files: Vec<TensorFile>) -> Result<Self, CheckpointError> {
         let stored: Vec<(usize, &str)> =
             files.iter().enumerate().flat_map(|(at, file)| file.names().map(move |name| (at, name))).collect();
         let prefix = model_prefix(&stored);
@@ -70,15 +100,44 @@ impl Weights {
             let name = stored.strip_prefix(prefix.as_str()).unwrap_or(stored).to_owned();
             let entry = Entry { file, stored_name: stored.to_owned() };
             if entries.insert(name, entry).is_some() {
-                return Err(CheckpointError::NotAGlm { path, reason: format!("two tensors have the name `{stored}`") });
+                let reason = format!("two tensors have the name `{stored}`");
+                return Err(CheckpointError::NotAGlm { path: located.path, reason });
             }
         }
-        Ok(Self { path, files, entries })
+        Ok(Self { located, files, entries })
     }
 
     /// Path of the file, or of the index of the shards.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.located.path
+    }
+
+    /// Path, and the checkpoint of a run that it belongs to.
+    pub fn located(&self) -> &Located {
+        &self.located
+    }
+
+    /// Vocabulary of the weights; `None` if the files do not specify it, as published ones.
+    pub fn tokenizer(&self) -> Option<Tokenizer> {
+        self.files.iter().filter_map(|file| file.metadata.get(TOKENIZER_KEY)).find_map(|json| serde_json::from_str(json).ok())
+    }
+
+    /// Checks that the weights have the vocabulary of a data set or of questions. Weights that do not specify theirs are accepted.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Vocabulary`].
+    pub fn check_vocabulary(&self, given: &Tokenizer) -> Result<(), CheckpointError> {
+        match self.tokenizer() {
+            Some(own) if own.sha256 != given.sha256 => {
+                Err(CheckpointError::Vocabulary { path: self.path().to_owned(), own, given: given.clone() })
+            }
+            Some(_) => Ok(()),
+            None => {
+                let path = self.path().display();
+                tracing::debug!("{path} does not specify its vocabulary; assuming {}, {}", given.name, given.sha256);
+                Ok(())
+            }
+        }
     }
 
     /// Names of all tensors, in the order of the files.
@@ -134,12 +193,46 @@ impl Weights {
             None => Err(self.not_a_glm(format!("not the weights of a GLM: `{name}` is missing"))),
         };
         let (vocab_rows, hidden) = matrix(WORD_EMBEDDINGS)?;
-        let (positions, _) = matrix(POSITION_EMBEDDINGS[0])?;
+        let (positions, width) = matrix(POSITION_EMBEDDINGS[0])?;
+        for (name, sizes) in [(WORD_EMBEDDINGS, [vocab_rows, hidden]), (POSITION_EMBEDDINGS[0], [positions, width])] {
+            if sizes.contains(&0) {
+                return Err(self.not_a_glm(format!("`{name}` is empty: it has shape {:?}", self.describe(name)?.1)));
+            }
+        }
         let layers = self.names().filter_map(layer_of).max().map_or(0, |last| last.saturating_add(1));
         if layers > self.entries.len() {
             return Err(self.not_a_glm(format!("{} tensors are too few for {layers} layers", self.entries.len())));
         }
         Ok(Sizes { layers, hidden, vocab_rows, positions })
+    }
+
+    /// Returns the headers of all parameters of a model, in published order, if the weights have them with these shapes. Call it before
+    /// memory is allocated for the model: then the model takes no more than a small multiple of the size of the file, whatever the names
+    /// and shapes in a damaged or hostile file.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if a parameter is missing or has another shape, or if parameters share their bytes.
+    pub fn check(&self, config: &ModelConfig) -> Result<Vec<TensorHeader>, CheckpointError> {
+        let size: usize = self.files.iter().map(TensorFile::size).sum();
+        let mut left = size;
+        let mut headers = Vec::new();
+        for (name, expected) in layout::parameters(config)? {
+            let (kind, found) = self.describe(&name)?;
+            if *found != expected {
+                let sizes = |sizes: &[usize]| sizes.iter().map(|size| *size as i64).collect();
+                let (found, expected, path) = (sizes(found), sizes(&expected), self.path().to_owned());
+                return Err(CheckpointError::Shape { path, name, found, expected });
+            }
+            let header = TensorHeader { name, kind, shape: expected };
+            let Some(rest) = header.bytes().and_then(|bytes| left.checked_sub(bytes)) else {
+                let reason =
+                    format!("its parameters have more bytes than the file, {size}: they overlap, or the file is damaged");
+                return Err(self.not_a_glm(reason));
+            };
+            left = rest;
+            headers.push(header);
+        }
+        Ok(headers)
     }
 
     /// Derives the configuration of the model, with default rates. The number of heads is `heads` if given, else the one stored with
@@ -151,7 +244,7 @@ impl Weights {
         let Sizes { layers, hidden, vocab_rows, positions } = self.sizes()?;
         let preset = Preset::with_sizes(layers, hidden);
         let Some(heads) = heads.or_else(|| self.stored_heads(hidden)).or(preset.map(|preset| preset.heads)) else {
-            return Err(CheckpointError::Heads { path: self.path.clone(), layers, hidden });
+            return Err(CheckpointError::Heads { path: self.path().to_owned(), layers, hidden });
         };
         let config = ModelConfig { layers, hidden, heads, vocab_rows, positions, ..Preset::LARGE.config() };
         config.validate().map_err(|error| self.not_a_glm(error.to_string()))?;
@@ -164,7 +257,7 @@ impl Weights {
         let mut configs = self.files.iter().filter_map(|file| file.metadata.get(CONFIG_KEY));
         match configs.find_map(|json| serde_json::from_str::<ModelConfig>(json).ok()) {
             Some(config) => (config.hidden == hidden).then_some(config.heads),
-            None => hugging_face::heads(&self.path, hidden),
+            None => hugging_face::heads(self.path(), hidden),
         }
     }
 
@@ -184,7 +277,7 @@ impl Weights {
                     && found[1] == expected[1]
                     && found[0] < expected[0];
                 if found != expected && !extends {
-                    return Err(CheckpointError::Shape { path: self.path.clone(), name: name.clone(), found, expected });
+                    return Err(CheckpointError::Shape { path: self.path().to_owned(), name: name.clone(), found, expected });
                 }
                 let mut target = match extends {
                     true => {
@@ -200,8 +293,12 @@ impl Weights {
     }
 
     fn not_a_glm(&self, reason: String) -> CheckpointError {
-        CheckpointError::NotAGlm { path: self.path.clone(), reason }
+        CheckpointError::NotAGlm { path: self.path().to_owned(), reason }
     }
+}
+
+fn open_files(paths: &[PathBuf]) -> Result<Vec<TensorFile>, CheckpointError> {
+    paths.iter().map(|path| open_file(path)).collect()
 }
 
 /// Opens one file; the extension specifies the container.
@@ -219,7 +316,7 @@ fn model_prefix(names: &[(usize, &str)]) -> String {
         let prefixes = names.iter().filter_map(|(_, name)| name.strip_suffix(end));
         prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')).collect()
     };
-    let last = before(FINAL_LAYERNORM);
+    let last: HashSet<&str> = before(FINAL_LAYERNORM).into_iter().collect();
     let both: Vec<&str> = before(WORD_EMBEDDINGS).into_iter().filter(|prefix| last.contains(prefix)).collect();
     match both.as_slice() {
         [only] => (*only).to_owned(),
@@ -230,10 +327,10 @@ fn model_prefix(names: &[(usize, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::checkpoint::stored::TensorHeader;
+    use crate::checkpoint::stored::{self, FileBytes, Storage, contiguous_strides};
 
     #[test]
     fn heads_are_those_of_the_preset_with_the_same_sizes() {
@@ -247,7 +344,7 @@ mod tests {
             };
             let mut headers = vec![header(WORD_EMBEDDINGS, &[1, 1024]), header(POSITION_EMBEDDINGS[0], &[1, 1024])];
             headers.extend((0..layers).map(|layer| header(&format!("transformer.layers.{layer}.mlp.bias"), &[1])));
-            safetensors_file::write(&path, &headers, HashMap::new(), |header| {
+            safetensors_file::write(&path, &headers, &BTreeMap::new(), |header| {
                 Ok(Cow::Owned(vec![0; header.bytes().expect("small")]))
             })
             .expect("written");
@@ -258,6 +355,29 @@ mod tests {
         let error = other.model_config(None).expect_err("no preset has these sizes");
         assert!(matches!(error, CheckpointError::Heads { layers: 2, hidden: 1024, .. }), "{error}");
         assert_eq!(other.model_config(Some(8)).expect("explicit").heads, 8);
+    }
+
+    #[test]
+    fn parameters_cannot_share_their_bytes() {
+        let config = ModelConfig { vocab_rows: 64, ..Preset::TINY.config() };
+        let open = |bytes: usize, shared: bool| {
+            let (mut entries, mut storages, mut end) = (IndexMap::new(), Vec::new(), 0);
+            for (name, shape) in layout::parameters(&config).expect("parameters") {
+                let size = 4 * shape.iter().product::<usize>();
+                storages.push(Storage::new(if shared { 0..bytes } else { end..end + size }, None));
+                end += size;
+                let (stride, storage) = (contiguous_strides(&shape), storages.len() - 1);
+                entries.insert(name, stored::Entry { kind: StoredKind::F32, offset: 0, shape, stride, storage });
+            }
+            let path = Path::new("model.pt");
+            let file = TensorFile::new(path, FileBytes::in_memory(vec![0; bytes]), entries, storages);
+            let located = Located { path: path.to_owned(), step: None, checkpoint: None };
+            Weights::from_files(located, vec![file]).expect("weights").check(&config)
+        };
+        let all = 4 * config.parameters();
+        assert_eq!(open(all, false).expect("sound").iter().map(|header| header.bytes().expect("small")).sum::<usize>(), all);
+        let error = open(all / 2, true).expect_err("shared").to_string();
+        assert!(error.starts_with("model.pt: its parameters have more bytes than the file"), "{error}");
     }
 
     fn prefix(names: &[&str]) -> String {

@@ -4,16 +4,17 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use glm_support::files::atomic::remove_leftovers_of;
+use glm_support::files::output::{self, OutputError};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::checkpoint::locate::WEIGHTS_FILE;
+use crate::checkpoint::locate::{CheckpointChoice, WEIGHTS_FILE};
 use crate::checkpoint::numbers::{Format, converted};
 use crate::checkpoint::published::PUBLISHED_FILE;
 use crate::checkpoint::stored::TensorHeader;
 use crate::checkpoint::weights::Weights;
-use crate::checkpoint::{CheckpointError, layout, published, safetensors_file, tensors};
-use crate::model::ModelConfig;
+use crate::checkpoint::{CheckpointError, published, safetensors_file, tensors};
 
 /// Maximum number of names in a message.
 const SHOWN_NAMES: usize = 5;
@@ -43,6 +44,9 @@ pub struct ConvertArgs {
     /// Number of attention heads, if INPUT does not specify it
     #[arg(long, value_name = "N")]
     pub heads: Option<usize>,
+    /// Checkpoint of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]
+    #[arg(long, value_name = "WHICH")]
+    pub checkpoint: Option<CheckpointChoice>,
     /// Replace an existing file
     #[arg(long)]
     pub force: bool,
@@ -54,6 +58,12 @@ pub enum ConvertError {
     /// The weights cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The output cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// Standard output does not take weights.
+    #[error("weights cannot be written to standard output; specify a file (.safetensors, .pt) or a folder")]
+    Stdout,
     /// The output exists.
     #[error("{} already exists; use another path, or --force to replace it", .0.display())]
     Exists(PathBuf),
@@ -82,15 +92,22 @@ impl fmt::Display for Converted {
 /// # Errors
 /// [`ConvertError`]; the output is unchanged in this case.
 pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
-    let weights = Weights::open(&args.input)?;
+    if args.output == Path::new(output::STDOUT) {
+        return Err(ConvertError::Stdout);
+    }
+    let weights = Weights::open_checkpoint(&args.input, args.checkpoint)?;
     let to = args.to.unwrap_or(match has_extension(&args.output, "pt") {
         true => Layout::Published,
         false => Layout::Safetensors,
     });
-    let iteration = iteration(weights.path());
+    // The published code requires at least 1.
+    let iteration = weights.located().step.unwrap_or(1).max(1);
     let path = output_file(&args.output, to, iteration);
-    if path.exists() && !args.force {
-        return Err(ConvertError::Exists(path));
+    if path.exists() {
+        output::file(&path)?;
+        if !args.force {
+            return Err(ConvertError::Exists(path));
+        }
     }
     let format = args.dtype.or((to == Layout::Published).then_some(Format::Fp16));
     let config = match to {
@@ -98,7 +115,10 @@ pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
         // The published container does not store heads, and any number lists the same parameters.
         Layout::Published => weights.model_config(args.heads.or(Some(1)))?,
     };
-    let headers = headers(&weights, &config, format)?;
+    let mut headers = weights.check(&config)?;
+    if let Some(format) = format {
+        headers.iter_mut().for_each(|header| header.kind = format.kind());
+    }
     warn_about_others(&weights, &headers);
 
     let data = |header: &TensorHeader| {
@@ -110,33 +130,27 @@ pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
             number,
         })
     };
+    create_parent(&path)?;
+    let file = output::file(&path)?;
+    // Of a conversion that was killed.
+    remove_leftovers_of(&file).map_err(|source| CheckpointError::Io {
+        doing: "cannot remove temporary files of",
+        path: path.clone(),
+        source,
+    })?;
     match to {
         Layout::Safetensors => {
-            create_parent(&path)?;
-            safetensors_file::write(&path, &headers, tensors::metadata(&path, &config)?, data)?;
+            let metadata = tensors::metadata(&path, &config, weights.tokenizer().as_ref())?;
+            safetensors_file::write(&file, &headers, &metadata, data)?;
         }
-        Layout::Published if path == args.output => {
-            create_parent(&path)?;
-            published::write_file(&path, iteration, &headers, data)?;
-        }
-        Layout::Published => drop(published::write_folder(&args.output, iteration, &headers, data)?),
+        Layout::Published => published::write_file(&file, iteration, &headers, data)?,
+    }
+    if to == Layout::Published && path != args.output {
+        // Last, so that it names a complete file.
+        published::write_latest(&args.output, iteration)?;
     }
     let bytes = headers.iter().filter_map(TensorHeader::bytes).sum();
     Ok(Converted { path, tensors: headers.len(), bytes })
-}
-
-/// Returns the headers of all parameters of a GLM, in published order.
-fn headers(weights: &Weights, config: &ModelConfig, format: Option<Format>) -> Result<Vec<TensorHeader>, CheckpointError> {
-    let header = |(name, expected): (String, Vec<usize>)| {
-        let (kind, found) = weights.describe(&name)?;
-        if found != expected {
-            let sizes = |sizes: &[usize]| sizes.iter().map(|size| *size as i64).collect();
-            let (found, expected, path) = (sizes(found), sizes(&expected), weights.path().to_owned());
-            return Err(CheckpointError::Shape { path, name, found, expected });
-        }
-        Ok(TensorHeader { name, kind: format.map_or(kind, Format::kind), shape: expected })
-    };
-    layout::parameters(config)?.into_iter().map(header).collect()
 }
 
 fn warn_about_others(weights: &Weights, headers: &[TensorHeader]) {
@@ -176,13 +190,6 @@ fn create_parent(path: &Path) -> Result<(), CheckpointError> {
     })
 }
 
-/// Returns the optimizer step of the weights according to their folder: `step-00000600` in a run, `200000` in published weights. It is
-/// at least 1, as the published code requires.
-fn iteration(weights: &Path) -> u64 {
-    let folder = weights.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
-    folder.strip_prefix("step-").unwrap_or(folder).parse().unwrap_or(1).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,13 +201,5 @@ mod tests {
         assert_eq!(file("a", Layout::Safetensors), "a/model.safetensors");
         assert_eq!(file("a.pt", Layout::Published), "a.pt");
         assert_eq!(file("a", Layout::Published), "a/7/mp_rank_00_model_states.pt");
-    }
-
-    #[test]
-    fn the_iteration_is_parsed_from_the_folder() {
-        let of = |path: &str| iteration(Path::new(path));
-        assert_eq!(of("runs/x/checkpoints/step-00000600/model.safetensors"), 600);
-        assert_eq!(of("blocklm-large-blank/200000/mp_rank_00_model_states.pt"), 200_000);
-        assert_eq!((of("step-00000000/model.safetensors"), of("model.safetensors")), (1, 1));
     }
 }

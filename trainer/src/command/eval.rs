@@ -1,15 +1,19 @@
 //! `glm-trainer eval`: metrics of weights on a split.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::Args;
 use glm_schemas::manifest::Split;
-use glm_support::files::atomic::{self, Sink};
+use glm_support::files::output::{Output, OutputError};
+use glm_support::files::progress::{self, Unit};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::command::setup::{Scorer, SetupError};
+use crate::command::answer_line::AnswerLine;
+use crate::command::setup::{Scorer, SetupError, SplitScorer};
+use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::data::DataError;
 use crate::device::DeviceChoice;
@@ -22,19 +26,19 @@ pub struct EvalArgs {
     /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run --init`
-    #[arg(long, value_name = "PATH")]
-    pub init: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub weights: WeightArgs,
     /// Split: train or val
-    #[arg(long, default_value = "val")]
+    #[arg(long, default_value = "val", value_parser = parse_split)]
     pub split: Split,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Write one JSON line per question: example_id, scores, predicted, correct, hit
+    /// Write one JSON line per question with the scores of its choices; -: to standard output, and the result to standard error
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
-    /// Print the result as JSON
+    /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -58,13 +62,8 @@ pub enum EvalError {
     )]
     NoAnswers,
     /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Error of the system.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Errors while a file of lines is written.
@@ -86,42 +85,93 @@ impl From<DataError> for LineError {
     }
 }
 
-/// Writes JSON lines to a file atomically.
-pub(crate) fn write_lines(path: &Path, fill: impl FnOnce(&mut dyn Sink) -> Result<(), LineError>) -> Result<(), EvalError> {
-    atomic::write(path, fill).map_err(|error| match error {
-        LineError::Io(source) => EvalError::Write { path: path.to_owned(), source },
+/// Writes JSON lines.
+pub(crate) fn write_lines(
+    output: &mut Output,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), LineError>,
+) -> Result<(), EvalError> {
+    output.write(fill).map_err(|error| match error {
+        LineError::Io(source) => EvalError::Output(output.error(source)),
         LineError::Data(error) => EvalError::Data(error),
     })
 }
 
 /// Appends a JSON line.
-pub(crate) fn write_line(file: &mut dyn Sink, line: &impl Serialize) -> io::Result<()> {
+pub(crate) fn write_line(file: &mut dyn Write, line: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *file, line)?;
     file.write_all(b"\n")
+}
+
+/// Parses the name of a split. Data sets of other programs call val `dev`, `valid` or `validation`.
+pub(crate) fn parse_split(name: &str) -> Result<Split, String> {
+    match name {
+        "dev" | "valid" | "validation" => Ok(Split::Val),
+        name => name.parse(),
+    }
+}
+
+/// Result of `eval`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluated {
+    /// The metrics.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+    /// Weights and data.
+    #[serde(flatten)]
+    pub provenance: Provenance,
+}
+
+impl fmt::Display for Evaluated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.evaluation, self.provenance)
+    }
 }
 
 /// Evaluates weights on a split, and writes one line per answer to `--scores`.
 ///
 /// # Errors
 /// [`EvalError`].
-pub fn run(args: &EvalArgs) -> Result<Evaluation, EvalError> {
+pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
     if args.split == Split::Test {
         return Err(EvalError::NoAnswers);
     }
-    let (Scorer { model, config, .. }, data) =
-        Scorer::with_split(args.data.clone(), args.split, &args.init, args.device, &args.settings)?;
-    let Some(path) = &args.scores else {
-        return Ok(evaluate(&model, &data, &config, None, drop)?);
+    // First, so that a mistake in the path shows at once.
+    let scores = args.scores.as_deref().map(Output::open).transpose()?;
+    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)?;
+    let SplitScorer { scorer: Scorer { model, config, .. }, split, .. } = &subject;
+    let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
+    progress.begin(&format!("evaluating {}", args.split), config.questions(split) as u64, Unit::Questions);
+    let evaluation = match scores {
+        None => evaluate(model, split, config, None, |_| progress.advance(1))?,
+        Some(mut scores) => {
+            let mut result = Evaluation::default();
+            write_lines(&mut scores, |file| {
+                let mut written = Ok(());
+                result = evaluate(model, split, config, None, |answer| {
+                    progress.advance(1);
+                    if written.is_ok() {
+                        written = write_line(file, &AnswerLine::new(&answer));
+                    }
+                })?;
+                Ok(written?)
+            })?;
+            result
+        }
     };
-    let mut result = Evaluation::default();
-    write_lines(path, |file| {
-        let mut written = Ok(());
-        result = evaluate(&model, &data, &config, None, |answer| {
-            if written.is_ok() {
-                written = write_line(file, &answer);
-            }
-        })?;
-        Ok(written?)
-    })?;
-    Ok(result)
+    progress.end();
+    Ok(Evaluated { evaluation, provenance: subject.provenance })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn val_has_several_names() {
+        for name in ["val", "dev", "valid", "validation"] {
+            assert_eq!(parse_split(name), Ok(Split::Val), "{name}");
+        }
+        assert_eq!(parse_split("train"), Ok(Split::Train));
+        assert!(parse_split("all").expect_err("no split").contains("expected train, val or test"));
+    }
 }

@@ -1,5 +1,6 @@
 //! The commands of `glm-trainer`, one module each.
 
+mod answer_line;
 pub mod bench;
 pub mod convert;
 pub mod eval;
@@ -10,3 +11,4 @@ pub mod report;
 pub mod run;
 pub mod score;
 pub mod setup;
+pub mod weights;

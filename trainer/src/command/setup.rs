@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use glm_schemas::manifest::{Manifest, Split, TaskName, Tokenizer};
+use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use libtorch_ext::stream::available_bytes;
 use tch::{Device, Kind, TchError};
@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
+use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::config::{Config, MICRO_BATCH_TOKENS, SettingsError};
 use crate::data::DataError;
@@ -39,7 +40,7 @@ pub enum SetupError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// Settings.
-    #[error(transparent)]
+    #[error("{0}")]
     Settings(#[from] SettingsError),
     /// Device.
     #[error(transparent)]
@@ -70,6 +71,13 @@ pub fn data_folder(given: Option<PathBuf>) -> PathBuf {
 /// # Errors
 /// [`SetupError`] with the command that creates a missing data set.
 pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
+    if folder.is_file() {
+        return Err(SetupError::Invalid(format!(
+            "{} is a file; specify the folder given to `glm-prep ingest`: --data {}",
+            folder.display(),
+            ingested(folder).display()
+        )));
+    }
     if !folder.is_dir() {
         return Err(SetupError::Invalid(format!(
             "folder {} does not exist; specify the data folder with --data DIR or {DATA_VARIABLE}. \
@@ -77,7 +85,27 @@ pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
             folder.display()
         )));
     }
-    Ok(DataSet::open(folder)?)
+    let data = DataSet::open(folder)?;
+    let Manifest { fingerprint, settings, tokenizer, splits, .. } = data.manifest();
+    let splits: Vec<String> = splits.iter().map(|(split, content)| format!("{split} {}", content.rows)).collect();
+    tracing::debug!(
+        "data set in {}: questions {}, format {}, vocabulary {}, fingerprint {fingerprint}",
+        data.folder().display(),
+        splits.join(", "),
+        settings.format,
+        tokenizer.name
+    );
+    Ok(data)
+}
+
+/// Returns the folder that was most likely given to `ingest`, from a file in it or in its folders.
+fn ingested(file: &Path) -> &Path {
+    let is_inner = |folder: &&Path| {
+        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        !matches!(name, SHARDS_FOLDER | "data" | "ReCoRD")
+    };
+    let folder = file.ancestors().skip(1).find(is_inner).unwrap_or(file);
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 /// Opens the task of a data set.
@@ -105,6 +133,8 @@ pub fn resolve_micro_batch_tokens(
     world: Option<&World>,
 ) -> Result<(), SetupError> {
     if config.data.micro_batch_tokens > 0 {
+        let tokens = config.data.micro_batch_tokens;
+        tracing::debug!("batches of up to {tokens} tokens, {:?} layout", model.backend(pass).layout());
         return Ok(());
     }
     config.data.micro_batch_tokens = match model.parameters().device() {
@@ -121,6 +151,7 @@ pub fn resolve_micro_batch_tokens(
         }
         _ => MICRO_BATCH_TOKENS,
     };
+    tracing::debug!("batches of up to {} tokens, {:?} layout", config.data.micro_batch_tokens, model.backend(pass).layout());
     Ok(())
 }
 
@@ -136,6 +167,8 @@ pub fn load_model(
     kind: Kind,
 ) -> Result<Glm, SetupError> {
     let stored = checked_sizes(weights, &config.model)?;
+    weights.check_vocabulary(tokenizer)?;
+    weights.check(&stored)?;
     if tokenizer.vocab_size > stored.vocab_rows {
         return Err(SetupError::Invalid(format!(
             "the weights in {} have {} rows of word embeddings, but the vocabulary {} has {} tokens",
@@ -154,6 +187,15 @@ pub fn load_model(
             config.data.max_seq_len
         );
     }
+    tracing::debug!(
+        "weights in {}: {} layers, hidden size {}, {} heads, {} rows of word embeddings, {} positions",
+        weights.path().display(),
+        stored.layers,
+        stored.hidden,
+        stored.heads,
+        stored.vocab_rows,
+        stored.positions
+    );
     let sizes = config.rates(&ModelConfig { positions, ..stored });
     tch::manual_seed(config.train.seed as i64);
     let model = Glm::new(&sizes, kind, device)?;
@@ -170,24 +212,38 @@ pub struct Scorer {
     pub config: EvaluationConfig,
     /// Maximum number of tokens of one sequence.
     pub max_seq_len: usize,
+    /// Number of positions of the weights: one sequence has fewer tokens.
+    pub positions: usize,
+}
+
+/// A scorer with a split of a data set.
+#[derive(Debug)]
+pub struct SplitScorer {
+    /// The model.
+    pub scorer: Scorer,
+    /// The data set.
+    pub data: DataSet,
+    /// Its split.
+    pub split: Arc<SplitData>,
+    /// Weights and data, for results.
+    pub provenance: Provenance,
 }
 
 impl Scorer {
-    /// Loads the weights `init`.
+    /// Loads weights.
     ///
     /// If the weights have fewer positions than `data.max_seq_len`, sequences are truncated to these positions.
     ///
     /// # Errors
     /// [`SetupError`] if the weights cannot be read or do not match the settings or the vocabulary.
     pub fn load(
-        init: &Path,
+        weights: &Weights,
         mut config: Config,
         task: TaskName,
         tokenizer: &Tokenizer,
         special: SpecialIds,
         device: Device,
     ) -> Result<Self, SetupError> {
-        let weights = Weights::open(init)?;
         let positions = weights.sizes()?.positions;
         let max_seq_len = positions.saturating_sub(1);
         if config.data.max_seq_len > max_seq_len && max_seq_len > 0 {
@@ -195,33 +251,36 @@ impl Scorer {
             tracing::info!("truncating questions to {max_seq_len} tokens, because {path} has {positions} positions");
             config.data.max_seq_len = max_seq_len;
         }
-        let model = load_model(&weights, &config, tokenizer, device, Kind::Float)?;
+        let model = load_model(weights, &config, tokenizer, device, Kind::Float)?;
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
         resolve_micro_batch_tokens(&mut config, &model, &pass, false, None)?;
         let task = task::open(task, config.task(special));
         let evaluation = EvaluationConfig::new(&config, task, device);
-        Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len })
+        Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len, positions })
     }
 
-    /// Opens a split of a data set and loads the weights `init`.
+    /// Opens a split of a data set, starts to verify its shards, and loads weights.
     ///
     /// # Errors
     /// [`SetupError`] if the data set or the weights cannot be read, or do not match.
     pub fn with_split(
         data: Option<PathBuf>,
         split: Split,
-        init: &Path,
+        weights: &WeightArgs,
         device: DeviceChoice,
         settings: &SettingArgs,
-    ) -> Result<(Self, Arc<SplitData>), SetupError> {
+    ) -> Result<SplitScorer, SetupError> {
         let config = settings.resolve(&[])?;
         set_threads(&config);
         let device = device.resolve()?;
         let data = open_data(&data_folder(data))?;
-        let split = Arc::new(data.split(split)?);
+        let rows = Arc::new(data.split_verified(split, config.data.verify)?);
         let manifest = data.manifest();
-        let scorer = Self::load(init, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
-        Ok((scorer, split))
+        let weights = weights.open()?;
+        let scorer = Self::load(&weights, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
+        let (folder, fingerprint) = (data.folder().to_owned(), manifest.fingerprint.clone());
+        let provenance = Provenance { weights: weights.located().clone(), data: folder, split, fingerprint };
+        Ok(SplitScorer { scorer, data, split: rows, provenance })
     }
 }
 
@@ -229,6 +288,19 @@ impl Scorer {
 mod tests {
     use super::*;
     use crate::model::{Kernels, Preset};
+
+    #[test]
+    fn a_file_leads_to_its_data_set() {
+        for (file, folder) in [
+            ("own/train.jsonl", "own"),
+            ("train.jsonl", "."),
+            ("own/shards/manifest.json", "own"),
+            ("own/shards/data/train-00000-of-00001.parquet", "own"),
+            ("/a/own/ReCoRD/train.jsonl", "/a/own"),
+        ] {
+            assert_eq!(ingested(Path::new(file)), Path::new(folder), "{file}");
+        }
+    }
 
     #[test]
     fn tokens_per_batch_on_a_cpu_do_not_depend_on_its_memory() {

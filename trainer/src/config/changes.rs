@@ -66,8 +66,9 @@ pub(crate) fn settings(config: &Config) -> BTreeMap<String, String> {
 }
 
 /// Settings that do not affect what is learned, in addition to those of `[distributed]` other than [`REDUCE_DTYPE`].
-const NONE: [&str; 8] = [
+const NONE: [&str; 9] = [
     "model.init_std",
+    "data.verify",
     "data.decode_threads",
     "data.prefetch_steps",
     "train.threads",

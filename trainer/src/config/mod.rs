@@ -1,12 +1,14 @@
 //! Settings and their sources.
 //!
-//! In order of increasing precedence: the defaults, the file given with `--config`, flags such as `--preset`, and each
-//! `--set key=value`.
+//! In order of increasing precedence: the defaults, the recipe, the file given with `--config`, flags such as `--preset`, and
+//! each `--set key=value`.
 
 pub mod args;
 pub mod changes;
 pub mod overrides;
 pub mod page;
+pub mod plan;
+pub mod recipe;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use thiserror::Error;
 use crate::data::loader::LoaderConfig;
 use crate::data::pack::Packer;
 use crate::data::sampler::{Order, Position};
+use crate::data::verify::Verify;
 use crate::device::Precision;
 use crate::model::Kernels;
 use crate::model::config::{ConfigError, ModelConfig, Preset};
@@ -110,6 +113,7 @@ pub struct DataSettings {
     pub micro_batch_tokens: usize,
     pub decode_threads: usize,
     pub prefetch_steps: usize,
+    pub verify: Verify,
 }
 
 /// `[train]`.
@@ -226,7 +230,7 @@ impl Config {
         ModelConfig { dropout, attention_dropout, layernorm_eps, init_std, ..sizes.clone() }
     }
 
-    /// Learning rate schedule.
+    /// Learning rate schedule. `optim.decay_steps = 0` must be resolved before, see [`plan::resolve`].
     pub fn schedule(&self) -> Schedule {
         let OptimSettings { lr, warmup, decay_steps, min_lr_ratio, .. } = self.optim;
         Schedule { lr, warmup, decay_steps, min_lr_ratio }
@@ -299,7 +303,6 @@ impl Config {
             require(value > 0, key, value, "at least 1")?;
         }
         require((0.0..=1.0).contains(&self.optim.warmup), "optim.warmup", self.optim.warmup, "between 0 and 1")?;
-        require(self.optim.decay_steps > 0, "optim.decay_steps", 0, "at least 1")?;
         require(self.optim.lr.is_finite() && self.optim.lr >= 0.0, "optim.lr", self.optim.lr, "at least 0")?;
         for (key, beta) in [("optim.beta1", self.optim.beta1), ("optim.beta2", self.optim.beta2)] {
             require((0.0..1.0).contains(&beta), key, beta, "at least 0 and below 1")?;
@@ -328,12 +331,15 @@ fn require(holds: bool, key: &'static str, value: impl ToString, rule: &'static 
 
 #[cfg(test)]
 mod tests {
+    use super::overrides::Layers;
+    use super::recipe::Recipe;
     use super::*;
 
     #[test]
-    fn the_defaults_are_the_published_recipe() {
-        let config = Config::default();
-        config.validate().expect("valid");
+    fn the_recipe_record_is_the_published_one() {
+        let mut layers = Layers::default();
+        layers.recipe(Recipe::Record).expect("settings");
+        let config = layers.resolve().expect("valid");
         assert_eq!(config.schedule(), Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1 });
         assert_eq!(config.adamw(), AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 });
         assert_eq!(config.loss_scale(Precision::Fp16).scale(), 2_f64.powi(32));

@@ -2,28 +2,44 @@
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
 use toml::{Table, Value};
 
 use super::REFERENCE;
+use super::recipe::Recipe;
 
 /// Text above the tables.
 const HEAD: &str = "\
 # Settings of glm-trainer
 
-All settings with their defaults, which are the values of the published recipe if it has one. This page is generated from the text that
-`glm-trainer config` prints, and a test checks that it is up to date. To regenerate it:
+All settings with their defaults. This page is generated from the text that `glm-trainer config` prints and from the recipes, and a test
+checks that it is up to date. To regenerate it:
 
     glm-trainer config --markdown > docs/configuration.md
 
-Sources of settings, in order of increasing precedence: the defaults, the file given with `--config FILE`, flags such as `--preset` and
-`--max-steps`, and each `--set section.key=value`:
+Sources of settings, in order of increasing precedence: the defaults, the [recipe](#recipes), the file given with `--config FILE`, flags
+such as `--preset` and `--lr`, and each `--set section.key=value`:
 
     glm-trainer config > my.toml
     glm-trainer run --data DIR --config my.toml --set optim.lr=2e-5
 
-A file needs only the settings that it changes. Unknown settings and values out of range are errors before anything starts. A run
-writes its settings to `RUNDIR/config.toml`, with the number that `data.micro_batch_tokens = 0` stands for. When it is resumed, settings
-that change what is learned must be the same, unless they are named by `--resume --allow KEY`.
+A file needs only the settings that it changes. Unknown settings and values out of range are errors before anything starts.
+
+A run writes its settings to `RUNDIR/config.toml`, with the numbers that `optim.decay_steps = 0`, `train.eval_every = 0` and
+`data.micro_batch_tokens = 0` stand for. `run --resume --out RUNDIR` starts from the settings, the recipe included, with which the run was
+started, and only needs those that change. Limits such as `--epochs` may change; other settings that change what is learned must be the
+same, unless they are named by `--allow KEY`. The learning rate schedule belongs to the latter: a run that becomes longer continues at
+`optim.min_lr_ratio`. To stretch the schedule over the new length, set it to 0 again:
+
+    glm-trainer run --resume --out RUNDIR --epochs 8 --allow optim.decay_steps --set optim.decay_steps=0
+";
+
+/// Text above the recipes.
+const RECIPES: &str = "
+## recipes
+
+`run` chooses a recipe, names it in its log, and `--recipe NAME` chooses another one: `record` for published weights on data in
+ReCoRD's format, `scratch` for random weights, and `finetune` in all other cases.
 ";
 
 /// Setting.
@@ -95,6 +111,10 @@ pub fn markdown() -> String {
             let description = description.replace('|', "\\|");
             let _ = writeln!(page, "| `{section}.{key}` | `{written}` | {} | {description} |", kind(&default));
         }
+    }
+    page += RECIPES;
+    for recipe in Recipe::value_variants() {
+        let _ = write!(page, "\n```toml\n{}```\n", recipe.text());
     }
     page
 }

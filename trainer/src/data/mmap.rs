@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use bytes::Bytes;
-use glm_schemas::cloze::{ViewError, column, int64};
+use glm_schemas::cloze::ViewError;
 use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
 use memmap2::Mmap;
 use parquet::arrow::ProjectionMask;
@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, Parq
 use parquet::errors::ParquetError;
 
 use super::DataError;
+use super::verify::{Listed, Verification, Verify};
 use crate::task::Task;
 
 /// A data set: its folder and its validated manifest.
@@ -34,7 +35,8 @@ impl DataSet {
         };
         let file = folder.join(MANIFEST_FILE);
         let text = std::fs::read_to_string(&file).map_err(|source| DataError::Io { path: file.clone(), source })?;
-        let manifest = Manifest::from_json(&text).map_err(|source| DataError::Manifest { path: file, source })?;
+        let manifest =
+            Manifest::from_json(&text).map_err(|source| DataError::Manifest { source: source.at(&file), path: file })?;
         Ok(Self { folder, manifest })
     }
 
@@ -48,18 +50,38 @@ impl DataSet {
         &self.manifest
     }
 
-    /// Maps the shards of a split.
+    /// Maps the shards of a split. Their sizes are compared with the manifest.
     ///
     /// # Errors
     /// [`DataError`] if the split is missing or empty, or a shard differs from the manifest.
     pub fn split(&self, split: Split) -> Result<SplitData, DataError> {
+        self.open_split(split).map(|(data, _)| data)
+    }
+
+    /// As [`Self::split`], and starts to compare the shards with their checksums on a background thread. [`SplitData::decode`] fails if
+    /// that has found a damaged shard, and [`SplitData::wait_verified`] waits for it.
+    ///
+    /// # Errors
+    /// As [`Self::split`].
+    pub fn split_verified(&self, split: Split, verify: Verify) -> Result<SplitData, DataError> {
+        let (mut data, shards) = self.open_split(split)?;
+        if verify != Verify::Never {
+            data.verification = Some(Verification::start(&self.folder, shards, verify)?);
+        }
+        Ok(data)
+    }
+
+    fn open_split(&self, split: Split) -> Result<(SplitData, Vec<Listed>), DataError> {
         let Some(content) = self.manifest.splits.get(&split) else {
             let found = self.manifest.splits.keys().copied().collect();
             return Err(DataError::NoSplit { path: self.folder.clone(), split, found });
         };
-        let mut data = SplitData { split, shards: Vec::new(), groups: Vec::new(), rows: 0 };
+        let vocab_size = self.manifest.tokenizer.vocab_size;
+        let mut data = SplitData { split, shards: Vec::new(), groups: Vec::new(), rows: 0, vocab_size, verification: None };
+        let mut files = Vec::new();
         for listed in &content.shards {
-            let shard = Shard::open(self.folder.join(&listed.file), listed.bytes)?;
+            let (shard, file) = Shard::open(self.folder.join(&listed.file), listed.bytes)?;
+            files.push(Listed { path: shard.path.clone(), file, sha256: listed.sha256.clone() });
             let groups: Vec<usize> = shard.metadata.metadata().row_groups().iter().map(|g| g.num_rows() as usize).collect();
             let found = groups.iter().sum();
             if found != listed.rows {
@@ -74,7 +96,7 @@ impl DataSet {
         if data.rows == 0 {
             return Err(DataError::EmptySplit { path: self.folder.clone(), split });
         }
-        Ok(data)
+        Ok((data, files))
     }
 }
 
@@ -87,7 +109,7 @@ struct Shard {
 }
 
 impl Shard {
-    fn open(path: PathBuf, expected: u64) -> Result<Self, DataError> {
+    fn open(path: PathBuf, expected: u64) -> Result<(Self, File), DataError> {
         let io = |source| DataError::Io { path: path.clone(), source };
         let file = File::open(&path).map_err(io)?;
         let found = file.metadata().map_err(io)?.len();
@@ -103,7 +125,7 @@ impl Shard {
             group: 0,
             source,
         })?;
-        Ok(Self { path, bytes, metadata })
+        Ok((Self { path, bytes, metadata }, file))
     }
 
     fn decode(&self, group: usize, rows: usize, columns: &[&str]) -> Result<RecordBatch, ParquetError> {
@@ -139,6 +161,10 @@ pub struct SplitData {
     shards: Vec<Shard>,
     groups: Vec<RowGroup>,
     rows: usize,
+    /// Number of tokens of the vocabulary.
+    vocab_size: usize,
+    /// Comparison of the shards with their checksums, if they are verified.
+    verification: Option<Verification>,
 }
 
 impl SplitData {
@@ -157,31 +183,29 @@ impl SplitData {
         self.groups.iter().map(|group| group.rows).collect()
     }
 
-    /// Decodes the columns of row group `index` that a task reads.
+    /// Waits until the shards are verified, if they are.
     ///
     /// # Errors
-    /// [`DataError`] with the shard and the row group.
+    /// [`DataError`] with the shard that is damaged.
+    pub fn wait_verified(&self) -> Result<(), DataError> {
+        self.verification.as_ref().map_or(Ok(()), Verification::wait)
+    }
+
+    /// Decodes the columns of row group `index` that a task reads, and checks their values.
+    ///
+    /// # Errors
+    /// [`DataError`] with the shard, the row group and the row.
     ///
     /// # Panics
     /// If `index` is not below the number of row groups.
     pub fn decode(&self, index: usize, task: &dyn Task) -> Result<DecodedGroup, DataError> {
-        let RowGroup { shard, first_row, .. } = self.groups[index];
-        DecodedGroup::try_new(task, &self.shards[shard].path, self.columns(self.groups[index], task.columns())?, first_row)
-    }
-
-    /// Returns the index in the raw data of every question of the split, in stored order.
-    ///
-    /// # Errors
-    /// [`DataError`] with the shard and the row group.
-    pub fn question_ids(&self) -> Result<Vec<i64>, DataError> {
-        let mut ids = Vec::with_capacity(self.rows);
-        for &group in &self.groups {
-            let batch = self.columns(group, &["question_id"])?;
-            let column = column(&batch, "question_id").and_then(|array| int64("question_id", array));
-            let column = column.map_err(|source| self.bad_columns(group, source))?;
-            ids.extend_from_slice(column.values());
-        }
-        Ok(ids)
+        self.verification.as_ref().map_or(Ok(()), Verification::check)?;
+        let RowGroup { shard, group, first_row, .. } = self.groups[index];
+        let path = &self.shards[shard].path;
+        let decoded = DecodedGroup::try_new(task, path, self.columns(self.groups[index], task.columns())?, first_row)?;
+        let values = task.check_values(decoded.columns(), self.vocab_size);
+        values.map_err(|fault| DataError::Values { path: path.clone(), group, fault })?;
+        Ok(decoded)
     }
 
     /// Returns the `example_id` of each of the given rows of the split. Reads that column of every row group with such a row,

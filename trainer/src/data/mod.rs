@@ -1,4 +1,4 @@
-//! Data loading: [`mmap`] reads rows from shards, [`sampler`] orders them, [`pack`] packs them into
+//! Data loading: [`mmap`] reads rows from shards, [`verify`] checks their checksums, [`sampler`] orders them, [`pack`] packs them into
 //! [batches](crate::batch::packed), [`loader`] runs these stages on background threads, and [`feed`] copies the next steps to
 //! the device.
 
@@ -16,10 +16,11 @@ pub mod sampler;
 #[cfg(test)]
 mod synthetic;
 mod threads;
+pub mod verify;
 
 use std::path::PathBuf;
 
-use glm_schemas::cloze::ViewError;
+use glm_schemas::cloze::{ValueError, ViewError};
 use glm_schemas::manifest::{ManifestError, Split};
 use thiserror::Error;
 
@@ -109,6 +110,22 @@ pub enum DataError {
         path: PathBuf,
         /// The reason.
         source: ViewError,
+    },
+    /// A row violates the data contract.
+    #[error("{}, row group {group}, {fault}; the file is damaged: copy it or ingest the raw data again; `glm-prep verify` checks the whole data set", path.display())]
+    Values {
+        /// The shard.
+        path: PathBuf,
+        /// The row group.
+        group: usize,
+        /// The row, and what is wrong with it.
+        fault: ValueError,
+    },
+    /// A shard differs from its checksum in the manifest.
+    #[error("{}: the content does not match its checksum in the manifest, it was modified or damaged; copy it or ingest the raw data again", path.display())]
+    Checksum {
+        /// The shard.
+        path: PathBuf,
     },
     /// A row cannot be packed.
     #[error(transparent)]

@@ -24,6 +24,11 @@ pub const GROUPS_PER_BLOCK: usize = 128;
 pub enum Order {
     /// The order in the shards.
     Stored,
+    /// The rows of a [`subset`], in the order in the shards.
+    Subset {
+        /// Number of rows.
+        count: usize,
+    },
     /// Random, by a seed.
     Shuffled {
         /// The seed.
@@ -54,7 +59,7 @@ impl Sampler {
     pub fn new(group_rows: Vec<usize>, order: Order, fingerprint: &str) -> Self {
         let groups_per_block = match order {
             // One block is read while the next one is decoded; larger blocks gain nothing without a shuffle.
-            Order::Stored => 2,
+            Order::Stored | Order::Subset { .. } => 2,
             Order::Shuffled { .. } => GROUPS_PER_BLOCK,
         };
         Self { group_rows, order, fingerprint: fingerprint.to_owned(), groups_per_block }
@@ -62,14 +67,39 @@ impl Sampler {
 
     /// Number of samples per epoch.
     pub fn rows(&self) -> usize {
-        self.group_rows.iter().sum()
+        let all = self.group_rows.iter().sum();
+        match self.order {
+            Order::Subset { count } => count.min(all),
+            Order::Stored | Order::Shuffled { .. } => all,
+        }
+    }
+
+    /// Rows of a [`subset`] in each row group; `None` if all rows are samples.
+    fn drawn_rows(&self) -> Option<Vec<Vec<u32>>> {
+        let Order::Subset { count } = self.order else { return None };
+        let mut drawn = subset(self.group_rows.iter().sum(), count).into_iter().peekable();
+        let mut first = 0;
+        let of_group = |&rows: &usize| {
+            let start = first;
+            first += rows;
+            let mut own = Vec::new();
+            while let Some(row) = drawn.next_if(|&row| row < first) {
+                own.push((row - start) as u32);
+            }
+            own
+        };
+        Some(self.group_rows.iter().map(of_group).collect())
     }
 
     /// The blocks of an epoch, in order.
     pub fn epoch(&self, epoch: u64) -> impl Iterator<Item = Block> + use<> {
+        let drawn = self.drawn_rows();
         let mut groups: Vec<usize> = (0..self.group_rows.len()).collect();
+        if let Some(drawn) = &drawn {
+            groups.retain(|&group| !drawn[group].is_empty());
+        }
         let mut random = match self.order {
-            Order::Stored => None,
+            Order::Stored | Order::Subset { .. } => None,
             Order::Shuffled { seed } => Some(generator(seed, epoch, &self.fingerprint)),
         };
         if let Some(random) = &mut random {
@@ -78,8 +108,13 @@ impl Sampler {
         let group_rows = self.group_rows.clone();
         let blocks: Vec<Vec<usize>> = groups.chunks(self.groups_per_block).map(<[usize]>::to_vec).collect();
         blocks.into_iter().map(move |groups| {
-            let counts = groups.iter().map(|&group| group_rows[group] as u32);
-            let mut rows: Vec<_> = counts.zip(0..).flat_map(|(count, slot)| (0..count).map(move |row| (slot, row))).collect();
+            let mut rows = Vec::new();
+            for (slot, &group) in (0..).zip(&groups) {
+                match &drawn {
+                    Some(drawn) => rows.extend(drawn[group].iter().map(|&row| (slot, row))),
+                    None => rows.extend((0..group_rows[group] as u32).map(|row| (slot, row))),
+                }
+            }
             if let Some(random) = &mut random {
                 shuffle(&mut rows, random);
             }
@@ -88,9 +123,23 @@ impl Sampler {
     }
 }
 
+/// Draws `count` of `rows` rows at random, in ascending order. The draw depends on the two numbers alone, so that all evaluations of
+/// all runs on a data set have the same questions.
+pub fn subset(rows: usize, count: usize) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..rows).collect();
+    shuffle(&mut all, &mut seeded("evaluation subset"));
+    all.truncate(count);
+    all.sort_unstable();
+    all
+}
+
 /// Random generator of one epoch. The seed is hashed, so that adjacent seeds and epochs are uncorrelated.
 fn generator(seed: u64, epoch: u64, fingerprint: &str) -> Mt64 {
-    let digest = Sha256::digest(format!("sample order {seed} {epoch} {fingerprint}"));
+    seeded(&format!("sample order {seed} {epoch} {fingerprint}"))
+}
+
+fn seeded(text: &str) -> Mt64 {
+    let digest = Sha256::digest(text);
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     Mt64::new(u64::from_le_bytes(first))
@@ -130,6 +179,19 @@ mod tests {
     fn stored_order_follows_the_shards() {
         let sampler = Sampler::new(vec![2, 1, 3], Order::Stored, "f");
         assert_eq!(rows(&sampler, 5), [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1), (2, 2)]);
+    }
+
+    #[test]
+    fn a_subset_is_random_and_skips_groups_without_rows() {
+        let sampler = Sampler::new(vec![10; 40], Order::Subset { count: 20 }, "f");
+        let drawn = rows(&sampler, 0);
+        assert_eq!((drawn.len(), sampler.rows()), (20, 20));
+        let split_rows: Vec<usize> = drawn.iter().map(|&(group, row)| 10 * group + row as usize).collect();
+        assert_eq!(split_rows, subset(400, 20));
+        // Not from the start alone: some in each half.
+        assert!((5..15).contains(&split_rows.iter().filter(|&&row| row < 200).count()), "{split_rows:?}");
+        assert!(sampler.epoch(0).flat_map(|block| block.groups).count() <= 20);
+        assert_eq!(rows(&Sampler::new(vec![3], Order::Subset { count: 20 }, "f"), 0), [(0, 0), (0, 1), (0, 2)]);
     }
 
     #[test]

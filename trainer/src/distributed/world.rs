@@ -34,6 +34,7 @@ const LINGER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct World {
     context: RankContext,
+    local_rank: usize,
     serves_store: bool,
     group: Rc<ProcessGroup>,
     monitor: Monitor,
@@ -56,7 +57,7 @@ impl World {
         available().map_err(DistributedError::Unavailable)?;
         let timeout = settings.timeout();
         let Rendezvous { store, server, serves } = rendezvous::open(&environment, timeout)?;
-        let Environment { rank, world_size, attempt, .. } = environment;
+        let Environment { rank, world_size, local_rank, attempt, .. } = environment;
         let address = store.address().to_owned();
         let context = RankContext { rank, world_size, attempt, host: failure::host_name(), timeout, server, address };
         let connection = store.try_clone().map_err(|error| context.store_error(error))?;
@@ -70,7 +71,7 @@ impl World {
         };
         let options = GroupOptions { backend, name: context.key("world"), timeout, cuda_device };
         let group = Rc::new(ProcessGroup::new(&store, rank, world_size, &options)?);
-        Ok(Self { context, serves_store: serves, group, monitor, store, settings: settings.clone() })
+        Ok(Self { context, local_rank, serves_store: serves, group, monitor, store, settings: settings.clone() })
     }
 
     /// Rank of this process.
@@ -86,6 +87,11 @@ impl World {
     /// Returns true on rank 0, which writes files and logs progress.
     pub fn is_rank_zero(&self) -> bool {
         self.rank() == 0
+    }
+
+    /// Returns true on the first rank of every machine.
+    pub fn is_first_on_machine(&self) -> bool {
+        self.local_rank == 0
     }
 
     /// Sets step and phase of this rank, which its heartbeats publish.

@@ -17,7 +17,7 @@ use tch::TchError;
 
 use crate::distributed::World;
 use crate::record::metrics::EvalRecord;
-use crate::task::Answer;
+use crate::task::{Answer, ScoredChoice};
 
 /// Name of the file in the run folder.
 pub const ANSWERS_FILE: &str = "answers.jsonl";
@@ -73,10 +73,15 @@ pub struct Count {
 pub struct Judged {
     /// The question.
     pub example_id: String,
+    /// Its id in the raw data, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_id: Option<String>,
     /// Score of its best right choice minus that of its best wrong one.
     pub margin: Option<f64>,
     /// The score of every choice.
     pub scores: Vec<Option<f64>>,
+    /// Index of every choice in the raw data.
+    pub choice_index: Vec<usize>,
     /// Index of the chosen answer.
     pub predicted: usize,
     /// Indices of the right choices.
@@ -87,15 +92,16 @@ pub struct Judged {
 
 impl Judged {
     fn new(answer: Answer) -> Self {
-        let best = |right: bool| {
-            let of = answer.scores.iter().enumerate().filter(|(i, _)| answer.correct.contains(i) == right);
-            of.map(|(_, score)| *score).reduce(f64::max)
-        };
+        let right = |choice: &ScoredChoice| choice.correct == Some(true);
+        let best =
+            |of: bool| answer.choices.iter().filter(|choice| right(choice) == of).map(|choice| choice.score).reduce(f64::max);
         let margin = best(true).zip(best(false)).map(|(right, wrong)| right - wrong).filter(|margin| margin.is_finite());
-        let finite = |score: &f64| score.is_finite().then_some(*score);
-        let scores = answer.scores.iter().map(finite).collect();
-        let Answer { example_id, predicted, correct, hit, .. } = answer;
-        Self { example_id, margin, scores, predicted, correct, hit }
+        let correct = answer.choices.iter().enumerate().filter(|(_, choice)| right(choice)).map(|(place, _)| place).collect();
+        let finite = |choice: &ScoredChoice| choice.score.is_finite().then_some(choice.score);
+        let scores = answer.choices.iter().map(finite).collect();
+        let choice_index = answer.choices.iter().map(|choice| choice.choice_index).collect();
+        let Answer { example_id, source_id, predicted, hit, .. } = answer;
+        Self { example_id, source_id, margin, scores, choice_index, predicted, correct, hit }
     }
 
     /// Returns true if there are both right and wrong choices.
@@ -259,13 +265,20 @@ mod tests {
     fn answer(id: usize, scores: &[f64], correct: &[usize]) -> Answer {
         let predicted = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("choices");
         let hit = correct.contains(&predicted);
-        Answer { example_id: format!("q{id:04}"), scores: scores.to_vec(), predicted, correct: correct.to_vec(), hit }
+        let choice = |(place, &score): (usize, &f64)| ScoredChoice {
+            text: format!("choice {place}"),
+            choice_index: place,
+            score,
+            correct: Some(correct.contains(&place)),
+        };
+        let choices = scores.iter().enumerate().map(choice).collect();
+        Answer { example_id: format!("q{id:04}"), source_id: None, question_id: None, choices, predicted, hit }
     }
 
     fn read(answers: Answers) -> (Summary, Vec<Judged>) {
         let metrics = Metrics::new(&METRICS, &[0.3, 1.0, 3.0]);
         let evaluation = Evaluation { metrics, seconds: 0.1 };
-        let text = answers.lines(&EvalRecord { step: 7, samples: 56, evaluation }, "val").expect("json");
+        let text = answers.lines(&EvalRecord { step: 7, samples: 56, split_questions: 2, evaluation }, "val").expect("json");
         let mut lines = std::str::from_utf8(&text).expect("text").lines().map(|line| serde_json::from_str(line).expect("line"));
         let Some(Line::Evaluation(summary)) = lines.next() else { panic!("no summary") };
         let judged = lines.map(|line| if let Line::Answer(judged) = line { judged } else { panic!("{line:?}") });

@@ -80,6 +80,8 @@ pub struct EvalRecord {
     pub step: u64,
     /// Questions trained on so far.
     pub samples: u64,
+    /// Questions of the split. `train.eval_questions` may evaluate a subset of them, whose number is among the metrics.
+    pub split_questions: usize,
     /// Result.
     #[serde(flatten)]
     pub evaluation: Evaluation,
@@ -211,7 +213,7 @@ mod tests {
     fn eval(step: u64) -> Record {
         let metrics = Metrics::new(&METRICS, &[0.5, 1.0, 2.0]);
         let evaluation = Evaluation { metrics, seconds: 0.1 };
-        Record::Eval(EvalRecord { step, samples: 32, evaluation })
+        Record::Eval(EvalRecord { step, samples: 32, split_questions: 2, evaluation })
     }
 
     fn steps(folder: &Path) -> Vec<u64> {

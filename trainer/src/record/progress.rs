@@ -3,63 +3,43 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use tch::Device;
-
+use glm_support::page::number::duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
+use tch::Device;
 
 use crate::batch::work::Work;
 use crate::checkpoint::background::Written;
 use crate::checkpoint::run_folder::RunState;
+use crate::config::plan::Plan;
 use crate::memory::peak_bytes;
 use crate::record::metrics::{EvalRecord, TrainRecord};
 use crate::task::metrics::Evaluation;
-
-/// Log time format `h:mm:ss` since the start of the program; shorter than a date, for terminals.
-#[derive(Debug)]
-pub struct Elapsed(Instant);
-
-impl Elapsed {
-    /// Starts the clock.
-    pub fn start() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl FormatTime for Elapsed {
-    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        out.write_str(&clock(self.0.elapsed()))
-    }
-}
-
-fn clock(elapsed: Duration) -> String {
-    let seconds = elapsed.as_secs();
-    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-}
 
 /// Progress display on stderr.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
     shown: bool,
+    plan: Plan,
+    start: Instant,
+    /// Samples used before the start.
+    before: u64,
 }
 
 impl Progress {
-    /// Creates the display of a run of `planned` questions that has used `done` of them. If `shown` is false, nothing is
-    /// displayed or logged.
-    pub fn new(planned: u64, done: u64, shown: bool) -> Self {
+    /// Creates the display of a run of this length whose state is `state`. If `shown` is false, nothing is displayed or logged.
+    pub fn new(plan: Plan, state: &RunState, shown: bool) -> Self {
         let bar = match shown && std::io::stderr().is_terminal() {
-            true => ProgressBar::with_draw_target(Some(planned), ProgressDrawTarget::stderr()),
+            true => ProgressBar::with_draw_target(Some(plan.samples), ProgressDrawTarget::stderr()),
             false => ProgressBar::hidden(),
         };
         let template = "{wide_bar} {human_pos}/{human_len} questions, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        bar.set_position(done);
+        bar.set_position(state.samples);
         bar.reset_eta();
-        Self { bar, shown }
+        Self { bar, shown, plan, start: Instant::now(), before: state.samples }
     }
 
     /// Moves the bar to `samples` questions.
@@ -72,19 +52,20 @@ impl Progress {
         if self.is_on_a_terminal() {
             self.line(&short_train_line(record));
         } else {
-            self.line(&train_line(record));
+            let left = seconds_left(self.plan.samples, self.before, record.samples, self.start.elapsed());
+            self.line(&train_line(record, self.plan.steps, left));
         }
         if record.skipped > 0 {
             self.line(&format!("{} steps skipped so far, loss scale {:e}", record.skipped, record.loss_scale));
         }
     }
 
-    /// Logs an evaluation.
-    pub fn evaluation(&self, record: &EvalRecord) {
+    /// Logs an evaluation; `count` is the number of questions if they are not all.
+    pub fn evaluation(&self, record: &EvalRecord, count: Option<usize>) {
         if self.is_on_a_terminal() {
             self.line(&short_evaluation_line(record));
         } else {
-            self.line(&evaluation_line(record));
+            self.line(&evaluation_line(record, count));
         }
     }
 
@@ -124,7 +105,8 @@ impl Progress {
         !self.bar.is_hidden()
     }
 
-    fn line(&self, text: &str) {
+    /// Logs a line.
+    pub fn line(&self, text: &str) {
         self.aside(|| tracing::info!("{text}"));
     }
 
@@ -135,20 +117,27 @@ impl Progress {
     }
 }
 
+/// Estimates the rest of a run from the speed since its start, with evaluations and checkpoints.
+fn seconds_left(planned: u64, before: u64, samples: u64, elapsed: Duration) -> f64 {
+    let (done, left) = (samples.saturating_sub(before).max(1), planned.saturating_sub(samples));
+    elapsed.as_secs_f64() * left as f64 / done as f64
+}
+
 /// Formats a train record for a log file, with all details.
-fn train_line(record: &TrainRecord) -> String {
+fn train_line(record: &TrainRecord, steps: u64, seconds_left: f64) -> String {
     let TrainRecord { step, samples, epoch, loss, lr, gradient_norm, .. } = record;
     let spread = match record.ranks {
         1 => String::new(),
         ranks => format!(", {ranks} ranks, the busiest {:.1} % above the mean", 100.0 * record.rank_spread),
     };
     format!(
-        "step {step}, {samples} questions, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm {gradient_norm:.2}, \
-         {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waiting for data {:.1} %{spread}",
+        "step {step}/{steps}, {samples} questions, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm \
+         {gradient_norm:.2}, {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waiting for data {:.1} %{spread}, {} left",
         record.samples_per_second,
         record.tokens_per_second,
         record.model_flops_per_second / 1e12,
         100.0 * record.data_wait,
+        duration(seconds_left),
     )
 }
 
@@ -165,10 +154,11 @@ fn short_train_line(record: &TrainRecord) -> String {
 }
 
 /// Formats all metrics of an evaluation in one line.
-fn evaluation_line(record: &EvalRecord) -> String {
-    let EvalRecord { step, evaluation: Evaluation { metrics, seconds }, .. } = record;
+fn evaluation_line(record: &EvalRecord, count: Option<usize>) -> String {
+    let EvalRecord { step, split_questions, evaluation: Evaluation { metrics, seconds }, .. } = record;
     let texts = metrics.iter().map(|(info, value)| format!("{} {}", info.label, info.format(value)));
-    format!("step {step}, evaluation in {seconds:.1} s: {}", texts.collect::<Vec<_>>().join(", "))
+    let of = count.map_or_else(String::new, |count| format!(" of {count} of {split_questions} questions"));
+    format!("step {step}, evaluation{of} in {seconds:.1} s: {}", texts.collect::<Vec<_>>().join(", "))
 }
 
 /// Formats an evaluation for a terminal.
@@ -256,6 +246,11 @@ impl LogWindow {
         self.last = *report;
     }
 
+    /// Returns true if there is no step that was not skipped.
+    pub fn is_empty(&self) -> bool {
+        self.weight <= 0.0
+    }
+
     /// Restarts the window, to exclude the time of an evaluation; `waited` is the loader's total.
     pub fn restart(&mut self, waited: Duration) {
         *self = Self { waited_before: waited, ..Self::start() };
@@ -338,20 +333,26 @@ mod tests {
         assert!(short_train_line(&slow).ends_with("0.35 questions/s, waiting 25 %"));
         let totals = [1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0];
         let metrics = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice).evaluator().metrics(&totals);
-        let record = EvalRecord { step: 43_380, samples: 1, evaluation: Evaluation { metrics, seconds: 1.25 } };
+        let record =
+            EvalRecord { step: 43_380, samples: 1, split_questions: 20_000, evaluation: Evaluation { metrics, seconds: 1.25 } };
         let line = short_evaluation_line(&record);
         assert_eq!(line, "step 43380: accuracy 12.34 % (1234 of 10000), chance 12.3 %");
         assert!(line.len() <= ROOM, "{line}");
-        let line = evaluation_line(&record);
+        let line = evaluation_line(&record, None);
         assert!(
             line.starts_with("step 43380, evaluation in 1.2 s: accuracy 12.34 %, hits 1234, questions 10000, F1 50.00 %"),
             "{line}"
         );
+        assert!(evaluation_line(&record, Some(10_000)).contains("evaluation of 10000 of 20000 questions in 1.2 s"));
     }
 
     #[test]
-    fn elapsed_time_has_seconds() {
-        assert_eq!(clock(Duration::from_millis(59_999)), "0:00:59");
-        assert_eq!(clock(Duration::from_secs(3600 * 25 + 61)), "25:01:01");
+    fn lines_of_a_log_have_total_and_time_left() {
+        let record = TrainRecord { step: 10, samples: 300, ..record() };
+        let line = train_line(&record, 40, seconds_left(1200, 0, 300, Duration::from_secs(4)));
+        assert!(line.starts_with("step 10/40, 300 questions, epoch 1.50: ") && line.ends_with(", 12 s left"), "{line}");
+        // After a resumption, the speed is that of the new steps.
+        assert_eq!(seconds_left(1200, 200, 300, Duration::from_secs(2)), 18.0);
+        assert_eq!(seconds_left(1200, 200, 1300, Duration::from_secs(2)), 0.0);
     }
 }

@@ -89,6 +89,12 @@ impl Metrics {
     }
 }
 
+impl FromIterator<(&'static MetricInfo, f64)> for Metrics {
+    fn from_iter<I: IntoIterator<Item = (&'static MetricInfo, f64)>>(values: I) -> Self {
+        Self { values: values.into_iter().collect(), ..Self::default() }
+    }
+}
+
 impl Serialize for Metrics {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let number = |unit, value: f64| match unit {

@@ -18,8 +18,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use glm_schemas::cloze::ViewError;
 use glm_schemas::cloze::encoding::EncodingError;
+use glm_schemas::cloze::{ValueError, ViewError};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::SpecialIds;
 use serde::Serialize;
@@ -54,6 +54,13 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// # Errors
     /// Returns a [`ViewError`] that names the missing column or the one of another type.
     fn check(&self, rows: &RecordBatch) -> Result<(), ViewError>;
+
+    /// Checks the values of a row group whose columns were checked, against a vocabulary of `vocab_size` tokens. Called for every row
+    /// group that is read, so it must be fast.
+    ///
+    /// # Errors
+    /// Returns a [`ValueError`] with the first row that violates the data contract.
+    fn check_values(&self, rows: &RecordBatch, vocab_size: usize) -> Result<(), ValueError>;
 
     /// Creates a packer of rows, which reuses its buffers.
     fn row_packer<'a>(&'a self, purpose: Purpose) -> Box<dyn RowPacker<'a> + 'a>;
@@ -111,7 +118,10 @@ pub enum RowError {
     #[error(transparent)]
     Columns(#[from] ViewError),
     /// A question exceeds the maximum sequence length.
-    #[error("question {example_id}: {source}; raise data.max_seq_len or ingest with a smaller --max-seq-len")]
+    #[error(
+        "question {example_id}: {source}. Train with a larger data.max_seq_len, or ingest with a smaller --max-seq-len, which \
+         rejects such questions"
+    )]
     Encoding {
         /// The question.
         example_id: String,
@@ -143,19 +153,47 @@ pub trait Evaluator {
     fn metrics(&self, totals: &[f64]) -> Metrics;
 }
 
-/// Scored choices of one example: a line of `eval --scores`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Scored choices of one example.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// Id of the example.
     pub example_id: String,
-    /// Score of every choice, a sum of log probabilities.
-    pub scores: Vec<f64>,
-    /// Index of the best choice; the first one if several are equal.
+    /// Id of the example in the raw data, if it has one.
+    pub source_id: Option<String>,
+    /// Index of the example in the raw data.
+    pub question_id: Option<i64>,
+    /// The choices, in stored order.
+    pub choices: Vec<ScoredChoice>,
+    /// Place of the best choice in `choices`; the first one if several are equal.
     pub predicted: usize,
-    /// Indices of the correct choices.
-    pub correct: Vec<usize>,
     /// True if the best choice is correct.
     pub hit: bool,
+}
+
+impl Answer {
+    /// Returns the index in the raw data and the text of the best choice.
+    pub fn predicted_choice(&self) -> (usize, &str) {
+        self.choices.get(self.predicted).map_or((0, ""), |best| (best.choice_index, &best.text))
+    }
+
+    /// Returns true if the correct choices are known.
+    pub fn is_labelled(&self) -> bool {
+        self.choices.iter().any(|choice| choice.correct.is_some())
+    }
+}
+
+/// Choice of an example with its score.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredChoice {
+    /// Text.
+    pub text: String,
+    /// Index in the list of choices of the raw data.
+    pub choice_index: usize,
+    /// Score: a sum of log probabilities.
+    pub score: f64,
+    /// True if it is correct; `None` if that is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correct: Option<bool>,
 }
 
 /// Returns the descriptions of the metrics of a task; none for an unknown one.

@@ -2,7 +2,7 @@
 //!
 //! | anomaly | step | log | `metrics.jsonl` |
 //! | --- | --- | --- | --- |
-//! | fp16 overflow while the loss scale can shrink | skipped | debug | counted by `skipped` |
+//! | fp16 overflow while the loss scale can shrink | skipped | info for the 1st, 2nd, 4th, …, else debug | counted by `skipped` |
 //! | loss or gradient not finite | skipped | warning | kind `skipped` |
 //! | [spike](crate::optim::spikes) | made; skipped with `train.skip_on_spike` | warning | kind `spike` |
 //!
@@ -200,7 +200,7 @@ mod tests {
     use crate::config::Config;
 
     fn state(loss_scale: LossScale) -> RunState {
-        RunState { step: 5, ..RunState::new(Config::default(), loss_scale, "f".to_owned(), None) }
+        RunState { step: 5, ..RunState::new(Config::default(), loss_scale, "f".to_owned(), None, None) }
     }
 
     /// Outcome of the step after `state`, skipped if it is not finite.

@@ -14,10 +14,10 @@ use crate::data::feed::{DeviceStep, Feeder};
 use crate::data::loader::{Loader, LoaderConfig, Step};
 use crate::data::mmap::SplitData;
 use crate::data::pack::{Packed, Packer, Sample};
-use crate::data::sampler::{Order, Position};
+use crate::data::sampler::{Order, Position, subset};
 use crate::distributed::World;
 use crate::model::{Glm, Kernels, Pass};
-use crate::task::metrics::Evaluation;
+use crate::task::metrics::{Evaluation, Metrics};
 use crate::task::{Answer, Purpose, RowError, Task};
 
 /// Rows that are sorted by length and packed together; more would pad less and hold more in memory.
@@ -34,7 +34,7 @@ pub struct EvaluationConfig {
     pub packer: Packer,
     /// Number of decode threads.
     pub threads: usize,
-    /// Maximum number of rows, the first of the split; 0 for all.
+    /// Number of rows, drawn at random as [`subset`] does; 0 for all.
     pub limit: usize,
 }
 
@@ -48,6 +48,11 @@ impl EvaluationConfig {
             threads: config.data.decode_threads,
             limit: config.train.eval_questions,
         }
+    }
+
+    /// Number of questions of a split that are evaluated.
+    pub fn questions(&self, split: &SplitData) -> usize {
+        if self.limit == 0 { split.rows() } else { self.limit.min(split.rows()) }
     }
 }
 
@@ -77,22 +82,57 @@ pub fn evaluate(
     world: Option<&World>,
     mut on_answer: impl FnMut(Answer),
 ) -> Result<Evaluation, DataError> {
+    Ok(evaluate_with(model, data, config, world, &[], &mut on_answer)?.0)
+}
+
+/// Evaluates a model on all rows of a split, as [`evaluate`] does, and returns the metrics of `config.limit` of them as well.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_all(
+    model: &Glm,
+    data: &Arc<SplitData>,
+    config: &EvaluationConfig,
+    world: Option<&World>,
+    mut on_answer: impl FnMut(Answer),
+) -> Result<(Evaluation, Metrics), DataError> {
+    let subset = subset(data.rows(), config.limit);
+    let config = EvaluationConfig { limit: 0, ..config.clone() };
+    evaluate_with(model, data, &config, world, &subset, &mut on_answer)
+}
+
+/// Evaluates a model on the rows of `config`, and on those that are also in `subset`, which is in ascending order.
+fn evaluate_with(
+    model: &Glm,
+    data: &Arc<SplitData>,
+    config: &EvaluationConfig,
+    world: Option<&World>,
+    subset: &[usize],
+    on_answer: &mut dyn FnMut(Answer),
+) -> Result<(Evaluation, Metrics), DataError> {
     let start = Instant::now();
-    let mut evaluator = config.packer.task.evaluator();
+    let (mut evaluator, mut of_subset) = (config.packer.task.evaluator(), config.packer.task.evaluator());
     score_split(model, data, config, |scored| {
+        if subset.binary_search(&scored.split_row).is_ok() {
+            of_subset.add(scored.rows, scored.row, scored.log_probs).map_err(RowError::from)?;
+        }
         if let Some(answer) = evaluator.add(scored.rows, scored.row, scored.log_probs).map_err(RowError::from)? {
             on_answer(answer);
         }
         Ok(())
     })?;
     let mut totals = evaluator.totals();
+    let count = totals.len();
+    totals.extend(of_subset.totals());
     if let Some(world) = world {
         let of_ranks = world.gather(&totals)?;
         for (i, total) in totals.iter_mut().enumerate() {
             *total = of_ranks.iter().filter_map(|of_rank| of_rank.get(i)).sum();
         }
     }
-    Ok(Evaluation { metrics: evaluator.metrics(&totals), seconds: start.elapsed().as_secs_f64() })
+    let (totals, totals_of_subset) = totals.split_at(count);
+    let evaluation = Evaluation { metrics: evaluator.metrics(totals), seconds: start.elapsed().as_secs_f64() };
+    Ok((evaluation, of_subset.metrics(totals_of_subset)))
 }
 
 /// Scores the rows of a split in stored order and passes each to `on_row`. With several ranks, each gets the share that the
@@ -106,10 +146,9 @@ pub fn score_split(
     config: &EvaluationConfig,
     mut on_row: impl FnMut(ScoredRow<'_>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
-    let limit = if config.limit == 0 { usize::MAX } else { config.limit };
     let loader = LoaderConfig {
-        order: Order::Stored,
-        batch_size: WINDOW.min(limit),
+        order: if config.limit == 0 { Order::Stored } else { Order::Subset { count: config.limit } },
+        batch_size: WINDOW,
         start: Position::default(),
         epochs: 1,
         threads: config.threads,
@@ -119,16 +158,10 @@ pub fn score_split(
     let pass = Pass::evaluation(config.kind, config.kernels);
     let loader = Loader::start(Arc::clone(data), "", loader)?;
     let mut feeder = Feeder::start(loader, model.parameters().device(), model.backend(&pass).layout())?;
-    let mut seen = 0;
     while let Some(step) = feeder.next_step()? {
-        score_step(model, &step, &pass, |scored| if scored.split_row < limit { on_row(scored) } else { Ok(()) })?;
-        // Counts the rows of all ranks, so that all stop together.
-        seen += step.samples.len();
-        if seen >= limit {
-            break;
-        }
+        score_step(model, &step, &pass, &mut on_row)?;
     }
-    Ok(())
+    data.wait_verified()
 }
 
 /// Scores rows that are in no split, exactly as [`score_split`] does, in the order of their split rows.

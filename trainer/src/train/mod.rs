@@ -6,6 +6,7 @@ pub mod evaluate;
 mod records;
 pub mod step;
 pub mod stop;
+mod validation;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -22,6 +23,7 @@ use crate::batch::layout::LayoutKind;
 use crate::batch::out_of_memory::explain;
 use crate::batch::work::Work;
 use crate::checkpoint::run_folder::RunState;
+use crate::config::plan::Plan;
 use crate::config::{Config, TrainSettings};
 use crate::data::balance::spread;
 use crate::data::feed::Feeder;
@@ -33,13 +35,10 @@ use crate::device::Precision;
 use crate::distributed::{Phase, World};
 use crate::model::flops::flop_rates;
 use crate::optim::control::{self, Report};
-use crate::record::answers::Answers;
-use crate::record::metrics::{EvalRecord, Record};
+use crate::record::metrics::Record;
 use crate::record::progress::{LogWindow, Progress, StepReport};
-use crate::task::Purpose;
-use crate::task::metrics::{Measured, Selection};
+use crate::task::metrics::Metrics;
 use crate::train::anomaly::{AnomalousStep, Anomaly};
-use crate::train::evaluate::{EvaluationConfig, evaluate};
 use crate::train::step::Stepper;
 
 /// Outcome of a run. The run has written a checkpoint in each case.
@@ -51,6 +50,8 @@ pub enum Outcome {
     TargetReached,
     /// A signal has stopped the run.
     Interrupted,
+    /// The run was complete before, so no step was made.
+    AlreadyComplete,
 }
 
 /// A training run.
@@ -76,6 +77,8 @@ pub struct Run {
     pub world: Option<Rc<World>>,
     /// State in the latest checkpoint, if there is one.
     pub saved: Option<RunState>,
+    /// Metrics of the final evaluation, on all questions.
+    pub final_metrics: Option<Metrics>,
 }
 
 /// Step whose outcome the host has not read yet.
@@ -94,13 +97,17 @@ struct InFlightStep {
 /// # Errors
 /// [`TrainError`]; checkpoints already written stay intact.
 pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+    if run.has_ended() {
+        run.leave()?;
+        return Ok(Outcome::AlreadyComplete);
+    }
     let loader = Loader::start(
         Arc::clone(&run.train_data),
         &run.state.fingerprint,
         run.config.loader(run.packer.clone(), run.state.position),
     )?;
     let mut feeder = run.feed(loader)?;
-    let progress = Progress::new(run.planned_samples(), run.state.samples, run.records.is_some());
+    let progress = Progress::new(run.plan(), &run.state, run.records.is_some());
     let mut log = Log { window: LogWindow::start(), progress };
     let mut in_flight = VecDeque::new();
     let mut outcome = Outcome::Finished;
@@ -134,10 +141,14 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         if due {
             stopping |= run.settle(&mut in_flight, 0, &mut log, &feeder)?;
         }
+        // The end of the run has its own evaluation and checkpoint.
+        let due = due && !run.is_complete();
         // If every step from these weights is skipped, the weights may be the cause: keep the checkpoint before them as the latest.
         if due && run.state.skipped_in_a_row == 0 {
+            // Nothing that was learned from damaged data is saved.
+            run.train_data.wait_verified()?;
             if evaluation_due {
-                run.evaluate(&log.progress)?;
+                run.evaluate(run.subset(), &log.progress)?;
             }
             run.save(&log.progress)?;
             log.window.restart(feeder.waited());
@@ -148,10 +159,17 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         }
     }
     run.settle(&mut in_flight, 0, &mut log, &feeder)?;
+    // An interrupted run must end quickly; its data is verified when it is resumed.
+    if outcome != Outcome::Interrupted {
+        run.train_data.wait_verified()?;
+    }
 
-    // An interrupted run must end quickly; any other run ends with an evaluation of its final weights.
-    if outcome == Outcome::Finished && !run.was_evaluated() {
-        run.evaluate(&log.progress)?;
+    // An interrupted run must end quickly; any other run ends with an evaluation of its final weights on all questions.
+    if outcome != Outcome::Interrupted {
+        run.log_steps(&mut log, &feeder)?;
+        if !run.was_evaluated_on_all() {
+            run.evaluate(None, &log.progress)?;
+        }
         if run.reaches_target() {
             outcome = Outcome::TargetReached;
         }
@@ -163,9 +181,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         }
         log.progress.finish();
     }
-    if let Some(world) = &run.world {
-        world.finish()?;
-    }
+    run.leave()?;
     Ok(outcome)
 }
 
@@ -231,17 +247,26 @@ impl Run {
             log.progress.advance(self.state.samples);
             // Skipped steps are included in the log line of the next step that was not skipped.
             if !skipped && self.state.step.is_multiple_of(self.config.train.log_every.max(1)) {
-                let own = log.window.numbers(feeder.waited(), self.device());
-                let numbers = match &self.world {
-                    Some(world) => world.gather(&own)?,
-                    None => vec![own.to_vec()],
-                };
-                let record = log.window.take(&self.state, self.train_data.rows(), feeder.waited(), &numbers);
-                log.progress.train(&record);
-                self.write(&Record::Train(record));
+                self.log_steps(log, feeder)?;
             }
         }
         Ok(stopping)
+    }
+
+    /// Logs and records the steps since the last log line, if any was not skipped. All ranks call it after the same step.
+    fn log_steps(&mut self, log: &mut Log, feeder: &Feeder) -> Result<(), TrainError> {
+        if log.window.is_empty() {
+            return Ok(());
+        }
+        let own = log.window.numbers(feeder.waited(), self.device());
+        let numbers = match &self.world {
+            Some(world) => world.gather(&own)?,
+            None => vec![own.to_vec()],
+        };
+        let record = log.window.take(&self.state, self.train_data.rows(), feeder.waited(), &numbers);
+        log.progress.train(&record);
+        self.write(&Record::Train(record));
+        Ok(())
     }
 
     /// Logs and records an anomalous step; `rows` are its questions in the split.
@@ -256,7 +281,12 @@ impl Run {
         progress: &Progress,
     ) -> Result<(), TrainError> {
         if anomaly == Anomaly::Overflow {
-            progress.detail(&AnomalousStep::new(anomaly, outcome, &self.state, Vec::new()).to_string());
+            // A loss scale that starts too high takes some twenty steps.
+            let text = AnomalousStep::new(anomaly, outcome, &self.state, Vec::new()).to_string();
+            match self.state.skipped.is_power_of_two() {
+                true => progress.line(&format!("{text} (skipped steps so far: {})", self.state.skipped)),
+                false => progress.detail(&text),
+            }
             return Ok(());
         }
         let max_consecutive_skips = self.config.train.max_consecutive_skips;
@@ -287,13 +317,27 @@ impl Run {
         }
     }
 
-    /// Returns the number of samples after which the run ends.
-    pub(crate) fn planned_samples(&self) -> u64 {
-        let TrainSettings { epochs, max_steps, max_samples, .. } = self.config.train;
-        let all = epochs.saturating_mul(self.train_data.rows() as u64);
-        let by_steps = if max_steps == 0 { all } else { max_steps.saturating_mul(self.config.questions_per_update() as u64) };
-        let by_samples = if max_samples == 0 { all } else { max_samples };
-        all.min(by_steps).min(by_samples)
+    /// Returns the length of the run.
+    pub fn plan(&self) -> Plan {
+        let Plan { steps, samples } = Plan::of(&self.config, self.train_data.rows());
+        // Skipped steps use samples, too, and a limit may be lower than what has been done before it was set.
+        Plan { steps: steps.max(self.state.step), samples: samples.max(self.state.samples) }
+    }
+
+    /// Returns true if there are no more steps to make. Only without steps in flight.
+    fn is_complete(&self) -> bool {
+        self.limit_reached(&VecDeque::new()) || self.state.position.epoch >= self.config.train.epochs
+    }
+
+    /// Returns true if a resumed run has nothing left to do.
+    fn has_ended(&self) -> bool {
+        let is_at_target = self.was_evaluated() && self.reaches_target();
+        self.saved.is_some() && (self.is_complete() || is_at_target) && self.was_evaluated_on_all()
+    }
+
+    /// Ends the work with the other ranks.
+    fn leave(&self) -> Result<(), TrainError> {
+        Ok(self.world.as_ref().map_or(Ok(()), |world| world.finish())?)
     }
 
     /// Returns true if the run has reached its limits, counting the steps in flight.
@@ -312,45 +356,6 @@ impl Run {
     fn passed(&self, every: u64, in_flight: &VecDeque<InFlightStep>, samples: usize) -> bool {
         let submitted = self.samples_submitted(in_flight);
         every > 0 && submitted / every > (submitted - samples as u64) / every
-    }
-
-    fn evaluate(&mut self, progress: &Progress) -> Result<(), TrainError> {
-        self.publish_phase(Phase::Evaluation);
-        self.state.evaluated_at = Some(self.state.samples);
-        let Some(data) = &self.val_data else { return Ok(()) };
-        let packer = Packer { purpose: Purpose::Evaluate, ..self.packer.clone() };
-        let task = Arc::clone(&packer.task);
-        let config = EvaluationConfig { packer, ..EvaluationConfig::new(&self.config, task, self.device()) };
-        let (world, split) = (self.world.as_deref(), data.split());
-        let mut answers = Answers::default();
-        let evaluation = evaluate(&self.stepper.model, data, &config, world, |answer| answers.add(answer))?;
-        let answers = answers.gathered(world)?;
-        self.state.latest = self.selection().and_then(|Selection { metric, .. }| {
-            Some(Measured { metric: metric.to_owned(), value: evaluation.metrics.get(metric)? })
-        });
-        let record = EvalRecord { step: self.state.step, samples: self.state.samples, evaluation };
-        if let Some(records) = &self.records {
-            records.write_answers(answers, &record, split);
-        }
-        progress.evaluation(&record);
-        self.write(&Record::Eval(record));
-        Ok(())
-    }
-
-    /// The metric that selects the best checkpoint.
-    fn selection(&self) -> Option<Selection> {
-        Selection::of(self.packer.task.metrics())
-    }
-
-    /// Returns true if the latest evaluation is that of the current weights.
-    fn was_evaluated(&self) -> bool {
-        self.state.evaluated_at == Some(self.state.samples)
-    }
-
-    fn reaches_target(&self) -> bool {
-        let target = self.config.train.target_metric;
-        let reaches = |latest: &Measured| self.selection().is_some_and(|selection| selection.reaches(latest.value, target));
-        target > 0.0 && self.state.latest.as_ref().is_some_and(reaches)
     }
 
     /// Starts writing a checkpoint, on rank 0, unless there is one of this state. The best checkpoint so far is marked.

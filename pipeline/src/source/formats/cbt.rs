@@ -31,12 +31,20 @@ impl Format for Cbt {
         "Children's Book Test, blocks of 21 lines"
     }
 
+    fn signs(&self) -> &'static str {
+        "blocks of 21 numbered lines"
+    }
+
     fn blank(&self) -> &'static str {
         BLANK
     }
 
     fn framing(&self) -> Framing {
         Framing::Blocks
+    }
+
+    fn asks_once(&self) -> bool {
+        true
     }
 
     fn detect(&self, head: &Head<'_>) -> bool {
@@ -65,13 +73,14 @@ impl Format for Cbt {
             return Err(syntax(format!("the block has more than {LINES} lines; {EXPECTED}")));
         }
         let text = standardise(&text);
-        let (question, candidates) = parse_question(question, labelled)?;
+        let (question, choices) = parse_question(question, labelled)?;
         Ok(vec![Passage {
             id: None,
             source: String::new(),
-            mentions: mentions(&text, &candidates)?,
+            mentions: mentions(&text, &choices.candidates)?,
             text,
-            candidates,
+            choice_indices: choices.first_given(),
+            candidates: choices.candidates,
             questions: vec![Ok(question)],
         }])
     }
@@ -82,7 +91,7 @@ const EXPECTED: &str =
     "expected 20 numbered sentences, then `21 query`, a tab, the answer, two tabs and the choices separated by `|`";
 
 fn syntax(message: String) -> RecordError {
-    RecordError::Syntax(message)
+    RecordError::Syntax { format: Cbt.name(), message }
 }
 
 /// Returns the line without its number; `None` if it does not begin with `number`.
@@ -92,8 +101,8 @@ fn without_number(line: &str, number: usize) -> Option<&str> {
     if rest.is_empty() || rest.starts_with(char::is_whitespace) { Some(rest.trim_start()) } else { None }
 }
 
-/// Parses the last line of a block into the question and its candidates.
-fn parse_question(line: &str, labelled: bool) -> Result<(Question, Vec<String>), RecordError> {
+/// Parses the last line of a block into the question and its choices.
+fn parse_question(line: &str, labelled: bool) -> Result<(Question, Choices), RecordError> {
     let mut fields = line.split('\t');
     let query = fields.next().unwrap_or_default();
     let Some(choices) = fields.next_back() else {
@@ -117,7 +126,7 @@ fn parse_question(line: &str, labelled: bool) -> Result<(Question, Vec<String>),
             return Err(QuestionError::AnswerNotAChoice { answer, choices, expected }.into());
         }
     };
-    Ok((Question { id: None, name: None, text, blank, answers }, choices.candidates))
+    Ok((Question { id: None, name: None, text, blank, answers }, choices))
 }
 
 #[cfg(test)]
@@ -168,14 +177,14 @@ mod tests {
     #[test]
     fn invalid_blocks_are_errors() {
         for (block, message) in [
-            (String::new(), "not a record of this format: the block ends before line 21; expected 20 numbered sentences"),
-            ("1 a\n2 b".into(), "not a record of this format: the block ends before line 21"),
+            (String::new(), "not a record of format `cbt`: the block ends before line 21; expected 20 numbered sentences"),
+            ("1 a\n2 b".into(), "not a record of format `cbt`: the block ends before line 21"),
             (
                 block(QUESTION).replace("\n7 ", "\n8 "),
-                "not a record of this format: line 7 of the block does not begin with `7 `",
+                "not a record of format `cbt`: line 7 of the block does not begin with `7 `",
             ),
-            (format!("{}22 b", block(QUESTION)), "not a record of this format: the block has more than 21 lines"),
-            (block("no tab"), "not a record of this format: line 21 of the block has no tab"),
+            (format!("{}22 b", block(QUESTION)), "not a record of format `cbt`: the block has more than 21 lines"),
+            (block("no tab"), "not a record of format `cbt`: line 21 of the block has no tab"),
             (block("XXXXX XXXXX\ta\t\ta|b"), "the text holds `XXXXX` 2 times, it must hold it once"),
             (block("XXXXX\ta\t\t"), "no choices are given, so there is nothing to choose from"),
             (block("XXXXX\ta\t\t|"), "choice 0 is empty; every choice must hold some text"),

@@ -65,6 +65,10 @@ impl Format for Cloth {
         "CLOTH, one document per file"
     }
 
+    fn signs(&self) -> &'static str {
+        "`article` and `options`"
+    }
+
     fn blank(&self) -> &'static str {
         BLANK
     }
@@ -78,7 +82,7 @@ impl Format for Cloth {
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
-        let raw: RawArticle = json_object(record)?;
+        let raw: RawArticle = json_object(self.name(), record)?;
         let article = Article::new(&raw)?;
         let sentences = sentences(&article.text);
         let blanks = article.blanks.iter().enumerate();
@@ -141,12 +145,14 @@ impl Article {
         let question =
             answers.map(|answers| Question { id: None, name: None, text: query, blank: start..start + BLANK.len(), answers });
         let candidates = blank.choices.as_ref().map(|choices| choices.candidates.clone()).unwrap_or_default();
+        let choice_indices = blank.choices.as_ref().map(Choices::first_given).unwrap_or_default();
         Ok(Passage {
             id: None,
             source: source.to_owned(),
             mentions: mentions(&text, &candidates)?,
             text,
             candidates,
+            choice_indices,
             questions: vec![question.map_err(|error| RejectedQuestion { position, id: None, error })],
         })
     }
@@ -285,8 +291,8 @@ mod tests {
     #[test]
     fn invalid_articles_are_errors() {
         for (article, message) in [
-            (json!([]), "not a record of this format: expected a JSON object"),
-            (json!({"article": "a _ b"}), "not a record of this format: missing field `options`"),
+            (json!([]), "not a record of format `cloth`: expected a JSON object"),
+            (json!({"article": "a _ b"}), "not a record of format `cloth`: missing field `options`"),
             (with("article", json!("a b")), "`article` has no blank, which is written `_`; it must have one or more"),
             (with("options", json!([])), "`options` has 0 entries, but the text has 3 blanks; it must have one for each"),
             (with("answers", json!(["A"])), "`answers` has 1 entries, but the text has 3 blanks; it must have one for each"),

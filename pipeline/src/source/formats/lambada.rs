@@ -41,8 +41,16 @@ impl Format for Lambada {
         "LAMBADA, one passage per line"
     }
 
+    fn signs(&self) -> &'static str {
+        "lower-case text with separate punctuation, or `text` alone"
+    }
+
     fn blank(&self) -> &'static str {
         PLACEHOLDER
+    }
+
+    fn asks_once(&self) -> bool {
+        true
     }
 
     fn detect(&self, head: &Head<'_>) -> bool {
@@ -53,8 +61,11 @@ impl Format for Lambada {
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
-        let raw =
-            if record.trim_start().starts_with('{') { json_object::<RawLine<'_>>(record)?.text } else { Cow::Borrowed(record) };
+        let raw = if record.trim_start().starts_with('{') {
+            json_object::<RawLine<'_>>(self.name(), record)?.text
+        } else {
+            Cow::Borrowed(record)
+        };
         let text = standardise(raw.trim());
         let (context, last) = split_last_word(&text);
 
@@ -82,6 +93,8 @@ impl Format for Lambada {
             source: String::new(),
             mentions: mentions(&passage, &candidates)?,
             text: passage,
+            // The record has no list of choices.
+            choice_indices: (0..candidates.len()).collect(),
             candidates,
             questions: vec![Ok(question)],
         }])
@@ -156,7 +169,7 @@ mod tests {
     #[test]
     fn invalid_lines_are_errors() {
         for (line, message) in [
-            (r#"{"txt": "a"}"#, "not a record of this format: missing field `text`"),
+            (r#"{"txt": "a"}"#, "not a record of format `lambada`: missing field `text`"),
             ("alone", "no word of 3 letters or more precedes the last one, so there is nothing to choose from"),
             ("", "no word of 3 letters or more precedes the last one, so there is nothing to choose from"),
             ("it is . he is it", "no word of 3 letters or more precedes the last one, so there is nothing to choose from"),

@@ -3,9 +3,13 @@
 //! To add a format, write a module that implements [`Format`], declare it here and list it in [`FORMATS`]: detection, `--format`,
 //! its help text and the manifest follow from the table.
 
+mod automaton;
 pub mod cbt;
 pub mod cloth;
+mod given;
 pub mod lambada;
+mod members;
+pub(super) mod near_miss;
 pub mod original_record;
 pub mod plain;
 pub mod record;

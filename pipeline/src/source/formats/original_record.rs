@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use glm_text::question::PLACEHOLDER;
 use serde::Deserialize;
 
-use super::record::{RawAnswer, RawPassage, parse_question};
+use super::record::{RawAnswer, RawPassage, check_count, parse_question};
 use crate::source::error::{QuestionError, RecordError, RejectedQuestion};
 use crate::source::format::{Format, Framing, json_object};
 use crate::source::head::Head;
@@ -49,6 +49,10 @@ impl Format for OriginalRecord {
         "ReCoRD as its authors publish it, one document"
     }
 
+    fn signs(&self) -> &'static str {
+        "`data` with `passage` or `qas`"
+    }
+
     fn blank(&self) -> &'static str {
         PLACEHOLDER
     }
@@ -57,12 +61,17 @@ impl Format for OriginalRecord {
         Framing::DataArray
     }
 
+    fn has_published_recipe(&self) -> bool {
+        true
+    }
+
     fn detect(&self, head: &Head<'_>) -> bool {
         matches!(head, Head::Json(keys) if keys.has("data[].passage") || keys.has("data[].qas"))
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
-        let raw: RawRecord<'_> = json_object(record)?;
+        let raw: RawRecord<'_> = json_object(self.name(), record)?;
+        check_count(raw.qas.len())?;
         let passage = raw.passage.annotated()?;
         let questions = raw.qas.into_iter().enumerate().map(|(position, question)| {
             let RawQuestion { id, query, answers } = question;
@@ -135,8 +144,8 @@ mod tests {
     #[test]
     fn invalid_elements_are_errors() {
         for (element, message) in [
-            ("17", "not a record of this format: expected a JSON object"),
-            (r#"{"passage":{"text":"a","entities":[]}}"#, "not a record of this format: missing field `qas`"),
+            ("17", "not a record of format `original-record`: expected a JSON object"),
+            (r#"{"passage":{"text":"a","entities":[]}}"#, "not a record of format `original-record`: missing field `qas`"),
             (
                 r#"{"passage":{"text":"a","entities":[{"start":0,"end":1}]},"qas":[]}"#,
                 "entity 0 spans 0 to 1 (inclusive), but the passage has 1 code points",

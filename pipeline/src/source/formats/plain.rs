@@ -4,6 +4,8 @@
 //! list of indices if several choices are correct; it is `null` or missing if unknown. `id` is a string, which becomes the
 //! question's name, or an integer, or missing.
 //!
+//! Other fields are ignored; [`Format::extra_fields`] returns them.
+//!
 //! The query is the sentence of the context with the blank, as split by [`glm_text::sentence`]. The passage is the rest of the
 //! context, empty if the context has one sentence.
 
@@ -11,13 +13,18 @@ use std::borrow::Cow;
 
 use glm_text::question::{BLANK, Choices, ClozeText};
 use serde::Deserialize;
-use serde_json::Value;
 
+use super::given::Given;
+use super::members::members;
+use super::near_miss::meant_as;
 use super::words::mentions;
 use crate::source::error::{QuestionError, RecordError};
 use crate::source::format::{Format, json_object};
 use crate::source::head::Head;
 use crate::source::passage::{Passage, Question};
+
+/// Fields that the format defines.
+const FIELDS: [&str; 5] = ["context", "choices", "answer", "id", "source"];
 
 /// Plain cloze data.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,12 +33,12 @@ pub struct Plain;
 #[derive(Deserialize)]
 struct RawLine<'a> {
     #[serde(borrow)]
-    context: Cow<'a, str>,
-    choices: Vec<String>,
+    context: Option<Cow<'a, str>>,
+    choices: Option<Vec<String>>,
     #[serde(default)]
-    answer: Value,
+    answer: Given,
     #[serde(default)]
-    id: Value,
+    id: Given,
     #[serde(borrow, default)]
     source: Cow<'a, str>,
 }
@@ -45,24 +52,42 @@ impl Format for Plain {
         r#"One {"context", "choices", "answer"} per line"#
     }
 
+    fn signs(&self) -> &'static str {
+        "`context` and `choices`"
+    }
+
     fn blank(&self) -> &'static str {
         BLANK
     }
 
+    fn asks_once(&self) -> bool {
+        true
+    }
+
     fn detect(&self, head: &Head<'_>) -> bool {
-        matches!(head, Head::Json(keys) if keys.has_all(&["context", "choices"]))
+        // The other fields may follow a long context that is cut off.
+        matches!(head, Head::Json(keys) if keys.has("context") && (keys.has("choices") || keys.has_only(&FIELDS)))
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
-        let raw: RawLine<'_> = json_object(record)?;
-        let (id, name) = match &raw.id {
-            Value::Null => (None, None),
-            Value::String(name) => (None, Some(name.clone())),
-            Value::Number(number) if number.is_i64() => (number.as_i64(), None),
-            other => return Err(RecordError::Syntax(format!("`id` is {}; expected a string or an integer", shown(other)))),
+        let raw: RawLine<'_> = json_object(self.name(), record)?;
+        let missing = |field| missing(field, record);
+        let (id, name) = match raw.id {
+            Given::Null => (None, None),
+            Given::Text(name) => (None, Some(name)),
+            Given::Integer(number) => (Some(number), None),
+            other => {
+                let message = format!("`id` is {}; expected a string or an integer", other.shown());
+                return Err(RecordError::Syntax { format: self.name(), message });
+            }
         };
-        let ClozeText { passage: text, query, blank } = ClozeText::from_context(&raw.context)?;
-        let choices = Choices::new(&raw.choices)?;
+        let context = raw.context.ok_or_else(|| missing("context"))?;
+        let given = raw.choices.ok_or_else(|| missing("choices"))?;
+        if labelled && raw.answer == Given::Null {
+            return Err(missing("answer"));
+        }
+        let ClozeText { passage: text, query, blank } = ClozeText::from_context(&context)?;
+        let choices = Choices::new(&given)?;
         let answers = if labelled { parse_answers(&raw.answer, &choices)? } else { Vec::new() };
 
         let question = Question { id, name, text: query, blank, answers };
@@ -71,26 +96,48 @@ impl Format for Plain {
             source: raw.source.into_owned(),
             mentions: mentions(&text, &choices.candidates)?,
             text,
+            choice_indices: choices.first_given(),
             candidates: choices.candidates,
             questions: vec![Ok(question)],
         }])
     }
+
+    fn has_extra_fields(&self) -> bool {
+        true
+    }
+
+    fn extra_fields(&self, record: &str) -> Option<String> {
+        let fields = members(record).into_iter().filter(|(name, _)| !FIELDS.contains(&unquoted(name).as_ref()));
+        let fields: Vec<_> = fields.map(|(name, value)| format!("{name}: {value}")).collect();
+        (!fields.is_empty()).then(|| format!("{{{}}}", fields.join(", ")))
+    }
+}
+
+/// Returns the name of a field as the parser reads it.
+fn unquoted(name: &str) -> Cow<'_, str> {
+    serde_json::from_str(name).unwrap_or(Cow::Borrowed(name))
+}
+
+/// Returns the error for a field that is missing or `null`, with the field of the record that is meant as it, if any.
+fn missing(field: &'static str, record: &str) -> RecordError {
+    let mut names = members(record).into_iter().map(|(name, _)| unquoted(name));
+    let instead = names.find(|name| meant_as(name) == Some(field)).map(Cow::into_owned);
+    RecordError::Missing { field, instead }
 }
 
 /// Returns the indices of the correct candidates, ascending.
-fn parse_answers(answer: &Value, choices: &Choices) -> Result<Vec<usize>, QuestionError> {
+fn parse_answers(answer: &Given, choices: &Choices) -> Result<Vec<usize>, QuestionError> {
     let given = match answer {
-        Value::Null => &[][..],
-        Value::Array(list) => list.as_slice(),
+        Given::List(list) => list.as_slice(),
         one => std::slice::from_ref(one),
     };
     if given.is_empty() {
         return Err(QuestionError::NoAnswers);
     }
-    let index = |value: &Value| {
-        let index = value.as_u64().and_then(|index| usize::try_from(index).ok());
+    let index = |value: &Given| {
+        let index = if let Given::Integer(index) = value { usize::try_from(*index).ok() } else { None };
         index.and_then(|index| choices.candidate(index)).ok_or_else(|| QuestionError::AnswerNotAChoice {
-            answer: shown(value),
+            answer: value.shown(),
             choices: choices.given(),
             expected: "an index of `choices`, counted from 0, or a list of them",
         })
@@ -101,20 +148,10 @@ fn parse_answers(answer: &Value, choices: &Choices) -> Result<Vec<usize>, Questi
     Ok(answers)
 }
 
-/// Formats a value for a message, truncated.
-fn shown(value: &Value) -> String {
-    const SHOWN_CHARS: usize = 40;
-    let text = value.to_string();
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use glm_text::standard::CharOffsets;
@@ -136,6 +173,7 @@ mod tests {
         let passage = parse(LINE, true);
         assert_eq!(passage.text, "Leo's kite flew. Leo, said Eva, climbs.");
         assert_eq!(passage.candidates, ["Eva", "pond", "tree"]);
+        assert_eq!(passage.choice_indices, [2, 1, 0], "`tree` is given twice, first at 0");
         let question = passage.questions[0].clone().expect("good");
         assert_eq!(question.text, "It got stuck in the [BLANK]!");
         assert_eq!((&question.text[question.blank.clone()], question.answers.as_slice()), ("[BLANK]", &[2][..]));
@@ -160,18 +198,33 @@ mod tests {
         assert_eq!(question(&with("answer", json!(1)), true).answers, [1]);
         for line in [with("answer", Value::Null), LINE.replace("answer", "x"), with("answer", json!([]))] {
             assert!(question(&line, false).answers.is_empty());
-            assert_eq!(Plain.parse(&line, true), Err(QuestionError::NoAnswers.into()));
+            assert!(Plain.parse(&line, true).is_err());
         }
         assert!(question(&with("answer", json!("odd")), false).answers.is_empty());
+    }
+
+    #[test]
+    fn unknown_fields_are_extra() {
+        assert_eq!(Plain.extra_fields(LINE), None);
+        let line = LINE.replace("\"id\"", "\"topic\": {\"b\": [1.50, null], \"a\": \"é\"}, \"Answer\": 3, \"id\"");
+        assert_eq!(
+            Plain.extra_fields(&line).as_deref(),
+            Some("{\"topic\": {\"b\": [1.50, null], \"a\": \"é\"}, \"Answer\": 3}")
+        );
     }
 
     #[test]
     fn invalid_lines_are_errors() {
         let index = "expected an index of `choices`, counted from 0, or a list of them";
         for (line, message) in [
-            ("[]".to_owned(), "not a record of this format: expected a JSON object"),
-            (LINE.replace("choices", "choice"), "not a record of this format: missing field `choices`"),
-            (with("id", json!(1.5)), "not a record of this format: `id` is 1.5; expected a string or an integer"),
+            ("[]".to_owned(), "not a record of format `plain`: expected a JSON object"),
+            (LINE.replace("choices", "Options"), "no `choices`; rename the field `Options` to `choices`"),
+            (LINE.replace("context", "question"), "no `context`; rename the field `question` to `context`"),
+            (LINE.replace("answer", "label"), "no `answer`; rename the field `label` to `answer`"),
+            (LINE.replace("\"answer\"", "\"x\""), "no `answer`"),
+            (with("choices", Value::Null), "no `choices`"),
+            (with("answer", json!([])), "no answers are given"),
+            (with("id", json!(1.5)), "not a record of format `plain`: `id` is 1.5; expected a string or an integer"),
             (with("context", json!("none")), "the text holds `[BLANK]` 0 times, it must hold it once"),
             (with("context", json!("[BLANK] [BLANK]")), "the text holds `[BLANK]` 2 times, it must hold it once"),
             (with("choices", json!([])), "no choices are given, so there is nothing to choose from"),

@@ -71,16 +71,26 @@ impl Format for Record {
         "ReCoRD as SuperGLUE publishes it, one object per line"
     }
 
+    fn signs(&self) -> &'static str {
+        "`passage` with `entities` or `qas`"
+    }
+
     fn blank(&self) -> &'static str {
         PLACEHOLDER
     }
 
+    fn has_published_recipe(&self) -> bool {
+        true
+    }
+
     fn detect(&self, head: &Head<'_>) -> bool {
-        matches!(head, Head::Json(keys) if keys.has("passage.entities") || keys.has_all(&["passage", "qas"]))
+        // The other fields may follow a long text that is cut off.
+        matches!(head, Head::Json(keys) if ["passage.entities", "passage.text"].iter().any(|key| keys.has(key)) || keys.has_all(&["passage", "qas"]))
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
-        let raw: RawRecord<'_> = json_object(record)?;
+        let raw: RawRecord<'_> = json_object(self.name(), record)?;
+        check_count(raw.qas.len())?;
         let mut passage = raw.passage.annotated()?;
         let questions = raw.qas.iter().enumerate().map(|(position, question)| {
             let parsed = match question.idx {
@@ -100,6 +110,14 @@ impl Format for Record {
     }
 }
 
+/// Maximum number of questions per passage. Real passages have fewer than 10.
+const MAX_QUESTIONS: usize = 1_000;
+
+/// Checks the number of questions of a record.
+pub(super) fn check_count(found: usize) -> Result<(), RecordError> {
+    if found > MAX_QUESTIONS { Err(RecordError::TooManyQuestions { found, limit: MAX_QUESTIONS }) } else { Ok(()) }
+}
+
 impl RawPassage<'_> {
     /// Returns the text in standard form with its entities; id, source and questions are left empty.
     pub(super) fn annotated(&self) -> Result<Passage, RecordError> {
@@ -117,7 +135,7 @@ impl RawPassage<'_> {
                 return Err(RecordError::EntityBlank { position, start: entity.start, end: entity.end });
             }
             mentions.push(highlighted.moved(span));
-            candidates.push(text);
+            candidates.push((text, position));
             entity_bytes += offsets.bytes(span).map_or(0, |bytes| bytes.len());
             if entity_bytes > MAX_MENTION_BYTES {
                 return Err(RecordError::EntitiesTooLong { limit: MAX_MENTION_BYTES });
@@ -125,11 +143,13 @@ impl RawPassage<'_> {
         }
         // In UTF-8, byte order is code point order.
         candidates.sort_unstable();
-        candidates.dedup();
+        candidates.dedup_by_key(|(text, _)| *text);
+        let (candidates, choice_indices) = candidates.into_iter().map(|(text, position)| (text.to_owned(), position)).unzip();
         Ok(Passage {
             id: None,
             source: String::new(),
-            candidates: candidates.into_iter().map(str::to_owned).collect(),
+            candidates,
+            choice_indices,
             mentions,
             text: highlighted.text,
             questions: Vec::new(),
@@ -208,6 +228,7 @@ mod tests {
         let mentions: Vec<_> = passage.mentions.iter().map(|&mention| offsets.slice(mention).expect("in range")).collect();
         assert_eq!(mentions, ["Éa", "Bo", "Bo"]);
         assert_eq!(passage.candidates, ["Bo", "Éa"]);
+        assert_eq!(passage.choice_indices, [1, 0], "the first entity of each text");
         let question = passage.questions[0].clone().expect("good");
         assert_eq!(
             (question.id, question.text.as_str(), question.answers.as_slice()),
@@ -219,10 +240,10 @@ mod tests {
     #[test]
     fn invalid_records_are_errors() {
         for (line, message) in [
-            ("{\"source\":", "not a record of this format: EOF while parsing a value at line 1 column 10"),
-            ("[]", "not a record of this format: expected a JSON object"),
-            (&LINE.replace("\"idx\":3", "\"id\":3"), "not a record of this format: missing field `idx`"),
-            (&format!("{LINE} x"), "not a record of this format: trailing characters"),
+            ("{\"source\":", "incomplete JSON: EOF while parsing a value at column 10; a closing bracket"),
+            ("[]", "not a record of format `record`: expected a JSON object"),
+            (&LINE.replace("\"idx\":3", "\"id\":3"), "not a record of format `record`: missing field `idx`"),
+            (&format!("{LINE} x"), "not valid JSON: trailing characters"),
             (
                 &LINE.replace("\"end\":25},", "").replace("\"end\":25}]}", "\"end\":99}]}"),
                 "entity 2 spans 24 to 99 (inclusive), but the passage has 32 code points",
@@ -273,6 +294,15 @@ mod tests {
         let entities: Vec<_> = (0..1_000).map(|start| serde_json::json!({"start": start, "end": 19_999})).collect();
         let line = serde_json::json!({"passage": {"text": text, "entities": entities}, "qas": [], "idx": 0}).to_string();
         assert_eq!(Record.parse(&line, true), Err(RecordError::EntitiesTooLong { limit: MAX_MENTION_BYTES }));
+    }
+
+    #[test]
+    fn the_number_of_questions_is_limited() {
+        let questions = |count| LINE.replace("\"qas\":[", &format!("\"qas\":[{}", "{},".repeat(count - 1)));
+        assert_eq!(Record.parse(&questions(MAX_QUESTIONS), true).expect("a record")[0].questions.len(), MAX_QUESTIONS);
+        let found = MAX_QUESTIONS + 1;
+        let error = Record.parse(&questions(found), true);
+        assert_eq!(error, Err(RecordError::TooManyQuestions { found, limit: MAX_QUESTIONS }));
     }
 
     #[test]

@@ -22,6 +22,18 @@ pub enum InputError {
         .0.display(), .0.display()
     )]
     NoData(PathBuf),
+    /// The folder has raw data whose names do not contain a split.
+    #[error(
+        "the name of {file} in {} does not contain a split; `glm-prep ingest {} --train {} --val-fraction 0.1` makes a training and a \
+         validation split of it, or rename it to train.jsonl or val.jsonl",
+        dir.display(), dir.display(), dir.join(file).display()
+    )]
+    NoSplitInName {
+        /// The folder.
+        dir: PathBuf,
+        /// The first such file.
+        file: String,
+    },
     /// The folder has only a test split.
     #[error("{} has only {found}; add train.jsonl or val.jsonl", dir.display())]
     NoLabelledSplit {

@@ -36,9 +36,19 @@ pub fn script(mut command: Command, shell: Shell) -> Vec<u8> {
     if shell == Shell::Bash {
         // clap_complete 4.6 encodes a hyphen in the program's name in two ways, so that its subcommands would not be found.
         let (written, expected) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
-        return String::from_utf8_lossy(&script).replace(&written, &expected).into_bytes();
+        let script = String::from_utf8_lossy(&script).replace(&written, &expected);
+        return script.split_inclusive('\n').map(without_space).collect::<String>().into_bytes();
     }
     script
+}
+
+/// Keeps bash from adding a space after a completed `name=`, which a value follows.
+fn without_space(line: &str) -> String {
+    match line.trim_start().starts_with("COMPREPLY=($(compgen -W") && line.contains("= ") {
+        // Outside of a completion, as in tests, the command fails.
+        true => format!("{line}compopt -o nospace 2>/dev/null\n"),
+        false => line.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::files::atomic;
+use crate::files::output::{Output, OutputError};
 use clap::{Args, Command};
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, roman};
+use clap_mangen::roff::{Roff, bold, italic, roman};
 use thiserror::Error;
 
 /// Arguments of `man`.
@@ -30,10 +30,18 @@ Example:
 
 /// Error of writing the pages.
 #[derive(Debug, Error)]
-#[error("cannot write {}: {source}; `man DIR` needs a writable folder", path.display())]
-pub struct ManualError {
-    path: PathBuf,
-    source: io::Error,
+pub enum ManualError {
+    /// The folder cannot be created.
+    #[error("cannot create folder {}: {source}; `man DIR` needs a writable folder", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// A page cannot be written.
+    #[error(transparent)]
+    Page(#[from] OutputError),
 }
 
 /// One manual page.
@@ -49,10 +57,22 @@ pub struct Page {
 pub fn pages(command: Command) -> Vec<Page> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
-    let source = format!("{} {}", command.get_name(), command.get_version().unwrap_or_default());
-    let mut pages = Vec::new();
-    collect(&command, &source, &mut pages);
-    pages
+    let program = Program {
+        source: format!("{} {}", command.get_name(), command.get_version().unwrap_or_default()),
+        exit_codes: after_help_of(&command).split("\n\n").find(|text| text.starts_with(EXIT_CODES)).map(str::to_owned),
+        pages: with_commands(&command).map(|command| Man::new(command.clone()).get_filename()).collect(),
+    };
+    with_commands(&command).map(|command| program.page(command)).collect()
+}
+
+/// A command and those below it that are not hidden, in help order.
+fn with_commands(command: &Command) -> Box<dyn Iterator<Item = &Command> + '_> {
+    let below = command.get_subcommands().filter(|below| !below.is_hide_set());
+    Box::new(std::iter::once(command).chain(below.flat_map(with_commands)))
+}
+
+fn after_help_of(command: &Command) -> String {
+    command.get_after_help().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Result of [`write()`].
@@ -77,33 +97,89 @@ impl fmt::Display for Written {
 /// # Errors
 /// [`ManualError`] if the folder cannot be created or a page cannot be written.
 pub fn write(command: Command, dir: &Path) -> Result<Written, ManualError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ManualError { path, source }
-    };
-    fs::create_dir_all(dir).map_err(failed(dir))?;
-    let write = |page: Page| {
+    fs::create_dir_all(dir).map_err(|source| ManualError::Folder { path: dir.to_owned(), source })?;
+    let write = |page: Page| -> Result<PathBuf, ManualError> {
         let path = dir.join(page.file);
-        atomic::write(&path, |file| file.write_all(page.text.as_bytes())).map_err(failed(&path))?;
+        Output::open(&path)?.write_all(page.text.as_bytes())?;
         Ok(path)
     };
     Ok(Written { files: pages(command).into_iter().map(write).collect::<Result<_, _>>()? })
 }
 
-fn collect(command: &Command, source: &str, pages: &mut Vec<Page>) {
-    pages.push(page(command, source));
-    command.get_subcommands().filter(|below| !below.is_hide_set()).for_each(|below| collect(below, source, pages));
+/// First line of the list of exit codes below a help text.
+const EXIT_CODES: &str = "Exit codes:\n";
+
+/// What all pages of a program have in common.
+struct Program {
+    /// The program and its version, for the footer.
+    source: String,
+    /// Exit codes of all commands that do not list their own.
+    exit_codes: Option<String>,
+    /// File names of the pages.
+    pages: Vec<String>,
 }
 
-/// Generates the page of one command. `source`, the program and its version, goes to the footer.
-fn page(command: &Command, source: &str) -> Page {
-    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    // The text below the help is formatted here: clap_mangen would join its lines.
-    let man = Man::new(command.clone().after_help(None::<&str>)).source(source);
-    let mut text = Vec::new();
-    // Writing to a vector does not fail.
-    let _ = man.render(&mut text).and_then(|()| below_help(&after).to_writer(&mut text));
-    Page { file: man.get_filename(), text: String::from_utf8_lossy(&text).into_owned() }
+impl Program {
+    /// Generates the page of one command.
+    fn page(&self, command: &Command) -> Page {
+        let mut after = after_help_of(command);
+        if let (false, Some(codes)) = (after.contains(EXIT_CODES), &self.exit_codes) {
+            after = format!("{after}\n\n{codes}");
+        }
+        // The text below the help is formatted here: clap_mangen would join its lines.
+        let man = Man::new(command.clone().after_help(None::<&str>)).source(&self.source);
+        let file = man.get_filename();
+        let mut text = Vec::new();
+        // Writing to a vector does not fail.
+        let _ = self.render(&man, command, &after, &file, &mut text);
+        Page { file, text: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    fn render(&self, man: &Man, command: &Command, after: &str, file: &str, text: &mut Vec<u8>) -> io::Result<()> {
+        man.render_title(text)?;
+        man.render_name_section(text)?;
+        synopsis(command).to_writer(text)?;
+        man.render_description_section(text)?;
+        man.render_options_section(text)?;
+        if command.has_subcommands() {
+            man.render_subcommands_section(text)?;
+        }
+        below_help(after).to_writer(text)?;
+        let others = self.pages.iter().filter(|page| *page != file);
+        let names: Vec<String> = others.filter_map(|page| Some(format!("{}(1)", page.strip_suffix(".1")?))).collect();
+        if !names.is_empty() {
+            Roff::new().control("SH", ["SEE ALSO"]).text([roman(names.join(", "))]).to_writer(text)?;
+        }
+        Ok(())
+    }
+}
+
+/// The command with its options and their values.
+fn synopsis(command: &Command) -> Roff {
+    let mut line = vec![bold(command.get_bin_name().unwrap_or_else(|| command.get_name()))];
+    for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+        let names = argument.get_value_names().unwrap_or_default();
+        let takes_value = argument.get_action().takes_values();
+        let value = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ");
+        let [open, close] = if argument.is_required_set() { ["", ""] } else { ["[", "]"] };
+        line.push(roman(format!(" {open}")));
+        if let Some(long) = argument.get_long() {
+            line.push(bold(format!("--{long}")));
+            if takes_value {
+                line.push(roman(" "));
+            }
+        }
+        if takes_value {
+            line.push(italic(value));
+        }
+        line.push(roman(close));
+    }
+    if command.has_subcommands() {
+        line.extend([roman(" "), italic("COMMAND")]);
+    }
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]).text(line);
+    roff
 }
 
 /// Converts the paragraphs below the help to sections. A paragraph whose first line ends in a colon is a list under that
@@ -115,7 +191,8 @@ fn below_help(after: &str) -> Roff {
         match paragraph.split_once(":\n") {
             Some((heading, lines)) if !heading.contains('\n') => {
                 in_notes = false;
-                roff.control("SH", [heading.to_uppercase().as_str()]);
+                let heading = if paragraph.starts_with(EXIT_CODES) { "EXIT STATUS".to_owned() } else { heading.to_uppercase() };
+                roff.control("SH", [heading.as_str()]);
                 roff.control("nf", []);
                 for line in lines.lines() {
                     roff.text([roman(line.strip_prefix("  ").unwrap_or(line))]);
@@ -137,17 +214,40 @@ fn below_help(after: &str) -> Roff {
 
 #[cfg(test)]
 mod tests {
+    use clap::Arg;
+
     use super::*;
 
     fn tool() -> Command {
         let run = Command::new("run").about("Runs").after_help("Some notes\non it.\n\nExamples:\n  tool run\n  tool run -x");
-        Command::new("tool").version("1").about("A tool").subcommand(run).subcommand(Command::new("secret").hide(true))
+        let run = run.arg(Arg::new("steps").long("steps").value_name("N").help("Number of steps"));
+        let run = run.arg(Arg::new("file").value_name("FILE").required(true));
+        let tool = Command::new("tool").version("1").about("A tool").after_help("Exit codes:\n  0  success\n  1  failure");
+        tool.subcommand(run).subcommand(Command::new("secret").hide(true))
     }
 
     #[test]
     fn every_visible_command_has_a_page() {
         let files: Vec<String> = pages(tool()).into_iter().map(|page| page.file).collect();
         assert_eq!(files, ["tool.1", "tool-run.1"]);
+    }
+
+    #[test]
+    fn the_synopsis_has_values() {
+        let page = &pages(tool())[1];
+        let synopsis = page.text.split(".SH SYNOPSIS\n").nth(1).and_then(|text| text.split(".SH ").next()).expect("synopsis");
+        let plain: String = synopsis.replace("\\fB", "").replace("\\fI", "").replace("\\fR", "").replace('\\', "");
+        assert!(plain.starts_with("tool run [--steps N] FILE"), "{plain}");
+    }
+
+    #[test]
+    fn every_page_has_exit_codes_and_others() {
+        let pages = pages(tool());
+        for page in &pages {
+            assert!(page.text.contains(".SH \"EXIT STATUS\"\n.nf\n0  success\n1  failure\n"), "{}", page.text);
+        }
+        assert!(pages[0].text.contains(".SH \"SEE ALSO\"\ntool\\-run(1)\n"), "{}", pages[0].text);
+        assert!(pages[1].text.contains(".SH \"SEE ALSO\"\ntool(1)\n"), "{}", pages[1].text);
     }
 
     #[test]

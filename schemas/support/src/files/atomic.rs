@@ -1,7 +1,9 @@
 //! Atomic file writes: write to a temporary name, sync to disk, rename.
 
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Small writes are collected up to this size; tensors are larger and pass through.
@@ -56,7 +58,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Creates the temporary file next to `path`, as `NAME.PID.tmp`.
+    /// Creates the temporary file next to `path`, as `NAME.PID.tmp`, with the owner and permissions of a file at `path`, and locks it,
+    /// so that [`remove_leftovers`] keeps it.
     ///
     /// # Errors
     /// Errors of the file system.
@@ -65,7 +68,16 @@ impl Draft {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(name);
-        Ok(Self { file: File::create(&temporary)?, temporary: TemporaryFile(temporary), path: path.to_owned() })
+        let file = File::create(&temporary)?;
+        // Without a lock, as on file systems that have none, the file is written as well.
+        let _ = file.try_lock();
+        let temporary = TemporaryFile(temporary);
+        if let Some(replaced) = fs::metadata(path).ok().filter(fs::Metadata::is_file) {
+            // Only root may give files away; the content is the same whoever owns it.
+            let _ = fchown(&file, Some(replaced.uid()), Some(replaced.gid()));
+            file.set_permissions(replaced.permissions())?;
+        }
+        Ok(Self { file, temporary, path: path.to_owned() })
     }
 
     /// Syncs the content to disk, renames the file to its final name, syncs the folder and returns the open file.
@@ -78,6 +90,7 @@ impl Draft {
         fs::rename(&temporary.0, &path)?;
         temporary.0.clear();
         sync_dir(path.parent().unwrap_or(Path::new("")))?;
+        let _ = file.unlock();
         Ok(file)
     }
 }
@@ -111,6 +124,47 @@ impl Drop for TemporaryFile {
     }
 }
 
+/// Removes the temporary files that killed processes left in a folder. Files that a process still writes are locked and kept; on file
+/// systems without locks all are kept.
+///
+/// # Errors
+/// Errors of the file system; none if the folder does not exist.
+pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
+    remove_matching(folder, |_| true)
+}
+
+/// As [`remove_leftovers`], for the temporary files of the file `path` only.
+///
+/// # Errors
+/// As [`remove_leftovers`].
+pub fn remove_leftovers_of(path: &Path) -> io::Result<()> {
+    remove_matching(path.parent().unwrap_or(Path::new("")), |name| Some(OsStr::new(name)) == path.file_name())
+}
+
+fn remove_matching(folder: &Path, matches: impl Fn(&str) -> bool) -> io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_left = name.to_str().and_then(final_name).is_some_and(&matches) && entry.file_type()?.is_file();
+        // The lock of a process that ended is released.
+        if is_left && OpenOptions::new().write(true).open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns `NAME` for the name of a temporary file, `NAME.PID.tmp`.
+fn final_name(temporary: &str) -> Option<&str> {
+    let (name, process) = temporary.strip_suffix(".tmp")?.rsplit_once('.')?;
+    (!process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
 /// Syncs a folder to disk, so that renames and new files in it survive a crash. The empty path is the current folder.
 ///
 /// # Errors
@@ -136,6 +190,32 @@ mod tests {
         assert_eq!(fs::read(&path).expect("read"), b"first");
         assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 1);
         assert!(write(&folder.path().join("no/such"), |_| Ok::<_, io::Error>(())).is_err());
+    }
+
+    #[test]
+    fn files_of_killed_processes_are_removed() {
+        let folder = tempfile::tempdir().expect("folder");
+        let names = || {
+            let entries = fs::read_dir(folder.path()).expect("list");
+            let mut names: Vec<_> = entries.map(|entry| entry.expect("entry").file_name()).collect();
+            names.sort();
+            names
+        };
+        let writing = Draft::create(&folder.path().join("writing")).expect("created");
+        let left = ["a.12.tmp", "b.c.34.tmp"];
+        let others = ["a", "a.tmp", "a.x.tmp", "a..tmp", "a.12.tmp2"];
+        for name in left.into_iter().chain(others) {
+            fs::write(folder.path().join(name), "").expect("written");
+        }
+        fs::create_dir(folder.path().join("folder.1.tmp")).expect("folder");
+        let all = names();
+        remove_leftovers_of(&folder.path().join("b.c")).expect("removed");
+        remove_leftovers_of(&folder.path().join("no/such")).expect("nothing to remove");
+        assert_eq!(names(), all.iter().filter(|name| *name != "b.c.34.tmp").cloned().collect::<Vec<_>>());
+        remove_leftovers(folder.path()).expect("removed");
+        assert_eq!(names(), all.iter().filter(|name| !left.iter().any(|left| name == left)).cloned().collect::<Vec<_>>());
+        writing.publish().expect("the file being written was kept");
+        assert!(folder.path().join("writing").is_file());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Reading and writing files safely: downloads, atomic writes, locks, checksums, progress.
 //!
 //! - [`fetch`]: resumable HTTP download of one file, verified before it gets its final name.
+//! - [`output`]: destinations of options like `--out`: standard output, devices, pipes, files.
 //! - [`atomic`]: files that are written completely or not at all.
 //! - [`lock`]: advisory locks.
 //! - [`checksum`]: size and sha256 of a stream.
+//! - [`bomb`]: limit on decompressed sizes.
 //! - [`progress`]: progress bars on a terminal, log lines elsewhere.
 //!
 //! Downloads are verified before use, and output gets its final name only when it is complete:
@@ -21,7 +23,9 @@
 //! ```
 
 pub mod atomic;
+pub mod bomb;
 pub mod checksum;
 pub mod fetch;
 pub mod lock;
+pub mod output;
 pub mod progress;

@@ -48,6 +48,11 @@ impl Figure<'_> {
         }
     }
 
+    /// The figure around a table, for a chart with few values.
+    pub(crate) fn render_table(&self, table: Markup) -> Markup {
+        html! { figure.chart id=(self.id) { figcaption { (self.title) } (table) } }
+    }
+
     /// The figure without a drawing, for a chart without data.
     pub(crate) fn render_empty(&self, reason: &str) -> Markup {
         html! { figure.chart id=(self.id) { figcaption { (self.title) } p.empty { (reason) } } }
@@ -63,11 +68,15 @@ impl Figure<'_> {
         }
     }
 
-    /// The x axis with its labels and its name.
-    pub(crate) fn x_axis(&self, labels: Markup) -> Markup {
+    /// The x axis with ticks, their labels, and its name.
+    pub(crate) fn x_axis(&self, x: &Scale, ticks: &[f64]) -> Markup {
+        let bottom = self.bottom();
         html! {
-            line.axis x1=(LEFT) x2=(RIGHT) y1=(self.bottom()) y2=(self.bottom()) {}
-            (labels)
+            line.axis x1=(LEFT) x2=(RIGHT) y1=(bottom) y2=(bottom) {}
+            @for (tick, label) in ticks.iter().zip(number::ticks(ticks)) {
+                line.axis x1=(pixel(x.position(*tick))) x2=(pixel(x.position(*tick))) y1=(bottom) y2=(bottom + 5.0) {}
+                text.x x=(pixel(x.position(*tick))) y=(bottom + 20.0) text-anchor="middle" { (label) }
+            }
             text.x x=(f64::midpoint(LEFT, RIGHT)) y=(self.height - 6.0) text-anchor="middle" { (self.x) }
         }
     }

@@ -55,14 +55,17 @@ pub struct LineChart<'a> {
     pub x: &'a str,
     /// Unit appended to values: " %", or empty.
     pub unit: &'a str,
-    /// Use a logarithmic y axis, which omits values that are not positive.
+    /// Use a logarithmic y axis, which omits values that are not positive. A linear axis includes 0, so that noise of a constant
+    /// does not look like a change.
     pub log: bool,
-    /// Start the y axis at 0.
-    pub from_zero: bool,
-    /// Series to draw.
+    /// Range of x that the chart includes, so that several charts have the same axis.
+    pub x_range: Option<(f64, f64)>,
+    /// Series to draw, the most important one first. It covers the others.
     pub series: Vec<Series>,
     /// Vertical lines: x and a description.
     pub marks: Vec<(f64, String)>,
+    /// Remark below the chart, or empty.
+    pub note: &'a str,
     /// Text shown if there is nothing to draw.
     pub empty: &'a str,
 }
@@ -79,40 +82,33 @@ impl LineChart<'_> {
             return figure.render_empty(self.empty);
         };
         let bottom = figure.bottom();
-        let x = Scale::linear(x, LEFT, RIGHT);
-        let y = match (self.log, self.from_zero) {
-            (true, _) => Scale::logarithmic(y, bottom, TOP),
-            (false, true) => Scale::nice((y.0.min(0.0), y.1.max(0.0)), Y_TICKS, bottom, TOP),
-            (false, false) => Scale::nice(y, Y_TICKS, bottom, TOP),
+        let (first, last) = self.x_range.unwrap_or(x);
+        let x = Scale::linear((x.0.min(first), x.1.max(last)), LEFT, RIGHT);
+        let y = match self.log {
+            true => Scale::logarithmic(y, bottom, TOP),
+            false => Scale::nice((y.0.min(0.0), y.1.max(0.0)), Y_TICKS, bottom, TOP),
         };
+        // Steps and questions are whole numbers: a short axis has no ticks between them.
+        let ticks: Vec<f64> = x.ticks(X_TICKS).into_iter().filter(|tick| tick.fract() == 0.0 && *tick >= 0.0).collect();
+        let merged = merged(&self.series);
         let note = html! { @if self.log { span.note { " (logarithmic)" } } };
         let drawing = html! {
             g.axes {
                 (figure.grid(&y, &y.ticks(Y_TICKS), self.unit))
-                (figure.x_axis(x_labels(&x, bottom)))
+                (figure.x_axis(&x, &ticks))
             }
             @for (at, what) in self.marks.iter().filter(|mark| inside(&x, mark.0)).take(MAX_MARKS) {
                 line.mark x1=(pixel(x.position(*at))) x2=(pixel(x.position(*at))) y1=(TOP) y2=(bottom) { title { (what) } }
             }
-            @for (number, series) in self.series.iter().enumerate() { (lines(series, number, self, &x, &y)) }
+            @for (number, series) in merged.iter().enumerate().rev() { (lines(series, number, self, &x, &y)) }
         };
-        figure.render(&self.description(), [note, self.legend(), drawing, html! {}])
-    }
-
-    fn legend(&self) -> Markup {
-        let several = self.series.len() > 1;
-        html! {
-            @if several {
-                ul.legend {
-                    @for (number, series) in self.series.iter().enumerate() {
-                        li {
-                            svg viewBox="0 0 24 8" aria-hidden="true" { path class=(class(series.shape, number)) d="M0 4H24" {} }
-                            (series.name)
-                        }
-                    }
-                }
-            }
-        }
+        let legend = if self.series.len() > 1 {
+            legend(&merged)
+        } else {
+            html! {}
+        };
+        let remark = html! { @if !self.note.is_empty() { p.summary { (self.note) } } };
+        figure.render(&self.description(), [note, legend, drawing, remark])
     }
 
     /// Text alternative of the chart.
@@ -131,13 +127,32 @@ impl LineChart<'_> {
     }
 }
 
-fn x_labels(x: &Scale, bottom: f64) -> Markup {
-    // Steps and questions are whole numbers: a short axis has no ticks between them.
-    let ticks: Vec<f64> = x.ticks(X_TICKS).into_iter().filter(|tick| tick.fract() == 0.0 && *tick >= 0.0).collect();
+/// Merges series with the same values, which would hide each other, into one with the names of all: "accuracy = F1".
+fn merged(series: &[Series]) -> Vec<Series> {
+    let same = |a: &Series, b: &Series| {
+        let pairs = || a.points.iter().zip(&b.points);
+        let equal = |a: f64, b: f64| number::value(a) == number::value(b);
+        a.points.len() == b.points.len() && pairs().all(|(a, b)| a.0 == b.0 && equal(a.1, b.1))
+    };
+    let mut merged: Vec<Series> = Vec::new();
+    for next in series {
+        match merged.iter_mut().find(|found| same(found, next)) {
+            Some(found) => found.name = format!("{} = {}", found.name, next.name),
+            None => merged.push(next.clone()),
+        }
+    }
+    merged
+}
+
+fn legend(series: &[Series]) -> Markup {
     html! {
-        @for (tick, label) in ticks.iter().zip(number::ticks(&ticks)) {
-            line.axis x1=(pixel(x.position(*tick))) x2=(pixel(x.position(*tick))) y1=(bottom) y2=(bottom + 5.0) {}
-            text.x x=(pixel(x.position(*tick))) y=(bottom + 20.0) text-anchor="middle" { (label) }
+        ul.legend {
+            @for (number, series) in series.iter().enumerate() {
+                li {
+                    svg viewBox="0 0 24 8" aria-hidden="true" { path class=(class(series.shape, number)) d="M0 4H24" {} }
+                    (series.name)
+                }
+            }
         }
     }
 }
@@ -179,7 +194,12 @@ fn across(points: &[Point], shape: Shape, visible: &dyn Fn(f64) -> bool, y: &Sca
 }
 
 fn class(shape: Shape, number: usize) -> String {
-    let shape = if shape == Shape::Reference { "reference" } else { "line" };
+    // References that follow each other differ in their dashes, too.
+    let shape = match shape {
+        Shape::Reference if number.is_multiple_of(2) => "reference dotted",
+        Shape::Reference => "reference",
+        Shape::Line | Shape::Smoothed => "line",
+    };
     format!("{shape} colour-{}", number % COLOURS + 1)
 }
 
@@ -213,9 +233,10 @@ mod tests {
             x: "step",
             unit: "",
             log,
-            from_zero: false,
+            x_range: None,
             series,
             marks: vec![(2.0, "skipped".to_owned()), (9e9, "far away".to_owned())],
+            note: "a remark",
             empty: "nothing yet",
         };
         chart.render().into_string()
@@ -230,6 +251,45 @@ mod tests {
         assert!(text.contains("skipped") && !text.contains("far away"), "{text}");
         // A gap: two strokes and no line between them.
         assert!(!text.contains("NaN") && text.contains("d=\"M64.0 12.0M504.0"), "{text}");
+    }
+
+    #[test]
+    fn noise_of_a_constant_is_not_a_rise() {
+        // Without 0 the axis would be from 1.394 to 1.406, and the line would cross the whole chart.
+        let text = chart(vec![(1.0, 1.394), (2.0, 1.406)], false);
+        let labels: Vec<&str> = text.split("text-anchor=\"end\">").skip(1).filter_map(|rest| rest.split('<').next()).collect();
+        assert_eq!(labels, ["0", "0.5", "1.0", "1.5"]);
+    }
+
+    #[test]
+    fn lines_do_not_hide_each_other() {
+        let line = |name: &str, last: f64| Series {
+            name: name.to_owned(),
+            points: vec![(1.0, 50.0), (2.0, last)],
+            shape: Shape::Line,
+        };
+        let series = vec![line("accuracy", 60.0), line("F1", 60.0), line("chance", 50.0)];
+        let chart = LineChart {
+            id: "quality",
+            title: "Quality",
+            x: "step",
+            unit: " %",
+            log: false,
+            x_range: Some((0.0, 10.0)),
+            series,
+            marks: Vec::new(),
+            note: "",
+            empty: "nothing yet",
+        };
+        let text = chart.render().into_string();
+        assert!(text.contains("accuracy = F1</li>") && text.contains("chance</li>"), "{text}");
+        assert_eq!(text.matches("data-name=").count(), 2);
+        // The first series is drawn last, and thus on top.
+        let [chance, accuracy] =
+            ["data-name=\"chance\"", "data-name=\"accuracy = F1\""].map(|name| text.find(name).expect("a series"));
+        assert!(chance < accuracy);
+        // Step 1 of 10 is a tenth of the width away from the axis, and the text alternative has all three.
+        assert!(text.contains("data-x=\"108.0 152.0\"") && text.contains("F1: 50 % at step 1, 60 % at step 2"), "{text}");
     }
 
     #[test]

@@ -44,6 +44,16 @@ pub fn value(number: f64) -> String {
     trimmed(&format!("{number:.decimals$}"))
 }
 
+/// Formats a mean of counts, whose further digits say nothing: 6.6, 163.
+#[must_use]
+pub fn mean(number: f64) -> String {
+    match number.is_finite() {
+        true if number.abs() < 99.95 => trimmed(&format!("{number:.1}")),
+        true => format!("{}{}", sign(number), count(number.abs().round() as u64)),
+        false => NONE.to_owned(),
+    }
+}
+
 /// Formats the labels of an axis, all with the decimals that the smallest distance requires.
 #[must_use]
 pub fn ticks(values: &[f64]) -> Vec<String> {
@@ -162,6 +172,7 @@ mod tests {
         );
         assert_eq!([12, 9_900_000_000].map(bytes), ["12 bytes", "9.9 GB"]);
         assert_eq!(percent(0.4576), "45.8 %");
+        assert_eq!([6.628, 9.96, 163.4, 4567.8, f64::NAN].map(mean), ["6.6", "10", "163", "4,568", NONE]);
     }
 
     #[test]

@@ -65,22 +65,28 @@ impl Question {
         }
     }
 
-    /// Renders the question.
+    /// Renders the question as a card that is `open` or folded. `prefix` distinguishes the anchors of several lists of questions.
     #[must_use]
-    pub fn render(&self) -> Markup {
+    pub fn render(&self, prefix: &str, open: bool) -> Markup {
+        let anchor = anchor(prefix, &self.id);
         html! {
-            article.question {
-                h3 { bdi { (self.id) } }
-                @if !self.about.is_empty() { p.note { (self.about) } }
-                div.passage dir="auto" tabindex="0" role="region" aria-label={ "Passage of " (self.id) } {
-                    @let spans = self.passage_spans();
-                    (marked(&self.passage, &spans))
+            details.question open[open] {
+                summary { h3 { bdi { (self.id) } } @if !self.about.is_empty() { " " span.note { (self.about) } } }
+                // Browsers open what is folded if the target of a link is inside.
+                div.card id=(anchor) {
+                    div.text {
+                        div.passage dir="auto" tabindex="0" role="region" aria-label={ "Passage of " (self.id) } {
+                            @let spans = self.passage_spans();
+                            (marked(&self.passage, &spans))
+                        }
+                        p.query dir="auto" {
+                            @let blank: Vec<Span> =
+                                self.blank.iter().map(|range| Span { range: range.clone(), kind: Kind::Blank }).collect();
+                            (marked(&self.query, &blank))
+                        }
+                    }
+                    div.answers { (self.choice_list()) p.note { a href={ "#" (anchor) } { "Link to this question" } } }
                 }
-                p.query dir="auto" {
-                    @let blank: Vec<Span> = self.blank.iter().map(|range| Span { range: range.clone(), kind: Kind::Blank }).collect();
-                    (marked(&self.query, &blank))
-                }
-                (self.choice_list())
             }
         }
     }
@@ -107,40 +113,37 @@ impl Question {
             order.sort_by(|&a, &b| score(&self.choices[b]).total_cmp(&score(&self.choices[a])));
         }
         html! {
-            div.scroll role="region" tabindex="0" aria-label={ "Choices of " (self.id) } {
-                table.choices {
-                    thead {
-                        tr {
-                            th scope="col" { "choice" }
-                            th scope="col" { span.hidden { "verdict" } }
-                            @if scored {
-                                th scope="col" class="number" { "probability" }
-                                th scope="col" { span.hidden { "as a bar" } }
-                                th scope="col" class="number" { "score" }
-                            }
+            table.choices aria-label={ "Choices of " (self.id) } {
+                thead {
+                    tr {
+                        th scope="col" { "choice" }
+                        @if scored {
+                            th scope="col" class="number" { "probability" }
+                            th.share scope="col" { span.hidden { "as a bar" } }
+                            th scope="col" class="number" { "score" }
                         }
                     }
-                    tbody {
-                        @for index in order {
-                            @let choice = &self.choices[index];
-                            @let chosen = self.chosen == Some(index);
-                            @let class = if choice.right { Some("right") } else if chosen { Some("wrong") } else { None };
-                            tr class=[class] {
-                                td { bdi { (choice.text) } }
-                                td.verdict {
-                                    @match (choice.right, chosen) {
-                                        (true, true) => "✓ right, chosen",
-                                        (true, false) => "✓ right",
-                                        (false, true) => "✗ chosen",
-                                        (false, false) => "",
-                                    }
+                }
+                tbody {
+                    @for index in order {
+                        @let choice = &self.choices[index];
+                        @let chosen = self.chosen == Some(index);
+                        @let class = if choice.right { Some("right") } else if chosen { Some("wrong") } else { None };
+                        tr class=[class] {
+                            td {
+                                bdi { (choice.text) }
+                                @match (choice.right, chosen) {
+                                    (true, true) => { " " span.verdict { "✓ right, chosen" } },
+                                    (true, false) => { " " span.verdict { "✓ right" } },
+                                    (false, true) => { " " span.verdict { "✗ chosen" } },
+                                    (false, false) => {},
                                 }
-                                @if scored {
-                                    @let share = if total > 0.0 { weight(choice) / total } else { f64::NAN };
-                                    td.number { (number::percent(share)) }
-                                    td { (bar(share)) }
-                                    td.number { @match choice.score { Some(score) => (format!("{score:.3}")), None => (number::NONE) } }
-                                }
+                            }
+                            @if scored {
+                                @let share = if total > 0.0 { weight(choice) / total } else { f64::NAN };
+                                td.number { (number::percent(share)) }
+                                td.share { (bar(share)) }
+                                td.number { @match choice.score { Some(score) => (format!("{score:.2}")), None => (number::NONE) } }
                             }
                         }
                     }
@@ -148,6 +151,19 @@ impl Question {
             }
         }
     }
+}
+
+/// Returns the anchor of a question: letters, digits and hyphens of its id, and the codes of all else, so that ids that differ
+/// have anchors that differ.
+fn anchor(prefix: &str, id: &str) -> String {
+    let mut anchor = format!("{prefix}-");
+    for c in id.chars() {
+        match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' => anchor.push(c),
+            other => anchor.push_str(&format!("_{:x}_", u32::from(other))),
+        }
+    }
+    anchor
 }
 
 /// Renders the legend of the colours; `scored` adds the choice of a model.
@@ -183,7 +199,7 @@ mod tests {
 
     #[test]
     fn correct_and_chosen_answers_are_marked() {
-        let text = question().render().into_string();
+        let text = question().render("q", true).into_string();
         let passage =
             "<mark class=\"right\">Ann</mark> met <mark class=\"wrong\">Bob</mark> in <mark class=\"mention\">Rome</mark>";
         assert!(text.contains(passage) && text.contains("q&lt;1&gt;"), "{text}");
@@ -193,13 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn cards_fold_and_have_anchors() {
+        let folded = question().render("hardest", false).into_string();
+        assert!(folded.starts_with("<details class=\"question\"><summary><h3><bdi>q&lt;1&gt;</bdi></h3>"), "{folded}");
+        assert!(folded.contains("id=\"hardest-q_3c_1_3e_\"") && folded.contains("href=\"#hardest-q_3c_1_3e_\""), "{folded}");
+        assert!(question().render("q", true).into_string().starts_with("<details class=\"question\" open>"));
+        assert_ne!(anchor("q", "a_b"), anchor("q", "a b"));
+    }
+
+    #[test]
     fn without_scores_there_are_no_probabilities() {
         let mut question = question();
         question.chosen = None;
         question.choices.iter_mut().for_each(|choice| choice.score = None);
-        let text = question.render().into_string();
+        let text = question.render("q", true).into_string();
         assert!(!text.contains("probability") && !text.contains("chosen"), "{text}");
         question.choices.iter_mut().for_each(|choice| choice.score = Some(f64::NAN));
-        assert!(question.render().into_string().contains(number::NONE));
+        assert!(question.render("q", true).into_string().contains(number::NONE));
     }
 }

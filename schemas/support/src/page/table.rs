@@ -23,16 +23,23 @@ impl Tile {
     }
 }
 
-/// Renders tiles side by side.
+/// Renders the main figures side by side, and the minor ones smaller below.
 #[must_use]
-pub fn tiles(tiles: &[Tile]) -> Markup {
+pub fn tiles(main: &[Tile], minor: &[Tile]) -> Markup {
     html! {
-        dl.tiles {
+        (row_of_tiles("tiles", main))
+        @if !minor.is_empty() { (row_of_tiles("tiles minor", minor)) }
+    }
+}
+
+fn row_of_tiles(class: &str, tiles: &[Tile]) -> Markup {
+    html! {
+        dl class=(class) {
             @for Tile { name, value, note } in tiles {
                 div.tile {
                     dt { (name) }
                     dd.value { (value) }
-                    dd.note { (note) }
+                    @if !note.is_empty() { dd.note { (note) } }
                 }
             }
         }
@@ -42,19 +49,19 @@ pub fn tiles(tiles: &[Tile]) -> Markup {
 /// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
+    /// Left-aligned headings of the rows.
+    Heading,
     /// Left-aligned text.
     Text,
     /// Right-aligned numbers.
     Number,
 }
 
-/// Renders a table that scrolls if it is too wide. `name` is its accessible name.
+/// Renders a table that scrolls if it is too wide; shadows show where it goes on. `name` is its accessible name.
 #[must_use]
 pub fn table(name: &str, columns: &[(&str, Column)], rows: &[Vec<Markup>]) -> Markup {
-    let class = |index: usize| match columns.get(index) {
-        Some((_, Column::Number)) => Some("number"),
-        _ => None,
-    };
+    let column = |index: usize| columns.get(index).map(|(_, column)| *column);
+    let class = |index: usize| (column(index) == Some(Column::Number)).then_some("number");
     html! {
         div.scroll role="region" tabindex="0" aria-label=(name) {
             table {
@@ -65,7 +72,13 @@ pub fn table(name: &str, columns: &[(&str, Column)], rows: &[Vec<Markup>]) -> Ma
                 }
                 tbody {
                     @for row in rows {
-                        tr { @for (index, cell) in row.iter().enumerate() { td class=[class(index)] { (cell) } } }
+                        tr {
+                            @for (index, cell) in row.iter().enumerate() {
+                                @if column(index) == Some(Column::Heading) { th scope="row" { (cell) } } @else {
+                                    td class=[class(index)] { (cell) }
+                                }
+                            }
+                        }
                     }
                 }
             }
@@ -73,19 +86,14 @@ pub fn table(name: &str, columns: &[(&str, Column)], rows: &[Vec<Markup>]) -> Ma
     }
 }
 
-/// Renders a table of names and counts with a bar for each count. Shares are relative to `of`.
+/// Renders a table of names and counts. The share of `of` is a number and a bar, whose track is the whole.
 #[must_use]
 pub fn bars(name: &str, headings: [&str; 2], rows: &[(String, u64)], of: u64) -> Markup {
-    let most = rows.iter().map(|row| row.1).max().unwrap_or(0).max(1);
     let rows: Vec<Vec<Markup>> = rows
         .iter()
         .map(|(label, count)| {
-            vec![
-                html! { bdi { (label) } },
-                html! { (number::count(*count)) },
-                html! { (number::percent(*count as f64 / of.max(1) as f64)) },
-                bar(*count as f64 / most as f64),
-            ]
+            let share = *count as f64 / of.max(1) as f64;
+            vec![html! { bdi { (label) } }, html! { (number::count(*count)) }, html! { (number::percent(share)) }, bar(share)]
         })
         .collect();
     let columns = [(headings[0], Column::Text), (headings[1], Column::Number), ("share", Column::Number), ("", Column::Text)];
@@ -107,7 +115,13 @@ pub fn bar(length: f64) -> Markup {
 /// Renders a list of names and values.
 #[must_use]
 pub fn facts(facts: &[(&str, Markup)]) -> Markup {
-    html! { dl.facts { @for (name, value) in facts { dt { (name) } dd { (value) } } } }
+    html! { dl.facts { @for (name, value) in facts { div { dt { (name) } dd { (value) } } } } }
+}
+
+/// Renders content that is folded until it is asked for.
+#[must_use]
+pub fn folded(summary: impl AsRef<str>, content: &Markup) -> Markup {
+    html! { details.folded { summary { (summary.as_ref()) } (content) } }
 }
 
 /// Renders a text as a cell.
@@ -131,7 +145,20 @@ mod tests {
         let text = table("T", &[("name", Column::Text), ("n", Column::Number)], &[vec![text("<b>"), text("3")]]).into_string();
         assert!(text.contains("<td>&lt;b&gt;</td><td class=\"number\">3</td>"), "{text}");
         let text = bars("B", ["reason", "records"], &[("a".to_owned(), 3), ("b".to_owned(), 1)], 8).into_string();
-        assert!(text.contains("37.5 %") && text.contains("width=\"33.3\""), "{text}");
+        // The bars are as long as the shares next to them.
+        assert!(text.contains("37.5 %") && text.contains("width=\"37.5\"") && text.contains("width=\"12.5\""), "{text}");
+        let text = table("T", &[("", Column::Heading), ("n", Column::Number)], &[vec![super::text("rows"), super::text("3")]])
+            .into_string();
+        assert!(text.contains("<th scope=\"row\">rows</th><td class=\"number\">3</td>"), "{text}");
         assert!(bar(f64::NAN).into_string().contains("width=\"0.0\""));
+    }
+
+    #[test]
+    fn tiles_have_two_weights() {
+        let tile = |name: &str| Tile::new(name, "1".to_owned(), String::new());
+        let text = tiles(&[tile("accuracy")], &[tile("F1"), tile("memory")]).into_string();
+        let [main, minor] = ["<dl class=\"tiles\">", "<dl class=\"tiles minor\">"].map(|list| text.find(list).expect("a list"));
+        assert!(main < text.find("accuracy").expect("a tile") && minor < text.find("F1").expect("a tile"), "{text}");
+        assert!(!tiles(&[tile("a")], &[]).into_string().contains("minor"));
     }
 }

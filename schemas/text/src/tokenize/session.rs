@@ -5,12 +5,19 @@ use std::ops::Range;
 
 use glm_schemas::vocab::TokenId;
 
+use super::pieces::pieces;
 use super::{Tokenizer, TokenizerError, Tokens};
 
 /// Maximum number of cached words, about 10 MB. A full cache is cleared, which is cheaper than tracking use.
 const MAX_WORDS: usize = 65_536;
 /// Maximum length of a cached word: longer ones (URLs, Chinese) rarely repeat.
-const MAX_WORD_BYTES: usize = 48;
+const MAX_CACHED_BYTES: usize = 48;
+/// Length from which a word is encoded in pieces.
+const PIECE_BYTES: usize = 1 << 10;
+/// Maximum length of a word, or of a piece of it, that is encoded at once.
+pub const MAX_WORD_BYTES: usize = 64 << 10;
+/// Maximum length of a text for a tokenizer that must encode it at once.
+pub const MAX_TEXT_BYTES: usize = 256 << 10;
 
 /// Tokens of a word, with spans relative to its start.
 type Word = Box<[(TokenId, Range<u32>)]>;
@@ -30,10 +37,14 @@ impl<'a> Session<'a> {
     /// Encodes a text. Special tokens are not added, but recognised where they are written in the text.
     ///
     /// # Errors
-    /// [`TokenizerError::Encode`] if the library rejects the text; BERT's pipeline rejects none.
+    /// [`TokenizerError::LongWord`] and [`TokenizerError::LongText`] if a text needs too much memory;
+    /// [`TokenizerError::Encode`] if the library rejects it, which BERT's pipeline never does.
     pub fn encode(&mut self, text: &str) -> Result<Tokens, TokenizerError> {
         let mut tokens = Tokens::default();
         if !self.tokenizer.splits_at_spaces {
+            if text.len() > MAX_TEXT_BYTES {
+                return Err(TokenizerError::LongText { bytes: text.len() });
+            }
             self.tokenizer.encode_into(text, 0, &mut tokens)?;
             return Ok(tokens);
         }
@@ -51,8 +62,14 @@ impl<'a> Session<'a> {
         if word.is_empty() {
             return Ok(());
         }
-        if word.len() > MAX_WORD_BYTES {
-            return self.tokenizer.encode_into(word, start, tokens);
+        if word.len() > MAX_CACHED_BYTES {
+            for piece in pieces(word, PIECE_BYTES) {
+                if piece.len() > MAX_WORD_BYTES {
+                    return Err(TokenizerError::LongWord { bytes: piece.len() });
+                }
+                self.tokenizer.encode_into(&word[piece.clone()], start + piece.start, tokens)?;
+            }
+            return Ok(());
         }
         if let Some(known) = self.words.get(word) {
             tokens.extend(known, start);
@@ -92,6 +109,24 @@ mod tests {
         TOKENIZER.get_or_init(|| Tokenizer::bert_uncased().expect("built in"))
     }
 
+    #[test]
+    fn long_texts_are_encoded_in_pieces_and_longer_words_are_errors() {
+        let mut session = tokenizer().session();
+        let tokens = session.encode(&"#".repeat(1 << 20)).expect("encode");
+        assert_eq!((tokens.ids.len(), tokens.spans.last()), (1 << 20, Some(&((1 << 20) - 1..1 << 20))));
+        assert!(tokens.ids.iter().all(|&id| id == tokens.ids[0]));
+        let word = "x".repeat(MAX_WORD_BYTES);
+        assert_eq!(session.encode(&word).expect("encode").ids, [tokenizer().special().unk]);
+        let error = session.encode(&format!("a {word}y")).expect_err("too long").to_string();
+        assert_eq!(
+            error,
+            "65537 bytes without white space or ASCII punctuation between them cannot be tokenized; the limit is 65536"
+        );
+        let json =
+            Tokenizer::from_json("t.json", tokenizer().pipeline.to_string(false).expect("json").as_bytes()).expect("json");
+        assert!(matches!(json.session().encode(&"a ".repeat(MAX_TEXT_BYTES)), Err(TokenizerError::LongText { .. })));
+    }
+
     proptest! {
         #[test]
         fn a_session_equals_the_tokenizer_also_the_second_time(
@@ -102,6 +137,24 @@ mod tests {
             let mut session = tokenizer().session();
             prop_assert_eq!(&session.encode(&text).expect("encode"), &whole);
             prop_assert_eq!(&session.encode(&text).expect("encode"), &whole);
+        }
+
+        #[test]
+        fn pieces_of_a_word_have_the_tokens_of_the_word(
+            word in "([a-z]{1,3}|[#$.,'^`]|[中文]|é|\u{301}|[\u{1}\u{7f}\u{200b}]|한|ﬁ|[\\[\\]<>|]|\\[MASK\\]|<\\|endofpiece\\|>|ς|İ|\\PC){0,40}", size in 1_usize..9,
+        ) {
+            prop_assume!(!word.contains([' ', '\n', '\t', '\r']));
+            let mut whole = Tokens::default();
+            tokenizer().encode_into(&word, 0, &mut whole).expect("encode");
+            let mut parts = Tokens::default();
+            let mut end = 0;
+            for piece in pieces(&word, size) {
+                prop_assert_eq!(piece.start, end);
+                end = piece.end;
+                tokenizer().encode_into(&word[piece.clone()], piece.start, &mut parts).expect("encode");
+            }
+            prop_assert_eq!(end, word.len());
+            prop_assert_eq!(parts, whole);
         }
 
         #[test]

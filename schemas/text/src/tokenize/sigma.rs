@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-const CAPITAL: char = 'Σ';
+pub(super) const CAPITAL: char = 'Σ';
 const SMALL: char = 'σ';
 const FINAL: char = 'ς';
 

@@ -93,7 +93,9 @@ fn read_content(path: &Path, bytes: &[u8], checksums: Checksums) -> Result<Conte
         let legacy = TorchLegacy::open(path, bytes)?;
         return list_tensors(path, bytes, &legacy.pickle, |key| legacy.storage(key));
     }
-    Err(PickleError::NotACheckpoint { path: path.to_owned(), why: guess_content(bytes).to_owned() })
+    let why = guess_content(bytes)
+        .unwrap_or("it starts neither with a zip header nor with PyTorch's magic number; use a file written by torch.save");
+    Err(PickleError::NotACheckpoint { path: path.to_owned(), why: why.to_owned() })
 }
 
 fn list_tensors(
@@ -145,9 +147,9 @@ fn check_size(view: &View<'_>, range: &Range<usize>, file_size: usize) -> Result
     Ok(())
 }
 
-/// Guesses the type of a file that is not a checkpoint and suggests what to do.
-fn guess_content(bytes: &[u8]) -> &'static str {
-    match bytes {
+/// Guesses the type of a file that has no weights and suggests what to do.
+pub(super) fn guess_content(bytes: &[u8]) -> Option<&'static str> {
+    Some(match bytes {
         [] => "it is empty; download it again",
         [b'B', b'Z', b'h', ..] => "it is a bzip2 archive; unpack it with tar -xjf and use the .pt file in it",
         [0x1f, 0x8b, ..] => "it is a gzip archive; unpack it with tar -xzf and use the .pt file in it",
@@ -155,6 +157,6 @@ fn guess_content(bytes: &[u8]) -> &'static str {
             "it is a Git LFS pointer; fetch the file itself with git lfs pull"
         }
         [b'<', ..] => "it is a web page; download the file again",
-        _ => "it starts neither with a zip header nor with PyTorch's magic number; use a file written by torch.save",
-    }
+        _ => return None,
+    })
 }

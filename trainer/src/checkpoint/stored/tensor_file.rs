@@ -134,6 +134,11 @@ impl TensorFile {
         Self { path, bytes, entries, storages, metadata: HashMap::new(), skipped: Vec::new() }
     }
 
+    /// Size of the file in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Names of the tensors, in the order of the file.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.entries.keys().map(String::as_str)

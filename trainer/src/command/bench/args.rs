@@ -6,8 +6,9 @@ use clap::Args;
 use tch::Device;
 
 use crate::config::args::SettingArgs;
+use crate::config::overrides::Layers;
 use crate::config::{Config, SettingsError};
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, Precision};
 
 /// Arguments of `bench`.
 #[derive(Debug, Clone, Args)]
@@ -21,17 +22,17 @@ pub struct BenchArgs {
     /// Intra-op threads on a CPU (train.threads)
     #[arg(long, value_name = "N")]
     pub threads: Option<u64>,
-    /// Precision: fp32, bf16, fp16 or auto (train.precision)
+    /// Precision (train.precision)
     #[arg(long)]
-    pub precision: Option<String>,
+    pub precision: Option<Precision>,
     /// Number of warm-up steps, which are not timed [default: 1 on a CPU, 25 on a GPU]
     #[arg(long, value_name = "N")]
     pub warmup: Option<usize>,
     /// Number of timed steps
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub steps: usize,
-    /// Compare numbers of questions per step (data.batch_size), each with a new model
-    #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "data_only", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    /// Batch sizes to compare: questions per step (data.batch_size), each with a new model
+    #[arg(long, visible_alias = "batch-size", value_name = "N,N", value_delimiter = ',', conflicts_with = "data_only", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub batch_sizes: Vec<usize>,
     /// Compare with the published form in plain PyTorch, on the same device with the same precision; on a CPU with as many
     /// questions as steps
@@ -67,8 +68,9 @@ pub struct Plan {
 
 /// Warm-up steps on a GPU: by then, the products of most shapes have their kernel.
 const GPU_WARMUP: usize = 25;
-/// Loss scale of the first step. The default, 2^32, makes most models skip AdamW in the first 18 steps.
-const INIT_SCALE: &str = "loss_scale.init_scale=4096";
+/// Settings that differ from those of a run: with a loss scale of 2^32 at the first step, most models skip AdamW in the first 18
+/// steps, and the schedule cannot follow the length of a run.
+const DEFAULTS: [&str; 2] = ["loss_scale.init_scale=4096", "optim.decay_steps=1000"];
 
 impl BenchArgs {
     /// The measurement to make on a device.
@@ -83,12 +85,15 @@ impl BenchArgs {
     /// # Errors
     /// [`SettingsError`].
     pub fn resolve(&self) -> Result<Config, SettingsError> {
-        let mut settings = self.settings.clone();
-        if let Some(precision) = &self.precision {
-            settings.set.insert(0, format!("train.precision={precision}"));
-        }
-        let epochs = self.data_only.then_some(1);
-        settings.resolve_over(&[INIT_SCALE], &[("train.threads", self.threads), ("train.epochs", epochs)])
+        let mut layers = Layers::default();
+        DEFAULTS.iter().try_for_each(|text| layers.assignment(text))?;
+        let epochs = self.data_only.then(|| "1".to_owned());
+        let flags = [
+            ("--precision", "train.precision", self.precision.map(|precision| precision.to_string())),
+            ("--threads", "train.threads", self.threads.map(|threads| threads.to_string())),
+            ("--data-only", "train.epochs", epochs),
+        ];
+        self.settings.resolve_over(layers, &flags)
     }
 }
 
@@ -118,6 +123,7 @@ mod tests {
     #[test]
     fn batch_sizes_are_a_list() {
         assert_eq!(parse(&["--batch-sizes", "4,8,128"]).batch_sizes, [4, 8, 128]);
+        assert_eq!(parse(&["--batch-size", "4"]).batch_sizes, [4]);
         for invalid in
             [&["--batch-sizes", "4,0"][..], &["--batch-sizes", ""], &["--batch-sizes", "4", "--data", "d", "--data-only"]]
         {

@@ -37,7 +37,7 @@ pub enum BenchError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// Settings that do not go together.
-    #[error(transparent)]
+    #[error("{0}")]
     Settings(#[from] SettingsError),
     /// A batch does not fit into memory.
     #[error(transparent)]

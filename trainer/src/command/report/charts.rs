@@ -1,6 +1,7 @@
 //! Charts of a run's metrics over its steps.
 
 use glm_support::page::line_chart::{LineChart, Series, Shape};
+use glm_support::page::table::folded;
 use maud::{Markup, html};
 
 use super::Known;
@@ -16,21 +17,33 @@ struct Quantity {
     name: &'static str,
     unit: &'static str,
     log: bool,
-    from_zero: bool,
     shape: Shape,
     /// Field of the training records, and the factor to the unit of the chart.
     field: (&'static str, f64),
+    note: &'static str,
 }
 
-const QUANTITIES: [Quantity; 11] = [
-    Quantity { from_zero: false, ..quantity("loss", "Loss per question", "loss", ("loss", 1.0)) },
+/// What is learned.
+const LEARNING: [Quantity; 3] = [
+    Quantity {
+        note: "Cross entropy over the choices of a question. Guessing among n choices has ln n: 1.39 for 4, 2.30 for 10.",
+        ..quantity("loss", "Training loss per question", "loss", ("loss", 1.0))
+    },
     Quantity { shape: Shape::Line, ..quantity("learning-rate", "Learning rate", "learning rate", ("lr", 1.0)) },
     Quantity { log: true, ..quantity("gradient-norm", "Gradient norm before clipping", "norm", ("gradient_norm", 1.0)) },
+];
+
+/// What it costs.
+const COST: [Quantity; 6] = [
     quantity("questions", "Questions per second", "questions/s", ("samples_per_second", 1.0)),
-    quantity("tokens", "Tokens per second, excluding padding", "tokens/s", ("tokens_per_second", 1.0)),
     Quantity { unit: " %", ..quantity("data-wait", "Time spent waiting for data", "waiting", ("data_wait", 100.0)) },
-    quantity("flops", "Operations of the model, TFLOP/s", "TFLOP/s", ("model_flops_per_second", 1e-12)),
-    Quantity { shape: Shape::Line, ..quantity("memory", "Peak memory, GB", "GB", ("peak_memory_bytes", 1e-9)) },
+    Quantity {
+        shape: Shape::Line,
+        note: "The highest value so far, so the line never falls. On a CPU it is the resident memory of the process with \
+               all that the system and the allocator keep for reuse: libtorch, pages of the shards, buffers of the largest batch and \
+               of evaluations. On a GPU it is the memory of tensors.",
+        ..quantity("memory", "Peak memory, GB", "GB", ("peak_memory_bytes", 1e-9))
+    },
     Quantity { unit: " %", ..quantity("padding", "Padding", "padding", ("padding", 100.0)) },
     Quantity { log: true, shape: Shape::Line, ..quantity("loss-scale", "Loss scale", "loss scale", ("loss_scale", 1.0)) },
     Quantity {
@@ -40,22 +53,27 @@ const QUANTITIES: [Quantity; 11] = [
 ];
 
 const fn quantity(id: &'static str, title: &'static str, name: &'static str, field: (&'static str, f64)) -> Quantity {
-    Quantity { id, title, name, unit: "", log: false, from_zero: true, shape: Shape::Smoothed, field }
+    Quantity { id, title, name, unit: "", log: false, shape: Shape::Smoothed, field, note: "" }
 }
 
 impl Known {
     pub(super) fn charts(&self) -> Markup {
         let records = &self.records;
-        let [first, rest @ ..] = &QUANTITIES;
+        let [loss, rest @ ..] = &LEARNING;
+        let cost: Vec<Markup> =
+            COST.iter().filter(|quantity| is_worth_a_chart(quantity, records)).map(|quantity| self.chart(quantity)).collect();
         html! {
             @if records.train.len() >= 20 {
                 p.note { "Faint lines are the logged values, bold lines are smoothed; dotted vertical lines mark "
                     "skipped steps, spikes and restarts. Hover over a chart to see its values." }
             }
             div.charts {
-                (self.chart(first))
+                (self.chart(loss))
                 @if let Some(chart) = self.quality_chart() { (chart) }
-                @for quantity in rest.iter().filter(|quantity| is_worth_a_chart(quantity, records)) { (self.chart(quantity)) }
+                @for quantity in rest { (self.chart(quantity)) }
+            }
+            @if !cost.is_empty() {
+                (folded("Speed and memory", &html! { div.charts { @for chart in &cost { (chart) } } }))
             }
         }
     }
@@ -71,16 +89,37 @@ impl Known {
             Series { name: info.label.to_owned(), points: points.collect(), shape }
         });
         let series = series.filter(|series| !series.points.is_empty()).collect();
-        let (id, x, title) = ("quality", "step", "Quality on the validation split");
-        let (log, from_zero, marks, empty) = (false, true, Vec::new(), "No evaluation yet.");
-        Some(LineChart { id, title, x, unit, log, from_zero, series, marks, empty }.render())
+        let title = match self.records.comparable().next() {
+            Some(eval) => format!("Quality on {}", self.evaluated_on(eval)),
+            None => "Quality".to_owned(),
+        };
+        let (log, marks, x_range) = (false, Vec::new(), self.steps());
+        let chart = LineChart {
+            id: "quality",
+            title: &title,
+            x: "step",
+            unit,
+            log,
+            x_range,
+            series,
+            marks,
+            note: "",
+            empty: "No evaluation yet.",
+        };
+        Some(chart.render())
     }
 
     fn chart(&self, quantity: &Quantity) -> Markup {
-        let Quantity { id, title, name, unit, log, from_zero, shape, field: (field, factor) } = *quantity;
+        let Quantity { id, title, name, unit, log, shape, field: (field, factor), note } = *quantity;
         let points = self.records.line(field).into_iter().map(|(step, value)| (step, factor * value)).collect();
         let series = vec![Series { name: name.to_owned(), points, shape }];
-        LineChart { id, title, x: "step", unit, log, from_zero, series, marks: self.marks(), empty: NOT_YET }.render()
+        let (marks, x_range) = (self.marks(), self.steps());
+        LineChart { id, title, x: "step", unit, log, x_range, series, marks, note, empty: NOT_YET }.render()
+    }
+
+    /// Range of the steps of the run, which all charts show.
+    fn steps(&self) -> Option<(f64, f64)> {
+        Some((0.0, self.records.step() as f64))
     }
 
     /// Returns the steps with events that may explain the shape of a line.
@@ -93,14 +132,13 @@ impl Known {
     }
 }
 
-/// Returns true if the quantity is informative. Loss, learning rate, norm and speed always have a chart.
+/// Returns true if the quantity is informative.
 fn is_worth_a_chart(quantity: &Quantity, records: &Records) -> bool {
     let values = || records.train.iter().filter_map(|train| train.value(quantity.field.0));
     match quantity.id {
         "padding" => values().any(|share| share > 0.0),
         "loss-scale" => values().any(|scale| scale > 1.0),
         "spread" => records.train.iter().any(|train| train.value("ranks").is_some_and(|ranks| ranks > 1.0)),
-        "flops" | "memory" | "data-wait" => values().next().is_some(),
-        _ => true,
+        _ => values().next().is_some(),
     }
 }

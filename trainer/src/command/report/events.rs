@@ -1,15 +1,18 @@
 //! Events of a run, by step.
 
 use glm_support::page::number::{count, moment, value};
-use glm_support::page::table::{Column, table, text};
+use glm_support::page::table::{Column, folded, table, text};
 use maud::{Markup, html};
 
 use super::Known;
 use super::overview::shown;
+use super::provenance::place;
 use super::records::{Anomaly, Records};
 
 /// Maximum number of events listed, latest first.
 const MAX_LISTED: usize = 200;
+/// Longer lists are folded.
+const MAX_UNFOLDED: usize = 12;
 /// Maximum number of question ids listed per step.
 const MAX_NAMED: usize = 4;
 
@@ -25,7 +28,8 @@ impl Known {
         html! {
             @if rows.is_empty() { p.empty { "No events yet." } } @else {
                 @if all > rows.len() { p.note { "The last " (count(rows.len() as u64)) " of " (count(all as u64)) "." } }
-                (table("Events", &columns, &rows))
+                @let table = table("Events", &columns, &rows);
+                @if rows.len() > MAX_UNFOLDED { (folded(format!("All events ({})", count(rows.len() as u64)), &table)) } @else { (table) }
             }
         }
     }
@@ -34,8 +38,7 @@ impl Known {
         let Records { evals, skipped, spikes, .. } = &self.records;
         let sessions = self.sessions.iter().enumerate().map(|(number, session)| {
             let what = if number == 0 { "started" } else { "resumed" };
-            let processes = if session.ranks > 1 { format!(", {} processes", session.ranks) } else { String::new() };
-            (session.step, what, format!("{}, {}{processes}", moment(session.time), session.device))
+            (session.step, what, format!("{}, {}", moment(session.time), place(session)))
         });
         let best = self.best().map(|best| best.step);
         let evals = evals.iter().map(|eval| {

@@ -14,8 +14,9 @@ use crate::data::mmap::DataSet;
 use crate::record::answers::{ANSWERS_FILE, Count, Judged, Line, Summary};
 use crate::record::sessions::Session;
 
-/// Maximum number of questions shown in full.
+/// Maximum number of questions shown, the first few of them unfolded.
 const MAX_SHOWN: usize = 20;
+const UNFOLDED: usize = 2;
 
 /// Renders the section. `data` overrides the location of the data set recorded by the last session.
 pub(super) fn section(folder: &Path, session: Option<&Session>, data: Option<&Path>) -> Markup {
@@ -42,9 +43,9 @@ pub(super) fn section(folder: &Path, session: Option<&Session>, data: Option<&Pa
         @match texts {
             Ok(mut texts) => {
                 (legend(true))
-                @for judged in shown {
+                @for (number, judged) in shown.iter().enumerate() {
                     @let question = texts.remove(&judged.example_id).unwrap_or_else(|| without_text(judged));
-                    (answered(question, judged).render())
+                    (answered(question, judged).render("hardest", number < UNFOLDED))
                 }
             }
             Err(reason) => {
@@ -105,8 +106,13 @@ fn answered(mut question: Question, judged: &Judged) -> Question {
         choice.score = Some(score.unwrap_or(f64::NAN));
     }
     question.chosen = Some(judged.predicted);
-    question.about =
-        [question.about, margin(judged)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
+    let stored_id =
+        judged.source_id.as_ref().map(|own| format!("stored as {}", std::mem::replace(&mut question.id, own.clone())));
+    question.about = [margin(judged), question.about, stored_id.unwrap_or_default()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ");
     question
 }
 
@@ -120,19 +126,26 @@ fn margin(judged: &Judged) -> String {
 
 /// Returns a placeholder for an id that is not in the data set.
 fn without_text(judged: &Judged) -> Question {
-    let choice = |i: usize| Choice { text: format!("choice {i}"), right: judged.correct.contains(&i), score: None };
+    let choice =
+        |i: usize| Choice { text: format!("choice {}", index(judged, i)), right: judged.correct.contains(&i), score: None };
     Question { id: judged.example_id.clone(), choices: (0..judged.scores.len()).map(choice).collect(), ..Question::default() }
+}
+
+/// Returns the index of a choice in the raw data.
+fn index(judged: &Judged, choice: usize) -> usize {
+    judged.choice_index.get(choice).copied().unwrap_or(choice)
 }
 
 fn scores(shown: &[Judged]) -> Markup {
     let score = |judged: &Judged, i: usize| {
         let score = judged.scores.get(i).copied().flatten();
-        format!("{i} ({})", score.map_or_else(|| "not finite".to_owned(), |score| format!("{score:.3}")))
+        format!("{} ({})", index(judged, i), score.map_or_else(|| "not finite".to_owned(), |score| format!("{score:.3}")))
     };
     let row = |judged: &Judged| {
         let right = judged.correct.iter().map(|&i| score(judged, i)).collect::<Vec<_>>().join(", ");
         let margin = judged.margin.map_or_else(|| "n/a".to_owned(), |margin| format!("{margin:.3}"));
-        vec![html! { bdi { (judged.example_id) } }, text(margin), text(score(judged, judged.predicted)), text(right)]
+        let id = judged.source_id.as_ref().unwrap_or(&judged.example_id);
+        vec![html! { bdi { (id) } }, text(margin), text(score(judged, judged.predicted)), text(right)]
     };
     let columns = [
         ("question", Column::Text),
@@ -150,19 +163,23 @@ fn margins(summary: &Summary) -> Markup {
     let at = |bin: i32| format!("{:.1}", f64::from(bin) / 2.0).replace(".0", "");
     let bars: Vec<Bar> = (first..=last)
         .map(|bin| Bar {
-            label: at(bin),
+            from: f64::from(bin) / 2.0,
+            to: f64::from(bin + 1) / 2.0,
             range: format!("{} to {}", at(bin), at(bin + 1)),
             count: summary.margins.get(&bin).copied().unwrap_or(0) as u64,
         })
         .collect();
-    let missed = summary.questions.saturating_sub(summary.hits);
-    let summary = format!("Questions with a margin above 0 were answered correctly; {} were not.", count(missed as u64));
+    let wrong = summary.questions.saturating_sub(summary.hits);
+    let [wrong, right] = [wrong, summary.hits].map(|questions| count(questions as u64));
+    let summary = format!("Left of 0 the answer was wrong ({wrong} questions), right of 0 it was right ({right}).");
     Histogram {
         id: "margins",
         title: "Score of the right answer minus the best wrong one",
         x: "margin",
         counted: "questions",
         bars: &bars,
+        x_range: None,
+        split_at_zero: true,
         summary,
     }
     .render()

@@ -2,24 +2,32 @@
 //!
 //! - `records`: parser of `metrics.jsonl`.
 //! - `overview`: progress and results.
+//! - `warnings`: reasons to doubt the result.
+//! - `provenance`: what was trained, on what, and where.
 //! - `charts`: metrics over the steps.
 //! - `events`: events by step.
 //! - `settings`: settings of the run.
 //! - `hardest`: hardest questions of the latest evaluation.
+//! - `reported`: the result as JSON.
 
 mod charts;
 mod events;
 mod hardest;
 mod overview;
+mod provenance;
 mod records;
+mod reported;
 mod settings;
+mod warnings;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use glm_schemas::manifest::TaskName;
-use glm_support::page::document::{Document, WriteError};
+use glm_support::files::output::OutputError;
+use glm_support::page::document::{Document, folder_name};
+use glm_support::page::number::moment;
 use maud::{Markup, html};
 use thiserror::Error;
 
@@ -29,6 +37,7 @@ use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 use crate::task::metrics_of;
 use records::{Entry, Records};
+pub use reported::{Measurement, Reported};
 
 const METRICS_FILE: &str = "metrics.jsonl";
 const CONFIG_FILE: &str = "config.toml";
@@ -41,12 +50,15 @@ pub struct ReportArgs {
     /// Run folder, as given to `run --out`
     #[arg(value_name = "RUNDIR")]
     pub run: PathBuf,
-    /// Output file [default: RUNDIR/report.html]
+    /// Output file, or - for standard output [default: RUNDIR/report.html]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Data set with the text of the questions, if it has moved since the run
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Print the state of the run and the path of the page as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Errors of `report`.
@@ -77,7 +89,7 @@ pub enum ReportError {
     },
     /// The page cannot be written.
     #[error(transparent)]
-    Write(#[from] WriteError),
+    Write(#[from] OutputError),
 }
 
 /// Everything known about a run.
@@ -93,15 +105,15 @@ struct Known {
     checkpoints: [Option<u64>; 2],
 }
 
-/// Writes the page of a run and returns its path.
+/// Writes the page of a run.
 ///
 /// # Errors
 /// Returns a [`ReportError`] if the folder is not a run folder or the page cannot be written.
-pub fn run(args: &ReportArgs) -> Result<PathBuf, ReportError> {
+pub fn run(args: &ReportArgs) -> Result<Reported, ReportError> {
     let known = Known::read(&args.run)?;
     let out = args.out.clone().unwrap_or_else(|| args.run.join(REPORT_FILE));
     known.page(args.data.as_deref()).write(&out)?;
-    Ok(out)
+    Ok(known.reported(&out))
 }
 
 impl Known {
@@ -147,15 +159,12 @@ impl Known {
     }
 
     fn page(&self, data: Option<&Path>) -> Document {
-        let name = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
-        let name = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
-        let mut page = Document::new(format!("Training run {name}"), self.lead());
+        let mut page = Document::new("Training run", folder_name(&self.folder), self.lead());
         page.section("result", "Result", self.overview());
         page.section("charts", "Charts", self.charts());
         page.section("hardest", "Hardest questions", hardest::section(&self.folder, self.sessions.last(), data));
         page.section("events", "Events", self.events());
         page.section("settings", "Settings", settings::section(self.config.as_ref().map_err(String::as_str)));
-        page.section("run", "How it was run", self.facts());
         page
     }
 
@@ -165,7 +174,9 @@ impl Known {
         let written = written.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         html! {
             p { (self.status()) }
-            @if let Some(written) = written { p { "As of " (glm_support::page::number::moment(written.as_secs())) "." } }
+            @if let Some(written) = written {
+                p { "As of " (moment(written.as_secs())) ". Page by glm-trainer " (env!("CARGO_PKG_VERSION")) "." }
+            }
         }
     }
 }

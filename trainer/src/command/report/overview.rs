@@ -1,12 +1,11 @@
-//! Progress, results and circumstances of a run.
+//! Progress and main results of a run.
 
-use glm_support::page::number::{self, count, duration, moment};
-use glm_support::page::table::{Column, Tile, facts, table, text, tiles};
+use glm_support::page::number::{bytes, count, duration, mean, value};
+use glm_support::page::table::{Column, Tile, folded, table, text, tiles};
 use maud::{Markup, html};
 
 use super::Known;
 use super::records::Entry;
-use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 
 /// Number of final log lines over which the loss is averaged.
@@ -43,71 +42,100 @@ impl Known {
         }
     }
 
-    /// Renders the main results.
+    /// Renders the main results and how they came about.
     pub(super) fn overview(&self) -> Markup {
         let records = &self.records;
-        let mut list = Vec::new();
+        let (mut main, mut minor) = (Vec::new(), Vec::new());
         match (self.best(), records.evals.last()) {
-            (Some(best), Some(last)) => list.extend(self.quality_tiles(best, last)),
-            _ => list.push(Tile::new("Quality", "n/a".to_owned(), "no evaluation yet".to_owned())),
+            (Some(best), Some(last)) => self.quality_tiles(best, last, &mut main, &mut minor),
+            _ => main.push(Tile::new("Quality", "n/a".to_owned(), "no evaluation yet".to_owned())),
         }
         if !records.train.is_empty() {
-            list.extend(self.training_tiles());
+            self.training_tiles(&mut main, &mut minor);
         }
         html! {
-            (tiles(&list))
+            @for warning in self.warnings() { p.warning { (warning) } }
+            (tiles(&main, &minor))
             @if records.damaged > 0 {
                 p.warning {
                     "metrics.jsonl has " (count(records.damaged as u64)) @if records.damaged == 1 { " line" } @else { " lines" }
                     " that cannot be read, for example because the run was killed; the page omits them."
                 }
             }
+            (self.provenance())
             @if !records.evals.is_empty() { (self.evaluations()) }
         }
     }
 
-    fn training_tiles(&self) -> Vec<Tile> {
+    /// Adds the metric that selects checkpoints, its last value, the other metrics of quality, and the baselines.
+    fn quality_tiles(&self, best: &Entry, last: &Entry, main: &mut Vec<Tile>, minor: &mut Vec<Tile>) {
+        let Some(first) = self.selected() else { return };
+        let chance = self.metrics().iter().find(|info| info.role == Role::Baseline);
+        let [best_of, last_of] = ["Best", "Last"].map(|which| format!("{which} {}", first.label));
+        let note = |eval: &Entry| format!("{}, step {}", self.evaluated_on(eval), count(eval.step));
+        // An evaluation on more questions says more.
+        let ((name, chosen), other) = match best.value("questions") < last.value("questions") {
+            true => ((last_of, last), Some((best_of, best))),
+            false => ((best_of, best), Some((last_of, last)).filter(|_| last.step != best.step)),
+        };
+        let chance = chance.map_or_else(String::new, |info| format!("{} {}; ", info.label, shown(info, chosen)));
+        main.push(Tile::new(&name, shown(first, chosen), format!("{chance}{}", note(chosen))));
+        minor.extend(other.map(|(name, eval)| Tile::new(&name, shown(first, eval), note(eval))));
+        let others = self.metrics().iter().filter(|info| info.name != first.name && info.role != Role::Total);
+        minor.extend(others.map(|info| Tile::new(info.label, shown(info, chosen), info.meaning.to_owned())));
+    }
+
+    fn training_tiles(&self, main: &mut Vec<Tile>, minor: &mut Vec<Tile>) {
         let records = &self.records;
-        let tail: Vec<f64> = records.train.iter().rev().filter_map(|train| train.value("loss")).take(TAIL).collect();
-        let loss = tail.iter().sum::<f64>() / tail.len() as f64;
+        let losses: Vec<f64> = records.train.iter().filter_map(|train| train.value("loss")).collect();
+        let tail = &losses[losses.len().saturating_sub(TAIL)..];
+        let newest = records.train.iter().rev().find_map(|train| Some((train.step, train.value("loss")?)));
+        if let Some((step, loss)) = newest {
+            let note = match tail.len() {
+                1 => format!("at step {}", count(step)),
+                lines => {
+                    format!(
+                        "at step {}; mean of the last {lines} log lines: {}",
+                        count(step),
+                        value(tail.iter().sum::<f64>() / lines as f64)
+                    )
+                }
+            };
+            main.push(Tile::new("Training loss", value(loss), note));
+        }
         let last = records.train.last();
-        let mut tiles = vec![
-            Tile::new("Loss", number::value(loss), format!("mean of the last {} log lines", tail.len())),
-            Tile::new(
-                "Questions seen",
-                count(records.samples()),
-                match last.and_then(|train| train.value("epoch")) {
-                    Some(epoch) => format!("{epoch:.2} epochs, {} steps", count(records.step())),
-                    None => format!("{} steps", count(records.step())),
-                },
-            ),
-        ];
+        main.push(Tile::new(
+            "Questions trained on",
+            count(records.samples()),
+            match last.and_then(|train| train.value("epoch")) {
+                Some(epoch) => format!("{epoch:.2} epochs, {} steps", count(records.step())),
+                None => format!("{} steps", count(records.step())),
+            },
+        ));
         let seconds = records.training_seconds();
         if seconds > 0.0 {
             let evaluating: f64 = records.evals.iter().filter_map(|eval| eval.value("seconds")).sum();
             let beside = if evaluating > 0.0 { format!("and {} evaluating", duration(evaluating)) } else { String::new() };
-            tiles.push(Tile::new("Training time", duration(seconds), beside));
+            main.push(Tile::new("Training time", duration(seconds), beside));
             let speed = last.map_or(0, |train| train.samples) as f64 / seconds;
-            let tokens: Vec<f64> = records.train.iter().filter_map(|train| train.value("tokens_per_second")).collect();
-            let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
-            let note = if tokens.is_empty() { String::new() } else { format!("{} tokens/s", count(mean.round() as u64)) };
-            tiles.push(Tile::new(
-                "Speed",
-                format!("{} /s", number::value((10.0 * speed).round() / 10.0)),
-                format!("questions; {note}"),
-            ));
+            let tokens = records.mean("tokens_per_second").map(|tokens| format!("{} tokens/s", mean(tokens)));
+            let operations = records.mean("model_flops_per_second").map(|flops| format!("{} TFLOP/s", value(flops * 1e-12)));
+            let note = [tokens, operations].into_iter().flatten().collect::<Vec<_>>().join(", ");
+            minor.push(Tile::new("speed", format!("{} questions/s", mean(speed)), note));
+        }
+        if let Some(peak) = last.and_then(|train| train.value("peak_memory_bytes")) {
+            minor.push(Tile::new("peak memory", bytes(peak as u64), "of one process".to_owned()));
         }
         let skipped =
             last.and_then(|train| train.value("skipped")).map_or(0, |skipped| skipped as u64).max(records.skipped.len() as u64);
         if skipped > 0 {
-            tiles.push(Tile::new("Skipped steps", count(skipped), "loss or gradient not finite".to_owned()));
+            minor.push(Tile::new("skipped steps", count(skipped), "loss or gradient not finite".to_owned()));
         }
-        tiles
     }
 
     fn evaluations(&self) -> Markup {
         let infos = self.metrics();
-        let mut columns = vec![("step", Column::Number), ("samples seen", Column::Number)];
+        let mut columns = vec![("step", Column::Number), ("questions trained on", Column::Number)];
         columns.extend(infos.iter().map(|info| (info.label, Column::Number)));
         columns.push(("duration", Column::Number));
         let row = |eval: &Entry| {
@@ -117,78 +145,18 @@ impl Known {
             row
         };
         let rows: Vec<_> = self.records.evals.iter().map(row).collect();
-        html! {
-            details {
-                summary { "Evaluations as a table (" (count(rows.len() as u64)) ")" }
-                (table("Evaluations", &columns, &rows))
-            }
-        }
+        folded(format!("Evaluations as a table ({})", count(rows.len() as u64)), &table("Evaluations", &columns, &rows))
     }
 
-    /// Returns tiles with the best and the last value of the metric that selects checkpoints, then the other metrics.
-    fn quality_tiles(&self, best: &Entry, last: &Entry) -> Vec<Tile> {
-        let Some(first) = self.selected() else { return Vec::new() };
-        let totals = |eval: &Entry| {
-            let totals = self.metrics().iter().filter(|info| info.role == Role::Total);
-            totals.map(|info| format!("{} {}, ", info.label, shown(info, eval))).collect::<String>()
-        };
-        let at = |eval: &Entry| format!("{}step {}", totals(eval), count(eval.step));
-        let mut tiles = vec![Tile::new(&format!("Best {}", first.label), shown(first, best), at(best))];
-        if last.step != best.step {
-            tiles.push(Tile::new(&format!("Last {}", first.label), shown(first, last), at(last)));
-        }
-        let others = self.metrics().iter().filter(|info| info.name != first.name && info.role != Role::Total);
-        tiles.extend(others.map(|info| {
-            let eval = if info.role == Role::Baseline { last } else { best };
-            Tile::new(info.label, shown(info, eval), info.meaning.to_owned())
-        }));
-        tiles
-    }
-
-    /// Renders data set, weights, devices and start times.
-    pub(super) fn facts(&self) -> Markup {
-        let [newest, best] = self.checkpoints;
-        let step = |step: Option<u64>| text(step.map_or_else(|| "none".to_owned(), |step| format!("step {}", count(step))));
-        let mut list = vec![("Latest checkpoint", step(newest)), ("Best checkpoint", step(best))];
-        if let Some(Session { data, fingerprint, init, parameters, train_questions, val_questions, .. }) = self.sessions.last()
-        {
-            let questions =
-                format!("{} to train on, {} to evaluate on", count(*train_questions as u64), count(*val_questions as u64));
-            list.extend([
-                ("Data set", html! { code { (data.display()) } }),
-                ("Fingerprint", html! { code { (fingerprint) } }),
-                ("Questions", text(questions)),
-                ("Initial weights", html! { code { (init.as_deref().unwrap_or("default of the preset")) } }),
-                ("Parameters", text(count(*parameters as u64))),
-            ]);
-        }
-        let row = |(number, session): (usize, &Session)| {
-            vec![
-                text(if number == 0 { "started" } else { "resumed" }),
-                text(moment(session.time)),
-                text(count(session.step)),
-                text(&session.device),
-                text(format!("{:?}", session.precision).to_lowercase()),
-                text(count(session.ranks as u64)),
-            ]
-        };
-        let rows: Vec<_> = self.sessions.iter().enumerate().map(row).collect();
-        let columns = [
-            ("", Column::Text),
-            ("when", Column::Number),
-            ("at step", Column::Number),
-            ("device", Column::Text),
-            ("precision", Column::Text),
-            ("processes", Column::Number),
-        ];
-        html! {
-            (facts(&list))
-            @if rows.is_empty() {
-                p.note { "Start times and devices are unknown: sessions.jsonl, which earlier versions did not write, "
-                    "is missing." }
-            } @else {
-                (table("Starts of the run", &columns, &rows))
-            }
+    /// Returns what an evaluation used: "300 of 962 questions of val".
+    pub(super) fn evaluated_on(&self, eval: &Entry) -> String {
+        let in_session = || self.sessions.last().map(|session| session.val_questions as u64).filter(|all| *all > 0);
+        let all = eval.value("split_questions").map(|all| all as u64).or_else(in_session);
+        match (eval.value("questions").map(|used| used as u64), all) {
+            (Some(used), Some(all)) if used < all => format!("{} of {} questions of val", count(used), count(all)),
+            (Some(used), Some(_)) => format!("all {} questions of val", count(used)),
+            (Some(used), None) => format!("{} questions", count(used)),
+            (None, _) => "number of questions unknown".to_owned(),
         }
     }
 }

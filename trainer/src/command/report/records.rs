@@ -89,13 +89,20 @@ impl Records {
         train.max(self.evals.last().map_or(0, |eval| eval.step))
     }
 
-    /// Returns the evaluation with the best value of the metric that selects checkpoints; the first one of several equal ones.
+    /// Returns the evaluations that used as many questions as the first one: the one at the end of a run may use more.
+    pub(super) fn comparable(&self) -> impl Iterator<Item = &Entry> {
+        let questions = self.evals.first().and_then(|eval| eval.value("questions"));
+        self.evals.iter().filter(move |eval| eval.value("questions") == questions)
+    }
+
+    /// Returns the evaluation with the best value of the metric that selects checkpoints, among those that can be compared; the
+    /// first one of several equal ones.
     pub(super) fn best(&self, selection: Selection) -> Option<&Entry> {
         let improves = |eval: &Entry, best: &Entry| match (eval.value(selection.metric), best.value(selection.metric)) {
             (Some(value), Some(best)) => selection.improves(value, best),
             (value, _) => value.is_some(),
         };
-        self.evals.iter().reduce(|best, eval| if improves(eval, best) { eval } else { best })
+        self.comparable().reduce(|best, eval| if improves(eval, best) { eval } else { best })
     }
 
     /// Returns the training time in seconds, computed from the questions and the speed of each record.
@@ -112,6 +119,12 @@ impl Records {
         seconds
     }
 
+    /// Returns the mean of a field over the training records, if there are any with it.
+    pub(super) fn mean(&self, name: &str) -> Option<f64> {
+        let values: Vec<f64> = self.train.iter().filter_map(|train| train.value(name)).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+
     /// Returns a field of the training records over the steps, with gaps where it is missing.
     pub(super) fn line(&self, name: &str) -> Vec<Point> {
         let point = |train: &Entry| (train.step as f64, train.value(name).unwrap_or(f64::NAN));
@@ -120,9 +133,9 @@ impl Records {
         if points.iter().all(|point| point.1.is_nan()) { Vec::new() } else { points }
     }
 
-    /// Returns a metric over the evaluations.
+    /// Returns a metric over the evaluations that can be compared.
     pub(super) fn metric_line(&self, name: &str) -> Vec<Point> {
-        self.evals.iter().filter_map(|eval| Some((eval.step as f64, eval.value(name)?))).collect()
+        self.comparable().filter_map(|eval| Some((eval.step as f64, eval.value(name)?))).collect()
     }
 }
 
@@ -143,9 +156,12 @@ mod tests {
         let selection = Selection { metric: "accuracy", higher_is_better: true };
         assert_eq!((records.train.len(), records.evals.len(), records.skipped.len(), records.damaged), (2, 2, 1, 1));
         assert_eq!((records.samples(), records.step(), records.best(selection).map(|eval| eval.step)), (240, 30, Some(20)));
+        // The evaluation on four questions cannot be compared with one on an unknown number.
+        assert_eq!(records.metric_line("accuracy"), [(20.0, 0.25)]);
         assert!((records.training_seconds() - 6.0).abs() < 1e-12);
         let loss = records.line("loss");
         assert!(loss[0] == (10.0, 2.5) && loss[1].1.is_nan());
         assert!(records.line("data_wait").is_empty());
+        assert_eq!((records.mean("samples_per_second"), records.mean("data_wait")), (Some(30.0), None));
     }
 }

@@ -1,7 +1,7 @@
 //! Settings of a run.
 
 use glm_support::page::number::count;
-use glm_support::page::table::{Column, table, text};
+use glm_support::page::table::{Column, folded, table, text};
 use maud::{Markup, html};
 
 use crate::config::Config;
@@ -40,16 +40,12 @@ pub(super) fn section(config: Result<&Config, &str>) -> Markup {
     let columns = [("setting", Column::Text), ("value", Column::Text), ("default", Column::Text)];
     html! {
         @if changed.is_empty() {
-            p { "All settings have their defaults, the published values." }
+            p { "All settings have their defaults." }
         } @else {
-            p { (count(changed.len() as u64)) " of " (count(every.len() as u64)) " settings differ from the "
-                "defaults, which are the published values." }
+            p { (count(changed.len() as u64)) " of " (count(every.len() as u64)) " settings differ from the defaults." }
             (table("Settings that differ from the defaults", &columns, &changed))
         }
-        details {
-            summary { "All settings" }
-            (table("All settings", &[("setting", Column::Text), ("value", Column::Text), ("", Column::Text)], &every))
-        }
+        (folded("All settings", &table("All settings", &[("setting", Column::Text), ("value", Column::Text), ("", Column::Text)], &every)))
     }
 }
 

@@ -4,11 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::recipe::suitable_recipe;
+use super::resume::RecordedRun;
 use super::{Init, Request, Resume};
-use crate::config::args::SettingArgs;
-use crate::config::overrides::is_setting;
+use crate::checkpoint::locate::CheckpointChoice;
+use crate::command::setup::{SetupError, data_folder};
+use crate::config::args::{KeyParser, SettingArgs};
+use crate::config::overrides::{Layers, is_setting};
+use crate::config::recipe::Recipe;
 use crate::config::{Config, SettingsError};
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, Precision};
 use crate::distributed::launcher::Processes;
 
 /// Arguments of `run`.
@@ -20,29 +25,47 @@ pub struct RunArgs {
     /// Initial weights: `random`, or a file, folder or archive of glm-trainer, the GLM authors or Hugging Face [default: the published weights next to the data for large, else random]
     #[arg(long, value_name = "PATH")]
     pub init: Option<PathBuf>,
+    /// Checkpoint, if --init is the folder of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]
+    #[arg(long, value_name = "WHICH", requires = "init")]
+    pub checkpoint: Option<CheckpointChoice>,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     /// Folder for checkpoints, metrics and settings [default: a new folder in runs]
     #[arg(long, value_name = "RUNDIR")]
     pub out: Option<PathBuf>,
-    /// Resume from the latest checkpoint in RUNDIR; other limits are allowed. Not needed to repeat the same command
+    /// Resume from the latest checkpoint in RUNDIR, with the data and settings of the run; limits such as --epochs may change. Not needed to repeat the same command
     #[arg(long, requires = "out")]
     pub resume: bool,
     /// Allow this setting to differ from the original run; can be repeated
-    #[arg(long, value_name = "KEY", requires = "resume")]
+    #[arg(long, value_name = "KEY", requires = "resume", value_parser = KeyParser::keys(), hide_possible_values = true)]
     pub allow: Vec<String>,
+    /// Settings for a kind of run [default: record for published weights on data in ReCoRD's format, scratch for random weights, else finetune]
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<Recipe>,
     /// Number of latest checkpoints to keep, in addition to the best one (train.keep_checkpoints)
     #[arg(long, value_name = "N")]
     pub keep: Option<u64>,
+    /// Peak learning rate (optim.lr)
+    #[arg(long, visible_alias = "learning-rate", value_name = "RATE")]
+    pub lr: Option<f64>,
+    /// Batch size: questions per optimizer step (data.batch_size)
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<u64>,
+    /// Passes over the training questions (train.epochs)
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u64>,
     /// Maximum number of optimizer steps (train.max_steps)
     #[arg(long, value_name = "N")]
     pub max_steps: Option<u64>,
-    /// Questions between evaluations (train.eval_every)
+    /// Precision (train.precision)
+    #[arg(long)]
+    pub precision: Option<Precision>,
+    /// Training questions between evaluations (train.eval_every)
     #[arg(long, value_name = "N")]
     pub eval_every: Option<u64>,
     /// Random seed (train.seed)
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Number of processes to start on this machine; `gpu`: one per GPU
     #[arg(long, value_name = "N")]
@@ -56,28 +79,57 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Validates the arguments and splits them into a request and settings.
+    /// Validates the arguments and splits them into a request and settings. A resumed run has the settings and the data set with
+    /// which it was started, unless arguments say otherwise.
     ///
     /// # Errors
-    /// [`SettingsError`].
-    pub fn resolve(self) -> Result<(Request, Config), SettingsError> {
-        let config = self.config()?;
-        let init = self.init.map(|path| if path.as_os_str() == "random" { Init::Random } else { Init::Path(path) });
-        let Self { data, device, out, resume, allow, .. } = self;
-        let resume = if resume { Resume::Yes } else { Resume::IfSame };
-        Ok((Request { data, init, device, out, resume, allow }, config))
-    }
-
-    fn config(&self) -> Result<Config, SettingsError> {
+    /// [`SetupError`] if a setting is invalid, or there is no run to resume.
+    pub fn resolve(self) -> Result<(Request, Config), SetupError> {
         if let Some(key) = self.allow.iter().find(|key| !is_setting(key)) {
             let message = "unknown setting; `glm-trainer config` prints all settings".to_owned();
-            return Err(SettingsError::Syntax { origin: format!("--allow {key}"), message });
+            return Err(SettingsError::Syntax { origin: format!("--allow {key}"), message }.into());
         }
-        self.settings.resolve(&[
-            ("train.max_steps", self.max_steps),
-            ("train.eval_every", self.eval_every),
-            ("train.seed", self.seed),
-            ("train.keep_checkpoints", self.keep),
-        ])
+        let (mut data, mut recipe) = (self.data.clone(), self.recipe);
+        let init = self.init.clone();
+        let init = init.map(|path| if path.as_os_str() == "random" { Init::Random } else { Init::Path(path) });
+        let recorded = match &self.out {
+            Some(out) if self.resume => RecordedRun::read(out)?,
+            _ => None,
+        };
+        let mut layers = Layers::default();
+        match recorded {
+            Some(recorded) => {
+                layers = Layers::over(&recorded.config);
+                data = data.or(recorded.data);
+            }
+            // Of the recipe's settings, none says what the model is.
+            None if recipe.is_none() => {
+                let preset = self.config(Layers::default())?.model.preset;
+                recipe = Some(suitable_recipe(&data_folder(data.clone()), init.as_ref(), preset));
+            }
+            None => {}
+        }
+        if let Some(recipe) = recipe {
+            layers.recipe(recipe)?;
+        }
+        let config = self.config(layers)?;
+        let Self { checkpoint, device, out, resume, allow, .. } = self;
+        let resume = if resume { Resume::Yes } else { Resume::IfSame };
+        Ok((Request { data, init, checkpoint, device, out, resume, allow, recipe }, config))
+    }
+
+    fn config(&self, layers: Layers) -> Result<Config, SettingsError> {
+        let text = |value: Option<u64>| value.map(|value| value.to_string());
+        let flags = [
+            ("--lr", "optim.lr", self.lr.map(|rate| format!("{rate:?}"))),
+            ("--batch-size", "data.batch_size", text(self.batch_size)),
+            ("--epochs", "train.epochs", text(self.epochs)),
+            ("--max-steps", "train.max_steps", text(self.max_steps)),
+            ("--precision", "train.precision", self.precision.map(|precision| precision.to_string())),
+            ("--eval-every", "train.eval_every", text(self.eval_every)),
+            ("--seed", "train.seed", text(self.seed)),
+            ("--keep", "train.keep_checkpoints", text(self.keep)),
+        ];
+        self.settings.resolve_over(layers, &flags)
     }
 }

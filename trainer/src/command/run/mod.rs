@@ -1,6 +1,8 @@
 //! `glm-trainer run`: finds data and weights and prepares a run.
 
 mod args;
+mod outcome;
+mod recipe;
 mod resume;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use tch::{Device, Kind};
 use thiserror::Error;
 
 use crate::checkpoint::background::Background;
+use crate::checkpoint::locate::CheckpointChoice;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
@@ -21,15 +24,20 @@ use crate::command::setup::{
     SetupError, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens, set_threads,
 };
 use crate::config::Config;
+use crate::config::plan::{self, Plan};
+use crate::config::recipe::Recipe;
 use crate::data::DataError;
+use crate::data::mmap::DataSet;
 use crate::data::pack::{Packer, Share};
-use crate::device::{DeviceChoice, Precision};
+use crate::data::verify::Verify;
+use crate::device::{DeviceChoice, Precision, device_name};
 use crate::distributed::{DistributedError, Environment, Identity, OnHang, World};
 use crate::model::config::PublishedWeights;
 use crate::model::flops::flop_rates;
 use crate::model::{Glm, ModelConfig, Preset};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
+use crate::optim::schedule::Schedule;
 use crate::record::files::unix_seconds;
 use crate::record::metrics::MetricsFile;
 use crate::record::sessions::Session;
@@ -38,6 +46,7 @@ use crate::train::step::Stepper;
 use crate::train::{Records, Run, TrainError};
 
 pub use args::RunArgs;
+pub use outcome::log_outcome;
 
 /// Errors of `run`.
 #[derive(Debug, Error)]
@@ -91,6 +100,8 @@ pub struct Request {
     pub data: Option<PathBuf>,
     /// Initial weights; `None`: the published ones of the preset if there are any, else random ones.
     pub init: Option<Init>,
+    /// Checkpoint of the run whose folder `init` is; `None`: the best.
+    pub checkpoint: Option<CheckpointChoice>,
     /// The device.
     pub device: DeviceChoice,
     /// Run folder; `None`: a new one in `runs`.
@@ -99,6 +110,8 @@ pub struct Request {
     pub resume: Resume,
     /// Settings that may differ from those with which the run was started.
     pub allow: Vec<String>,
+    /// Recipe that the settings are based on; `None` for those of a run that is resumed.
+    pub recipe: Option<Recipe>,
 }
 
 /// Handling of checkpoints in the run folder.
@@ -168,18 +181,24 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         let kind = if device.is_cuda() { "a GPU" } else { "the CPU" };
         world.check_identity(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
     }
-    let train_data = Arc::new(data.split(Split::Train)?);
+    // One rank per machine reads all files of its copy of the data set.
+    let verify = match &world {
+        Some(world) if !world.is_first_on_machine() => Verify::Never,
+        _ => config.data.verify,
+    };
+    let train_data = Arc::new(data.split_verified(Split::Train, verify)?);
     let val_data = match manifest.splits.contains_key(&Split::Val) {
-        true => Some(Arc::new(data.split(Split::Val)?)),
+        true => Some(Arc::new(data.split_verified(Split::Val, verify)?)),
         false => {
             tracing::warn!("{} has no split `val`; the model will not be evaluated", data.folder().display());
             None
         }
     };
     let begun = match world.as_deref().filter(|world| !world.is_rank_zero()) {
-        None => begin(&request, &folder, &config, precision, manifest, device)?,
+        None => begin(&request, &folder, &mut config, precision, &data, train_data.rows(), device)?,
         Some(world) => {
             let InitialState { sizes, state, resumed } = world.broadcast_value(START, None)?;
+            plan::keep_recorded(&mut config, &state.config);
             let mut model = Glm::new(&sizes, Kind::Float, device)?;
             model.alloc_grads()?;
             let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
@@ -199,10 +218,18 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     }
     if let Some(records) = &records {
         let ranks = world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size()));
-        tracing::info!("{} parameters on {device:?} in {precision:?}{ranks}", model.config().parameters());
-        let evaluated = val_data.as_ref().map_or(0, |data| data.rows());
-        tracing::info!("{} training questions, {evaluated} evaluation questions", train_data.rows());
+        let (parameters, device) = (model.config().parameters(), device_name(device));
+        tracing::info!("{parameters} parameters on {device} in {precision}{ranks}");
+        let evaluated = match (val_data.as_ref().map_or(0, |data| data.rows()), config.train.eval_questions) {
+            (all, limit) if limit == 0 || limit >= all => format!("{all} evaluation questions"),
+            (all, limit) => format!("{limit} of {all} evaluation questions, always the same"),
+        };
+        tracing::info!("{} training questions, {evaluated}", train_data.rows());
+        tell_schedule(&config, request.recipe, train_data.rows());
         tracing::info!("writing to {}", records.folder().root().display());
+        if precision == Precision::Fp16 && !device.starts_with("cuda") {
+            tracing::warn!("fp16 is slow on a CPU and skips steps that overflow; --precision bf16 or fp32 is faster");
+        }
     }
     let saved = resumed.then(|| state.clone());
     let control = ControlState { step: state.step, loss_scale: state.loss_scale, spikes: state.spikes };
@@ -220,11 +247,31 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         rates: flop_rates(stepper.model.config()),
     });
     let packer = Packer { share, ..config.packer(task, Purpose::Train) };
-    let run = Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved };
+    let run =
+        Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved, final_metrics: None };
     if let Some(records) = &run.records {
         session(&run, data.folder(), device).note(records.folder().root());
     }
     Ok(run)
+}
+
+/// Logs the length of a run and its learning rate.
+fn tell_schedule(config: &Config, recipe: Option<Recipe>, rows: usize) {
+    let Schedule { lr, warmup, decay_steps, .. } = config.schedule();
+    let steps = Plan::of(config, rows).steps;
+    let recipe = recipe.map_or_else(String::new, |recipe| format!("recipe {recipe}: "));
+    tracing::info!("{recipe}{steps} steps of {} questions, learning rate {lr:?}", config.questions_per_update());
+    if steps != decay_steps {
+        tracing::info!("the learning rate decays over {decay_steps} steps (optim.decay_steps)");
+    }
+    let warm = warmup * decay_steps as f64;
+    if (steps as f64) < warm {
+        tracing::warn!(
+            "the run ends after {steps} steps, within the warm-up of {warm:.0} steps: the learning rate reaches only {:.0} % of \
+             optim.lr. With --set optim.decay_steps=0, the schedule follows the length of the run",
+            100.0 * steps as f64 / warm
+        );
+    }
 }
 
 /// Record of the start of a run on the data set in `data`.
@@ -233,12 +280,12 @@ fn session(run: &Run, data: &Path, device: Device) -> Session {
         time: unix_seconds() as u64,
         step: run.state.step,
         samples: run.state.samples,
-        planned_samples: run.planned_samples(),
+        planned_samples: run.plan().samples,
         task: run.packer.task.name(),
         data: std::path::absolute(data).unwrap_or_else(|_| data.to_owned()),
         fingerprint: run.state.fingerprint.clone(),
         init: run.state.init.clone(),
-        device: format!("{device:?}"),
+        device: device_name(device),
         precision: run.precision,
         ranks: run.world.as_ref().map_or(1, |world| world.size()),
         parameters: run.stepper.model.config().parameters(),
@@ -263,34 +310,39 @@ struct Prepared {
 
 fn begin(
     request: &Request,
-    data: &Path,
-    config: &Config,
+    place: &Path,
+    config: &mut Config,
     precision: Precision,
-    manifest: &Manifest,
+    data: &DataSet,
+    rows: usize,
     device: Device,
 ) -> Result<Prepared, SetupError> {
+    let manifest = data.manifest();
     let root = match &request.out {
         Some(root) => root.clone(),
         None => new_run_folder(config.model.preset)?,
     };
     let folder = RunFolder::create(&root)?;
     let checkpoint = resume::point(&folder, request, config, manifest)?;
+    plan::resolve(config, rows);
     let mut model = match &checkpoint {
-        Some((path, _)) => load_model(&Weights::open(path)?, config, &manifest.tokenizer, device, Kind::Float)?,
-        None => initial_model(request.init.as_ref(), data, config, manifest, device)?,
+        Some((path, _)) => load_model(&Weights::open_verified(path)?, config, &manifest.tokenizer, device, Kind::Float)?,
+        None => initial_model(request, place, config, manifest, device)?,
     };
     model.alloc_grads()?;
     let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
     let (state, so_far, resumed) = match checkpoint {
         None => {
             let init = request.init.as_ref().map(ToString::to_string);
-            let state = RunState::new(config.clone(), config.loss_scale(precision), manifest.fingerprint.clone(), init);
+            let (fingerprint, tokenizer) = (manifest.fingerprint.clone(), Some(manifest.tokenizer.clone()));
+            let state = RunState::new(config.clone(), config.loss_scale(precision), fingerprint, tokenizer, init);
             (state, Vec::new(), false)
         }
         Some((path, state)) => {
             RunFolder::load_optimizer(&path, &model, &mut optimizer, &state)?;
             tracing::info!("resuming from {} ({} questions)", path.display(), state.samples);
-            (RunState { config: config.clone(), ..state }, RunFolder::metrics(&path)?, true)
+            let tokenizer = Some(manifest.tokenizer.clone());
+            (RunState { config: config.clone(), tokenizer, ..state }, RunFolder::metrics(&path)?, true)
         }
     };
     let metrics = MetricsFile::begin(&root, so_far)?;
@@ -300,13 +352,13 @@ fn begin(
 }
 
 fn initial_model(
-    init: Option<&Init>,
+    request: &Request,
     data: &Path,
     config: &Config,
     manifest: &Manifest,
     device: Device,
 ) -> Result<Glm, SetupError> {
-    let path = match init {
+    let path = match &request.init {
         Some(Init::Path(path)) => path.clone(),
         Some(Init::Random) => return random_model(config, manifest, device),
         None => match config.model.preset.weights {
@@ -317,7 +369,7 @@ fn initial_model(
             }
         },
     };
-    load_model(&Weights::open(&path)?, config, &manifest.tokenizer, device, Kind::Float)
+    load_model(&Weights::open_checkpoint(&path, request.checkpoint)?, config, &manifest.tokenizer, device, Kind::Float)
 }
 
 fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<Glm, SetupError> {

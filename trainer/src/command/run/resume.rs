@@ -1,20 +1,51 @@
-//! Selection of the checkpoint from which a run resumes.
+//! Settings and checkpoint from which a run resumes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::Manifest;
 
 use super::{Request, Resume};
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::command::setup::SetupError;
-use crate::config::Config;
 use crate::config::changes::{Change, Effect, changes, effect};
+use crate::config::{Config, plan};
+use crate::distributed::Environment;
+use crate::record::sessions::Session;
+
+/// Settings and data set of the run in a folder.
+#[derive(Debug)]
+pub(super) struct RecordedRun {
+    /// Settings, as in its latest checkpoint.
+    pub(super) config: Config,
+    /// Folder of the data set.
+    pub(super) data: Option<PathBuf>,
+}
+
+impl RecordedRun {
+    /// Reads the run in a folder, which may be in use. `None` on a rank whose machine does not see the folder of the run.
+    ///
+    /// # Errors
+    /// [`SetupError`] if there is no checkpoint.
+    pub(super) fn read(folder: &Path) -> Result<Option<Self>, SetupError> {
+        let Some(state) = RunFolder::recorded(folder)? else {
+            let is_other_rank = matches!(Environment::read(), Ok(Some(environment)) if environment.rank > 0);
+            return if is_other_rank { Ok(None) } else { Err(no_checkpoint(folder)) };
+        };
+        let data = Session::read(folder).pop().map(|session| session.data);
+        Ok(Some(Self { config: state.config, data }))
+    }
+}
+
+fn no_checkpoint(folder: &Path) -> SetupError {
+    let folder = folder.display();
+    SetupError::Invalid(format!("there is no checkpoint to resume from in {folder}; omit --resume to start a run there"))
+}
 
 /// Returns the latest intact checkpoint of a run folder, or `None` for a new run. A folder that contains another run is an error.
 pub(super) fn point(
     folder: &RunFolder,
     request: &Request,
-    config: &Config,
+    config: &mut Config,
     manifest: &Manifest,
 ) -> Result<Option<(PathBuf, RunState)>, SetupError> {
     let root = folder.root().display();
@@ -26,9 +57,7 @@ pub(super) fn point(
     }
     let Some(path) = folder.latest_intact()? else {
         return match request.resume {
-            Resume::Yes => {
-                refuse(format!("there is no checkpoint to resume from in {root}; omit --resume to start a run there"))
-            }
+            Resume::Yes => Err(no_checkpoint(folder.root())),
             Resume::IfSame | Resume::IfPossible => Ok(None),
         };
     };
@@ -40,6 +69,10 @@ pub(super) fn point(
         ));
     }
     let same = request.resume == Resume::IfSame;
+    // With --resume, recorded numbers are the defaults, and zeros ask for those of the new length.
+    if request.resume != Resume::Yes && !request.allow.iter().any(|key| key == "optim.decay_steps") {
+        plan::keep_recorded(config, &state.config);
+    }
     let changes = changes(&state.config, config);
     let of = |wanted: Effect| -> Vec<&Change> {
         let is_allowed = |change: &&Change| request.allow.contains(&change.key);
@@ -73,6 +106,11 @@ pub(super) fn point(
             "{root} already holds a run that started from the weights {}; resume it with --resume, or start another run with --out",
             state.init.unwrap_or_default()
         ));
+    }
+    if let (false, Some(init)) = (same, &request.init)
+        && state.init.as_ref().is_some_and(|began| *began != init.to_string())
+    {
+        tracing::warn!("--init {init} is ignored: the run in {root} resumes from its checkpoint");
     }
     for Change { key, before, now, .. } in changes.iter().filter(|change| change.effect != Effect::None) {
         tracing::info!("{key} changes from {before} to {now}");

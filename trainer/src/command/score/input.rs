@@ -11,10 +11,14 @@ use thiserror::Error;
 pub struct Asked {
     /// Origin of the question, for messages.
     pub origin: String,
+    /// Value of `id`, if there is one.
+    pub id: Option<Value>,
     /// Passage and query.
     pub text: ClozeText,
     /// Distinct choices, sorted by code point as in a data set.
     pub choices: Vec<String>,
+    /// Index of every choice in the given list; the first one if it is given several times.
+    pub choice_indices: Vec<usize>,
 }
 
 /// Errors of reading questions.
@@ -87,12 +91,13 @@ fn question(origin: String, value: &Value) -> Result<Asked, InputError> {
     let passage = text(object, "passage").map_err(fields)?;
     let query = text(object, "query").map_err(fields)?;
     let choices = choices(object).map_err(fields)?;
-    match (context, query) {
-        (Some(context), None) if passage.is_none() => asked(origin, ClozeText::from_context(context), &choices),
-        (None, Some(query)) => asked(origin, ClozeText::from_query(passage.unwrap_or_default(), query), &choices),
-        (Some(_), _) => Err(fields("`context` cannot be combined with `query` or `passage`".to_owned())),
-        (None, None) => Err(fields("neither `context` nor `query`".to_owned())),
-    }
+    let asked = match (context, query) {
+        (Some(context), None) if passage.is_none() => asked(origin, ClozeText::from_context(context), &choices)?,
+        (None, Some(query)) => asked(origin, ClozeText::from_query(passage.unwrap_or_default(), query), &choices)?,
+        (Some(_), _) => return Err(fields("`context` cannot be combined with `query` or `passage`".to_owned())),
+        (None, None) => return Err(fields("neither `context` nor `query`".to_owned())),
+    };
+    Ok(Asked { id: object.get("id").filter(|id| !id.is_null()).cloned(), ..asked })
 }
 
 /// Returns an optional string field.
@@ -119,9 +124,12 @@ pub fn asked<T: AsRef<str>>(
     text: Result<ClozeText, QuestionTextError>,
     choices: &[T],
 ) -> Result<Asked, InputError> {
-    let parts = text.and_then(|text| Ok((text, Choices::new(choices)?.candidates)));
+    let parts = text.and_then(|text| Ok((text, Choices::new(choices)?)));
     match parts {
-        Ok((text, choices)) => Ok(Asked { origin, text, choices }),
+        Ok((text, choices)) => {
+            let choice_indices = choices.first_given();
+            Ok(Asked { origin, id: None, text, choices: choices.candidates, choice_indices })
+        }
         Err(source) => Err(InputError::Text { origin, source }),
     }
 }
@@ -172,11 +180,13 @@ mod tests {
 
     #[test]
     fn objects_may_span_lines() {
-        let text = "\n{\"context\": \"A ran. [BLANK] sat.\", \"choices\": [\"Bo\", \"Al\", \"Bo\"], \"answer\": 1}\n\
+        let text = "\n{\"context\": \"A ran. [BLANK] sat.\", \"choices\": [\"Bo\", \"Al\", \"Bo\"], \"id\": 7}\n\
                     {\n  \"passage\": \"A ran.\",\n  \"query\": \"@placeholder sat.\",\n  \"choices\": [\"Al\", \"Bo\"]\n}\n";
         let [plain, record] = <[Asked; 2]>::try_from(parse("f", text).expect("questions")).expect("two");
         assert_eq!((plain.text.passage.as_str(), plain.text.query.as_str()), ("A ran.", "[BLANK] sat."));
         assert_eq!((plain.text.passage, plain.choices), (record.text.passage, record.choices));
+        assert_eq!((plain.choice_indices, record.choice_indices), (vec![1, 0], vec![0, 1]));
+        assert_eq!((plain.id, record.id), (Some(7.into()), None));
         assert_eq!([plain.origin, record.origin], ["f, line 2", "f, line 3"]);
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::error::ArrowError;
 use clap::Args;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
 use glm_schemas::cloze::encoding::{ChoiceEncoder, EncodingError};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::TokenId;
@@ -19,10 +19,12 @@ use glm_support::command::paint::{ColourWhen, Screen};
 use glm_text::question::{ClozeText, QuestionTokens};
 use glm_text::tokenize::{Session, Tokenizer, TokenizerError};
 use serde::Serialize;
+use serde_json::Value;
 use thiserror::Error;
 
 use self::input::{Asked, InputError, ask, asked, parse};
 use crate::command::setup::{Scorer, SetupError, set_threads};
+use crate::command::weights::WeightArgs;
 use crate::config::args::SettingArgs;
 use crate::data::DataError;
 use crate::data::mmap::DecodedGroup;
@@ -41,9 +43,9 @@ pub struct ScoreArgs {
     /// Questions as JSON objects; `-`: standard input
     #[arg(value_name = "FILE", conflicts_with_all = ["passage", "query", "choice"])]
     pub file: Option<PathBuf>,
-    /// Weights: a file, folder or archive, as for `run --init`
-    #[arg(long, value_name = "PATH")]
-    pub init: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub weights: WeightArgs,
     /// Passage of a question
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub passage: Option<String>,
@@ -99,12 +101,16 @@ pub enum ScoreError {
         source: io::Error,
     },
     /// A question exceeds the maximum sequence length.
-    #[error("{origin}: {source}; shorten them, or raise data.max_seq_len with --set")]
+    #[error("{origin}: the query and its longest choice need {needed} tokens, but {limit}; {remedy}")]
     TooLong {
         /// File and line.
         origin: String,
-        /// The part that does not fit.
-        source: EncodingError,
+        /// Tokens of query, choice and special tokens.
+        needed: usize,
+        /// Limit of the number of tokens, as a clause.
+        limit: String,
+        /// Remedy.
+        remedy: String,
     },
     /// The questions cannot be converted to rows.
     #[error("cannot convert the questions to rows of a data set: {0}")]
@@ -114,9 +120,11 @@ pub enum ScoreError {
     Output(#[from] io::Error),
 }
 
-/// Question with its choices, best first.
+/// Question with its scored choices.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ranking {
+    /// Value of `id` in the input.
+    pub id: Option<Value>,
     /// Standardized query, including the blank.
     pub query: String,
     /// Byte range of the blank in `query`.
@@ -124,12 +132,26 @@ pub struct Ranking {
     pub blank: Range<usize>,
     /// Query with the best choice in place of the blank.
     pub filled: String,
+    /// Index of the best choice in the input.
+    pub predicted: usize,
+    /// Text of the best choice.
+    pub predicted_text: String,
     /// Number of tokens of the passage.
     pub passage_tokens: usize,
     /// Number of leading passage tokens that the model reads with the longest choice.
     pub read_tokens: usize,
-    /// Distinct choices, best first.
+    /// Distinct choices, in the order of the input.
     pub choices: Vec<RankedChoice>,
+}
+
+impl Ranking {
+    /// Returns the choices, best first.
+    pub fn best_first(&self) -> Vec<&RankedChoice> {
+        let mut choices: Vec<&RankedChoice> = self.choices.iter().collect();
+        choices.sort_by_key(|choice| choice.choice_index != self.predicted);
+        choices.sort_by(|a, b| b.score.total_cmp(&a.score));
+        choices
+    }
 }
 
 /// Scored choice of a question.
@@ -137,6 +159,8 @@ pub struct Ranking {
 pub struct RankedChoice {
     /// Standardized text.
     pub text: String,
+    /// Index in the input; the first one if the choice is given several times.
+    pub choice_index: usize,
     /// Sum of the log probabilities of its tokens.
     pub score: f64,
     /// Probability among the choices: the softmax of the scores.
@@ -216,6 +240,9 @@ struct Ranker {
     model: Glm,
     config: EvaluationConfig,
     encoder: ChoiceEncoder,
+    max_seq_len: usize,
+    /// Number of positions of the weights.
+    positions: usize,
 }
 
 impl Ranker {
@@ -225,9 +252,17 @@ impl Ranker {
         set_threads(&config);
         let device = args.device.resolve().map_err(SetupError::from)?;
         let special = tokenizer.special();
-        let scorer = Scorer::load(&args.init, config, TaskName::Cloze, tokenizer.identity(), special, device)?;
+        let scorer = Scorer::load(
+            &args.weights.open().map_err(SetupError::from)?,
+            config,
+            TaskName::Cloze,
+            tokenizer.identity(),
+            special,
+            device,
+        )?;
         let encoder = ChoiceEncoder::new(special, scorer.max_seq_len);
-        Ok(Self { tokenizer, model: scorer.model, config: scorer.config, encoder })
+        let Scorer { model, config, max_seq_len, positions, .. } = scorer;
+        Ok(Self { tokenizer, model, config, encoder, max_seq_len, positions })
     }
 
     fn rank(&self, questions: &[Asked]) -> Result<Vec<Ranking>, ScoreError> {
@@ -254,8 +289,21 @@ impl Ranker {
         let read_tokens = self
             .encoder
             .kept_passage(&tokens.question(), longest)
-            .map_err(|source| ScoreError::TooLong { origin: question.origin.clone(), source })?;
+            .map_err(|EncodingError::DoesNotFit { needed, .. }| self.too_long(&question.origin, needed))?;
         Ok(Encoded { tokens, choices, read_tokens })
+    }
+
+    /// Error of a question that needs `needed` tokens.
+    fn too_long(&self, origin: &str, needed: usize) -> ScoreError {
+        let (read, setting, positions) = (self.positions.saturating_sub(1), self.max_seq_len, self.positions);
+        let (limit, remedy) = match setting < read {
+            true if needed <= read => (format!("data.max_seq_len is {setting}"), format!("use --set data.max_seq_len={read}")),
+            _ => (
+                format!("the weights have {positions} positions, enough for {read}"),
+                "shorten the query and its choices, or use weights with more positions".to_owned(),
+            ),
+        };
+        ScoreError::TooLong { origin: origin.to_owned(), needed, limit, remedy }
     }
 }
 
@@ -270,10 +318,11 @@ struct Encoded {
 fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, ScoreError> {
     let mut builder = ClozeBatchBuilder::new();
     for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
-        let texts = question.choices.iter().zip(choices);
-        let choices: Vec<_> = texts.map(|(text, ids)| ChoiceRow { text, ids, correct: false }).collect();
+        let texts = question.choices.iter().zip(choices).enumerate();
+        let choices: Vec<_> = texts.map(|(index, (text, ids))| ChoiceRow { text, ids, correct: false, index }).collect();
         let row = ClozeRow {
             example_id: &question.origin,
+            origin: Origin::NONE,
             passage_id: 0,
             question_id: 0,
             source: "",
@@ -294,15 +343,26 @@ fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<
 
 fn ranking(question: &Asked, encoded: &Encoded, scores: &[f64]) -> Ranking {
     let probabilities = softmax(scores);
-    let scored = question.choices.iter().zip(scores).zip(probabilities);
-    let mut choices: Vec<_> =
-        scored.map(|((text, &score), probability)| RankedChoice { text: text.clone(), score, probability }).collect();
-    // Among equal scores, the first choice is the answer, as in an evaluation.
-    choices.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let scored = question.choices.iter().zip(&question.choice_indices).zip(scores.iter().zip(probabilities));
+    let mut choices: Vec<_> = scored
+        .map(|((text, &choice_index), (&score, probability))| RankedChoice {
+            text: text.clone(),
+            choice_index,
+            score,
+            probability,
+        })
+        .collect();
+    // Among equal scores, the first choice in the order of a data set is the answer, as in an evaluation.
+    let best = choices.iter().reduce(|best, choice| if choice.score > best.score { choice } else { best });
+    let (predicted, predicted_text) = best.map_or((0, String::new()), |best| (best.choice_index, best.text.clone()));
+    choices.sort_by_key(|choice| choice.choice_index);
     Ranking {
+        id: question.id.clone(),
         query: question.text.query.clone(),
         blank: question.text.blank.clone(),
-        filled: question.text.filled_with(choices.first().map_or("", |best| best.text.as_str())),
+        filled: question.text.filled_with(&predicted_text),
+        predicted,
+        predicted_text,
         passage_tokens: encoded.tokens.passage.len(),
         read_tokens: encoded.read_tokens,
         choices,

@@ -33,7 +33,7 @@ impl Ranking {
         print(&[], "", 0)?;
         let note = glyphs("probability     score   choice", Style::of(Kind::Note));
         print(&note.map(|(c, style)| (if c == ' ' { HARD_SPACE } else { c }, style)).collect::<Vec<_>>(), "", 0)?;
-        for (place, choice) in self.choices.iter().enumerate() {
+        for (place, choice) in self.best_first().into_iter().enumerate() {
             let kind = if place == 0 { Kind::Answer } else { Kind::Plain };
             let head = format!("{:9.2} % {:9.3}   ", 100.0 * choice.probability, choice.score);
             print(&glyphs(&choice.text, Style::of(kind)).collect::<Vec<_>>(), &head, INDENT)?;
@@ -44,7 +44,7 @@ impl Ranking {
     /// Returns the query with the best choice in place of the blank, marked by color or by brackets.
     fn filled(&self, colour: bool) -> Vec<Glyph> {
         let (open, close) = if colour { ("", "") } else { ("[", "]") };
-        let best = self.choices.first().map_or("", |best| best.text.as_str());
+        let best = &self.predicted_text;
         let plain = |text: &'_ str| glyphs(text, Style::default()).collect::<Vec<_>>();
         let mut text = plain(&self.query[..self.blank.start]);
         text.extend(glyphs(&format!("{open}{best}{close}"), Style::of(Kind::Answer)));
@@ -65,14 +65,22 @@ mod tests {
     }
 
     fn ranking() -> Ranking {
-        let choice = |text: &str, score: f64, probability: f64| RankedChoice { text: text.to_owned(), score, probability };
+        let choice = |choice_index, text: &str, score, probability| RankedChoice {
+            text: text.to_owned(),
+            choice_index,
+            score,
+            probability,
+        };
         Ranking {
+            id: None,
             query: "It got stuck in the [BLANK]!".to_owned(),
             blank: 20..27,
             filled: "It got stuck in the tree!".to_owned(),
+            predicted: 4,
+            predicted_text: "tree".to_owned(),
             passage_tokens: 600,
             read_tokens: 500,
-            choices: vec![choice("tree", -1.5, 0.9), choice(&"pond ".repeat(30), -1234.0625, 0.1)],
+            choices: vec![choice(1, &"pond ".repeat(30), -1234.0625, 0.1), choice(4, "tree", -1.5, 0.9)],
         }
     }
 

@@ -1,11 +1,11 @@
 //! Metrics of cloze questions: accuracy, F1, exact match, and two baselines.
 
 use arrow::array::RecordBatch;
-use glm_schemas::cloze::{ClozeView, ViewError};
+use glm_schemas::cloze::{ChoiceView, ClozeView, ViewError};
 use glm_schemas::vocab::TokenId;
 
 use super::super::metrics::{MetricInfo, Metrics, Role, Unit};
-use super::super::{Answer, Evaluator};
+use super::super::{Answer, Evaluator, ScoredChoice};
 use super::text_match::best_match;
 
 const QUALITY: Role = Role::Quality { higher_is_better: true };
@@ -37,9 +37,23 @@ pub fn answer(view: &ClozeView<'_>, row: usize, scores: &[f64]) -> Answer {
             predicted = choice;
         }
     }
-    let correct: Vec<usize> = view.choices(row).enumerate().filter(|(_, choice)| choice.correct).map(|(i, _)| i).collect();
-    let hit = correct.contains(&predicted);
-    Answer { example_id: view.example_id(row).to_owned(), scores: scores.to_vec(), predicted, correct, hit }
+    let labelled = view.label(row).is_some();
+    let scored = |(place, (choice, &score)): (usize, (ChoiceView<'_>, &f64))| ScoredChoice {
+        text: choice.text.unwrap_or_default().to_owned(),
+        choice_index: choice.index.unwrap_or(place),
+        score,
+        correct: labelled.then_some(choice.correct),
+    };
+    let choices: Vec<ScoredChoice> = view.choices(row).zip(scores).enumerate().map(scored).collect();
+    let hit = choices.get(predicted).is_some_and(|choice| choice.correct == Some(true));
+    Answer {
+        example_id: view.example_id(row).to_owned(),
+        source_id: view.source_id(row).map(str::to_owned),
+        question_id: view.question_id(row),
+        choices,
+        predicted,
+        hit,
+    }
 }
 
 /// Sums over the questions of an evaluation.
@@ -59,9 +73,8 @@ impl ClozeEvaluator {
     fn add_answer(&mut self, view: &ClozeView<'_>, row: usize, answer: &Answer) {
         self.questions += 1;
         self.hits += usize::from(answer.hit);
-        let texts: Vec<&str> = view.choices(row).map(|choice| choice.text.unwrap_or_default()).collect();
-        let text = |choice: usize| texts.get(choice).copied().unwrap_or_default();
-        let found = best_match(text(answer.predicted), answer.correct.iter().map(|&choice| text(choice)));
+        let correct = answer.choices.iter().filter(|choice| choice.correct == Some(true));
+        let found = best_match(answer.predicted_choice().1, correct.map(|choice| choice.text.as_str()));
         self.f1 += found.f1;
         self.exact_matches += usize::from(found.exact);
         let passage = view.question(row).passage;
@@ -143,9 +156,10 @@ mod tests {
     fn the_first_of_the_best_choices_is_the_answer() {
         let rows = question(&[(false, 0), (true, 0), (true, 0)]);
         let found = answer(&ClozeView::try_new(&rows).expect("view"), 0, &[-3.0, -1.0, -1.0]);
-        let expected =
-            Answer { example_id: "q0".into(), scores: vec![-3.0, -1.0, -1.0], predicted: 1, correct: vec![1, 2], hit: true };
-        assert_eq!(found, expected);
+        assert_eq!((found.example_id.as_str(), found.predicted, found.hit), ("q0", 1, true));
+        let choices: Vec<_> = found.choices.iter().map(|choice| (choice.text.as_str(), choice.score, choice.correct)).collect();
+        let expected = [("choice 0", -3.0, Some(false)), ("choice 0", -1.0, Some(true)), ("choice 1", -1.0, Some(true))];
+        assert_eq!(choices, expected);
     }
 
     #[test]

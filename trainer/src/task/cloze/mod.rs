@@ -12,7 +12,7 @@ mod truncate;
 
 use arrow::array::RecordBatch;
 use glm_schemas::cloze::encoding::ChoiceEncoder;
-use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ViewError};
+use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ValueError, ViewError};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::{SpecialIds, TokenId};
 use tch::{Reduction, TchError, Tensor};
@@ -56,6 +56,11 @@ impl Task for Cloze {
 
     fn check(&self, rows: &RecordBatch) -> Result<(), ViewError> {
         ClozeView::try_new(rows).map(drop)
+    }
+
+    fn check_values(&self, rows: &RecordBatch, vocab_size: usize) -> Result<(), ValueError> {
+        // Columns of other types are reported by `check`.
+        ClozeView::try_new(rows).map_or(Ok(()), |view| view.check_values(vocab_size))
     }
 
     fn row_packer<'a>(&'a self, purpose: Purpose) -> Box<dyn RowPacker<'a> + 'a> {

@@ -1,8 +1,9 @@
-// Shows the values under the pointer. The page works without it.
+// Values under the pointer, and folded parts that open when they are linked to or printed. The page works without this.
 for (const chart of document.querySelectorAll("svg[data-chart]")) {
   const cursor = chart.querySelector(".cursor");
   const output = chart.parentElement.querySelector(".hover");
-  const lists = [...chart.querySelectorAll("[data-x]")].map((group) => ({
+  // The most important series is drawn last and named first.
+  const lists = [...chart.querySelectorAll("[data-x]")].reverse().map((group) => ({
     name: group.dataset.name,
     x: group.dataset.x.split(" ").map(Number),
     at: group.dataset.at.split("|"),
@@ -30,3 +31,20 @@ for (const chart of document.querySelectorAll("svg[data-chart]")) {
     output.textContent = "";
   });
 }
+
+const openLinked = () => {
+  const target = document.getElementById(location.hash.slice(1));
+  for (let part = target?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+  if (target?.closest("details")) target.scrollIntoView();
+};
+addEventListener("hashchange", openLinked);
+openLinked();
+
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const part of folded) part.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const part of folded) part.open = false;
+});

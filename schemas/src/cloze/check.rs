@@ -1,0 +1,199 @@
+//! Checks of values that column types do not ensure, cheap enough for every row group that is read.
+
+use thiserror::Error;
+
+use super::ClozeView;
+use crate::column::IdLists;
+use crate::vocab::TokenId;
+
+/// Value that violates the contract.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[error("row {row}: {found} in column `{column}`, expected {expected}")]
+pub struct ValueError {
+    /// Index of the row in its batch.
+    pub row: usize,
+    /// Name of the column.
+    pub column: &'static str,
+    /// The value.
+    pub found: String,
+    /// Values that the contract allows.
+    pub expected: String,
+}
+
+impl ClozeView<'_> {
+    /// Checks that all ids are in a vocabulary of `vocab_size` tokens, that every row has choices, that labels are first correct choices
+    /// and that lengths are those of the lists.
+    ///
+    /// # Errors
+    /// [`ValueError`] of the first column with such a value.
+    pub fn check_values(&self, vocab_size: usize) -> Result<(), ValueError> {
+        let lists = [
+            ("passage_ids", &self.passage_ids),
+            ("query_left_ids", &self.query_left_ids),
+            ("query_right_ids", &self.query_right_ids),
+            ("choices.ids", &self.choice_ids),
+        ];
+        for (column, ids) in lists {
+            if !all_within(ids.all(), vocab_size) {
+                self.find_id(column, ids, vocab_size)?;
+            }
+        }
+        (0..self.len()).try_for_each(|row| self.check_row(row))
+    }
+
+    /// Returns the error for the first id outside of the vocabulary.
+    fn find_id(&self, column: &'static str, ids: &IdLists<'_>, vocab_size: usize) -> Result<(), ValueError> {
+        for row in 0..self.len() {
+            let lists = if column == "choices.ids" { self.choice_range(row) } else { row..row + 1 };
+            for list in lists {
+                if let Some(&id) = ids.get(list).iter().find(|id| !all_within(&[**id], vocab_size)) {
+                    let expected = format!("ids from 0 to {}, the vocabulary of the manifest", vocab_size.saturating_sub(1));
+                    return Err(ValueError { row, column, found: format!("token id {id}"), expected });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_row(&self, row: usize) -> Result<(), ValueError> {
+        let fault = |column, found: String, expected: String| Err(ValueError { row, column, found, expected });
+        let choices = self.choice_range(row);
+        if choices.is_empty() {
+            return fault("choices", "no choice".to_owned(), "at least one".to_owned());
+        }
+        // An unknown label is an error only where one is needed.
+        if let Some(label) = self.label(row) {
+            let first = choices.clone().position(|choice| self.correct.value(choice));
+            if Some(label) != first {
+                let expected = match first {
+                    Some(first) => format!("{first}, the first correct choice"),
+                    None => "null, as no choice is correct".to_owned(),
+                };
+                return fault("label", (label as i32).to_string(), expected);
+            }
+        }
+        let (found, expected) = (self.context_tokens(row), self.question(row).context_tokens());
+        if found != expected {
+            return fault("context_tokens", (found as i32).to_string(), format!("{expected}, as the lists of the row have"));
+        }
+        Ok(())
+    }
+}
+
+/// Returns true if all ids are in a vocabulary. Negative ids are large as unsigned numbers. There are no branches within the loop, so that
+/// the compiler can vectorize it.
+fn all_within(ids: &[TokenId], vocab_size: usize) -> bool {
+    let largest = ids.iter().fold(0, |largest: u32, &id| largest.max(id.cast_unsigned()));
+    ids.is_empty() || (largest as usize) < vocab_size
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, RecordBatch, StructArray};
+    use arrow::datatypes::Int32Type;
+
+    use super::*;
+    use crate::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+    use crate::cloze::encoding::Question;
+
+    const VOCAB: usize = 100;
+
+    fn rows() -> RecordBatch {
+        let mut builder = ClozeBatchBuilder::new();
+        for row in 0..3 {
+            let choice = |ids: &'static [TokenId], correct| ChoiceRow { text: "c", ids, correct };
+            builder
+                .append(&ClozeRow {
+                    example_id: "e",
+                    passage_id: 0,
+                    question_id: row,
+                    source: "s",
+                    passage: "",
+                    query: "",
+                    tokens: Question { passage: &[1, 2, 99], query_left: &[4], query_right: &[5, 6] },
+                    entities: &[],
+                    choices: &[choice(&[7], false), choice(&[8, 0], true), choice(&[9], true)],
+                    labelled: row < 2,
+                })
+                .expect("row");
+        }
+        builder.finish().expect("batch")
+    }
+
+    fn replaced(batch: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
+        let (at, _) = batch.schema_ref().column_with_name(name).expect("column");
+        let mut columns = batch.columns().to_vec();
+        columns[at] = column;
+        RecordBatch::try_new(batch.schema(), columns).expect("same types")
+    }
+
+    fn with_value(values: &Int32Array, at: usize, value: i32) -> ArrayRef {
+        let changed = values.iter().enumerate().map(|(i, old)| if i == at { Some(value) } else { old });
+        Arc::new(changed.collect::<Int32Array>())
+    }
+
+    fn with_id(lists: &ListArray, at: usize, id: i32) -> ListArray {
+        let arrow::datatypes::DataType::List(field) = lists.data_type() else { panic!("a list") };
+        let values = with_value(lists.values().as_primitive::<Int32Type>(), at, id);
+        ListArray::new(Arc::clone(field), lists.offsets().clone(), values, None)
+    }
+
+    fn check(batch: &RecordBatch) -> Result<(), String> {
+        ClozeView::try_new(batch).expect("columns").check_values(VOCAB).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_of_ingest_are_accepted() {
+        assert_eq!(check(&rows()), Ok(()));
+        assert_eq!(check(&rows().slice(1, 1)), Ok(()));
+        assert_eq!(check(&rows().slice(0, 0)), Ok(()));
+    }
+
+    #[test]
+    fn ids_outside_of_the_vocabulary_are_errors() {
+        let batch = rows();
+        for (name, at) in [("passage_ids", 8), ("query_left_ids", 2), ("query_right_ids", 4)] {
+            for id in [100, -1, i32::MIN, i32::MAX] {
+                let lists = with_id(batch.column_by_name(name).expect("column").as_list(), at, id);
+                let error = check(&replaced(&batch, name, Arc::new(lists))).expect_err("outside");
+                assert_eq!(
+                    error,
+                    format!(
+                        "row 2: token id {id} in column `{name}`, expected ids from 0 to 99, the vocabulary of the manifest"
+                    )
+                );
+            }
+        }
+        let choices = batch.column_by_name("choices").expect("column").as_list::<i32>();
+        let (fields, mut columns, _) = choices.values().as_struct().clone().into_parts();
+        let (at, _) = fields.find("ids").expect("ids");
+        // Four ids in each row.
+        columns[at] = Arc::new(with_id(columns[at].as_list(), 6, 100));
+        let arrow::datatypes::DataType::List(field) = choices.data_type() else { panic!("a list") };
+        let values = Arc::new(StructArray::new(fields, columns, None));
+        let lists = ListArray::new(Arc::clone(field), choices.offsets().clone(), values, None);
+        let batch = replaced(&batch, "choices", Arc::new(lists));
+        let error = check(&batch).expect_err("outside");
+        assert!(error.starts_with("row 1: token id 100 in column `choices.ids`"), "{error}");
+        // Rows outside of a slice are not checked.
+        assert_eq!(check(&batch.slice(0, 1)), Ok(()));
+    }
+
+    #[test]
+    fn labels_and_lengths_are_those_of_the_lists() {
+        let batch = rows();
+        let changed = |name: &str, at: usize, value: i32| {
+            let values = batch.column_by_name(name).expect("column").as_primitive::<Int32Type>().clone();
+            check(&replaced(&batch, name, with_value(&values, at, value)))
+        };
+        for label in [0, 2, 3, -1] {
+            let error = changed("label", 1, label).expect_err("another choice");
+            assert_eq!(error, format!("row 1: {label} in column `label`, expected 1, the first correct choice"));
+        }
+        assert_eq!(changed("label", 1, 1), Ok(()));
+        let error = changed("context_tokens", 2, -5).expect_err("another length");
+        assert!(error.starts_with("row 2: -5 in column `context_tokens`, expected 9"), "{error}");
+    }
+}

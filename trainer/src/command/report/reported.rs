@@ -1,0 +1,75 @@
+//! Result of `report` for programs: the state of the run, and where the page is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::Known;
+use super::records::Entry;
+use crate::task::metrics::Metrics;
+
+/// Result of `report`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reported {
+    /// The page; `-` is standard output.
+    pub page: PathBuf,
+    /// Folder of the run.
+    pub run: PathBuf,
+    /// Optimizer steps so far.
+    pub step: u64,
+    /// Questions trained on so far.
+    pub trained_questions: u64,
+    /// True if a process is training in the folder.
+    pub in_progress: bool,
+    /// Folder of the data set, at the latest start.
+    pub data: Option<PathBuf>,
+    /// Fingerprint of the data set.
+    pub fingerprint: Option<String>,
+    /// Steps of the checkpoints `latest` and `best`.
+    pub checkpoints: BTreeMap<&'static str, u64>,
+    /// The latest evaluation.
+    pub latest: Option<Measurement>,
+    /// The evaluation with the best value of the first metric.
+    pub best: Option<Measurement>,
+}
+
+/// Metrics after a number of steps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measurement {
+    /// Optimizer steps before.
+    pub step: u64,
+    /// The metrics, named as in `eval --json`.
+    #[serde(flatten)]
+    pub metrics: Metrics,
+}
+
+impl fmt::Display for Reported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.page.display())
+    }
+}
+
+impl Known {
+    /// Describes the run for the page in `page`.
+    pub(super) fn reported(&self, page: &Path) -> Reported {
+        let measurement = |entry: &Entry| {
+            let known = self.metrics().iter().filter_map(|info| Some((info, entry.value(info.name)?)));
+            Measurement { step: entry.step, metrics: known.collect() }
+        };
+        let checkpoints = ["latest", "best"].into_iter().zip(self.checkpoints).filter_map(|(name, step)| Some((name, step?)));
+        Reported {
+            page: page.to_owned(),
+            run: self.folder.clone(),
+            step: self.records.step(),
+            trained_questions: self.records.samples(),
+            in_progress: self.going_on,
+            data: self.sessions.last().map(|session| session.data.clone()),
+            fingerprint: self.sessions.last().map(|session| session.fingerprint.clone()),
+            checkpoints: checkpoints.collect(),
+            latest: self.records.evals.last().map(measurement),
+            best: self.best().map(measurement),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Choice of a recipe.
+
+use std::path::Path;
+
+use super::Init;
+use crate::config::recipe::Recipe;
+use crate::data::mmap::DataSet;
+use crate::model::Preset;
+use crate::model::config::PRESETS;
+
+/// Name of ReCoRD's format in a manifest.
+const RECORD: &str = "record";
+
+/// Returns the recipe of a run without `--recipe`: it depends on the weights that the run starts from, and on the format of the
+/// raw data.
+pub(super) fn suitable_recipe(data: &Path, init: Option<&Init>, preset: Preset) -> Recipe {
+    let published = match init {
+        Some(Init::Random) => return Recipe::Scratch,
+        Some(Init::Path(path)) => is_published(path),
+        None if preset.weights.is_none() => return Recipe::Scratch,
+        None => true,
+    };
+    // A data set that cannot be opened is an error later.
+    let is_record = || DataSet::open(data).is_ok_and(|data| data.manifest().settings.format == RECORD);
+    if published && is_record() { Recipe::Record } else { Recipe::Finetune }
+}
+
+/// Returns true if the path is that of published weights, by its name.
+fn is_published(path: &Path) -> bool {
+    let published = PRESETS.iter().filter_map(|preset| preset.weights);
+    let mut names = published.flat_map(|weights| [weights.folder.to_owned(), weights.archive()]);
+    path.file_name().is_some_and(|name| names.any(|published| name == published.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_decide_without_data() {
+        let nowhere = Path::new("/nowhere");
+        let of = |init: Option<Init>, preset| suitable_recipe(nowhere, init.as_ref(), preset);
+        assert_eq!(of(Some(Init::Random), Preset::LARGE), Recipe::Scratch);
+        assert_eq!(of(None, Preset::TINY), Recipe::Scratch);
+        assert_eq!(of(None, Preset::LARGE), Recipe::Finetune);
+        assert_eq!(of(Some(Init::Path("runs/own".into())), Preset::LARGE), Recipe::Finetune);
+    }
+
+    #[test]
+    fn published_weights_have_their_names() {
+        assert!(["a/glm-large-blank.tar.bz2", "blocklm-large-blank/"].iter().all(|path| is_published(Path::new(path))));
+        assert!(!["runs/own", "a/glm-large-blank"].iter().any(|path| is_published(Path::new(path))));
+    }
+}

@@ -1,0 +1,79 @@
+//! Recipes: named sets of settings for a kind of run.
+
+use std::fmt;
+
+use clap::ValueEnum;
+
+/// Named set of settings, which override the defaults and are overridden by a file, flags and `--set`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Recipe {
+    /// Published weights on ReCoRD, as published
+    Record,
+    /// Pretrained weights on other data
+    Finetune,
+    /// Random weights
+    Scratch,
+}
+
+impl Recipe {
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Finetune => "finetune",
+            Self::Scratch => "scratch",
+        }
+    }
+
+    /// Settings in TOML, as for `--config`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Record => include_str!("recipes/record.toml"),
+            Self::Finetune => include_str!("recipes/finetune.toml"),
+            Self::Scratch => include_str!("recipes/scratch.toml"),
+        }
+    }
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::overrides::Layers;
+
+    fn config(recipe: Recipe) -> Config {
+        let mut layers = Layers::default();
+        layers.recipe(recipe).expect("settings");
+        layers.resolve().expect("in range")
+    }
+
+    #[test]
+    fn recipes_have_valid_settings_and_a_title() {
+        for &recipe in Recipe::value_variants() {
+            config(recipe);
+            assert!(recipe.text().starts_with(&format!("# Recipe {recipe}: ")));
+            assert_eq!(Recipe::from_str(recipe.name(), false), Ok(recipe));
+        }
+    }
+
+    #[test]
+    fn only_the_published_recipe_has_a_fixed_schedule_and_a_target() {
+        let of = |recipe| {
+            let Config { optim, train, .. } = config(recipe);
+            (optim.decay_steps, train.target_metric, train.eval_every)
+        };
+        assert_eq!(of(Recipe::Record), (4338, 0.81, 19200));
+        assert_eq!([of(Recipe::Finetune), of(Recipe::Scratch)], [(0, 0.0, 0); 2]);
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_fine_tuning() {
+        assert_eq!(config(Recipe::Finetune), Config::default());
+    }
+}
