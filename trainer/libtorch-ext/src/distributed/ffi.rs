@@ -5,7 +5,6 @@ use std::ffi::{c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::store::Calls;
 use crate::ffi::TensorPtr;
 
 /// Converts a timeout to milliseconds for c10d, which takes 0 to mean no timeout and overflows for very long ones.
@@ -72,7 +71,7 @@ unsafe extern "C" {
 
     pub(super) fn glm_ext_group_new(
         store: *mut c_void,
-        calls: *const Calls,
+        calls: *const c_void,
         name: Bytes<'_>,
         rank: c_int,
         size: c_int,

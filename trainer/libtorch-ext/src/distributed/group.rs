@@ -93,7 +93,7 @@ impl ProcessGroup {
         let created = check(unsafe {
             ffi::glm_ext_group_new(
                 Box::into_raw(Box::new(own)).cast(),
-                &CALLS,
+                (&raw const CALLS).cast(),
                 options.name.as_str().into(),
                 c_rank,
                 c_size,

@@ -19,7 +19,7 @@ use client::Client;
 use protocol::{Reply, Request};
 use server::Server;
 
-pub(super) use c10d::{CALLS, Calls};
+pub(super) use c10d::CALLS;
 pub use error::StoreError;
 pub use secret::Secret;
 
