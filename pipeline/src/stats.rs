@@ -84,7 +84,7 @@ pub fn count(dir: &Path, max_seq_len: usize) -> Result<Stats, StatsError> {
         let other = train.as_ref().filter(|_| split == Split::Val);
         let mut counter = SplitCounter::new(split, manifest.special_ids, max_seq_len, other);
         for shard in &content.shards {
-            counter.add_shard(&shards.join(&shard.file))?;
+            counter.add_shard(&shard.path(&shards))?;
         }
         let (stats, passages) = counter.finish();
         splits.push(stats);

@@ -52,7 +52,7 @@ fn write_shard(path: &Path, prefix: &str, first: i64, rows: i64, labelled: bool)
 fn data_set() -> TempDir {
     let folder = tempdir().expect("tempdir");
     let shards = folder.path().join("shards");
-    fs::create_dir(&shards).expect("create");
+    fs::create_dir_all(shards.join("data")).expect("create");
     let mut splits = BTreeMap::new();
     let files = [
         (Split::Train, "train-00000-of-00002.parquet", "train", 0, 3),
@@ -61,7 +61,7 @@ fn data_set() -> TempDir {
         (Split::Test, "test-00000-of-00001.parquet", "dev", 0, 1),
     ];
     for (split, file, prefix, first, rows) in files {
-        write_shard(&shards.join(file), prefix, first, rows, split != Split::Test);
+        write_shard(&shards.join("data").join(file), prefix, first, rows, split != Split::Test);
         let content: &mut SplitManifest = splits.entry(split).or_default();
         content.rows += rows as usize;
         content.shards.push(Shard { file: file.into(), rows: rows as usize, bytes: 0, sha256: file.into() });
@@ -211,9 +211,9 @@ fn model_input_is_the_published_encoding_in_published_order() {
 }
 
 #[test]
-fn a_single_shard_uses_the_manifest_in_its_folder() {
+fn a_single_shard_uses_the_manifest_of_its_data_set() {
     let folder = data_set();
-    let shard = folder.path().join("shards/train-00001-of-00002.parquet");
+    let shard = folder.path().join("shards/data/train-00001-of-00002.parquet");
     let first = |path: &Path| lines(&InspectArgs { model_input: true, rows: Some(1), ..args(path) }).remove(0);
     assert_eq!((&first(&shard)["split"], &first(&shard)["order"]), (&json!("train"), &json!(3)));
     let alone = folder.path().join("some.parquet");

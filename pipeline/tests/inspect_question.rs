@@ -177,7 +177,7 @@ fn one_question_in_full() {
 
     // A single shard has the checksum of its vocabulary in its metadata.
     let manifest = support::manifest(dir.path());
-    let shard = dir.path().join("shards").join(&manifest.splits[&Split::Train].shards[0].file);
+    let shard = manifest.splits[&Split::Train].shards[0].path(&dir.path().join("shards"));
     let alone = dir.path().join("alone.parquet");
     fs::copy(shard, &alone).expect("copy");
     let first = printed(&InspectArgs { json: true, rows: Some(1), ..args(&alone) });

@@ -24,7 +24,7 @@ fn passages(times: i64) -> Vec<u8> {
 fn fingerprint_of_complete_set(dir: &Path) -> String {
     let manifest = support::manifest(dir);
     for shard in manifest.splits.values().flat_map(|split| &split.shards) {
-        let bytes = fs::read(dir.join("shards").join(&shard.file)).expect("a shard");
+        let bytes = fs::read(shard.path(&dir.join("shards"))).expect("a shard");
         assert_eq!(hex(&Sha256::digest(&bytes)), shard.sha256, "{}", shard.file);
     }
     manifest.fingerprint
@@ -102,8 +102,8 @@ fn a_full_disk_leaves_the_old_data_set() {
     fs::write(&small, passages(1)).expect("write");
     fs::write(&large, passages(60)).expect("write");
     let script = format!(
-        "$GLM_PREP ingest -q $DIR --train {} || exit 1\nsha256sum $DIR/shards/* > /dev/shm/$$.before\n\
-         $GLM_PREP ingest -q $DIR --train {}; echo code $?\nsha256sum $DIR/shards/* | cmp - /dev/shm/$$.before && echo same\n\
+        "$GLM_PREP ingest -q $DIR --train {} || exit 1\nsha256sum $DIR/shards/*.json $DIR/shards/data/* > /dev/shm/$$.before\n\
+         $GLM_PREP ingest -q $DIR --train {}; echo code $?\nsha256sum $DIR/shards/*.json $DIR/shards/data/* | cmp - /dev/shm/$$.before && echo same\n\
          rm /dev/shm/$$.before; ls -A $DIR",
         small.display(),
         large.display()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use crate::vocab::SpecialIds;
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// Name of the folder of the shards in the folder given to `ingest`.
 pub const SHARDS_FOLDER: &str = "shards";
+/// Name of the folder of the Parquet files, next to the manifest. It contains nothing else, so that readers can take it as a whole.
+pub const DATA_FOLDER: &str = "data";
 
 /// Task that a data set is made for. It determines the table of the shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +94,7 @@ pub struct Tokenizer {
 /// Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// File name in the folder of the shards.
+    /// File name in the folder [`DATA_FOLDER`].
     pub file: String,
     /// Number of rows (questions).
     pub rows: usize,
@@ -99,6 +102,13 @@ pub struct Shard {
     pub bytes: u64,
     /// sha256 of the file.
     pub sha256: String,
+}
+
+impl Shard {
+    /// Returns the path of the file. `folder` is the folder of the manifest.
+    pub fn path(&self, folder: &Path) -> PathBuf {
+        folder.join(DATA_FOLDER).join(&self.file)
+    }
 }
 
 /// Content of a split.
@@ -189,7 +199,7 @@ pub enum ManifestError {
     #[error("not a manifest of a data set: {0}")]
     Syntax(#[from] serde_json::Error),
     /// Another version of the contract.
-    #[error("data set has schema version {found}, this program reads version {SCHEMA_VERSION}; ingest the raw data again")]
+    #[error("the data set has schema version {found}, this program reads version {SCHEMA_VERSION}")]
     Version {
         /// Version found.
         found: u32,
@@ -204,6 +214,18 @@ pub enum ManifestError {
         /// Fingerprint of the content.
         expected: String,
     },
+}
+
+impl ManifestError {
+    /// Returns the message for the manifest at `path`, with a remedy.
+    pub fn message(&self, path: &Path) -> String {
+        let mut folder = path.parent().unwrap_or(Path::new(""));
+        if folder.file_name().is_some_and(|name| name == SHARDS_FOLDER) {
+            folder = folder.parent().unwrap_or(folder);
+        }
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        format!("{}: {self}; `glm-prep ingest {}` makes the data set anew", path.display(), folder.display())
+    }
 }
 
 fn record_blank() -> String {
@@ -312,8 +334,15 @@ mod tests {
         let text = manifest().to_json().expect("json");
         let edited = text.replace("\"ab\"", "\"ac\"");
         assert!(matches!(Manifest::from_json(&edited), Err(ManifestError::Fingerprint { .. })));
-        let newer = text.replace("\"schema_version\": 1", "\"schema_version\": 2");
-        assert!(matches!(Manifest::from_json(&newer), Err(ManifestError::Version { found: 2 })));
+        let older = text.replace("\"schema_version\": 2", "\"schema_version\": 1");
+        let error = Manifest::from_json(&older).expect_err("another version");
+        assert_eq!(
+            error.message(Path::new("own/shards/manifest.json")),
+            "own/shards/manifest.json: the data set has schema version 1, this program reads version 2; \
+             `glm-prep ingest own` makes the data set anew"
+        );
+        assert!(error.message(Path::new("shards/manifest.json")).contains("`glm-prep ingest .`"));
+        assert!(error.message(Path::new("own/manifest.json")).contains("`glm-prep ingest own`"));
         assert!(matches!(Manifest::from_json("version https://git-lfs"), Err(ManifestError::Syntax(_))));
     }
 

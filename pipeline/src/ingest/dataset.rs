@@ -94,7 +94,7 @@ impl<'a> DataSetBuilder<'a> {
         };
         rejects.finish()?;
         let plan: Vec<_> = splits.iter().filter_map(|split| Some((split.split, split.spool.as_ref()?))).collect();
-        let job = write::Job { splits: &plan, options, tokenizer, folder: staging.path(), progress, stages: &stages };
+        let job = write::Job { splits: &plan, options, tokenizer, folder: &staging.data(), progress, stages: &stages };
         let manifest = manifest(&splits, job.run()?, options, tokenizer, format);
         shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
         staging.publish()?;

@@ -48,7 +48,7 @@ pub(super) fn published(
 /// Returns true if every shard has the size and checksum that the manifest lists.
 fn is_intact(folder: &Path, manifest: &Manifest) -> bool {
     manifest.splits.values().flat_map(|split| &split.shards).all(|shard| {
-        let digest = File::open(folder.join(&shard.file)).and_then(digest);
+        let digest = File::open(shard.path(folder)).and_then(digest);
         digest.is_ok_and(|digest| digest.bytes == shard.bytes && digest.sha256 == shard.sha256)
     })
 }

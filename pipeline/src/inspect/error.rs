@@ -31,7 +31,7 @@ pub enum InspectError {
         path: PathBuf,
     },
     /// The manifest is invalid.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", source.message(path))]
     Manifest {
         /// The manifest.
         path: PathBuf,

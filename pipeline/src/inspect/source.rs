@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
+use glm_schemas::manifest::{DATA_FOLDER, MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
 use glm_schemas::vocab::SpecialIds;
 
 use super::error::InspectError;
@@ -64,11 +64,13 @@ impl Source {
         Err(InspectError::NotADataSet { path: path.to_owned() })
     }
 
-    /// Opens a single file. If it belongs to a data set, split and first row come from the manifest in the same folder.
+    /// Opens a single file. If it belongs to a data set, split and first row come from its manifest.
     fn open_shard(path: &Path) -> Result<Self, InspectError> {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let manifest = read_manifest(folder)?;
-        let known = manifest.as_ref().and_then(|manifest| {
+        let absolute = std::path::absolute(path).map_err(file_error(path))?;
+        let data = absolute.parent().filter(|data| data.file_name().is_some_and(|name| name == DATA_FOLDER));
+        let folder = data.and_then(Path::parent);
+        let manifest = folder.map(read_manifest).transpose()?.flatten();
+        let known = folder.zip(manifest.as_ref()).and_then(|(folder, manifest)| {
             let part = parts(folder, manifest).into_iter().find(|part| part.path.file_name() == path.file_name())?;
             Some((part, manifest.special_ids))
         });
@@ -85,7 +87,7 @@ fn parts(folder: &Path, manifest: &Manifest) -> Vec<Part> {
     for (&split, content) in &manifest.splits {
         let mut first_row = 0;
         for shard in &content.shards {
-            parts.push(Part { path: folder.join(&shard.file), split: Some(split), first_row });
+            parts.push(Part { path: shard.path(folder), split: Some(split), first_row });
             first_row += shard.rows;
         }
     }

@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(metadata.num_row_groups(), 2);
         assert_eq!(metadata.row_group(0).num_rows(), ROWS_PER_GROUP as i64);
         let pairs = metadata.file_metadata().key_value_metadata().expect("metadata");
-        for (key, value) in [(METADATA_SCHEMA_VERSION, "1"), (METADATA_TOKENIZER_SHA256, "ab")] {
+        for (key, value) in [(METADATA_SCHEMA_VERSION, "2"), (METADATA_TOKENIZER_SHA256, "ab")] {
             assert!(pairs.iter().any(|pair| pair.key == key && pair.value.as_deref() == Some(value)), "{key}");
         }
         for column in metadata.row_group(0).columns() {

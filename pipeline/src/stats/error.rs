@@ -18,7 +18,7 @@ pub enum StatsError {
     #[error(transparent)]
     Set(#[from] VerifyError),
     /// The manifest is invalid.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", source.message(path))]
     Manifest {
         /// The manifest.
         path: PathBuf,

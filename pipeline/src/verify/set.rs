@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::manifest::{MANIFEST_FILE, Manifest, ManifestError, SHARDS_FOLDER, Shard, Split};
+use glm_schemas::manifest::{DATA_FOLDER, MANIFEST_FILE, Manifest, ManifestError, SHARDS_FOLDER, Shard, Split};
 
 use super::error::{VerifyError, read_error};
 use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Stop};
@@ -79,27 +79,37 @@ impl Set {
         MANIFEST_FILE
     }
 
-    /// Checks that the folder contains exactly the listed shards.
+    /// Checks that the folder of the Parquet files contains the listed shards and nothing else, and that no others are next to it.
     pub(super) fn check_files(&self) -> Result<(), Stop> {
-        let mut there = BTreeSet::new();
-        for entry in fs::read_dir(&self.folder).map_err(read_error(&self.folder))? {
-            let entry = entry.map_err(read_error(&self.folder))?;
-            there.insert(entry.file_name().to_string_lossy().into_owned());
-        }
+        let mut there = names(&self.folder.join(DATA_FOLDER))?;
         for part in &self.parts {
             if !there.remove(&part.shard.file) {
                 let fault = Fault::new(&part.shard.file, "no such file", "the shard listed in the manifest", COPY_AGAIN);
                 return Err(fault.of(part.split).into());
             }
         }
-        match there.iter().find(|name| name.to_ascii_lowercase().ends_with(SHARD_EXTENSION)) {
+        let advice = "move it away, or ingest the raw data again";
+        if let Some(other) = there.first() {
+            let expected = format!("no other files in {DATA_FOLDER}");
+            return Err(Fault::new(other, "a file that is not in the manifest", expected, advice).into());
+        }
+        match names(&self.folder)?.iter().find(|name| name.to_ascii_lowercase().ends_with(SHARD_EXTENSION)) {
             None => Ok(()),
             Some(other) => {
-                let advice = "move it away, or ingest the raw data again";
-                Err(Fault::new(other, "a shard that is not in the manifest", "no other Parquet files", advice).into())
+                let expected = format!("all Parquet files in {DATA_FOLDER}");
+                Err(Fault::new(other, "a Parquet file next to the manifest", expected, advice).into())
             }
         }
     }
+}
+
+/// Lists the names in a folder; none if there is no folder.
+fn names(folder: &Path) -> Result<BTreeSet<String>, VerifyError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries.map_err(read_error(folder))?,
+    };
+    entries.map(|entry| Ok(entry.map_err(read_error(folder))?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 fn of_manifest(found: impl Into<String>, expected: impl Into<String>) -> Fault {

@@ -98,7 +98,7 @@ fn the_program_reports_by_exit_code_and_names_the_location() {
 fn every_flipped_byte_of_a_shard_is_found() {
     let rows = BTreeMap::from([(Split::Val, vec![vec![row(Split::Val, 0, 2), row(Split::Val, 1, 3)]])]);
     let dir = write_set(&rows);
-    let path = dir.path().join("shards").join(VAL);
+    let path = dir.path().join("shards/data").join(VAL);
     let good = fs::read(&path).expect("read");
     let mut broken = 0;
     for at in 0..good.len() {
@@ -119,7 +119,7 @@ fn every_flipped_byte_of_a_shard_is_found() {
 fn a_damaged_row_group_is_named() {
     let dir = changed_batch(TRAIN_0, 1, |batch| batch);
     assert_eq!(report(dir.path()).fault, None);
-    let path = dir.path().join("shards").join(TRAIN_0);
+    let path = dir.path().join("shards/data").join(TRAIN_0);
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("open")).expect("parquet");
     let (start, length) = reader.metadata().row_group(1).column(0).byte_range();
     let mut bytes = fs::read(&path).expect("read");
@@ -156,7 +156,7 @@ fn every_inconsistency_of_the_manifest_is_found() {
         dir
     };
     assert_manifest_fault(&text_changed("{", ""), "not a manifest", "JSON");
-    assert_manifest_fault(&text_changed("\"schema_version\": 1", "\"schema_version\": 7"), "schema version 7", "1");
+    assert_manifest_fault(&text_changed("\"schema_version\": 2", "\"schema_version\": 7"), "schema version 7", "2");
     assert_manifest_fault(
         &text_changed("\"vocab_size\": 40", "\"vocab_size\": 41"),
         "fingerprint",
@@ -205,15 +205,15 @@ fn every_inconsistency_of_the_manifest_is_found() {
 #[test]
 fn missing_and_additional_files_are_named() {
     let dir = sound_set();
-    fs::remove_file(dir.path().join("shards").join(TRAIN_1)).expect("remove");
+    fs::remove_file(dir.path().join("shards/data").join(TRAIN_1)).expect("remove");
     let fault = first_fault(&dir);
     assert_eq!((fault.file.as_str(), fault.found.as_str()), (TRAIN_1, "no such file"));
     let dir = sound_set();
-    fs::write(dir.path().join("shards/train-00002-of-00003.parquet"), "").expect("write");
+    fs::write(dir.path().join("shards/data/train-00002-of-00003.parquet"), "").expect("write");
     let fault = first_fault(&dir);
     assert_eq!((fault.file.as_str(), fault.split), ("train-00002-of-00003.parquet", None));
     let dir = sound_set();
-    let path = dir.path().join("shards").join(VAL);
+    let path = dir.path().join("shards/data").join(VAL);
     fs::remove_file(&path).expect("remove");
     fs::create_dir(&path).expect("folder");
     assert_eq!(first_fault(&dir).found, "something that is not a file");

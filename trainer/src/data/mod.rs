@@ -44,12 +44,12 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// The manifest is invalid.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", error.message(path))]
     Manifest {
         /// The manifest's path.
         path: PathBuf,
         /// The reason.
-        source: ManifestError,
+        error: ManifestError,
     },
     /// The data set has no such split.
     #[error(
