@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
-use glm_schemas::manifest::{MANIFEST_FILE, Manifest, Split};
+use glm_schemas::manifest::Split;
 
-use crate::verify::find_manifest;
+use crate::shard::published::{self, Published};
 use count::SplitCounter;
 pub use error::StatsError;
 pub use lengths::{Bar, Lengths};
@@ -62,20 +62,18 @@ pub fn run(args: &StatsArgs, out: &mut dyn Write) -> Result<(), StatsError> {
     Ok(())
 }
 
-/// Finds the folder of the shards and reads its manifest.
-pub(crate) fn open(dir: &Path) -> Result<(PathBuf, Manifest), StatsError> {
-    let (shards, bytes) = find_manifest(dir)?;
-    let path = shards.join(MANIFEST_FILE);
-    let manifest = Manifest::from_json(&String::from_utf8_lossy(&bytes));
-    Ok((shards, manifest.map_err(|source| StatsError::Manifest { path, source })?))
-}
-
 /// Computes the statistics of a data set. Memory holds one batch of rows and some bytes per distinct passage.
 ///
 /// # Errors
 /// [`StatsError`] if the data set cannot be read.
 pub fn count(dir: &Path, max_seq_len: usize) -> Result<Stats, StatsError> {
-    let (shards, manifest) = open(dir)?;
+    published::read(dir, |set| count_published(set, max_seq_len))
+}
+
+/// Computes the statistics of a data set that was found.
+pub(crate) fn count_published(published: &Published, max_seq_len: usize) -> Result<Stats, StatsError> {
+    let shards = published.folder.clone();
+    let manifest = published.parse()?;
     let mut train: Option<Passages> = None;
     let mut in_train_and_val = Shared::default();
     let mut splits = Vec::new();

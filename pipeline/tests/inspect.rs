@@ -76,6 +76,7 @@ fn data_set() -> TempDir {
         blank: "@placeholder".into(),
         splits,
         raw_files: vec![],
+        rejects: None,
         settings: IngestSettings { rows_per_group: 2, ..support::settings() },
     };
     manifest.fingerprint = manifest.compute_fingerprint();

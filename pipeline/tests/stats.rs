@@ -87,6 +87,7 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
         blank: "@placeholder".into(),
         splits,
         raw_files: vec![],
+        rejects: None,
         settings: support::settings(),
     };
     manifest.fingerprint = manifest.compute_fingerprint();

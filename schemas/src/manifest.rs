@@ -141,6 +141,15 @@ pub struct RawFile {
     pub rejects: usize,
 }
 
+/// List of the rejected records, a file next to the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectsFile {
+    /// Size of the file.
+    pub bytes: u64,
+    /// sha256 of the file.
+    pub sha256: String,
+}
+
 /// Settings of `ingest` that affect the data set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngestSettings {
@@ -170,8 +179,7 @@ pub struct IngestSettings {
 pub struct Manifest {
     /// Version of the contract, [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Task of the data set; cloze if the key is missing.
-    #[serde(default)]
+    /// Task of the data set.
     pub task: TaskName,
     /// Name and version of the program that wrote the data set.
     pub tool: String,
@@ -181,13 +189,15 @@ pub struct Manifest {
     pub tokenizer: Tokenizer,
     /// Ids of the special tokens.
     pub special_ids: SpecialIds,
-    /// Marker of the blank in the column `query`, which depends on the raw format; that of ReCoRD if the key is missing.
-    #[serde(default = "record_blank")]
+    /// Marker of the blank in the column `query`, which depends on the raw format.
     pub blank: String,
     /// Splits by name.
     pub splits: BTreeMap<Split, SplitManifest>,
     /// Raw files.
     pub raw_files: Vec<RawFile>,
+    /// List of the rejected records; `None` if no record was rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<RejectsFile>,
     /// Settings of `ingest`.
     pub settings: IngestSettings,
 }
@@ -203,6 +213,17 @@ pub enum ManifestError {
     Version {
         /// Version found.
         found: u32,
+    },
+    /// The text does not end with its checksum.
+    #[error("it does not end with its checksum; the manifest was truncated or edited")]
+    NoChecksum,
+    /// The text does not match its checksum.
+    #[error("its sha256 is {found}, not {expected}; the manifest was damaged or edited")]
+    Checksum {
+        /// sha256 of the text before the checksum.
+        found: String,
+        /// Checksum at the end of the text.
+        expected: String,
     },
     /// The content does not match its fingerprint.
     #[error(
@@ -228,15 +249,11 @@ impl ManifestError {
     }
 }
 
-fn record_blank() -> String {
-    "@placeholder".to_owned()
-}
-
 impl Manifest {
-    /// Parses and checks a manifest.
+    /// Parses and checks a manifest: every byte of the text is covered by the checksum at its end.
     ///
     /// # Errors
-    /// [`ManifestError`] if it is not a manifest, has another version, or does not match its fingerprint.
+    /// [`ManifestError`] if it is not a manifest, has another version, or does not match its checksum or fingerprint.
     pub fn from_json(text: &str) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Version {
@@ -247,6 +264,7 @@ impl Manifest {
             return Err(ManifestError::Version { found: schema_version });
         }
         let manifest: Self = serde_json::from_str(text)?;
+        check(text)?;
         let expected = manifest.compute_fingerprint();
         if manifest.fingerprint != expected {
             return Err(ManifestError::Fingerprint { found: manifest.fingerprint, expected });
@@ -254,14 +272,14 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Returns the JSON text, ending in a newline.
+    /// Returns the JSON text. Its last key is the sha256 of all text before that key.
     ///
     /// # Errors
     /// Never in practice; the serializer requires it.
     pub fn to_json(&self) -> Result<String, ManifestError> {
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        Ok(text)
+        let text = serde_json::to_string_pretty(self)?;
+        let content = text.strip_suffix("\n}").unwrap_or(&text);
+        Ok(format!("{content}{CHECKSUM_START}{}{CHECKSUM_END}", hex(&Sha256::digest(content))))
     }
 
     /// Returns the sha256 of contract version, tokenizer, special ids and the checksums of all shards in order. Data sets with
@@ -279,6 +297,19 @@ impl Manifest {
         }
         hex(&hash.finalize())
     }
+}
+
+/// Text between the content of a manifest and its checksum.
+const CHECKSUM_START: &str = ",\n  \"manifest_sha256\": \"";
+/// Text after the checksum.
+const CHECKSUM_END: &str = "\"\n}\n";
+
+/// Checks the checksum at the end of a manifest.
+fn check(text: &str) -> Result<(), ManifestError> {
+    let parts = text.strip_suffix(CHECKSUM_END).and_then(|text| text.rsplit_once(CHECKSUM_START));
+    let (content, expected) = parts.ok_or(ManifestError::NoChecksum)?;
+    let found = hex(&Sha256::digest(content));
+    if found == expected { Ok(()) } else { Err(ManifestError::Checksum { found, expected: expected.to_owned() }) }
 }
 
 /// Formats bytes as lower-case hexadecimal digits.
@@ -308,6 +339,7 @@ mod tests {
             blank: "[BLANK]".into(),
             splits: BTreeMap::from([(Split::Val, val)]),
             raw_files: vec![],
+            rejects: Some(RejectsFile { bytes: 3, sha256: "ef".into() }),
             settings: IngestSettings {
                 max_seq_len: 512,
                 rows_per_shard: 8192,
@@ -333,7 +365,10 @@ mod tests {
     fn edited_manifests_and_other_versions_are_rejected() {
         let text = manifest().to_json().expect("json");
         let edited = text.replace("\"ab\"", "\"ac\"");
-        assert!(matches!(Manifest::from_json(&edited), Err(ManifestError::Fingerprint { .. })));
+        assert!(matches!(Manifest::from_json(&edited), Err(ManifestError::Checksum { .. })));
+        assert!(matches!(Manifest::from_json(text.trim_end()), Err(ManifestError::NoChecksum)));
+        let other = Manifest { fingerprint: "00".into(), ..manifest() }.to_json().expect("json");
+        assert!(matches!(Manifest::from_json(&other), Err(ManifestError::Fingerprint { .. })));
         let older = text.replace("\"schema_version\": 2", "\"schema_version\": 1");
         let error = Manifest::from_json(&older).expect_err("another version");
         assert_eq!(
@@ -347,12 +382,21 @@ mod tests {
     }
 
     #[test]
-    fn missing_task_and_blank_have_defaults_and_other_tasks_are_rejected() {
+    fn every_changed_byte_is_found() {
+        let good = manifest().to_json().expect("json").into_bytes();
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                let parsed = std::str::from_utf8(&bad).map(Manifest::from_json);
+                assert!(!matches!(parsed, Ok(Ok(_))), "bit {bit} of byte {at}: {}", String::from_utf8_lossy(&bad));
+            }
+        }
+    }
+
+    #[test]
+    fn other_tasks_are_rejected() {
         let text = manifest().to_json().expect("json");
-        let older = text.replace("  \"task\": \"cloze\",\n", "").replace("  \"blank\": \"[BLANK]\",\n", "");
-        assert_eq!(older.lines().count() + 2, text.lines().count());
-        let older = Manifest::from_json(&older).expect("readable");
-        assert_eq!((older.task, older.blank.as_str()), (TaskName::Cloze, "@placeholder"));
         let error = Manifest::from_json(&text.replace("\"cloze\"", "\"poetry\"")).expect_err("unknown").to_string();
         assert!(error.contains("unknown variant `poetry`, expected `cloze`"), "{error}");
     }

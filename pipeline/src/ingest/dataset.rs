@@ -92,10 +92,11 @@ impl<'a> DataSetBuilder<'a> {
             let manifest = manifest(&splits, BTreeMap::new(), options, tokenizer, format);
             return Ok(summary(&splits, &manifest, options, &stages, started));
         };
-        rejects.finish()?;
+        let rejects = rejects.finish()?;
         let plan: Vec<_> = splits.iter().filter_map(|split| Some((split.split, split.spool.as_ref()?))).collect();
         let job = write::Job { splits: &plan, options, tokenizer, folder: &staging.data(), progress, stages: &stages };
-        let manifest = manifest(&splits, job.run()?, options, tokenizer, format);
+        let mut manifest = manifest(&splits, job.run()?, options, tokenizer, format);
+        manifest.rejects = rejects;
         shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
         staging.publish()?;
         Ok(summary(&splits, &manifest, options, &stages, started))
@@ -151,6 +152,7 @@ fn manifest(
         blank: FormatName::named(&format).unwrap_or_default().format().blank().to_owned(),
         splits: content.collect(),
         raw_files: raw_files.collect(),
+        rejects: None,
         settings: IngestSettings { format, ..options.settings() },
     };
     manifest.fingerprint = manifest.compute_fingerprint();

@@ -1,14 +1,14 @@
 //! Rejected records: their list and their maximum number.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use glm_schemas::manifest::RejectsFile;
 use serde::Serialize;
 
-use crate::shard::WriteError;
+use crate::shard::{HashedFile, WriteError};
 use crate::shard::publish::REJECTS_FILE;
 
 /// Maximum number of rejected records of a successful run.
@@ -72,7 +72,7 @@ struct Entry<'a> {
 pub(super) struct RejectLog {
     /// `None` in a dry run.
     path: Option<PathBuf>,
-    file: Option<BufWriter<File>>,
+    file: Option<BufWriter<HashedFile>>,
     /// The first rejected record, for messages.
     pub(super) first: Option<String>,
 }
@@ -89,17 +89,18 @@ impl RejectLog {
         let Some(path) = &self.path else { return Ok(()) };
         let out = match &mut self.file {
             Some(out) => out,
-            none => none.insert(BufWriter::new(File::create(path).map_err(WriteError::io(path))?)),
+            none => none.insert(BufWriter::new(HashedFile::create(path).map_err(WriteError::io(path))?)),
         };
         serde_json::to_writer(&mut *out, &Entry { file, line, reason, raw }).map_err(|e| WriteError::io(path)(e.into()))?;
         out.write_all(b"\n").map_err(WriteError::io(path))
     }
 
-    /// Flushes the list to disk.
-    pub(super) fn finish(self) -> Result<(), WriteError> {
-        let (Some(path), Some(file)) = (self.path, self.file) else { return Ok(()) };
+    /// Flushes the list to disk; `None` if nothing was rejected.
+    pub(super) fn finish(self) -> Result<Option<RejectsFile>, WriteError> {
+        let (Some(path), Some(file)) = (self.path, self.file) else { return Ok(None) };
         let file = file.into_inner().map_err(|e| WriteError::io(&path)(e.into_error()))?;
-        file.sync_all().map_err(WriteError::io(&path))
+        let (bytes, sha256) = file.finish().map_err(WriteError::io(&path))?;
+        Ok(Some(RejectsFile { bytes, sha256 }))
     }
 }
 

@@ -21,6 +21,7 @@ use clap::Args;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 
 use crate::shard::publish::REPORT_FILE;
+use crate::shard::published;
 use crate::stats;
 pub use error::ReportError;
 
@@ -47,9 +48,10 @@ pub struct ReportArgs {
 /// # Errors
 /// [`ReportError`] if the data set cannot be read, or the page cannot be written.
 pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
-    let stats = stats::count(&args.dir, args.max_seq_len)?;
-    let (shards, manifest) = stats::open(&args.dir)?;
-    let page = page::of(&stats, &manifest, &shards)?;
+    let (page, shards) = published::read(&args.dir, |set| {
+        let stats = stats::count_published(set, args.max_seq_len)?;
+        Ok::<_, ReportError>((page::of(&stats, &set.parse()?, &set.folder)?, set.folder.clone()))
+    })?;
     let path = args.out.clone().unwrap_or_else(|| shards.join(REPORT_FILE));
     page.write(&path)?;
     writeln!(out, "{}", path.display())?;

@@ -171,18 +171,20 @@ fn properties(tokenizer: &manifest::Tokenizer, compression: ShardCompression) ->
 }
 
 /// A file whose checksum is computed while it is written.
-struct HashedFile {
+pub(crate) struct HashedFile {
     file: File,
     hash: Sha256,
     bytes: u64,
 }
 
 impl HashedFile {
-    fn create(path: &Path) -> io::Result<Self> {
+    /// Creates the file, which must not exist.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         Ok(Self { file: File::create_new(path)?, hash: Sha256::new(), bytes: 0 })
     }
 
-    fn finish(mut self) -> io::Result<(u64, String)> {
+    /// Flushes the file to disk; returns its size and sha256.
+    pub(crate) fn finish(mut self) -> io::Result<(u64, String)> {
         self.file.flush()?;
         self.file.sync_all()?;
         Ok((self.bytes, hex(&self.hash.finalize())))

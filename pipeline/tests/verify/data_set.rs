@@ -132,6 +132,7 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
             records: 3,
             rejects: 1,
         }],
+        rejects: None,
         settings: support::settings(),
     };
     write_manifest(dir.path(), manifest);
