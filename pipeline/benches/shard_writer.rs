@@ -6,7 +6,7 @@ use glm_prep::shard::{ROWS_PER_GROUP, ShardWriter, file_name};
 use glm_prep::source::Format;
 use glm_prep::source::formats::record::Record;
 use glm_schemas::cloze::CharSpan;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow, Origin};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::manifest::Split;
 use glm_text::tokenize::Tokenizer;
@@ -54,10 +54,11 @@ fn shard_writer(criterion: &mut Criterion) {
                             .iter()
                             .zip(choices)
                             .enumerate()
-                            .map(|(at, (text, ids))| ChoiceRow { text, ids, correct: at == 0 })
+                            .map(|(at, (text, ids))| ChoiceRow { text, ids, correct: at == 0, index: at })
                             .collect();
                         let row = ClozeRow {
                             example_id: &format!("dev-p{number}-q{number}"),
+                            origin: Origin::NONE,
                             passage_id: number as i64,
                             question_id: number as i64,
                             source: "bench",

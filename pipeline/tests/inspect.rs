@@ -10,7 +10,7 @@ use std::path::Path;
 use glm_prep::inspect::{InspectArgs, InspectError, run};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::cloze;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::manifest::{IngestSettings, Manifest, Shard, Split, SplitManifest, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
@@ -24,11 +24,12 @@ fn write_shard(path: &Path, prefix: &str, first: i64, rows: i64, labelled: bool)
     let mut builder = ClozeBatchBuilder::new();
     for number in first..first + rows {
         let choices = [
-            ChoiceRow { text: "Zoé Müller", ids: &[21, 22], correct: false },
-            ChoiceRow { text: "Oslo", ids: &[23], correct: labelled },
+            ChoiceRow { text: "Zoé Müller", ids: &[21, 22], correct: false, index: 1 },
+            ChoiceRow { text: "Oslo", ids: &[23], correct: labelled, index: 0 },
         ];
         let row = ClozeRow {
             example_id: &format!("{prefix}-p{number}-q{number}"),
+            origin: Origin::NONE,
             passage_id: number,
             question_id: number,
             source: if number % 2 == 0 { "even" } else { "odd" },
@@ -111,7 +112,7 @@ fn a_data_set_is_shown_with_schema_counts_and_questions() {
     for column in cloze::schema().fields() {
         assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{} ", column.name()))), "{}", column.name());
     }
-    assert!(text.contains("list[struct{text: str, ids: list[i32], correct: bool}]"), "{text}");
+    assert!(text.contains("list[struct{text: str, ids: list[i32], correct: bool, choice_index: i32}]"), "{text}");
     assert!(text.contains("30524 tokens"), "{text}");
     assert!(text.contains("train         5 questions         10 choices"), "{text}");
     assert!(text.contains("val           1 questions"), "{text}");
@@ -145,7 +146,7 @@ fn json_rows_have_every_column() {
     assert_eq!(rows[0]["split"], "train");
     assert_eq!(rows[1]["source"], "odd");
     assert_eq!(rows[0]["passage_ids"], json!([21, 22, 7, 8, 23, 9]));
-    assert_eq!(rows[0]["choices"][1], json!({"text": "Oslo", "ids": [23], "correct": true}));
+    assert_eq!(rows[0]["choices"][1], json!({"text": "Oslo", "ids": [23], "correct": true, "choice_index": 0}));
     assert_eq!((&rows[0]["label"], &rows[6]["label"]), (&json!(1), &Value::Null));
     for column in cloze::schema().fields() {
         assert!(rows[0].get(column.name()).is_some(), "{}", column.name());

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use glm_prep::shard::{ShardCompression, ShardWriter, file_name};
 use glm_prep::stats::{Bar, Share, Shared, Source, Stats, Truncation, count};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, Origin};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::manifest::{Manifest, Split, SplitManifest, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
@@ -58,9 +58,10 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
             for row in rows {
                 let ids: Vec<_> = row.choices.iter().map(|&length| vec![300; length]).collect();
                 let choices: Vec<_> =
-                    ids.iter().enumerate().map(|(i, ids)| ChoiceRow { text: "x", ids, correct: i == 0 }).collect();
+                    ids.iter().enumerate().map(|(i, ids)| ChoiceRow { text: "x", ids, correct: i == 0, index: i }).collect();
                 let row = ClozeRow {
                     example_id: &format!("{split}-p{}-q{}", row.passage_id, row.question_id),
+                    origin: Origin { split: *split, ..Origin::NONE },
                     passage_id: row.passage_id,
                     question_id: row.question_id,
                     source: row.source,

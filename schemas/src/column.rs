@@ -28,6 +28,16 @@ pub enum ViewError {
         /// Arrow type of the contract.
         expected: &'static str,
     },
+    /// A column has a value that the contract excludes.
+    #[error("column `{column}` holds `{found}`, expected {expected}")]
+    Value {
+        /// Name of the column.
+        column: &'static str,
+        /// Value found.
+        found: String,
+        /// Values of the contract.
+        expected: &'static str,
+    },
     /// A column that must not have nulls has one.
     #[error("column `{0}` holds a null")]
     Null(&'static str),
@@ -46,7 +56,7 @@ pub fn column<'a>(batch: &'a RecordBatch, name: &'static str) -> Result<&'a dyn 
 /// # Errors
 /// [`ViewError`] if it has another type or a null.
 pub fn strings<'a>(name: &'static str, array: &'a dyn Array) -> Result<&'a StringArray, ViewError> {
-    let typed = array.as_string_opt::<i32>().ok_or_else(|| wrong_type(name, array, "utf8"))?;
+    let typed = nullable_strings(name, array)?;
     no_nulls(name, typed)?;
     Ok(typed)
 }
@@ -56,9 +66,19 @@ pub fn strings<'a>(name: &'static str, array: &'a dyn Array) -> Result<&'a Strin
 /// # Errors
 /// [`ViewError`] if it has another type or a null.
 pub fn int64<'a>(name: &'static str, array: &'a dyn Array) -> Result<&'a Int64Array, ViewError> {
-    let typed = array.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong_type(name, array, "int64"))?;
+    let typed = nullable_int64(name, array)?;
     no_nulls(name, typed)?;
     Ok(typed)
+}
+
+/// Casts a column to strings, which may be null.
+pub(crate) fn nullable_strings<'a>(name: &'static str, array: &'a dyn Array) -> Result<&'a StringArray, ViewError> {
+    array.as_string_opt::<i32>().ok_or_else(|| wrong_type(name, array, "utf8"))
+}
+
+/// Casts a column to 64-bit integers, which may be null.
+pub(crate) fn nullable_int64<'a>(name: &'static str, array: &'a dyn Array) -> Result<&'a Int64Array, ViewError> {
+    array.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong_type(name, array, "int64"))
 }
 
 /// Casts a column to a dictionary of strings.

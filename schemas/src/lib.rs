@@ -6,6 +6,7 @@
 //!
 //! - [`cloze`]: columns of the table, and [`cloze::ClozeView`], zero-copy access to the token ids of a record batch.
 //!   - [`cloze::builder`]: building of record batches from [`cloze::builder::ClozeRow`]s.
+//!   - [`cloze::origin`]: [`cloze::origin::OriginView`], zero-copy access to the columns that lead back to the raw data.
 //!   - [`cloze::text`]: [`cloze::text::TextView`], zero-copy access to the text columns.
 //!   - [`cloze::encoding`]: encoding of one choice of a question as model input, as in the published recipe.
 //! - [`column`](mod@column): typed access to single columns, for all tables.

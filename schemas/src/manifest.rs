@@ -172,6 +172,9 @@ pub struct IngestSettings {
     pub max_distractors: usize,
     /// Seed for choosing the distractors if there are more.
     pub distractor_seed: u32,
+    /// True if unknown fields of the raw records are kept in the column `extra`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_fields: bool,
 }
 
 /// Content of `manifest.json`.
@@ -209,10 +212,16 @@ pub enum ManifestError {
     #[error("not a manifest of a data set: {0}")]
     Syntax(#[from] serde_json::Error),
     /// Another version of the contract.
-    #[error("the data set has schema version {found}, this program reads version {SCHEMA_VERSION}")]
+    #[error(
+        "data set has schema version {found}, this program reads version {SCHEMA_VERSION}; \
+         make it anew with `glm-prep ingest {}` and the options used before",
+        dir.display()
+    )]
     Version {
         /// Version found.
         found: u32,
+        /// Folder of the raw data; see [`ManifestError::at`].
+        dir: PathBuf,
     },
     /// The text does not end with its checksum.
     #[error("it does not end with its checksum; the manifest was truncated or edited")]
@@ -238,14 +247,15 @@ pub enum ManifestError {
 }
 
 impl ManifestError {
-    /// Returns the message for the manifest at `path`, with a remedy.
-    pub fn message(&self, path: &Path) -> String {
-        let mut folder = path.parent().unwrap_or(Path::new(""));
-        if folder.file_name().is_some_and(|name| name == SHARDS_FOLDER) {
-            folder = folder.parent().unwrap_or(folder);
+    /// Completes the command in the message with the folder of the raw data; `path` is the path of the manifest.
+    pub fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Version { found, .. } => {
+                let dir = path.parent().and_then(Path::parent).filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+                Self::Version { found, dir: dir.to_owned() }
+            }
+            other => other,
         }
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        format!("{}: {self}; `glm-prep ingest {}` makes the data set anew", path.display(), folder.display())
     }
 }
 
@@ -261,7 +271,7 @@ impl Manifest {
         }
         let Version { schema_version } = serde_json::from_str(text)?;
         if schema_version != SCHEMA_VERSION {
-            return Err(ManifestError::Version { found: schema_version });
+            return Err(ManifestError::Version { found: schema_version, dir: PathBuf::from("DIR") });
         }
         let manifest: Self = serde_json::from_str(text)?;
         check(text)?;
@@ -349,6 +359,7 @@ mod tests {
                 format: "record".into(),
                 max_distractors: 9,
                 distractor_seed: 42,
+                keep_fields: false,
             },
         };
         manifest.fingerprint = manifest.compute_fingerprint();
@@ -370,14 +381,12 @@ mod tests {
         let other = Manifest { fingerprint: "00".into(), ..manifest() }.to_json().expect("json");
         assert!(matches!(Manifest::from_json(&other), Err(ManifestError::Fingerprint { .. })));
         let older = text.replace("\"schema_version\": 2", "\"schema_version\": 1");
-        let error = Manifest::from_json(&older).expect_err("another version");
+        let error = Manifest::from_json(&older).expect_err("an older version");
         assert_eq!(
-            error.message(Path::new("own/shards/manifest.json")),
-            "own/shards/manifest.json: the data set has schema version 1, this program reads version 2; \
-             `glm-prep ingest own` makes the data set anew"
+            error.at(Path::new("data/own/shards/manifest.json")).to_string(),
+            "data set has schema version 1, this program reads version 2; \
+             make it anew with `glm-prep ingest data/own` and the options used before"
         );
-        assert!(error.message(Path::new("shards/manifest.json")).contains("`glm-prep ingest .`"));
-        assert!(error.message(Path::new("own/manifest.json")).contains("`glm-prep ingest own`"));
         assert!(matches!(Manifest::from_json("version https://git-lfs"), Err(ManifestError::Syntax(_))));
     }
 

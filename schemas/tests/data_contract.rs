@@ -109,6 +109,7 @@ fn the_page_lists_the_keys_of_the_manifest() {
             format: "plain".into(),
             max_distractors: 1,
             distractor_seed: 1,
+            keep_fields: true,
         },
     };
     let mut expected = BTreeSet::from(["splits".to_owned()]);

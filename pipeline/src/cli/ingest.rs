@@ -75,6 +75,9 @@ pub(super) struct IngestArgs {
     /// Compression of the shards: zstd (zstd:1 to zstd:22), snappy or none
     #[arg(long, value_name = "CODEC", default_value_t)]
     compression: ShardCompression,
+    /// Keep fields that the format `plain` does not define, as JSON in the column `extra`
+    #[arg(long)]
+    keep_fields: bool,
     /// Maximum number of rejected records: a number, or a percentage such as 0.5% [default: 100 or 1%, whichever is more]
     #[arg(long, value_name = "N|P%")]
     max_rejects: Option<RejectLimit>,
@@ -133,6 +136,7 @@ impl IngestArgs {
             limit: self.limit,
             rows_per_shard: self.rows_per_shard,
             compression: self.compression,
+            keep_fields: self.keep_fields,
             max_rejects: self.max_rejects.unwrap_or_default(),
             partition: self.partition,
             dry_run: self.dry_run,

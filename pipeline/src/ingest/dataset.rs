@@ -93,7 +93,8 @@ impl<'a> DataSetBuilder<'a> {
             return Ok(summary(&splits, &manifest, options, &stages, started));
         };
         let rejects = rejects.finish()?;
-        let plan: Vec<_> = splits.iter().filter_map(|split| Some((split.split, split.spool.as_ref()?))).collect();
+        let rows_of = |split: &'_ SortedSplit| Some(write::SplitRows { split: split.split, files: &split.files, spool: split.spool.as_ref()? });
+        let plan: Vec<_> = splits.iter().filter_map(rows_of).collect();
         let job = write::Job { splits: &plan, options, tokenizer, folder: &staging.data(), progress, stages: &stages };
         let mut manifest = manifest(&splits, job.run()?, options, tokenizer, format);
         manifest.rejects = rejects;

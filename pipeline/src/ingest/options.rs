@@ -44,6 +44,8 @@ pub struct IngestOptions {
     pub rows_per_shard: NonZeroUsize,
     /// Compression of the shards.
     pub compression: ShardCompression,
+    /// Keeps fields that the format does not define, as JSON in the column `extra`.
+    pub keep_fields: bool,
     /// Maximum number of rejected records.
     pub max_rejects: RejectLimit,
     /// Prepares only this part.
@@ -67,6 +69,7 @@ impl IngestOptions {
             limit: None,
             rows_per_shard: NonZeroUsize::new(DEFAULT_ROWS_PER_SHARD).unwrap_or(NonZeroUsize::MIN),
             compression: ShardCompression::default(),
+            keep_fields: false,
             max_rejects: RejectLimit::default(),
             partition: None,
             dry_run: false,
@@ -85,6 +88,7 @@ impl IngestOptions {
             format: self.format.map(|format| format.to_string()).unwrap_or_default(),
             max_distractors: MAX_DISTRACTORS,
             distractor_seed: DISTRACTOR_SEED,
+            keep_fields: self.keep_fields,
         }
     }
 
@@ -95,6 +99,7 @@ impl IngestOptions {
             limit: settings.limit,
             rows_per_shard: NonZeroUsize::new(settings.rows_per_shard).unwrap_or(NonZeroUsize::MIN),
             compression: settings.compression.parse()?,
+            keep_fields: settings.keep_fields,
             ..Self::new(dir)
         })
     }
@@ -151,7 +156,7 @@ mod tests {
     #[test]
     fn options_survive_conversion_to_settings() {
         let options =
-            IngestOptions { limit: Some(3), compression: "snappy".parse().expect("snappy"), ..IngestOptions::new("x") };
+            IngestOptions { limit: Some(3), compression: "snappy".parse().expect("snappy"), keep_fields: true, ..IngestOptions::new("x") };
         let restored = IngestOptions::from_settings(Path::new("x"), &options.settings()).expect("valid");
         assert_eq!(format!("{options:?}"), format!("{restored:?}"));
     }

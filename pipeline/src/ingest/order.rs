@@ -8,7 +8,7 @@ use glm_schemas::manifest::Split;
 use roaring::RoaringTreemap;
 use sha2::{Digest, Sha256};
 
-use super::prepare::{PreparedBatch, PreparedPassage, PreparedQuestion};
+use super::prepare::{PreparedBatch, PreparedPassage, PreparedQuestion, PreparedRecord};
 use super::rejects::RejectLog;
 use super::row::{Choice, Row};
 use super::spool::{Spool, SpoolWriter};
@@ -57,6 +57,14 @@ impl Seen {
         }
         question.id.is_none_or(|id| self.ids.insert(id as u64))
     }
+}
+
+/// A passage with its questions, and its place in the raw data.
+struct Asked<'a> {
+    /// Index of the file among those of the split.
+    file: usize,
+    record: &'a PreparedRecord,
+    passage: &'a PreparedPassage,
 }
 
 /// The ordered stage of one split.
@@ -109,7 +117,7 @@ impl<'a> OrderedStage<'a> {
                 self.rejects.push(file, record.line, &reject.reason, Some(&reject.raw))?;
             }
             for passage in &record.passages {
-                for repeated in self.passage(passage)? {
+                for repeated in self.passage(&Asked { file: batch.file, record, passage })? {
                     is_rejected = true;
                     self.counts.rejected_questions += 1;
                     self.rejects.push(file, record.line, &repeated.to_string(), None)?;
@@ -131,22 +139,23 @@ impl<'a> OrderedStage<'a> {
     }
 
     /// Builds the rows of a passage; returns the questions whose id or name is repeated.
-    fn passage(&mut self, passage: &PreparedPassage) -> Result<Vec<RejectedQuestion>, WriteError> {
+    fn passage(&mut self, asked: &Asked<'_>) -> Result<Vec<RejectedQuestion>, WriteError> {
         let mut repeated = Vec::new();
-        for question in &passage.questions {
+        for question in &asked.passage.questions {
             if self.seen.is_new(question) {
-                self.question(passage, question)?;
+                self.question(asked, question)?;
                 continue;
             }
             let error = QuestionError::Repeated { name: question.name.clone() };
             repeated.push(RejectedQuestion { position: question.position as usize, id: question.id, error });
         }
         self.passages += 1;
-        self.questions += i64::from(passage.question_count);
+        self.questions += i64::from(asked.passage.question_count);
         Ok(repeated)
     }
 
-    fn question(&mut self, passage: &PreparedPassage, question: &PreparedQuestion) -> Result<(), WriteError> {
+    fn question(&mut self, asked: &Asked<'_>, question: &PreparedQuestion) -> Result<(), WriteError> {
+        let passage = asked.passage;
         let passage_id = passage.id.unwrap_or(self.passages);
         let question_id = question.id.unwrap_or(self.questions + i64::from(question.position));
         let name = question.name.clone().unwrap_or_else(|| format!("p{passage_id}-q{question_id}"));
@@ -156,13 +165,13 @@ impl<'a> OrderedStage<'a> {
             // One example per answer; the question's other answers are not among its choices.
             for (number, &answer) in question.answers.iter().enumerate() {
                 self.draw.choose(passage.candidates.len(), &question.answers, answer, &mut chosen);
-                self.row(format!("train-{name}-a{number}"), ids, passage, question, &chosen, &[answer])?;
+                self.row(format!("train-{name}-a{number}"), ids, asked, question, &chosen, &[answer])?;
             }
         } else {
             let prefix = if self.split == Split::Val { "dev" } else { "test" };
             chosen.clear();
             chosen.extend(0..passage.candidates.len());
-            self.row(format!("{prefix}-{name}"), ids, passage, question, &chosen, &question.answers)?;
+            self.row(format!("{prefix}-{name}"), ids, asked, question, &chosen, &question.answers)?;
         }
         self.chosen = chosen;
         Ok(())
@@ -173,7 +182,7 @@ impl<'a> OrderedStage<'a> {
         &mut self,
         example_id: String,
         (passage_id, question_id): (i64, i64),
-        passage: &PreparedPassage,
+        &Asked { file, record, passage }: &Asked<'_>,
         question: &PreparedQuestion,
         chosen: &[usize],
         correct: &[usize],
@@ -194,6 +203,10 @@ impl<'a> OrderedStage<'a> {
         let Some(spool) = &mut self.spool else { return Ok(()) };
         spool.push(&Row {
             example_id: example_id.into(),
+            source_id: question.source_id(),
+            file: file as u32,
+            line: record.has_line.then_some(record.line),
+            extra: record.extra.as_deref().map(Cow::Borrowed),
             passage_id,
             question_id,
             passage: Cow::Borrowed(&passage.data),

@@ -31,6 +31,8 @@ pub(super) struct SplitPipeline<'a> {
     pub(super) previous_format: Option<FormatName>,
     pub(super) limit: Option<usize>,
     pub(super) partition: Option<Partition>,
+    /// True if fields that the format does not define are kept, which not all formats can.
+    pub(super) keep_fields: bool,
     pub(super) threads: usize,
     pub(super) stages: &'a Stages,
 }
@@ -90,6 +92,10 @@ impl SplitPipeline<'_> {
             let name = &self.inputs[number].name;
             let mut file = unpacked(file as &mut dyn Read)?;
             let found = self.format_of(name, fill(&mut *file)?, detected)?;
+            if self.keep_fields && !found.format().has_extra_fields() {
+                let what = format!("is read as `{found}`, which has no further fields to keep; leave out --keep-fields");
+                return Err(ReadError::File(InputError::Wrong { name: name.clone(), what }));
+            }
             detected = Some(found);
             format.set(found);
             let digest = batcher.read(number, found.format().framing(), &mut *file)?;

@@ -1,5 +1,6 @@
 //! Worker stage: parses, tokenizes and annotates records, each independently of all others.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use glm_schemas::cloze::CharSpan;
@@ -23,6 +24,8 @@ pub(super) struct Preparation<'a> {
     pub(super) max_seq_len: usize,
     /// True if questions must have answers.
     pub(super) labelled: bool,
+    /// True if fields that the format does not define are kept.
+    pub(super) keep_fields: bool,
     pub(super) stages: &'a Stages,
 }
 
@@ -39,7 +42,12 @@ pub(super) struct PreparedBatch {
 /// Result of a record.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PreparedRecord {
+    /// First line in the file, from 1.
     pub(super) line: u64,
+    /// True if records of the format begin on a line of their own; false if the whole file is one record.
+    pub(super) has_line: bool,
+    /// Fields that the format does not define as a JSON object, if they are kept.
+    pub(super) extra: Option<String>,
     /// Empty if the whole record is rejected.
     pub(super) passages: Vec<PreparedPassage>,
     /// Set if the record or some of its questions are rejected.
@@ -82,6 +90,14 @@ pub(super) struct PreparedQuestion {
     pub(super) answers: Vec<usize>,
 }
 
+impl PreparedQuestion {
+    /// Returns the id in the raw data as text, if given.
+    pub(super) fn source_id(&self) -> Option<Cow<'_, str>> {
+        let name = self.name.as_deref().map(Cow::Borrowed);
+        name.or_else(|| self.id.map(|id| Cow::Owned(id.to_string())))
+    }
+}
+
 impl PreparedBatch {
     /// Returns true if all answers are candidates, which only a damaged part file violates.
     pub(super) fn is_consistent(&self) -> bool {
@@ -110,6 +126,7 @@ impl Preparation<'_> {
         clock: &mut Clock,
     ) -> Result<PreparedRecord, TokenizerError> {
         let line = record.line;
+        let has_line = self.format.framing() != Framing::Document;
         let place =
             if self.format.framing() == Framing::DataArray { format!("data[{}]: ", record.position) } else { String::new() };
         let reject = |questions: usize, reason: String| {
@@ -119,7 +136,10 @@ impl Preparation<'_> {
         clock.lap(Stage::Parse);
         let parsed = match parsed {
             Ok(parsed) => parsed,
-            Err(error) => return Ok(PreparedRecord { line, passages: Vec::new(), reject: reject(0, error.to_string()) }),
+            Err(error) => {
+                let reject = reject(0, error.to_string());
+                return Ok(PreparedRecord { line, has_line, extra: None, passages: Vec::new(), reject });
+            }
         };
         let mut passages = Vec::with_capacity(parsed.len());
         let mut rejected = Vec::new();
@@ -130,7 +150,8 @@ impl Preparation<'_> {
         }
         let reasons: Vec<_> = rejected.iter().map(ToString::to_string).collect();
         let reject = if rejected.is_empty() { None } else { reject(rejected.len(), reasons.join("; ")) };
-        Ok(PreparedRecord { line, passages, reject })
+        let extra = if self.keep_fields { std::str::from_utf8(bytes).ok().and_then(|text| self.format.extra_fields(text)) } else { None };
+        Ok(PreparedRecord { line, has_line, extra, passages, reject })
     }
 
     fn parse(&self, record: Record, bytes: &[u8]) -> Result<Vec<Passage>, RecordError> {
@@ -147,7 +168,7 @@ impl Preparation<'_> {
         passage: Passage,
         clock: &mut Clock,
     ) -> Result<(PreparedPassage, Vec<RejectedQuestion>), TokenizerError> {
-        let Passage { id, source, text, mentions, candidates, questions } = passage;
+        let Passage { id, source, text, mentions, candidates, choice_indices, questions } = passage;
         let tokens = session.encode(&text)?;
         clock.lap(Stage::Tokenize);
 
@@ -160,8 +181,9 @@ impl Preparation<'_> {
         let mentions = mentions.into_iter().map(mention).collect();
         clock.lap(Stage::Annotate);
 
-        let candidate = |text: String| Ok(Candidate { ids: session.encode(&text)?.ids, text });
-        let candidates = candidates.into_iter().map(candidate).collect::<Result<_, TokenizerError>>()?;
+        let candidate =
+            |(text, index): (String, usize)| Ok(Candidate { ids: session.encode(&text)?.ids, text, index: index as u32 });
+        let candidates = candidates.into_iter().zip(choice_indices).map(candidate).collect::<Result<_, TokenizerError>>()?;
         let mut prepared = PreparedPassage {
             id,
             data: PassageData { source, text, ids: tokens.ids, mentions },

@@ -8,9 +8,10 @@ mod token_ids;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow, Origin};
 use glm_schemas::cloze::encoding;
 use glm_schemas::cloze::{CharSpan, TokenSpan};
+use glm_schemas::manifest::Split;
 use glm_schemas::vocab::TokenId;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,8 @@ pub(super) struct Candidate {
     pub(super) text: String,
     #[serde(with = "token_ids")]
     pub(super) ids: Vec<TokenId>,
+    /// Index in the record's list of choices.
+    pub(super) index: u32,
 }
 
 /// A query and its tokens on both sides of the blank.
@@ -57,6 +60,14 @@ pub(super) struct Query {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Row<'a> {
     pub(super) example_id: Cow<'a, str>,
+    /// Id of the question in the raw data, if it has one.
+    pub(super) source_id: Option<Cow<'a, str>>,
+    /// Index of the raw file among those of its split.
+    pub(super) file: u32,
+    /// First line of the record; `None` if the format has no lines.
+    pub(super) line: Option<u64>,
+    /// Further fields of the record as a JSON object, if they are kept.
+    pub(super) extra: Option<Cow<'a, str>>,
     pub(super) passage_id: i64,
     pub(super) question_id: i64,
     pub(super) passage: Cow<'a, PassageData>,
@@ -72,9 +83,14 @@ pub(super) struct Choice<'a> {
 }
 
 impl Row<'_> {
-    /// Calls `consume` with the row as a shard takes it. Returns `None` if a mention is out of range of the text, which only a damaged
-    /// file can cause.
-    pub(super) fn with_cloze_row<T>(&self, labelled: bool, consume: impl FnOnce(&ClozeRow<'_>) -> T) -> Option<T> {
+    /// Calls `consume` with the row as a shard of `split` takes it. `files` are the names of the raw files. Returns `None` if a mention
+    /// is out of range of the text, or there is no such file, which only a damaged file can cause.
+    pub(super) fn with_cloze_row<T>(
+        &self,
+        split: Split,
+        files: &[String],
+        consume: impl FnOnce(&ClozeRow<'_>) -> T,
+    ) -> Option<T> {
         let PassageData { source, text, ids, mentions } = &*self.passage;
         let entity = |mention: &Mention| {
             let chars = widen(&mention.chars);
@@ -84,13 +100,21 @@ impl Row<'_> {
         };
         let entities: Vec<_> = mentions.iter().map(entity).collect::<Option<_>>()?;
         let choices = self.choices.iter().map(|choice| {
-            let Candidate { text, ids } = &*choice.candidate;
-            ChoiceRow { text, ids, correct: choice.correct }
+            let Candidate { text, ids, index } = &*choice.candidate;
+            ChoiceRow { text, ids, correct: choice.correct, index: *index as usize }
         });
         let choices: Vec<_> = choices.collect();
         let Query { text: query, left_ids: query_left, right_ids: query_right } = &*self.query;
+        let origin = Origin {
+            split,
+            source_id: self.source_id.as_deref(),
+            raw_file: files.get(self.file as usize)?,
+            raw_line: self.line,
+            extra: self.extra.as_deref(),
+        };
         Some(consume(&ClozeRow {
             example_id: &self.example_id,
+            origin,
             passage_id: self.passage_id,
             question_id: self.question_id,
             source,
@@ -99,7 +123,7 @@ impl Row<'_> {
             tokens: encoding::Question { passage: ids, query_left, query_right },
             entities: &entities,
             choices: &choices,
-            labelled,
+            labelled: split != Split::Test,
         }))
     }
 }
@@ -120,10 +144,14 @@ mod tests {
             ids: vec![5, 6, 30_000],
             mentions: vec![mention(0..3, Some(0..1)), mention(3..4, None)],
         };
-        let candidate = Candidate { text: "Bo".to_owned(), ids: vec![7] };
+        let candidate = Candidate { text: "Bo".to_owned(), ids: vec![7], index: 3 };
         let choice = |correct| Choice { candidate: Cow::Owned(candidate.clone()), correct };
         Row {
             example_id: "dev-p-3-q9".into(),
+            source_id: Some("9".into()),
+            file: 1,
+            line: Some(4),
+            extra: None,
             passage_id: -3,
             question_id: 9,
             passage: Cow::Owned(passage),
@@ -144,17 +172,24 @@ mod tests {
             assert_eq!(row.tokens, tokens);
             assert_eq!((row.entities[0].text, row.entities[0].tokens), ("Éa", Some(TokenSpan { start: 0, end: 1 })));
             assert_eq!((row.entities[1].text, row.entities[1].tokens), (" ", None));
-            assert_eq!(row.choices[1], ChoiceRow { text: "Bo", ids: &[7], correct: true });
+            assert_eq!(row.choices[1], ChoiceRow { text: "Bo", ids: &[7], correct: true, index: 3 });
+            let Origin { split, source_id, raw_file, raw_line, extra } = row.origin;
+            assert_eq!((split, source_id, raw_file, raw_line, extra), (Split::Val, Some("9"), "b", Some(4), None));
         };
-        restored.with_cloze_row(true, check).expect("undamaged");
+        restored.with_cloze_row(Split::Val, &files(), check).expect("undamaged");
+    }
+
+    fn files() -> [String; 2] {
+        ["a", "b"].map(str::to_owned)
     }
 
     #[test]
-    fn a_mention_out_of_range_is_detected() {
+    fn positions_out_of_range_are_detected() {
+        assert!(Row { file: 2, ..row() }.with_cloze_row(Split::Val, &files(), |_| ()).is_none());
         for bytes in [1..3, 0..90, Range { start: 3, end: 0 }] {
             let mut row = row();
             row.passage.to_mut().mentions[1].bytes = bytes;
-            assert!(row.with_cloze_row(true, |_| ()).is_none());
+            assert!(row.with_cloze_row(Split::Val, &files(), |_| ()).is_none());
         }
     }
 }

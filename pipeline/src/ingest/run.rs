@@ -89,10 +89,11 @@ fn read_split(
 ) -> Result<ReadFiles, IngestError> {
     let labelled = inputs[0].split != Split::Test;
     let format = FormatName::default().format();
-    let preparation = Preparation { format, tokenizer, max_seq_len: options.max_seq_len, labelled, stages };
+    let IngestOptions { max_seq_len, keep_fields, .. } = *options;
+    let preparation = Preparation { format, tokenizer, max_seq_len, labelled, keep_fields, stages };
     let IngestOptions { format, limit, partition, .. } = *options;
     let threads = options.threads.get();
-    SplitPipeline { inputs, format, previous_format, limit, partition, threads, stages }.run(preparation, take)
+    SplitPipeline { inputs, format, previous_format, limit, partition, keep_fields, threads, stages }.run(preparation, take)
 }
 
 fn begin_progress(action: &str, inputs: &[Input], progress: &dyn Progress) {

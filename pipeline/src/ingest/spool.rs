@@ -167,9 +167,13 @@ mod tests {
 
     fn row(number: usize, choices: usize, text_bytes: usize) -> Row<'static> {
         let text = "x".repeat(text_bytes);
-        let candidate = Candidate { text: "c".to_owned(), ids: vec![number as i32] };
+        let candidate = Candidate { text: "c".to_owned(), ids: vec![number as i32], index: 0 };
         Row {
             example_id: number.to_string().into(),
+            source_id: None,
+            file: 0,
+            line: None,
+            extra: None,
             passage_id: 0,
             question_id: 0,
             passage: Cow::Owned(PassageData { source: String::new(), text, ids: vec![1; 3], mentions: vec![] }),

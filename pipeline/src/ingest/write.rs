@@ -16,7 +16,7 @@ use crate::shard::{self, ROWS_PER_GROUP, ShardWriter, WriteError};
 
 /// All shards to write.
 pub(super) struct Job<'a> {
-    pub(super) splits: &'a [(Split, &'a Spool)],
+    pub(super) splits: &'a [SplitRows<'a>],
     pub(super) options: &'a IngestOptions,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) folder: &'a Path,
@@ -24,10 +24,17 @@ pub(super) struct Job<'a> {
     pub(super) stages: &'a Stages,
 }
 
+/// The rows of a split.
+pub(super) struct SplitRows<'a> {
+    pub(super) split: Split,
+    /// Names of the raw files.
+    pub(super) files: &'a [String],
+    pub(super) spool: &'a Spool,
+}
+
 /// One shard to write.
 struct ShardPlan<'a> {
-    split: Split,
-    spool: &'a Spool,
+    rows_of: &'a SplitRows<'a>,
     file: String,
     start: usize,
     rows: usize,
@@ -64,19 +71,20 @@ impl<'a> Job<'a> {
 
         let mut shards: BTreeMap<Split, Vec<Shard>> = BTreeMap::new();
         for (index, result) in written.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            shards.entry(plans[index].split).or_default().push(result?);
+            shards.entry(plans[index].rows_of.split).or_default().push(result?);
         }
         Ok(shards)
     }
 
     fn plans(&self) -> Vec<ShardPlan<'a>> {
         let per_shard = self.options.rows_per_shard.get();
-        let of_split = |&(split, spool): &(Split, &'a Spool)| {
-            let count = spool.rows().div_ceil(per_shard);
+        let of_split = |rows_of: &'a SplitRows<'a>| {
+            let all = rows_of.spool.rows();
+            let count = all.div_ceil(per_shard);
             (0..count).map(move |index| {
                 let start = index * per_shard;
-                let file = shard::file_name(split, index, count);
-                ShardPlan { split, spool, file, start, rows: per_shard.min(spool.rows() - start) }
+                let file = shard::file_name(rows_of.split, index, count);
+                ShardPlan { rows_of, file, start, rows: per_shard.min(all - start) }
             })
         };
         self.splits.iter().flat_map(of_split).collect()
@@ -85,15 +93,15 @@ impl<'a> Job<'a> {
     fn write(&self, plan: &ShardPlan<'_>) -> Result<Shard, WriteError> {
         let mut writer =
             ShardWriter::create(self.folder, plan.file.clone(), self.tokenizer.identity(), self.options.compression)?;
-        let labelled = plan.split != Split::Test;
+        let SplitRows { split, files, spool } = plan.rows_of;
         let mut unreported = 0;
-        plan.spool.read(plan.start, plan.rows, |row| {
+        spool.read(plan.start, plan.rows, |row| {
             unreported += 1;
             if unreported == ROWS_PER_GROUP {
                 self.progress.advance(unreported as u64);
                 unreported = 0;
             }
-            row.with_cloze_row(labelled, |row| writer.append(row)).ok_or_else(|| plan.spool.damaged())?
+            row.with_cloze_row(*split, files, |row| writer.append(row)).ok_or_else(|| spool.damaged())?
         })?;
         self.progress.advance(unreported as u64);
         writer.finish()

@@ -31,7 +31,7 @@ pub enum InspectError {
         path: PathBuf,
     },
     /// The manifest is invalid.
-    #[error("{}", source.message(path))]
+    #[error("{}: {source}", path.display())]
     Manifest {
         /// The manifest.
         path: PathBuf,

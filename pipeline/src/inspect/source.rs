@@ -101,7 +101,7 @@ fn read_manifest(folder: &Path) -> Result<Option<Manifest>, InspectError> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
         Err(source) => return Err(InspectError::File { path, source }),
     };
-    Manifest::from_json(&text).map(Some).map_err(|source| InspectError::Manifest { path, source })
+    Manifest::from_json(&text).map(Some).map_err(|source| InspectError::Manifest { source: source.at(&path), path })
 }
 
 fn split_of_file(path: &Path) -> Option<Split> {

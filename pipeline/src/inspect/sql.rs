@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use polars::error::PolarsError;
-use polars::prelude::{DataFrame, IntoLazy, LazyFrame, PlRefPath, RowIndex, ScanArgsParquet, UnionArgs, concat, lit};
+use polars::prelude::{
+    DataFrame, DataType, IntoLazy, LazyFrame, NULL, PlRefPath, RowIndex, ScanArgsParquet, UnionArgs, col, concat, lit,
+};
 use polars::sql::SQLContext;
 
 use super::error::InspectError;
@@ -15,7 +17,7 @@ const TABLE: &str = "shards";
 /// Maximum length of a text in a table.
 const CELL_CHARS: usize = 48;
 
-/// Scans all files as one frame in published order, with an additional column `split`.
+/// Scans all files as one frame in published order.
 pub(super) fn scan(source: &Source) -> Result<LazyFrame, InspectError> {
     let frames: Result<Vec<LazyFrame>, PolarsError> = source.parts.iter().map(scan_part).collect();
     let polars_error = |error| InspectError::Polars { path: source.path.clone(), source: error };
@@ -25,18 +27,21 @@ pub(super) fn scan(source: &Source) -> Result<LazyFrame, InspectError> {
     }
 }
 
-/// Scans one file, with an additional column `split`.
+/// Scans one file.
 pub(super) fn scan_part(part: &Part) -> Result<LazyFrame, PolarsError> {
     scan_part_numbered(part, None)
 }
 
-/// Scans one file with an additional column `split` and, as the first column, a row index.
+/// Scans one file with a row index as the first column. The column `split` is text, as all files of a data set have the same one.
 pub(super) fn scan_part_numbered(part: &Part, row_index: Option<RowIndex>) -> Result<LazyFrame, PolarsError> {
     // An absolute path cannot be mistaken for a URL; glob patterns are not expanded.
     let path = PlRefPath::try_from_path(&std::path::absolute(&part.path)?)?;
-    let frame = LazyFrame::scan_parquet(path, ScanArgsParquet { glob: false, row_index, ..Default::default() })?;
-    let split =
-        part.split.map_or_else(|| lit(polars::prelude::NULL).cast(polars::prelude::DataType::String), |s| lit(s.name()));
+    let mut frame = LazyFrame::scan_parquet(path, ScanArgsParquet { glob: false, row_index, ..Default::default() })?;
+    let split = match part.split {
+        Some(split) => lit(split.name()),
+        None if frame.collect_schema()?.contains("split") => col("split").cast(DataType::String),
+        None => lit(NULL).cast(DataType::String),
+    };
     Ok(frame.with_column(split.alias("split")))
 }
 

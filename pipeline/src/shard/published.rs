@@ -45,7 +45,7 @@ pub enum DataSetError {
         source: io::Error,
     },
     /// The manifest is invalid.
-    #[error("{}", source.message(path))]
+    #[error("{}: {source}", path.display())]
     Manifest {
         /// The manifest.
         path: PathBuf,
@@ -102,8 +102,9 @@ impl Published {
 
     /// Parses the manifest.
     pub(crate) fn parse(&self) -> Result<Manifest, DataSetError> {
+        let path = self.folder.join(MANIFEST_FILE);
         Manifest::from_json(&String::from_utf8_lossy(&self.manifest))
-            .map_err(|source| DataSetError::Manifest { path: self.folder.join(MANIFEST_FILE), source })
+            .map_err(|source| DataSetError::Manifest { source: source.at(&path), path })
     }
 
     /// Returns true if an ingest has replaced the data set since it was found.

@@ -139,13 +139,16 @@ fn row_bytes(row: &ClozeRow<'_>) -> usize {
     /// Size of the offset of a text or a list.
     const OFFSET: usize = size_of::<i32>();
     let text = |text: &str| OFFSET + text.len();
+    let optional = |value: Option<&str>| text(value.unwrap_or_default());
     let ids = |ids: &[TokenId]| OFFSET + size_of_val(ids);
     let texts = [row.example_id, row.source, row.passage, row.query].map(text);
     let tokens = [row.tokens.passage, row.tokens.query_left, row.tokens.query_right].map(ids);
     let entities: usize = row.entities.iter().map(|entity| text(entity.text) + 4 * size_of::<i32>()).sum();
-    let choices: usize = row.choices.iter().map(|choice| text(choice.text) + ids(choice.ids) + size_of::<bool>()).sum();
+    let choices: usize =
+        row.choices.iter().map(|choice| text(choice.text) + ids(choice.ids) + size_of::<bool>() + size_of::<i32>()).sum();
+    let origin = optional(row.origin.source_id) + optional(row.origin.extra) + 2 * OFFSET + size_of::<i64>();
     let numbers = size_of_val(&row.passage_id) + size_of_val(&row.question_id);
-    numbers + texts.iter().sum::<usize>() + tokens.iter().sum::<usize>() + 2 * OFFSET + entities + choices
+    numbers + texts.iter().sum::<usize>() + tokens.iter().sum::<usize>() + 2 * OFFSET + entities + choices + origin
 }
 
 fn properties(tokenizer: &manifest::Tokenizer, compression: ShardCompression) -> Result<WriterProperties, WriteError> {
@@ -166,6 +169,8 @@ fn properties(tokenizer: &manifest::Tokenizer, compression: ShardCompression) ->
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_dictionary_enabled(false)
         .set_column_dictionary_enabled(ColumnPath::from("source"), true)
+        .set_column_dictionary_enabled(ColumnPath::from("split"), true)
+        .set_column_dictionary_enabled(ColumnPath::from("raw_file"), true)
         .set_key_value_metadata(Some(metadata))
         .build())
 }
@@ -219,7 +224,7 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<(), WriteError> {
 
 #[cfg(test)]
 mod tests {
-    use glm_schemas::cloze::builder::{ChoiceRow, EntityRow};
+    use glm_schemas::cloze::builder::{ChoiceRow, EntityRow, Origin};
     use glm_schemas::cloze::encoding::Question;
     use glm_schemas::cloze::{CharSpan, ClozeView, TokenSpan};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -234,10 +239,11 @@ mod tests {
             .expect("create");
         let entities =
             [EntityRow { text: "Bo", chars: CharSpan { start: 0, end: 2 }, tokens: Some(TokenSpan { start: 0, end: 1 }) }];
-        let choices = [ChoiceRow { text: "Bo", ids: &[5], correct: true }];
+        let choices = [ChoiceRow { text: "Bo", ids: &[5], correct: true, index: 0 }];
         for id in 0..ROWS_PER_GROUP as i64 + 3 {
             let row = ClozeRow {
                 example_id: &format!("dev-p{id}-q0"),
+                origin: Origin::NONE,
                 passage_id: id,
                 question_id: 0,
                 source: "own",
@@ -261,7 +267,7 @@ mod tests {
         assert_eq!(metadata.num_row_groups(), 2);
         assert_eq!(metadata.row_group(0).num_rows(), ROWS_PER_GROUP as i64);
         let pairs = metadata.file_metadata().key_value_metadata().expect("metadata");
-        for (key, value) in [(METADATA_SCHEMA_VERSION, "2"), (METADATA_TOKENIZER_SHA256, "ab")] {
+        for (key, value) in [(METADATA_SCHEMA_VERSION, SCHEMA_VERSION.to_string().as_str()), (METADATA_TOKENIZER_SHA256, "ab")] {
             assert!(pairs.iter().any(|pair| pair.key == key && pair.value.as_deref() == Some(value)), "{key}");
         }
         for column in metadata.row_group(0).columns() {

@@ -44,6 +44,16 @@ pub trait Format: Sync {
     /// # Errors
     /// [`RecordError`] if nothing of the record is usable.
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError>;
+
+    /// Returns true if records may have further fields, for [`Format::extra_fields`].
+    fn has_extra_fields(&self) -> bool {
+        false
+    }
+
+    /// Returns the fields of a valid record that the format does not define, as a JSON object; `None` if there are none.
+    fn extra_fields(&self, _record: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Parses a record that is a JSON object.

@@ -19,6 +19,8 @@ pub struct Passage {
     pub mentions: Vec<CharSpan>,
     /// Candidate answers: the distinct entities, sorted by code point.
     pub candidates: Vec<String>,
+    /// For every candidate, its index in the record's list of choices; the first index if it is repeated there.
+    pub choice_indices: Vec<usize>,
     /// Questions, in the order of the record.
     pub questions: Vec<Result<Question, RejectedQuestion>>,
 }

@@ -1,10 +1,16 @@
 //! Rules for rows.
 
+use std::collections::{BTreeSet, HashSet};
+
 use arrow::array::{Array, AsArray, Int32Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use glm_schemas::cloze::encoding::ChoiceEncoder;
+use glm_schemas::cloze::origin::OriginView;
 use glm_schemas::cloze::{self, CharSpan, ClozeView, ViewError};
+use glm_schemas::manifest::Split;
 use glm_schemas::vocab::{SpecialIds, TokenId};
+
+use serde::de::IgnoredAny;
 
 use super::fault::Violation;
 use glm_text::standard::CharOffsets;
@@ -20,6 +26,7 @@ pub(super) struct Columns<'a> {
     entity_text: &'a StringArray,
     /// `char_start`, `char_end`, `token_start`, `token_end`.
     entity_spans: [&'a Int32Array; 4],
+    origins: OriginView<'a>,
     label: &'a Int32Array,
     context_tokens: &'a Int32Array,
     choice_tokens: &'a Int32Array,
@@ -48,6 +55,7 @@ impl<'a> Columns<'a> {
             entities,
             entity_text: cloze::strings("entities.text", field("text")?)?,
             entity_spans: [span("char_start")?, span("char_end")?, span("token_start")?, span("token_end")?],
+            origins: OriginView::try_new(batch)?,
             label: int32("label")?,
             context_tokens: int32("context_tokens")?,
             choice_tokens: int32("choice_tokens")?,
@@ -67,8 +75,10 @@ pub(super) struct Rules {
     pub(super) vocab_size: usize,
     pub(super) special: SpecialIds,
     pub(super) max_seq_len: usize,
-    /// True if the split has answers.
-    pub(super) labelled: bool,
+    /// Split of the shard.
+    pub(super) split: Split,
+    /// Names of the raw files.
+    pub(super) raw_files: BTreeSet<String>,
 }
 
 /// Violation of a row with fewer choices than the row before it.
@@ -97,6 +107,7 @@ impl Rules {
         }
         self.check_label(columns, row)?;
         self.check_length(columns, row)?;
+        self.check_origin(columns, row)?;
         check_entities(columns, row)?;
         Ok(Counted { choices, tokens: context_tokens + choice_tokens })
     }
@@ -110,7 +121,13 @@ impl Rules {
         }
         equal("num_choices", columns.num_choices.value(row), count)?;
         let mut tokens = 0;
+        let mut indices = HashSet::with_capacity(count);
         for (number, choice) in choices.enumerate() {
+            if !choice.index.is_some_and(|index| indices.insert(index)) {
+                let found = choice.index.map_or("a negative index".to_owned(), |index| format!("{index} again"));
+                let expected = "an index of its own, at least 0, for every choice";
+                return Err(Violation::new("choices.choice_index", format!("choice {number}: {found}"), expected));
+            }
             self.check_ids("choices.ids", choice.ids)
                 .map_err(|violation| Violation { found: format!("choice {number}: {}", violation.found), ..violation })?;
             // The end of the piece is also predicted.
@@ -132,7 +149,7 @@ impl Rules {
     fn check_label(&self, columns: &Columns<'_>, row: usize) -> Result<(), Violation> {
         let found = (!columns.label.is_null(row)).then(|| columns.label.value(row));
         let shown = found.map_or("null".to_owned(), |label| label.to_string());
-        if !self.labelled {
+        if self.split == Split::Test {
             return if found.is_none() { Ok(()) } else { Err(Violation::new("label", shown, "null in the test split")) };
         }
         let Some(first) = columns.view.choices(row).position(|choice| choice.correct) else {
@@ -142,6 +159,25 @@ impl Rules {
             return Err(Violation::new("label", shown, format!("{first}, the first correct choice")));
         }
         Ok(())
+    }
+
+    fn check_origin(&self, columns: &Columns<'_>, row: usize) -> Result<(), Violation> {
+        let origin = match columns.origins.get(row) {
+            Ok(origin) => origin,
+            Err(ViewError::Value { column, found, expected }) => return Err(Violation::new(column, found, expected)),
+            Err(error) => return Err(Violation::new("split", error, "a split and a raw file")),
+        };
+        if origin.split != self.split {
+            return Err(Violation::new("split", origin.split, format!("{}, the split of the shard", self.split)));
+        }
+        if !self.raw_files.contains(origin.raw_file) {
+            return Err(Violation::new("raw_file", shown(origin.raw_file), "one of raw_files in the manifest"));
+        }
+        let is_object = |text: &str| text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok();
+        match origin.extra {
+            Some(extra) if !is_object(extra) => Err(Violation::new("extra", shown(extra), "null or a JSON object")),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that the question fits the sequence length; `ingest` rejects questions that do not.

@@ -140,7 +140,7 @@ fn parse(bytes: &[u8]) -> Result<Manifest, Stop> {
     Manifest::from_json(text).map_err(|error| {
         Stop::from(match error {
             ManifestError::Syntax(error) => of_manifest(format!("not a manifest ({error})"), "the JSON of a manifest"),
-            ManifestError::Version { found } => {
+            ManifestError::Version { found, .. } => {
                 of_manifest(format!("schema version {found}"), format!("{SCHEMA_VERSION}, the version of this program"))
             }
             ManifestError::NoChecksum => of_manifest("no checksum at its end", "the checksum that `ingest` writes"),

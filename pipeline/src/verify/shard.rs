@@ -172,7 +172,8 @@ impl Open<'_> {
             vocab_size: manifest.tokenizer.vocab_size,
             special: manifest.special_ids,
             max_seq_len: manifest.settings.max_seq_len,
-            labelled: self.part.split != glm_schemas::manifest::Split::Test,
+            split: self.part.split,
+            raw_files: manifest.raw_files.iter().map(|raw| raw.file.clone()).collect(),
         };
         let mut state = Checked { choices: 0, tokens: 0, first: None, last_choices: 0 };
         let mut start = 0;

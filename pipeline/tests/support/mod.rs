@@ -39,6 +39,7 @@ pub(crate) fn settings() -> IngestSettings {
         format: "record".into(),
         max_distractors: 9,
         distractor_seed: 42,
+        keep_fields: false,
     }
 }
 

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use glm_prep::shard::{ShardCompression, ShardWriter, file_name};
 use glm_prep::verify::{Fault, Report, check};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow, Origin};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::cloze::{CharSpan, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256, TokenSpan};
 use glm_schemas::manifest::{Manifest, RawFile, Split, SplitManifest, TaskName, Tokenizer, hex};
@@ -28,6 +28,7 @@ pub(crate) const TRAIN_0: &str = "train-00000-of-00002.parquet";
 pub(crate) const TRAIN_1: &str = "train-00001-of-00002.parquet";
 pub(crate) const VAL: &str = "val-00000-of-00001.parquet";
 pub(crate) const TEST: &str = "test-00000-of-00001.parquet";
+pub(crate) const RAW_FILE: &str = "ReCoRD/train.jsonl";
 pub(crate) const PASSAGE: &str = "Zoé met Bo.\nÉa left\u{200b} 中文 with Bo.";
 
 pub(crate) type Entity = (String, CharSpan, Option<TokenSpan>);
@@ -42,6 +43,9 @@ pub(crate) struct Row {
     pub(crate) entities: Vec<Entity>,
     pub(crate) choices: Vec<(Vec<i32>, bool)>,
     pub(crate) labelled: bool,
+    pub(crate) origin: Origin<'static>,
+    /// Index in the raw data of every choice.
+    pub(crate) choice_indices: Vec<usize>,
 }
 
 pub(crate) fn row(split: Split, number: usize, choices: usize) -> Row {
@@ -62,6 +66,8 @@ pub(crate) fn row(split: Split, number: usize, choices: usize) -> Row {
         ],
         choices: (0..choices).map(|i| (vec![20 + i as i32; i % 3 + 1], split != Split::Test && i == 1)).collect(),
         labelled: split != Split::Test,
+        origin: Origin { split, source_id: None, raw_file: RAW_FILE, raw_line: Some(number as u64 + 1), extra: None },
+        choice_indices: (0..choices).rev().collect(),
     }
 }
 
@@ -92,14 +98,17 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
             for (number, row) in rows.iter().enumerate() {
                 let entities: Vec<_> =
                     row.entities.iter().map(|&(ref text, chars, tokens)| EntityRow { text, chars, tokens }).collect();
-                let choices: Vec<_> =
-                    row.choices.iter().map(|(ids, correct)| ChoiceRow { text: "x", ids, correct: *correct }).collect();
+                let choices = row.choices.iter().zip(&row.choice_indices);
+                let choices: Vec<_> = choices
+                    .map(|((ids, correct), &index)| ChoiceRow { text: "x", ids, correct: *correct, index })
+                    .collect();
                 let tokens = Question { passage: &row.passage_ids, query_left: &row.left, query_right: &row.right };
                 content.rows += 1;
                 content.choices += choices.len();
                 content.tokens += tokens.context_tokens() + choices.iter().map(|choice| choice.ids.len() + 1).sum::<usize>();
                 let row = ClozeRow {
                     example_id: &row.id,
+                    origin: row.origin,
                     passage_id: number as i64,
                     question_id: number as i64,
                     source: "own",
@@ -125,7 +134,7 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
         blank: "@placeholder".into(),
         splits,
         raw_files: vec![RawFile {
-            file: "ReCoRD/train.jsonl".into(),
+            file: RAW_FILE.into(),
             split: Split::Train,
             bytes: 9,
             sha256: "cd".repeat(32),

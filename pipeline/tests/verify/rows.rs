@@ -6,12 +6,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use glm_prep::verify::check;
+use glm_schemas::cloze::builder::Origin;
 use glm_schemas::cloze::{CharSpan, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256, TokenSpan};
 use glm_schemas::manifest::Split;
 
 use crate::data_set::{
     Entity, PASSAGE, TEST, TRAIN_0, TRAIN_1, VAL, assert_row_fault, changed_batch, changed_manifest, changed_rows, first_fault,
-    location, rewrite, sound_set, train,
+    location, report, rewrite, sound_set, train,
 };
 
 /// Replaces a column and, if given, its field.
@@ -39,7 +40,7 @@ fn wrong_schema_and_metadata_are_found() {
         with_column(&batch, "num_choices", batch.column_by_name("num_choices").expect("there").clone(), Some(nullable))
     });
     assert_eq!(first_fault(&dir).found, "`num_choices` Int32, may be null");
-    let dir = changed_batch(VAL, 1024, |batch| batch.project(&(0..14).collect::<Vec<_>>()).expect("project"));
+    let dir = changed_batch(VAL, 1024, |batch| batch.project(&(0..19).collect::<Vec<_>>()).expect("project"));
     assert_eq!(first_fault(&dir).found, "no column");
 
     let tokenizer = "ab".repeat(32);
@@ -86,6 +87,26 @@ fn violated_rules_are_located() {
     let fault = first_fault(&labelled);
     assert_eq!(location(&fault), (TEST, Some(0), Some(0), Some("label"), Some("test-p0-q0")), "{fault}");
     assert_eq!((fault.found.as_str(), fault.expected.as_str()), ("2", "null in the test split"));
+}
+
+#[test]
+fn wrong_origins_are_found() {
+    let origin = |change: &dyn Fn(&mut Origin<'static>)| changed_rows(|rows| change(&mut train(rows).origin));
+    let split = origin(&|origin| origin.split = Split::Val);
+    assert_row_fault(&split, "split", "val", "train, the split of the shard");
+    let file = origin(&|origin| origin.raw_file = "other.jsonl");
+    assert_row_fault(&file, "raw_file", "\"other.jsonl\"", "raw_files in the manifest");
+    assert_row_fault(&origin(&|origin| origin.raw_line = Some(0)), "raw_line", "0", "at least 1");
+    for extra in ["", "[1]", "{\"cut", "{} x"] {
+        let extra = origin(&|origin| origin.extra = Some(extra));
+        assert_row_fault(&extra, "extra", "\"", "null or a JSON object");
+    }
+    let complete = origin(&|origin| (origin.source_id, origin.extra, origin.raw_line) = (Some("é"), Some("{\"a\": 1}"), None));
+    assert!(report(complete.path()).sound);
+    let again = changed_rows(|rows| train(rows).choice_indices = vec![3, 3]);
+    assert_row_fault(&again, "choices.choice_index", "choice 1: 3 again", "an index of its own");
+    let negative = changed_rows(|rows| train(rows).choice_indices[0] = usize::MAX);
+    assert_row_fault(&negative, "choices.choice_index", "choice 0: a negative index", "at least 0");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use arrow::error::ArrowError;
 use super::encoding::Question;
 use super::schema::{self, CharSpan, TokenSpan};
 use crate::column::item_field;
+use crate::manifest::Split;
 use crate::vocab::TokenId;
 
 /// Mention of an entity in a passage.
@@ -35,6 +36,28 @@ pub struct ChoiceRow<'a> {
     pub ids: &'a [TokenId],
     /// True for a correct answer.
     pub correct: bool,
+    /// Index in the list of choices of the raw record.
+    pub index: usize,
+}
+
+/// Place of a row in the raw data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// Split of the row.
+    pub split: Split,
+    /// Id of the question in the raw data, if it has one.
+    pub source_id: Option<&'a str>,
+    /// Raw file, as listed in the manifest.
+    pub raw_file: &'a str,
+    /// First line of the raw record, from 1; `None` if the format has no lines.
+    pub raw_line: Option<u64>,
+    /// JSON object of further fields of the raw record, if they are kept.
+    pub extra: Option<&'a str>,
+}
+
+impl Origin<'_> {
+    /// Origin of rows that do not come from raw data.
+    pub const NONE: Self = Self { split: Split::Test, source_id: None, raw_file: "", raw_line: None, extra: None };
 }
 
 /// Question to be stored in a shard.
@@ -42,6 +65,8 @@ pub struct ChoiceRow<'a> {
 pub struct ClozeRow<'a> {
     /// Name of the row, for example `train-p12-q34-a0`.
     pub example_id: &'a str,
+    /// Place in the raw data.
+    pub origin: Origin<'a>,
     /// Index of the passage in the raw data.
     pub passage_id: i64,
     /// Index of the question in the raw data.
@@ -65,9 +90,13 @@ pub struct ClozeRow<'a> {
 /// Builder of record batches with the schema of [`cloze::schema`](super::schema()).
 pub struct ClozeBatchBuilder {
     example_id: StringBuilder,
+    split: StringDictionaryBuilder<Int32Type>,
+    source_id: StringBuilder,
     passage_id: Int64Builder,
     question_id: Int64Builder,
     source: StringDictionaryBuilder<Int32Type>,
+    raw_file: StringDictionaryBuilder<Int32Type>,
+    raw_line: Int64Builder,
     passage: StringBuilder,
     query: StringBuilder,
     passage_ids: ListBuilder<Int32Builder>,
@@ -80,10 +109,12 @@ pub struct ClozeBatchBuilder {
     choice_text: StringBuilder,
     choice_ids: ListBuilder<Int32Builder>,
     choice_correct: BooleanBuilder,
+    choice_index: Int32Builder,
     label: Int32Builder,
     context_tokens: Int32Builder,
     choice_tokens: Int32Builder,
     num_choices: Int32Builder,
+    extra: StringBuilder,
 }
 
 impl Default for ClozeBatchBuilder {
@@ -101,9 +132,13 @@ impl ClozeBatchBuilder {
     pub fn new() -> Self {
         Self {
             example_id: StringBuilder::new(),
+            split: StringDictionaryBuilder::new(),
+            source_id: StringBuilder::new(),
             passage_id: Int64Builder::new(),
             question_id: Int64Builder::new(),
             source: StringDictionaryBuilder::new(),
+            raw_file: StringDictionaryBuilder::new(),
+            raw_line: Int64Builder::new(),
             passage: StringBuilder::new(),
             query: StringBuilder::new(),
             passage_ids: id_lists(),
@@ -116,10 +151,12 @@ impl ClozeBatchBuilder {
             choice_text: StringBuilder::new(),
             choice_ids: id_lists(),
             choice_correct: BooleanBuilder::new(),
+            choice_index: Int32Builder::new(),
             label: Int32Builder::new(),
             context_tokens: Int32Builder::new(),
             choice_tokens: Int32Builder::new(),
             num_choices: Int32Builder::new(),
+            extra: StringBuilder::new(),
         }
     }
 
@@ -136,9 +173,15 @@ impl ClozeBatchBuilder {
     /// Appends one row.
     ///
     /// # Errors
-    /// An [`ArrowError`] if there are more distinct sources than the dictionary can hold.
+    /// An [`ArrowError`] if there are more distinct sources or files than a dictionary can hold.
     pub fn append(&mut self, row: &ClozeRow<'_>) -> Result<(), ArrowError> {
+        let Origin { split, source_id, raw_file, raw_line, extra } = row.origin;
         self.source.append(row.source)?;
+        self.split.append(split.name())?;
+        self.raw_file.append(raw_file)?;
+        self.source_id.append_option(source_id);
+        self.raw_line.append_option(raw_line.map(|line| line as i64));
+        self.extra.append_option(extra);
         self.example_id.append_value(row.example_id);
         self.passage_id.append_value(row.passage_id);
         self.question_id.append_value(row.question_id);
@@ -162,6 +205,7 @@ impl ClozeBatchBuilder {
             self.choice_text.append_value(choice.text);
             push_ids(&mut self.choice_ids, choice.ids);
             self.choice_correct.append_value(choice.correct);
+            self.choice_index.append_value(choice.index as i32);
         }
         push_offset(&mut self.choice_offsets, row.choices.len());
 
@@ -185,15 +229,20 @@ impl ClozeBatchBuilder {
             Arc::new(self.choice_text.finish()),
             Arc::new(self.choice_ids.finish()),
             Arc::new(self.choice_correct.finish()),
+            Arc::new(self.choice_index.finish()),
         ];
         let choices = structs(schema::choice_fields(), choice_columns, &mut self.choice_offsets)?;
         RecordBatch::try_new(
             schema::schema(),
             vec![
                 Arc::new(self.example_id.finish()),
+                Arc::new(self.split.finish()),
+                Arc::new(self.source_id.finish()),
                 Arc::new(self.passage_id.finish()),
                 Arc::new(self.question_id.finish()),
                 Arc::new(self.source.finish()),
+                Arc::new(self.raw_file.finish()),
+                Arc::new(self.raw_line.finish()),
                 Arc::new(self.passage.finish()),
                 Arc::new(self.query.finish()),
                 Arc::new(self.passage_ids.finish()),
@@ -205,6 +254,7 @@ impl ClozeBatchBuilder {
                 Arc::new(self.context_tokens.finish()),
                 Arc::new(self.choice_tokens.finish()),
                 Arc::new(self.num_choices.finish()),
+                Arc::new(self.extra.finish()),
             ],
         )
     }
@@ -230,16 +280,27 @@ fn structs(fields: arrow::datatypes::Fields, columns: Vec<ArrayRef>, offsets: &m
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloze::origin::OriginView;
     use crate::cloze::{ClozeView, ViewError};
 
     #[test]
     fn a_view_returns_the_appended_rows() {
         let mut builder = ClozeBatchBuilder::new();
         let entities = [EntityRow { text: "Ada", chars: CharSpan { start: 0, end: 3 }, tokens: None }];
-        let choices =
-            [ChoiceRow { text: "Bo", ids: &[21, 22], correct: false }, ChoiceRow { text: "Ada", ids: &[20], correct: true }];
+        let choices = [
+            ChoiceRow { text: "Bo", ids: &[21, 22], correct: false, index: 4 },
+            ChoiceRow { text: "Ada", ids: &[20], correct: true, index: 0 },
+        ];
+        let origin = Origin {
+            split: Split::Val,
+            source_id: Some("mine-7"),
+            raw_file: "val.jsonl",
+            raw_line: Some(12),
+            extra: Some("{\"topic\":\"dogs\"}"),
+        };
         let row = ClozeRow {
             example_id: "dev-p1-q2",
+            origin,
             passage_id: 1,
             question_id: 2,
             source: "ours",
@@ -251,7 +312,7 @@ mod tests {
             labelled: true,
         };
         builder.append(&row).expect("append");
-        builder.append(&ClozeRow { labelled: false, ..row }).expect("append");
+        builder.append(&ClozeRow { labelled: false, origin: Origin::NONE, ..row }).expect("append");
         assert_eq!(builder.len(), 2);
         let batch = builder.finish().expect("finish");
         assert!(builder.is_empty());
@@ -265,6 +326,9 @@ mod tests {
         let read: Vec<_> = view.choices(1).collect();
         assert_eq!(read[0].ids, [21, 22]);
         assert_eq!((read[1].text, read[1].correct), (Some("Ada"), true));
+        assert_eq!((read[0].index, read[1].index), (Some(4), Some(0)));
+        let origins = OriginView::try_new(&batch).expect("view");
+        assert_eq!((origins.get(0), origins.get(1)), (Ok(origin), Ok(Origin::NONE)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod builder;
 pub mod encoding;
+pub mod origin;
 mod schema;
 pub mod text;
 mod view;

@@ -49,6 +49,7 @@ pub fn choice_fields() -> Fields {
         Field::new("text", DataType::Utf8, false),
         list("ids", DataType::Int32),
         Field::new("correct", DataType::Boolean, false),
+        Field::new("choice_index", DataType::Int32, false),
     ])
 }
 
@@ -56,9 +57,13 @@ pub fn choice_fields() -> Fields {
 pub fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("example_id", DataType::Utf8, false),
+        Field::new_dictionary("split", DataType::Int32, DataType::Utf8, false),
+        Field::new("source_id", DataType::Utf8, true),
         Field::new("passage_id", DataType::Int64, false),
         Field::new("question_id", DataType::Int64, false),
         Field::new_dictionary("source", DataType::Int32, DataType::Utf8, false),
+        Field::new_dictionary("raw_file", DataType::Int32, DataType::Utf8, false),
+        Field::new("raw_line", DataType::Int64, true),
         Field::new("passage", DataType::Utf8, false),
         Field::new("query", DataType::Utf8, false),
         list("passage_ids", DataType::Int32),
@@ -70,5 +75,6 @@ pub fn schema() -> SchemaRef {
         Field::new("context_tokens", DataType::Int32, false),
         Field::new("choice_tokens", DataType::Int32, false),
         Field::new("num_choices", DataType::Int32, false),
+        Field::new("extra", DataType::Utf8, true),
     ]))
 }

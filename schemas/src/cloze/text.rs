@@ -105,7 +105,7 @@ fn find_word(text: &str, word: &str) -> Option<CharSpan> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloze::builder::{ClozeBatchBuilder, ClozeRow, EntityRow};
+    use crate::cloze::builder::{ClozeBatchBuilder, ClozeRow, EntityRow, Origin};
     use crate::cloze::encoding::Question;
 
     #[test]
@@ -116,6 +116,7 @@ mod tests {
             builder
                 .append(&ClozeRow {
                     example_id: "q",
+                    origin: Origin::NONE,
                     passage_id: 0,
                     question_id: 0,
                     source,
@@ -136,8 +137,9 @@ mod tests {
         assert_eq!(find_word("a_b _ c", "_"), Some(CharSpan { start: 4, end: 5 }));
         let mentions: Vec<_> = view.mentions(1).map(|mention| (mention.text, mention.chars.start)).collect();
         assert_eq!(mentions, [("Ann", 0), ("Rome", 7)]);
+        let columns = ["source", "passage", "query"].map(|name| batch.schema().index_of(name).expect("column"));
         assert_eq!(
-            TextView::try_new(&batch.project(&[0, 4, 5]).expect("columns"), "").err(),
+            TextView::try_new(&batch.project(&columns).expect("columns"), "").err(),
             Some(ViewError::Missing("entities"))
         );
     }

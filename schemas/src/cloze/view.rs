@@ -19,6 +19,7 @@ pub struct ClozeView<'a> {
     choice_ids: IdLists<'a>,
     choice_text: Option<&'a StringArray>,
     correct: &'a BooleanArray,
+    choice_index: Option<&'a Int32Array>,
     label: &'a Int32Array,
     context_tokens: &'a Int32Array,
     rows: usize,
@@ -48,6 +49,7 @@ impl<'a> ClozeView<'a> {
             choice_ids: IdLists::try_new("choices.ids", ids)?,
             choice_text: choices.column_by_name("text").map(|text| strings("choices.text", text)).transpose()?,
             correct: correct_bits,
+            choice_index: choices.column_by_name("choice_index").map(|index| int32("choices.choice_index", index)).transpose()?,
             label: int32("label", column(batch, "label")?)?,
             context_tokens: int32("context_tokens", column(batch, "context_tokens")?)?,
             rows: batch.num_rows(),
@@ -95,6 +97,7 @@ impl<'a> ClozeView<'a> {
             text: self.choice_text.map(|text| text.value(i)),
             ids: self.choice_ids.get(i),
             correct: self.correct.value(i),
+            index: self.choice_index.and_then(|index| usize::try_from(index.value(i)).ok()),
         })
     }
 }
@@ -108,4 +111,6 @@ pub struct ChoiceView<'a> {
     pub ids: &'a [TokenId],
     /// True for a correct answer.
     pub correct: bool,
+    /// Index in the list of choices of the raw record, if the column was read.
+    pub index: Option<usize>,
 }

@@ -175,6 +175,15 @@ impl Choices {
         self.candidate_of.len()
     }
 
+    /// Returns, for every candidate, the index of the first given choice that it stands for.
+    pub fn first_given(&self) -> Vec<usize> {
+        let mut first = vec![usize::MAX; self.candidates.len()];
+        for (given, &candidate) in self.candidate_of.iter().enumerate().rev() {
+            first[candidate] = given;
+        }
+        first
+    }
+
     /// Returns the index of the candidate of a given choice.
     pub fn candidate(&self, given: usize) -> Option<usize> {
         self.candidate_of.get(given).copied()
@@ -192,6 +201,7 @@ mod tests {
         let choices = Choices::new(&["pear", " fig ", "‘fig’", "fig"]).expect("choices");
         assert_eq!(choices.candidates, ["'fig'", "fig", "pear"]);
         assert_eq!(choices.given(), 4);
+        assert_eq!(choices.first_given(), [2, 1, 0]);
         assert_eq!([0, 1, 2, 3, 4].map(|given| choices.candidate(given)), [Some(2), Some(1), Some(0), Some(1), None]);
         assert_eq!(Choices::new::<&str>(&[]), Err(QuestionTextError::NoChoices));
         assert_eq!(Choices::new(&["a", " \n"]), Err(QuestionTextError::EmptyChoice { position: 1 }));

@@ -44,12 +44,12 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// The manifest is invalid.
-    #[error("{}", error.message(path))]
+    #[error("{}: {source}", path.display())]
     Manifest {
         /// The manifest's path.
         path: PathBuf,
         /// The reason.
-        error: ManifestError,
+        source: ManifestError,
     },
     /// The data set has no such split.
     #[error(

@@ -65,13 +65,14 @@ impl Format for Cbt {
             return Err(syntax(format!("the block has more than {LINES} lines; {EXPECTED}")));
         }
         let text = standardise(&text);
-        let (question, candidates) = parse_question(question, labelled)?;
+        let (question, choices) = parse_question(question, labelled)?;
         Ok(vec![Passage {
             id: None,
             source: String::new(),
-            mentions: mentions(&text, &candidates)?,
+            mentions: mentions(&text, &choices.candidates)?,
             text,
-            candidates,
+            choice_indices: choices.first_given(),
+            candidates: choices.candidates,
             questions: vec![Ok(question)],
         }])
     }
@@ -92,8 +93,8 @@ fn without_number(line: &str, number: usize) -> Option<&str> {
     if rest.is_empty() || rest.starts_with(char::is_whitespace) { Some(rest.trim_start()) } else { None }
 }
 
-/// Parses the last line of a block into the question and its candidates.
-fn parse_question(line: &str, labelled: bool) -> Result<(Question, Vec<String>), RecordError> {
+/// Parses the last line of a block into the question and its choices.
+fn parse_question(line: &str, labelled: bool) -> Result<(Question, Choices), RecordError> {
     let mut fields = line.split('\t');
     let query = fields.next().unwrap_or_default();
     let Some(choices) = fields.next_back() else {
@@ -117,7 +118,7 @@ fn parse_question(line: &str, labelled: bool) -> Result<(Question, Vec<String>),
             return Err(QuestionError::AnswerNotAChoice { answer, choices, expected }.into());
         }
     };
-    Ok((Question { id: None, name: None, text, blank, answers }, choices.candidates))
+    Ok((Question { id: None, name: None, text, blank, answers }, choices))
 }
 
 #[cfg(test)]

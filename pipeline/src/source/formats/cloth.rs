@@ -141,12 +141,14 @@ impl Article {
         let question =
             answers.map(|answers| Question { id: None, name: None, text: query, blank: start..start + BLANK.len(), answers });
         let candidates = blank.choices.as_ref().map(|choices| choices.candidates.clone()).unwrap_or_default();
+        let choice_indices = blank.choices.as_ref().map(Choices::first_given).unwrap_or_default();
         Ok(Passage {
             id: None,
             source: source.to_owned(),
             mentions: mentions(&text, &candidates)?,
             text,
             candidates,
+            choice_indices,
             questions: vec![question.map_err(|error| RejectedQuestion { position, id: None, error })],
         })
     }

@@ -82,6 +82,8 @@ impl Format for Lambada {
             source: String::new(),
             mentions: mentions(&passage, &candidates)?,
             text: passage,
+            // The record has no list of choices.
+            choice_indices: (0..candidates.len()).collect(),
             candidates,
             questions: vec![Ok(question)],
         }])

@@ -4,10 +4,13 @@
 //! list of indices if several choices are correct; it is `null` or missing if unknown. `id` is a string, which becomes the
 //! question's name, or an integer, or missing.
 //!
+//! Other fields are ignored; [`Format::extra_fields`] returns them.
+//!
 //! The query is the sentence of the context with the blank, as split by [`glm_text::sentence`]. The passage is the rest of the
 //! context, empty if the context has one sentence.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use glm_text::question::{BLANK, Choices, ClozeText};
 use serde::Deserialize;
@@ -71,11 +74,25 @@ impl Format for Plain {
             source: raw.source.into_owned(),
             mentions: mentions(&text, &choices.candidates)?,
             text,
+            choice_indices: choices.first_given(),
             candidates: choices.candidates,
             questions: vec![Ok(question)],
         }])
     }
+
+    fn has_extra_fields(&self) -> bool {
+        true
+    }
+
+    fn extra_fields(&self, record: &str) -> Option<String> {
+        let mut fields: BTreeMap<String, Value> = serde_json::from_str(record).ok()?;
+        fields.retain(|name, _| !FIELDS.contains(&name.as_str()));
+        if fields.is_empty() { None } else { serde_json::to_string(&fields).ok() }
+    }
 }
+
+/// Fields that the format defines.
+const FIELDS: [&str; 5] = ["context", "choices", "answer", "id", "source"];
 
 /// Returns the indices of the correct candidates, ascending.
 fn parse_answers(answer: &Value, choices: &Choices) -> Result<Vec<usize>, QuestionError> {
@@ -136,6 +153,7 @@ mod tests {
         let passage = parse(LINE, true);
         assert_eq!(passage.text, "Leo's kite flew. Leo, said Eva, climbs.");
         assert_eq!(passage.candidates, ["Eva", "pond", "tree"]);
+        assert_eq!(passage.choice_indices, [2, 1, 0], "`tree` is given twice, first at 0");
         let question = passage.questions[0].clone().expect("good");
         assert_eq!(question.text, "It got stuck in the [BLANK]!");
         assert_eq!((&question.text[question.blank.clone()], question.answers.as_slice()), ("[BLANK]", &[2][..]));
@@ -163,6 +181,13 @@ mod tests {
             assert_eq!(Plain.parse(&line, true), Err(QuestionError::NoAnswers.into()));
         }
         assert!(question(&with("answer", json!("odd")), false).answers.is_empty());
+    }
+
+    #[test]
+    fn unknown_fields_are_extra() {
+        assert_eq!(Plain.extra_fields(LINE), None);
+        let line = LINE.replace("\"id\"", "\"topic\": {\"b\": [1.50, null], \"a\": \"é\"}, \"Answer\": 3, \"id\"");
+        assert_eq!(Plain.extra_fields(&line).as_deref(), Some("{\"Answer\":3,\"topic\":{\"a\":\"é\",\"b\":[1.5,null]}}"));
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl RawPassage<'_> {
                 return Err(RecordError::EntityBlank { position, start: entity.start, end: entity.end });
             }
             mentions.push(highlighted.moved(span));
-            candidates.push(text);
+            candidates.push((text, position));
             entity_bytes += offsets.bytes(span).map_or(0, |bytes| bytes.len());
             if entity_bytes > MAX_MENTION_BYTES {
                 return Err(RecordError::EntitiesTooLong { limit: MAX_MENTION_BYTES });
@@ -125,11 +125,13 @@ impl RawPassage<'_> {
         }
         // In UTF-8, byte order is code point order.
         candidates.sort_unstable();
-        candidates.dedup();
+        candidates.dedup_by_key(|(text, _)| *text);
+        let (candidates, choice_indices) = candidates.into_iter().map(|(text, position)| (text.to_owned(), position)).unzip();
         Ok(Passage {
             id: None,
             source: String::new(),
-            candidates: candidates.into_iter().map(str::to_owned).collect(),
+            candidates,
+            choice_indices,
             mentions,
             text: highlighted.text,
             questions: Vec::new(),
@@ -208,6 +210,7 @@ mod tests {
         let mentions: Vec<_> = passage.mentions.iter().map(|&mention| offsets.slice(mention).expect("in range")).collect();
         assert_eq!(mentions, ["Éa", "Bo", "Bo"]);
         assert_eq!(passage.candidates, ["Bo", "Éa"]);
+        assert_eq!(passage.choice_indices, [1, 0], "the first entity of each text");
         let question = passage.questions[0].clone().expect("good");
         assert_eq!(
             (question.id, question.text.as_str(), question.answers.as_slice()),

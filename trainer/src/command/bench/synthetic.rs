@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::vocab::TokenId;
 
@@ -69,9 +69,11 @@ fn group(task: &dyn Task, questions: usize, random: &mut Random) -> Result<Decod
                 random.tokens(length)
             })
             .collect();
-        let choices: Vec<_> = choices.iter().enumerate().map(|(i, ids)| ChoiceRow { text: "", ids, correct: i == 0 }).collect();
+        let choices = choices.iter().enumerate();
+        let choices: Vec<_> = choices.map(|(i, ids)| ChoiceRow { text: "", ids, correct: i == 0, index: i }).collect();
         let row = ClozeRow {
             example_id: &format!("synthetic-{i}"),
+            origin: Origin::NONE,
             passage_id: 0,
             question_id: 0,
             source: "",

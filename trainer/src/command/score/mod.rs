@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::error::ArrowError;
 use clap::Args;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
 use glm_schemas::cloze::encoding::{ChoiceEncoder, EncodingError};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::TokenId;
@@ -270,10 +270,11 @@ struct Encoded {
 fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<Vec<Sample>, ScoreError> {
     let mut builder = ClozeBatchBuilder::new();
     for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
-        let texts = question.choices.iter().zip(choices);
-        let choices: Vec<_> = texts.map(|(text, ids)| ChoiceRow { text, ids, correct: false }).collect();
+        let texts = question.choices.iter().zip(choices).enumerate();
+        let choices: Vec<_> = texts.map(|(index, (text, ids))| ChoiceRow { text, ids, correct: false, index }).collect();
         let row = ClozeRow {
             example_id: &question.origin,
+            origin: Origin::NONE,
             passage_id: 0,
             question_id: 0,
             source: "",

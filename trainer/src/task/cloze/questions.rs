@@ -1,7 +1,7 @@
 //! Synthetic questions for tests.
 
 use arrow::array::RecordBatch;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::vocab::TokenId;
 
@@ -47,10 +47,12 @@ pub(crate) fn rows(questions: &[SyntheticQuestion], first_row: usize) -> RecordB
                 text: question.texts.get(choice).map_or("", String::as_str),
                 ids,
                 correct: question.correct.get(choice).copied().unwrap_or(false),
+                index: choice,
             })
             .collect();
         let row = ClozeRow {
             example_id: &format!("q{}", first_row + i),
+            origin: Origin::NONE,
             passage_id: 0,
             question_id: 0,
             source: "",
