@@ -224,10 +224,14 @@ pub enum ManifestError {
         dir: PathBuf,
     },
     /// The text does not end with its checksum.
-    #[error("it does not end with its checksum; the manifest was truncated or edited")]
+    #[error(
+        "it does not end with its checksum; the manifest was truncated or edited: copy it again, or ingest the raw data again"
+    )]
     NoChecksum,
     /// The text does not match its checksum.
-    #[error("its sha256 is {found}, not {expected}; the manifest was damaged or edited")]
+    #[error(
+        "its sha256 is {found}, not {expected}; the manifest was damaged or edited: copy it again, or ingest the raw data again"
+    )]
     Checksum {
         /// sha256 of the text before the checksum.
         found: String,

@@ -35,6 +35,13 @@ pub(super) struct SortedSplit {
     pub(super) seconds: f64,
 }
 
+impl SortedSplit {
+    /// Returns the rows to write; `None` in a dry run.
+    fn rows(&self) -> Option<write::SplitRows<'_>> {
+        Some(write::SplitRows { split: self.split, files: &self.files, spool: self.spool.as_ref()? })
+    }
+}
+
 /// Builder of a data set, from sorted splits to published shards.
 pub(super) struct DataSetBuilder<'a> {
     options: &'a IngestOptions,
@@ -93,10 +100,11 @@ impl<'a> DataSetBuilder<'a> {
             return Ok(summary(&splits, &manifest, options, &stages, started));
         };
         let rejects = rejects.finish()?;
-        let rows_of = |split: &'_ SortedSplit| Some(write::SplitRows { split: split.split, files: &split.files, spool: split.spool.as_ref()? });
-        let plan: Vec<_> = splits.iter().filter_map(rows_of).collect();
+        let plan: Vec<_> = splits.iter().filter_map(SortedSplit::rows).collect();
         let job = write::Job { splits: &plan, options, tokenizer, folder: &staging.data(), progress, stages: &stages };
-        let mut manifest = manifest(&splits, job.run()?, options, tokenizer, format);
+        let shards = job.run()?;
+        options.stop.check()?;
+        let mut manifest = manifest(&splits, shards, options, tokenizer, format);
         manifest.rejects = rejects;
         shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
         staging.publish()?;

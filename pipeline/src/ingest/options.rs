@@ -9,6 +9,7 @@ use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::IngestSettings;
 
 use super::rejects::RejectLimit;
+use super::stop::Stop;
 use crate::choices::{DISTRACTOR_SEED, MAX_DISTRACTORS};
 use crate::shard::{ROWS_PER_GROUP, ShardCompression};
 use crate::source::input::Selection;
@@ -54,6 +55,8 @@ pub struct IngestOptions {
     pub dry_run: bool,
     /// Ingests even if the published data set is up to date.
     pub force: bool,
+    /// Stops the run.
+    pub stop: Stop,
 }
 
 impl IngestOptions {
@@ -74,6 +77,7 @@ impl IngestOptions {
             partition: None,
             dry_run: false,
             force: false,
+            stop: Stop::default(),
         }
     }
 
@@ -155,8 +159,12 @@ mod tests {
 
     #[test]
     fn options_survive_conversion_to_settings() {
-        let options =
-            IngestOptions { limit: Some(3), compression: "snappy".parse().expect("snappy"), keep_fields: true, ..IngestOptions::new("x") };
+        let options = IngestOptions {
+            limit: Some(3),
+            compression: "snappy".parse().expect("snappy"),
+            keep_fields: true,
+            ..IngestOptions::new("x")
+        };
         let restored = IngestOptions::from_settings(Path::new("x"), &options.settings()).expect("valid");
         assert_eq!(format!("{options:?}"), format!("{restored:?}"));
     }

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use glm_schemas::manifest::RejectsFile;
 use serde::Serialize;
 
-use crate::shard::{HashedFile, WriteError};
 use crate::shard::publish::REJECTS_FILE;
+use crate::shard::{HashedFile, WriteError};
 
 /// Maximum number of rejected records of a successful run.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -29,8 +29,7 @@ pub(super) fn published(
     }
     let folder = options.dir.join(SHARDS_FOLDER);
     // A manifest that cannot be read is replaced.
-    let Ok(text) = fs::read_to_string(folder.join(MANIFEST_FILE)) else { return Ok(None) };
-    let Ok(manifest) = Manifest::from_json(&text) else { return Ok(None) };
+    let Some(manifest) = read_manifest(&folder) else { return Ok(None) };
     let wanted = IngestSettings { format: manifest.settings.format.clone(), ..options.settings() };
     let is_format = options.format.is_none_or(|format| format.to_string() == manifest.settings.format);
     if manifest.tool != TOOL || manifest.tokenizer != *tokenizer.identity() || manifest.settings != wanted || !is_format {
@@ -46,8 +45,17 @@ pub(super) fn published(
     Ok((unchanged && is_intact(&folder, &manifest)).then_some(manifest))
 }
 
+fn read_manifest(folder: &Path) -> Option<Manifest> {
+    Manifest::from_json(&fs::read_to_string(folder.join(MANIFEST_FILE)).ok()?).ok()
+}
+
+/// Returns the manifest of the data set in `folder` if every byte matches it.
+pub(super) fn intact(folder: &Path) -> Option<Manifest> {
+    read_manifest(folder).filter(|manifest| is_intact(folder, manifest))
+}
+
 /// Returns true if every shard and the list of rejected records have the size and checksum that the manifest lists.
-pub(super) fn is_intact(folder: &Path, manifest: &Manifest) -> bool {
+fn is_intact(folder: &Path, manifest: &Manifest) -> bool {
     let is_listed = |path: PathBuf, bytes: u64, sha256: &str| {
         let digest = File::open(path).and_then(digest);
         digest.is_ok_and(|digest| digest.bytes == bytes && digest.sha256 == sha256)

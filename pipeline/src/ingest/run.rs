@@ -16,6 +16,7 @@ use super::prepare::{Preparation, PreparedBatch};
 use super::report::{Outcome, PartSummary, Summary};
 use super::reuse;
 use super::stages::Stages;
+use crate::shard::publish;
 use crate::source::input::{self, Input};
 use crate::source::recognise::FormatName;
 
@@ -30,11 +31,15 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
     if let Some(partition) = options.partition {
         return prepare_part(options, partition, &inputs, &tokenizer, progress).map(Outcome::Part);
     }
+    if !options.dry_run && options.dir.is_dir() {
+        publish::clean(&options.dir)?;
+    }
     if !options.force
         && !options.dry_run
         && let Some(manifest) = reuse::published(options, &inputs, &tokenizer)?
     {
-        return unchanged(&manifest, options, started).map(Outcome::Done);
+        let reason = "nothing has changed: raw files, settings and all shards match (--force ingests again)";
+        return unchanged(&manifest, options, reason, started).map(Outcome::Done);
     }
     let mut builder = DataSetBuilder::new(options, &tokenizer, progress, started)?;
     let stages = Stages::default();
@@ -46,6 +51,7 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
         begin_progress("reading", inputs, progress);
         let mut stage = builder.ordered_stage(split, &files)?;
         let read = read_split(options, inputs, format, &tokenizer, &stages, |batch| {
+            options.stop.check()?;
             progress.advance(batch.raw_bytes);
             stage.take(batch).map_err(IngestError::from)
         })?;
@@ -60,10 +66,16 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
     builder.publish().map(Outcome::Done)
 }
 
-/// Returns the summary of a published data set that is up to date.
-fn unchanged(manifest: &Manifest, options: &IngestOptions, started: Instant) -> Result<Summary, IngestError> {
+/// Returns the summary of a published data set that is up to date for the given reason.
+pub(super) fn unchanged(
+    manifest: &Manifest,
+    options: &IngestOptions,
+    reason: &'static str,
+    started: Instant,
+) -> Result<Summary, IngestError> {
     let summary = Summary {
         unchanged: true,
+        unchanged_reason: reason,
         questions_per_second: 0.0,
         tokens_per_second: 0.0,
         ..Summary::of_manifest(manifest, options, &Stages::default(), started)
@@ -135,6 +147,7 @@ fn prepare_part(
     for inputs in inputs.chunk_by(|a, b| a.split == b.split) {
         begin_progress(&format!("part {partition} of"), inputs, progress);
         let read = read_split(options, inputs, format, tokenizer, &stages, |batch| {
+            options.stop.check()?;
             records += batch.records.len();
             progress.advance(batch.raw_bytes * count as u64);
             Ok(writer.batch(batch)?)
@@ -143,5 +156,6 @@ fn prepare_part(
         format = Some(read.format);
         writer.end_split(SplitEnd { format: read.format.to_string(), digests: read.digests })?;
     }
+    options.stop.check()?;
     Ok(summary(writer.finish()?, records, false))
 }

@@ -94,6 +94,25 @@ impl Drop for Staging {
     }
 }
 
+/// Removes the remains of killed runs in `dir`, unless another run is writing to it.
+///
+/// # Errors
+/// [`WriteError`] if they cannot be removed.
+pub fn clean(dir: &Path) -> Result<(), WriteError> {
+    let folder = File::open(dir).map_err(WriteError::io(dir))?;
+    if lock::try_lock(&folder).map_err(WriteError::io(dir))? { recover(dir) } else { Ok(()) }
+}
+
+/// Removes `folder`, which is in `dir`. A run that is killed leaves it complete, or as remains.
+///
+/// # Errors
+/// Errors of the file system.
+pub fn discard(dir: &Path, folder: &Path) -> io::Result<()> {
+    let aside = dir.join(format!("{STAGING_PREFIX}{}.old", std::process::id()));
+    fs::rename(folder, &aside)?;
+    remove(&aside)
+}
+
 /// Restores a data set that a run moved aside before it was killed, and removes the remains of killed runs.
 fn recover(dir: &Path) -> Result<(), WriteError> {
     let aside = dir.join(ASIDE);

@@ -33,9 +33,12 @@ pub enum DataSetError {
     /// The folder has no manifest.
     #[error(
         "{0} is not a data set: there is neither {0}/{MANIFEST_FILE} nor {0}/{SHARDS_FOLDER}/{MANIFEST_FILE}; `glm-prep ingest {0}` creates one from raw data",
-        .0.display()
+        path.display()
     )]
-    NoManifest(PathBuf),
+    NoManifest {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file or folder cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -81,8 +84,10 @@ impl Published {
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DataSetError::Missing(path.to_owned())),
             Err(source) => Err(DataSetError::Read { path: path.to_owned(), source }),
-            Ok(found) if found.is_dir() => Err(DataSetError::NoManifest(path.to_owned())),
-            Ok(_) => Err(DataSetError::File { path: path.to_owned(), folder: Self::of_shard(path).map(|set| set.root().to_owned()) }),
+            Ok(found) if found.is_dir() => Err(DataSetError::NoManifest { path: path.to_owned() }),
+            Ok(_) => {
+                Err(DataSetError::File { path: path.to_owned(), folder: Self::of_shard(path).map(|set| set.root().to_owned()) })
+            }
         }
     }
 
@@ -147,7 +152,11 @@ mod tests {
         let dir = set();
         for path in ["", "shards", "shards/data"] {
             let found = Published::find(&dir.path().join(path)).expect("found");
-            assert_eq!((found.folder.canonicalize().expect("path"), found.manifest.as_slice()), (dir.path().join("shards").canonicalize().expect("path"), &b"one"[..]), "{path}");
+            assert_eq!(
+                (found.folder.canonicalize().expect("path"), found.manifest.as_slice()),
+                (dir.path().join("shards").canonicalize().expect("path"), &b"one"[..]),
+                "{path}"
+            );
             assert_eq!(found.root(), dir.path(), "{path}");
         }
     }
@@ -159,11 +168,18 @@ mod tests {
         assert!(message("gone").contains("there is no folder"), "{}", message("gone"));
         fs::write(dir.path().join("shards/data/x.parquet"), "").expect("write");
         let file = message("shards/data/x.parquet");
-        assert!(file.contains(&format!("is a file; specify the folder of its data set, {}, or", dir.path().display())), "{file}");
+        assert!(
+            file.contains(&format!("is a file; specify the folder of its data set, {}, or", dir.path().display())),
+            "{file}"
+        );
         fs::create_dir(dir.path().join("raw")).expect("folder");
         fs::write(dir.path().join("raw/train.jsonl"), "").expect("write");
         assert!(message("raw").contains("is not a data set"), "{}", message("raw"));
-        assert!(message("raw/train.jsonl").contains("is a file; specify the folder of its data set, or"), "{}", message("raw/train.jsonl"));
+        assert!(
+            message("raw/train.jsonl").contains("is a file; specify the folder of its data set, or"),
+            "{}",
+            message("raw/train.jsonl")
+        );
     }
 
     #[test]
