@@ -85,7 +85,7 @@ pub struct SplitReport {
     /// Number of Parquet files.
     pub shards: usize,
     /// Number of questions.
-    pub rows: usize,
+    pub questions: usize,
     /// Number of choices.
     pub choices: usize,
     /// Context and piece tokens, not truncated.
@@ -144,7 +144,7 @@ fn splits(set: &Set) -> Vec<SplitReport> {
     let report = |(&split, content): (&Split, &glm_schemas::manifest::SplitManifest)| SplitReport {
         split,
         shards: content.shards.len(),
-        rows: content.rows,
+        questions: content.rows,
         choices: content.choices,
         tokens: content.tokens,
         bytes: content.shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(shard.bytes)),
@@ -219,7 +219,7 @@ fn check_split(set: &Set, report: &SplitReport, shards: impl Iterator<Item = Res
 
 fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !report.splits.is_empty() {
-        writeln!(out, "{:<6} {:>7} {:>10} {:>15} {:>12}", "split", "shards", "rows", "bytes", "ok")?;
+        writeln!(out, "{:<6} {:>7} {:>10} {:>15} {:>12}", "split", "shards", "questions", "bytes", "ok")?;
     }
     for split in &report.splits {
         let ok = match split.ok {
@@ -227,7 +227,7 @@ fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             Some(false) => "NO",
             None => "not checked",
         };
-        writeln!(out, "{:<6} {:>7} {:>10} {:>15} {ok:>12}", split.split.name(), split.shards, split.rows, split.bytes)?;
+        writeln!(out, "{:<6} {:>7} {:>10} {:>15} {ok:>12}", split.split.name(), split.shards, split.questions, split.bytes)?;
     }
     match &report.fault {
         None => writeln!(out, "{} is sound, checked in {:.1} s", report.shards.display(), report.seconds),

@@ -77,8 +77,18 @@ impl Set {
         let file = match (File::open(&path), &self.manifest.rejects) {
             (Err(error), _) if error.kind() != io::ErrorKind::NotFound => return Err(read_error(&path)(error).into()),
             (Err(_), None) => return Ok(()),
-            (Err(_), Some(_)) => return Err(fault("no such file".to_owned(), "the list of rejected records that the manifest names".to_owned())),
-            (Ok(_), None) => return Err(fault("a file that is not in the manifest".to_owned(), "no file, as no record was rejected".to_owned())),
+            (Err(_), Some(_)) => {
+                return Err(fault(
+                    "no such file".to_owned(),
+                    "the list of rejected records that the manifest names".to_owned(),
+                ));
+            }
+            (Ok(_), None) => {
+                return Err(fault(
+                    "a file that is not in the manifest".to_owned(),
+                    "no file, as no record was rejected".to_owned(),
+                ));
+            }
             (Ok(file), Some(listed)) => (file, listed),
         };
         let (file, listed) = file;

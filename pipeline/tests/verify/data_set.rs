@@ -99,9 +99,8 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
                 let entities: Vec<_> =
                     row.entities.iter().map(|&(ref text, chars, tokens)| EntityRow { text, chars, tokens }).collect();
                 let choices = row.choices.iter().zip(&row.choice_indices);
-                let choices: Vec<_> = choices
-                    .map(|((ids, correct), &index)| ChoiceRow { text: "x", ids, correct: *correct, index })
-                    .collect();
+                let choices: Vec<_> =
+                    choices.map(|((ids, correct), &index)| ChoiceRow { text: "x", ids, correct: *correct, index }).collect();
                 let tokens = Question { passage: &row.passage_ids, query_left: &row.left, query_right: &row.right };
                 content.rows += 1;
                 content.choices += choices.len();

@@ -35,7 +35,8 @@ impl DataSet {
         };
         let file = folder.join(MANIFEST_FILE);
         let text = std::fs::read_to_string(&file).map_err(|source| DataError::Io { path: file.clone(), source })?;
-        let manifest = Manifest::from_json(&text).map_err(|source| DataError::Manifest { source: source.at(&file), path: file })?;
+        let manifest =
+            Manifest::from_json(&text).map_err(|source| DataError::Manifest { source: source.at(&file), path: file })?;
         Ok(Self { folder, manifest })
     }
 
