@@ -159,12 +159,8 @@ mod tests {
 
     #[test]
     fn options_survive_conversion_to_settings() {
-        let options = IngestOptions {
-            limit: Some(3),
-            compression: "snappy".parse().expect("snappy"),
-            keep_fields: true,
-            ..IngestOptions::new("x")
-        };
+        let options =
+            IngestOptions { limit: Some(3), compression: "snappy".parse().expect("snappy"), keep_fields: true, ..IngestOptions::new("x") };
         let restored = IngestOptions::from_settings(Path::new("x"), &options.settings()).expect("valid");
         assert_eq!(format!("{options:?}"), format!("{restored:?}"));
     }

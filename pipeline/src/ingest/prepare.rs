@@ -150,11 +150,7 @@ impl Preparation<'_> {
         }
         let reasons: Vec<_> = rejected.iter().map(ToString::to_string).collect();
         let reject = if rejected.is_empty() { None } else { reject(rejected.len(), reasons.join("; ")) };
-        let extra = if self.keep_fields {
-            std::str::from_utf8(bytes).ok().and_then(|text| self.format.extra_fields(text))
-        } else {
-            None
-        };
+        let extra = if self.keep_fields { std::str::from_utf8(bytes).ok().and_then(|text| self.format.extra_fields(text)) } else { None };
         Ok(PreparedRecord { line, has_line, extra, passages, reject })
     }
 

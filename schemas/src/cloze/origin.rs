@@ -67,9 +67,7 @@ impl<'a> OriginView<'a> {
             split: split.parse().map_err(wrong_split)?,
             source_id: text(self.source_id),
             raw_file: self.raw_file.get(row)?,
-            raw_line: line
-                .map(|line| u64::try_from(line).ok().filter(|&n| n > 0).ok_or_else(|| wrong_line(line)))
-                .transpose()?,
+            raw_line: line.map(|line| u64::try_from(line).ok().filter(|&n| n > 0).ok_or_else(|| wrong_line(line))).transpose()?,
             extra: text(self.extra),
         })
     }
@@ -104,10 +102,7 @@ mod tests {
             ("val", 0, "column `raw_line` holds `0`, expected at least 1"),
             ("val", -1, "column `raw_line` holds `-1`, expected at least 1"),
         ] {
-            assert_eq!(
-                OriginView::try_new(&batch(split, line)).expect("view").get(0).expect_err("invalid").to_string(),
-                message
-            );
+            assert_eq!(OriginView::try_new(&batch(split, line)).expect("view").get(0).expect_err("invalid").to_string(), message);
         }
     }
 

@@ -49,10 +49,7 @@ impl<'a> ClozeView<'a> {
             choice_ids: IdLists::try_new("choices.ids", ids)?,
             choice_text: choices.column_by_name("text").map(|text| strings("choices.text", text)).transpose()?,
             correct: correct_bits,
-            choice_index: choices
-                .column_by_name("choice_index")
-                .map(|index| int32("choices.choice_index", index))
-                .transpose()?,
+            choice_index: choices.column_by_name("choice_index").map(|index| int32("choices.choice_index", index)).transpose()?,
             label: int32("label", column(batch, "label")?)?,
             context_tokens: int32("context_tokens", column(batch, "context_tokens")?)?,
             rows: batch.num_rows(),
