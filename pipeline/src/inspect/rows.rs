@@ -10,7 +10,7 @@ use super::error::InspectError;
 use super::format::{Format, Printer, shorten};
 use super::json::{self, PrintError};
 use super::selection::Selection;
-use super::source::Source;
+use super::source::{Source, polars_error, print_error};
 use super::sql::scan;
 
 /// Maximum length of a passage in the output.
@@ -138,15 +138,4 @@ pub(super) fn origin_of(file: &str, line: &str, id: &str) -> String {
     let line = if line.is_empty() { String::new() } else { format!(", line {line}") };
     let id = if id.is_empty() { String::new() } else { format!(", id {id}") };
     format!("{file}{line}{id}")
-}
-
-pub(super) fn polars_error(source: &Source) -> impl Fn(PolarsError) -> InspectError + '_ {
-    |error| InspectError::Polars { path: source.path.clone(), source: error }
-}
-
-pub(super) fn print_error(source: &Source) -> impl Fn(PrintError) -> InspectError + '_ {
-    |error| match error {
-        PrintError::Output(error) => InspectError::Output(error),
-        PrintError::Polars(error) => polars_error(source)(error),
-    }
 }

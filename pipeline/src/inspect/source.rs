@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use glm_schemas::manifest::{Manifest, Split};
 use glm_schemas::vocab::SpecialIds;
 use parquet::file::metadata::ParquetMetaDataReader;
+use polars::error::PolarsError;
 
 use super::error::InspectError;
+use super::json::PrintError;
 use crate::shard::DataSetError;
 use crate::shard::published::Published;
 
@@ -143,4 +145,17 @@ fn check_parquet(path: &Path) -> Result<(), InspectError> {
 pub(super) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> InspectError {
     let path = path.to_owned();
     move |source| InspectError::File { path, source }
+}
+
+/// Converts an error of Polars while the shards are read.
+pub(super) fn polars_error(source: &Source) -> impl Fn(PolarsError) -> InspectError + '_ {
+    |error| InspectError::Polars { path: source.path.clone(), source: error }
+}
+
+/// Converts an error of printing rows.
+pub(super) fn print_error(source: &Source) -> impl Fn(PrintError) -> InspectError + '_ {
+    |error| match error {
+        PrintError::Output(error) => InspectError::Output(error),
+        PrintError::Polars(error) => polars_error(source)(error),
+    }
 }

@@ -11,8 +11,7 @@ use polars::sql::SQLContext;
 use super::error::InspectError;
 use super::format::{self, Format};
 use super::json::PrintError;
-use super::rows::polars_error;
-use super::source::{Part, Source};
+use super::source::{Part, Source, polars_error};
 
 /// Name of the table in a query.
 const TABLE: &str = "shards";
