@@ -2,6 +2,7 @@
 
 mod error;
 mod ingest;
+mod interrupt;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -41,7 +42,8 @@ Exit codes:
   1  failure; nothing was published
   2  invalid usage
   3  success, but some records were rejected: see shards/rejects.jsonl
-  4  `verify` found a fault")]
+  4  `verify` found a fault
+  130  an ingest was stopped by a signal")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -91,7 +93,7 @@ impl Cli {
             Command::Ingest(args) => return args.run(quiet, out),
             Command::Merge(args) => return args.run(quiet, out),
             Command::Fetch(args) => fetch::run(args, quiet, progress::of(quiet).as_ref(), out)?,
-            Command::Inspect(args) => inspect::run(args, out)?,
+            Command::Inspect(args) => inspect::run(args, quiet, out)?,
             Command::Verify(args) => {
                 // The Parquet library panics on some damaged files; `verify` catches the panic and reports the damage.
                 std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));

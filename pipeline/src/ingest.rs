@@ -35,6 +35,7 @@ mod row;
 mod run;
 mod spool;
 mod stages;
+mod stop;
 mod write;
 
 pub use self::error::IngestError;
@@ -46,4 +47,5 @@ pub use self::reject_limit::RejectLimit;
 pub use self::report::{Outcome, PartSummary, SplitSummary, Summary};
 pub use self::run::run;
 pub use self::stages::StageSeconds;
+pub use self::stop::Stop;
 pub use glm_support::files::progress::{Progress, Silent, Unit};

@@ -6,12 +6,13 @@
 //! - `question`: one question in full, laid out by `marks`, `tokens` and [`glm_support::command::paint`]; `closest` suggests
 //!   ids if the given one does not exist.
 //! - `sql`: SQL queries over all shards with Polars.
-//! - `json`: Polars values as JSON.
+//! - `format`: output formats of rows; `json`: Polars values as JSON.
 //! - `model_input`: the exact model input of every choice, read by Arrow and encoded by [`glm_schemas::cloze::encoding`].
 //! - `error`: errors of the command.
 
 mod closest;
 mod error;
+mod format;
 mod json;
 mod marks;
 mod model_input;
@@ -22,7 +23,7 @@ mod source;
 mod sql;
 mod tokens;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -33,10 +34,15 @@ use glm_support::command::paint::ColourWhen;
 pub use error::InspectError;
 use selection::{Pick, Selection};
 use source::Source;
-pub(crate) use sql::shorten;
+
+use crate::shard::DataSetError;
+pub use format::Format;
+pub(crate) use format::shorten;
 
 /// Default of `--rows`.
 const DEFAULT_ROWS: usize = 5;
+/// Maximum number of attempts to show a data set that is replaced again and again.
+const MAX_ATTEMPTS: usize = 20;
 
 /// Arguments of `inspect`.
 #[derive(Debug, Clone, Args)]
@@ -45,7 +51,9 @@ Examples:
   glm-prep inspect data/record
   glm-prep inspect data/record --split val --where 'num_choices > 20' --rows 2
   glm-prep inspect data/record --sample 3 --json
-  glm-prep inspect data/record --id train-0-0
+  glm-prep inspect data/record --split val --rows all --format csv
+  glm-prep inspect data/record --schema
+  glm-prep inspect data/record --id train-p0-q0-a0
   glm-prep inspect data/record --sql 'select count(*) from shards'
   glm-prep inspect data/record --split val --rows 1 --model-input")]
 pub struct InspectArgs {
@@ -55,8 +63,8 @@ pub struct InspectArgs {
     /// Show only one split: train, val or test
     #[arg(long, value_name = "SPLIT")]
     pub split: Option<Split>,
-    /// Number of questions to show [default: 5; with --model-input: all]
-    #[arg(long, value_name = "N", conflicts_with = "sql")]
+    /// Number of questions to show, or all [default: 5; with --model-input: all]
+    #[arg(long, value_name = "N", value_parser = parse_rows, conflicts_with = "sql")]
     pub rows: Option<usize>,
     /// Show only questions that match this SQL condition, such as "num_choices > 9 and source = 'CNN'"
     #[arg(long = "where", value_name = "EXPR", conflicts_with_all = ["sql", "model_input"])]
@@ -76,12 +84,18 @@ pub struct InspectArgs {
     /// Colour the output of --id; without colour, marks are shown as brackets
     #[arg(long, alias = "colour", value_name = "WHEN", value_enum, default_value_t = ColourWhen::Auto)]
     pub color: ColourWhen,
-    /// Run a SQL query on the table `shards`: the columns of the shards and `split`
+    /// Run a SQL query on the table `shards`: the columns of the shards (see --schema)
     #[arg(long, value_name = "QUERY", conflicts_with = "model_input")]
     pub sql: Option<String>,
-    /// Print questions, or the result of --sql, as JSON: one object per line
+    /// Format of questions, or of the result of --sql [default: readable text; with --sql: table]
+    #[arg(long, value_name = "FORMAT", value_enum, conflicts_with_all = ["json", "model_input"])]
+    pub format: Option<Format>,
+    /// Short for --format json: one object per line
     #[arg(long)]
     pub json: bool,
+    /// Show the manifest and the columns instead of questions
+    #[arg(long, conflicts_with_all = ["rows", "condition", "sample", "id", "sql", "json", "format", "model_input"])]
+    pub schema: bool,
     /// Print the model input of every choice: one JSON object per line, in published order, not padded
     #[arg(long)]
     pub model_input: bool,
@@ -104,37 +118,84 @@ impl InspectArgs {
             tokenizer: None,
             color: ColourWhen::Auto,
             sql: None,
+            format: None,
             json: false,
+            schema: false,
             model_input: false,
             max_seq_len: PUBLISHED_SEQUENCE_LENGTH,
         }
     }
 }
 
-/// Runs the command and prints to `out`.
+/// Runs the command and prints to `out`. `quiet` leaves out the number of questions per split.
 ///
 /// # Errors
 /// [`InspectError`] if the path is not a shard or data set, its content violates the data contract, the query, condition or id
 /// is invalid, or `out` cannot be written to.
-pub fn run(args: &InspectArgs, out: &mut dyn Write) -> Result<(), InspectError> {
-    let source = Source::open(&args.path, args.split)?;
+pub fn run(args: &InspectArgs, quiet: bool, out: &mut dyn Write) -> Result<(), InspectError> {
+    let mut out = Output { out, is_empty: true };
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let shown = Source::open(&args.path, args.split)
+            .and_then(|source| show(&source, args, quiet, &mut out).map_err(|error| source.replaced_or(error)));
+        match shown {
+            Err(InspectError::DataSet(DataSetError::Replaced(_))) if out.is_empty && attempts < MAX_ATTEMPTS => {}
+            shown => return shown,
+        }
+    }
+}
+
+fn show(source: &Source, args: &InspectArgs, quiet: bool, out: &mut dyn Write) -> Result<(), InspectError> {
     if args.model_input {
         let encoder = ChoiceEncoder::new(source.special, args.max_seq_len);
-        return model_input::print(&source, &encoder, args.rows.unwrap_or(usize::MAX), out);
+        return model_input::print(source, &encoder, args.rows.unwrap_or(usize::MAX), out);
     }
+    if args.schema {
+        return rows::print_schema(source, out);
+    }
+    let format = if args.json { Some(Format::Json) } else { args.format };
     if let Some(query) = &args.sql {
-        return sql::print(&source, query, args.json, out);
+        return sql::print(source, query, format.unwrap_or(Format::Table), out);
     }
     if let Some(id) = &args.id {
-        if args.json {
-            return question::print_json(&source, id, out);
-        }
-        return question::print(&source, id, args.tokenizer.as_deref(), &args.color.for_stdout(), out);
+        return match format {
+            Some(format) => question::print_as(source, id, format, out),
+            None => question::print(source, id, args.tokenizer.as_deref(), &args.color.for_stdout(), out),
+        };
     }
     let pick = match args.sample {
         Some(rows) => Pick::Random { rows, seed: args.seed },
         None => Pick::First(args.rows.unwrap_or(DEFAULT_ROWS)),
     };
-    let selection = Selection::new(&source, args.condition.as_deref(), pick)?;
-    if args.json { rows::print_json(&selection, out) } else { rows::print(&selection, out) }
+    let selection = Selection::new(source, args.condition.as_deref(), pick)?;
+    match format {
+        Some(format) => rows::print_as(&selection, format, out),
+        None => rows::print(&selection, !quiet, out),
+    }
+}
+
+/// Output that knows whether something was written to it.
+struct Output<'a> {
+    out: &'a mut dyn Write,
+    is_empty: bool,
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.is_empty &= bytes.is_empty();
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Parses a number of questions.
+fn parse_rows(text: &str) -> Result<usize, String> {
+    match text {
+        "all" => Ok(usize::MAX),
+        _ => text.parse().map_err(|_| "expected a number of questions, or all".to_owned()),
+    }
 }

@@ -18,9 +18,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use glm_schemas::manifest::{MANIFEST_FILE, Manifest, Split};
+use glm_schemas::manifest::Split;
 
-use crate::verify::find_manifest;
+use crate::shard::published::{self, Published};
 use count::SplitCounter;
 pub use error::StatsError;
 pub use lengths::{Bar, Lengths};
@@ -64,14 +64,6 @@ pub fn run(args: &StatsArgs, out: &mut dyn Write) -> Result<(), StatsError> {
     Ok(())
 }
 
-/// Finds the folder of the shards and reads its manifest.
-pub(crate) fn open(dir: &Path) -> Result<(PathBuf, Manifest), StatsError> {
-    let (shards, bytes) = find_manifest(dir)?;
-    let path = shards.join(MANIFEST_FILE);
-    let manifest = Manifest::from_json(&String::from_utf8_lossy(&bytes));
-    Ok((shards, manifest.map_err(|source| StatsError::Manifest { source: source.at(&path), path })?))
-}
-
 /// What to count.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent<'a> {
@@ -88,7 +80,13 @@ pub struct Extent<'a> {
 /// # Errors
 /// [`StatsError`] if the data set cannot be read.
 pub fn count(dir: &Path, extent: &Extent<'_>) -> Result<Stats, StatsError> {
-    let (shards, manifest) = open(dir)?;
+    published::read(dir, |set| count_published(set, extent))
+}
+
+/// Computes the statistics of a data set that was found.
+pub(crate) fn count_published(published: &Published, extent: &Extent<'_>) -> Result<Stats, StatsError> {
+    let shards = published.folder.clone();
+    let manifest = published.parse()?;
     let ingested = manifest.settings.max_seq_len;
     let max_seq_len = extent.max_seq_len.unwrap_or(ingested);
     let lengths: Vec<usize> = [max_seq_len, ingested].into_iter().chain(extent.other_lengths.iter().copied()).collect();
@@ -100,7 +98,7 @@ pub fn count(dir: &Path, extent: &Extent<'_>) -> Result<Stats, StatsError> {
         let other = train.as_ref().filter(|_| split == Split::Val);
         let mut counter = SplitCounter::new(split, manifest.special_ids, &lengths, other);
         for shard in &content.shards {
-            counter.add_shard(&shards.join(&shard.file))?;
+            counter.add_shard(&shard.path(&shards))?;
         }
         let (stats, passages) = counter.finish(extent.max_sources);
         splits.push(stats);

@@ -32,8 +32,9 @@ pub use error::VerifyError;
 pub use fault::Fault;
 use fault::{INGEST_AGAIN, Stop};
 use set::Set;
-pub(crate) use set::find_manifest;
 use shard::Checked;
+
+use crate::shard::published::{self, Published};
 
 /// Exit code for an unsound data set. Codes 2 and 3 mean invalid usage and an ingest with rejects.
 const NOT_SOUND: u8 = 4;
@@ -84,7 +85,7 @@ pub struct SplitReport {
     /// Number of Parquet files.
     pub shards: usize,
     /// Number of questions.
-    pub rows: usize,
+    pub questions: usize,
     /// Number of choices.
     pub choices: usize,
     /// Context and piece tokens, not truncated.
@@ -118,10 +119,15 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<ExitCode, VerifyErr
 /// [`VerifyError`] if the data set could not be checked.
 pub fn check(dir: &Path, threads: NonZeroUsize) -> Result<Report, VerifyError> {
     let started = Instant::now();
-    let (folder, manifest) = find_manifest(dir)?;
-    let mut report =
-        Report { shards: folder.clone(), sound: false, fingerprint: None, splits: vec![], fault: None, seconds: 0.0 };
-    let outcome = Set::open(folder, &manifest).and_then(|set| {
+    let mut report = published::read(dir, |set| check_published(set, threads))?;
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn check_published(published: &Published, threads: NonZeroUsize) -> Result<Report, VerifyError> {
+    let shards = published.folder.clone();
+    let mut report = Report { shards, sound: false, fingerprint: None, splits: vec![], fault: None, seconds: 0.0 };
+    let outcome = Set::open(published).and_then(|set| {
         report.fingerprint = Some(set.manifest.fingerprint.clone());
         report.splits = splits(&set);
         check_set(&set, threads, &mut report.splits)
@@ -131,7 +137,6 @@ pub fn check(dir: &Path, threads: NonZeroUsize) -> Result<Report, VerifyError> {
         Err(Stop::Fault(fault)) => report.fault = Some(*fault),
         Err(Stop::Error(error)) => return Err(error),
     }
-    report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
 
@@ -139,7 +144,7 @@ fn splits(set: &Set) -> Vec<SplitReport> {
     let report = |(&split, content): (&Split, &glm_schemas::manifest::SplitManifest)| SplitReport {
         split,
         shards: content.shards.len(),
-        rows: content.rows,
+        questions: content.rows,
         choices: content.choices,
         tokens: content.tokens,
         bytes: content.shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(shard.bytes)),
@@ -149,7 +154,7 @@ fn splits(set: &Set) -> Vec<SplitReport> {
 }
 
 fn check_set(set: &Set, threads: NonZeroUsize, reports: &mut [SplitReport]) -> Result<(), Stop> {
-    let outcome = set.check_files().and_then(|()| {
+    let outcome = set.check_files().and_then(|()| set.check_rejects()).and_then(|()| {
         let mut checked = check_shards(set, threads).into_iter();
         // The results are evaluated in order, so that the first fault does not depend on thread timing.
         for report in &mut *reports {
@@ -214,7 +219,7 @@ fn check_split(set: &Set, report: &SplitReport, shards: impl Iterator<Item = Res
 
 fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !report.splits.is_empty() {
-        writeln!(out, "{:<6} {:>7} {:>10} {:>15} {:>12}", "split", "shards", "rows", "bytes", "ok")?;
+        writeln!(out, "{:<6} {:>7} {:>10} {:>15} {:>12}", "split", "shards", "questions", "bytes", "ok")?;
     }
     for split in &report.splits {
         let ok = match split.ok {
@@ -222,7 +227,7 @@ fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             Some(false) => "NO",
             None => "not checked",
         };
-        writeln!(out, "{:<6} {:>7} {:>10} {:>15} {ok:>12}", split.split.name(), split.shards, split.rows, split.bytes)?;
+        writeln!(out, "{:<6} {:>7} {:>10} {:>15} {ok:>12}", split.split.name(), split.shards, split.questions, split.bytes)?;
     }
     match &report.fault {
         None => writeln!(out, "{} is sound, checked in {:.1} s", report.shards.display(), report.seconds),

@@ -34,7 +34,10 @@ fn the_output_does_not_depend_on_the_number_of_threads() {
     let one = written(1);
     let names: Vec<_> = one.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names.len(), 7, "{names:?}");
-    assert_eq!(names[..3], ["manifest.json", "rejects.jsonl", "test-00000-of-00001.parquet"]);
+    assert_eq!(
+        names[..3],
+        ["data/test-00000-of-00001.parquet", "data/train-00000-of-00003.parquet", "data/train-00001-of-00003.parquet"]
+    );
     for threads in [2, 7] {
         for ((name, bytes), (other, expected)) in written(threads).iter().zip(&one) {
             assert!(name == other && bytes == expected, "{name} differs with {threads} threads");

@@ -7,7 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use glm_prep::inspect::{InspectArgs, InspectError, run};
+use glm_prep::inspect::{Format, InspectArgs, InspectError, run};
+use glm_prep::shard::DataSetError;
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::cloze;
 use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
@@ -20,7 +21,8 @@ use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 /// Writes a shard of `rows` questions, numbered from `first`, in row groups of two.
-fn write_shard(path: &Path, prefix: &str, first: i64, rows: i64, labelled: bool) {
+fn write_shard(path: &Path, prefix: &str, first: i64, rows: i64, split: Split) {
+    let labelled = split != Split::Test;
     let mut builder = ClozeBatchBuilder::new();
     for number in first..first + rows {
         let choices = [
@@ -29,7 +31,7 @@ fn write_shard(path: &Path, prefix: &str, first: i64, rows: i64, labelled: bool)
         ];
         let row = ClozeRow {
             example_id: &format!("{prefix}-p{number}-q{number}"),
-            origin: Origin::NONE,
+            origin: Origin { split, ..Origin::NONE },
             passage_id: number,
             question_id: number,
             source: if number % 2 == 0 { "even" } else { "odd" },
@@ -53,7 +55,7 @@ fn write_shard(path: &Path, prefix: &str, first: i64, rows: i64, labelled: bool)
 fn data_set() -> TempDir {
     let folder = tempdir().expect("tempdir");
     let shards = folder.path().join("shards");
-    fs::create_dir(&shards).expect("create");
+    fs::create_dir_all(shards.join("data")).expect("create");
     let mut splits = BTreeMap::new();
     let files = [
         (Split::Train, "train-00000-of-00002.parquet", "train", 0, 3),
@@ -62,7 +64,7 @@ fn data_set() -> TempDir {
         (Split::Test, "test-00000-of-00001.parquet", "dev", 0, 1),
     ];
     for (split, file, prefix, first, rows) in files {
-        write_shard(&shards.join(file), prefix, first, rows, split != Split::Test);
+        write_shard(&shards.join("data").join(file), prefix, first, rows, split);
         let content: &mut SplitManifest = splits.entry(split).or_default();
         content.rows += rows as usize;
         content.shards.push(Shard { file: file.into(), rows: rows as usize, bytes: 0, sha256: file.into() });
@@ -77,6 +79,7 @@ fn data_set() -> TempDir {
         blank: "@placeholder".into(),
         splits,
         raw_files: vec![],
+        rejects: None,
         settings: IngestSettings { rows_per_group: 2, ..support::settings() },
     };
     manifest.fingerprint = manifest.compute_fingerprint();
@@ -90,7 +93,7 @@ fn args(path: impl AsRef<Path>) -> InspectArgs {
 
 fn printed(args: &InspectArgs) -> String {
     let mut out = Vec::new();
-    run(args, &mut out).expect("inspect");
+    run(args, false, &mut out).expect("inspect");
     String::from_utf8(out).expect("text")
 }
 
@@ -99,20 +102,22 @@ fn lines(args: &InspectArgs) -> Vec<Value> {
 }
 
 fn message(args: &InspectArgs) -> String {
-    let message = run(args, &mut Vec::new()).expect_err("an error").to_string();
+    let message = run(args, false, &mut Vec::new()).expect_err("an error").to_string();
     assert!(!message.contains('\n'), "one sentence: {message}");
     message
 }
 
 #[test]
-fn a_data_set_is_shown_with_schema_counts_and_questions() {
+fn a_data_set_is_shown_with_counts_and_questions() {
     let folder = data_set();
     let text = printed(&args(folder.path()));
-    for column in cloze::schema().fields() {
-        assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{} ", column.name()))), "{}", column.name());
-    }
-    assert!(text.contains("list[struct{text: str, ids: list[i32], correct: bool, choice_index: i32}]"), "{text}");
-    assert!(text.contains("30524 tokens"), "{text}");
+    // Few lines before the first question.
+    assert_eq!(text.lines().next(), Some(folder.path().to_str().expect("text")), "{text}");
+    assert!(text.lines().position(|line| line.starts_with("train train-p0-q0")).is_some_and(|line| line <= 5), "{text}");
+    let mut quiet = Vec::new();
+    run(&args(folder.path()), true, &mut quiet).expect("inspect");
+    let (_, questions) = text.split_once("\n\n").expect("counts");
+    assert_eq!(String::from_utf8(quiet).expect("text"), questions);
     assert!(text.contains("train         5 questions         10 choices"), "{text}");
     assert!(text.contains("val           1 questions"), "{text}");
     assert_eq!(text.matches("query    It rained in @placeholder.").count(), 5, "{text}");
@@ -123,6 +128,55 @@ fn a_data_set_is_shown_with_schema_counts_and_questions() {
         text.lines().skip(1).collect::<Vec<_>>(),
         printed(&args(folder.path().join("shards"))).lines().skip(1).collect::<Vec<_>>()
     );
+}
+
+#[test]
+fn the_schema_is_shown_on_request() {
+    let folder = data_set();
+    let text = printed(&InspectArgs { schema: true, ..args(folder.path()) });
+    for column in cloze::schema().fields() {
+        assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{} ", column.name()))), "{}", column.name());
+    }
+    assert!(text.contains("list[struct{text: str, ids: list[i32], correct: bool, choice_index: i32}]"), "{text}");
+    assert!(text.contains("30524 tokens") && !text.contains("It rained"), "{text}");
+}
+
+#[test]
+fn questions_are_printed_in_formats_for_other_programs() {
+    let folder = data_set();
+    let form = |format, rows| InspectArgs { format: Some(format), rows, ..args(folder.path()) };
+    let csv = printed(&form(Format::Csv, Some(usize::MAX)));
+    let header: Vec<_> = csv.lines().next().expect("a header").split(',').collect();
+    let names: Vec<_> = cloze::schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(header, names);
+    // The passage has a line break, within quotes.
+    assert_eq!(csv.matches("\"Zoé Müller went\nto Oslo.\"").count(), 7, "{csv}");
+    assert!(csv.contains("\"[{\"\"choice_index\"\":") && csv.contains(",\"[21,22,7,8,23,9]\","), "{csv}");
+    assert_eq!(printed(&form(Format::Csv, None)).matches("Müller went").count(), 5, "five by default");
+    let json = printed(&form(Format::Json, Some(usize::MAX)));
+    assert_eq!(json, printed(&InspectArgs { json: true, rows: Some(7), ..args(folder.path()) }));
+    let table = printed(&form(Format::Table, Some(2)));
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.starts_with("example_id   split") && table.contains("\ntrain-p1-q1  train"), "{table}");
+    // The header is there without rows, and once for several shards.
+    let none = InspectArgs { condition: Some("false".into()), ..form(Format::Csv, None) };
+    assert_eq!(printed(&none).lines().count(), 1);
+    let some = InspectArgs { condition: Some("question_id >= 2".into()), ..form(Format::Csv, Some(usize::MAX)) };
+    assert_eq!(printed(&some).matches("example_id").count(), 1);
+    let id = InspectArgs { id: Some("train-p3-q3".into()), ..form(Format::Csv, None) };
+    assert_eq!(printed(&id).matches("train-p3-q3").count(), 1);
+
+    let sql = |format| InspectArgs {
+        sql: Some(
+            "select split, avg(label) as mean, max(num_choices) / 3.0 as part from shards group by split order by split".into(),
+        ),
+        format,
+        ..args(folder.path())
+    };
+    let table =
+        "split  mean  part\n-----  ----  --------\ntest         0.666667\ntrain  1     0.666667\nval    1     0.666667\n";
+    assert_eq!(printed(&sql(None)), table);
+    assert!(printed(&sql(Some(Format::Csv))).starts_with("split,mean,part\ntest,,0.6666666666666666\ntrain,1.0,"));
 }
 
 #[test]
@@ -168,6 +222,15 @@ fn sql_sees_all_shards_and_the_split() {
         ["example_id   label", "-----------  -----", "dev-p0-q0", "train-p0-q0  1", "train-p2-q2  1", "train-p4-q4  1"]
     );
 
+    // All rows of all shards, of one split, of one shard, of a subquery.
+    let count = |path: &Path, split, sql: &str| printed(&InspectArgs { sql: Some(sql.into()), split, ..args(path) });
+    let all = "select count(*) from shards";
+    assert_eq!(count(folder.path(), None, all), "len\n---\n7\n");
+    assert_eq!(count(folder.path(), Some(Split::Train), all), "len\n---\n5\n");
+    assert_eq!(count(&folder.path().join("shards/data/train-00001-of-00002.parquet"), None, all), "len\n---\n2\n");
+    let some = "select count(*) as n from (select * from shards where num_choices > 1 and source = 'odd')";
+    assert_eq!(count(folder.path(), None, some), "n\n-\n2\n");
+
     // Long tables are printed completely.
     let sql = "select a.example_id from shards a cross join shards b";
     assert_eq!(printed(&InspectArgs { sql: Some(sql.into()), ..args(folder.path()) }).lines().count(), 2 + 49);
@@ -176,11 +239,18 @@ fn sql_sees_all_shards_and_the_split() {
 #[test]
 fn the_error_of_a_query_is_one_sentence() {
     let folder = data_set();
+    let message = |sql: &str| message(&InspectArgs { sql: Some(sql.into()), ..args(folder.path()) });
     for (sql, expected) in [("select nothing from shards", "nothing"), ("select * from elsewhere", "elsewhere"), ("selec", "")]
     {
-        let message = message(&InspectArgs { sql: Some(sql.into()), ..args(folder.path()) });
+        let message = message(sql);
         assert!(message.starts_with("the query cannot be run: ") && message.contains(expected), "{message}");
     }
+    // Advice only where it helps.
+    assert!(message("select nothing from shards").contains("valid columns: [\"example_id\""));
+    assert!(message("select * from elsewhere").ends_with("was not found; the table is `shards`"));
+    assert!(!message("selec").contains(';'), "{}", message("selec"));
+    let union = message("select count(*) from (select split from shards union all select split from shards)");
+    assert!(union.ends_with("; write count(COLUMN) instead of count(*)"), "{union}");
 }
 
 #[test]
@@ -212,9 +282,9 @@ fn model_input_is_the_published_encoding_in_published_order() {
 }
 
 #[test]
-fn a_single_shard_uses_the_manifest_in_its_folder() {
+fn a_single_shard_uses_the_manifest_of_its_data_set() {
     let folder = data_set();
-    let shard = folder.path().join("shards/train-00001-of-00002.parquet");
+    let shard = folder.path().join("shards/data/train-00001-of-00002.parquet");
     let first = |path: &Path| lines(&InspectArgs { model_input: true, rows: Some(1), ..args(path) }).remove(0);
     assert_eq!((&first(&shard)["split"], &first(&shard)["order"]), (&json!("train"), &json!(3)));
     let alone = folder.path().join("some.parquet");
@@ -230,8 +300,11 @@ fn the_error_of_a_wrong_path_is_one_sentence() {
     let folder = tempdir().expect("tempdir");
     let path = folder.path();
     assert!(message(&args(path.join("gone"))).contains("there is no file or folder"));
-    let error = run(&args(path), &mut Vec::new()).expect_err("no manifest");
-    assert!(matches!(error, InspectError::NotADataSet { .. }) && error.to_string().contains("manifest.json"), "{error}");
+    let error = run(&args(path), false, &mut Vec::new()).expect_err("no manifest");
+    assert!(
+        matches!(error, InspectError::DataSet(DataSetError::NoManifest { .. })) && error.to_string().contains("manifest.json"),
+        "{error}"
+    );
 
     for content in [&b""[..], b"PAR1", b"PAR1 without an end", b"version https://git-lfs.github.com/spec/v1"] {
         let file = path.join("train.parquet");
@@ -240,8 +313,13 @@ fn the_error_of_a_wrong_path_is_one_sentence() {
     }
     let damaged = path.join("damaged.parquet");
     fs::write(&damaged, b"PAR1 an invalid footer \xff\xff\xff\xffPAR1").expect("write");
-    for model_input in [false, true] {
-        assert!(message(&InspectArgs { model_input, ..args(&damaged) }).contains("damaged.parquet"));
+    for form in [
+        args(&damaged),
+        InspectArgs { model_input: true, ..args(&damaged) },
+        InspectArgs { sql: Some("select * from shards".into()), ..args(&damaged) },
+    ] {
+        let message = message(&form);
+        assert!(message.contains("damaged.parquet is damaged: ") && message.contains("copy it again"), "{message}");
     }
     fs::write(path.join("manifest.json"), "{}").expect("write");
     assert!(message(&args(path)).contains("manifest.json"));
@@ -251,7 +329,7 @@ fn the_error_of_a_wrong_path_is_one_sentence() {
 fn a_parquet_file_with_other_columns_is_not_a_shard() {
     let folder = tempdir().expect("tempdir");
     let path = folder.path().join("other.parquet");
-    write_shard(&path, "train", 0, 1, true);
+    write_shard(&path, "train", 0, 1, Split::Train);
     let batch = {
         let file = File::open(&path).expect("open");
         let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).expect("reader");
@@ -293,7 +371,7 @@ fn a_closed_pipe_is_recognisable() {
         InspectArgs { sql, json: true, ..base },
     ];
     for form in forms {
-        let error = run(&form, &mut Closed).expect_err("closed");
+        let error = run(&form, false, &mut Closed).expect_err("closed");
         let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
         assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::BrokenPipe), "{error:?}");
     }

@@ -58,12 +58,12 @@ fn args(path: &Path) -> InspectArgs {
 
 fn printed(args: &InspectArgs) -> String {
     let mut out = Vec::new();
-    run(args, &mut out).expect("inspect");
+    run(args, false, &mut out).expect("inspect");
     String::from_utf8(out).expect("text")
 }
 
 fn message(args: &InspectArgs) -> String {
-    let message = run(args, &mut Vec::new()).expect_err("an error").to_string();
+    let message = run(args, false, &mut Vec::new()).expect_err("an error").to_string();
     assert!(!message.contains('\n'), "one sentence: {message}");
     message
 }
@@ -96,10 +96,10 @@ fn a_condition_selects_questions() {
     assert_eq!(ids(&InspectArgs { split: Some(Split::Val), ..where_(path, "question_id <> 131") }), [130, 132]);
 
     let text = printed(&where_(path, "source = 'third' or split = 'val'"));
-    assert!(text.contains("rows where source = 'third' or split = 'val'"), "{text}");
+    assert!(text.contains(", questions where source = 'third' or split = 'val'"), "{text}");
     assert!(text.contains("train        10 questions") && text.contains("val           3 questions"), "{text}");
     assert_eq!(text.matches("  query    In").count(), 5, "{text}");
-    assert!(printed(&where_(path, "false")).contains("rows where false\n  none\n"));
+    assert!(printed(&where_(path, "false")).contains("questions where false\n  none\n"));
 }
 
 #[test]
@@ -159,6 +159,7 @@ fn one_question_in_full() {
     let id = id_of(dir.path(), 104);
     let text = printed(&InspectArgs { id: Some(id.clone()), ..args(dir.path()) });
     assert!(text.starts_with(&format!("train {id}\n  source other, passage 4, question 104, ")), "{text}");
+    assert!(text.contains("\n  record ReCoRD/train.jsonl, line 5"), "{text}");
     // Nested and overlapping mentions, the correct one with a star; control characters are replaced.
     assert!(text.contains("[3:Zoé Müller] left the [0:Bank of [2:[*1:England]:0] in [4:Ōsaka]].\n"), "{text}");
     assert!(text.contains("No. 4 \u{fffd}[31m is Zoé") && !text.contains('\u{1b}'), "{text}");
@@ -177,7 +178,7 @@ fn one_question_in_full() {
 
     // A single shard has the checksum of its vocabulary in its metadata.
     let manifest = support::manifest(dir.path());
-    let shard = dir.path().join("shards").join(&manifest.splits[&Split::Train].shards[0].file);
+    let shard = manifest.splits[&Split::Train].shards[0].path(&dir.path().join("shards"));
     let alone = dir.path().join("alone.parquet");
     fs::copy(shard, &alone).expect("copy");
     let first = printed(&InspectArgs { json: true, rows: Some(1), ..args(&alone) });
@@ -249,6 +250,11 @@ fn the_program_rejects_conflicting_options() {
         &["--id", "x", "--rows", "1"],
         &["--tokenizer", "x"],
         &["--id", "x", "--color", "blue"],
+        &["--rows", "many"],
+        &["--format", "xml"],
+        &["--format", "csv", "--json"],
+        &["--format", "csv", "--model-input"],
+        &["--schema", "--rows", "1"],
     ] {
         assert_eq!(inspect(dir.path(), wrong).status.code(), Some(2), "{wrong:?}");
     }
@@ -260,6 +266,10 @@ fn the_program_rejects_conflicting_options() {
     let some =
         inspect(dir.path(), &["--where", "num_choices > 3", "--sample", "2", "--seed", "4", "--split", "train", "--json"]);
     assert_eq!(String::from_utf8(some.stdout).expect("text").lines().count(), 2);
+    let all = inspect(dir.path(), &["--rows", "all", "--format", "csv", "--split", "val"]);
+    assert_eq!(String::from_utf8(all.stdout).expect("text").matches("@placeholder").count(), 3);
+    let quiet = inspect(dir.path(), &["--quiet", "--rows", "1"]);
+    assert!(String::from_utf8(quiet.stdout).expect("text").starts_with("train "));
     let unknown = inspect(dir.path(), &["--id", "x"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8(unknown.stderr).expect("text").starts_with("error: "));

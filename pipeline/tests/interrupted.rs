@@ -4,10 +4,15 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use glm_prep::ingest::IngestOptions;
+use glm_prep::inspect::{self, InspectArgs};
+use glm_prep::{stats, verify};
 use glm_schemas::manifest::{Split, hex};
 use sha2::{Digest, Sha256};
 
@@ -24,7 +29,7 @@ fn passages(times: i64) -> Vec<u8> {
 fn fingerprint_of_complete_set(dir: &Path) -> String {
     let manifest = support::manifest(dir);
     for shard in manifest.splits.values().flat_map(|split| &split.shards) {
-        let bytes = fs::read(dir.join("shards").join(&shard.file)).expect("a shard");
+        let bytes = fs::read(shard.path(&dir.join("shards"))).expect("a shard");
         assert_eq!(hex(&Sha256::digest(&bytes)), shard.sha256, "{}", shard.file);
     }
     manifest.fingerprint
@@ -70,6 +75,110 @@ fn a_killed_run_leaves_the_old_or_the_new_data_set() {
     assert_eq!(support::names(dir.path()), ["ReCoRD", "shards"]);
 }
 
+#[test]
+fn remains_of_killed_runs_are_removed_even_if_nothing_has_changed() {
+    let dir = support::raw_folder(&[(Split::Train, &passages(1))]);
+    let ingest = || {
+        let output = glm_prep().arg("ingest").arg(dir.path()).output().expect("run");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    ingest();
+    // What a run leaves that is killed after it has published, and one that is killed while it works.
+    let remains = dir.path().join(".shards.tmp-1");
+    fs::create_dir_all(remains.join("data")).expect("folder");
+    fs::write(remains.join("data/train-00000-of-00001.parquet"), "old").expect("write");
+    fs::create_dir(dir.path().join(".shards.tmp-2.old")).expect("folder");
+    let dry = glm_prep().arg("ingest").arg(dir.path()).arg("--dry-run").output().expect("run");
+    assert!(dry.status.success() && remains.exists(), "a dry run changes nothing: {dry:?}");
+    assert!(ingest().contains("nothing has changed"));
+    assert_eq!(support::names(dir.path()), ["ReCoRD", "shards"]);
+}
+
+#[test]
+fn a_stopped_run_removes_its_temporary_files() {
+    let dir = support::raw_folder(&[(Split::Train, &passages(1))]);
+    assert!(glm_prep().arg("ingest").arg(dir.path()).arg("-q").status().expect("run").success());
+    let before = fingerprint_of_complete_set(dir.path());
+    for (signal, partition) in [("-INT", None), ("-TERM", None), ("-INT", Some("0/2"))] {
+        // The run waits for standard input, and therefore works until the signal arrives.
+        let mut command = glm_prep();
+        command.arg("ingest").arg(dir.path()).args(["--train", "-", "--format", "record"]);
+        if let Some(part) = partition {
+            command.args(["--partition", part]);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run");
+        let mut raw = child.stdin.take().expect("a pipe");
+        raw.write_all(&passages(1)).expect("write");
+        let is_temporary = |name: &String| name.starts_with(".shards.tmp-") || name.starts_with(".shards.parts");
+        while !support::names(dir.path()).iter().any(is_temporary) {
+            assert!(child.try_wait().expect("wait").is_none(), "the run ended early");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut text = String::new();
+        while !text.contains("stopping and removing the temporary files") {
+            assert!(log.read_line(&mut text).expect("read") > 0, "{text}");
+        }
+        drop(raw);
+        let output = child.wait_with_output().expect("wait");
+        log.read_to_string(&mut text).expect("read");
+        assert_eq!(output.status.code(), Some(130), "{signal} {partition:?}: {text}");
+        let last = "glm-prep: stopped by a signal; nothing was published, and the temporary files are removed\n";
+        assert!(text.ends_with(last), "{text}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        assert_eq!(fingerprint_of_complete_set(dir.path()), before);
+        let names = support::names(dir.path());
+        assert!(!names.iter().any(|name| name.starts_with(".shards.tmp-")), "{names:?}");
+        let parts = dir.path().join(".shards.parts");
+        assert!(!parts.exists() || support::names(&parts).is_empty());
+        drop(fs::remove_dir(parts));
+    }
+}
+
+/// Ingests the folder again and again, with other shards every time, while `read` reads it.
+fn while_replaced(dir: &Path, times: usize, read: impl Fn() + Sync) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                read();
+            }
+        });
+        for time in 0..times {
+            let rows_per_shard = (10 + time).try_into().expect("some");
+            support::run(&IngestOptions { rows_per_shard, ..IngestOptions::new(dir) }).expect("ingest");
+        }
+        done.store(true, Ordering::Relaxed);
+        reader.join().expect("the reader");
+    });
+}
+
+#[test]
+fn readers_do_not_mix_a_data_set_with_the_one_that_replaces_it() {
+    let dir = support::raw_folder(&[(Split::Train, &passages(2)), (Split::Val, &passages(1))]);
+    support::ingest_with(dir.path(), 1).expect("ingest");
+    let questions = support::manifest(dir.path()).splits[&Split::Train].rows;
+    while_replaced(dir.path(), 12, || {
+        let report = verify::check(dir.path(), 2.try_into().expect("some")).expect("checked");
+        assert!(report.sound, "{:?}", report.fault);
+    });
+    while_replaced(dir.path(), 12, || {
+        assert_eq!(stats::count(dir.path(), 512).expect("counted").splits[0].questions, questions);
+    });
+    while_replaced(dir.path(), 12, || {
+        let count = InspectArgs { sql: Some("select count(*) as n from shards".into()), ..InspectArgs::new(dir.path()) };
+        let rows = InspectArgs { rows: Some(3), ..InspectArgs::new(dir.path()) };
+        for args in [count, rows] {
+            let mut out = Vec::new();
+            inspect::run(&args, true, &mut out).expect("inspect");
+            assert!(!out.is_empty());
+        }
+    });
+}
+
 /// Runs a script in its own mount namespace, after the command `mount` has mounted something at `$DIR`. Returns `None` if mounting
 /// is not permitted.
 fn with_mount(mount: &str, script: &str) -> Option<Output> {
@@ -102,8 +211,8 @@ fn a_full_disk_leaves_the_old_data_set() {
     fs::write(&small, passages(1)).expect("write");
     fs::write(&large, passages(60)).expect("write");
     let script = format!(
-        "$GLM_PREP ingest -q $DIR --train {} || exit 1\nsha256sum $DIR/shards/* > /dev/shm/$$.before\n\
-         $GLM_PREP ingest -q $DIR --train {}; echo code $?\nsha256sum $DIR/shards/* | cmp - /dev/shm/$$.before && echo same\n\
+        "$GLM_PREP ingest -q $DIR --train {} || exit 1\nsha256sum $DIR/shards/*.json $DIR/shards/data/* > /dev/shm/$$.before\n\
+         $GLM_PREP ingest -q $DIR --train {}; echo code $?\nsha256sum $DIR/shards/*.json $DIR/shards/data/* | cmp - /dev/shm/$$.before && echo same\n\
          rm /dev/shm/$$.before; ls -A $DIR",
         small.display(),
         large.display()

@@ -4,8 +4,9 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use glm_prep::ingest::{self, IngestError, IngestOptions, MergeOptions, Outcome, RejectLimit, Silent, Summary};
+use glm_prep::ingest::{self, IngestError, IngestOptions, MergeOptions, Outcome, RejectLimit, Silent, Stop, Summary};
 use glm_schemas::manifest::Split;
 
 /// Several batches per split, with bad lines, repeated ids, and several files per split.
@@ -40,7 +41,10 @@ fn part(dir: &Path, index: usize, count: usize) -> bool {
 
 fn merge(dir: &Path) -> Result<Summary, IngestError> {
     let threads = 2.try_into().expect("some");
-    ingest::merge(&MergeOptions { dir: dir.to_owned(), tokenizer: None, threads, max_rejects: REJECTS }, &Silent)
+    ingest::merge(
+        &MergeOptions { dir: dir.to_owned(), tokenizer: None, threads, max_rejects: REJECTS, stop: Stop::default() },
+        &Silent,
+    )
 }
 
 #[test]
@@ -63,7 +67,37 @@ fn merged_parts_match_a_single_run() {
             assert!(name == other && bytes == expected, "{name} differs with {count} parts");
         }
         assert_eq!(support::names(dir.path()), ["ReCoRD", "shards"], "the parts are removed");
+        // A job that is tried again after it has succeeded succeeds again.
+        let again = merge(dir.path()).expect("merge");
+        assert!(again.unchanged && again.to_string().contains("nothing to merge: there are no parts"), "{again}");
+        assert_eq!((&again.fingerprint, again.rejected_records()), (&whole.fingerprint, whole.rejected_records()));
+        assert_eq!(again.splits.len(), 3);
     }
+}
+
+#[test]
+fn a_merge_that_was_killed_after_publishing_can_be_repeated() {
+    let dir = raw();
+    part(dir.path(), 0, 1);
+    let first = merge(dir.path()).expect("merge");
+    // Killed before the parts are removed, and while they are.
+    part(dir.path(), 0, 1);
+    assert_eq!(merge(dir.path()).expect("merge").fingerprint, first.fingerprint);
+    fs::create_dir(dir.path().join(".shards.tmp-1.old")).expect("folder");
+    fs::write(dir.path().join(".shards.tmp-1.old/part-00001-of-00002"), "").expect("write");
+    assert!(merge(dir.path()).expect("merge").unchanged);
+    assert_eq!(support::names(dir.path()), ["ReCoRD", "shards"]);
+
+    // By the program, with the exit code of a data set with rejected records; but a damaged data set is not complete.
+    let program = || Command::new(env!("CARGO_BIN_EXE_glm-prep")).arg("merge").arg(dir.path()).output().expect("run");
+    let again = program();
+    assert_eq!(again.status.code(), Some(3), "{again:?}");
+    let text = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(text.contains("nothing to merge: there are no parts, and the data set is complete"), "{text}");
+    fs::write(dir.path().join("shards/rejects.jsonl"), "").expect("write");
+    let damaged = program();
+    assert_eq!(damaged.status.code(), Some(1), "{damaged:?}");
+    assert!(String::from_utf8_lossy(&damaged.stderr).starts_with("glm-prep: no parts in "), "{damaged:?}");
 }
 
 #[test]

@@ -334,7 +334,7 @@ fn an_unchanged_data_set_is_not_ingested_again() {
     assert!(ingest(&|options| options.format = Some(FormatName::default())).unchanged);
 
     // A changed byte of a shard, then of the raw data.
-    let shard = dir.path().join("shards/val-00000-of-00001.parquet");
+    let shard = dir.path().join("shards/data/val-00000-of-00001.parquet");
     let mut bytes = fs::read(&shard).expect("read");
     bytes[99] ^= 1;
     fs::write(&shard, bytes).expect("write");

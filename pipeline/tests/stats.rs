@@ -46,14 +46,15 @@ fn row(
 fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
     let dir = tempfile::tempdir().expect("folder");
     let folder = dir.path().join("shards");
-    fs::create_dir(&folder).expect("folder");
+    let data = folder.join("data");
+    fs::create_dir_all(&data).expect("folder");
     let tokenizer = Tokenizer { name: "t".into(), sha256: "ab".repeat(32), vocab_size: 30524 };
     let mut splits = BTreeMap::new();
     for (split, parts) in shards {
         let content: &mut SplitManifest = splits.entry(*split).or_default();
         for (index, rows) in parts.iter().enumerate() {
             let name = file_name(*split, index, parts.len());
-            let mut writer = ShardWriter::create(&folder, name, &tokenizer, ShardCompression::default()).expect("create");
+            let mut writer = ShardWriter::create(&data, name, &tokenizer, ShardCompression::default()).expect("create");
             for row in rows {
                 let ids: Vec<_> = row.choices.iter().map(|&length| vec![300; length]).collect();
                 let choices: Vec<_> =
@@ -87,6 +88,7 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
         blank: "@placeholder".into(),
         splits,
         raw_files: vec![],
+        rejects: None,
         settings: support::settings(),
     };
     manifest.fingerprint = manifest.compute_fingerprint();
@@ -240,7 +242,7 @@ fn errors_are_one_sentence() {
     let empty = tempfile::tempdir().expect("folder");
     assert!(failure(empty.path()).contains("is not a data set"));
     let dir = data_set();
-    let shard = dir.path().join("shards/train-00001-of-00002.parquet");
+    let shard = dir.path().join("shards/data/train-00001-of-00002.parquet");
     fs::write(&shard, "not Parquet").expect("write");
     let message = failure(dir.path());
     assert!(

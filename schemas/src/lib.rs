@@ -1,6 +1,6 @@
 //! Data contract between `glm-prep`, which writes data sets, and `glm-trainer`, which reads them.
 //!
-//! A data set is a folder of Parquet shards and a `manifest.json`. The manifest names the [task](manifest::TaskName) of the data set,
+//! A data set is a folder with a `manifest.json` and a folder `data` of Parquet shards. The manifest names the [task](manifest::TaskName) of the data set,
 //! and each task has a table with one module here. A row of the table [`cloze`] is one question of multi-token cloze: a passage,
 //! a query with one blank, and the candidate answers, as text and as token ids.
 //!

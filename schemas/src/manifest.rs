@@ -1,5 +1,7 @@
 //! Content of `manifest.json`. The manifest is written last; a folder without it is not a data set.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,15 +9,18 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
 use crate::SCHEMA_VERSION;
 use crate::vocab::SpecialIds;
+
+pub use self::error::ManifestError;
 
 /// File name of the manifest in the folder of the shards.
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// Name of the folder of the shards in the folder given to `ingest`.
 pub const SHARDS_FOLDER: &str = "shards";
+/// Name of the folder of the Parquet files, next to the manifest. It contains nothing else, so that readers can take it as a whole.
+pub const DATA_FOLDER: &str = "data";
 
 /// Task that a data set is made for. It determines the table of the shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +97,7 @@ pub struct Tokenizer {
 /// Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// File name in the folder of the shards.
+    /// File name in the folder [`DATA_FOLDER`].
     pub file: String,
     /// Number of rows (questions).
     pub rows: usize,
@@ -100,6 +105,13 @@ pub struct Shard {
     pub bytes: u64,
     /// sha256 of the file.
     pub sha256: String,
+}
+
+impl Shard {
+    /// Returns the path of the file. `folder` is the folder of the manifest.
+    pub fn path(&self, folder: &Path) -> PathBuf {
+        folder.join(DATA_FOLDER).join(&self.file)
+    }
 }
 
 /// Content of a split.
@@ -130,6 +142,15 @@ pub struct RawFile {
     pub records: usize,
     /// Number of rejected records.
     pub rejects: usize,
+}
+
+/// List of the rejected records, a file next to the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectsFile {
+    /// Size of the file.
+    pub bytes: u64,
+    /// sha256 of the file.
+    pub sha256: String,
 }
 
 /// Settings of `ingest` that affect the data set.
@@ -170,8 +191,7 @@ pub struct IngestSettings {
 pub struct Manifest {
     /// Version of the contract, [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Task of the data set; cloze if the key is missing.
-    #[serde(default)]
+    /// Task of the data set.
     pub task: TaskName,
     /// Name and version of the program that wrote the data set.
     pub tool: String,
@@ -181,69 +201,24 @@ pub struct Manifest {
     pub tokenizer: Tokenizer,
     /// Ids of the special tokens.
     pub special_ids: SpecialIds,
-    /// Marker of the blank in the column `query`, which depends on the raw format; that of ReCoRD if the key is missing.
-    #[serde(default = "record_blank")]
+    /// Marker of the blank in the column `query`, which depends on the raw format.
     pub blank: String,
     /// Splits by name.
     pub splits: BTreeMap<Split, SplitManifest>,
     /// Raw files.
     pub raw_files: Vec<RawFile>,
+    /// List of the rejected records; `None` if no record was rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<RejectsFile>,
     /// Settings of `ingest`.
     pub settings: IngestSettings,
 }
 
-/// Error of reading a manifest.
-#[derive(Debug, Error)]
-pub enum ManifestError {
-    /// Not JSON, or not a manifest.
-    #[error("not a manifest of a data set: {0}")]
-    Syntax(#[from] serde_json::Error),
-    /// Another version of the contract.
-    #[error(
-        "data set has schema version {found}, this program reads version {SCHEMA_VERSION}; \
-         make it anew with `glm-prep ingest {}` and the options used before",
-        dir.display()
-    )]
-    Version {
-        /// Version found.
-        found: u32,
-        /// Folder of the raw data; see [`ManifestError::at`].
-        dir: PathBuf,
-    },
-    /// The content does not match its fingerprint.
-    #[error(
-        "the fingerprint is {found}, but the shards listed have {expected}; the manifest was edited or belongs to other shards"
-    )]
-    Fingerprint {
-        /// Fingerprint in the file.
-        found: String,
-        /// Fingerprint of the content.
-        expected: String,
-    },
-}
-
-impl ManifestError {
-    /// Completes the command in the message with the folder of the raw data; `path` is the path of the manifest.
-    pub fn at(self, path: &Path) -> Self {
-        match self {
-            Self::Version { found, .. } => {
-                let dir = path.parent().and_then(Path::parent).filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
-                Self::Version { found, dir: dir.to_owned() }
-            }
-            other => other,
-        }
-    }
-}
-
-fn record_blank() -> String {
-    "@placeholder".to_owned()
-}
-
 impl Manifest {
-    /// Parses and checks a manifest.
+    /// Parses and checks a manifest: every byte of the text is covered by the checksum at its end.
     ///
     /// # Errors
-    /// [`ManifestError`] if it is not a manifest, has another version, or does not match its fingerprint.
+    /// [`ManifestError`] if it is not a manifest, has another version, or does not match its checksum or fingerprint.
     pub fn from_json(text: &str) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Version {
@@ -254,6 +229,7 @@ impl Manifest {
             return Err(ManifestError::Version { found: schema_version, dir: PathBuf::from("DIR") });
         }
         let manifest: Self = serde_json::from_str(text)?;
+        check(text)?;
         let expected = manifest.compute_fingerprint();
         if manifest.fingerprint != expected {
             return Err(ManifestError::Fingerprint { found: manifest.fingerprint, expected });
@@ -261,14 +237,14 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Returns the JSON text, ending in a newline.
+    /// Returns the JSON text. Its last key is the sha256 of all text before that key.
     ///
     /// # Errors
     /// Never in practice; the serializer requires it.
     pub fn to_json(&self) -> Result<String, ManifestError> {
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        Ok(text)
+        let text = serde_json::to_string_pretty(self)?;
+        let content = text.strip_suffix("\n}").unwrap_or(&text);
+        Ok(format!("{content}{CHECKSUM_START}{}{CHECKSUM_END}", hex(&Sha256::digest(content))))
     }
 
     /// Returns the sha256 of contract version, tokenizer, special ids and the checksums of all shards in order. Data sets with
@@ -286,6 +262,19 @@ impl Manifest {
         }
         hex(&hash.finalize())
     }
+}
+
+/// Text between the content of a manifest and its checksum.
+const CHECKSUM_START: &str = ",\n  \"manifest_sha256\": \"";
+/// Text after the checksum.
+const CHECKSUM_END: &str = "\"\n}\n";
+
+/// Checks the checksum at the end of a manifest.
+fn check(text: &str) -> Result<(), ManifestError> {
+    let parts = text.strip_suffix(CHECKSUM_END).and_then(|text| text.rsplit_once(CHECKSUM_START));
+    let (content, expected) = parts.ok_or(ManifestError::NoChecksum)?;
+    let found = hex(&Sha256::digest(content));
+    if found == expected { Ok(()) } else { Err(ManifestError::Checksum { found, expected: expected.to_owned() }) }
 }
 
 /// Formats bytes as lower-case hexadecimal digits.
@@ -315,6 +304,7 @@ mod tests {
             blank: "[BLANK]".into(),
             splits: BTreeMap::from([(Split::Val, val)]),
             raw_files: vec![],
+            rejects: Some(RejectsFile { bytes: 3, sha256: "ef".into() }),
             settings: IngestSettings {
                 max_seq_len: 512,
                 rows_per_shard: 8192,
@@ -343,7 +333,10 @@ mod tests {
     fn edited_manifests_and_other_versions_are_rejected() {
         let text = manifest().to_json().expect("json");
         let edited = text.replace("\"ab\"", "\"ac\"");
-        assert!(matches!(Manifest::from_json(&edited), Err(ManifestError::Fingerprint { .. })));
+        assert!(matches!(Manifest::from_json(&edited), Err(ManifestError::Checksum { .. })));
+        assert!(matches!(Manifest::from_json(text.trim_end()), Err(ManifestError::NoChecksum)));
+        let other = Manifest { fingerprint: "00".into(), ..manifest() }.to_json().expect("json");
+        assert!(matches!(Manifest::from_json(&other), Err(ManifestError::Fingerprint { .. })));
         let older = text.replace("\"schema_version\": 2", "\"schema_version\": 1");
         let error = Manifest::from_json(&older).expect_err("an older version");
         assert_eq!(
@@ -355,12 +348,21 @@ mod tests {
     }
 
     #[test]
-    fn missing_task_and_blank_have_defaults_and_other_tasks_are_rejected() {
+    fn every_changed_byte_is_found() {
+        let good = manifest().to_json().expect("json").into_bytes();
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                let parsed = std::str::from_utf8(&bad).map(Manifest::from_json);
+                assert!(!matches!(parsed, Ok(Ok(_))), "bit {bit} of byte {at}: {}", String::from_utf8_lossy(&bad));
+            }
+        }
+    }
+
+    #[test]
+    fn other_tasks_are_rejected() {
         let text = manifest().to_json().expect("json");
-        let older = text.replace("  \"task\": \"cloze\",\n", "").replace("  \"blank\": \"[BLANK]\",\n", "");
-        assert_eq!(older.lines().count() + 2, text.lines().count());
-        let older = Manifest::from_json(&older).expect("readable");
-        assert_eq!((older.task, older.blank.as_str()), (TaskName::Cloze, "@placeholder"));
         let error = Manifest::from_json(&text.replace("\"cloze\"", "\"poetry\"")).expect_err("unknown").to_string();
         assert!(error.contains("unknown variant `poetry`, expected `cloze`"), "{error}");
     }

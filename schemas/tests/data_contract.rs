@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::{DataType, Field, Fields};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::cloze::schema;
-use glm_schemas::manifest::{IngestSettings, Manifest, RawFile, Shard, Split, SplitManifest, TaskName, Tokenizer};
+use glm_schemas::manifest::{IngestSettings, Manifest, RawFile, RejectsFile, Shard, Split, SplitManifest, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use serde_json::Value;
 
@@ -99,6 +99,7 @@ fn the_page_lists_the_keys_of_the_manifest() {
         blank: "[BLANK]".into(),
         splits: BTreeMap::from([(Split::Val, SplitManifest { rows: 1, choices: 1, tokens: 1, shards: vec![shard] })]),
         raw_files: vec![raw],
+        rejects: Some(RejectsFile { bytes: 1, sha256: "00".into() }),
         settings: IngestSettings {
             max_seq_len: 1,
             rows_per_shard: 1,
@@ -114,7 +115,7 @@ fn the_page_lists_the_keys_of_the_manifest() {
         },
     };
     let mut expected = BTreeSet::from(["splits".to_owned()]);
-    paths("", &serde_json::to_value(&manifest).expect("json"), &mut expected);
+    paths("", &serde_json::from_str(&manifest.to_json().expect("json")).expect("a value"), &mut expected);
     let rows = table("manifest.json");
     assert_eq!(rows.iter().map(|row| row[0].clone()).collect::<BTreeSet<_>>(), expected);
     let special = rows.iter().find(|row| row[0] == "special_ids").expect("special_ids");

@@ -64,9 +64,9 @@ class Split:
     """The questions of one split of a data set, with token columns in memory. Picklable, for the workers of a DataLoader."""
 
     def __init__(self, folder, split):
-        paths = sorted(Path(folder, "shards").glob(f"{split}-*.parquet"))
+        paths = sorted(Path(folder, "shards/data").glob(f"{split}-*.parquet"))
         if not paths:
-            raise SystemExit(f"no shards {split}-*.parquet in {folder}/shards; glm-prep ingest writes them")
+            raise SystemExit(f"no shards {split}-*.parquet in {folder}/shards/data; glm-prep ingest writes them")
         names = ["example_id", "passage_ids", "query_left_ids", "query_right_ids",
                  "choices.list.element.ids", "choices.list.element.correct"]
         self.chunks, self.starts = [], [0]

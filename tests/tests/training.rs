@@ -153,7 +153,7 @@ fn errors_for_missing_inputs_contain_a_solution() {
 fn a_damaged_shard_ends_the_run_with_its_name() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
-    let shard = folder.path().join("shards/train-00000-of-00001.parquet");
+    let shard = folder.path().join("shards/data/train-00000-of-00001.parquet");
     let mut bytes = std::fs::read(&shard).expect("read");
     // The first bytes of the first page of the first column, after the magic number.
     bytes[4..64].fill(0xff);

@@ -13,9 +13,10 @@ use glm_support::files::progress;
 use serde::Serialize;
 
 use super::error::CliError;
+use super::interrupt;
 use crate::ingest::{
-    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Fraction, IngestOptions, MergeOptions, Outcome, Partition, RejectLimit,
-    Summary,
+    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Fraction, IngestError, IngestOptions, MergeOptions, Outcome, Partition,
+    RejectLimit, Stop, Summary,
 };
 use crate::shard::ShardCompression;
 use crate::source::input::Selection;
@@ -42,7 +43,8 @@ Exit codes:
   1  failure; nothing was published
   2  invalid usage
   3  success, but some records were rejected, within --max-rejects:
-     shards/rejects.jsonl lists them")]
+     shards/rejects.jsonl lists them
+  130  stopped by Ctrl-C or SIGTERM; nothing was published")]
 pub(super) struct IngestArgs {
     /// Folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD or in DIR, one folder per split, or an archive in DIR
     #[arg(value_name = "DIR")]
@@ -159,9 +161,13 @@ impl IngestArgs {
     }
 
     pub(super) fn run(&self, quiet: bool, out: &mut dyn Write) -> Result<ExitCode, CliError> {
-        match ingest::run(&self.options(), progress::of(quiet).as_ref())? {
-            Outcome::Done(summary) => print_summary(&summary, self.json, quiet, out),
-            Outcome::Part(part) => {
+        let options = self.options();
+        interrupt::stop_on_signals(&options.stop)?;
+        match ingest::run(&options, progress::of(quiet).as_ref()) {
+            Err(IngestError::Stopped) => Ok(interrupt::report()),
+            Err(error) => Err(error.into()),
+            Ok(Outcome::Done(summary)) => print_summary(&summary, self.json, quiet, out),
+            Ok(Outcome::Part(part)) => {
                 if self.json {
                     print_json(&part, out)?;
                 } else if !quiet {
@@ -181,9 +187,13 @@ impl MergeArgs {
             tokenizer: self.tokenizer.clone(),
             threads: self.threads.unwrap_or(IngestOptions::new("").threads),
             max_rejects: self.max_rejects.unwrap_or_default(),
+            stop: Stop::default(),
         };
-        let summary = ingest::merge(&options, progress::of(quiet).as_ref())?;
-        print_summary(&summary, self.json, quiet, out)
+        interrupt::stop_on_signals(&options.stop)?;
+        match ingest::merge(&options, progress::of(quiet).as_ref()) {
+            Err(IngestError::Stopped) => Ok(interrupt::report()),
+            summary => print_summary(&summary?, self.json, quiet, out),
+        }
     }
 }
 

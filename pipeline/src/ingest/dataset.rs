@@ -129,10 +129,13 @@ impl<'a> DataSetBuilder<'a> {
             let manifest = manifest(&splits, BTreeMap::new(), options, tokenizer, format);
             return Ok(summary(&splits, &rejects.reasons, &manifest, options, &stages, started));
         };
-        let reasons = rejects.finish()?;
+        let (reasons, rejects) = rejects.finish()?;
         let plan: Vec<_> = splits.iter().filter_map(SortedSplit::to_write).collect();
-        let job = write::Job { splits: &plan, options, tokenizer, folder: staging.path(), progress, stages: &stages };
-        let manifest = manifest(&splits, job.run()?, options, tokenizer, format);
+        let job = write::Job { splits: &plan, options, tokenizer, folder: &staging.data(), progress, stages: &stages };
+        let shards = job.run()?;
+        options.stop.check()?;
+        let mut manifest = manifest(&splits, shards, options, tokenizer, format);
+        manifest.rejects = rejects;
         shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
         staging.publish()?;
         Ok(summary(&splits, &reasons, &manifest, options, &stages, started))
@@ -187,6 +190,7 @@ fn manifest(
         blank: FormatName::named(&format).unwrap_or_default().format().blank().to_owned(),
         splits: content.collect(),
         raw_files: raw_files.collect(),
+        rejects: None,
         settings: IngestSettings { format, ..options.settings() },
     };
     manifest.fingerprint = manifest.compute_fingerprint();

@@ -101,6 +101,16 @@ pub enum IngestError {
         /// Name of the tokenizer given to the merge.
         given: String,
     },
+    /// The parts were merged while one of them was prepared again.
+    #[error(
+        "{} is gone: it was removed, as `glm-prep merge` does when it has published the data set, while the part was prepared; \
+         the data set is complete, and if the raw data has changed, all parts must be prepared again",
+        .0.display()
+    )]
+    PartsMerged(PathBuf),
+    /// The run was stopped, see [`Stop`](super::Stop).
+    #[error("stopped; nothing was published")]
+    Stopped,
     /// A bug: a worker thread panicked.
     #[error("a worker panicked on a batch of {0}; nothing was published; please report this bug with the file")]
     Panicked(String),

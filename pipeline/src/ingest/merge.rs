@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use glm_schemas::manifest::SHARDS_FOLDER;
 use glm_support::files::progress::{Progress, Unit};
 use glm_text::tokenize::Tokenizer;
 
@@ -16,6 +17,9 @@ use super::prepare::PreparedBatch;
 use super::reject_limit::RejectLimit;
 use super::report::Summary;
 use super::stages::{Clock, Stage};
+use super::stop::Stop;
+use super::{reuse, run};
+use crate::shard::publish;
 
 /// Options of a merge; the parts determine all other settings.
 #[derive(Debug, Clone)]
@@ -28,9 +32,12 @@ pub struct MergeOptions {
     pub threads: NonZeroUsize,
     /// Maximum number of rejected records in all parts together.
     pub max_rejects: RejectLimit,
+    /// Stops the merge.
+    pub stop: Stop,
 }
 
-/// Merges the parts in `dir`, publishes the data set and then removes the parts.
+/// Merges the parts in `dir`, publishes the data set and then removes the parts. Does nothing if there are no parts but a complete
+/// data set, so that a merge can be repeated.
 ///
 /// # Errors
 /// [`IngestError`]; `DIR/shards` and the parts are unchanged.
@@ -38,7 +45,7 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
     let started = Instant::now();
     let dir = &options.dir;
     let mut parts = open(dir)?;
-    let Some(plan) = parts.first().map(|part| part.plan.clone()) else { return Err(IngestError::NoParts(dir.clone())) };
+    let Some(plan) = parts.first().map(|part| part.plan.clone()) else { return merged_before(options, started) };
     let tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
     if tokenizer.identity().sha256 != plan.tokenizer.sha256 {
         return Err(IngestError::OtherTokenizer { parts: plan.tokenizer.name, given: tokenizer.identity().name.clone() });
@@ -47,6 +54,7 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
         tokenizer: options.tokenizer.clone(),
         threads: options.threads,
         max_rejects: options.max_rejects,
+        stop: options.stop.clone(),
         ..IngestOptions::from_settings(dir, &plan.settings).map_err(|difference| different(dir, &difference))?
     };
     let mut builder = DataSetBuilder::new(&ingest_options, &tokenizer, progress, started)?;
@@ -56,6 +64,7 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
         let mut stage = builder.ordered_stage(split, files)?;
         let mut clock = Clock::start();
         let end = interleave(&mut parts, dir, |batch| {
+            options.stop.check()?;
             progress.advance(batch.raw_bytes);
             stage.take(batch)
         })?;
@@ -70,10 +79,28 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
         let Frame::End = part.next()? else { return Err(different(dir, "they contain different splits")) };
     }
     let summary = builder.publish()?;
-    if let Err(error) = fs::remove_dir_all(part::folder(dir)) {
+    if let Err(error) = publish::discard(dir, &part::folder(dir)) {
         tracing::warn!("cannot remove the merged parts {}: {error}", part::folder(dir).display());
     }
     Ok(summary)
+}
+
+/// Returns the summary of the data set that was published before the parts were removed.
+fn merged_before(options: &MergeOptions, started: Instant) -> Result<Summary, IngestError> {
+    let dir = &options.dir;
+    let no_parts = || IngestError::NoParts(dir.clone());
+    if !dir.is_dir() {
+        return Err(no_parts());
+    }
+    publish::clean(dir)?;
+    let manifest = reuse::intact(&dir.join(SHARDS_FOLDER)).ok_or_else(no_parts)?;
+    let ingest_options = IngestOptions {
+        threads: options.threads,
+        max_rejects: options.max_rejects,
+        ..IngestOptions::from_settings(dir, &manifest.settings).map_err(|_| no_parts())?
+    };
+    let reason = "nothing to merge: there are no parts, and the data set is complete";
+    run::unchanged(&manifest, &ingest_options, reason, started)
 }
 
 /// Opens all parts. They must be complete and belong together.

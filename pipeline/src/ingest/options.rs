@@ -9,6 +9,7 @@ use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::IngestSettings;
 
 use super::reject_limit::RejectLimit;
+use super::stop::Stop;
 use crate::choices::{DISTRACTOR_SEED, MAX_DISTRACTORS};
 use crate::shard::{ROWS_PER_GROUP, ShardCompression};
 use crate::source::input::Selection;
@@ -61,6 +62,8 @@ pub struct IngestOptions {
     pub dry_run: bool,
     /// Ingests even if the published data set is up to date.
     pub force: bool,
+    /// Stops the run.
+    pub stop: Stop,
 }
 
 impl IngestOptions {
@@ -83,6 +86,7 @@ impl IngestOptions {
             partition: None,
             dry_run: false,
             force: false,
+            stop: Stop::default(),
         }
     }
 

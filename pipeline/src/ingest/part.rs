@@ -66,6 +66,7 @@ pub(super) fn path(dir: &Path, index: usize, count: usize) -> PathBuf {
 
 /// Writer of a part file. Nothing is left of the file if the writer is dropped before [`PartWriter::finish`].
 pub(super) struct PartWriter {
+    dir: PathBuf,
     path: PathBuf,
     out: Encoder<'static, Draft>,
     message: Vec<u8>,
@@ -73,7 +74,7 @@ pub(super) struct PartWriter {
 
 impl PartWriter {
     /// Creates the part file with its plan.
-    pub(super) fn create(dir: &Path, partition: Partition, plan: &Plan) -> Result<Self, WriteError> {
+    pub(super) fn create(dir: &Path, partition: Partition, plan: &Plan) -> Result<Self, IngestError> {
         fs::create_dir_all(folder(dir)).map_err(WriteError::io(&folder(dir)))?;
         let path = path(dir, partition.index, partition.count.get());
         let create = || -> io::Result<_> {
@@ -82,8 +83,8 @@ impl PartWriter {
             // JSON, because some settings are left out of their serialized form, which postcard cannot represent.
             Ok((out, serde_json::to_string(plan)?))
         };
-        let (out, plan) = create().map_err(WriteError::io(&path))?;
-        let mut writer = Self { path, out, message: Vec::new() };
+        let (out, plan) = create().map_err(part_error(dir, &path))?;
+        let mut writer = Self { dir: dir.to_owned(), path, out, message: Vec::new() };
         writer.write(&plan)?;
         Ok(writer)
     }
@@ -99,15 +100,15 @@ impl PartWriter {
     }
 
     /// Completes the file and gives it its name; returns its path.
-    pub(super) fn finish(mut self) -> Result<PathBuf, WriteError> {
+    pub(super) fn finish(mut self) -> Result<PathBuf, IngestError> {
         self.write(&Frame::<()>::End)?;
-        let Self { path, out, .. } = self;
-        out.finish().and_then(Draft::publish).map_err(WriteError::io(&path))?;
+        let Self { dir, path, out, .. } = self;
+        out.finish().and_then(Draft::publish).map_err(part_error(&dir, &path))?;
         Ok(path)
     }
 
     fn write(&mut self, value: &impl Serialize) -> Result<(), WriteError> {
-        let Self { path, out, message } = self;
+        let Self { path, out, message, .. } = self;
         let mut write = || -> io::Result<()> {
             message.clear();
             *message = postcard::to_extend(value, std::mem::take(message)).map_err(io::Error::other)?;
@@ -116,6 +117,14 @@ impl PartWriter {
             out.write_all(message)
         };
         write().map_err(WriteError::io(path))
+    }
+}
+
+/// Converts an error of creating or renaming the part file `path`. Its folder is missing if the parts were merged meanwhile.
+fn part_error<'a>(dir: &'a Path, path: &'a Path) -> impl FnOnce(io::Error) -> IngestError + 'a {
+    move |error| match error.kind() {
+        io::ErrorKind::NotFound => IngestError::PartsMerged(folder(dir)),
+        _ => WriteError::io(path)(error).into(),
     }
 }
 
@@ -179,4 +188,28 @@ fn read_message<T: DeserializeOwned>(file: &mut impl Read) -> io::Result<T> {
 
 fn invalid(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::IngestOptions;
+    use super::*;
+    use crate::shard::publish;
+
+    #[test]
+    fn a_part_that_is_prepared_while_the_parts_are_merged_says_so() {
+        let dir = tempfile::tempdir().expect("folder");
+        let settings = IngestOptions::new(dir.path()).settings();
+        let tokenizer = manifest::Tokenizer { name: "t".into(), sha256: "ab".into(), vocab_size: 30 };
+        let plan = Plan { tool: "t".into(), parts: 1, settings, tokenizer, files: BTreeMap::new() };
+        let partition = || "0/1".parse::<Partition>().expect("a part");
+        let path = PartWriter::create(dir.path(), partition(), &plan).and_then(PartWriter::finish).expect("written");
+        assert!(path.is_file());
+        let writer = PartWriter::create(dir.path(), partition(), &plan).expect("created");
+        publish::discard(dir.path(), &folder(dir.path())).expect("removed");
+        let error = writer.finish().expect_err("its folder is gone");
+        assert!(matches!(error, IngestError::PartsMerged(_)), "{error}");
+        let message = error.to_string();
+        assert!(message.contains("`glm-prep merge`") && message.contains("the data set is complete"), "{message}");
+    }
 }

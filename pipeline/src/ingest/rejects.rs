@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use glm_schemas::manifest::RejectsFile;
 use serde::{Deserialize, Serialize};
 
 use super::error::IngestError;
@@ -12,6 +13,7 @@ use super::reasons::Reasons;
 use super::reject_limit::RejectLimit;
 use crate::shard::WriteError;
 use crate::shard::publish::REJECTS_FILE;
+use crate::shard::{HashedFile, WriteError};
 
 /// A line of the list.
 #[derive(Serialize)]
@@ -55,7 +57,7 @@ pub(super) fn listed_reasons(shards: &Path) -> Result<Reasons, WriteError> {
 pub(super) struct RejectLog {
     /// `None` in a dry run.
     path: Option<PathBuf>,
-    file: Option<BufWriter<File>>,
+    file: Option<BufWriter<HashedFile>>,
     limit: RejectLimit,
     /// Number of records so far.
     records: usize,
@@ -78,7 +80,7 @@ impl RejectLog {
         let Some(path) = &self.path else { return Ok(()) };
         let out = match &mut self.file {
             Some(out) => out,
-            none => none.insert(BufWriter::new(File::create(path).map_err(WriteError::io(path))?)),
+            none => none.insert(BufWriter::new(HashedFile::create(path).map_err(WriteError::io(path))?)),
         };
         let entry = Entry { file, line, reason, raw: raw.as_deref(), raw_bytes: *raw_bytes };
         serde_json::to_writer(&mut *out, &entry).map_err(|e| WriteError::io(path)(e.into()))?;
@@ -108,13 +110,12 @@ impl RejectLog {
         self.rejected
     }
 
-    /// Flushes the list to disk; returns the reasons.
-    pub(super) fn finish(self) -> Result<Reasons, WriteError> {
-        if let (Some(path), Some(file)) = (self.path, self.file) {
-            let file = file.into_inner().map_err(|e| WriteError::io(&path)(e.into_error()))?;
-            file.sync_all().map_err(WriteError::io(&path))?;
-        }
-        Ok(self.reasons)
+    /// Flushes the list to disk. Returns the reasons, and size and checksum of the list; `None` if nothing was rejected.
+    pub(super) fn finish(self) -> Result<(Reasons, Option<RejectsFile>), WriteError> {
+        let (Some(path), Some(file)) = (self.path, self.file) else { return Ok((self.reasons, None)) };
+        let file = file.into_inner().map_err(|e| WriteError::io(&path)(e.into_error()))?;
+        let (bytes, sha256) = file.finish().map_err(WriteError::io(&path))?;
+        Ok((self.reasons, Some(RejectsFile { bytes, sha256 })))
     }
 }
 

@@ -91,6 +91,9 @@ pub struct Summary {
     pub threads: usize,
     /// True if the published data set was up to date, so that nothing was written.
     pub unchanged: bool,
+    /// Sentence for people that says why nothing was written; empty otherwise.
+    #[serde(skip)]
+    pub unchanged_reason: &'static str,
     /// Peak resident memory of the process; `None` if the operating system does not report it.
     pub peak_memory_bytes: Option<u64>,
     /// Time per stage.
@@ -194,6 +197,7 @@ impl Summary {
             raw_bytes_per_second: per_second(|split| split.raw_bytes),
             threads: options.threads.get(),
             unchanged: false,
+            unchanged_reason: "",
             peak_memory_bytes: memory::peak_resident_bytes(),
             stages: stages.seconds(),
             shards: (!options.dry_run).then_some(shards),
@@ -232,7 +236,7 @@ impl fmt::Display for Summary {
             writeln!(f, "{:<6} no data", split.name())?;
         }
         if self.unchanged {
-            writeln!(f, "nothing has changed: raw files, settings and all shards match (--force ingests again)")?;
+            writeln!(f, "{}", self.unchanged_reason)?;
             return self.shards.iter().try_for_each(|shards| writeln!(f, "data set: {}", shards.display()));
         }
         writeln!(

@@ -5,7 +5,7 @@
 //! if every byte matches its manifest.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, SHARDS_FOLDER};
 use glm_support::files::checksum::{FileDigest, digest};
@@ -14,6 +14,7 @@ use glm_text::tokenize::Tokenizer;
 use super::error::IngestError;
 use super::options::{IngestOptions, Partition, TOOL};
 use super::part::{Frame, PartReader, Plan, SplitEnd};
+use crate::shard::publish::REJECTS_FILE;
 use crate::source::input::{self, Input, InputError};
 use crate::source::unpack::unpacked;
 
@@ -28,8 +29,7 @@ pub(super) fn published(
     }
     let folder = options.dir.join(SHARDS_FOLDER);
     // A manifest that cannot be read is replaced.
-    let Ok(text) = fs::read_to_string(folder.join(MANIFEST_FILE)) else { return Ok(None) };
-    let Ok(manifest) = Manifest::from_json(&text) else { return Ok(None) };
+    let Some(manifest) = read_manifest(&folder) else { return Ok(None) };
     let wanted = IngestSettings { format: manifest.settings.format.clone(), ..options.settings() };
     let is_format = options.format.is_none_or(|format| format.to_string() == manifest.settings.format);
     if manifest.tool != TOOL || manifest.tokenizer != *tokenizer.identity() || manifest.settings != wanted || !is_format {
@@ -45,12 +45,28 @@ pub(super) fn published(
     Ok((unchanged && is_intact(&folder, &manifest)).then_some(manifest))
 }
 
-/// Returns true if every shard has the size and checksum that the manifest lists.
+fn read_manifest(folder: &Path) -> Option<Manifest> {
+    Manifest::from_json(&fs::read_to_string(folder.join(MANIFEST_FILE)).ok()?).ok()
+}
+
+/// Returns the manifest of the data set in `folder` if every byte matches it.
+pub(super) fn intact(folder: &Path) -> Option<Manifest> {
+    read_manifest(folder).filter(|manifest| is_intact(folder, manifest))
+}
+
+/// Returns true if every shard and the list of rejected records have the size and checksum that the manifest lists.
 fn is_intact(folder: &Path, manifest: &Manifest) -> bool {
-    manifest.splits.values().flat_map(|split| &split.shards).all(|shard| {
-        let digest = File::open(folder.join(&shard.file)).and_then(digest);
-        digest.is_ok_and(|digest| digest.bytes == shard.bytes && digest.sha256 == shard.sha256)
-    })
+    let is_listed = |path: PathBuf, bytes: u64, sha256: &str| {
+        let digest = File::open(path).and_then(digest);
+        digest.is_ok_and(|digest| digest.bytes == bytes && digest.sha256 == sha256)
+    };
+    let rejects = folder.join(REJECTS_FILE);
+    let is_rejects_intact = match &manifest.rejects {
+        Some(listed) => is_listed(rejects, listed.bytes, &listed.sha256),
+        None => !rejects.exists(),
+    };
+    let mut shards = manifest.splits.values().flat_map(|split| &split.shards);
+    is_rejects_intact && shards.all(|shard| is_listed(shard.path(folder), shard.bytes, &shard.sha256))
 }
 
 /// Returns the number of records in the part file if preparing the part again would give the same file.

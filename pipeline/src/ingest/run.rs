@@ -17,6 +17,7 @@ use super::rejects::listed_reasons;
 use super::report::{Outcome, PartSummary, Summary};
 use super::reuse;
 use super::stages::Stages;
+use crate::shard::publish;
 use crate::source::input::{self, Input};
 use crate::source::recognise::FormatName;
 
@@ -32,11 +33,15 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
     if let Some(partition) = options.partition {
         return prepare_part(options, partition, &inputs, &tokenizer, progress).map(Outcome::Part);
     }
+    if !options.dry_run && options.dir.is_dir() {
+        publish::clean(&options.dir)?;
+    }
     if !options.force
         && !options.dry_run
         && let Some(manifest) = reuse::published(options, &inputs, &tokenizer)?
     {
-        return unchanged(&manifest, options, started).map(Outcome::Done);
+        let reason = "nothing has changed: raw files, settings and all shards match (--force ingests again)";
+        return unchanged(&manifest, options, reason, started).map(Outcome::Done);
     }
     let mut builder = DataSetBuilder::new(options, &tokenizer, progress, started)?;
     let stages = Stages::default();
@@ -48,6 +53,7 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
         begin_progress("reading", inputs, progress);
         let mut stage = builder.ordered_stage(split, &files)?;
         let read = read_split(options, inputs, format, &tokenizer, &stages, |batch| {
+            options.stop.check()?;
             progress.advance(batch.raw_bytes);
             stage.take(batch)
         })?;
@@ -72,11 +78,17 @@ fn check_holdout(options: &IngestOptions, inputs: &[Input]) -> Result<(), Ingest
     if inputs.iter().any(|input| input.split == Split::Train) { Ok(()) } else { Err(IngestError::NoTrain) }
 }
 
-/// Returns the summary of a published data set that is up to date.
-fn unchanged(manifest: &Manifest, options: &IngestOptions, started: Instant) -> Result<Summary, IngestError> {
+/// Returns the summary of a published data set that is up to date for the given reason.
+pub(super) fn unchanged(
+    manifest: &Manifest,
+    options: &IngestOptions,
+    reason: &'static str,
+    started: Instant,
+) -> Result<Summary, IngestError> {
     let reasons = listed_reasons(&options.dir.join(SHARDS_FOLDER))?;
     let summary = Summary {
         unchanged: true,
+        unchanged_reason: reason,
         questions_per_second: 0.0,
         tokens_per_second: 0.0,
         ..Summary::of_manifest(manifest, options, &reasons, &Stages::default(), started)
@@ -147,6 +159,7 @@ fn prepare_part(
     for inputs in inputs.chunk_by(|a, b| a.split == b.split) {
         begin_progress(&format!("part {partition} of"), inputs, progress);
         let read = read_split(options, inputs, format, tokenizer, &stages, |batch| {
+            options.stop.check()?;
             records += batch.records.len();
             progress.advance(batch.raw_bytes * count as u64);
             Ok(writer.batch(batch)?)
@@ -155,5 +168,6 @@ fn prepare_part(
         format = Some(read.format);
         writer.end_split(SplitEnd { format: read.format.to_string(), digests: read.digests })?;
     }
+    options.stop.check()?;
     Ok(summary(writer.finish()?, records, false))
 }

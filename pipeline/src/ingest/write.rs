@@ -41,7 +41,7 @@ struct ShardPlan<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Writes all shards. Each shard is written by one thread, so its bytes do not depend on the number of threads.
+    /// Writes all shards, or some of them if the run is stopped. Each shard is written by one thread, so its bytes do not depend on the number of threads.
     pub(super) fn run(&self) -> Result<BTreeMap<Split, Vec<Shard>>, WriteError> {
         let plans = self.plans();
         let rows: usize = plans.iter().map(|plan| plan.rows).sum();
@@ -52,7 +52,7 @@ impl<'a> Job<'a> {
         let written = Mutex::new(BTreeMap::new());
         let write = || {
             let mut clock = Clock::start();
-            while !failed.load(Ordering::Relaxed) {
+            while !failed.load(Ordering::Relaxed) && !self.options.stop.is_requested() {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(plan) = plans.get(index) else { break };
                 let result = self.write(plan);

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use glm_schemas::cloze::ViewError;
 use glm_schemas::cloze::encoding::EncodingError;
-use glm_schemas::manifest::{MANIFEST_FILE, ManifestError, SHARDS_FOLDER, Split};
+use glm_schemas::manifest::Split;
 use parquet::errors::ParquetError;
 use polars::error::PolarsError;
 use thiserror::Error;
 
 use glm_text::tokenize::TokenizerError;
+
+use crate::shard::DataSetError;
 
 /// Error of `inspect`. Every message is one sentence.
 #[derive(Debug, Error)]
@@ -21,23 +23,9 @@ pub enum InspectError {
         /// The path.
         path: PathBuf,
     },
-    /// The folder has no manifest.
-    #[error(
-        "{0} is not a data set: there is neither {0}/{MANIFEST_FILE} nor {0}/{SHARDS_FOLDER}/{MANIFEST_FILE}; `glm-prep ingest {0}` creates one from raw data",
-        path.display()
-    )]
-    NotADataSet {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The manifest is invalid.
-    #[error("{}: {source}", path.display())]
-    Manifest {
-        /// The manifest.
-        path: PathBuf,
-        /// Underlying error.
-        source: ManifestError,
-    },
+    /// There is no data set, or it cannot be read.
+    #[error(transparent)]
+    DataSet(#[from] DataSetError),
     /// The file is not a Parquet file.
     #[error("{} is not a Parquet file; specify a shard, or the folder given to `glm-prep ingest`", path.display())]
     NotParquet {
@@ -61,7 +49,7 @@ pub enum InspectError {
         source: io::Error,
     },
     /// A Parquet file is damaged.
-    #[error("{} is damaged: {}; `glm-prep verify` locates the damage", path.display(), first_line(source))]
+    #[error("{} is damaged: {}; copy it again from its origin, or ingest the raw data again", path.display(), first_line(source))]
     Parquet {
         /// The shard.
         path: PathBuf,
@@ -87,10 +75,15 @@ pub enum InspectError {
         source: EncodingError,
     },
     /// The query is invalid.
-    #[error("the query cannot be run: {}; `glm-prep inspect PATH` shows the columns", first_line(.0))]
-    Sql(#[source] PolarsError),
+    #[error("the query cannot be run: {}{remedy}", first_line(source))]
+    Sql {
+        /// Underlying error.
+        source: PolarsError,
+        /// Advice, after a semicolon; may be empty.
+        remedy: &'static str,
+    },
     /// The condition of `--where` is invalid.
-    #[error("the condition is invalid: {}; `glm-prep inspect PATH` shows the columns", first_line(.0))]
+    #[error("the condition is invalid: {}", first_line(.0))]
     Condition(#[source] PolarsError),
     /// The condition is not boolean.
     #[error("`{condition}` is not a condition; use an expression that is true or false, such as num_choices > 9")]
@@ -135,7 +128,7 @@ pub enum InspectError {
         reason: String,
     },
     /// Polars cannot read the shards.
-    #[error("cannot read {}: {}", path.display(), first_line(source))]
+    #[error("cannot read {}: {}; `glm-prep verify` finds the damaged file", path.display(), first_line(source))]
     Polars {
         /// The data set or shard.
         path: PathBuf,
@@ -149,5 +142,8 @@ pub enum InspectError {
 
 /// Returns the first line of a message: Polars appends the whole query plan to some.
 fn first_line(message: &impl ToString) -> String {
-    message.to_string().lines().next().unwrap_or("no reason given").trim_end().to_owned()
+    let message = message.to_string();
+    let line = message.lines().next().unwrap_or("no reason given").trim_end();
+    // Polars' name of the kind of error, before a sentence that says the same.
+    line.strip_prefix("not found: ").unwrap_or(line).to_owned()
 }

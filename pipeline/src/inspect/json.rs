@@ -67,8 +67,30 @@ pub(super) fn value(any: AnyValue<'_>) -> Value {
     }
 }
 
-/// Formats a value for a table: text without quotes, anything else as JSON.
+/// Formats a value for a table: text without quotes, numbers with six significant digits, anything else as JSON.
 pub(super) fn cell(any: AnyValue<'_>) -> String {
+    match any {
+        AnyValue::Float32(number) => rounded(number.into()),
+        AnyValue::Float64(number) => rounded(number),
+        other => exact(other),
+    }
+}
+
+/// Formats a number with six significant digits.
+fn rounded(number: f64) -> String {
+    let digits = number.abs().log10().floor();
+    if number == 0.0 || !digits.is_finite() {
+        return number.to_string();
+    }
+    if !(-5.0..=15.0).contains(&digits) {
+        return format!("{number:.5e}");
+    }
+    let text = format!("{number:.*}", (5 - digits as i32).max(0) as usize);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// Formats a value without loss: text without quotes, anything else as JSON.
+pub(super) fn exact(any: AnyValue<'_>) -> String {
     match value(any) {
         Value::String(text) => text,
         Value::Null => String::new(),
@@ -105,6 +127,10 @@ mod tests {
     #[test]
     fn a_number_without_a_json_form_is_null() {
         assert_eq!(value(AnyValue::Float64(f64::NAN)), Value::Null);
+        assert_eq!(exact(AnyValue::Float64(20.0 / 3.0)), "6.666666666666667");
+        let numbers = [0.0, 2.0, -0.5, 20.0 / 3.0, 1234567.8, 0.000012345678, 1e-9, 1.5e20, 999999.96, f64::NAN];
+        let cells = ["0", "2", "-0.5", "6.66667", "1234568", "0.0000123457", "1.00000e-9", "1.50000e20", "1000000", "NaN"];
+        assert_eq!(numbers.map(|number| cell(AnyValue::Float64(number))), cells);
         assert_eq!(cell(AnyValue::Int64(-3)), "-3");
         assert_eq!(cell(AnyValue::String("x")), "x");
     }

@@ -45,7 +45,10 @@ pub(super) fn print(
     for part in &source.parts {
         let mut order = part.first_row;
         let damaged = |source: ParquetError| InspectError::Parquet { path: part.path.clone(), source };
-        for batch in open(part)? {
+        let batches = open(part)?;
+        // The file is open: from here on, it does not matter whether the data set is replaced.
+        source.check_current()?;
+        for batch in batches {
             let batch = batch.map_err(|error| damaged(error.into()))?;
             let view =
                 ClozeView::try_new(&batch).map_err(|source| InspectError::NotAShard { path: part.path.clone(), source })?;

@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 
 use super::closest::Closest;
 use super::error::InspectError;
+use super::format::{self, Format, shorten};
 use super::json;
 use super::marks::{Mark, marked, occurrences};
-use super::rows::{polars_error, print_error};
-use super::source::Source;
-use super::sql::{scan, scan_part, shorten};
+use super::rows::origin_of;
+use super::source::{Source, polars_error, print_error};
+use super::sql::{scan, scan_part};
 use super::tokens::Vocabulary;
 use glm_support::command::paint::{Glyph, Kind, Screen, Style, glyphs, paint, text_columns, wrap};
 use glm_text::question::PLACEHOLDER;
@@ -27,6 +28,10 @@ const INDENT: usize = 2;
 struct Question {
     split: Option<String>,
     example_id: String,
+    source_id: Option<String>,
+    raw_file: Option<String>,
+    raw_line: Option<i64>,
+    extra: Option<String>,
     passage_id: i64,
     question_id: i64,
     source: String,
@@ -77,9 +82,9 @@ pub(super) fn print(
     Ok(())
 }
 
-/// Prints the same questions with all columns, one JSON object per line.
-pub(super) fn print_json(source: &Source, id: &str, out: &mut dyn Write) -> Result<(), InspectError> {
-    json::print_lines(&find(source, id)?, out).map_err(print_error(source))
+/// Prints the same questions with all columns.
+pub(super) fn print_as(source: &Source, id: &str, format: Format, out: &mut dyn Write) -> Result<(), InspectError> {
+    format::print(&find(source, id)?, format, out).map_err(print_error(source))
 }
 
 fn find(source: &Source, id: &str) -> Result<DataFrame, InspectError> {
@@ -88,6 +93,7 @@ fn find(source: &Source, id: &str) -> Result<DataFrame, InspectError> {
         return Err(unknown(source, id, Vec::new()));
     }
     let frame = scan(source)?.filter(col("example_id").eq(lit(id))).collect().map_err(&error)?;
+    source.check_current()?;
     if frame.height() > 0 {
         return Ok(frame);
     }
@@ -134,6 +140,14 @@ impl Page<'_> {
         self.text(&heading, 0)?;
         let about = format!("source {source}, passage {passage_id}, question {question_id}, {context_tokens} context tokens");
         self.text(&about, INDENT)?;
+        if let Some(file) = &question.raw_file {
+            let line = question.raw_line.map(|line| line.to_string()).unwrap_or_default();
+            let origin = origin_of(file, &line, question.source_id.as_deref().unwrap_or_default());
+            self.text(&format!("record {origin}"), INDENT)?;
+        }
+        if let Some(extra) = &question.extra {
+            self.text(&format!("other fields {extra}"), INDENT)?;
+        }
         self.legend()?;
 
         let answers: Vec<&str> = question.choices.iter().filter(|c| c.correct).map(|c| c.text.as_str()).collect();

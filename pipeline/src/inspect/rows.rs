@@ -1,4 +1,4 @@
-//! Schema, counts and questions in readable form.
+//! Schema, counts and questions, in readable form or in a format for other programs.
 
 use std::io::{self, Write};
 
@@ -7,41 +7,68 @@ use polars::prelude::{AnyValue, DataFrame, DataType, all, col, len};
 use serde_json::Value;
 
 use super::error::InspectError;
+use super::format::{Format, Printer, shorten};
 use super::json::{self, PrintError};
 use super::selection::Selection;
-use super::source::Source;
-use super::sql::{scan, shorten};
+use super::source::{Source, polars_error, print_error};
+use super::sql::scan;
 
 /// Maximum length of a passage in the output.
 const PASSAGE_CHARS: usize = 400;
 /// Columns of a question in the output.
-const SHOWN: [&str; 6] = ["split", "example_id", "passage", "query", "choices", "context_tokens"];
+const SHOWN: [&str; 9] =
+    ["split", "example_id", "source_id", "raw_file", "raw_line", "passage", "query", "choices", "context_tokens"];
 
-/// Prints manifest, schema, row counts and the selected questions.
-pub(super) fn print(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), InspectError> {
+/// Prints the selected questions in readable form, after the number of questions per split if `counts` is true.
+pub(super) fn print(selection: &Selection<'_>, counts: bool, out: &mut dyn Write) -> Result<(), InspectError> {
     let source = selection.source;
-    print_manifest(source, out)?;
     if source.parts.is_empty() {
-        writeln!(out, "  no shards")?;
-        return Ok(());
+        return Ok(writeln!(out, "{} has no shards", source.path.display())?);
     }
+    // Nothing is printed before the first questions are read: until then, reading can start again if the data set is replaced.
+    let mut header = Vec::new();
+    if counts {
+        print_counts(selection, &mut header)?;
+    }
+    let mut is_separated = counts;
+    selection.visit(&SHOWN.map(col), |shown| {
+        for row in 0..shown.height() {
+            out.write_all(&std::mem::take(&mut header))?;
+            if std::mem::replace(&mut is_separated, true) {
+                writeln!(out)?;
+            }
+            print_question(shown, row, out).map_err(print_error(source))?;
+        }
+        Ok(())
+    })?;
+    Ok(out.write_all(&header)?)
+}
+
+/// Prints the selected questions with all columns.
+pub(super) fn print_as(selection: &Selection<'_>, format: Format, out: &mut dyn Write) -> Result<(), InspectError> {
+    let mut printer = Printer::new(format);
+    let mut none = DataFrame::empty();
+    selection.visit(&[all().as_expr()], |frame| {
+        if frame.height() == 0 {
+            none = frame.clone();
+            return Ok(());
+        }
+        printer.add(frame, out).map_err(print_error(selection.source))
+    })?;
+    // The header, if there are no rows.
+    printer.add(&none, out).and_then(|()| printer.finish(out)).map_err(print_error(selection.source))
+}
+
+/// Prints manifest and columns.
+pub(super) fn print_schema(source: &Source, out: &mut dyn Write) -> Result<(), InspectError> {
     let schema = scan(source)?.collect_schema().map_err(polars_error(source))?;
-    writeln!(out, "schema")?;
+    source.check_current()?;
+    print_manifest(source, out)?;
+    writeln!(out, "columns")?;
     for (name, kind) in schema.iter() {
         writeln!(out, "  {name:<16} {}", type_name(kind))?;
     }
-    print_counts(selection, out)?;
-    let shown = selection.load(&SHOWN.map(col))?;
-    for row in 0..shown.height() {
-        print_question(&shown, row, out).map_err(print_error(source))?;
-    }
     Ok(())
-}
-
-/// Prints the selected questions with all columns, one JSON object per line.
-pub(super) fn print_json(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), InspectError> {
-    let frame = selection.load(&[all().as_expr()])?;
-    json::print_lines(&frame, out).map_err(print_error(selection.source))
 }
 
 /// Returns Polars' name of a type, including the field names of structs.
@@ -69,9 +96,11 @@ fn print_counts(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), In
     let error = |error| selection.error(error);
     let sums = [len(), col("num_choices").sum().cast(DataType::Int64), col("context_tokens").sum().cast(DataType::Int64)];
     let counts = selection.frame()?.group_by_stable([col("split")]).agg(sums).collect().map_err(error)?;
+    selection.source.check_current()?;
+    let path = selection.source.path.display();
     match selection.condition {
-        Some(condition) => writeln!(out, "rows where {}", shorten(condition, PASSAGE_CHARS))?,
-        None => writeln!(out, "rows")?,
+        Some(condition) => writeln!(out, "{path}, questions where {}", shorten(condition, PASSAGE_CHARS))?,
+        None => writeln!(out, "{path}")?,
     }
     if counts.height() == 0 {
         writeln!(out, "  none")?;
@@ -89,7 +118,10 @@ fn print_counts(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), In
 fn print_question(shown: &DataFrame, row: usize, out: &mut dyn Write) -> Result<(), PrintError> {
     let get = |name: &str| -> Result<AnyValue<'_>, PolarsError> { shown.column(name)?.get(row) };
     let [split, id, tokens] = ["split", "example_id", "context_tokens"].map(|name| get(name).map(json::cell));
-    writeln!(out, "\n{} {}, {} context tokens", split?, id?, tokens?)?;
+    writeln!(out, "{} {}, {} context tokens", split?, id?, tokens?)?;
+    let origin = ["raw_file", "raw_line", "source_id"].map(|name| get(name).map(json::cell));
+    let [file, line, source_id] = origin;
+    writeln!(out, "  record   {}", origin_of(&file?, &line?, &source_id?))?;
     writeln!(out, "  passage  {}", shorten(&json::cell(get("passage")?), PASSAGE_CHARS))?;
     writeln!(out, "  query    {}", json::cell(get("query")?))?;
     let choices = json::value(get("choices")?);
@@ -101,13 +133,9 @@ fn print_question(shown: &DataFrame, row: usize, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-pub(super) fn polars_error(source: &Source) -> impl Fn(PolarsError) -> InspectError + '_ {
-    |error| InspectError::Polars { path: source.path.clone(), source: error }
-}
-
-pub(super) fn print_error(source: &Source) -> impl Fn(PrintError) -> InspectError + '_ {
-    |error| match error {
-        PrintError::Output(error) => InspectError::Output(error),
-        PrintError::Polars(error) => polars_error(source)(error),
-    }
+/// Describes the place of a question in the raw data; `line` and `id` may be empty.
+pub(super) fn origin_of(file: &str, line: &str, id: &str) -> String {
+    let line = if line.is_empty() { String::new() } else { format!(", line {line}") };
+    let id = if id.is_empty() { String::new() } else { format!(", id {id}") };
+    format!("{file}{line}{id}")
 }

@@ -65,20 +65,36 @@ impl<'a> Selection<'a> {
         Ok(self.filtered(scan(self.source)?))
     }
 
-    /// Reads these columns of the selected questions.
-    pub(super) fn load(&self, columns: &[Expr]) -> Result<DataFrame, InspectError> {
+    /// Reads these columns of the selected questions and passes them to `visit`: first a frame without rows, then shard by shard.
+    pub(super) fn visit(
+        &self,
+        columns: &[Expr],
+        mut visit: impl FnMut(&DataFrame) -> Result<(), InspectError>,
+    ) -> Result<(), InspectError> {
         let error = |error| self.error(error);
-        if let (Pick::First(rows), None) = (self.pick, &self.expression) {
-            return scan(self.source)?.limit(limit(rows)).select(columns).collect().map_err(error);
+        let none = scan(self.source)?.limit(0).select(columns).collect().map_err(error)?;
+        let mut left = match (self.pick, &self.expression) {
+            (Pick::First(rows), None) => Some(rows),
+            _ => None,
+        };
+        let chosen = if left.is_none() { self.chosen().map_err(error)? } else { Vec::new() };
+        self.source.check_current()?;
+        visit(&none)?;
+        for (number, part) in self.source.parts.iter().enumerate() {
+            let frame = match &mut left {
+                Some(0) => break,
+                Some(left) => {
+                    let frame = scan_part(part).and_then(|frame| frame.limit(limit(*left)).select(columns).collect());
+                    let frame = frame.map_err(error)?;
+                    *left -= frame.height();
+                    frame
+                }
+                None => read_rows(part, &chosen[number], columns, &none).map_err(error)?,
+            };
+            self.source.check_current()?;
+            visit(&frame)?;
         }
-        let chosen = self.chosen().map_err(error)?;
-        let mut frame = scan(self.source)?.limit(0).select(columns).collect().map_err(error)?;
-        for (part, rows) in self.source.parts.iter().zip(&chosen) {
-            for block in rows.chunk_by(|&a, &b| a as usize / BLOCK_ROWS == b as usize / BLOCK_ROWS) {
-                frame.vstack_mut_owned(read_block(part, block, columns).map_err(error)?).map_err(error)?;
-            }
-        }
-        Ok(frame)
+        Ok(())
     }
 
     /// Converts an error of Polars: unless a file cannot be read, the condition caused it.
@@ -198,6 +214,15 @@ fn distinct(total: usize, count: usize, seed: u64) -> HashSet<usize> {
         }
     }
     chosen
+}
+
+/// Reads rows of a shard, block by block; `none` is a frame of these columns without rows.
+fn read_rows(part: &Part, rows: &[IdxSize], columns: &[Expr], none: &DataFrame) -> PolarsResult<DataFrame> {
+    let mut frame = none.clone();
+    for block in rows.chunk_by(|&a, &b| a as usize / BLOCK_ROWS == b as usize / BLOCK_ROWS) {
+        frame.vstack_mut_owned(read_block(part, block, columns)?)?;
+    }
+    Ok(frame)
 }
 
 /// Reads nearby rows of a shard.

@@ -4,10 +4,15 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
+use glm_schemas::manifest::{Manifest, Split};
 use glm_schemas::vocab::SpecialIds;
+use parquet::file::metadata::ParquetMetaDataReader;
+use polars::error::PolarsError;
 
 use super::error::InspectError;
+use super::json::PrintError;
+use crate::shard::DataSetError;
+use crate::shard::published::Published;
 
 /// First and last bytes of every Parquet file.
 const MAGIC: [u8; 4] = *b"PAR1";
@@ -34,6 +39,8 @@ pub(super) struct Source {
     pub(super) special: SpecialIds,
     /// Manifest; `None` for a single file.
     pub(super) manifest: Option<Manifest>,
+    /// The data set; `None` for a single file.
+    published: Option<Published>,
 }
 
 impl Source {
@@ -50,32 +57,46 @@ impl Source {
                 return Err(InspectError::NoSuchSplit { path: path.to_owned(), split });
             }
         }
-        source.parts.iter().try_for_each(|part| check_magic(&part.path))?;
+        let checked = source.parts.iter().try_for_each(|part| check_parquet(&part.path));
+        checked.map_err(|error| source.replaced_or(error))?;
         Ok(source)
     }
 
     fn open_folder(path: &Path) -> Result<Self, InspectError> {
-        for folder in [path.to_owned(), path.join(SHARDS_FOLDER)] {
-            if let Some(manifest) = read_manifest(&folder)? {
-                let parts = parts(&folder, &manifest);
-                return Ok(Self { path: path.to_owned(), parts, special: manifest.special_ids, manifest: Some(manifest) });
-            }
-        }
-        Err(InspectError::NotADataSet { path: path.to_owned() })
+        let published = Published::find(path)?;
+        let manifest = published.parse()?;
+        let parts = parts(&published.folder, &manifest);
+        let special = manifest.special_ids;
+        Ok(Self { path: path.to_owned(), parts, special, manifest: Some(manifest), published: Some(published) })
     }
 
-    /// Opens a single file. If it belongs to a data set, split and first row come from the manifest in the same folder.
+    /// Opens a single file. If it belongs to a data set, split and first row come from its manifest.
     fn open_shard(path: &Path) -> Result<Self, InspectError> {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let manifest = read_manifest(folder)?;
-        let known = manifest.as_ref().and_then(|manifest| {
-            let part = parts(folder, manifest).into_iter().find(|part| part.path.file_name() == path.file_name())?;
-            Some((part, manifest.special_ids))
-        });
-        let (part, special) = known.unwrap_or_else(|| {
-            (Part { path: path.to_owned(), split: split_of_file(path), first_row: 0 }, SpecialIds::BERT_UNCASED)
-        });
-        Ok(Self { path: path.to_owned(), parts: vec![Part { path: path.to_owned(), ..part }], special, manifest: None })
+        let absolute = std::path::absolute(path).map_err(file_error(path))?;
+        let mut part = Part { path: path.to_owned(), split: split_of_file(path), first_row: 0 };
+        let mut special = SpecialIds::BERT_UNCASED;
+        if let Some(published) = Published::of_shard(&absolute) {
+            let manifest = published.parse()?;
+            let mut known = parts(&published.folder, &manifest).into_iter();
+            if let Some(known) = known.find(|known| known.path.file_name() == path.file_name()) {
+                part = Part { path: path.to_owned(), ..known };
+                special = manifest.special_ids;
+            }
+        }
+        Ok(Self { path: path.to_owned(), parts: vec![part], special, manifest: None, published: None })
+    }
+
+    /// Checks that no ingest has replaced the data set since it was opened, so that what was read belongs to the manifest.
+    pub(super) fn check_current(&self) -> Result<(), InspectError> {
+        match &self.published {
+            Some(published) if published.is_replaced() => Err(DataSetError::Replaced(self.path.clone()).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns `error`, unless it is due to an ingest that has replaced the data set.
+    pub(super) fn replaced_or(&self, error: InspectError) -> InspectError {
+        self.check_current().err().unwrap_or(error)
     }
 }
 
@@ -85,21 +106,11 @@ fn parts(folder: &Path, manifest: &Manifest) -> Vec<Part> {
     for (&split, content) in &manifest.splits {
         let mut first_row = 0;
         for shard in &content.shards {
-            parts.push(Part { path: folder.join(&shard.file), split: Some(split), first_row });
+            parts.push(Part { path: shard.path(folder), split: Some(split), first_row });
             first_row += shard.rows;
         }
     }
     parts
-}
-
-fn read_manifest(folder: &Path) -> Result<Option<Manifest>, InspectError> {
-    let path = folder.join(MANIFEST_FILE);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
-        Err(source) => return Err(InspectError::File { path, source }),
-    };
-    Manifest::from_json(&text).map(Some).map_err(|source| InspectError::Manifest { source: source.at(&path), path })
 }
 
 fn split_of_file(path: &Path) -> Option<Split> {
@@ -107,7 +118,8 @@ fn split_of_file(path: &Path) -> Option<Split> {
     name.parse().ok()
 }
 
-fn check_magic(path: &Path) -> Result<(), InspectError> {
+/// Checks the magic bytes and the footer, as errors of Polars do not name the file.
+fn check_parquet(path: &Path) -> Result<(), InspectError> {
     let mut file = File::open(path).map_err(file_error(path))?;
     let mut ends = [[0; 4]; 2];
     let mut read = || -> io::Result<()> {
@@ -118,15 +130,32 @@ fn check_magic(path: &Path) -> Result<(), InspectError> {
         file.read_exact(&mut ends[1])
     };
     match read() {
-        Ok(()) if ends == [MAGIC; 2] => Ok(()),
+        Ok(()) if ends == [MAGIC; 2] => {}
         Err(source) if !matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput) => {
-            Err(file_error(path)(source))
+            return Err(file_error(path)(source));
         }
-        _ => Err(InspectError::NotParquet { path: path.to_owned() }),
+        _ => return Err(InspectError::NotParquet { path: path.to_owned() }),
+    }
+    match ParquetMetaDataReader::new().parse_and_finish(&file) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(InspectError::Parquet { path: path.to_owned(), source }),
     }
 }
 
 pub(super) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> InspectError {
     let path = path.to_owned();
     move |source| InspectError::File { path, source }
+}
+
+/// Converts an error of Polars while the shards are read.
+pub(super) fn polars_error(source: &Source) -> impl Fn(PolarsError) -> InspectError + '_ {
+    |error| InspectError::Polars { path: source.path.clone(), source: error }
+}
+
+/// Converts an error of printing rows.
+pub(super) fn print_error(source: &Source) -> impl Fn(PrintError) -> InspectError + '_ {
+    |error| match error {
+        PrintError::Output(error) => InspectError::Output(error),
+        PrintError::Polars(error) => polars_error(source)(error),
+    }
 }

@@ -4,27 +4,38 @@ use std::io::Write;
 
 use polars::error::PolarsError;
 use polars::prelude::{
-    DataFrame, DataType, IntoLazy, LazyFrame, NULL, PlRefPath, RowIndex, ScanArgsParquet, UnionArgs, col, concat, lit,
+    DataFrame, DataType, IntoLazy, LazyFrame, NULL, PlRefPath, PolarsResult, RowIndex, ScanArgsParquet, col, lit,
 };
 use polars::sql::SQLContext;
 
 use super::error::InspectError;
-use super::json::{self, PrintError};
-use super::source::{Part, Source};
+use super::format::{self, Format};
+use super::json::PrintError;
+use super::source::{Part, Source, polars_error};
 
 /// Name of the table in a query.
 const TABLE: &str = "shards";
-/// Maximum length of a text in a table.
-const CELL_CHARS: usize = 48;
 
 /// Scans all files as one frame in published order.
 pub(super) fn scan(source: &Source) -> Result<LazyFrame, InspectError> {
-    let frames: Result<Vec<LazyFrame>, PolarsError> = source.parts.iter().map(scan_part).collect();
-    let polars_error = |error| InspectError::Polars { path: source.path.clone(), source: error };
-    match frames.map_err(polars_error)?.as_slice() {
+    let frame = match source.parts.as_slice() {
         [] => Ok(DataFrame::empty().lazy()),
-        frames => concat(frames, UnionArgs::default()).map_err(polars_error),
-    }
+        [part] => scan_part(part),
+        parts => scan_parts(parts),
+    };
+    frame.map_err(polars_error(source))
+}
+
+/// Scans the files of a data set. Concatenated frames would need Polars' 128-bit integers for `count(*)`.
+fn scan_parts(parts: &[Part]) -> PolarsResult<LazyFrame> {
+    let paths = parts.iter().map(path).collect::<PolarsResult<Vec<_>>>()?;
+    let frame = LazyFrame::scan_parquet_files(paths.into(), ScanArgsParquet { glob: false, ..Default::default() })?;
+    Ok(frame.with_column(col("split").cast(DataType::String)))
+}
+
+/// Returns the absolute path of a file, which cannot be mistaken for a URL.
+fn path(part: &Part) -> PolarsResult<PlRefPath> {
+    PlRefPath::try_from_path(&std::path::absolute(&part.path)?)
 }
 
 /// Scans one file.
@@ -34,9 +45,7 @@ pub(super) fn scan_part(part: &Part) -> Result<LazyFrame, PolarsError> {
 
 /// Scans one file with a row index as the first column. The column `split` is text, as all files of a data set have the same one.
 pub(super) fn scan_part_numbered(part: &Part, row_index: Option<RowIndex>) -> Result<LazyFrame, PolarsError> {
-    // An absolute path cannot be mistaken for a URL; glob patterns are not expanded.
-    let path = PlRefPath::try_from_path(&std::path::absolute(&part.path)?)?;
-    let mut frame = LazyFrame::scan_parquet(path, ScanArgsParquet { glob: false, row_index, ..Default::default() })?;
+    let mut frame = LazyFrame::scan_parquet(path(part)?, ScanArgsParquet { glob: false, row_index, ..Default::default() })?;
     let split = match part.split {
         Some(split) => lit(split.name()),
         None if frame.collect_schema()?.contains("split") => col("split").cast(DataType::String),
@@ -45,57 +54,29 @@ pub(super) fn scan_part_numbered(part: &Part, row_index: Option<RowIndex>) -> Re
     Ok(frame.with_column(split.alias("split")))
 }
 
-/// Runs a query and prints its result as a table or as JSON lines.
-pub(super) fn print(source: &Source, query: &str, as_json: bool, out: &mut dyn Write) -> Result<(), InspectError> {
+/// Runs a query and prints its result.
+pub(super) fn print(source: &Source, query: &str, format: Format, out: &mut dyn Write) -> Result<(), InspectError> {
     let mut context = SQLContext::new();
     context.register(TABLE, scan(source)?);
-    let frame = context.execute(query).and_then(LazyFrame::collect).map_err(InspectError::Sql)?;
-    let printed = if as_json { json::print_lines(&frame, out) } else { print_table(&frame, out) };
-    printed.map_err(|error| match error {
+    let frame = context.execute(query).and_then(LazyFrame::collect).map_err(|error| query_error(source, error))?;
+    source.check_current()?;
+    format::print(&frame, format, out).map_err(|error| match error {
         PrintError::Output(error) => InspectError::Output(error),
-        PrintError::Polars(error) => InspectError::Sql(error),
+        PrintError::Polars(error) => query_error(source, error),
     })
 }
 
-/// Prints all rows as a table. (Polars' own table omits rows in the middle.)
-fn print_table(frame: &DataFrame, out: &mut dyn Write) -> Result<(), PrintError> {
-    let mut table: Vec<Vec<String>> = vec![frame.columns().iter().map(|column| column.name().to_string()).collect()];
-    for row in 0..frame.height() {
-        let cells: Result<Vec<_>, PolarsError> = frame.columns().iter().map(|column| column.get(row).map(json::cell)).collect();
-        table.push(cells?.iter().map(|cell| shorten(cell, CELL_CHARS)).collect());
-    }
-    let widths: Vec<usize> =
-        (0..frame.width()).map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let rule = widths.iter().map(|&width| "-".repeat(width)).collect();
-    table.insert(1, rule);
-    for row in &table {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
-}
-
-/// Shortens a text to one line of at most `chars` characters.
-pub(crate) fn shorten(text: &str, chars: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= chars {
-        return line;
-    }
-    let mut cut: String = line.chars().take(chars.saturating_sub(1)).collect();
-    cut.truncate(cut.trim_end().len());
-    cut.push('…');
-    cut
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_text_is_cut_between_characters() {
-        assert_eq!(shorten("a  b\n c", 9), "a b c");
-        assert_eq!(shorten("ééééé", 4), "ééé…");
-        assert_eq!(shorten("ab cd", 4), "ab…");
-        assert_eq!(shorten("", 0), "");
+/// Converts an error of Polars, which has no type of its own for files that do not decode.
+fn query_error(source: &Source, error: PolarsError) -> InspectError {
+    let is_count_of_several = error.to_string().contains("UInt128");
+    match &error {
+        // This build of Polars has no 128-bit integers, which it would add the counts of several frames with.
+        _ if is_count_of_several => InspectError::Sql { source: error, remedy: "; write count(COLUMN) instead of count(*)" },
+        PolarsError::IO { .. } => polars_error(source)(error),
+        PolarsError::ComputeError(reason) if reason.contains("parquet") => polars_error(source)(error),
+        PolarsError::SQLInterface(reason) if reason.starts_with("relation ") => {
+            InspectError::Sql { source: error, remedy: "; the table is `shards`" }
+        }
+        _ => InspectError::Sql { source: error, remedy: "" },
     }
 }

@@ -6,12 +6,16 @@ use std::path::PathBuf;
 use glm_support::files::output::OutputError;
 use thiserror::Error;
 
+use crate::shard::DataSetError;
 use crate::stats::StatsError;
 
 /// Error of `report`.
 #[derive(Debug, Error)]
 pub enum ReportError {
-    /// The data set cannot be read.
+    /// There is no data set, or it cannot be read.
+    #[error(transparent)]
+    DataSet(#[from] DataSetError),
+    /// The shards cannot be read.
     #[error(transparent)]
     Stats(#[from] StatsError),
     /// A file next to the shards cannot be read.

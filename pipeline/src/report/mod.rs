@@ -23,6 +23,7 @@ use glm_support::files::output;
 use serde::Serialize;
 
 use crate::shard::publish::REPORT_FILE;
+use crate::shard::published;
 use crate::stats::{self, Extent};
 pub use error::ReportError;
 
@@ -73,9 +74,10 @@ struct SplitSize {
 /// [`ReportError`] if the data set cannot be read, or the page cannot be written.
 pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
     let extent = Extent { max_seq_len: args.max_seq_len, other_lengths: &LENGTHS, max_sources: MAX_SOURCES };
-    let stats = stats::count(&args.dir, &extent)?;
-    let (shards, manifest) = stats::open(&args.dir)?;
-    let page = page::of(&stats, &manifest, &shards)?;
+    let (page, manifest, shards) = published::read(&args.dir, |set| {
+        let (stats, manifest) = (stats::count_published(set, &extent)?, set.parse()?);
+        Ok::<_, ReportError>((page::of(&stats, &manifest, &set.folder)?, manifest, set.folder.clone()))
+    })?;
     let path = args.out.clone().unwrap_or_else(|| shards.join(REPORT_FILE));
     page.write(&path)?;
     let to_stdout = output::is_stdout(&path);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use glm_schemas::cloze::ClozeView;
 use glm_schemas::cloze::text::TextView;
-use glm_schemas::manifest::SplitManifest;
+use glm_schemas::manifest::{Shard, SplitManifest};
 use glm_support::page::question::Question;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -14,19 +14,19 @@ use crate::stats::StatsError;
 /// Reads up to `max` questions at equal distances, starting with the first one. `blank` is the marker of the blank.
 pub(super) fn sample(shards: &Path, split: &SplitManifest, blank: &str, max: usize) -> Result<Vec<Question>, StatsError> {
     let mut questions = Vec::new();
-    for (file, row) in locations(split, max) {
-        questions.extend(read(&shards.join(file), row, blank)?);
+    for (shard, row) in locations(split, max) {
+        questions.extend(read(&shard.path(shards), row, blank)?);
     }
     Ok(questions)
 }
 
 /// Returns the shards of these questions and the rows in them.
-fn locations(split: &SplitManifest, max: usize) -> Vec<(&str, usize)> {
+fn locations(split: &SplitManifest, max: usize) -> Vec<(&Shard, usize)> {
     let rows: usize = split.shards.iter().map(|shard| shard.rows).sum();
     let wanted = max.min(rows);
     let locate = |mut row: usize| {
         split.shards.iter().find_map(|shard| {
-            let found = (row < shard.rows).then_some((shard.file.as_str(), row));
+            let found = (row < shard.rows).then_some((shard, row));
             row = row.saturating_sub(shard.rows);
             found
         })
@@ -53,15 +53,14 @@ fn read(path: &Path, row: usize, blank: &str) -> Result<Option<Question>, StatsE
 
 #[cfg(test)]
 mod tests {
-    use glm_schemas::manifest::Shard;
-
     use super::*;
 
     #[test]
     fn samples_are_spread_over_the_shards() {
         let shard = |file: &str, rows| Shard { file: file.to_owned(), rows, bytes: 0, sha256: String::new() };
         let split = SplitManifest { shards: vec![shard("a", 3), shard("b", 0), shard("c", 7)], ..SplitManifest::default() };
-        assert_eq!(locations(&split, 4), [("a", 0), ("a", 2), ("c", 2), ("c", 4)]);
+        let found: Vec<_> = locations(&split, 4).into_iter().map(|(shard, row)| (shard.file.as_str(), row)).collect();
+        assert_eq!(found, [("a", 0), ("a", 2), ("c", 2), ("c", 4)]);
         assert_eq!(locations(&split, 99).len(), 10);
         assert_eq!(locations(&SplitManifest::default(), 4), []);
     }

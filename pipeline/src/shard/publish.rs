@@ -1,6 +1,6 @@
 //! Atomic publication of a data set.
 //!
-//! A run writes to a staging folder next to `shards`. When everything is on disk, the manifest last, the two folders are exchanged
+//! A run writes to a staging folder next to `shards`, with the Parquet files in its subfolder `data`. When everything is on disk, the manifest last, the two folders are exchanged
 //! in one step (`renameat2` with `RENAME_EXCHANGE`). The staging folder of a killed run is removed by the next run. On file systems
 //! without exchange, the old data set is moved aside first; the next run restores it if the new one did not take its place.
 
@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use glm_schemas::manifest::{MANIFEST_FILE, SHARDS_FOLDER, Split};
+use glm_schemas::manifest::{DATA_FOLDER, MANIFEST_FILE, SHARDS_FOLDER, Split};
 use glm_support::files::{atomic, lock};
 
 use super::error::WriteError;
@@ -44,12 +44,19 @@ impl Staging {
         check_replaceable(&dir.join(SHARDS_FOLDER))?;
         let path = dir.join(format!("{STAGING_PREFIX}{}", std::process::id()));
         fs::create_dir(&path).map_err(WriteError::io(&path))?;
-        Ok(Self { dir: dir.to_owned(), path, published: false, _lock: folder })
+        let staging = Self { dir: dir.to_owned(), path, published: false, _lock: folder };
+        fs::create_dir(staging.data()).map_err(WriteError::io(&staging.data()))?;
+        Ok(staging)
     }
 
     /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the path of the folder of the Parquet files.
+    pub fn data(&self) -> PathBuf {
+        self.path.join(DATA_FOLDER)
     }
 
     /// Renames the folder to `dir/shards` in one step and removes the previous data set.
@@ -58,7 +65,9 @@ impl Staging {
     /// [`WriteError`] if that fails; `dir/shards` is then unchanged.
     pub fn publish(mut self) -> Result<PathBuf, WriteError> {
         let target = self.dir.join(SHARDS_FOLDER);
-        atomic::sync_dir(&self.path).map_err(WriteError::io(&self.path))?;
+        for folder in [&self.data(), &self.path] {
+            atomic::sync_dir(folder).map_err(WriteError::io(folder))?;
+        }
         if target.exists() {
             swap(&self.dir, &self.path, &target)?;
         } else {
@@ -83,6 +92,25 @@ impl Drop for Staging {
             let _ = remove(&self.path);
         }
     }
+}
+
+/// Removes the remains of killed runs in `dir`, unless another run is writing to it.
+///
+/// # Errors
+/// [`WriteError`] if they cannot be removed.
+pub fn clean(dir: &Path) -> Result<(), WriteError> {
+    let folder = File::open(dir).map_err(WriteError::io(dir))?;
+    if lock::try_lock(&folder).map_err(WriteError::io(dir))? { recover(dir) } else { Ok(()) }
+}
+
+/// Removes `folder`, which is in `dir`. A run that is killed leaves it complete, or as remains.
+///
+/// # Errors
+/// Errors of the file system.
+pub fn discard(dir: &Path, folder: &Path) -> io::Result<()> {
+    let aside = dir.join(format!("{STAGING_PREFIX}{}.old", std::process::id()));
+    fs::rename(folder, &aside)?;
+    remove(&aside)
 }
 
 /// Restores a data set that a run moved aside before it was killed, and removes the remains of killed runs.
@@ -114,28 +142,40 @@ fn check_replaceable(target: &Path) -> Result<(), WriteError> {
         Ok(found) if !found.is_dir() => return refuse("is a file"),
         Ok(_) => {}
     }
-    let mut names = Vec::new();
-    for entry in fs::read_dir(target).map_err(WriteError::io(target))? {
-        names.push(entry.map_err(WriteError::io(target))?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort_unstable();
+    let names = names(target)?;
     if !names.is_empty() && !names.iter().any(|name| name == MANIFEST_FILE) {
         return refuse(&format!("contains files but no {MANIFEST_FILE}"));
     }
-    match names.iter().find(|name| !is_ours(name)) {
+    let data = target.join(DATA_FOLDER);
+    let shards = if data.is_dir() { self::names(&data)? } else { Vec::new() };
+    // Version 1 of the data contract had the Parquet files next to the manifest.
+    let is_ours =
+        |name: &String| [MANIFEST_FILE, REJECTS_FILE, REPORT_FILE, DATA_FOLDER].contains(&name.as_str()) || is_shard(name);
+    let foreign = names.into_iter().find(|name| !is_ours(name));
+    match foreign.or_else(|| Some(format!("{DATA_FOLDER}/{}", shards.into_iter().find(|name| !is_shard(name))?))) {
         Some(other) => refuse(&format!("contains `{other}`")),
         None => Ok(()),
     }
 }
 
-fn is_ours(name: &str) -> bool {
-    let is_shard = || {
+/// Lists the names in a folder, sorted.
+fn names(folder: &Path) -> Result<Vec<String>, WriteError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(WriteError::io(folder))? {
+        names.push(entry.map_err(WriteError::io(folder))?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Returns true for names in the style of [`file_name`](super::file_name).
+fn is_shard(name: &str) -> bool {
+    let numbers = || {
         let stem = name.strip_suffix(".parquet")?;
-        let numbers = Split::ALL.iter().find_map(|split| stem.strip_prefix(split.name())?.strip_prefix('-'))?;
-        let (index, count) = numbers.split_once("-of-")?;
-        Some([index, count].iter().all(|number| number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit())))
+        Split::ALL.iter().find_map(|split| stem.strip_prefix(split.name())?.strip_prefix('-'))?.split_once("-of-")
     };
-    [MANIFEST_FILE, REJECTS_FILE, REPORT_FILE].contains(&name) || is_shard() == Some(true)
+    let is_number = |number: &str| number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit());
+    numbers().is_some_and(|(index, count)| is_number(index) && is_number(count))
 }
 
 fn swap(dir: &Path, new: &Path, target: &Path) -> Result<(), WriteError> {
@@ -174,12 +214,7 @@ mod tests {
     use super::*;
 
     fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(dir)
-            .expect("list")
-            .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort_unstable();
-        names
+        super::names(dir).expect("list")
     }
 
     fn publish(dir: &Path, manifest: &str) {
@@ -207,7 +242,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         publish(dir.path(), "one");
         let staging = Staging::create(dir.path()).expect("staging");
-        fs::write(staging.path().join("train-00000-of-00001.parquet"), "half").expect("write");
+        fs::write(staging.data().join("train-00000-of-00001.parquet"), "half").expect("write");
         drop(staging);
         assert_eq!(names(dir.path()), ["shards"]);
         // Killed while writing, and between the two renames of the fallback.
@@ -254,11 +289,29 @@ mod tests {
         assert!(refused(&|target| fs::write(target, "x").expect("write")).contains("is a file"));
         assert!(refused(&holding("notes.txt")).contains("contains `notes.txt`"));
         assert!(refused(&holding("train-1-of-2.parquet")).contains("contains `train-1-of-2.parquet`"));
+        let in_data = refused(&|target| {
+            fs::create_dir_all(target.join(DATA_FOLDER)).expect("folder");
+            fs::write(target.join(MANIFEST_FILE), "").expect("write");
+            fs::write(target.join("data/train-00000-of-00001.parquet"), "").expect("write");
+            fs::write(target.join("data/notes.txt"), "").expect("write");
+        });
+        assert!(in_data.contains("contains `data/notes.txt`"), "{in_data}");
         let no_manifest = refused(&|target| {
             fs::create_dir(target).expect("folder");
             fs::write(target.join("train-00000-of-00001.parquet"), "").expect("write");
         });
         assert!(no_manifest.contains("contains files but no manifest.json"), "{no_manifest}");
+    }
+
+    #[test]
+    fn a_data_set_of_version_1_is_replaced() {
+        let dir = tempfile::tempdir().expect("folder");
+        fs::create_dir(dir.path().join("shards")).expect("folder");
+        for name in [MANIFEST_FILE, REJECTS_FILE, REPORT_FILE, "train-00000-of-00001.parquet"] {
+            fs::write(dir.path().join("shards").join(name), "old").expect("write");
+        }
+        publish(dir.path(), "new");
+        assert_eq!(names(&dir.path().join("shards")), [DATA_FOLDER, MANIFEST_FILE]);
     }
 
     #[test]

@@ -11,9 +11,9 @@ use glm_schemas::cloze::{self, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA25
 use glm_schemas::manifest::{self, Shard, Split};
 use glm_schemas::vocab::TokenId;
 use glm_schemas::{SCHEMA_VERSION, manifest::hex};
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
@@ -74,7 +74,7 @@ pub fn file_name(split: Split, index: usize, count: usize) -> String {
     format!("{split}-{index:05}-of-{count:05}.parquet")
 }
 
-/// Writer of one shard.
+/// Writer of one shard. Its rows must be sorted by number of choices, as the metadata says.
 pub struct ShardWriter {
     path: PathBuf,
     file: String,
@@ -163,7 +163,13 @@ fn properties(tokenizer: &manifest::Tokenizer, compression: ShardCompression) ->
         KeyValue::new(METADATA_SCHEMA_VERSION.to_owned(), SCHEMA_VERSION.to_string()),
         KeyValue::new(METADATA_TOKENIZER_SHA256.to_owned(), tokenizer.sha256.clone()),
     ];
+    let invalid = WriteError::parquet(Path::new(""));
+    let schema = ArrowSchemaConverter::new().convert(&cloze::schema()).map_err(invalid)?;
+    let sorted_by = schema.columns().iter().position(|column| column.path().string() == "num_choices");
+    let sorted_by =
+        sorted_by.map(|index| vec![SortingColumn { column_idx: index as i32, descending: false, nulls_first: false }]);
     Ok(WriterProperties::builder()
+        .set_sorting_columns(sorted_by)
         .set_compression(compression)
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
         .set_statistics_enabled(EnabledStatistics::Page)
@@ -176,18 +182,20 @@ fn properties(tokenizer: &manifest::Tokenizer, compression: ShardCompression) ->
 }
 
 /// A file whose checksum is computed while it is written.
-struct HashedFile {
+pub(crate) struct HashedFile {
     file: File,
     hash: Sha256,
     bytes: u64,
 }
 
 impl HashedFile {
-    fn create(path: &Path) -> io::Result<Self> {
+    /// Creates the file, which must not exist.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         Ok(Self { file: File::create_new(path)?, hash: Sha256::new(), bytes: 0 })
     }
 
-    fn finish(mut self) -> io::Result<(u64, String)> {
+    /// Flushes the file to disk; returns its size and sha256.
+    pub(crate) fn finish(mut self) -> io::Result<(u64, String)> {
         self.file.flush()?;
         self.file.sync_all()?;
         Ok((self.bytes, hex(&self.hash.finalize())))
@@ -264,6 +272,11 @@ mod tests {
         let metadata = reader.metadata().clone();
         assert_eq!(metadata.num_row_groups(), 2);
         assert_eq!(metadata.row_group(0).num_rows(), ROWS_PER_GROUP as i64);
+        for group in metadata.row_groups() {
+            let [sorted_by] = group.sorting_columns().expect("sorted").as_slice() else { panic!("one column") };
+            assert_eq!(group.column(sorted_by.column_idx as usize).column_path().string(), "num_choices");
+            assert!(!sorted_by.descending);
+        }
         let pairs = metadata.file_metadata().key_value_metadata().expect("metadata");
         for (key, value) in [(METADATA_SCHEMA_VERSION, SCHEMA_VERSION.to_string().as_str()), (METADATA_TOKENIZER_SHA256, "ab")]
         {

@@ -5,26 +5,17 @@ use std::path::PathBuf;
 
 use arrow::error::ArrowError;
 use glm_schemas::cloze::ViewError;
-use glm_schemas::manifest::ManifestError;
 use parquet::errors::ParquetError;
 use thiserror::Error;
 
-use crate::verify::VerifyError;
+use crate::shard::DataSetError;
 
 /// Error of `stats`.
 #[derive(Debug, Error)]
 pub enum StatsError {
     /// There is no data set, or it cannot be read.
     #[error(transparent)]
-    Set(#[from] VerifyError),
-    /// The manifest is invalid.
-    #[error("{}: {source}", path.display())]
-    Manifest {
-        /// The manifest.
-        path: PathBuf,
-        /// Underlying error.
-        source: ManifestError,
-    },
+    DataSet(#[from] DataSetError),
     /// A shard cannot be opened.
     #[error("cannot read {}: {source}", path.display())]
     Read {

@@ -41,12 +41,16 @@ pub struct SplitStats {
     /// Passages with several indices in this split.
     pub duplicates: Shared,
     /// Choices per question.
+    #[serde(rename = "choices_per_question")]
     pub choices: Lengths,
     /// Context tokens per question, not truncated.
+    #[serde(rename = "tokens_per_context")]
     pub context: Lengths,
     /// Tokens per choice, without the end of the piece.
+    #[serde(rename = "tokens_per_choice")]
     pub choice: Lengths,
     /// Mentions per question.
+    #[serde(rename = "mentions_per_question")]
     pub mentions: Lengths,
     /// Effect of the sequence length.
     pub truncation: Truncation,

@@ -3,21 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use glm_schemas::manifest::{MANIFEST_FILE, SHARDS_FOLDER};
 use thiserror::Error;
+
+use crate::shard::DataSetError;
 
 /// Error of `verify`. An unsound data set is not an error but reported as a [`Fault`](super::Fault).
 #[derive(Debug, Error)]
 pub enum VerifyError {
-    /// The folder has no manifest.
-    #[error(
-        "{0} is not a data set: there is neither {0}/{MANIFEST_FILE} nor {0}/{SHARDS_FOLDER}/{MANIFEST_FILE}; `glm-prep ingest {0}` creates one from raw data",
-        path.display()
-    )]
-    NotADataSet {
-        /// The folder.
-        path: PathBuf,
-    },
+    /// There is no data set, or it cannot be read.
+    #[error(transparent)]
+    DataSet(#[from] DataSetError),
     /// A file or folder cannot be read.
     #[error("cannot read {}: {source}; the data set cannot be checked", path.display())]
     Read {

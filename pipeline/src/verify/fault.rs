@@ -15,7 +15,7 @@ pub(super) const COPY_AGAIN: &str = "copy the file again from its origin, or ing
 /// A fault and its location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// File, relative to the folder of the shards.
+    /// File name: that of the manifest, or of a file in the folder of the Parquet files.
     pub file: String,
     /// Split of the file, if any.
     pub split: Option<Split>,

@@ -1,16 +1,20 @@
 //! Manifest and list of files.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::manifest::{MANIFEST_FILE, Manifest, ManifestError, SHARDS_FOLDER, Shard, Split};
+use glm_schemas::manifest::{DATA_FOLDER, MANIFEST_FILE, Manifest, ManifestError, Shard, Split};
+
+use glm_support::files::checksum::digest;
 
 use super::error::{VerifyError, read_error};
 use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Stop};
 use crate::shard::file_name;
+use crate::shard::publish::REJECTS_FILE;
+use crate::shard::published::Published;
 
 const SHARD_EXTENSION: &str = ".parquet";
 
@@ -30,23 +34,10 @@ pub(super) struct Set {
     pub(super) parts: Vec<Part>,
 }
 
-/// Finds the folder of the shards, `dir` or a folder in it, and reads its manifest.
-pub(crate) fn find_manifest(dir: &Path) -> Result<(PathBuf, Vec<u8>), VerifyError> {
-    for folder in [dir.to_owned(), dir.join(SHARDS_FOLDER)] {
-        let path = folder.join(MANIFEST_FILE);
-        match fs::read(&path) {
-            Ok(bytes) => return Ok((folder, bytes)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(error) => return Err(read_error(&path)(error)),
-        }
-    }
-    Err(VerifyError::NotADataSet { path: dir.to_owned() })
-}
-
 impl Set {
     /// Parses the manifest and checks its consistency.
-    pub(super) fn open(folder: PathBuf, manifest: &[u8]) -> Result<Self, Stop> {
-        let manifest = parse(manifest)?;
+    pub(super) fn open(published: &Published) -> Result<Self, Stop> {
+        let manifest = parse(&published.manifest)?;
         check_tokens(&manifest)?;
         let mut parts = Vec::new();
         let mut names = BTreeSet::new();
@@ -71,7 +62,7 @@ impl Set {
                 return Err(of_manifest(found, "no more rejects than records").of(raw.split).into());
             }
         }
-        Ok(Self { folder, manifest, parts })
+        Ok(Self { folder: published.folder.clone(), manifest, parts })
     }
 
     /// Name of the manifest in messages.
@@ -79,27 +70,69 @@ impl Set {
         MANIFEST_FILE
     }
 
-    /// Checks that the folder contains exactly the listed shards.
-    pub(super) fn check_files(&self) -> Result<(), Stop> {
-        let mut there = BTreeSet::new();
-        for entry in fs::read_dir(&self.folder).map_err(read_error(&self.folder))? {
-            let entry = entry.map_err(read_error(&self.folder))?;
-            there.insert(entry.file_name().to_string_lossy().into_owned());
+    /// Checks size and checksum of the list of rejected records.
+    pub(super) fn check_rejects(&self) -> Result<(), Stop> {
+        let path = self.folder.join(REJECTS_FILE);
+        let fault = |found: String, expected: String| Stop::from(Fault::new(REJECTS_FILE, found, expected, COPY_AGAIN));
+        let file = match (File::open(&path), &self.manifest.rejects) {
+            (Err(error), _) if error.kind() != io::ErrorKind::NotFound => return Err(read_error(&path)(error).into()),
+            (Err(_), None) => return Ok(()),
+            (Err(_), Some(_)) => {
+                return Err(fault(
+                    "no such file".to_owned(),
+                    "the list of rejected records that the manifest names".to_owned(),
+                ));
+            }
+            (Ok(_), None) => {
+                return Err(fault(
+                    "a file that is not in the manifest".to_owned(),
+                    "no file, as no record was rejected".to_owned(),
+                ));
+            }
+            (Ok(file), Some(listed)) => (file, listed),
+        };
+        let (file, listed) = file;
+        let found = digest(file).map_err(read_error(&path))?;
+        if found.bytes != listed.bytes {
+            return Err(fault(format!("{} bytes", found.bytes), format!("{} bytes", listed.bytes)));
         }
+        if found.sha256 != listed.sha256 {
+            return Err(fault(format!("sha256 {}", found.sha256), listed.sha256.clone()));
+        }
+        Ok(())
+    }
+
+    /// Checks that the folder of the Parquet files contains the listed shards and nothing else, and that no others are next to it.
+    pub(super) fn check_files(&self) -> Result<(), Stop> {
+        let mut there = names(&self.folder.join(DATA_FOLDER))?;
         for part in &self.parts {
             if !there.remove(&part.shard.file) {
                 let fault = Fault::new(&part.shard.file, "no such file", "the shard listed in the manifest", COPY_AGAIN);
                 return Err(fault.of(part.split).into());
             }
         }
-        match there.iter().find(|name| name.to_ascii_lowercase().ends_with(SHARD_EXTENSION)) {
+        let advice = "move it away, or ingest the raw data again";
+        if let Some(other) = there.first() {
+            let expected = format!("no other files in {DATA_FOLDER}");
+            return Err(Fault::new(other, "a file that is not in the manifest", expected, advice).into());
+        }
+        match names(&self.folder)?.iter().find(|name| name.to_ascii_lowercase().ends_with(SHARD_EXTENSION)) {
             None => Ok(()),
             Some(other) => {
-                let advice = "move it away, or ingest the raw data again";
-                Err(Fault::new(other, "a shard that is not in the manifest", "no other Parquet files", advice).into())
+                let expected = format!("all Parquet files in {DATA_FOLDER}");
+                Err(Fault::new(other, "a Parquet file next to the manifest", expected, advice).into())
             }
         }
     }
+}
+
+/// Lists the names in a folder; none if there is no folder.
+fn names(folder: &Path) -> Result<BTreeSet<String>, VerifyError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries.map_err(read_error(folder))?,
+    };
+    entries.map(|entry| Ok(entry.map_err(read_error(folder))?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 fn of_manifest(found: impl Into<String>, expected: impl Into<String>) -> Fault {
@@ -119,6 +152,11 @@ fn parse(bytes: &[u8]) -> Result<Manifest, Stop> {
             ManifestError::Syntax(error) => of_manifest(format!("not a manifest ({error})"), "the JSON of a manifest"),
             ManifestError::Version { found, .. } => {
                 of_manifest(format!("schema version {found}"), format!("{SCHEMA_VERSION}, the version of this program"))
+            }
+            ManifestError::NoChecksum => of_manifest("no checksum at its end", "the checksum that `ingest` writes"),
+            ManifestError::Checksum { found, expected } => {
+                let expected = format!("{expected}, the checksum at its end");
+                Fault::new(MANIFEST_FILE, format!("sha256 {found}"), expected, COPY_AGAIN)
             }
             ManifestError::Fingerprint { found, expected } => {
                 of_manifest(format!("fingerprint {found}"), format!("{expected}, the fingerprint of the listed shards"))

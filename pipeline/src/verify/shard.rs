@@ -41,7 +41,7 @@ pub(super) struct First {
 
 /// Checks one shard: bytes, footer and rows.
 pub(super) fn check(set: &Set, part: &Part) -> Result<Checked, Stop> {
-    let path = set.folder.join(&part.shard.file);
+    let path = part.shard.path(&set.folder);
     let shard = Open { set, part, path: &path, file: File::open(&path).map_err(read_error(&path))? };
     shard.check_bytes()?;
     let metadata = shard.check_footer()?;

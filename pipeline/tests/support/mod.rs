@@ -82,7 +82,7 @@ pub(crate) fn manifest(dir: &Path) -> Manifest {
 /// Reads all record batches of a split, shard by shard.
 pub(crate) fn batches(dir: &Path, split: Split) -> Vec<RecordBatch> {
     let manifest = manifest(dir);
-    let files = manifest.splits[&split].shards.iter().map(|shard| dir.join("shards").join(&shard.file));
+    let files = manifest.splits[&split].shards.iter().map(|shard| shard.path(&dir.join("shards")));
     files.flat_map(|path| read_parquet(&path)).collect()
 }
 
@@ -122,13 +122,17 @@ pub(crate) fn texts(batch: &RecordBatch, name: &str) -> Vec<String> {
     column.as_string::<i32>().iter().map(|text| text.expect("no null").to_owned()).collect()
 }
 
-/// Reads all files of a folder, sorted by name.
+/// Reads all files of a folder and of the folders in it, sorted by their paths, which are relative to it.
 pub(crate) fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<_> = fs::read_dir(folder)
-        .expect("list")
-        .map(|entry| entry.expect("entry"))
-        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("read")))
-        .collect();
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("list").map(|entry| entry.expect("entry")) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() {
+            files.extend(contents(&entry.path()).into_iter().map(|(file, bytes)| (format!("{name}/{file}"), bytes)));
+        } else {
+            files.push((name, fs::read(entry.path()).expect("read")));
+        }
+    }
     files.sort();
     files
 }

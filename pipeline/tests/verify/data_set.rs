@@ -85,14 +85,15 @@ pub(crate) fn sound_rows() -> Shards {
 pub(crate) fn write_set(shards: &Shards) -> TempDir {
     let dir = tempfile::tempdir().expect("folder");
     let folder = dir.path().join("shards");
-    fs::create_dir(&folder).expect("folder");
+    let data = folder.join("data");
+    fs::create_dir_all(&data).expect("folder");
     let tokenizer = Tokenizer { name: "t".into(), sha256: "ab".repeat(32), vocab_size: VOCAB };
     let mut splits = BTreeMap::new();
     for (&split, parts) in shards {
         let content: &mut SplitManifest = splits.entry(split).or_default();
         for (index, rows) in parts.iter().enumerate() {
             let mut writer =
-                ShardWriter::create(&folder, file_name(split, index, parts.len()), &tokenizer, ShardCompression::default())
+                ShardWriter::create(&data, file_name(split, index, parts.len()), &tokenizer, ShardCompression::default())
                     .expect("create");
             for (number, row) in rows.iter().enumerate() {
                 let entities: Vec<_> =
@@ -139,6 +140,7 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
             records: 3,
             rejects: 1,
         }],
+        rejects: None,
         settings: support::settings(),
     };
     write_manifest(dir.path(), manifest);
@@ -176,7 +178,7 @@ pub(crate) fn changed_manifest(change: impl FnOnce(&mut Manifest)) -> TempDir {
 
 /// Updates size and checksum of a shard in the manifest.
 pub(crate) fn adopt(dir: &Path, file: &str) {
-    let bytes = fs::read(dir.join("shards").join(file)).expect("read");
+    let bytes = fs::read(dir.join("shards/data").join(file)).expect("read");
     let mut manifest = read_manifest(dir);
     for shard in manifest.splits.values_mut().flat_map(|content| &mut content.shards) {
         if shard.file == file {
@@ -229,7 +231,7 @@ pub(crate) fn rewrite(
     group_rows: usize,
     change: impl FnOnce(RecordBatch) -> RecordBatch,
 ) {
-    let path = dir.join("shards").join(file);
+    let path = dir.join("shards/data").join(file);
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("open")).expect("parquet");
     let batch = reader.build().expect("reader").next().expect("one").expect("batch");
     let batch = change(batch);

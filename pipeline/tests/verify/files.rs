@@ -14,6 +14,7 @@ use crate::data_set::{
     TEST, TRAIN_0, TRAIN_1, VAL, VOCAB, adopt, assert_manifest_fault, changed_batch, changed_manifest, changed_rows,
     first_fault, read_manifest, report, row, sound_rows, sound_set, train, write_set,
 };
+use crate::support;
 
 fn glm_prep(dir: &Path, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_glm-prep")).arg("verify").arg(dir).args(more).output().expect("run")
@@ -26,16 +27,18 @@ fn a_sound_set_is_sound() {
     assert_eq!(whole.fault, None);
     assert!(whole.sound);
     assert_eq!(whole.fingerprint, Some(read_manifest(dir.path()).fingerprint));
-    let counted: Vec<_> = whole.splits.iter().map(|split| (split.split, split.shards, split.rows, split.choices)).collect();
+    let counted: Vec<_> =
+        whole.splits.iter().map(|split| (split.split, split.shards, split.questions, split.choices)).collect();
     assert_eq!(counted, [(Split::Train, 2, 5, 14), (Split::Val, 1, 2, 7), (Split::Test, 1, 1, 3)]);
     assert!(whole.splits.iter().all(|split| split.ok == Some(true)));
     // The path may be the folder of the shards.
     assert!(report(&dir.path().join("shards")).sound);
-    // A list of rejects and a shard without rows are allowed.
+    assert!(report(&dir.path().join("shards/data")).sound);
+    // A report and a shard without rows are allowed.
     let mut rows = sound_rows();
     rows.insert(Split::Test, vec![vec![]]);
     let dir = write_set(&rows);
-    fs::write(dir.path().join("shards/rejects.jsonl"), "").expect("write");
+    fs::write(dir.path().join("shards/report.html"), "").expect("write");
     assert_eq!(report(dir.path()).fault, None);
 }
 
@@ -90,6 +93,11 @@ fn the_program_reports_by_exit_code_and_names_the_location() {
     let nothing = glm_prep(empty.path(), &[]);
     assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("is not a data set"), "{nothing:?}");
+    let shard = dir.path().join("shards/data").join(VAL);
+    let of_shard = glm_prep(&shard, &[]);
+    assert_eq!(of_shard.status.code(), Some(1), "{of_shard:?}");
+    let message = format!("is a file; specify the folder of its data set, {}, or show the file with", dir.path().display());
+    assert!(String::from_utf8_lossy(&of_shard.stderr).contains(&message), "{of_shard:?}");
     let help = glm_prep(empty.path(), &["--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("4  the data set is not sound; "));
 }
@@ -98,7 +106,7 @@ fn the_program_reports_by_exit_code_and_names_the_location() {
 fn every_flipped_byte_of_a_shard_is_found() {
     let rows = BTreeMap::from([(Split::Val, vec![vec![row(Split::Val, 0, 2), row(Split::Val, 1, 3)]])]);
     let dir = write_set(&rows);
-    let path = dir.path().join("shards").join(VAL);
+    let path = dir.path().join("shards/data").join(VAL);
     let good = fs::read(&path).expect("read");
     let mut broken = 0;
     for at in 0..good.len() {
@@ -116,10 +124,68 @@ fn every_flipped_byte_of_a_shard_is_found() {
 }
 
 #[test]
+fn every_flipped_byte_of_the_manifest_is_found() {
+    let dir = sound_set();
+    let path = dir.path().join("shards/manifest.json");
+    let good = fs::read(&path).expect("read");
+    assert!(good.len() > 1000);
+    for at in 0..good.len() {
+        for bit in [at % 8, (at + 5) % 8] {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << bit;
+            fs::write(&path, &bad).expect("write");
+            let fault = first_fault(&dir);
+            assert_eq!(fault.file, "manifest.json", "bit {bit} of byte {at}: {fault}");
+        }
+    }
+    // Raw files, program and settings are not part of the fingerprint.
+    for (from, to) in [("ReCoRD/train.jsonl", "ReCoRD/train.jsonk"), ("glm-prep test", "glm-prep tess"), ("zstd:3", "zstd:1")] {
+        let text = String::from_utf8(good.clone()).expect("text").replace(from, to);
+        fs::write(&path, text).expect("write");
+        let fault = first_fault(&dir);
+        assert!(fault.found.starts_with("sha256 ") && fault.advice.contains("copy the file again"), "{from}: {fault}");
+    }
+    fs::write(&path, &good[..good.len() - 1]).expect("write");
+    assert_manifest_fault(&dir, "no checksum at its end", "the checksum that `ingest` writes");
+    fs::write(&path, &good).expect("write");
+    assert!(report(dir.path()).sound);
+}
+
+#[test]
+fn every_change_of_the_list_of_rejects_is_found() {
+    let raw = fs::read(support::repository().join("tests/fixtures/golden/cloze/passages.jsonl")).expect("passages");
+    let dir = support::raw_folder(&[(Split::Train, &[raw.as_slice(), b"bad\n"].concat())]);
+    support::ingest_with(dir.path(), 1).expect("ingest");
+    let path = dir.path().join("shards/rejects.jsonl");
+    let good = fs::read(&path).expect("rejects");
+    assert!(report(dir.path()).sound);
+    let fault = |content: &[u8]| {
+        fs::write(&path, content).expect("write");
+        let fault = first_fault(&dir);
+        assert_eq!((fault.file.as_str(), fault.split), ("rejects.jsonl", None), "{fault}");
+        fault.found
+    };
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << (at % 8);
+        assert!(fault(&bad).starts_with("sha256 "), "byte {at}");
+    }
+    assert_eq!(fault(&good[..good.len() - 1]), format!("{} bytes", good.len() - 1));
+    fs::remove_file(&path).expect("remove");
+    assert_eq!(first_fault(&dir).found, "no such file");
+
+    // A list that the manifest does not name belongs to another data set.
+    let dir = sound_set();
+    fs::write(dir.path().join("shards/rejects.jsonl"), &good).expect("write");
+    let fault = first_fault(&dir);
+    assert_eq!((fault.file.as_str(), fault.found.as_str()), ("rejects.jsonl", "a file that is not in the manifest"));
+}
+
+#[test]
 fn a_damaged_row_group_is_named() {
     let dir = changed_batch(TRAIN_0, 1, |batch| batch);
     assert_eq!(report(dir.path()).fault, None);
-    let path = dir.path().join("shards").join(TRAIN_0);
+    let path = dir.path().join("shards/data").join(TRAIN_0);
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("open")).expect("parquet");
     let (start, length) = reader.metadata().row_group(1).column(0).byte_range();
     let mut bytes = fs::read(&path).expect("read");
@@ -156,12 +222,11 @@ fn every_inconsistency_of_the_manifest_is_found() {
         dir
     };
     assert_manifest_fault(&text_changed("{", ""), "not a manifest", "JSON");
-    assert_manifest_fault(&text_changed("\"schema_version\": 1", "\"schema_version\": 7"), "schema version 7", "1");
-    assert_manifest_fault(
-        &text_changed("\"vocab_size\": 40", "\"vocab_size\": 41"),
-        "fingerprint",
-        "the fingerprint of the listed shards",
-    );
+    assert_manifest_fault(&text_changed("\"schema_version\": 2", "\"schema_version\": 7"), "schema version 7", "2");
+    let fingerprint = sound_set();
+    let manifest = Manifest { fingerprint: "00".into(), ..read_manifest(fingerprint.path()) };
+    fs::write(fingerprint.path().join("shards/manifest.json"), manifest.to_json().expect("json")).expect("write");
+    assert_manifest_fault(&fingerprint, "fingerprint", "the fingerprint of the listed shards");
     let dir = sound_set();
     fs::write(dir.path().join("shards/manifest.json"), [0xff, b'{']).expect("write");
     assert_manifest_fault(&dir, "invalid UTF-8", "JSON");
@@ -205,15 +270,23 @@ fn every_inconsistency_of_the_manifest_is_found() {
 #[test]
 fn missing_and_additional_files_are_named() {
     let dir = sound_set();
-    fs::remove_file(dir.path().join("shards").join(TRAIN_1)).expect("remove");
+    fs::remove_file(dir.path().join("shards/data").join(TRAIN_1)).expect("remove");
     let fault = first_fault(&dir);
     assert_eq!((fault.file.as_str(), fault.found.as_str()), (TRAIN_1, "no such file"));
     let dir = sound_set();
-    fs::write(dir.path().join("shards/train-00002-of-00003.parquet"), "").expect("write");
+    fs::write(dir.path().join("shards/data/train-00002-of-00003.parquet"), "").expect("write");
     let fault = first_fault(&dir);
     assert_eq!((fault.file.as_str(), fault.split), ("train-00002-of-00003.parquet", None));
+    // Readers of Parquet open the folder as a whole, so it must not contain other files.
     let dir = sound_set();
-    let path = dir.path().join("shards").join(VAL);
+    fs::write(dir.path().join("shards/data/notes.txt"), "").expect("write");
+    assert_eq!(first_fault(&dir).found, "a file that is not in the manifest");
+    let dir = sound_set();
+    fs::write(dir.path().join("shards/old.parquet"), "").expect("write");
+    let fault = first_fault(&dir);
+    assert_eq!((fault.file.as_str(), fault.found.as_str()), ("old.parquet", "a Parquet file next to the manifest"));
+    let dir = sound_set();
+    let path = dir.path().join("shards/data").join(VAL);
     fs::remove_file(&path).expect("remove");
     fs::create_dir(&path).expect("folder");
     assert_eq!(first_fault(&dir).found, "something that is not a file");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use bytes::Bytes;
 use glm_schemas::cloze::ViewError;
-use glm_schemas::manifest::{MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
+use glm_schemas::manifest::{DATA_FOLDER, MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
 use memmap2::Mmap;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -24,13 +24,14 @@ pub struct DataSet {
 }
 
 impl DataSet {
-    /// Opens the data set in `path`, which is the folder given to `glm-prep ingest` or its `shards` subfolder.
+    /// Opens the data set in `path`: the folder given to `glm-prep ingest`, its subfolder `shards`, or that of the Parquet files.
     ///
     /// # Errors
     /// [`DataError`] if there is no data set, or its manifest is invalid.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        let candidates = [path.join(SHARDS_FOLDER), path.to_owned()];
-        let Some(folder) = candidates.into_iter().find(|folder| folder.join(MANIFEST_FILE).is_file()) else {
+        let above = path.parent().filter(|_| path.file_name().is_some_and(|name| name == DATA_FOLDER));
+        let candidates = [Some(path.join(SHARDS_FOLDER)), Some(path.to_owned()), above.map(Path::to_owned)];
+        let Some(folder) = candidates.into_iter().flatten().find(|folder| folder.join(MANIFEST_FILE).is_file()) else {
             return Err(DataError::NotADataSet { path: path.to_owned() });
         };
         let file = folder.join(MANIFEST_FILE);
@@ -40,7 +41,7 @@ impl DataSet {
         Ok(Self { folder, manifest })
     }
 
-    /// Folder of the shards.
+    /// Folder of the manifest.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -80,7 +81,7 @@ impl DataSet {
         let mut data = SplitData { split, shards: Vec::new(), groups: Vec::new(), rows: 0, vocab_size, verification: None };
         let mut files = Vec::new();
         for listed in &content.shards {
-            let (shard, file) = Shard::open(self.folder.join(&listed.file), listed.bytes)?;
+            let (shard, file) = Shard::open(listed.path(&self.folder), listed.bytes)?;
             files.push(Listed { path: shard.path.clone(), file, sha256: listed.sha256.clone() });
             let groups: Vec<usize> = shard.metadata.metadata().row_groups().iter().map(|g| g.num_rows() as usize).collect();
             let found = groups.iter().sum();

@@ -12,7 +12,7 @@ impl Known {
     pub(super) fn provenance(&self) -> Markup {
         let mut list: Vec<(&str, Markup)> = Vec::new();
         if let Some(session) = self.sessions.last() {
-            let preset = self.config.as_ref().map_or("", |config| config.model.preset.as_str());
+            let preset = self.config.as_ref().map_or("", |config| config.model.preset.name);
             let model = format!("{preset}, {} parameters", count(session.parameters as u64));
             list.extend([
                 ("Model", text(model.trim_start_matches(", "))),
