@@ -11,7 +11,6 @@ use super::error::IngestError;
 use super::prepare::Reject;
 use super::reasons::Reasons;
 use super::reject_limit::RejectLimit;
-use crate::shard::WriteError;
 use crate::shard::publish::REJECTS_FILE;
 use crate::shard::{HashedFile, WriteError};
 
