@@ -97,7 +97,7 @@ fn a_merge_that_was_killed_after_publishing_can_be_repeated() {
     fs::write(dir.path().join("shards/rejects.jsonl"), "").expect("write");
     let damaged = program();
     assert_eq!(damaged.status.code(), Some(1), "{damaged:?}");
-    assert!(String::from_utf8_lossy(&damaged.stderr).starts_with("glm-prep: no parts in "), "{damaged:?}");
+    assert!(String::from_utf8_lossy(&damaged.stderr).starts_with("error: no parts in "), "{damaged:?}");
 }
 
 #[test]
