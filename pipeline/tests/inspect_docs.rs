@@ -39,7 +39,7 @@ fn polars_reads_the_folder_of_the_shards() {
     let dir = support::raw_folder(&[(Split::Train, &with_reject), (Split::Val, &passages)]);
     support::run(&IngestOptions { rows_per_shard: 20.try_into().expect("some"), ..IngestOptions::new(dir.path()) })
         .expect("ingest");
-    let report = ReportArgs { dir: dir.path().to_owned(), out: None, max_seq_len: 512 };
+    let report = ReportArgs { dir: dir.path().to_owned(), out: None, max_seq_len: None, json: false };
     glm_prep::report::run(&report, &mut Vec::new()).expect("report");
     assert_eq!(support::names(&dir.path().join("shards")), ["data", "manifest.json", "rejects.jsonl", "report.html"]);
 

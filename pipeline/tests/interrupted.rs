@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use glm_prep::ingest::IngestOptions;
 use glm_prep::inspect::{self, InspectArgs};
-use glm_prep::{stats, verify};
+use glm_prep::stats::{self, Extent};
+use glm_prep::verify;
 use glm_schemas::manifest::{Split, hex};
 use sha2::{Digest, Sha256};
 
@@ -165,8 +166,9 @@ fn readers_do_not_mix_a_data_set_with_the_one_that_replaces_it() {
         let report = verify::check(dir.path(), 2.try_into().expect("some")).expect("checked");
         assert!(report.sound, "{:?}", report.fault);
     });
+    let extent = Extent { max_seq_len: None, other_lengths: &[], max_sources: 10 };
     while_replaced(dir.path(), 12, || {
-        assert_eq!(stats::count(dir.path(), 512).expect("counted").splits[0].questions, questions);
+        assert_eq!(stats::count(dir.path(), &extent).expect("counted").splits[0].questions, questions);
     });
     while_replaced(dir.path(), 12, || {
         let count = InspectArgs { sql: Some("select count(*) as n from shards".into()), ..InspectArgs::new(dir.path()) };

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use glm_prep::ingest::{self, IngestError, IngestOptions, MergeOptions, RejectLimit, Silent, Summary};
+use glm_prep::ingest::{self, IngestError, IngestOptions, MergeOptions, RejectLimit, Silent, Stop, Summary};
 use glm_prep::source::input::Selection;
 use glm_schemas::cloze::ClozeView;
 use glm_schemas::cloze::origin::OriginView;
@@ -202,7 +202,8 @@ fn a_fraction_of_the_passages_becomes_the_validation_split() {
         ingest::run(&IngestOptions { partition, ..divide(dir.path(), "0.2", 1) }, &Silent).expect("part");
     }
     let threads = 3.try_into().expect("some");
-    let merge = MergeOptions { dir: dir.path().to_owned(), tokenizer: None, threads, max_rejects: RejectLimit::default() };
+    let (max_rejects, stop) = (RejectLimit::default(), Stop::default());
+    let merge = MergeOptions { dir: dir.path().to_owned(), tokenizer: None, threads, max_rejects, stop };
     ingest::merge(&merge, &Silent).expect("merge");
     assert!(support::contents(&dir.path().join("shards")) == expected);
     divided(dir.path(), "0.2", 2).expect("another seed");

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use glm_prep::ingest::{IngestOptions, MAX_RECORD_BYTES, RejectLimit};
+use glm_prep::ingest::{IngestOptions, MAX_RECORD_BYTES};
 use glm_prep::source::input::{self, Selection};
 use glm_prep::source::recognise::FormatName;
 use glm_schemas::cloze::ClozeView;

@@ -190,6 +190,8 @@ mod tests {
         SplitStats {
             split,
             questions: sources,
+            single_choice: 0,
+            indistinguishable: 0,
             passages: 1,
             distinct_passages: 1,
             duplicates: Shared::default(),

@@ -95,7 +95,7 @@ mod tests {
     use arrow::datatypes::Int32Type;
 
     use super::*;
-    use crate::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
+    use crate::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
     use crate::cloze::encoding::Question;
 
     const VOCAB: usize = 100;
@@ -103,10 +103,11 @@ mod tests {
     fn rows() -> RecordBatch {
         let mut builder = ClozeBatchBuilder::new();
         for row in 0..3 {
-            let choice = |ids: &'static [TokenId], correct| ChoiceRow { text: "c", ids, correct };
+            let choice = |ids: &'static [TokenId], correct| ChoiceRow { text: "c", ids, correct, index: 0 };
             builder
                 .append(&ClozeRow {
                     example_id: "e",
+                    origin: Origin::NONE,
                     passage_id: 0,
                     question_id: row,
                     source: "s",
