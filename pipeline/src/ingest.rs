@@ -47,5 +47,5 @@ pub use self::reject_limit::RejectLimit;
 pub use self::report::{Outcome, PartSummary, SplitSummary, Summary};
 pub use self::run::run;
 pub use self::stages::StageSeconds;
-pub use self::stop::Stop;
+pub use self::stop::{Stop, Stopped};
 pub use glm_support::files::progress::{Progress, Silent, Unit};

@@ -23,7 +23,7 @@ const NOT_RUN: [&str; 3] = [
 ];
 
 /// Examples in the order in which they are run, and text that they print.
-const RUN: [(&str, &[&str]); 28] = [
+const RUN: [(&str, &[&str]); 29] = [
     ("glm-prep ingest data", &["train ", "val ", "written to data/shards"]),
     ("glm-prep inspect data --rows 1", &["data\n", "  train ", "  passage  ", "  query    ", "  choices  * "]),
     ("glm-prep verify data", &["questions", "data/shards is sound, checked in "]),
@@ -33,6 +33,7 @@ const RUN: [(&str, &[&str]); 28] = [
     ("glm-prep ingest data/record --dry-run --limit 1000", &["dry run: nothing written"]),
     ("glm-prep ingest out --train 'raw/train-*.jsonl.zst' --val raw/dev.jsonl", &["train ", "val ", "written to out/shards"]),
     ("zcat big.jsonl.gz | glm-prep ingest out --train - --format plain", &["train          1", "written to out/shards"]),
+    ("glm-prep ingest own --train own/data.jsonl --val-fraction 0.1", &["train ", "val ", "written to own/shards"]),
     ("glm-prep ingest data/record --partition 0/8", &["part 0/8: "]),
     ("glm-prep ingest data/record --partition 0/2", &["part 0/2: "]),
     ("glm-prep ingest data/record --partition 1/2", &["part 1/2: ", "run `glm-prep merge` when all parts are complete"]),
@@ -90,6 +91,7 @@ fn prepare(folder: &Path) {
     success(folder, "cp -r data/ReCoRD data/record && mkdir -p .config/fish/completions .local/share/man");
     fs::create_dir(folder.join("raw")).expect("folder");
     success(folder, "cp data/ReCoRD/val.jsonl raw/dev.jsonl");
+    success(folder, "mkdir own && cp data/ReCoRD/train.jsonl own/data.jsonl");
     let train = fs::read(folder.join("data/ReCoRD/train.jsonl")).expect("read");
     let packed = zstd::encode_all(train.as_slice(), 1).expect("packed");
     fs::write(folder.join("raw/train-0.jsonl.zst"), packed).expect("write");

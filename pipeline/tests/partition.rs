@@ -89,7 +89,13 @@ fn a_merge_that_was_killed_after_publishing_can_be_repeated() {
     assert_eq!(support::names(dir.path()), ["ReCoRD", "shards"]);
 
     // By the program, with the exit code of a data set with rejected records; but a damaged data set is not complete.
-    let program = || Command::new(env!("CARGO_BIN_EXE_glm-prep")).arg("merge").arg(dir.path()).output().expect("run");
+    let program = || {
+        Command::new(env!("CARGO_BIN_EXE_glm-prep"))
+            .args(["merge", "--max-rejects", "10%"])
+            .arg(dir.path())
+            .output()
+            .expect("run")
+    };
     let again = program();
     assert_eq!(again.status.code(), Some(3), "{again:?}");
     let text = String::from_utf8_lossy(&again.stdout).into_owned();

@@ -303,8 +303,11 @@ fn hostile_archives_are_errors_with_their_name() {
     );
 
     let bomb = tempfile::tempdir().expect("folder");
-    fs::write(bomb.path().join("train.jsonl.gz"), gzip(&[b"{\"x\": \"", vec![b'a'; 80 << 20].as_slice(), b"\"}"].concat()))
-        .expect("write");
+    fs::write(
+        bomb.path().join("train.jsonl.gz"),
+        gzip(&[b"{\"context\": \"", vec![b'a'; 80 << 20].as_slice(), b"\"}"].concat()),
+    )
+    .expect("write");
     let error = failure(bomb.path());
     assert!(error.starts_with("cannot read train.jsonl.gz: it decompresses to more than 250 times its size"), "{error}");
     fs::write(bomb.path().join("train.jsonl.gz"), &gzip(&passages())[..900]).expect("write");

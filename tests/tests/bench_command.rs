@@ -170,7 +170,7 @@ fn shards_are_trained_on_and_read() {
 #[test]
 fn invalid_arguments_are_named() {
     for (arguments, code, text) in [
-        (&["--precision", "fp8"][..], 1, "fp8"),
+        (&["--precision", "fp8"][..], 2, "fp8"),
         (&["--steps", "0"], 2, "--steps"),
         (&["--data-only"], 2, "--data"),
         (&["--python", "python3"], 2, "--baseline"),

@@ -79,8 +79,15 @@ fn a_diverging_run_ends_and_names_the_checkpoint_before() {
     let settings = ["optim.lr=1e30", "optim.decay_steps=10", "train.max_consecutive_skips=3", "train.save_every=32"];
     run(trainer(folder.path(), &out, &[]).args(["--max-steps", "1"])).success();
     let before = latest(&out);
-    let finished =
-        run(trainer(folder.path(), &out, &settings).args(["--resume", "--allow", "optim.lr", "--allow", "optim.decay_steps"]));
+    let finished = run(trainer(folder.path(), &out, &settings).args([
+        "--resume",
+        "--max-steps",
+        "9",
+        "--allow",
+        "optim.lr",
+        "--allow",
+        "optim.decay_steps",
+    ]));
     let error = error(&finished);
     let skipped = metrics(&out, "skipped");
     assert_eq!(skipped.iter().map(|line| line["skipped_in_a_row"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);

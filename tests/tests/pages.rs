@@ -170,7 +170,7 @@ fn a_run_that_learned_nothing_is_flagged() {
         .collect();
     let eval = r#"{"kind":"eval","step":40,"samples":1200,"accuracy":0.25,"f1":0.25,"exact_match":0.25,"chance":0.25,"most_frequent":0.31,"hits":15,"questions":60}"#;
     std::fs::write(out.join("metrics.jsonl"), format!("{lines}{eval}\n")).expect("write");
-    std::fs::write(out.join("config.toml"), "[optim]\nlr = 1e-5\n").expect("write");
+    std::fs::write(out.join("config.toml"), "[optim]\nlr = 1e-5\ndecay_steps = 4338\n").expect("write");
     report("glm-trainer", out).success();
     let page = out.join("report.html");
     let document = check(&page);
@@ -193,7 +193,8 @@ fn a_report_names_the_questions_that_were_evaluated() {
     let folder = tempfile::tempdir().expect("folder");
     corpus(folder.path());
     let out = folder.path().join("run");
-    run(set(trainer(folder.path(), &out).args(["--max-steps", "2"]), &["train.eval_questions=8"])).success();
+    run(set(trainer(folder.path(), &out).args(["--max-steps", "2"]), &["train.eval_questions=8", "train.eval_every=8"]))
+        .success();
     report("glm-trainer", &out).success();
     let page = out.join("report.html");
     let titles = in_frame(

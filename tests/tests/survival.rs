@@ -85,7 +85,12 @@ fn a_killed_and_repeated_run_ends_like_an_undisturbed_one() {
     // Once more, with nothing left to do.
     let start = Instant::now();
     let again = run(&mut trainer(folder.path(), &whole)).success();
-    assert!(remains(&whole) == expected && again.stderr().contains("done: "), "{} in {:?}", again.stderr(), start.elapsed());
+    assert!(
+        remains(&whole) == expected && again.stderr().contains("nothing to do: "),
+        "{} in {:?}",
+        again.stderr(),
+        start.elapsed()
+    );
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl IngestArgs {
         let options = self.options();
         interrupt::stop_on_signals(&options.stop)?;
         match ingest::run(&options, progress::of(quiet).as_ref()) {
-            Err(IngestError::Stopped) => Ok(interrupt::report()),
+            Err(IngestError::Stopped(_)) => Ok(interrupt::report()),
             Err(error) => Err(error.into()),
             Ok(Outcome::Done(summary)) => print_summary(&summary, self.json, quiet, out),
             Ok(Outcome::Part(part)) => {
@@ -191,7 +191,7 @@ impl MergeArgs {
         };
         interrupt::stop_on_signals(&options.stop)?;
         match ingest::merge(&options, progress::of(quiet).as_ref()) {
-            Err(IngestError::Stopped) => Ok(interrupt::report()),
+            Err(IngestError::Stopped(_)) => Ok(interrupt::report()),
             summary => print_summary(&summary?, self.json, quiet, out),
         }
     }

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::options::Fraction;
 use super::reject_limit::RejectLimit;
+use super::stop::Stopped;
 use crate::shard::WriteError;
 use crate::source::input::InputError;
 
@@ -109,8 +110,8 @@ pub enum IngestError {
     )]
     PartsMerged(PathBuf),
     /// The run was stopped, see [`Stop`](super::Stop).
-    #[error("stopped; nothing was published")]
-    Stopped,
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// A bug: a worker thread panicked.
     #[error("a worker panicked on a batch of {0}; nothing was published; please report this bug with the file")]
     Panicked(String),

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::error::IngestError;
+use thiserror::Error;
+
+/// The run was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("stopped; nothing was published")]
+pub struct Stopped;
 
 /// Request to stop a run, for example from a signal handler. Clones share it. A run that is stopped removes its temporary files.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +26,7 @@ impl Stop {
     }
 
     /// Returns an error if the run is to stop.
-    pub(super) fn check(&self) -> Result<(), IngestError> {
-        if self.is_requested() { Err(IngestError::Stopped) } else { Ok(()) }
+    pub(super) fn check(&self) -> Result<(), Stopped> {
+        if self.is_requested() { Err(Stopped) } else { Ok(()) }
     }
 }

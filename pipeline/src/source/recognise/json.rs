@@ -24,7 +24,8 @@ pub(super) fn format_of_lines(head: &[u8]) -> Option<FormatName> {
     if head.trim_ascii_start().starts_with(b"[") || std::str::from_utf8(head).is_ok_and(spreads_over_lines) {
         return None;
     }
-    let lines: Vec<_> = head.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).take(LINES).collect();
+    let lines: Vec<_> =
+        head.split_inclusive(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).take(LINES).collect();
     let formats: Vec<_> = lines.iter().map(|line| format_of_line(line)).collect();
     let votes = |name: FormatName| formats.iter().filter(|&&format| format == Some(name)).count();
     let mut best: Option<(FormatName, usize)> = None;
@@ -44,7 +45,9 @@ fn format_of_line(line: &[u8]) -> Option<FormatName> {
         Err(error) if error.error_len().is_none() => std::str::from_utf8(&line[..error.valid_up_to()]).unwrap_or_default(),
         Err(_) => return None,
     };
-    if !text.trim_start().starts_with('{') {
+    // The beginning of the file may end within a line; all lines before it are complete.
+    let is_cut_off = text.ends_with('\n') && serde_json::from_str::<IgnoredAny>(text).is_err();
+    if !text.trim_start().starts_with('{') || is_cut_off {
         return None;
     }
     let keys = Keys::of_first_value(text);

@@ -59,13 +59,18 @@ fn still_rising(train: &[Entry], config: &Config) -> Option<String> {
     if last < highest || last > 0.999 * peak {
         return None;
     }
+    let remedy = match config.optim.decay_steps {
+        0 => "Train for more steps.".to_owned(),
+        decay_steps => format!(
+            "Warm-up takes {} steps, the part optim.warmup of optim.decay_steps; optim.decay_steps = 0 follows the length of the run.",
+            count((config.optim.warmup * decay_steps as f64).ceil() as u64)
+        ),
+    };
     Some(format!(
-        "the learning rate was still rising at step {}: it had reached {} of {}. Warm-up takes {} steps, the part optim.warmup of \
-         optim.decay_steps; set optim.decay_steps to the number of steps that the run has.",
+        "the learning rate was still rising at step {}: it had reached {} of {}. {remedy}",
         count(step),
         value(last),
-        value(peak),
-        count((config.optim.warmup * config.optim.decay_steps as f64).ceil() as u64)
+        value(peak)
     ))
 }
 
@@ -75,9 +80,11 @@ mod tests {
     use super::*;
 
     fn rising(rates: &[f64]) -> Option<String> {
+        let mut config = Config::default();
+        config.optim.decay_steps = 4338;
         let lines =
             (1..).zip(rates).map(|(step, lr)| format!("{{\"kind\":\"train\",\"step\":{step},\"samples\":1,\"lr\":{lr}}}\n"));
-        still_rising(&Records::parse(lines.collect::<String>().as_bytes()).train, &Config::default())
+        still_rising(&Records::parse(lines.collect::<String>().as_bytes()).train, &config)
     }
 
     #[test]

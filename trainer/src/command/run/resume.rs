@@ -69,6 +69,15 @@ pub(super) fn point(
         ));
     }
     let same = request.resume == Resume::IfSame;
+    // First, since other weights may mean another recipe.
+    if let (true, Some(init)) = (same, &request.init)
+        && state.init.as_ref().is_some_and(|began| *began != init.to_string())
+    {
+        return refuse(format!(
+            "{root} already holds a run that started from the weights {}; resume it with --resume, or start another run with --out",
+            state.init.as_deref().unwrap_or_default()
+        ));
+    }
     // With --resume, recorded numbers are the defaults, and zeros ask for those of the new length.
     if request.resume != Resume::Yes && !request.allow.iter().any(|key| key == "optim.decay_steps") {
         plan::keep_recorded(config, &state.config);
@@ -97,14 +106,6 @@ pub(super) fn point(
         return refuse(format!(
             "{root} already holds a run with other settings: {}; resume it with --resume, or start another run with --out",
             list(&length)
-        ));
-    }
-    if let (true, Some(init)) = (same, &request.init)
-        && state.init.as_ref().is_some_and(|began| *began != init.to_string())
-    {
-        return refuse(format!(
-            "{root} already holds a run that started from the weights {}; resume it with --resume, or start another run with --out",
-            state.init.unwrap_or_default()
         ));
     }
     if let (false, Some(init)) = (same, &request.init)
