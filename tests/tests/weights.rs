@@ -209,7 +209,7 @@ fn all_inputs_of_init_give_the_same_answers() {
     let archive_path = packed.join("glm-large-blank.tar.bz2");
     fs::write(&archive_path, archive()).expect("write");
     let first = eval(data, &archive_path, &heads).success();
-    assert!(first.stderr().contains("unpacking glm-large-blank.tar.bz2"), "{}", first.stderr());
+    assert!(first.stderr().contains("glm-large-blank.tar.bz2 to "), "{}", first.stderr());
     let unpacked = packed.join("blocklm-large-blank");
     for init in [&archive_path, &packed, &unpacked, &unpacked.join("200000/mp_rank_00_model_states.pt")] {
         assert_eq!(answers(init, &heads), expected, "{}", init.display());
@@ -293,7 +293,6 @@ fn downloads_resume_and_are_checked() {
     let server = Server::start(name, vec![Answer::file(&file).cut(file.len() / 2), Answer::file(&file)]);
     let first = fetch(&server, "new", &[]).success();
     assert!(first.stdout().contains("publish no checksum"), "{}", first.stdout());
-    assert!(first.stderr().contains("checking glm-large-blank.tar.bz2"), "{}", first.stderr());
     let requests = server.requests();
     assert_eq!((requests.len(), requests[1].range.clone()), (2, Some(format!("bytes={}-", file.len() / 2))));
     assert!(fs::read(folder.path().join("new").join(name)).expect("read") == file);

@@ -21,7 +21,7 @@ fn is_lines(name: &FormatName) -> bool {
 /// of no format.
 pub(super) fn format_of_lines(head: &[u8]) -> Option<FormatName> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
-    if head.trim_ascii_start().starts_with(b"[") || std::str::from_utf8(head).is_ok_and(spreads_over_lines) {
+    if begins_a_list(head) || std::str::from_utf8(head).is_ok_and(spreads_over_lines) {
         return None;
     }
     let lines: Vec<_> =
@@ -36,6 +36,13 @@ pub(super) fn format_of_lines(head: &[u8]) -> Option<FormatName> {
         }
     }
     best.filter(|(_, votes)| 2 * votes >= lines.len()).map(|(name, _)| name)
+}
+
+/// Returns true if the file is a list; a list on a line of its own is only a bad line.
+fn begins_a_list(head: &[u8]) -> bool {
+    let head = head.trim_ascii_start();
+    let first = head.split(|&byte| byte == b'\n').next().unwrap_or(head);
+    head.starts_with(b"[") && (first.len() == head.len() || serde_json::from_slice::<IgnoredAny>(first).is_err())
 }
 
 fn format_of_line(line: &[u8]) -> Option<FormatName> {
