@@ -19,7 +19,7 @@ use crate::source::recognise::FormatName;
 #[serde(untagged)]
 pub enum Outcome {
     /// A data set; in a dry run its counts.
-    Done(Summary),
+    Done(Box<Summary>),
     /// A part of a data set.
     Part(PartSummary),
 }
@@ -28,7 +28,7 @@ impl Outcome {
     /// Returns the summary of the data set; `None` if the run prepared a part.
     pub fn done(self) -> Option<Summary> {
         match self {
-            Self::Done(summary) => Some(summary),
+            Self::Done(summary) => Some(*summary),
             Self::Part(_) => None,
         }
     }

@@ -41,7 +41,7 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
         && let Some(manifest) = reuse::published(options, &inputs, &tokenizer)?
     {
         let reason = "nothing has changed: raw files, settings and all shards match (--force ingests again)";
-        return unchanged(&manifest, options, reason, started).map(Outcome::Done);
+        return unchanged(&manifest, options, reason, started).map(|summary| Outcome::Done(Box::new(summary)));
     }
     let mut builder = DataSetBuilder::new(options, &tokenizer, progress, started)?;
     let stages = Stages::default();
@@ -64,7 +64,7 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
         builder.add(ordered, &files, read.digests, started);
     }
     builder.stages = stages;
-    builder.publish().map(Outcome::Done)
+    builder.publish().map(|summary| Outcome::Done(Box::new(summary)))
 }
 
 /// Checks that `--val-fraction` has a training split to divide, and no validation split of its own.

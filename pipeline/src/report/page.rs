@@ -87,6 +87,9 @@ fn contents(stats: &Stats, manifest: &Manifest, rejects: &Rejects) -> Markup {
     html! { (tiles(&main, &minor)) (splits(stats, manifest)) }
 }
 
+/// Name of a key figure, and its value for a split.
+type Figure<'a> = (&'a str, &'a dyn Fn(&SplitStats) -> String);
+
 /// Renders the key figures with a column for each split, which fits a phone.
 fn splits(stats: &Stats, manifest: &Manifest) -> Markup {
     let mut columns = vec![("", Column::Heading)];
@@ -94,7 +97,7 @@ fn splits(stats: &Stats, manifest: &Manifest) -> Markup {
     let shards =
         |split: &SplitStats| manifest.splits.get(&split.split).map_or(&[] as &[Shard], |content| content.shards.as_slice());
     let truncated = format!("truncated at {} tokens", count(stats.max_seq_len as u64));
-    let rows: [(&str, &dyn Fn(&SplitStats) -> String); 10] = [
+    let rows: [Figure<'_>; 10] = [
         ("questions", &|split| count(split.questions as u64)),
         ("passages", &|split| count(split.passages as u64)),
         ("passages, distinct text", &|split| count(split.distinct_passages as u64)),
@@ -106,7 +109,7 @@ fn splits(stats: &Stats, manifest: &Manifest) -> Markup {
         ("shards", &|split| count(shards(split).len() as u64)),
         ("size", &|split| bytes(shards(split).iter().map(|shard| shard.bytes).sum())),
     ];
-    let row = |(name, value): (&str, &dyn Fn(&SplitStats) -> String)| -> Vec<Markup> {
+    let row = |(name, value): Figure<'_>| -> Vec<Markup> {
         [text(name)].into_iter().chain(stats.splits.iter().map(|split| text(value(split)))).collect()
     };
     table("Splits", &columns, &rows.map(row))

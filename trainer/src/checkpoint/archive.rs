@@ -172,7 +172,7 @@ fn unpack(archive: &Path, temporary: &Path, top: &Path) -> Result<(), Checkpoint
     });
     synced.map_err(|error| {
         let reason = match error {
-            WalkError::Archive(error) => format!("cannot be unpacked: {error}; download it again"),
+            WalkError::Archive(error) => format!("cannot be unpacked: {}; download it again", printable(&error)),
             WalkError::Outside(path) => format!("cannot be unpacked: {}", outside(&path)),
             WalkError::Bomb => format!("cannot be unpacked: {}", bomb()),
             WalkError::Unpacked(target, error) => format!(
@@ -289,6 +289,13 @@ fn inner_path(entry: &Entry<'_, Decoder<'_>>) -> Result<PathBuf, WalkError> {
     Ok(inner)
 }
 
+/// Text of an error in one line: errors of damaged archives contain bytes of the archive.
+fn printable(error: &io::Error) -> String {
+    let mut text: String = error.to_string().chars().take(120).collect();
+    text.retain(|character| !character.is_control() && character != char::REPLACEMENT_CHARACTER);
+    text
+}
+
 /// Returns the folder at the top of an archive, according to its first member.
 fn top_folder(archive: &Path) -> Result<PathBuf, CheckpointError> {
     let fault = |reason: String| CheckpointError::Archive { path: archive.to_owned(), reason };
@@ -303,7 +310,7 @@ fn top_folder(archive: &Path) -> Result<PathBuf, CheckpointError> {
     match (top, walked) {
         (Some(top), _) => Ok(top),
         (None, Err(WalkError::Archive(error))) => {
-            Err(fault(format!("is not a valid tar.bz2 archive: {error}; download it again")))
+            Err(fault(format!("is not a valid tar.bz2 archive: {}; download it again", printable(&error))))
         }
         (None, Err(WalkError::Outside(path))) => Err(fault(format!("cannot be unpacked: {}", outside(&path)))),
         (None, Err(WalkError::Bomb)) => Err(fault(format!("cannot be unpacked: {}", bomb()))),

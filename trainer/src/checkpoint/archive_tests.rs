@@ -180,3 +180,16 @@ fn a_check_reads_to_the_end_and_requires_weights() {
     assert!(matches!(checked(&whole[..whole.len() - 1]), Err(ContentFault::Damaged(_))));
     assert!(matches!(checked(&packed(&MEMBERS[1..])), Err(ContentFault::Missing(PUBLISHED_FILE))));
 }
+
+#[test]
+fn the_error_of_a_damaged_header_is_one_line() {
+    let mut archive_of = tar::Builder::new(BzEncoder::new(Vec::new(), Compression::fast()));
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1);
+    header.as_old_mut().cksum = *b"\n\x1b\xff\xfe\r\n\0\n";
+    archive_of.append(&header, &b"x"[..]).expect("append");
+    let (_folder, path) = archive(&archive_of.into_inner().and_then(BzEncoder::finish).expect("finish"));
+    let error = weights_file(&path).expect_err("damaged").to_string();
+    assert!(error.contains("is not a valid tar.bz2 archive") && error.ends_with("; download it again"), "{error}");
+    assert!(!error.contains(|character: char| character.is_control() || character == '\u{fffd}'), "{error:?}");
+}

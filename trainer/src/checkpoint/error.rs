@@ -117,9 +117,9 @@ pub enum CheckpointError {
         /// The weights.
         path: PathBuf,
         /// Vocabulary of the weights.
-        own: Tokenizer,
+        own: Box<Tokenizer>,
         /// Vocabulary of the data set or of the questions.
-        given: Tokenizer,
+        given: Box<Tokenizer>,
     },
     /// The state of a run cannot be read or written.
     #[error("{}: not the state of a run: {source}", path.display())]

@@ -38,9 +38,11 @@ pub fn parameters(config: &ModelConfig) -> Result<impl Iterator<Item = (String, 
     Ok(before.into_iter().chain((0..config.layers).flat_map(numbered)).chain(after))
 }
 
-/// Returns the index of the layer of a parameter.
+/// Returns the index of the layer of a parameter; the largest number for an index that does not fit, so that it is found to be wrong.
 pub fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix(LAYERS)?.split('.').next()?.parse().ok()
+    let index = name.strip_prefix(LAYERS)?.split('.').next()?;
+    let is_number = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| index.parse().unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
@@ -79,6 +81,8 @@ mod tests {
     #[test]
     fn layers_are_parsed_from_names() {
         assert_eq!(layer_of("transformer.layers.23.mlp.dense_h_to_4h.bias"), Some(23));
+        assert_eq!(layer_of("transformer.layers.1000000000000000000000000000000.mlp.bias"), Some(usize::MAX));
+        assert_eq!(layer_of("transformer.layers..mlp.bias"), None);
         assert_eq!(layer_of("transformer.final_layernorm.bias"), None);
     }
 }

@@ -129,7 +129,8 @@ impl Weights {
     pub fn check_vocabulary(&self, given: &Tokenizer) -> Result<(), CheckpointError> {
         match self.tokenizer() {
             Some(own) if own.sha256 != given.sha256 => {
-                Err(CheckpointError::Vocabulary { path: self.path().to_owned(), own, given: given.clone() })
+                let (own, given) = (Box::new(own), Box::new(given.clone()));
+                Err(CheckpointError::Vocabulary { path: self.path().to_owned(), own, given })
             }
             Some(_) => Ok(()),
             None => {
