@@ -2,6 +2,7 @@
 
 mod args;
 mod outcome;
+mod places;
 mod recipe;
 mod resume;
 
@@ -32,9 +33,8 @@ use crate::data::pack::{Packer, Share};
 use crate::data::verify::Verify;
 use crate::device::{DeviceChoice, Precision, device_name};
 use crate::distributed::{DistributedError, Environment, Identity, OnHang, World};
-use crate::model::config::PublishedWeights;
 use crate::model::flops::flop_rates;
-use crate::model::{Glm, ModelConfig, Preset};
+use crate::model::{Glm, ModelConfig};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
 use crate::optim::schedule::Schedule;
@@ -47,6 +47,7 @@ use crate::train::{Records, Run, TrainError};
 
 pub use args::RunArgs;
 pub use outcome::log_outcome;
+use places::{new_run_folder, published_weights};
 
 /// Errors of `run`.
 #[derive(Debug, Error)]
@@ -376,28 +377,4 @@ fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<
     let sizes = config.random_model(embedding_rows(manifest.tokenizer.vocab_size))?;
     tch::manual_seed(config.train.seed as i64);
     Ok(Glm::random(&sizes, Kind::Float, device)?)
-}
-
-/// Finds published weights next to the data or its `shards`: their folder, or the archive that contains it.
-fn published_weights(data: &Path, weights: PublishedWeights) -> Result<PathBuf, SetupError> {
-    let (folder, archive) = (weights.folder, weights.archive());
-    let parents = || [Some(data), data.parent()].into_iter().flatten();
-    let mut places = [folder, archive.as_str()].into_iter().flat_map(|name| parents().map(move |parent| parent.join(name)));
-    places.find(|path| path.exists()).ok_or_else(|| {
-        SetupError::Invalid(format!(
-            "no initial weights: neither {folder} nor {archive} in {dir}; \
-             download them with `glm-trainer fetch {name} {dir}`, use other weights with --init PATH, \
-             or start from random weights with --init random",
-            name = weights.name,
-            dir = data.display()
-        ))
-    })
-}
-
-/// Returns `runs/large-001` or the next unused number.
-fn new_run_folder(preset: Preset) -> Result<PathBuf, SetupError> {
-    (1..=9999)
-        .map(|number| PathBuf::from(format!("runs/{}-{number:03}", preset.name)))
-        .find(|path| !path.exists())
-        .ok_or_else(|| SetupError::Invalid("runs/ contains 9,999 runs; choose a folder with --out".to_owned()))
 }
