@@ -26,12 +26,15 @@ pub fn release(device: Device) -> Result<(), TchError> {
 /// Number of the option in mimalloc 2.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Makes the allocator keep freed memory for the next step instead of returning it to the system. The page faults of new memory
-/// would take several percent of a step's time.
+/// Milliseconds after which the allocator returns freed memory to the system.
+const KEEP_MILLISECONDS: libc::c_long = 1000;
+
+/// Makes the allocator keep freed memory for the next steps instead of returning it to the system at once. The page faults of new
+/// memory would take several percent of a step's time.
 ///
 /// The program and libtorch allocate with mimalloc: the shapes of batches vary, and the heap of glibc becomes so fragmented by them
 /// that it grew for hours, to several times the memory in use.
 pub fn keep_freed_memory() {
     // SAFETY: sets a number, which other threads read atomically.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEEP_MILLISECONDS) };
 }
