@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+use crate::processes::Running;
 use crate::{command, run};
 
 /// Generates and ingests a small sample corpus with the real program.
@@ -66,6 +67,21 @@ pub fn small_model(data: &Path, out: &Path) -> Command {
     ];
     set(&mut command, &settings).arg("--data").arg(data).arg("--out").arg(out);
     command
+}
+
+/// Like [`trainer`], but the run does not end by itself, and has a timeout of a few seconds for other ranks.
+pub fn endless(data: &Path, out: &Path) -> Command {
+    let mut command = trainer(data, out);
+    set(&mut command, &["train.epochs=100000", "train.eval_every=0", "distributed.timeout=5"]);
+    command
+}
+
+/// Waits until a run has completed a few steps.
+///
+/// # Panics
+/// Panics if the run ends before, or on a timeout.
+pub fn until_it_trains(running: &mut Running, out: &Path) {
+    running.until("a few steps are done", || (steps(out).len() > 2).then_some(()));
 }
 
 /// Adds settings to a command.

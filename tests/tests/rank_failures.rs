@@ -1,23 +1,8 @@
 //! Error messages of distributed runs in which a rank is killed, hangs, is missing or has a different configuration.
 
-use std::path::Path;
-use std::process::Command;
-
 use glm_tests::processes::{Running, by_hand, descendants, free_port, rank, runs, several_processes_can_train, signal};
 use glm_tests::run;
-use glm_tests::training::{corpus, seeded_corpus, set, steps, trainer, trainer_from};
-
-/// A run that does not end, with a timeout of a few seconds.
-fn endless(data: &Path, out: &Path) -> Command {
-    let mut command = trainer(data, out);
-    set(&mut command, &["train.epochs=100000", "train.eval_every=0", "distributed.timeout=5"]);
-    command
-}
-
-/// Waits until a run has completed a few steps.
-fn until_it_trains(running: &mut Running, out: &Path) {
-    running.until("a few steps are done", || (steps(out).len() > 2).then_some(()));
-}
+use glm_tests::training::{corpus, endless, seeded_corpus, set, trainer_from, until_it_trains};
 
 #[test]
 fn a_killed_rank_is_named_by_the_others() {

@@ -3,25 +3,23 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use glm_tests::processes::{Running, SECRET, by_hand, descendants, free_port, rank, runs, several_processes_can_train, signal};
 use glm_tests::run;
-use glm_tests::training::{corpus, set, steps, trainer};
+use glm_tests::training::{corpus, endless, set, steps, until_it_trains};
 
 /// Much longer than a timeout of some seconds takes on a busy machine, and shorter than a hang.
 const BOUND: Duration = Duration::from_secs(150);
 
-/// A run that does not end by itself, with a short timeout.
-fn endless(data: &Path, out: &Path) -> Command {
-    let mut command = trainer(data, out);
-    set(&mut command, &["train.epochs=100000", "train.eval_every=0", "distributed.timeout=5"]);
-    command
-}
-
-fn until_it_trains(running: &mut Running, out: &Path) {
-    running.until("a few steps are done", || (steps(out).len() > 2).then_some(()));
+/// Starts an endless run of two ranks, and waits until it trains. Returns the launcher and the process ids of its ranks.
+fn endless_pair(folder: &Path) -> (Running, [u32; 2]) {
+    corpus(folder);
+    let out = folder.join("run");
+    let mut launcher = Running::start(endless(folder, &out).args(["--nproc", "2"]), folder.join("launcher.log"));
+    until_it_trains(&mut launcher, &out);
+    let ranks = [0, 1].map(|rank| launcher.worker(rank));
+    (launcher, ranks)
 }
 
 /// Returns the value of a variable in the environment of a process.
@@ -93,11 +91,7 @@ fn ranks_end_with_a_killed_one_although_the_launcher_is_stopped() {
         return;
     }
     let folder = tempfile::tempdir().expect("folder");
-    corpus(folder.path());
-    let out = folder.path().join("run");
-    let mut launcher = Running::start(endless(folder.path(), &out).args(["--nproc", "2"]), folder.path().join("launcher.log"));
-    until_it_trains(&mut launcher, &out);
-    let [first, second] = [0, 1].map(|rank| launcher.worker(rank));
+    let (mut launcher, [first, second]) = endless_pair(folder.path());
     signal(launcher.pid(), "STOP");
     signal(second, "KILL");
     let start = Instant::now();
@@ -116,11 +110,7 @@ fn the_launcher_leaves_no_stopped_rank_behind() {
         return;
     }
     let folder = tempfile::tempdir().expect("folder");
-    corpus(folder.path());
-    let out = folder.path().join("run");
-    let mut launcher = Running::start(endless(folder.path(), &out).args(["--nproc", "2"]), folder.path().join("launcher.log"));
-    until_it_trains(&mut launcher, &out);
-    let [first, second] = [0, 1].map(|rank| launcher.worker(rank));
+    let (mut launcher, [first, second]) = endless_pair(folder.path());
     signal(second, "STOP");
     let start = Instant::now();
     let output = launcher.ends_with(1);

@@ -44,33 +44,30 @@ fn a_worker_killed_by_a_stop_signal_is_not_a_failure() {
     assert!(!stderr.contains("ERROR"), "{stderr}");
 }
 
+/// Starts two workers that answer the second of two signals with an exit code, given as an expression of the shell, and sends both.
+fn exiting_after_two(signal: libc::c_int, name: &str, code: &str) -> Launched {
+    let script = format!(
+        "trap 'n=$((n + 1)); : > got.$RANK.$n; [ $n = 2 ] && exit {code}' {name}
+        : > ready.$RANK
+        while :; do sleep 1000 & wait $!; done"
+    );
+    let launched = Launched::start(&["--nproc", "2"], &script);
+    launched.wait_for(&["ready.0", "ready.1"]);
+    launched.send(signal);
+    launched.wait_for(&["got.0.1", "got.1.1"]);
+    launched.send(signal);
+    launched
+}
+
 #[test]
 fn a_failure_after_several_stop_signals_is_a_failure() {
-    let script = r#"
-        trap 'n=$((n + 1)); : > got.$RANK.$n; [ $n = 2 ] && exit 4' USR1
-        : > ready.$RANK
-        while :; do sleep 1000 & wait $!; done
-    "#;
-    let mut launched = Launched::start(&["--nproc", "2"], script);
-    launched.wait_for(&["ready.0", "ready.1"]);
-    launched.send(libc::SIGUSR1);
-    launched.wait_for(&["got.0.1", "got.1.1"]);
-    launched.send(libc::SIGUSR1);
+    let mut launched = exiting_after_two(libc::SIGUSR1, "USR1", "4");
     assert_eq!(launched.exit_code(), Some(1), "{}", launched.stderr());
 }
 
 #[test]
 fn workers_that_exit_at_once_after_a_second_signal_are_not_a_failure() {
-    let script = r#"
-        trap 'n=$((n + 1)); : > got.$RANK.$n; [ $n = 2 ] && exit $((RANK == 0 ? 130 : 1))' INT
-        : > ready.$RANK
-        while :; do sleep 1000 & wait $!; done
-    "#;
-    let mut launched = Launched::start(&["--nproc", "2"], script);
-    launched.wait_for(&["ready.0", "ready.1"]);
-    launched.send(libc::SIGINT);
-    launched.wait_for(&["got.0.1", "got.1.1"]);
-    launched.send(libc::SIGINT);
+    let mut launched = exiting_after_two(libc::SIGINT, "INT", "$((RANK == 0 ? 130 : 1))");
     assert_eq!(launched.exit_code(), Some(130), "{}", launched.stderr());
 }
 

@@ -226,7 +226,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
             (all, limit) => format!("{limit} of {all} evaluation questions, always the same"),
         };
         tracing::info!("{} training questions, {evaluated}", train_data.rows());
-        tell_schedule(&config, request.recipe, train_data.rows());
+        log_schedule(&config, request.recipe, train_data.rows());
         tracing::info!("writing to {}", records.folder().root().display());
         if precision == Precision::Fp16 && !device.starts_with("cuda") {
             tracing::warn!("fp16 is slow on a CPU and skips steps that overflow; --precision bf16 or fp32 is faster");
@@ -257,7 +257,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
 }
 
 /// Logs the length of a run and its learning rate.
-fn tell_schedule(config: &Config, recipe: Option<Recipe>, rows: usize) {
+fn log_schedule(config: &Config, recipe: Option<Recipe>, rows: usize) {
     let Schedule { lr, warmup, decay_steps, .. } = config.schedule();
     let steps = Plan::of(config, rows).steps;
     let recipe = recipe.map_or_else(String::new, |recipe| format!("recipe {recipe}: "));
