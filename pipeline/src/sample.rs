@@ -15,6 +15,9 @@
 //! - `scene`: draws the entities of a passage and their facts; `story` writes the passage, `question` the queries.
 //! - [`record`]: one passage with its questions. [`corpus`]: the files. [`recipe`]: the difficulty.
 //!
+//! Documents for pretraining are further passages of the same kind; each ends with a follow-up sentence about each of its entities, as
+//! news items tell a fact more than once. They have no questions, and share people with the training passages only.
+//!
 //! Passage `i` of a split depends on the seed, the split and `i` only.
 
 pub mod corpus;
@@ -44,6 +47,7 @@ const MIN_VAL_PASSAGES: u64 = 100;
 #[command(after_help = "\
 Examples:
   glm-prep sample --out sample --passages 3000
+  glm-prep sample --out sample --passages 3000 --documents 20000    # and text for pretraining
   glm-prep sample --out big --passages 1000000 --seed 7    # for load tests")]
 pub struct SampleArgs {
     /// Output folder: writes DIR/ReCoRD/train.jsonl and DIR/ReCoRD/val.jsonl.
@@ -55,6 +59,9 @@ pub struct SampleArgs {
     /// Number of validation passages [default: 10 % of the training passages, at least 100].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub val_passages: Option<u64>,
+    /// Also write documents for pretraining to DIR/text, N for training and a tenth of it for validation.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub documents: u64,
     /// Random seed; the same seed gives the same corpus.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
@@ -72,6 +79,7 @@ pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Result<(), SampleError> {
         out: args.out.clone(),
         train_passages: args.passages,
         val_passages: args.val_passages.unwrap_or((args.passages / 10).max(MIN_VAL_PASSAGES)),
+        documents: args.documents,
         seed: args.seed,
         recipe: Recipe::default(),
         force: args.force,
@@ -88,5 +96,12 @@ pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Result<(), SampleError> {
         val.questions,
         args.seed,
     )
-    .map_err(SampleError::Output)
+    .map_err(SampleError::Output)?;
+    if args.documents > 0 {
+        let [train, val] = [Split::Train, Split::Val].map(|split| corpus.documents_path(split));
+        let (documents, val_documents) = (corpus.documents, corpus.val_documents());
+        writeln!(out, "{}: {documents} documents; {}: {val_documents} documents", train.display(), val.display())
+            .map_err(SampleError::Output)?;
+    }
+    Ok(())
 }

@@ -29,7 +29,7 @@ fn mentions(record: &Record) -> Vec<String> {
 }
 
 fn args(out: &Path, seed: u64) -> SampleArgs {
-    SampleArgs { out: out.to_owned(), passages: 50, val_passages: Some(5), seed, force: false }
+    SampleArgs { out: out.to_owned(), passages: 50, val_passages: Some(5), documents: 0, seed, force: false }
 }
 
 /// Writes a corpus and returns train.jsonl, val.jsonl and the printed summary.
