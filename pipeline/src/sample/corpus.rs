@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use glm_schemas::manifest::Split;
 use glm_support::files::atomic::Draft;
 use glm_support::files::output::{self, OutputError};
@@ -13,23 +14,31 @@ use thiserror::Error;
 use super::recipe::Recipe;
 use super::record::Generator;
 
-/// Subfolders of the output folder for questions and documents, as `ingest` expects them.
+/// Subfolder of the output folder for questions, as `ingest` expects it.
 const QUESTIONS: &str = "ReCoRD";
-const DOCUMENTS: &str = "text";
 
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// Content of a sample corpus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Passages with cloze questions, in the format of ReCoRD
+    Record,
+    /// Documents for pretraining: passages with follow-up sentences, no questions
+    Text,
+}
 
 /// Settings of a sample corpus.
 #[derive(Debug, Clone)]
 pub struct Corpus {
-    /// Output folder; the files are `ReCoRD/train.jsonl` and `ReCoRD/val.jsonl` in it, and those of the documents in `text`.
+    /// Output folder; the files are `train.jsonl` and `val.jsonl` in it, those of questions in its subfolder `ReCoRD`.
     pub out: PathBuf,
+    /// Content of the corpus.
+    pub kind: Kind,
     /// Number of passages in `train.jsonl`.
     pub train_passages: u64,
     /// Number of passages in `val.jsonl`.
     pub val_passages: u64,
-    /// Number of documents for pretraining, and as a tenth of it for validation; 0 for none.
-    pub documents: u64,
     /// Random seed.
     pub seed: u64,
     /// Difficulty.
@@ -39,7 +48,7 @@ pub struct Corpus {
 }
 
 /// Size of a file written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
     /// Number of passages.
     pub passages: u64,
@@ -70,7 +79,7 @@ pub enum SampleError {
     #[error(transparent)]
     Target(#[from] OutputError),
     /// The corpus cannot be written to standard output.
-    #[error("a corpus has several files, so it cannot be written to standard output; use --out DIR")]
+    #[error("a corpus has two files, train.jsonl and val.jsonl, so it cannot be written to standard output; use --out DIR")]
     Stdout,
     /// The embedded phrases do not parse.
     #[error("invalid phrases of the sample corpus: {0}")]
@@ -83,62 +92,50 @@ pub enum SampleError {
 impl Corpus {
     /// Path of the file of a split.
     pub fn path(&self, split: Split) -> PathBuf {
-        self.out.join(QUESTIONS).join(format!("{split}.jsonl"))
+        let folder = match self.kind {
+            Kind::Record => self.out.join(QUESTIONS),
+            Kind::Text => self.out.clone(),
+        };
+        folder.join(format!("{split}.jsonl"))
     }
 
-    /// Path of the documents of a split.
-    pub fn documents_path(&self, split: Split) -> PathBuf {
-        self.out.join(DOCUMENTS).join(format!("{split}.jsonl"))
-    }
-
-    /// Writes all files, one passage at a time.
+    /// Writes both files, one passage at a time.
     ///
     /// # Errors
-    /// [`SampleError`]. No file gets its name before the content of all is written.
+    /// [`SampleError`]. Neither file gets its name before the content of both is written.
     pub fn write(&self) -> Result<[Written; 2], SampleError> {
         if self.out == Path::new(output::STDOUT) {
             return Err(SampleError::Stdout);
         }
         let generator = Generator::new(self.seed, self.recipe.clone())?;
-        let splits = [(Split::Train, self.train_passages), (Split::Val, self.val_passages)];
-        let mut paths = splits.map(|(split, _)| self.path(split)).to_vec();
-        if self.documents > 0 {
-            paths.extend([Split::Train, Split::Val].map(|split| self.documents_path(split)));
-        }
-        for folder in paths.iter().filter_map(|path| path.parent()) {
-            fs::create_dir_all(folder).map_err(file_error("create the folder", folder))?;
-        }
-        if let Some(path) = paths.iter().find(|path| !self.force && path.exists()) {
+        let [train, val] = [Split::Train, Split::Val].map(|split| self.path(split));
+        let folder = train.parent().unwrap_or(&self.out);
+        fs::create_dir_all(folder).map_err(file_error("create the folder", folder))?;
+        if let Some(path) = [&train, &val].into_iter().find(|path| !self.force && path.exists()) {
             return Err(SampleError::AlreadyThere { path: path.clone() });
         }
-        for path in &mut paths {
-            *path = output::file(path)?;
-        }
+        let [train, val] = [output::file(&train)?, output::file(&val)?];
         let write = || -> io::Result<[Written; 2]> {
-            let mut drafts = Vec::new();
-            let mut written = [Written::default(); 2];
-            for (i, (split, passages)) in splits.into_iter().enumerate() {
-                let mut questions = 0;
-                drafts.push(write_lines(&paths[i], passages, |index| {
-                    let record = generator.record(split, index, questions);
-                    questions += record.qas.len() as u64;
-                    record
-                })?);
-                written[i] = Written { passages, questions };
-            }
-            let counts = [self.documents, self.val_documents()];
-            for ((path, (split, _)), count) in paths[splits.len()..].iter().zip(splits).zip(counts) {
-                drafts.push(write_lines(path, count, |index| generator.document(split, index))?);
-            }
-            drafts.into_iter().try_for_each(|draft| draft.publish().map(drop))?;
-            Ok(written)
+            let (train_draft, train) = self.write_split(&generator, Split::Train, self.train_passages, &train)?;
+            let (val_draft, val) = self.write_split(&generator, Split::Val, self.val_passages, &val)?;
+            train_draft.publish()?;
+            val_draft.publish()?;
+            Ok([train, val])
         };
-        write().map_err(file_error("write the corpus to", &self.out))
+        write().map_err(file_error("write the corpus to", folder))
     }
 
-    /// Number of documents for validation.
-    pub fn val_documents(&self) -> u64 {
-        self.documents.div_ceil(10)
+    fn write_split(&self, generator: &Generator, split: Split, passages: u64, path: &Path) -> io::Result<(Draft, Written)> {
+        let mut questions = 0;
+        let draft = match self.kind {
+            Kind::Record => write_lines(path, passages, |index| {
+                let record = generator.record(split, index, questions);
+                questions += record.qas.len() as u64;
+                record
+            })?,
+            Kind::Text => write_lines(path, passages, |index| generator.document(split, index))?,
+        };
+        Ok((draft, Written { passages, questions }))
     }
 }
 
