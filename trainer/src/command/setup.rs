@@ -89,7 +89,7 @@ pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
     let Manifest { fingerprint, settings, tokenizer, splits, .. } = data.manifest();
     let splits: Vec<String> = splits.iter().map(|(split, content)| format!("{split} {}", content.rows)).collect();
     tracing::debug!(
-        "data set in {}: questions {}, format {}, vocabulary {}, fingerprint {fingerprint}",
+        "data set in {}: rows {}, format {}, vocabulary {}, fingerprint {fingerprint}",
         data.folder().display(),
         splits.join(", "),
         settings.format,
@@ -274,10 +274,11 @@ impl Scorer {
         set_threads(&config);
         let device = device.resolve()?;
         let data = open_data(&data_folder(data))?;
-        let rows = Arc::new(data.split_verified(split, config.data.verify)?);
+        let rows = data.split_verified(split, config.data.verify)?;
         let manifest = data.manifest();
         let weights = weights.open()?;
         let scorer = Self::load(&weights, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
+        let rows = Arc::new(rows.counted(&*scorer.config.packer.task)?);
         let (folder, fingerprint) = (data.folder().to_owned(), manifest.fingerprint.clone());
         let provenance = Provenance { weights: weights.located().clone(), data: folder, split, fingerprint };
         Ok(SplitScorer { scorer, data, split: rows, provenance })
