@@ -89,8 +89,9 @@ pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
     let Manifest { fingerprint, settings, tokenizer, splits, .. } = data.manifest();
     let splits: Vec<String> = splits.iter().map(|(split, content)| format!("{split} {}", content.rows)).collect();
     tracing::debug!(
-        "data set in {}: rows {}, format {}, vocabulary {}, fingerprint {fingerprint}",
+        "data set in {}: {} {}, format {}, vocabulary {}, fingerprint {fingerprint}",
         data.folder().display(),
+        data.manifest().task.rows(),
         splits.join(", "),
         settings.format,
         tokenizer.name

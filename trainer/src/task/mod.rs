@@ -284,9 +284,10 @@ impl Objective {
 
 /// Returns the words for rows and samples of a task.
 pub fn words_of(task: TaskName) -> Words {
+    let rows = task.rows();
     match task {
-        TaskName::Cloze => Words { rows: "questions", samples: "questions", mean_of: MeanOf::Samples },
-        TaskName::Text => Words { rows: "documents", samples: "samples", mean_of: MeanOf::Targets },
+        TaskName::Cloze => Words { rows, samples: rows, mean_of: MeanOf::Samples },
+        TaskName::Text => Words { rows, samples: "samples", mean_of: MeanOf::Targets },
     }
 }
 

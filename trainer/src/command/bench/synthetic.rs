@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze::encoding::Question;
+use glm_schemas::origin::Origin;
 use glm_schemas::vocab::TokenId;
 
 use super::BenchError;
@@ -47,7 +48,7 @@ pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<V
             let group = Arc::new(group(&*packer.task, questions, &mut random)?);
             let first = (step * questions) as u64;
             let samples: Vec<_> =
-                (0..questions).map(|row| Sample { group: Arc::clone(&group), row, ordinal: first + row as u64 }).collect();
+                (0..questions).map(|row| Sample { group: Arc::clone(&group), row, part: 0, ordinal: first + row as u64 }).collect();
             let Packed { batches, weight, loads } = packer.pack(&samples)?;
             let batches = batches.into_iter().map(Arc::new).collect();
             Ok(Step { batches, samples: samples.into(), weight, loads, position: Position::default() })
