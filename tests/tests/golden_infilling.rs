@@ -17,8 +17,8 @@ use glm_trainer::optim::adamw::AdamW;
 use glm_trainer::optim::clip::global_norm;
 use glm_trainer::optim::control::ControlState;
 use glm_trainer::optim::schedule::Decay;
-use glm_trainer::task::infill::Infill;
 use glm_trainer::task::Task;
+use glm_trainer::task::infill::Infill;
 use glm_trainer::train::step::{Learner, Stepper};
 use serde_json::Value;
 use tch::{Device, Kind};
@@ -183,8 +183,7 @@ fn learning_curves_follow_the_published_ones() {
             let model = tiny(kind);
             let optimizer = AdamW::new(config.adamw(), model.parameters()).expect("optimizer");
             let control = ControlState::new(config.loss_scale(Precision::Fp32));
-            let mut stepper =
-                Stepper::new(task(), model, optimizer, &config, Precision::Fp32, control, None).expect("stepper");
+            let mut stepper = Stepper::new(task(), model, optimizer, &config, Precision::Fp32, control, None).expect("stepper");
             let published = &outputs["curves"][curve][precision];
             for (i, expected) in published["steps"].as_array().expect("steps").iter().enumerate() {
                 let step = step(vec![batch(&cases, order[i % order.len()])]);

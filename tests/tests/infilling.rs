@@ -57,7 +57,9 @@ fn documents_are_learned() {
     let out = folder.path().join("run");
     let mut first = trainer(folder.path(), &out);
     let log = run(first.args(["--epochs", "6", "--lr", "3e-3"])).success().stderr();
-    for text in ["60 training documents (", "samples per epoch)", "12 evaluation documents", " samples/s, ", "of them predicted)"] {
+    for text in
+        ["60 training documents (", "samples per epoch)", "12 evaluation documents", " samples/s, ", "of them predicted)"]
+    {
         assert!(log.contains(text), "{text:?} is missing in\n{log}");
     }
     assert!(!log.contains("question"), "{log}");

@@ -63,7 +63,9 @@ pub enum EvalError {
     )]
     NoAnswers,
     /// Documents have no choices to score.
-    #[error("a data set of documents has no choices, so --scores has nothing to write; omit it, and eval prints the loss per token")]
+    #[error(
+        "a data set of documents has no choices, so --scores has nothing to write; omit it, and eval prints the loss per token"
+    )]
     NoChoices,
     /// A file cannot be written.
     #[error(transparent)]

@@ -350,7 +350,10 @@ mod tests {
         let mut layers = Layers::default();
         layers.recipe(Recipe::Record).expect("settings");
         let config = layers.resolve().expect("valid");
-        assert_eq!(config.schedule(), Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1, decay: Decay::Linear });
+        assert_eq!(
+            config.schedule(),
+            Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1, decay: Decay::Linear }
+        );
         assert_eq!(config.adamw(), AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 });
         assert_eq!(config.loss_scale(Precision::Fp16).scale(), 2_f64.powi(32));
         assert_eq!(config.random_model(30592).expect("sizes"), Preset::LARGE.config());

@@ -90,9 +90,7 @@ impl Sampler {
         match (&self.row_samples, self.order) {
             (None, Order::Subset { count }) => count.min(rows),
             (None, Order::Stored | Order::Shuffled { .. }) => rows,
-            (Some(samples), Order::Subset { count }) => {
-                subset(rows, count).into_iter().map(|row| of_row(samples, row)).sum()
-            }
+            (Some(samples), Order::Subset { count }) => subset(rows, count).into_iter().map(|row| of_row(samples, row)).sum(),
             (Some(samples), Order::Stored | Order::Shuffled { .. }) => (0..rows).map(|row| of_row(samples, row)).sum(),
         }
     }
@@ -259,7 +257,8 @@ mod tests {
         let expected = [entry(0, 0, 0), entry(0, 1, 0), entry(0, 1, 1), entry(0, 1, 2), entry(1, 0, 0), entry(1, 0, 1)];
         assert_eq!((stored.samples(), &entries[..]), (6, &expected[..]));
         let shuffled = sampler(Order::Shuffled { seed: 3 });
-        let mut drawn: Vec<_> = shuffled.epoch(0).flat_map(|block| block.samples).map(|at| (at.slot, at.row, at.part)).collect();
+        let mut drawn: Vec<_> =
+            shuffled.epoch(0).flat_map(|block| block.samples).map(|at| (at.slot, at.row, at.part)).collect();
         assert_eq!((shuffled.samples(), drawn.len()), (6, 6));
         drawn.sort_unstable();
         drawn.dedup();

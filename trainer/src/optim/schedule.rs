@@ -68,8 +68,7 @@ mod tests {
     use super::super::devices;
     use super::*;
 
-    const PUBLISHED: Schedule =
-        Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1, decay: Decay::Linear };
+    const PUBLISHED: Schedule = Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1, decay: Decay::Linear };
 
     /// Learning rates on every device.
     fn at(schedule: Schedule, completed: u64) -> Vec<f64> {

@@ -13,8 +13,8 @@ use crate::checkpoint::run_folder::RunState;
 use crate::config::plan::Plan;
 use crate::memory::peak_bytes;
 use crate::record::metrics::{EvalRecord, TrainRecord};
-use crate::task::{MeanOf, Words};
 use crate::task::metrics::Evaluation;
+use crate::task::{MeanOf, Words};
 
 /// Progress display on stderr.
 #[derive(Debug)]
@@ -313,8 +313,8 @@ impl LogWindow {
 mod tests {
     use super::*;
     use crate::record::metrics::SplitRows;
-    use crate::task::{Task, words_of};
     use crate::task::cloze::{Cloze, Truncation};
+    use crate::task::{Task, words_of};
     use glm_schemas::manifest::TaskName;
     use glm_schemas::vocab::SpecialIds;
 
@@ -352,8 +352,12 @@ mod tests {
         assert!(short_train_line(&slow, words_of(TaskName::Cloze)).ends_with("0.35 questions/s, waiting 25 %"));
         let totals = [1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0];
         let metrics = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice).evaluator().metrics(&totals);
-        let record =
-            EvalRecord { step: 43_380, samples: 1, split_rows: SplitRows { count: 20_000, word: "questions" }, evaluation: Evaluation { metrics, seconds: 1.25 } };
+        let record = EvalRecord {
+            step: 43_380,
+            samples: 1,
+            split_rows: SplitRows { count: 20_000, word: "questions" },
+            evaluation: Evaluation { metrics, seconds: 1.25 },
+        };
         let line = short_evaluation_line(&record);
         assert_eq!(line, "step 43380: accuracy 12.34 % (1234 of 10000), chance 12.3 %");
         assert!(line.len() <= ROOM, "{line}");
@@ -362,7 +366,10 @@ mod tests {
             line.starts_with("step 43380, evaluation in 1.2 s: accuracy 12.34 %, hits 1234, questions 10000, F1 50.00 %"),
             "{line}"
         );
-        assert!(evaluation_line(&record, words_of(TaskName::Cloze), Some(10_000)).contains("evaluation of 10000 of 20000 questions in 1.2 s"));
+        assert!(
+            evaluation_line(&record, words_of(TaskName::Cloze), Some(10_000))
+                .contains("evaluation of 10000 of 20000 questions in 1.2 s")
+        );
     }
 
     #[test]

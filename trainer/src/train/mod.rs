@@ -263,7 +263,8 @@ impl Run {
             Some(world) => world.gather(&own)?,
             None => vec![own.to_vec()],
         };
-        let record = log.window.take(&self.state, self.packer.task.words(), self.train_data.samples(), feeder.waited(), &numbers);
+        let record =
+            log.window.take(&self.state, self.packer.task.words(), self.train_data.samples(), feeder.waited(), &numbers);
         log.progress.train(&record);
         self.write(&Record::Train(record));
         Ok(())

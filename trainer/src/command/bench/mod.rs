@@ -28,8 +28,8 @@ pub use baseline::{BaselineError, Comparison, PublishedSpeed};
 pub use batch_sizes::BatchSizes;
 pub use reading::ReadingSpeed;
 pub use tasks::Tasks;
-pub use training::TrainingSpeed;
 use training::Subject;
+pub use training::TrainingSpeed;
 
 /// Errors of `bench`.
 #[derive(Debug, Error)]

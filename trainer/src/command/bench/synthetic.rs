@@ -53,8 +53,9 @@ pub(super) fn steps(samples: usize, count: usize, packer: &Packer) -> Result<Vec
             };
             let group = Arc::new(DecodedGroup::try_new(&*packer.task, Path::new("synthetic rows"), rows, 0)?);
             let first = (step * samples) as u64;
-            let samples: Vec<_> =
-                (0..samples).map(|row| Sample { group: Arc::clone(&group), row, part: 0, ordinal: first + row as u64 }).collect();
+            let samples: Vec<_> = (0..samples)
+                .map(|row| Sample { group: Arc::clone(&group), row, part: 0, ordinal: first + row as u64 })
+                .collect();
             let Packed { batches, weight, loads } = packer.pack(&samples)?;
             let batches = batches.into_iter().map(Arc::new).collect();
             Ok(Step { batches, samples: samples.into(), weight, loads, position: Position::default() })

@@ -181,12 +181,7 @@ impl Series {
 ///
 /// # Errors
 /// [`BenchError`].
-pub(super) fn measure(
-    config: &Config,
-    subject: Subject<'_>,
-    device: Device,
-    plan: Plan,
-) -> Result<TrainingSpeed, BenchError> {
+pub(super) fn measure(config: &Config, subject: Subject<'_>, device: Device, plan: Plan) -> Result<TrainingSpeed, BenchError> {
     let precision = config.train.precision.on(device);
     let vocabulary = match subject {
         Subject::Data(data) => data.manifest().tokenizer.vocab_size,

@@ -95,7 +95,11 @@ impl Known {
         let first = self.selected()?;
         let (factor, unit) = if first.unit == Unit::Share { (100.0, " %") } else { (1.0, "") };
         let series = infos.iter().filter(|info| info.unit == first.unit && info.role != Role::Total).map(|info| {
-            let points = self.records.metric_line(info.name, self.words().evaluated).into_iter().map(|(step, value)| (step, factor * value));
+            let points = self
+                .records
+                .metric_line(info.name, self.words().evaluated)
+                .into_iter()
+                .map(|(step, value)| (step, factor * value));
             let shape = if info.role == Role::Baseline { Shape::Reference } else { Shape::Line };
             Series { name: info.label.to_owned(), points: points.collect(), shape }
         });

@@ -156,7 +156,10 @@ mod tests {
         let records = Records::parse(text);
         let selection = Selection { metric: "accuracy", higher_is_better: true };
         assert_eq!((records.train.len(), records.evals.len(), records.skipped.len(), records.damaged), (2, 2, 1, 1));
-        assert_eq!((records.samples(), records.step(), records.best(selection, "questions").map(|eval| eval.step)), (240, 30, Some(20)));
+        assert_eq!(
+            (records.samples(), records.step(), records.best(selection, "questions").map(|eval| eval.step)),
+            (240, 30, Some(20))
+        );
         // The evaluation on four questions cannot be compared with one on an unknown number.
         assert_eq!(records.metric_line("accuracy", "questions"), [(20.0, 0.25)]);
         assert!((records.training_seconds() - 6.0).abs() < 1e-12);

@@ -23,9 +23,9 @@ const fn total(name: &'static str, label: &'static str) -> MetricInfo {
 pub const METRICS: [MetricInfo; 7] = [
     number("loss", "loss per token", "cross entropy, natural logarithm"),
     MetricInfo { unit: Unit::Outcomes, ..number("perplexity", "perplexity", "exponential of the loss per token") },
-    number("loss_token", "loss, short spans", "of samples with short spans"),
-    number("loss_sentence", "loss, sentences", "of samples with sentences"),
-    number("loss_document", "loss, long spans", "of samples with a long span or the end of the text"),
+    number("loss_token", "loss of short spans", "of samples with short spans"),
+    number("loss_sentence", "loss of sentences", "of samples with sentences"),
+    number("loss_document", "loss of long spans", "of samples with a long span or the end of the text"),
     total("evaluated_samples", "samples"),
     total("target_tokens", "predicted tokens"),
 ];

@@ -87,7 +87,15 @@ const MASKING: [&str; 2] = ["sampling", "masking_only"];
 
 /// Lays out a row and compares it with recorded columns, which may be padded with zeros.
 #[track_caller]
-fn check_row(name: &str, profile: &Profile, row: &Row<'_>, flags: &[i64], replaced: &[usize], expected: [&Value; 5], sep: usize) {
+fn check_row(
+    name: &str,
+    profile: &Profile,
+    row: &Row<'_>,
+    flags: &[i64],
+    replaced: &[usize],
+    expected: [&Value; 5],
+    sep: usize,
+) {
     let mut batch = Batch::default();
     let predicted = |index: usize| flags[index] == 1;
     let hidden = |index| replaced.contains(&index).then(|| profile.id("dBLOCK"));
@@ -106,7 +114,8 @@ fn check_row(name: &str, profile: &Profile, row: &Row<'_>, flags: &[i64], replac
     assert_eq!(targets.scored, (context as i64..length as i64).collect::<Vec<_>>(), "{name}: scored");
     // Target and loss by place in the row.
     let (target, loss) = (numbers::<i64>(expected[3]), numbers::<i64>(expected[4]));
-    let recorded: Vec<_> = (0..target.len()).filter(|place| loss[*place] == 1).map(|place| (place as i64, target[place])).collect();
+    let recorded: Vec<_> =
+        (0..target.len()).filter(|place| loss[*place] == 1).map(|place| (place as i64, target[place])).collect();
     let found: Vec<_> =
         targets.scored_index.iter().map(|&index| targets.scored[index as usize]).zip(targets.token.iter().copied()).collect();
     assert_eq!(found, recorded, "{name}: targets");
@@ -208,7 +217,12 @@ fn spans_are_placed_as_published() {
             assert_eq!(bound as u64, case["draw_range"].as_u64().expect("range"));
             draws(bound)
         };
-        assert_eq!(place(&numbers::<usize>(&case["lengths"]), start, room, &mut below), spans(&case["spans"]), "{}", case["name"]);
+        assert_eq!(
+            place(&numbers::<usize>(&case["lengths"]), start, room, &mut below),
+            spans(&case["spans"]),
+            "{}",
+            case["name"]
+        );
     }
     let (mut kept, mut dropped) = (0, 0);
     for case in list(&golden["documents"]) {
@@ -333,7 +347,12 @@ fn tokens_see_what_they_see_in_the_published_code() {
             for (query, expected) in list(expected).iter().enumerate() {
                 let (shared, own) = visibility.of(query);
                 let sees = |key: usize| if key < shared || own.contains(&key) { '1' } else { '0' };
-                assert_eq!((0..length).map(sees).collect::<String>(), expected.as_str().expect("text"), "{} {query}", case["name"]);
+                assert_eq!(
+                    (0..length).map(sees).collect::<String>(),
+                    expected.as_str().expect("text"),
+                    "{} {query}",
+                    case["name"]
+                );
             }
         }
     }

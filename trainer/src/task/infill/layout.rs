@@ -49,9 +49,7 @@ impl Row<'_> {
         let (context, pieces) = (self.context(), self.pieces());
         let targets = match self.blanks {
             Blanks::Spans(_) => pieces,
-            Blanks::Suffix(length) => {
-                (self.ids.len() - length..self.ids.len()).filter(|index| predicted(*index)).count()
-            }
+            Blanks::Suffix(length) => (self.ids.len() - length..self.ids.len()).filter(|index| predicted(*index)).count(),
         };
         // Each token after the context sees the context, those before it and itself.
         let scored_pairs = pieces * context + pieces * (pieces + 1) / 2;

@@ -96,7 +96,8 @@ fn restored(batch: &Batch, row: usize) -> Option<Vec<i64>> {
         if inputs.block_position[token] == 1 {
             pieces.push((inputs.position[token], Vec::new()));
         }
-        let of_token = (0..targets.token.len()).find(|target| targets.scored[targets.scored_index[*target] as usize] == token as i64);
+        let of_token =
+            (0..targets.token.len()).find(|target| targets.scored[targets.scored_index[*target] as usize] == token as i64);
         if let (Some(target), Some((_, piece))) = (of_token, pieces.last_mut()) {
             piece.push(targets.token[target]);
             predicted += 1;

@@ -116,9 +116,7 @@ pub(super) fn place_in_documents(text: &Text<'_>, lengths: &[usize], share: f64,
     let own = &rest[..fitting(rest, |sum, count| sum + count - 1 <= longest.len())];
     spans.extend(place(own, longest.start, longest.len(), below));
     match (spans.is_empty(), lengths.first()) {
-        (true, Some(&length)) if longest.len() > 0 => {
-            place(&[length.min(longest.len())], longest.start, longest.len(), below)
-        }
+        (true, Some(&length)) if longest.len() > 0 => place(&[length.min(longest.len())], longest.start, longest.len(), below),
         _ => spans,
     }
 }

@@ -145,7 +145,12 @@ fn short_spans_follow_the_published_law() {
         same_law(&format!("{name} places"), &place, &bins, 1.0 / 6.0);
         let number = |key: &str| theirs[key].as_f64().expect("a number");
         if gaps > 0.0 {
-            same_law(&format!("{name} gaps"), &share(gaps_of_one, gaps), &share(number("gaps_of_one_token"), number("gaps")), 1.0);
+            same_law(
+                &format!("{name} gaps"),
+                &share(gaps_of_one, gaps),
+                &share(number("gaps_of_one_token"), number("gaps")),
+                1.0,
+            );
             let published = share(number("part_b_pairs_left_to_right"), number("part_b_pairs"));
             same_law(&format!("{name} order"), &share(ascending, pairs), &published, 1.0);
         }
@@ -218,9 +223,12 @@ fn long_spans_and_suffixes_follow_the_published_law() {
 #[test]
 fn objectives_are_mixed_as_published() {
     let statistics = golden("statistics.json");
-    for (name, token, sentence, single_span) in
-        [("mode_base", 1.0, 0.0, 0.0), ("mode_10B", 0.5, 0.3, 0.0), ("mode_chinese_large", 0.4, 0.3, 0.0), ("mode_10B_longer", 0.4, 0.3, 0.05)]
-    {
+    for (name, token, sentence, single_span) in [
+        ("mode_base", 1.0, 0.0, 0.0),
+        ("mode_10B", 0.5, 0.3, 0.0),
+        ("mode_chinese_large", 0.4, 0.3, 0.0),
+        ("mode_10B_longer", 0.4, 0.3, 0.05),
+    ] {
         let document = 1.0 - token - sentence;
         let settings = InfillSettings { token, sentence, document, single_span, ..InfillSettings::default() };
         let mut found = Histogram::new();
