@@ -279,7 +279,7 @@ impl Scorer {
         let weights = weights.open()?;
         let scorer = Self::load(&weights, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
         let (folder, fingerprint) = (data.folder().to_owned(), manifest.fingerprint.clone());
-        let provenance = Provenance { weights: weights.located().clone(), data: folder, split, fingerprint };
+        let provenance = Provenance { weights: weights.located().clone(), data: folder, split: Some(split), fingerprint };
         Ok(SplitScorer { scorer, data, split: rows, provenance })
     }
 }

@@ -12,6 +12,7 @@
 //! [`TaskName`].
 
 pub mod cloze;
+pub mod lm;
 pub mod metrics;
 
 use std::fmt;
