@@ -63,10 +63,15 @@ fn model(path: &str, kind: Kind) -> Glm {
 }
 
 /// Both precisions and both implementations of the operations, each with the tolerance of a log probability relative to the published one.
-fn modes() -> impl Iterator<Item = (Pass, f64)> {
-    [(Kind::Double, 1e-9), (Kind::Float, 1e-5)].into_iter().flat_map(|(kind, tolerance)| {
-        [Kernels::Auto, Kernels::Torch].map(|kernels| (Pass::evaluation(kind, kernels), tolerance))
-    })
+/// In single precision, libtorch's operators deviate more than the fused ones.
+fn modes() -> [(Pass, f64); 4] {
+    [
+        (Kind::Double, Kernels::Auto, 1e-9),
+        (Kind::Double, Kernels::Torch, 1e-9),
+        (Kind::Float, Kernels::Auto, 1e-5),
+        (Kind::Float, Kernels::Torch, 1e-4),
+    ]
+    .map(|(kind, kernels, tolerance)| (Pass::evaluation(kind, kernels), tolerance))
 }
 
 fn assert_close(found: f64, expected: f64, tolerance: f64, place: &str) {

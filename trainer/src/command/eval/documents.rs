@@ -147,7 +147,7 @@ fn data_set(path: &Path, split: Split, tokenizer: &Tokenizer) -> Result<Document
     let data = open_data(path)?;
     let folder = data.folder().to_owned();
     let Manifest { task, tokenizer: theirs, fingerprint, .. } = data.manifest();
-    if task.name() != "text" {
+    if *task != TaskName::Text {
         return Err(DocumentError::Table { path: folder, found: *task });
     }
     if theirs.sha256 != tokenizer.sha256 {
