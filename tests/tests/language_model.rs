@@ -46,7 +46,10 @@ fn a_text_file_has_the_published_perplexity() {
         close(number(&found["perplexity"]).ln(), number(&published["ppl"]).ln());
         close(number(&found["word_perplexity"]).ln(), number(&published["adjusted ppl"]).ln());
         assert_eq!((&found["tokens"], &found["words"]), (&group["num_tokenized_tokens"], &group["num_original_tokens"]));
-        assert_eq!((&found["scored_tokens"], &found["stride"], &found["clean"]), (&group["scored_tokens"], &group["overlap"], &json!("wikitext")));
+        assert_eq!(
+            (&found["scored_tokens"], &found["stride"], &found["clean"]),
+            (&group["scored_tokens"], &group["overlap"], &json!("wikitext"))
+        );
         assert_eq!(found["data"], json!(file));
         assert_eq!(found["fingerprint"].as_str().map(str::len), Some(64));
     }

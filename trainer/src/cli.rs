@@ -66,7 +66,7 @@ Examples:
   glm-trainer eval --data sample --init runs/first
   glm-trainer eval --data sample --init runs/first --scores scores.jsonl
   glm-trainer eval --task lm --data text.txt --init runs/first
-  glm-trainer eval --task lm --metric lambada --data texts.jsonl --init runs/first
+  glm-trainer eval --task lm --metric lambada --data lambada.jsonl --init run
 
 --task lm scores texts instead of questions: docs/language-model.md.")]
     Eval(Box<EvalArgs>),

@@ -154,7 +154,8 @@ impl Totals {
         let metrics: Metrics = values.filter_map(|(info, value)| Some((info, value?))).collect();
         let Self { documents, scored_tokens, .. } = self;
         let summary = self.perplexity().map_or_else(String::new, |perplexity| format!("perplexity {perplexity:.2}"));
-        metrics.described(format!("{scored_tokens} tokens, texts: {documents}"), summary)
+        let texts = if *documents == 1 { "text" } else { "texts" };
+        metrics.described(format!("{scored_tokens} tokens of {documents} {texts}"), summary)
     }
 }
 
