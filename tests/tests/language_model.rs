@@ -143,6 +143,11 @@ fn mistakes_are_reported_with_a_remedy() {
 
     ingest(folder.path(), &fixtures().join("golden/cloze/passages.jsonl"), &["val"]);
     refused(folder.path(), &[], "has the table `cloze`, but a language model is evaluated on documents");
+    let mut wrong = command("glm-trainer");
+    wrong.args(["eval", "--task", "infill", "--init"]).arg(fixtures().join("golden/generation/full-gen.safetensors"));
+    let finished = run(wrong.arg("--data").arg(folder.path()));
+    let message = "is a data set of the table `cloze`, but --task infill needs `text`; omit --task\n";
+    assert_eq!((finished.code(), finished.stderr().matches(message).count()), (Some(1), 1), "{}", finished.stderr());
     let mut cloze = command("glm-trainer");
     cloze.args(["eval", "--lines", "--init"]).arg(fixtures().join("golden/generation/full-gen.safetensors"));
     let finished = run(cloze.arg("--data").arg(folder.path()));

@@ -6,9 +6,11 @@ mod language_model;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use glm_schemas::manifest::Split;
+use glm_schemas::manifest::{Split, TaskName};
 use glm_support::files::output::{Output, OutputError};
 use glm_support::files::progress::{self, Unit};
 use serde::Serialize;
@@ -18,11 +20,13 @@ pub use documents::DocumentError;
 pub use language_model::{LmArgs, LmError, LmMetric, LmSettings};
 
 use crate::command::answer_line::AnswerLine;
-use crate::command::setup::{Scorer, SetupError, SplitScorer};
+use crate::command::setup::{Scorer, SetupError, SplitScorer, data_folder};
 use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::data::DataError;
+use crate::data::mmap::DataSet;
 use crate::device::DeviceChoice;
+use crate::task::Objective;
 use crate::task::metrics::Evaluation;
 use crate::train::evaluate::evaluate;
 
@@ -60,12 +64,31 @@ pub struct EvalArgs {
 }
 
 /// What is evaluated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvalTask {
-    /// Cloze: the best choice of each question
-    Cloze,
-    /// Language model: perplexity of texts, or the accuracy of their last words
+    /// What is trained on the table of the data set.
+    Objective(Objective),
+    /// A language model.
     Lm,
+}
+
+/// All values of `--task`.
+static TASKS: LazyLock<Vec<EvalTask>> = LazyLock::new(|| {
+    let objectives = Objective::value_variants().iter().copied().map(EvalTask::Objective);
+    objectives.chain([EvalTask::Lm]).collect()
+});
+
+impl ValueEnum for EvalTask {
+    fn value_variants<'a>() -> &'a [Self] {
+        &TASKS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Objective(objective) => objective.to_possible_value(),
+            Self::Lm => Some(PossibleValue::new("lm").help("Perplexity of texts, or the accuracy of their last words")),
+        }
+    }
 }
 
 /// Errors of commands that score a split.
@@ -86,9 +109,24 @@ pub enum EvalError {
     /// Evaluation of a language model.
     #[error(transparent)]
     LanguageModel(#[from] LmError),
+    /// The data set has another table than the task needs.
+    #[error("{} is a data set of the table `{}`, but --task {task} needs `{}`; omit --task", path.display(), table.name(), task.table().name())]
+    WrongTask {
+        /// The data set.
+        path: PathBuf,
+        /// Its table.
+        table: TaskName,
+        /// The task.
+        task: Objective,
+    },
     /// An option of another task.
     #[error("{0} is an option of --task lm")]
     OnlyLm(&'static str),
+    /// Documents have no choices to score.
+    #[error(
+        "a data set of documents has no choices, so --scores has nothing to write; omit it, and eval prints the loss per token"
+    )]
+    NoChoices,
     /// A file cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -173,15 +211,24 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
     if let Some(option) = args.lm.given() {
         return Err(EvalError::OnlyLm(option));
     }
-    if args.split == Split::Test {
-        return Err(EvalError::NoAnswers);
-    }
     // First, so that a mistake in the path shows at once.
     let scores = args.scores.as_deref().map(Output::open).transpose()?;
+    // A data set that cannot be opened is an error later.
+    let path = data_folder(args.data.clone());
+    let task = DataSet::open(&path).map_or(TaskName::Cloze, |data| data.manifest().task);
+    if let Some(EvalTask::Objective(given)) = args.task.filter(|given| *given != EvalTask::Objective(Objective::on(task))) {
+        return Err(EvalError::WrongTask { path, table: task, task: given });
+    }
+    match (task, args.split, &args.scores) {
+        (TaskName::Cloze, Split::Test, _) => return Err(EvalError::NoAnswers),
+        (TaskName::Text, _, Some(_)) => return Err(EvalError::NoChoices),
+        _ => {}
+    }
     let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)?;
     let SplitScorer { scorer: Scorer { model, config, .. }, split, .. } = &subject;
     let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
-    progress.begin(&format!("evaluating {}", args.split), config.questions(split) as u64, Unit::Questions);
+    let unit = if task == TaskName::Cloze { Unit::Questions } else { Unit::Samples };
+    progress.begin(&format!("evaluating {}", args.split), config.samples(split) as u64, unit);
     let evaluation = match scores {
         None => evaluate(model, split, config, None, |_| progress.advance(1))?,
         Some(mut scores) => {
@@ -190,7 +237,7 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
                 let mut written = Ok(());
                 result = evaluate(model, split, config, None, |answer| {
                     progress.advance(1);
-                    if written.is_ok() {
+                    if let (Ok(()), Some(answer)) = (&written, answer) {
                         written = write_line(file, &AnswerLine::new(&answer));
                     }
                 })?;

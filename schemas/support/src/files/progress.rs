@@ -27,6 +27,8 @@ pub enum Unit {
     Questions,
     /// Tokens.
     Tokens,
+    /// Samples of documents.
+    Samples,
 }
 
 impl Unit {
@@ -38,10 +40,11 @@ impl Unit {
             Self::Rows => (1.0, "rows"),
             Self::Questions => (1.0, "questions"),
             Self::Tokens => (1.0, "tokens"),
+            Self::Samples => (1.0, "samples"),
         };
         let number = |amount: u64| match self {
             Self::Bytes => format!("{:.1}", amount as f64 / divisor),
-            Self::Rows | Self::Questions | Self::Tokens => amount.to_string(),
+            Self::Rows | Self::Questions | Self::Tokens | Self::Samples => amount.to_string(),
         };
         match total {
             Some(total) => format!("{} of {} {unit}", number(amount), number(total)),
@@ -93,6 +96,7 @@ impl Progress for Bar {
             Unit::Rows => "{msg} [{wide_bar}] {human_pos}/{human_len} rows, {eta} left",
             Unit::Questions => "{msg} [{wide_bar}] {human_pos}/{human_len} questions, {eta} left",
             Unit::Tokens => "{msg} [{wide_bar}] {human_pos}/{human_len} tokens, {eta} left",
+            Unit::Samples => "{msg} [{wide_bar}] {human_pos}/{human_len} samples, {eta} left",
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(part.to_owned());
