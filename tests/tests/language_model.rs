@@ -121,6 +121,34 @@ fn lines_and_objects_are_texts_of_their_own() {
 }
 
 #[test]
+fn documents_of_a_data_set_are_texts() {
+    let folder = tempfile::tempdir().expect("folder");
+    let texts = ["The lamp of the lighthouse was dark.", "Ada climbed the steps (all of them) and lit the lamp.", "Lamp"];
+    let lines = texts.map(|text| format!("{}\n", json!({"text": text})));
+    let [train, val] = ["train.jsonl", "val.jsonl"].map(|name| folder.path().join(name));
+    std::fs::write(&train, &lines[1]).expect("write");
+    std::fs::write(&val, lines.concat()).expect("write");
+    run(command("glm-prep").args(["ingest", "--task", "text"]).arg(folder.path())).success();
+    let scores = folder.path().join("scores.jsonl");
+    for (split, file) in [("train", &train), ("val", &val)] {
+        let of_file = result(&run(eval(file).arg("--json")).success());
+        let mut of_data = eval(folder.path());
+        let of_data = result(&run(of_data.args(["--json", "--split", split, "--scores"]).arg(&scores)).success());
+        for figure in ["loss", "word_perplexity", "documents", "tokens", "scored_tokens", "words"] {
+            assert_eq!(of_data[figure], of_file[figure], "{split} {figure}");
+        }
+        assert_eq!((&of_data["split"], of_file.get("split")), (&json!(split), None));
+        assert!(json_lines(&scores)[0]["id"].as_str().expect("id").starts_with(split));
+    }
+    // Another vocabulary is that of another data set.
+    let vocabulary = folder.path().join("vocab.txt");
+    std::fs::write(&vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nlamp\n").expect("write");
+    let finished = run(eval(folder.path()).arg("--tokenizer").arg(&vocabulary));
+    let message = "was made with the vocabulary bert-large-uncased, but this is vocab.txt; give the same file as --tokenizer\n";
+    assert_eq!((finished.code(), finished.stderr().matches(message).count()), (Some(1), 1), "{}", finished.stderr());
+}
+
+#[test]
 fn mistakes_are_reported_with_a_remedy() {
     let folder = tempfile::tempdir().expect("folder");
     let [text, empty, objects] = ["a.txt", "empty.txt", "a.jsonl"].map(|name| folder.path().join(name));
@@ -146,7 +174,7 @@ fn mistakes_are_reported_with_a_remedy() {
     let mut wrong = command("glm-trainer");
     wrong.args(["eval", "--task", "infill", "--init"]).arg(fixtures().join("golden/generation/full-gen.safetensors"));
     let finished = run(wrong.arg("--data").arg(folder.path()));
-    let message = "is a data set of the table `cloze`, but --task infill needs `text`; omit --task\n";
+    let message = "--task infill needs a data set made by `glm-prep ingest DIR --task text`";
     assert_eq!((finished.code(), finished.stderr().matches(message).count()), (Some(1), 1), "{}", finished.stderr());
     let mut cloze = command("glm-trainer");
     cloze.args(["eval", "--lines", "--init"]).arg(fixtures().join("golden/generation/full-gen.safetensors"));

@@ -19,7 +19,7 @@ use crate::config::args::ConfigArgs;
 /// Name of the program.
 const PROGRAM: &str = "glm-trainer";
 
-/// Fine-tunes GLM for multi-token cloze (ReCoRD)
+/// Trains and evaluates GLM: pretraining by blank infilling, cloze questions, language modeling
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, max_term_width = glm_support::command::WIDTH, after_help = "\
 Examples:

@@ -20,7 +20,7 @@ pub use documents::DocumentError;
 pub use language_model::{LmArgs, LmError, LmMetric, LmSettings};
 
 use crate::command::answer_line::AnswerLine;
-use crate::command::setup::{Scorer, SetupError, SplitScorer, data_folder};
+use crate::command::setup::{Scorer, SetupError, SplitScorer, check_objective, data_folder};
 use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::data::DataError;
@@ -109,16 +109,6 @@ pub enum EvalError {
     /// Evaluation of a language model.
     #[error(transparent)]
     LanguageModel(#[from] LmError),
-    /// The data set has another table than the task needs.
-    #[error("{} is a data set of the table `{}`, but --task {task} needs `{}`; omit --task", path.display(), table.name(), task.table().name())]
-    WrongTask {
-        /// The data set.
-        path: PathBuf,
-        /// Its table.
-        table: TaskName,
-        /// The task.
-        task: Objective,
-    },
     /// An option of another task.
     #[error("{0} is an option of --task lm")]
     OnlyLm(&'static str),
@@ -214,10 +204,14 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
     // First, so that a mistake in the path shows at once.
     let scores = args.scores.as_deref().map(Output::open).transpose()?;
     // A data set that cannot be opened is an error later.
-    let path = data_folder(args.data.clone());
-    let task = DataSet::open(&path).map_or(TaskName::Cloze, |data| data.manifest().task);
-    if let Some(EvalTask::Objective(given)) = args.task.filter(|given| *given != EvalTask::Objective(Objective::on(task))) {
-        return Err(EvalError::WrongTask { path, table: task, task: given });
+    let mut task = TaskName::Cloze;
+    if let Ok(data) = DataSet::open(&data_folder(args.data.clone())) {
+        let wanted = args.task.and_then(|task| match task {
+            EvalTask::Objective(objective) => Some(objective),
+            EvalTask::Lm => None,
+        });
+        check_objective(wanted, &data)?;
+        task = data.manifest().task;
     }
     match (task, args.split, &args.scores) {
         (TaskName::Cloze, Split::Test, _) => return Err(EvalError::NoAnswers),

@@ -223,7 +223,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
     config.data.max_seq_len = weights.sizes().map_err(SetupError::from)?.positions - 1;
     let model = load_model(&weights, &config, tokenizer.identity(), device, Kind::Float)?;
     let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
-    resolve_micro_batch_tokens(&mut config, &model, &pass, false, None)?;
+    resolve_micro_batch_tokens(&mut config, 1.0, &model, &pass, false, None)?;
     let scorer = WindowScorer {
         model: &model,
         pass,
