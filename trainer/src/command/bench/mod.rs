@@ -1,8 +1,9 @@
-//! `glm-trainer bench`: speed of training and of reading data on this machine.
+//! `glm-trainer bench`: speed of training, of generation and of reading data on this machine.
 
 mod args;
 mod baseline;
 mod batch_sizes;
+mod generation;
 mod print;
 mod product;
 mod reading;
@@ -20,10 +21,12 @@ use crate::batch::out_of_memory::OutOfMemory;
 use crate::command::setup::{SetupError, open_data, set_threads};
 use crate::config::SettingsError;
 use crate::data::DataError;
+use crate::generate::GenerateError;
 
 pub use args::{BenchArgs, Plan};
 pub use baseline::{BaselineError, Comparison, PublishedSpeed};
 pub use batch_sizes::BatchSizes;
+pub use generation::{BatchSpeed, GenerationSpeed, PlainSpeed};
 pub use reading::ReadingSpeed;
 pub use training::TrainingSpeed;
 
@@ -51,6 +54,9 @@ pub enum BenchError {
     /// The published form.
     #[error(transparent)]
     Baseline(#[from] BaselineError),
+    /// Generation.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
     /// The data set is too small.
     #[error("the data set has too few questions for this number of steps; use a smaller --steps")]
     TooFewQuestions,
@@ -66,6 +72,8 @@ pub enum Speed {
     Comparison(Box<Comparison>),
     /// Of training, for several numbers of questions per step.
     BatchSizes(BatchSizes),
+    /// Of generation.
+    Generation(Box<GenerationSpeed>),
     /// Of reading data.
     Reading(ReadingSpeed),
 }
@@ -76,6 +84,7 @@ impl fmt::Display for Speed {
             Self::Training(speed) => speed.fmt(f),
             Self::Comparison(comparison) => comparison.fmt(f),
             Self::BatchSizes(speeds) => speeds.fmt(f),
+            Self::Generation(speed) => speed.fmt(f),
             Self::Reading(speed) => speed.fmt(f),
         }
     }
@@ -93,6 +102,9 @@ pub fn run(args: &BenchArgs) -> Result<Speed, BenchError> {
         return reading::measure(&config, data).map(Speed::Reading);
     }
     let device = args.device.resolve().map_err(SetupError::from)?;
+    if args.generate {
+        return generation::measure(&config, device, args).map(|speed| Speed::Generation(Box::new(speed)));
+    }
     if args.baseline {
         return baseline::compare(&config, device, args).map(|comparison| Speed::Comparison(Box::new(comparison)));
     }
