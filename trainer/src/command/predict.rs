@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use glm_schemas::cloze::ClozeView;
-use glm_schemas::manifest::Split;
+use glm_schemas::manifest::{Split, TaskName};
 use glm_support::files::output::Output;
 use glm_support::files::progress::{self, Unit};
 use serde::Serialize;
@@ -75,6 +75,12 @@ pub enum PredictError {
     /// The training split contains a question once per right answer.
     #[error("the train split has one row per right answer, so it cannot be used for predictions; use test or val")]
     Train,
+    /// A data set without questions.
+    #[error(
+        "the data set in {} holds documents, which have no questions to answer; `glm-trainer eval` computes their loss per token",
+        .0.display()
+    )]
+    NoQuestions(PathBuf),
     /// Answers and scores have the same destination.
     #[error("--out and --scores are both {}; use two files", .0.display())]
     SamePath(PathBuf),
@@ -151,6 +157,9 @@ pub fn run(args: &PredictArgs) -> Result<Predicted, PredictError> {
     }
     let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)
         .map_err(EvalError::from)?;
+    if subject.data.manifest().task != TaskName::Cloze {
+        return Err(PredictError::NoQuestions(subject.data.folder().to_owned()));
+    }
     let answers = answers(&subject)?;
     let is_record = subject.data.manifest().settings.format == RECORD;
     let format = args.format.unwrap_or(if is_record { AnswerFormat::Superglue } else { AnswerFormat::Plain });
@@ -195,7 +204,7 @@ fn answers(subject: &SplitScorer) -> Result<Vec<Answer>, EvalError> {
     // A submission must answer all questions, regardless of train.eval_questions.
     let config = EvaluationConfig { limit: 0, ..config.clone() };
     let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
-    progress.begin(&format!("answering {}", split.split()), config.questions(split) as u64, Unit::Questions);
+    progress.begin(&format!("answering {}", split.split()), config.samples(split) as u64, Unit::Questions);
     let mut answers = Vec::with_capacity(split.rows());
     score_split(model, split, &config, |scored| {
         let view = ClozeView::try_new(scored.rows).map_err(RowError::from)?;

@@ -86,18 +86,12 @@ pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
         )));
     }
     let data = DataSet::open(folder)?;
-    let Manifest { task, fingerprint, settings, tokenizer, splits, .. } = data.manifest();
-    if *task != TaskName::Cloze {
-        return Err(SetupError::Invalid(format!(
-            "{} is a data set of task `{}`: not supported yet",
-            folder.display(),
-            task.name()
-        )));
-    }
+    let Manifest { fingerprint, settings, tokenizer, splits, .. } = data.manifest();
     let splits: Vec<String> = splits.iter().map(|(split, content)| format!("{split} {}", content.rows)).collect();
     tracing::debug!(
-        "data set in {}: questions {}, format {}, vocabulary {}, fingerprint {fingerprint}",
+        "data set in {}: {} {}, format {}, vocabulary {}, fingerprint {fingerprint}",
         data.folder().display(),
+        data.manifest().task.rows(),
         splits.join(", "),
         settings.format,
         tokenizer.name
@@ -134,6 +128,7 @@ pub fn set_threads(config: &Config) {
 /// [`SetupError`] of the device or of another rank.
 pub fn resolve_micro_batch_tokens(
     config: &mut Config,
+    task: &dyn Task,
     model: &Glm,
     pass: &Pass,
     trains: bool,
@@ -147,7 +142,8 @@ pub fn resolve_micro_batch_tokens(
     config.data.micro_batch_tokens = match model.parameters().device() {
         Device::Cuda(index) => {
             let available = available_bytes(index)?;
-            let own = tokens_that_fit(model.config(), pass.kind, model.backend(pass).layout(), trains, available);
+            let (layout, scored) = (model.backend(pass).layout(), task.scored_share());
+            let own = tokens_that_fit(model.config(), pass.kind, layout, trains, scored, available);
             let of_ranks = world.map(|world| world.gather(&[own as f64])).transpose()?.unwrap_or_default();
             let tokens = of_ranks.iter().flatten().fold(own, |least, &tokens| least.min(tokens as usize));
             let available = available as f64 / 1e9;
@@ -260,8 +256,8 @@ impl Scorer {
         }
         let model = load_model(weights, &config, tokenizer, device, Kind::Float)?;
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
-        resolve_micro_batch_tokens(&mut config, &model, &pass, false, None)?;
         let task = task::open(task, config.task(special));
+        resolve_micro_batch_tokens(&mut config, &*task, &model, &pass, false, None)?;
         let evaluation = EvaluationConfig::new(&config, task, device);
         Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len, positions })
     }
@@ -281,10 +277,11 @@ impl Scorer {
         set_threads(&config);
         let device = device.resolve()?;
         let data = open_data(&data_folder(data))?;
-        let rows = Arc::new(data.split_verified(split, config.data.verify)?);
+        let rows = data.split_verified(split, config.data.verify)?;
         let manifest = data.manifest();
         let weights = weights.open()?;
         let scorer = Self::load(&weights, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
+        let rows = Arc::new(rows.counted(&*scorer.config.packer.task)?);
         let (folder, fingerprint) = (data.folder().to_owned(), manifest.fingerprint.clone());
         let provenance = Provenance { weights: weights.located().clone(), data: folder, split, fingerprint };
         Ok(SplitScorer { scorer, data, split: rows, provenance })
@@ -316,7 +313,8 @@ mod tests {
         let mut config = Config::default();
         for (set, expected) in [(0, MICRO_BATCH_TOKENS), (900, 900)] {
             config.data.micro_batch_tokens = set;
-            resolve_micro_batch_tokens(&mut config, &model, &pass, true, None).expect("resolved");
+            let task = task::open(TaskName::Cloze, config.task(SpecialIds::BERT_UNCASED));
+            resolve_micro_batch_tokens(&mut config, &*task, &model, &pass, true, None).expect("resolved");
             assert_eq!(config.data.micro_batch_tokens, expected);
         }
     }

@@ -13,6 +13,17 @@ pub enum Recipe {
     Finetune,
     /// Random weights
     Scratch,
+    /// Blank infilling of documents
+    Pretrain,
+    /// Published pretraining of GLM-base
+    PretrainBase,
+    /// Published pretraining of GLM-large
+    PretrainLarge,
+    /// Published pretraining of GLM-large for Chinese
+    PretrainChinese,
+    /// Pretraining of GLM with 515 million parameters
+    #[value(name = "pretrain-515m")]
+    Pretrain515M,
 }
 
 impl Recipe {
@@ -22,6 +33,11 @@ impl Recipe {
             Self::Record => "record",
             Self::Finetune => "finetune",
             Self::Scratch => "scratch",
+            Self::Pretrain => "pretrain",
+            Self::PretrainBase => "pretrain-base",
+            Self::PretrainLarge => "pretrain-large",
+            Self::PretrainChinese => "pretrain-chinese",
+            Self::Pretrain515M => "pretrain-515m",
         }
     }
 
@@ -31,6 +47,11 @@ impl Recipe {
             Self::Record => include_str!("recipes/record.toml"),
             Self::Finetune => include_str!("recipes/finetune.toml"),
             Self::Scratch => include_str!("recipes/scratch.toml"),
+            Self::Pretrain => include_str!("recipes/pretrain.toml"),
+            Self::PretrainBase => include_str!("recipes/pretrain-base.toml"),
+            Self::PretrainLarge => include_str!("recipes/pretrain-large.toml"),
+            Self::PretrainChinese => include_str!("recipes/pretrain-chinese.toml"),
+            Self::Pretrain515M => include_str!("recipes/pretrain-515m.toml"),
         }
     }
 }

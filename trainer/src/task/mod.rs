@@ -8,18 +8,20 @@
 //! row -> RowPacker -> Batch -> model -> log probability per group -> Task::loss, or Evaluator -> metrics
 //! ```
 //!
-//! A new task requires one module here, one line each in [`open`] and [`metrics_of`], and its name in
-//! [`TaskName`].
+//! A new task requires one module here, one line each in [`open`], [`metrics_of`], [`words_of`] and [`Objective`], and the name of its
+//! table in [`TaskName`].
 
 pub mod cloze;
+pub mod infill;
 pub mod metrics;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use clap::ValueEnum;
 use glm_schemas::cloze::encoding::EncodingError;
-use glm_schemas::cloze::{ValueError, ViewError};
+use glm_schemas::column::{ValueError, ViewError};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::SpecialIds;
 use serde::Serialize;
@@ -27,6 +29,7 @@ use tch::{TchError, Tensor};
 use thiserror::Error;
 
 use self::cloze::{Cloze, Truncation};
+use self::infill::{Infill, InfillSettings};
 use self::metrics::{MetricInfo, Metrics};
 use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
@@ -62,6 +65,19 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// Returns a [`ValueError`] with the first row that violates the data contract.
     fn check_values(&self, rows: &RecordBatch, vocab_size: usize) -> Result<(), ValueError>;
 
+    /// Columns that [`Self::samples`] reads; none if every row is one sample of an epoch.
+    fn size_columns(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Number of samples that each row is used for in an epoch, at least 1. Only called with [`Self::size_columns`].
+    ///
+    /// # Errors
+    /// Returns a [`ViewError`] if the columns violate the contract.
+    fn samples(&self, rows: &RecordBatch) -> Result<Vec<u32>, ViewError> {
+        Ok(vec![1; rows.num_rows()])
+    }
+
     /// Creates a packer of rows, which reuses its buffers.
     fn row_packer<'a>(&'a self, purpose: Purpose) -> Box<dyn RowPacker<'a> + 'a>;
 
@@ -77,22 +93,63 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// Weight of an example in the mean loss: 1 for a mean over examples, [`Work::targets`] for a mean over target tokens.
     fn weight(&self, work: &Work) -> f64;
 
+    /// Share of a batch's tokens that are scored, at most, for an estimate of memory: 8 % of ReCoRD's, more where contexts are short.
+    fn scored_share(&self) -> f64 {
+        0.1
+    }
+
     /// Creates an accumulator of metrics.
     fn evaluator(&self) -> Box<dyn Evaluator>;
 
     /// Descriptions of the metrics; the first quality metric selects the best checkpoint.
     fn metrics(&self) -> &'static [MetricInfo];
+
+    /// Words for rows and samples in messages.
+    fn words(&self) -> Words {
+        words_of(self.name())
+    }
+}
+
+/// What rows and samples of a task are called in messages, and what its loss is a mean of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Words {
+    /// Rows of a split, in the plural. Evaluations count them.
+    pub rows: &'static str,
+    /// Samples, in the plural. Training counts them.
+    pub samples: &'static str,
+    /// Name of the metric that counts the samples of an evaluation.
+    pub evaluated: &'static str,
+    /// What the loss is the mean of, see [`Task::weight`].
+    pub mean_of: MeanOf,
+}
+
+impl Words {
+    /// The word for samples at the start of a sentence.
+    pub fn title(&self) -> String {
+        let mut letters = self.samples.chars();
+        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    }
+}
+
+/// What a loss is the mean of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MeanOf {
+    /// Samples.
+    Samples,
+    /// Target tokens.
+    Targets,
 }
 
 /// Turns rows into parts of packed batches.
 pub trait RowPacker<'a> {
-    /// Measures a row, to be packed later by its number: rows are numbered in the order in which they are measured.
+    /// Measures a sample of a row, to be packed later by its number: samples are numbered in the order in which they are measured.
+    /// Random draws that make a sample from its row are a function of `key`, see [`crate::batch::key::sample_key`].
     ///
     /// # Errors
     /// Returns a [`RowError`] if the row cannot be packed.
-    fn measure(&mut self, rows: &'a RecordBatch, row: usize) -> Result<RowSize, RowError>;
+    fn measure(&mut self, rows: &'a RecordBatch, row: usize, key: u64) -> Result<RowSize, RowError>;
 
-    /// Appends row `number` to a batch as the sample with number `ordinal`; returns its number of groups.
+    /// Appends sample `number` to a batch, whose number in the order of samples is `ordinal`; returns its number of groups.
     ///
     /// # Errors
     /// Returns a [`RowError`] if the row cannot be packed.
@@ -140,11 +197,12 @@ pub enum RowError {
 
 /// Accumulates the metrics of an evaluation.
 pub trait Evaluator {
-    /// Adds an example with the log probability of each of its groups; returns the answer, if the task has answers.
+    /// Adds a sample with the log probability of each of its groups; returns the answer, if the task has answers. `key` is that with
+    /// which it was packed, see [`RowPacker::measure`].
     ///
     /// # Errors
-    /// Returns a [`ViewError`] if the columns violate the contract.
-    fn add(&mut self, rows: &RecordBatch, row: usize, log_probs: &[f64]) -> Result<Option<Answer>, ViewError>;
+    /// Returns a [`RowError`] if the columns violate the contract.
+    fn add(&mut self, rows: &RecordBatch, row: usize, key: u64, log_probs: &[f64]) -> Result<Option<Answer>, RowError>;
 
     /// Returns the sums over the examples so far, which are added over all ranks.
     fn totals(&self) -> Vec<f64>;
@@ -199,7 +257,59 @@ pub struct ScoredChoice {
 /// Returns the descriptions of the metrics of a task; none for an unknown one.
 pub fn metrics_of(task: TaskName) -> &'static [MetricInfo] {
     match task {
-        TaskName::Cloze | TaskName::Text => &cloze::METRICS,
+        TaskName::Cloze => &cloze::METRICS,
+        TaskName::Text => &infill::METRICS,
+    }
+}
+
+/// What is trained, as on the command line. It follows from the table of the data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// Questions with choices
+    Cloze,
+    /// Blank infilling of documents: pretraining
+    Infill,
+}
+
+impl Objective {
+    /// The objective on a table.
+    pub fn on(table: TaskName) -> Self {
+        match table {
+            TaskName::Cloze => Self::Cloze,
+            TaskName::Text => Self::Infill,
+        }
+    }
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cloze => "cloze",
+            Self::Infill => "infill",
+        }
+    }
+
+    /// The table that it needs.
+    pub fn table(self) -> TaskName {
+        match self {
+            Self::Cloze => TaskName::Cloze,
+            Self::Infill => TaskName::Text,
+        }
+    }
+}
+
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Returns the words for rows and samples of a task.
+pub fn words_of(task: TaskName) -> Words {
+    let rows = task.rows();
+    match task {
+        TaskName::Cloze => Words { rows, samples: rows, evaluated: "questions", mean_of: MeanOf::Samples },
+        TaskName::Text => Words { rows, samples: "samples", evaluated: "evaluated_samples", mean_of: MeanOf::Targets },
     }
 }
 
@@ -212,13 +322,15 @@ pub struct TaskSettings {
     pub max_seq_len: usize,
     /// Truncation of contexts.
     pub truncation: Truncation,
+    /// Blank infilling.
+    pub infill: InfillSettings,
 }
 
 /// Makes the task with this name.
 pub fn open(task: TaskName, settings: TaskSettings) -> Arc<dyn Task> {
-    let TaskSettings { special, max_seq_len, truncation } = settings;
+    let TaskSettings { special, max_seq_len, truncation, infill } = settings;
     match task {
-        // Data sets of documents are rejected when they are opened.
-        TaskName::Cloze | TaskName::Text => Arc::new(Cloze::new(special, max_seq_len, truncation)),
+        TaskName::Cloze => Arc::new(Cloze::new(special, max_seq_len, truncation)),
+        TaskName::Text => Arc::new(Infill::new(special, max_seq_len, infill)),
     }
 }

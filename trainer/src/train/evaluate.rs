@@ -14,11 +14,11 @@ use crate::data::feed::{DeviceStep, Feeder};
 use crate::data::loader::{Loader, LoaderConfig, Step};
 use crate::data::mmap::SplitData;
 use crate::data::pack::{Packed, Packer, Sample};
-use crate::data::sampler::{Order, Position, subset};
+use crate::data::sampler::{Order, Position, Sampler, subset};
 use crate::distributed::World;
 use crate::model::{Glm, Kernels, Pass};
 use crate::task::metrics::{Evaluation, Metrics};
-use crate::task::{Answer, Purpose, RowError, Task};
+use crate::task::{Answer, Purpose, Task};
 
 /// Rows that are sorted by length and packed together; more would pad less and hold more in memory.
 const WINDOW: usize = 256;
@@ -50,9 +50,13 @@ impl EvaluationConfig {
         }
     }
 
-    /// Number of questions of a split that are evaluated.
-    pub fn questions(&self, split: &SplitData) -> usize {
-        if self.limit == 0 { split.rows() } else { self.limit.min(split.rows()) }
+    /// Number of samples of a split that are evaluated.
+    pub fn samples(&self, split: &SplitData) -> usize {
+        Sampler::new(split.group_rows(), split.row_samples(), self.order(), "").samples()
+    }
+
+    fn order(&self) -> Order {
+        if self.limit == 0 { Order::Stored } else { Order::Subset { count: self.limit } }
     }
 }
 
@@ -65,13 +69,15 @@ pub struct ScoredRow<'a> {
     pub row: usize,
     /// Index of the row in the split.
     pub split_row: usize,
+    /// Key of the sample's draws, see [`Packer::key`].
+    pub key: u64,
     /// Log probability of each group.
     pub log_probs: &'a [f64],
 }
 
-/// Evaluates a model on a split and passes each answer to `on_answer`, in stored order.
+/// Evaluates a model on a split and calls `on_sample` for each sample, in stored order, with the answer if the task has answers.
 ///
-/// In a `world` each rank scores its share of the rows, and gets its own answers only; the metrics are those of all.
+/// In a `world` each rank scores its share of the samples, and gets its own answers only; the metrics are those of all.
 ///
 /// # Errors
 /// [`DataError`] where a shard cannot be read, libtorch rejects a batch, or another rank is gone.
@@ -80,9 +86,9 @@ pub fn evaluate(
     data: &Arc<SplitData>,
     config: &EvaluationConfig,
     world: Option<&World>,
-    mut on_answer: impl FnMut(Answer),
+    mut on_sample: impl FnMut(Option<Answer>),
 ) -> Result<Evaluation, DataError> {
-    Ok(evaluate_with(model, data, config, world, &[], &mut on_answer)?.0)
+    Ok(evaluate_with(model, data, config, world, &[], &mut on_sample)?.0)
 }
 
 /// Evaluates a model on all rows of a split, as [`evaluate`] does, and returns the metrics of `config.limit` of them as well.
@@ -94,11 +100,11 @@ pub fn evaluate_all(
     data: &Arc<SplitData>,
     config: &EvaluationConfig,
     world: Option<&World>,
-    mut on_answer: impl FnMut(Answer),
+    mut on_sample: impl FnMut(Option<Answer>),
 ) -> Result<(Evaluation, Metrics), DataError> {
     let subset = subset(data.rows(), config.limit);
     let config = EvaluationConfig { limit: 0, ..config.clone() };
-    evaluate_with(model, data, &config, world, &subset, &mut on_answer)
+    evaluate_with(model, data, &config, world, &subset, &mut on_sample)
 }
 
 /// Evaluates a model on the rows of `config`, and on those that are also in `subset`, which is in ascending order.
@@ -108,17 +114,15 @@ fn evaluate_with(
     config: &EvaluationConfig,
     world: Option<&World>,
     subset: &[usize],
-    on_answer: &mut dyn FnMut(Answer),
+    on_sample: &mut dyn FnMut(Option<Answer>),
 ) -> Result<(Evaluation, Metrics), DataError> {
     let start = Instant::now();
     let (mut evaluator, mut of_subset) = (config.packer.task.evaluator(), config.packer.task.evaluator());
     score_split(model, data, config, |scored| {
         if subset.binary_search(&scored.split_row).is_ok() {
-            of_subset.add(scored.rows, scored.row, scored.log_probs).map_err(RowError::from)?;
+            of_subset.add(scored.rows, scored.row, scored.key, scored.log_probs)?;
         }
-        if let Some(answer) = evaluator.add(scored.rows, scored.row, scored.log_probs).map_err(RowError::from)? {
-            on_answer(answer);
-        }
+        on_sample(evaluator.add(scored.rows, scored.row, scored.key, scored.log_probs)?);
         Ok(())
     })?;
     let mut totals = evaluator.totals();
@@ -147,7 +151,7 @@ pub fn score_split(
     mut on_row: impl FnMut(ScoredRow<'_>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     let loader = LoaderConfig {
-        order: if config.limit == 0 { Order::Stored } else { Order::Subset { count: config.limit } },
+        order: config.order(),
         batch_size: WINDOW,
         start: Position::default(),
         epochs: 1,
@@ -159,7 +163,7 @@ pub fn score_split(
     let loader = Loader::start(Arc::clone(data), "", loader)?;
     let mut feeder = Feeder::start(loader, model.parameters().device(), model.backend(&pass).layout())?;
     while let Some(step) = feeder.next_step()? {
-        score_step(model, &step, &pass, &mut on_row)?;
+        score_step(model, &step, &config.packer, &pass, &mut on_row)?;
     }
     data.wait_verified()
 }
@@ -179,13 +183,14 @@ pub fn score_samples(
     let batches = batches.into_iter().map(Arc::new).collect();
     let step = Step { batches, samples: samples.into(), weight, loads, position: Position::default() };
     let step = DeviceStep::on(&step, model.parameters().device(), model.backend(&pass).layout())?;
-    score_step(model, &step, &pass, on_row)
+    score_step(model, &step, &config.packer, &pass, on_row)
 }
 
 /// Scores the rows of a step. Batches are packed by length; `on_row` gets rows in order.
 fn score_step(
     model: &Glm,
     step: &DeviceStep,
+    packer: &Packer,
     pass: &Pass,
     mut on_row: impl FnMut(ScoredRow<'_>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
@@ -201,10 +206,11 @@ fn score_step(
                 .map(|example| (example.row, example.sample, log_probs[example.first_group..][..example.groups].to_vec())),
         );
     }
-    scored.sort_by_key(|(row, ..)| *row);
+    scored.sort_by_key(|(row, sample, _)| (*row, *sample));
     scored.iter().try_for_each(|(split_row, sample, log_probs)| {
-        let Sample { group, row, .. } = &step.samples[*sample];
-        on_row(ScoredRow { rows: group.columns(), row: *row, split_row: *split_row, log_probs })
+        let sample = &step.samples[*sample];
+        let key = packer.key(sample);
+        on_row(ScoredRow { rows: sample.group.columns(), row: sample.row, split_row: *split_row, key, log_probs })
     })
 }
 

@@ -14,7 +14,7 @@ use super::synthetic::Random;
 use super::training::VOCABULARY;
 use super::{BenchArgs, BenchError};
 use crate::checkpoint::tensors::write_safetensors;
-use crate::command::setup::{SetupError, resolve_micro_batch_tokens};
+use crate::command::setup::SetupError;
 use crate::config::Config;
 use crate::generate::{Context, Event, Generator, Limits, Request, Search, Settings};
 use crate::memory::peak_bytes;
@@ -83,13 +83,11 @@ pub struct GenerationSpeed {
 /// # Errors
 /// [`BenchError`].
 pub(super) fn measure(config: &Config, device: Device, args: &BenchArgs) -> Result<GenerationSpeed, BenchError> {
-    let mut config = config.clone();
     let sizes = config.random_model(embedding_rows(VOCABULARY))?;
     tch::manual_seed(config.train.seed as i64);
     let model = Glm::random(&sizes, Kind::Float, device)?;
     let precision = config.train.precision.on(device);
     let pass = Pass::evaluation(precision.kind(), config.train.kernels);
-    resolve_micro_batch_tokens(&mut config, &model, &pass, false, None)?;
     let batch_sizes = if args.batch_sizes.is_empty() { &BATCH_SIZES[..] } else { &args.batch_sizes };
     let texts = batch_sizes.iter().copied().chain([args.steps]).max().unwrap_or(1);
     let requests = requests(texts);
@@ -99,7 +97,6 @@ pub(super) fn measure(config: &Config, device: Device, args: &BenchArgs) -> Resu
             search: Search::Greedy(limits),
             start: SpecialIds::BERT_UNCASED.sop,
             sequences,
-            batch_tokens: config.data.micro_batch_tokens,
             ..Settings::default()
         };
         let mut found = vec![Vec::new(); requests.len()];
@@ -126,7 +123,7 @@ pub(super) fn measure(config: &Config, device: Device, args: &BenchArgs) -> Resu
     }
     let peak_memory_bytes = peak_bytes(device);
     let plain = match args.baseline {
-        true => Some(plain(&model, &requests[..args.steps], &alone, &config, device, args)?),
+        true => Some(plain(&model, &requests[..args.steps], &alone, config, device, args)?),
         false => None,
     };
     Ok(GenerationSpeed {

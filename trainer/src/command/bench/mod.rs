@@ -8,6 +8,7 @@ mod print;
 mod product;
 mod reading;
 mod synthetic;
+mod tasks;
 mod training;
 
 use std::fmt;
@@ -22,12 +23,15 @@ use crate::command::setup::{SetupError, open_data, set_threads};
 use crate::config::SettingsError;
 use crate::data::DataError;
 use crate::generate::GenerateError;
+use crate::task::Objective;
 
 pub use args::{BenchArgs, Plan};
 pub use baseline::{BaselineError, Comparison, PublishedSpeed};
 pub use batch_sizes::BatchSizes;
 pub use generation::{BatchSpeed, GenerationSpeed, PlainSpeed};
 pub use reading::ReadingSpeed;
+pub use tasks::Tasks;
+use training::Subject;
 pub use training::TrainingSpeed;
 
 /// Errors of `bench`.
@@ -48,8 +52,8 @@ pub enum BenchError {
     /// libtorch.
     #[error(transparent)]
     Torch(#[from] TchError),
-    /// Synthetic questions cannot be built.
-    #[error("cannot build synthetic questions: {0}")]
+    /// Synthetic rows cannot be built.
+    #[error("cannot build synthetic data: {0}")]
     Synthetic(#[from] ArrowError),
     /// The published form.
     #[error(transparent)]
@@ -58,7 +62,7 @@ pub enum BenchError {
     #[error(transparent)]
     Generate(#[from] GenerateError),
     /// The data set is too small.
-    #[error("the data set has too few questions for this number of steps; use a smaller --steps")]
+    #[error("the data set has too few rows for this number of steps; use a smaller --steps")]
     TooFewQuestions,
 }
 
@@ -74,6 +78,8 @@ pub enum Speed {
     BatchSizes(BatchSizes),
     /// Of generation.
     Generation(Box<GenerationSpeed>),
+    /// Of training, for several tasks.
+    Tasks(Tasks),
     /// Of reading data.
     Reading(ReadingSpeed),
 }
@@ -85,6 +91,7 @@ impl fmt::Display for Speed {
             Self::Comparison(comparison) => comparison.fmt(f),
             Self::BatchSizes(speeds) => speeds.fmt(f),
             Self::Generation(speed) => speed.fmt(f),
+            Self::Tasks(speeds) => speeds.fmt(f),
             Self::Reading(speed) => speed.fmt(f),
         }
     }
@@ -111,5 +118,12 @@ pub fn run(args: &BenchArgs) -> Result<Speed, BenchError> {
     if !args.batch_sizes.is_empty() {
         return batch_sizes::measure(&config, data.as_ref(), device, args).map(Speed::BatchSizes);
     }
-    training::measure(&config, data.as_ref(), device, args.plan(device)).map(|speed| Speed::Training(Box::new(speed)))
+    if args.task.len() > 1 {
+        return tasks::measure(&config, device, args).map(Speed::Tasks);
+    }
+    let subject = match &data {
+        Some(data) => Subject::Data(data),
+        None => Subject::Synthetic(args.task.first().copied().unwrap_or(Objective::Cloze)),
+    };
+    training::measure(&config, subject, device, args.plan(device)).map(|speed| Speed::Training(Box::new(speed)))
 }
