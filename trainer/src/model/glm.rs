@@ -107,7 +107,7 @@ impl Glm {
     }
 
     /// Logits of the scored positions, `[scored, vocab_rows]`.
-    fn scored_logits(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
+    pub(super) fn scored_logits(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
         let Some((last, blocks)) = self.blocks.split_last() else {
             return Err(TchError::Shape("a model without blocks".to_owned()));
         };
