@@ -30,6 +30,7 @@
 pub mod cloze;
 pub mod column;
 pub mod manifest;
+pub mod seq2seq;
 pub mod vocab;
 
 /// Version of the contract. Readers reject data sets of other versions.

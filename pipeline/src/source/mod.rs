@@ -10,6 +10,7 @@ mod format;
 pub mod formats;
 pub mod head;
 pub mod input;
+pub mod pairs;
 mod passage;
 pub mod recognise;
 pub mod unpack;

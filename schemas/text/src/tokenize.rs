@@ -14,6 +14,7 @@
 //! # Ok::<(), glm_text::tokenize::TokenizerError>(())
 //! ```
 
+mod decode;
 mod pieces;
 mod session;
 mod sigma;

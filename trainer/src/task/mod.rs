@@ -74,6 +74,12 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// Returns errors of libtorch.
     fn loss(&self, log_probs: &Tensor, batch: &DeviceBatch) -> Result<Tensor, TchError>;
 
+    /// Label smoothing ε of training: log probabilities of targets are `(1 - ε) log p(target) + ε u`, where `u` is the mean of `log p`
+    /// over the vocabulary.
+    fn label_smoothing(&self) -> f64 {
+        0.0
+    }
+
     /// Weight of an example in the mean loss: 1 for a mean over examples, [`Work::targets`] for a mean over target tokens.
     fn weight(&self, work: &Work) -> f64;
 
