@@ -6,9 +6,10 @@ use glm_prep::shard::{ROWS_PER_GROUP, ShardWriter, file_name};
 use glm_prep::source::Format;
 use glm_prep::source::formats::record::Record;
 use glm_schemas::cloze::CharSpan;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow, Origin};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::manifest::Split;
+use glm_schemas::origin::Origin;
 use glm_text::tokenize::Tokenizer;
 
 const ROWS: usize = 4 * ROWS_PER_GROUP;

@@ -18,6 +18,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::Split;
 
 use crate::shard::published::{self, Published};
@@ -87,7 +88,7 @@ pub fn count(dir: &Path, extent: &Extent<'_>) -> Result<Stats, StatsError> {
 pub(crate) fn count_published(published: &Published, extent: &Extent<'_>) -> Result<Stats, StatsError> {
     let shards = published.folder.clone();
     let manifest = published.parse()?;
-    let ingested = manifest.settings.max_seq_len;
+    let ingested = manifest.settings.max_seq_len.unwrap_or(PUBLISHED_SEQUENCE_LENGTH);
     let max_seq_len = extent.max_seq_len.unwrap_or(ingested);
     let lengths: Vec<usize> = [max_seq_len, ingested].into_iter().chain(extent.other_lengths.iter().copied()).collect();
     let mut train: Option<Passages> = None;

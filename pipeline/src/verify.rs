@@ -145,7 +145,7 @@ fn splits(set: &Set) -> Vec<SplitReport> {
         split,
         shards: content.shards.len(),
         questions: content.rows,
-        choices: content.choices,
+        choices: content.choices.unwrap_or(0),
         tokens: content.tokens,
         bytes: content.shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(shard.bytes)),
         ok: None,

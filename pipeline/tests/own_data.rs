@@ -10,8 +10,8 @@ use std::process::{Command, Output};
 use glm_prep::ingest::{self, IngestError, IngestOptions, MergeOptions, RejectLimit, Silent, Stop, Summary};
 use glm_prep::source::input::Selection;
 use glm_schemas::cloze::ClozeView;
-use glm_schemas::cloze::origin::OriginView;
 use glm_schemas::manifest::Split;
+use glm_schemas::origin::OriginView;
 use serde_json::{Value, json};
 
 fn plain(number: usize) -> Value {

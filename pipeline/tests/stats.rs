@@ -10,9 +10,10 @@ use std::process::{Command, Output};
 use glm_prep::shard::{ShardCompression, ShardWriter, file_name};
 use glm_prep::stats::{Bar, Extent, Share, Shared, Source, Stats, Truncation, count};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, Origin};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::manifest::{Manifest, Split, SplitManifest, TaskName, Tokenizer};
+use glm_schemas::origin::Origin;
 use glm_schemas::vocab::SpecialIds;
 use tempfile::TempDir;
 
@@ -174,7 +175,7 @@ fn truncation_is_that_of_the_data_set_unless_another_length_is_given() {
     let dir = data_set();
     let path = dir.path().join("shards/manifest.json");
     let mut manifest = Manifest::from_json(&fs::read_to_string(&path).expect("read")).expect("manifest");
-    manifest.settings.max_seq_len = 21;
+    manifest.settings.max_seq_len = Some(21);
     manifest.fingerprint = manifest.compute_fingerprint();
     fs::write(&path, manifest.to_json().expect("json")).expect("write");
     let printed = |more: &[&str]| String::from_utf8(glm_prep(dir.path(), more).stdout).expect("text");

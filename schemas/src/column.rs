@@ -1,6 +1,11 @@
 //! Typed access to columns of a record batch, and metadata keys, common to all tables.
 
-use arrow::array::{Array, AsArray, DictionaryArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, AsArray, DictionaryArray, Int32Array, Int32Builder, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
 use thiserror::Error;
@@ -41,6 +46,20 @@ pub enum ViewError {
     /// A column that must not have nulls has one.
     #[error("column `{0}` holds a null")]
     Null(&'static str),
+}
+
+/// Value that violates the contract.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[error("row {row}: {found} in column `{column}`, expected {expected}")]
+pub struct ValueError {
+    /// Index of the row in its batch.
+    pub row: usize,
+    /// Name of the column.
+    pub column: &'static str,
+    /// The value.
+    pub found: String,
+    /// Values that the contract allows.
+    pub expected: String,
 }
 
 /// Returns the column of this name.
@@ -113,6 +132,22 @@ pub(crate) fn item_field(item: DataType) -> Field {
     Field::new("element", item, false)
 }
 
+/// Field of a list without nulls.
+pub(crate) fn list_field(name: &str, item: DataType) -> Field {
+    Field::new(name, DataType::List(Arc::new(item_field(item))), false)
+}
+
+/// Builder of a list column of 32-bit integers.
+pub(crate) fn id_lists() -> ListBuilder<Int32Builder> {
+    ListBuilder::new(Int32Builder::new()).with_field(item_field(DataType::Int32))
+}
+
+/// Appends a list to such a builder.
+pub(crate) fn push_ids(builder: &mut ListBuilder<Int32Builder>, ids: &[TokenId]) {
+    builder.values().append_slice(ids);
+    builder.append(true);
+}
+
 /// List column of token ids.
 pub(crate) struct IdLists<'a> {
     offsets: &'a OffsetBuffer<i32>,
@@ -137,4 +172,35 @@ impl<'a> IdLists<'a> {
     pub(crate) fn get(&self, row: usize) -> &'a [TokenId] {
         &self.values[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }
+    /// Checks that all ids are in a vocabulary of `vocab_size` tokens. `lists` gives the lists of each of the `rows`.
+    ///
+    /// # Errors
+    /// [`ValueError`] for the first id outside of it.
+    pub(crate) fn check(
+        &self,
+        column: &'static str,
+        rows: usize,
+        lists: impl Fn(usize) -> Range<usize>,
+        vocab_size: usize,
+    ) -> Result<(), ValueError> {
+        if all_within(self.all(), vocab_size) {
+            return Ok(());
+        }
+        for row in 0..rows {
+            for list in lists(row) {
+                if let Some(&id) = self.get(list).iter().find(|id| !all_within(&[**id], vocab_size)) {
+                    let expected = format!("ids from 0 to {}, the vocabulary of the manifest", vocab_size.saturating_sub(1));
+                    return Err(ValueError { row, column, found: format!("token id {id}"), expected });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns true if all ids are in a vocabulary. Negative ids are large as unsigned numbers. There are no branches within the loop, so that
+/// the compiler can vectorize it.
+fn all_within(ids: &[TokenId], vocab_size: usize) -> bool {
+    let largest = ids.iter().fold(0, |largest: u32, &id| largest.max(id.cast_unsigned()));
+    ids.is_empty() || (largest as usize) < vocab_size
 }

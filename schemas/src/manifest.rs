@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -22,13 +23,17 @@ pub const SHARDS_FOLDER: &str = "shards";
 /// Name of the folder of the Parquet files, next to the manifest. It contains nothing else, so that readers can take it as a whole.
 pub const DATA_FOLDER: &str = "data";
 
-/// Task that a data set is made for. It determines the table of the shards.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Table of a data set: the kind of its rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskName {
     /// Multi-token cloze questions; see [`cloze`](crate::cloze).
     #[default]
     Cloze,
+    /// Documents, for blank infilling; see [`document`](crate::document).
+    Text,
+    /// Pairs of a source and a target; see [`seq2seq`](crate::seq2seq).
+    Seq2seq,
 }
 
 impl TaskName {
@@ -36,6 +41,26 @@ impl TaskName {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cloze => "cloze",
+            Self::Text => "text",
+            Self::Seq2seq => "seq2seq",
+        }
+    }
+
+    /// What a row is called, in the plural.
+    pub fn rows(self) -> &'static str {
+        match self {
+            Self::Cloze => "questions",
+            Self::Text => "documents",
+            Self::Seq2seq => "pairs",
+        }
+    }
+
+    /// Schema of the shards.
+    pub fn schema(self) -> SchemaRef {
+        match self {
+            Self::Cloze => crate::cloze::schema(),
+            Self::Text => crate::document::schema(),
+            Self::Seq2seq => crate::seq2seq::schema(),
         }
     }
 }
@@ -99,7 +124,7 @@ pub struct Tokenizer {
 pub struct Shard {
     /// File name in the folder [`DATA_FOLDER`].
     pub file: String,
-    /// Number of rows (questions).
+    /// Number of rows.
     pub rows: usize,
     /// Size of the file.
     pub bytes: u64,
@@ -117,11 +142,12 @@ impl Shard {
 /// Content of a split.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitManifest {
-    /// Number of rows (questions).
+    /// Number of rows.
     pub rows: usize,
-    /// Number of choices over all rows.
-    pub choices: usize,
-    /// Number of context and choice tokens over all rows, without truncation.
+    /// Number of choices over all rows; `None` for rows without choices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choices: Option<usize>,
+    /// Number of tokens over all rows, without truncation: context and choices of a question, prompt and text of a document.
     pub tokens: usize,
     /// Shards, in order.
     pub shards: Vec<Shard>,
@@ -156,8 +182,9 @@ pub struct RejectsFile {
 /// Settings of `ingest` that affect the data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IngestSettings {
-    /// Maximum sequence length; questions that do not fit even without their passage were rejected.
-    pub max_seq_len: usize,
+    /// Maximum sequence length; questions that do not fit even without their passage were rejected. `None` if rows have no maximum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_seq_len: Option<usize>,
     /// Maximum number of rows per shard.
     pub rows_per_shard: usize,
     /// Number of rows per Parquet row group.
@@ -171,11 +198,19 @@ pub struct IngestSettings {
     /// Name of the raw format, as for `--format`.
     #[serde(default)]
     pub format: String,
-    /// Maximum number of distractors per training question.
-    pub max_distractors: usize,
-    /// Seed for choosing the distractors if there are more.
-    pub distractor_seed: u32,
-    /// Share of the training passages that became the validation split; `None` if the validation split has its own files.
+    /// Maximum number of distractors per training question; `None` for rows without choices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_distractors: Option<usize>,
+    /// Seed for choosing the distractors if there are more; `None` for rows without choices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distractor_seed: Option<u32>,
+    /// Column of the text in raw Parquet files; `None` for other formats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// Rows that were dropped because an earlier one has the same text: `exact`; `None` if all were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<String>,
+    /// Share of the training passages or documents that became the validation split; `None` if the validation split has its own files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_fraction: Option<f64>,
     /// Seed for choosing them.
@@ -191,7 +226,7 @@ pub struct IngestSettings {
 pub struct Manifest {
     /// Version of the contract, [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Task of the data set.
+    /// Kind of the rows.
     pub task: TaskName,
     /// Name and version of the program that wrote the data set.
     pub tool: String,
@@ -201,7 +236,8 @@ pub struct Manifest {
     pub tokenizer: Tokenizer,
     /// Ids of the special tokens.
     pub special_ids: SpecialIds,
-    /// Marker of the blank in the column `query`, which depends on the raw format.
+    /// Marker of the blank in the column `query`, which depends on the raw format; empty for rows without a query.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub blank: String,
     /// Splits by name.
     pub splits: BTreeMap<Split, SplitManifest>,
@@ -293,7 +329,7 @@ mod tests {
 
     fn manifest() -> Manifest {
         let shard = Shard { file: "val-00000-of-00001.parquet".into(), rows: 2, bytes: 10, sha256: "ab".into() };
-        let val = SplitManifest { rows: 2, choices: 9, tokens: 99, shards: vec![shard] };
+        let val = SplitManifest { rows: 2, choices: Some(9), tokens: 99, shards: vec![shard] };
         let mut manifest = Manifest {
             schema_version: SCHEMA_VERSION,
             task: TaskName::Cloze,
@@ -306,14 +342,16 @@ mod tests {
             raw_files: vec![],
             rejects: Some(RejectsFile { bytes: 3, sha256: "ef".into() }),
             settings: IngestSettings {
-                max_seq_len: 512,
+                max_seq_len: Some(512),
                 rows_per_shard: 8192,
                 rows_per_group: 1024,
                 compression: "zstd:3".into(),
                 limit: None,
                 format: "record".into(),
-                max_distractors: 9,
-                distractor_seed: 42,
+                max_distractors: Some(9),
+                distractor_seed: Some(42),
+                column: None,
+                dedup: None,
                 val_fraction: None,
                 val_seed: None,
                 keep_fields: false,
@@ -364,7 +402,7 @@ mod tests {
     fn other_tasks_are_rejected() {
         let text = manifest().to_json().expect("json");
         let error = Manifest::from_json(&text.replace("\"cloze\"", "\"poetry\"")).expect_err("unknown").to_string();
-        assert!(error.contains("unknown variant `poetry`, expected `cloze`"), "{error}");
+        assert!(error.contains("unknown variant `poetry`, expected `cloze` or `text`"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DataType, Field, Fields};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::cloze::schema;
 use glm_schemas::manifest::{IngestSettings, Manifest, RawFile, RejectsFile, Shard, Split, SplitManifest, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
 use serde_json::Value;
@@ -55,9 +54,15 @@ fn all_rows(prefix: &str, fields: &Fields) -> Vec<[String; 3]> {
 
 #[test]
 fn the_page_lists_the_columns_of_a_shard() {
-    let listed: Vec<Vec<String>> = table("Columns").into_iter().map(|row| row[..3].to_vec()).collect();
-    let expected: Vec<Vec<String>> = all_rows("", schema().fields()).into_iter().map(|row| row.to_vec()).collect();
-    assert_eq!(listed, expected);
+    for (heading, task) in [
+        ("Columns of `cloze`", TaskName::Cloze),
+        ("Columns of `text`", TaskName::Text),
+        ("Columns of `seq2seq`", TaskName::Seq2seq),
+    ] {
+        let listed: Vec<Vec<String>> = table(heading).into_iter().map(|row| row[..3].to_vec()).collect();
+        let expected: Vec<Vec<String>> = all_rows("", task.schema().fields()).into_iter().map(|row| row.to_vec()).collect();
+        assert_eq!(listed, expected);
+    }
     assert!(page().contains(&format!("`schema_version` is {SCHEMA_VERSION}.")));
 }
 
@@ -97,18 +102,20 @@ fn the_page_lists_the_keys_of_the_manifest() {
         tokenizer: Tokenizer { name: "t".into(), sha256: "00".into(), vocab_size: 1 },
         special_ids: SpecialIds::BERT_UNCASED,
         blank: "[BLANK]".into(),
-        splits: BTreeMap::from([(Split::Val, SplitManifest { rows: 1, choices: 1, tokens: 1, shards: vec![shard] })]),
+        splits: BTreeMap::from([(Split::Val, SplitManifest { rows: 1, choices: Some(1), tokens: 1, shards: vec![shard] })]),
         raw_files: vec![raw],
         rejects: Some(RejectsFile { bytes: 1, sha256: "00".into() }),
         settings: IngestSettings {
-            max_seq_len: 1,
+            max_seq_len: Some(1),
             rows_per_shard: 1,
             rows_per_group: 1,
             compression: "none".into(),
             limit: Some(1),
             format: "plain".into(),
-            max_distractors: 1,
-            distractor_seed: 1,
+            max_distractors: Some(1),
+            distractor_seed: Some(1),
+            column: Some("text".into()),
+            dedup: Some("exact".into()),
             val_fraction: Some(0.5),
             val_seed: Some(1),
             keep_fields: true,

@@ -167,7 +167,10 @@ fn manifest(
 ) -> Manifest {
     let content = splits.iter().map(|sorted| {
         let RowCounts { rows, choices, tokens, .. } = sorted.rows;
-        (sorted.split, SplitManifest { rows, choices, tokens, shards: shards.remove(&sorted.split).unwrap_or_default() })
+        (
+            sorted.split,
+            SplitManifest { rows, choices: Some(choices), tokens, shards: shards.remove(&sorted.split).unwrap_or_default() },
+        )
     });
     let raw_files = splits.iter().flat_map(|sorted| {
         let files = sorted.files.iter().zip(&sorted.digests).zip(&sorted.file_counts);

@@ -93,14 +93,16 @@ impl IngestOptions {
     /// Returns the settings that the manifest records.
     pub(super) fn settings(&self) -> IngestSettings {
         IngestSettings {
-            max_seq_len: self.max_seq_len,
+            max_seq_len: Some(self.max_seq_len),
             rows_per_shard: self.rows_per_shard.get(),
             rows_per_group: ROWS_PER_GROUP,
             compression: self.compression.to_string(),
             limit: self.limit,
             format: self.format.map(|format| format.to_string()).unwrap_or_default(),
-            max_distractors: MAX_DISTRACTORS,
-            distractor_seed: DISTRACTOR_SEED,
+            max_distractors: Some(MAX_DISTRACTORS),
+            distractor_seed: Some(DISTRACTOR_SEED),
+            column: None,
+            dedup: None,
             val_fraction: self.val_fraction.map(|Fraction(fraction)| fraction),
             val_seed: self.val_fraction.map(|_| self.val_seed),
             keep_fields: self.keep_fields,
@@ -110,7 +112,7 @@ impl IngestOptions {
     /// Returns options with the given settings; all others are those of [`IngestOptions::new`].
     pub(super) fn from_settings(dir: &Path, settings: &IngestSettings) -> Result<Self, String> {
         Ok(Self {
-            max_seq_len: settings.max_seq_len,
+            max_seq_len: settings.max_seq_len.unwrap_or(PUBLISHED_SEQUENCE_LENGTH),
             limit: settings.limit,
             rows_per_shard: NonZeroUsize::new(settings.rows_per_shard).unwrap_or(NonZeroUsize::MIN),
             compression: settings.compression.parse()?,

@@ -155,7 +155,7 @@ impl SplitSummary {
             passages_in_train: 0,
             questions_in_train: 0,
             questions: content.rows,
-            choices: content.choices,
+            choices: content.choices.unwrap_or(0),
             tokens: content.tokens,
             shards: content.shards.len(),
             shard_bytes: content.shards.iter().map(|shard| shard.bytes).sum(),

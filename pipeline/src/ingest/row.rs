@@ -8,10 +8,11 @@ mod token_ids;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow, Origin};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow};
 use glm_schemas::cloze::encoding;
 use glm_schemas::cloze::{CharSpan, TokenSpan};
 use glm_schemas::manifest::Split;
+use glm_schemas::origin::Origin;
 use glm_schemas::vocab::TokenId;
 use serde::{Deserialize, Serialize};
 

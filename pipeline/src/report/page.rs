@@ -29,7 +29,7 @@ pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Do
     };
     let mut page = Document::new("Data set", name(shards), lead);
     page.section("contents", "Contents", contents(stats, manifest, &rejects));
-    page.section("lengths", "Lengths", counts::lengths(stats, manifest.settings.max_seq_len));
+    page.section("lengths", "Lengths", counts::lengths(stats, manifest.settings.max_seq_len.unwrap_or(0)));
     page.section("sources", "Sources", counts::sources(&stats.splits));
     page.section("shared", "Repeated passages", counts::shared(stats));
     page.section("rejects", "Rejects", rejects.section());
@@ -65,7 +65,7 @@ fn contents(stats: &Stats, manifest: &Manifest, rejects: &Rejects) -> Markup {
     let questions = all(|split| split.rows as u64);
     let size = all(|split| split.shards.iter().map(|shard| shard.bytes).sum());
     let passages: u64 = stats.splits.iter().map(|split| split.passages as u64).sum();
-    let choices = all(|split| split.choices as u64) as f64 / questions.max(1) as f64;
+    let choices = all(|split| split.choices.unwrap_or(0) as u64) as f64 / questions.max(1) as f64;
     let read: u64 = manifest.raw_files.iter().map(|file| file.records as u64).sum();
     let shared = &stats.in_train_and_val;
     let main = [
@@ -79,7 +79,7 @@ fn contents(stats: &Stats, manifest: &Manifest, rejects: &Rejects) -> Markup {
         Tile::new("shards", count(all(|split| split.shards.len() as u64)), bytes(size)),
         Tile::new(
             "sequence length",
-            count(manifest.settings.max_seq_len as u64),
+            count(manifest.settings.max_seq_len.unwrap_or(0) as u64),
             "tokens, for which it was ingested".to_owned(),
         ),
         Tile::new("vocabulary", count(manifest.tokenizer.vocab_size as u64), "tokens".to_owned()),
@@ -124,7 +124,7 @@ fn facts_of(manifest: &Manifest) -> Markup {
         ("Tokenizer sha256", html! { code { (tokenizer.sha256) } }),
         (
             "Maximum sequence length",
-            text(format!("{} tokens; longer questions are rejected", count(settings.max_seq_len as u64))),
+            text(format!("{} tokens; longer questions are rejected", count(settings.max_seq_len.unwrap_or(0) as u64))),
         ),
         ("Rows per shard", text(count(settings.rows_per_shard as u64))),
         ("Rows per row group", text(count(settings.rows_per_group as u64))),
@@ -135,7 +135,14 @@ fn facts_of(manifest: &Manifest) -> Markup {
                 settings.limit.map_or_else(|| "all".to_owned(), |limit| format!("the first {} per split", count(limit as u64))),
             ),
         ),
-        ("Distractors", text(format!("at most {}, seed {}", count(settings.max_distractors as u64), settings.distractor_seed))),
+        (
+            "Distractors",
+            text(format!(
+                "at most {}, seed {}",
+                count(settings.max_distractors.unwrap_or(0) as u64),
+                settings.distractor_seed.unwrap_or(0)
+            )),
+        ),
     ];
     let raw = |file: &RawFile| {
         vec![

@@ -230,9 +230,10 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<(), WriteError> {
 
 #[cfg(test)]
 mod tests {
-    use glm_schemas::cloze::builder::{ChoiceRow, EntityRow, Origin};
+    use glm_schemas::cloze::builder::{ChoiceRow, EntityRow};
     use glm_schemas::cloze::encoding::Question;
     use glm_schemas::cloze::{CharSpan, ClozeView, TokenSpan};
+    use glm_schemas::origin::Origin;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     use super::*;

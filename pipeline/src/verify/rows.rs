@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use arrow::array::{Array, AsArray, Int32Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use glm_schemas::cloze::encoding::ChoiceEncoder;
-use glm_schemas::cloze::origin::OriginView;
 use glm_schemas::cloze::{self, CharSpan, ClozeView, ViewError};
 use glm_schemas::manifest::Split;
+use glm_schemas::origin::OriginView;
 use glm_schemas::vocab::{SpecialIds, TokenId};
 
 use serde::de::IgnoredAny;

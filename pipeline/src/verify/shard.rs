@@ -8,6 +8,7 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use glm_schemas::SCHEMA_VERSION;
+use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::cloze::{self, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
@@ -171,7 +172,7 @@ impl Open<'_> {
         let rules = Rules {
             vocab_size: manifest.tokenizer.vocab_size,
             special: manifest.special_ids,
-            max_seq_len: manifest.settings.max_seq_len,
+            max_seq_len: manifest.settings.max_seq_len.unwrap_or(PUBLISHED_SEQUENCE_LENGTH),
             split: self.part.split,
             raw_files: manifest.raw_files.iter().map(|raw| raw.file.clone()).collect(),
         };

@@ -31,14 +31,16 @@ pub(crate) fn raw_folder(files: &[(Split, &[u8])]) -> tempfile::TempDir {
 /// Settings of a data set written by a test.
 pub(crate) fn settings() -> IngestSettings {
     IngestSettings {
-        max_seq_len: 512,
+        max_seq_len: Some(512),
         rows_per_shard: 3,
         rows_per_group: 1024,
         compression: "zstd:3".into(),
         limit: None,
         format: "record".into(),
-        max_distractors: 9,
-        distractor_seed: 42,
+        max_distractors: Some(9),
+        distractor_seed: Some(42),
+        column: None,
+        dedup: None,
         val_fraction: None,
         val_seed: None,
         keep_fields: false,

@@ -9,10 +9,11 @@ use arrow::array::RecordBatch;
 use glm_prep::shard::{ShardCompression, ShardWriter, file_name};
 use glm_prep::verify::{Fault, Report, check};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow, Origin};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::cloze::{CharSpan, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256, TokenSpan};
 use glm_schemas::manifest::{Manifest, RawFile, Split, SplitManifest, TaskName, Tokenizer, hex};
+use glm_schemas::origin::Origin;
 use glm_schemas::vocab::SpecialIds;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -103,7 +104,7 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
                     choices.map(|((ids, correct), &index)| ChoiceRow { text: "x", ids, correct: *correct, index }).collect();
                 let tokens = Question { passage: &row.passage_ids, query_left: &row.left, query_right: &row.right };
                 content.rows += 1;
-                content.choices += choices.len();
+                content.choices = Some(content.choices.unwrap_or(0) + choices.len());
                 content.tokens += tokens.context_tokens() + choices.iter().map(|choice| choice.ids.len() + 1).sum::<usize>();
                 let row = ClozeRow {
                     example_id: &row.id,

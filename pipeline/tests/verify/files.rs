@@ -236,7 +236,11 @@ fn every_inconsistency_of_the_manifest_is_found() {
         changed_manifest(|manifest| change(manifest.splits.get_mut(&split).expect("split")))
     };
     assert_manifest_fault(&change(Split::Train, &|train| train.rows = 6), "splits.train.rows = 6", "5");
-    assert_manifest_fault(&change(Split::Val, &|val| val.choices += 1), "splits.val.choices = 8", "7, as its shards");
+    assert_manifest_fault(
+        &change(Split::Val, &|val| val.choices = val.choices.map(|choices| choices + 1)),
+        "splits.val.choices = 8",
+        "7, as its shards",
+    );
     assert_manifest_fault(&change(Split::Test, &|test| test.tokens -= 1), "splits.test.tokens", "as its shards hold");
     assert_manifest_fault(&change(Split::Train, &|train| train.shards.reverse()), TRAIN_1, TRAIN_0);
     assert_manifest_fault(&change(Split::Val, &|val| val.shards[0].sha256.push('0')), "with sha256", "64 hexadecimal");

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use glm_prep::verify::check;
-use glm_schemas::cloze::builder::Origin;
 use glm_schemas::cloze::{CharSpan, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256, TokenSpan};
 use glm_schemas::manifest::Split;
+use glm_schemas::origin::Origin;
 
 use crate::data_set::{
     Entity, PASSAGE, TEST, TRAIN_0, TRAIN_1, VAL, assert_row_fault, changed_batch, changed_manifest, changed_rows, first_fault,

@@ -12,8 +12,8 @@ use arrow::error::ArrowError;
 
 use super::encoding::Question;
 use super::schema::{self, CharSpan, TokenSpan};
-use crate::column::item_field;
-use crate::manifest::Split;
+use crate::column::{id_lists, item_field, push_ids};
+use crate::origin::{Origin, OriginBuilder};
 use crate::vocab::TokenId;
 
 /// Mention of an entity in a passage.
@@ -38,26 +38,6 @@ pub struct ChoiceRow<'a> {
     pub correct: bool,
     /// Index in the list of choices of the raw record.
     pub index: usize,
-}
-
-/// Place of a row in the raw data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin<'a> {
-    /// Split of the row.
-    pub split: Split,
-    /// Id of the question in the raw data, if it has one.
-    pub source_id: Option<&'a str>,
-    /// Raw file, as listed in the manifest.
-    pub raw_file: &'a str,
-    /// First line of the raw record, from 1; `None` if the format has no lines.
-    pub raw_line: Option<u64>,
-    /// JSON object of further fields of the raw record, if they are kept.
-    pub extra: Option<&'a str>,
-}
-
-impl Origin<'_> {
-    /// Origin of rows that do not come from raw data.
-    pub const NONE: Self = Self { split: Split::Test, source_id: None, raw_file: "", raw_line: None, extra: None };
 }
 
 /// Question to be stored in a shard.
@@ -90,13 +70,10 @@ pub struct ClozeRow<'a> {
 /// Builder of record batches with the schema of [`cloze::schema`](super::schema()).
 pub struct ClozeBatchBuilder {
     example_id: StringBuilder,
-    split: StringDictionaryBuilder<Int32Type>,
-    source_id: StringBuilder,
+    origin: OriginBuilder,
     passage_id: Int64Builder,
     question_id: Int64Builder,
     source: StringDictionaryBuilder<Int32Type>,
-    raw_file: StringDictionaryBuilder<Int32Type>,
-    raw_line: Int64Builder,
     passage: StringBuilder,
     query: StringBuilder,
     passage_ids: ListBuilder<Int32Builder>,
@@ -114,7 +91,6 @@ pub struct ClozeBatchBuilder {
     context_tokens: Int32Builder,
     choice_tokens: Int32Builder,
     num_choices: Int32Builder,
-    extra: StringBuilder,
 }
 
 impl Default for ClozeBatchBuilder {
@@ -123,22 +99,15 @@ impl Default for ClozeBatchBuilder {
     }
 }
 
-fn id_lists() -> ListBuilder<Int32Builder> {
-    ListBuilder::new(Int32Builder::new()).with_field(item_field(DataType::Int32))
-}
-
 impl ClozeBatchBuilder {
     /// Creates a builder without rows.
     pub fn new() -> Self {
         Self {
             example_id: StringBuilder::new(),
-            split: StringDictionaryBuilder::new(),
-            source_id: StringBuilder::new(),
+            origin: OriginBuilder::default(),
             passage_id: Int64Builder::new(),
             question_id: Int64Builder::new(),
             source: StringDictionaryBuilder::new(),
-            raw_file: StringDictionaryBuilder::new(),
-            raw_line: Int64Builder::new(),
             passage: StringBuilder::new(),
             query: StringBuilder::new(),
             passage_ids: id_lists(),
@@ -156,7 +125,6 @@ impl ClozeBatchBuilder {
             context_tokens: Int32Builder::new(),
             choice_tokens: Int32Builder::new(),
             num_choices: Int32Builder::new(),
-            extra: StringBuilder::new(),
         }
     }
 
@@ -175,13 +143,8 @@ impl ClozeBatchBuilder {
     /// # Errors
     /// An [`ArrowError`] if there are more distinct sources or files than a dictionary can hold.
     pub fn append(&mut self, row: &ClozeRow<'_>) -> Result<(), ArrowError> {
-        let Origin { split, source_id, raw_file, raw_line, extra } = row.origin;
         self.source.append(row.source)?;
-        self.split.append(split.name())?;
-        self.raw_file.append(raw_file)?;
-        self.source_id.append_option(source_id);
-        self.raw_line.append_option(raw_line.map(|line| line as i64));
-        self.extra.append_option(extra);
+        self.origin.append(&row.origin)?;
         self.example_id.append_value(row.example_id);
         self.passage_id.append_value(row.passage_id);
         self.question_id.append_value(row.question_id);
@@ -232,17 +195,18 @@ impl ClozeBatchBuilder {
             Arc::new(self.choice_index.finish()),
         ];
         let choices = structs(schema::choice_fields(), choice_columns, &mut self.choice_offsets)?;
+        let [split, source_id, raw_file, raw_line, extra] = self.origin.finish();
         RecordBatch::try_new(
             schema::schema(),
             vec![
                 Arc::new(self.example_id.finish()),
-                Arc::new(self.split.finish()),
-                Arc::new(self.source_id.finish()),
+                split,
+                source_id,
                 Arc::new(self.passage_id.finish()),
                 Arc::new(self.question_id.finish()),
                 Arc::new(self.source.finish()),
-                Arc::new(self.raw_file.finish()),
-                Arc::new(self.raw_line.finish()),
+                raw_file,
+                raw_line,
                 Arc::new(self.passage.finish()),
                 Arc::new(self.query.finish()),
                 Arc::new(self.passage_ids.finish()),
@@ -254,15 +218,10 @@ impl ClozeBatchBuilder {
                 Arc::new(self.context_tokens.finish()),
                 Arc::new(self.choice_tokens.finish()),
                 Arc::new(self.num_choices.finish()),
-                Arc::new(self.extra.finish()),
+                extra,
             ],
         )
     }
-}
-
-fn push_ids(builder: &mut ListBuilder<Int32Builder>, ids: &[TokenId]) {
-    builder.values().append_slice(ids);
-    builder.append(true);
 }
 
 fn push_offset(offsets: &mut Vec<i32>, items: usize) {
@@ -280,8 +239,9 @@ fn structs(fields: arrow::datatypes::Fields, columns: Vec<ArrayRef>, offsets: &m
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloze::origin::OriginView;
     use crate::cloze::{ClozeView, ViewError};
+    use crate::manifest::Split;
+    use crate::origin::OriginView;
 
     #[test]
     fn a_view_returns_the_appended_rows() {

@@ -1,24 +1,7 @@
 //! Checks of values that column types do not ensure, cheap enough for every row group that is read.
 
-use thiserror::Error;
-
 use super::ClozeView;
-use crate::column::IdLists;
-use crate::vocab::TokenId;
-
-/// Value that violates the contract.
-#[derive(Debug, Clone, Error, PartialEq, Eq)]
-#[error("row {row}: {found} in column `{column}`, expected {expected}")]
-pub struct ValueError {
-    /// Index of the row in its batch.
-    pub row: usize,
-    /// Name of the column.
-    pub column: &'static str,
-    /// The value.
-    pub found: String,
-    /// Values that the contract allows.
-    pub expected: String,
-}
+use crate::column::ValueError;
 
 impl ClozeView<'_> {
     /// Checks that all ids are in a vocabulary of `vocab_size` tokens, that every row has choices, that labels are first correct choices
@@ -27,32 +10,11 @@ impl ClozeView<'_> {
     /// # Errors
     /// [`ValueError`] of the first column with such a value.
     pub fn check_values(&self, vocab_size: usize) -> Result<(), ValueError> {
-        let lists = [
-            ("passage_ids", &self.passage_ids),
-            ("query_left_ids", &self.query_left_ids),
-            ("query_right_ids", &self.query_right_ids),
-            ("choices.ids", &self.choice_ids),
-        ];
-        for (column, ids) in lists {
-            if !all_within(ids.all(), vocab_size) {
-                self.find_id(column, ids, vocab_size)?;
-            }
-        }
+        self.passage_ids.check("passage_ids", self.len(), |row| row..row + 1, vocab_size)?;
+        self.query_left_ids.check("query_left_ids", self.len(), |row| row..row + 1, vocab_size)?;
+        self.query_right_ids.check("query_right_ids", self.len(), |row| row..row + 1, vocab_size)?;
+        self.choice_ids.check("choices.ids", self.len(), |row| self.choice_range(row), vocab_size)?;
         (0..self.len()).try_for_each(|row| self.check_row(row))
-    }
-
-    /// Returns the error for the first id outside of the vocabulary.
-    fn find_id(&self, column: &'static str, ids: &IdLists<'_>, vocab_size: usize) -> Result<(), ValueError> {
-        for row in 0..self.len() {
-            let lists = if column == "choices.ids" { self.choice_range(row) } else { row..row + 1 };
-            for list in lists {
-                if let Some(&id) = ids.get(list).iter().find(|id| !all_within(&[**id], vocab_size)) {
-                    let expected = format!("ids from 0 to {}, the vocabulary of the manifest", vocab_size.saturating_sub(1));
-                    return Err(ValueError { row, column, found: format!("token id {id}"), expected });
-                }
-            }
-        }
-        Ok(())
     }
 
     fn check_row(&self, row: usize) -> Result<(), ValueError> {
@@ -80,13 +42,6 @@ impl ClozeView<'_> {
     }
 }
 
-/// Returns true if all ids are in a vocabulary. Negative ids are large as unsigned numbers. There are no branches within the loop, so that
-/// the compiler can vectorize it.
-fn all_within(ids: &[TokenId], vocab_size: usize) -> bool {
-    let largest = ids.iter().fold(0, |largest: u32, &id| largest.max(id.cast_unsigned()));
-    ids.is_empty() || (largest as usize) < vocab_size
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -95,8 +50,10 @@ mod tests {
     use arrow::datatypes::Int32Type;
 
     use super::*;
-    use crate::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
+    use crate::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
     use crate::cloze::encoding::Question;
+    use crate::origin::Origin;
+    use crate::vocab::TokenId;
 
     const VOCAB: usize = 100;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
-use crate::column::item_field;
+use crate::column::list_field;
+use crate::origin::origin_fields;
 
 /// Columns that training and evaluation read: ids and tokens. The others hold text and origins.
 pub const TOKEN_COLUMNS: [&str; 9] = [
@@ -37,10 +38,6 @@ pub struct TokenSpan {
     pub end: usize,
 }
 
-fn list(name: &str, item: DataType) -> Field {
-    Field::new(name, DataType::List(Arc::new(item_field(item))), false)
-}
-
 /// Fields of an entry of `entities`.
 pub fn entity_fields() -> Fields {
     Fields::from(vec![
@@ -56,7 +53,7 @@ pub fn entity_fields() -> Fields {
 pub fn choice_fields() -> Fields {
     Fields::from(vec![
         Field::new("text", DataType::Utf8, false),
-        list("ids", DataType::Int32),
+        list_field("ids", DataType::Int32),
         Field::new("correct", DataType::Boolean, false),
         Field::new("choice_index", DataType::Int32, false),
     ])
@@ -64,26 +61,27 @@ pub fn choice_fields() -> Fields {
 
 /// Schema of a shard.
 pub fn schema() -> SchemaRef {
+    let [split, source_id, raw_file, raw_line, extra] = origin_fields();
     Arc::new(Schema::new(vec![
         Field::new("example_id", DataType::Utf8, false),
-        Field::new_dictionary("split", DataType::Int32, DataType::Utf8, false),
-        Field::new("source_id", DataType::Utf8, true),
+        split,
+        source_id,
         Field::new("passage_id", DataType::Int64, false),
         Field::new("question_id", DataType::Int64, false),
         Field::new_dictionary("source", DataType::Int32, DataType::Utf8, false),
-        Field::new_dictionary("raw_file", DataType::Int32, DataType::Utf8, false),
-        Field::new("raw_line", DataType::Int64, true),
+        raw_file,
+        raw_line,
         Field::new("passage", DataType::Utf8, false),
         Field::new("query", DataType::Utf8, false),
-        list("passage_ids", DataType::Int32),
-        list("query_left_ids", DataType::Int32),
-        list("query_right_ids", DataType::Int32),
-        list("entities", DataType::Struct(entity_fields())),
-        list("choices", DataType::Struct(choice_fields())),
+        list_field("passage_ids", DataType::Int32),
+        list_field("query_left_ids", DataType::Int32),
+        list_field("query_right_ids", DataType::Int32),
+        list_field("entities", DataType::Struct(entity_fields())),
+        list_field("choices", DataType::Struct(choice_fields())),
         Field::new("label", DataType::Int32, true),
         Field::new("context_tokens", DataType::Int32, false),
         Field::new("choice_tokens", DataType::Int32, false),
         Field::new("num_choices", DataType::Int32, false),
-        Field::new("extra", DataType::Utf8, true),
+        extra,
     ]))
 }

@@ -105,8 +105,9 @@ fn find_word(text: &str, word: &str) -> Option<CharSpan> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloze::builder::{ClozeBatchBuilder, ClozeRow, EntityRow, Origin};
+    use crate::cloze::builder::{ClozeBatchBuilder, ClozeRow, EntityRow};
     use crate::cloze::encoding::Question;
+    use crate::origin::Origin;
 
     #[test]
     fn rows_are_returned_as_text() {

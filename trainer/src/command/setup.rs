@@ -86,7 +86,14 @@ pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
         )));
     }
     let data = DataSet::open(folder)?;
-    let Manifest { fingerprint, settings, tokenizer, splits, .. } = data.manifest();
+    let Manifest { task, fingerprint, settings, tokenizer, splits, .. } = data.manifest();
+    if *task != TaskName::Cloze {
+        return Err(SetupError::Invalid(format!(
+            "{} is a data set of task `{}`: not supported yet",
+            folder.display(),
+            task.name()
+        )));
+    }
     let splits: Vec<String> = splits.iter().map(|(split, content)| format!("{split} {}", content.rows)).collect();
     tracing::debug!(
         "data set in {}: questions {}, format {}, vocabulary {}, fingerprint {fingerprint}",

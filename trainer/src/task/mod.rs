@@ -205,7 +205,7 @@ pub struct ScoredChoice {
 /// Returns the descriptions of the metrics of a task; none for an unknown one.
 pub fn metrics_of(task: TaskName) -> &'static [MetricInfo] {
     match task {
-        TaskName::Cloze => &cloze::METRICS,
+        TaskName::Cloze | TaskName::Text | TaskName::Seq2seq => &cloze::METRICS,
     }
 }
 
@@ -224,6 +224,7 @@ pub struct TaskSettings {
 pub fn open(task: TaskName, settings: TaskSettings) -> Arc<dyn Task> {
     let TaskSettings { special, max_seq_len, truncation } = settings;
     match task {
-        TaskName::Cloze => Arc::new(Cloze::new(special, max_seq_len, truncation)),
+        // Data sets of documents are rejected when they are opened.
+        TaskName::Cloze | TaskName::Text | TaskName::Seq2seq => Arc::new(Cloze::new(special, max_seq_len, truncation)),
     }
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze::encoding::Question;
+use glm_schemas::origin::Origin;
 use glm_schemas::vocab::TokenId;
 
 use super::BenchError;

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use arrow::error::ArrowError;
 use clap::Args;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze::encoding::{ChoiceEncoder, EncodingError};
 use glm_schemas::manifest::TaskName;
+use glm_schemas::origin::Origin;
 use glm_schemas::vocab::TokenId;
 use glm_support::command::paint::{ColourWhen, Screen};
 use glm_text::question::{ClozeText, QuestionTokens};

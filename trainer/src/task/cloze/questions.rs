@@ -1,8 +1,9 @@
 //! Synthetic questions for tests.
 
 use arrow::array::RecordBatch;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, Origin};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze::encoding::Question;
+use glm_schemas::origin::Origin;
 use glm_schemas::vocab::TokenId;
 
 #[derive(Debug, Clone)]

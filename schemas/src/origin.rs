@@ -1,10 +1,80 @@
-//! Zero-copy access to the columns that lead back from a row to its raw record.
+//! Columns that lead back from a row to its raw record; all tables have them.
 
-use arrow::array::{Array, DictionaryArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::Int32Type;
+use std::sync::Arc;
 
-use super::builder::Origin;
+use arrow::array::{
+    Array, ArrayRef, DictionaryArray, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
+    StringDictionaryBuilder,
+};
+use arrow::datatypes::{DataType, Field, Int32Type};
+use arrow::error::ArrowError;
+
 use crate::column::{ViewError, column, dictionary, nullable_int64, nullable_strings, strings};
+use crate::manifest::Split;
+
+/// Place of a row in the raw data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// Split of the row.
+    pub split: Split,
+    /// Id of the record in the raw data, if it has one.
+    pub source_id: Option<&'a str>,
+    /// Raw file, as listed in the manifest.
+    pub raw_file: &'a str,
+    /// First line of the raw record, from 1; `None` if the format has no lines.
+    pub raw_line: Option<u64>,
+    /// JSON object of further fields of the raw record, if they are kept.
+    pub extra: Option<&'a str>,
+}
+
+impl Origin<'_> {
+    /// Origin of rows that do not come from raw data.
+    pub const NONE: Self = Self { split: Split::Test, source_id: None, raw_file: "", raw_line: None, extra: None };
+}
+
+/// Fields of the columns [`ORIGIN_COLUMNS`], in that order.
+pub fn origin_fields() -> [Field; 5] {
+    [
+        Field::new_dictionary("split", DataType::Int32, DataType::Utf8, false),
+        Field::new("source_id", DataType::Utf8, true),
+        Field::new_dictionary("raw_file", DataType::Int32, DataType::Utf8, false),
+        Field::new("raw_line", DataType::Int64, true),
+        Field::new("extra", DataType::Utf8, true),
+    ]
+}
+
+/// Builder of the columns [`ORIGIN_COLUMNS`].
+#[derive(Default)]
+pub(crate) struct OriginBuilder {
+    split: StringDictionaryBuilder<Int32Type>,
+    source_id: StringBuilder,
+    raw_file: StringDictionaryBuilder<Int32Type>,
+    raw_line: Int64Builder,
+    extra: StringBuilder,
+}
+
+impl OriginBuilder {
+    /// Appends the origin of one row.
+    pub(crate) fn append(&mut self, origin: &Origin<'_>) -> Result<(), ArrowError> {
+        self.split.append(origin.split.name())?;
+        self.raw_file.append(origin.raw_file)?;
+        self.source_id.append_option(origin.source_id);
+        self.raw_line.append_option(origin.raw_line.map(|line| line as i64));
+        self.extra.append_option(origin.extra);
+        Ok(())
+    }
+
+    /// Returns the columns [`ORIGIN_COLUMNS`], in that order, and clears the builder.
+    pub(crate) fn finish(&mut self) -> [ArrayRef; 5] {
+        [
+            Arc::new(self.split.finish()),
+            Arc::new(self.source_id.finish()),
+            Arc::new(self.raw_file.finish()),
+            Arc::new(self.raw_line.finish()),
+            Arc::new(self.extra.finish()),
+        ]
+    }
+}
 
 /// Typed access to the origins of the rows of a record batch. Nothing is copied.
 ///
@@ -77,10 +147,9 @@ impl<'a> OriginView<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::cloze::builder::ClozeBatchBuilder;
+    use crate::document::DocumentBatchBuilder;
 
     /// A batch of one row with these values of `split` and `raw_line`.
     fn batch(split: &str, line: i64) -> RecordBatch {
@@ -113,10 +182,14 @@ mod tests {
 
     #[test]
     fn the_columns_are_those_of_the_schema() {
-        let batch = ClozeBatchBuilder::new().finish().expect("empty");
-        let columns = ORIGIN_COLUMNS.map(|name| batch.schema().index_of(name).expect("column"));
-        assert!(OriginView::try_new(&batch.project(&columns).expect("columns")).is_ok());
-        let missing = OriginView::try_new(&batch.project(&columns[1..]).expect("columns")).err();
-        assert_eq!(missing, Some(ViewError::Missing("split")));
+        assert_eq!(origin_fields().each_ref().map(|field| field.name().as_str()), ORIGIN_COLUMNS);
+        let cloze = ClozeBatchBuilder::new().finish().expect("empty");
+        let documents = DocumentBatchBuilder::new().finish().expect("empty");
+        for batch in [cloze, documents] {
+            let columns = ORIGIN_COLUMNS.map(|name| batch.schema().index_of(name).expect("column"));
+            assert!(OriginView::try_new(&batch.project(&columns).expect("columns")).is_ok());
+            let missing = OriginView::try_new(&batch.project(&columns[1..]).expect("columns")).err();
+            assert_eq!(missing, Some(ViewError::Missing("split")));
+        }
     }
 }
