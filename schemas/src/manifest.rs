@@ -402,7 +402,7 @@ mod tests {
     fn other_tasks_are_rejected() {
         let text = manifest().to_json().expect("json");
         let error = Manifest::from_json(&text.replace("\"cloze\"", "\"poetry\"")).expect_err("unknown").to_string();
-        assert!(error.contains("unknown variant `poetry`, expected `cloze` or `text`"), "{error}");
+        assert!(error.contains("unknown variant `poetry`, expected one of `cloze`, `text`, `seq2seq`"), "{error}");
     }
 
     #[test]

@@ -202,7 +202,7 @@ mod tests {
 
         let columns = TOKEN_COLUMNS.map(|name| batch.schema().index_of(name).expect("column"));
         let tokens = batch.project(&columns).expect("columns");
-        let view = PairView::try_new(&tokens).expect("texts are optional");
-        assert_eq!((view.pair(0), view.source(0), view.target(0)), (Ok(row.tokens), None, None));
+        let view = PairView::try_new(&tokens).expect("other texts are optional");
+        assert_eq!((view.pair(0), view.source(0), view.target(0)), (Ok(row.tokens), Some("x y z"), None));
     }
 }

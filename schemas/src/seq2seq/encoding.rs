@@ -128,7 +128,7 @@ pub struct PairInput {
     pub ids: Vec<TokenId>,
     /// Position ids: in the context the index of the token, in the piece the index of the blank.
     pub position: Vec<i32>,
-    /// Block position ids: 0 in the context, 1, 2, … in the piece, or 1 throughout.
+    /// Block position ids: 0 in the context, 1, 2, … in the piece.
     pub block_position: Vec<i32>,
     /// Token to be predicted at each position of the piece.
     pub targets: Vec<TokenId>,
@@ -143,31 +143,18 @@ pub struct PairEncoder {
     max_source: usize,
     max_target: usize,
     layout: PairLayout,
-    /// True if the tokens of a piece have block positions 1, 2, …; false if all have 1.
-    counts: bool,
 }
 
 impl PairEncoder {
     /// Creates an encoder of contexts of at most `max_source` tokens and targets of at most `max_target`, end of piece included.
     pub fn new(special: SpecialIds, max_source: usize, max_target: usize, layout: PairLayout) -> Self {
-        Self { special, mask: special.mask, max_source, max_target, layout, counts: true }
+        Self { special, mask: special.mask, max_source, max_target, layout }
     }
 
     /// Writes `mask` in place of the blank's `[MASK]`, for models that have several mask tokens.
     #[must_use]
     pub fn with_mask(self, mask: TokenId) -> Self {
         Self { mask, ..self }
-    }
-
-    /// Gives all tokens of a piece the block position 1, for models without block positions.
-    #[must_use]
-    pub fn without_block_positions(self) -> Self {
-        Self { counts: false, ..self }
-    }
-
-    /// Block position of a token of the piece; the start of piece is token 0.
-    pub fn block_position(&self, token: usize) -> usize {
-        if self.counts { token + 1 } else { 1 }
     }
 
     /// Maximum number of predicted tokens, end of piece included.
@@ -260,8 +247,7 @@ impl PairEncoder {
         ids.push(self.special.sop);
         ids.extend_from_slice(&targets[..length.saturating_sub(1)]);
         let position = (0..sep as i32).chain(std::iter::repeat_n(blank as i32, length)).collect();
-        let blocks = (0..length).map(|token| self.block_position(token) as i32);
-        let block_position = std::iter::repeat_n(0, sep).chain(blocks).collect();
+        let block_position = std::iter::repeat_n(0, sep).chain(1..=length as i32).collect();
         Ok(PairInput { sep, ids, position, block_position, targets })
     }
 }

@@ -7,12 +7,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use crate::column::list_field;
 use crate::origin::origin_fields;
 
-/// Columns that training and evaluation read: names, tokens, and the texts that predictions are compared with. The others hold text and
-/// origins.
-pub const TOKEN_COLUMNS: [&str; 12] = [
+/// Columns that training and evaluation read: names, tokens, and the texts that predictions are shown and compared with. The others
+/// hold further text and origins.
+pub const TOKEN_COLUMNS: [&str; 13] = [
     "example_id",
     "source_id",
     "group_id",
+    "source",
     "references",
     "prefix_ids",
     "source_ids",
