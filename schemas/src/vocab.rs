@@ -36,9 +36,40 @@ pub struct SpecialIds {
     pub eop: TokenId,
 }
 
+/// Ids of the mask tokens of GLM's pretraining, which follow the special tokens of the vocabulary. They are no text, so no shard holds
+/// them, but the embedding table has rows for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaskIds {
+    /// `[gMASK]`, in place of a long blank, at the end of the text or within it.
+    pub document: TokenId,
+    /// `[sMASK]`, in place of a sentence.
+    pub sentence: TokenId,
+    /// `[dBLOCK]`, in place of a token of a piece that is hidden from the rest of its piece.
+    pub block: TokenId,
+}
+
 impl SpecialIds {
     /// Ids of the published GLM weights: BERT-large-uncased and two appended tokens.
     pub const BERT_UNCASED: Self = Self { pad: 0, unk: 100, cls: 101, sep: 102, mask: 103, sop: 30522, eop: 30523 };
+
+    /// Ids of GLM's vocabulary of Chinese, with its mask tokens apart from the end of piece.
+    const CHINESE: Self = Self { pad: 50000, unk: 50004, cls: 50002, sep: 50001, mask: 50003, sop: 50006, eop: 50007 };
+
+    /// Returns the ids of the mask tokens of pretraining: those after the last special token, as in the published weights.
+    ///
+    /// ```
+    /// use glm_schemas::vocab::SpecialIds;
+    ///
+    /// let masks = SpecialIds::BERT_UNCASED.masks();
+    /// assert_eq!((masks.document, masks.sentence, masks.block), (30524, 30525, 30526));
+    /// ```
+    pub fn masks(&self) -> MaskIds {
+        let last = self.named().into_iter().map(|(_, id)| id).filter(|id| *id >= self.sop).fold(self.eop, TokenId::max);
+        match *self == Self::CHINESE {
+            true => MaskIds { document: last + 2, sentence: last + 1, block: last + 3 },
+            false => MaskIds { document: last + 1, sentence: last + 2, block: last + 3 },
+        }
+    }
 
     /// Returns the ids with their tokens.
     pub fn named(&self) -> [(&'static str, TokenId); 7] {

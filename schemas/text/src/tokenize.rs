@@ -153,6 +153,12 @@ pub struct Tokenizer {
     splits_at_spaces: bool,
 }
 
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
 impl Tokenizer {
     /// Loads the built-in tokenizer of the published weights.
     ///

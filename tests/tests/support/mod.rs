@@ -44,7 +44,8 @@ pub(crate) fn step(data: &DataSet, split: Split, orders: &[usize], micro_batch_t
     let task = task(data);
     let packer = config.packer(Arc::clone(&task), Purpose::Train);
     let group = Arc::new(data.split(split).expect("split").decode(0, &*task).expect("decode"));
-    let samples: Vec<_> = orders.iter().map(|&row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect();
+    let samples: Vec<_> =
+        orders.iter().map(|&row| Sample { group: Arc::clone(&group), row, part: 0, ordinal: row as u64 }).collect();
     let Packed { mut batches, weight, loads } = packer.pack(&samples).expect("pack");
     for batch in &mut batches {
         let Batch { inputs, targets, .. } = batch;

@@ -17,6 +17,16 @@ pub const fn token_key(row_key: u64, index: usize) -> u64 {
     mix(row_key ^ index as u64)
 }
 
+/// Makes keys of samples differ from those of rows.
+const SAMPLE: u64 = 0x5a4d_9c1e_7f2b_8d03;
+
+/// The key of the draws that make a sample from a row, for example what is masked. In training, `number` is the sample's number in
+/// the order of samples; in evaluations it is the row's index in its split, and `part` the sample's number among those of the row.
+#[must_use]
+pub const fn sample_key(seed: u64, number: u64, part: u32) -> u64 {
+    mix(mix(mix(seed ^ SAMPLE) ^ number) ^ part as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

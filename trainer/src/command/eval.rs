@@ -5,20 +5,22 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use glm_schemas::manifest::Split;
+use glm_schemas::manifest::{Split, TaskName};
 use glm_support::files::output::{Output, OutputError};
 use glm_support::files::progress::{self, Unit};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::command::answer_line::AnswerLine;
-use crate::command::setup::{Scorer, SetupError, SplitScorer};
+use crate::command::setup::{Scorer, SetupError, SplitScorer, data_folder};
 use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::data::DataError;
+use crate::data::mmap::DataSet;
 use crate::device::DeviceChoice;
 use crate::task::metrics::Evaluation;
-use crate::train::evaluate::evaluate;
+use crate::task::seq2seq::Metric;
+use crate::train::evaluate::{Outcome, evaluate};
 
 /// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
@@ -32,10 +34,14 @@ pub struct EvalArgs {
     /// Split: train or val
     #[arg(long, default_value = "val", value_parser = parse_split)]
     pub split: Split,
+    /// Metric of generated texts (seq2seq.metric)
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub metric: Option<Metric>,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Write one JSON line per question with the scores of its choices; -: to standard output, and the result to standard error
+    /// Write one JSON line per question with the scores of its choices, or per pair with its generated text; -: to standard output, and
+    /// the result to standard error
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
     /// Print the result as one JSON object
@@ -61,6 +67,11 @@ pub enum EvalError {
          or write predictions with `glm-trainer predict`"
     )]
     NoAnswers,
+    /// Documents have no choices to score.
+    #[error(
+        "a data set of documents has no choices, so --scores has nothing to write; omit it, and eval prints the loss per token"
+    )]
+    NoChoices,
     /// A file cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -132,26 +143,35 @@ impl fmt::Display for Evaluated {
 /// # Errors
 /// [`EvalError`].
 pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
-    if args.split == Split::Test {
-        return Err(EvalError::NoAnswers);
-    }
     // First, so that a mistake in the path shows at once.
     let scores = args.scores.as_deref().map(Output::open).transpose()?;
-    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)?;
+    // A data set that cannot be opened is an error later.
+    let task = DataSet::open(&data_folder(args.data.clone())).map_or(TaskName::Cloze, |data| data.manifest().task);
+    match (task, args.split, &args.scores) {
+        (TaskName::Cloze, Split::Test, _) => return Err(EvalError::NoAnswers),
+        (TaskName::Text, _, Some(_)) => return Err(EvalError::NoChoices),
+        _ => {}
+    }
+    let metric = args.metric.map(|metric| metric.name().to_owned());
+    let flags = [("--metric", "seq2seq.metric", metric)];
+    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings, &flags)?;
     let SplitScorer { scorer: Scorer { model, config, .. }, split, .. } = &subject;
     let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
-    progress.begin(&format!("evaluating {}", args.split), config.questions(split) as u64, Unit::Questions);
+    let unit = if task == TaskName::Cloze { Unit::Questions } else { Unit::Samples };
+    progress.begin(&format!("evaluating {}", args.split), config.samples(split) as u64, unit);
     let evaluation = match scores {
         None => evaluate(model, split, config, None, |_| progress.advance(1))?,
         Some(mut scores) => {
             let mut result = Evaluation::default();
             write_lines(&mut scores, |file| {
                 let mut written = Ok(());
-                result = evaluate(model, split, config, None, |answer| {
+                result = evaluate(model, split, config, None, |outcome| {
                     progress.advance(1);
-                    if written.is_ok() {
-                        written = write_line(file, &AnswerLine::new(&answer));
-                    }
+                    written = match (&written, outcome) {
+                        (Ok(()), Outcome::Answer(answer)) => write_line(file, &AnswerLine::new(&answer)),
+                        (Ok(()), Outcome::Text(prediction)) => write_line(file, prediction),
+                        _ => return,
+                    };
                 })?;
                 Ok(written?)
             })?;

@@ -13,7 +13,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
 use crate::command::weights::{Provenance, WeightArgs};
-use crate::config::args::SettingArgs;
+use crate::config::args::{Flag, SettingArgs};
 use crate::config::{Config, MICRO_BATCH_TOKENS, SettingsError};
 use crate::data::DataError;
 use crate::data::mmap::{DataSet, SplitData};
@@ -86,18 +86,12 @@ pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
         )));
     }
     let data = DataSet::open(folder)?;
-    let Manifest { task, fingerprint, settings, tokenizer, splits, .. } = data.manifest();
-    if *task != TaskName::Cloze {
-        return Err(SetupError::Invalid(format!(
-            "{} is a data set of task `{}`: not supported yet",
-            folder.display(),
-            task.name()
-        )));
-    }
+    let Manifest { fingerprint, settings, tokenizer, splits, .. } = data.manifest();
     let splits: Vec<String> = splits.iter().map(|(split, content)| format!("{split} {}", content.rows)).collect();
     tracing::debug!(
-        "data set in {}: questions {}, format {}, vocabulary {}, fingerprint {fingerprint}",
+        "data set in {}: {} {}, format {}, vocabulary {}, fingerprint {fingerprint}",
         data.folder().display(),
+        data.manifest().task.rows(),
         splits.join(", "),
         settings.format,
         tokenizer.name
@@ -118,6 +112,19 @@ fn ingested(file: &Path) -> &Path {
 /// Opens the task of a data set.
 pub fn open_task(config: &Config, manifest: &Manifest) -> Arc<dyn Task> {
     task::open(manifest.task, config.task(manifest.special_ids))
+}
+
+/// Checks that there is a position for every token of a target.
+///
+/// # Errors
+/// [`SetupError::Settings`] if the maximum length of targets exceeds that of contexts, which determines the number of positions.
+pub fn check_target_length(config: &Config, task: TaskName) -> Result<(), SetupError> {
+    let length = config.seq2seq.max_target_len;
+    if task != TaskName::Seq2seq || length <= config.data.max_seq_len {
+        return Ok(());
+    }
+    let rule = "at most data.max_seq_len";
+    Err(SettingsError::Range { key: "seq2seq.max_target_len", value: length.to_string(), rule }.into())
 }
 
 /// Sets the number of CPU threads of libtorch's operators.
@@ -210,6 +217,30 @@ pub fn load_model(
     Ok(model)
 }
 
+/// Loads the tokenizer of a data set, `data.tokenizer` or the built-in one, if the task is evaluated by texts.
+///
+/// # Errors
+/// [`SetupError::Invalid`] if it cannot be loaded or is not that of the data set.
+pub fn text_tokenizer(
+    path: &str,
+    of_data: &Tokenizer,
+    task: &dyn Task,
+) -> Result<Option<Arc<glm_text::tokenize::Tokenizer>>, SetupError> {
+    if task.generation().is_none() {
+        return Ok(None);
+    }
+    let path = Some(Path::new(path)).filter(|path| !path.as_os_str().is_empty());
+    let tokenizer = glm_text::tokenize::Tokenizer::load(path).map_err(|error| SetupError::Invalid(error.to_string()))?;
+    if tokenizer.identity().sha256 != of_data.sha256 {
+        return Err(SetupError::Invalid(format!(
+            "the data set was made with the tokenizer {}, not with {}; give the path of its file with --set data.tokenizer=PATH",
+            of_data.name,
+            tokenizer.identity().name
+        )));
+    }
+    Ok(Some(Arc::new(tokenizer)))
+}
+
 /// A model that is ready to score rows.
 #[derive(Debug)]
 pub struct Scorer {
@@ -276,15 +307,21 @@ impl Scorer {
         weights: &WeightArgs,
         device: DeviceChoice,
         settings: &SettingArgs,
+        flags: &[Flag<'_>],
     ) -> Result<SplitScorer, SetupError> {
-        let config = settings.resolve(&[])?;
+        let config = settings.resolve(flags)?;
         set_threads(&config);
         let device = device.resolve()?;
         let data = open_data(&data_folder(data))?;
-        let rows = Arc::new(data.split_verified(split, config.data.verify)?);
+        let rows = data.split_verified(split, config.data.verify)?;
         let manifest = data.manifest();
+        check_target_length(&config, manifest.task)?;
         let weights = weights.open()?;
+        let path = config.data.tokenizer.clone();
         let scorer = Self::load(&weights, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
+        let rows = Arc::new(rows.counted(&*scorer.config.packer.task)?);
+        let tokenizer = text_tokenizer(&path, &manifest.tokenizer, &*scorer.config.packer.task)?;
+        let scorer = Self { config: EvaluationConfig { tokenizer, ..scorer.config }, ..scorer };
         let (folder, fingerprint) = (data.folder().to_owned(), manifest.fingerprint.clone());
         let provenance = Provenance { weights: weights.located().clone(), data: folder, split, fingerprint };
         Ok(SplitScorer { scorer, data, split: rows, provenance })

@@ -26,9 +26,11 @@ use crate::model::Kernels;
 use crate::model::config::{ConfigError, ModelConfig, Preset};
 use crate::optim::adamw::AdamWConfig;
 use crate::optim::loss_scale::LossScale;
-use crate::optim::schedule::Schedule;
+use crate::optim::schedule::{Decay, Schedule};
 use crate::optim::spikes::SpikeRules;
 use crate::task::cloze::Truncation;
+use crate::task::infill::InfillSettings;
+use crate::task::seq2seq::Seq2seqSettings;
 use crate::task::{Purpose, Task, TaskSettings};
 
 /// Documented defaults: the output of `glm-trainer config`, from which [`Config::default`] is parsed.
@@ -49,6 +51,12 @@ pub struct Config {
     pub loss_scale: LossScaleSettings,
     /// Data loading.
     pub data: DataSettings,
+    /// Blank infilling. Runs of earlier versions have no such section.
+    #[serde(default)]
+    pub infill: InfillSettings,
+    /// Sequence to sequence. Runs of earlier versions have no such section.
+    #[serde(default)]
+    pub seq2seq: Seq2seqSettings,
     /// Training loop.
     pub train: TrainSettings,
     /// Distributed training.
@@ -80,6 +88,9 @@ pub struct ModelSettings {
 pub struct OptimSettings {
     pub lr: f64,
     pub warmup: f64,
+    // Runs of earlier versions do not have it.
+    #[serde(default)]
+    pub schedule: Decay,
     pub decay_steps: u64,
     pub min_lr_ratio: f64,
     pub beta1: f64,
@@ -114,6 +125,8 @@ pub struct DataSettings {
     pub decode_threads: usize,
     pub prefetch_steps: usize,
     pub verify: Verify,
+    #[serde(default)]
+    pub tokenizer: String,
 }
 
 /// `[train]`.
@@ -232,8 +245,8 @@ impl Config {
 
     /// Learning rate schedule. `optim.decay_steps = 0` must be resolved before, see [`plan::resolve`].
     pub fn schedule(&self) -> Schedule {
-        let OptimSettings { lr, warmup, decay_steps, min_lr_ratio, .. } = self.optim;
-        Schedule { lr, warmup, decay_steps, min_lr_ratio }
+        let OptimSettings { lr, warmup, schedule, decay_steps, min_lr_ratio, .. } = self.optim;
+        Schedule { lr, warmup, decay_steps, min_lr_ratio, decay: schedule }
     }
 
     /// Hyperparameters of the optimizer.
@@ -256,14 +269,15 @@ impl Config {
         SpikeRules { zscore: self.train.spike_zscore, skips: self.train.skip_on_spike }
     }
 
-    /// Number of questions per optimizer step, over all micro-batches and ranks.
-    pub fn questions_per_update(&self) -> usize {
+    /// Number of samples per optimizer step, over all micro-batches and ranks.
+    pub fn samples_per_update(&self) -> usize {
         self.data.batch_size.saturating_mul(self.optim.grad_accumulation)
     }
 
     /// Settings of the task, for a data set whose vocabulary has these special tokens.
     pub fn task(&self, special: SpecialIds) -> TaskSettings {
-        TaskSettings { special, max_seq_len: self.data.max_seq_len, truncation: self.data.truncation }
+        let DataSettings { max_seq_len, truncation, .. } = self.data;
+        TaskSettings { special, max_seq_len, truncation, infill: self.infill, seq2seq: self.seq2seq }
     }
 
     /// Packer of a task's rows. On a GPU, `data.micro_batch_tokens` must be resolved before, see
@@ -273,14 +287,14 @@ impl Config {
             0 => MICRO_BATCH_TOKENS,
             tokens => tokens,
         };
-        Packer { task, purpose, micro_batch_tokens, share: None }
+        Packer { task, purpose, micro_batch_tokens, share: None, seed: self.train.seed }
     }
 
-    /// Configuration of the loader of training questions.
+    /// Configuration of the loader of training samples.
     pub fn loader(&self, packer: Packer, start: Position) -> LoaderConfig {
         LoaderConfig {
             order: Order::Shuffled { seed: self.train.seed },
-            batch_size: self.questions_per_update(),
+            batch_size: self.samples_per_update(),
             start,
             epochs: self.train.epochs,
             threads: self.data.decode_threads,
@@ -321,6 +335,12 @@ impl Config {
             max_consecutive_skips,
             "at least 1 with train.skip_on_spike",
         )?;
+        if let Some((key, value, rule)) = self.infill.out_of_range() {
+            return Err(SettingsError::Range { key, value: value.to_string(), rule });
+        }
+        if let Some((key, value, rule)) = self.seq2seq.out_of_range() {
+            return Err(SettingsError::Range { key, value, rule });
+        }
         self.random_model(1).map(drop)
     }
 }
@@ -340,11 +360,23 @@ mod tests {
         let mut layers = Layers::default();
         layers.recipe(Recipe::Record).expect("settings");
         let config = layers.resolve().expect("valid");
-        assert_eq!(config.schedule(), Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1 });
+        assert_eq!(
+            config.schedule(),
+            Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1, decay: Decay::Linear }
+        );
         assert_eq!(config.adamw(), AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 });
         assert_eq!(config.loss_scale(Precision::Fp16).scale(), 2_f64.powi(32));
         assert_eq!(config.random_model(30592).expect("sizes"), Preset::LARGE.config());
         assert_eq!((config.train.eval_every, config.train.target_metric, config.train.epochs), (19200, 0.81, 4));
+    }
+
+    #[test]
+    fn settings_that_earlier_versions_do_not_have_are_optional() {
+        let mut table = toml::Table::try_from(Config::default()).expect("settings");
+        table.remove("infill");
+        table.remove("seq2seq");
+        table["optim"].as_table_mut().expect("a section").remove("schedule");
+        assert_eq!(table.try_into::<Config>().expect("settings"), Config::default());
     }
 
     #[test]

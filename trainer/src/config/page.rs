@@ -39,7 +39,8 @@ const RECIPES: &str = "
 ## recipes
 
 `run` chooses a recipe, names it in its log, and `--recipe NAME` chooses another one: `record` for published weights on data in
-ReCoRD's format, `scratch` for random weights, and `finetune` in all other cases.
+ReCoRD's format, for random weights `scratch`, or `pretrain` if the data set holds documents, and `finetune` in all other cases. The
+recipes `pretrain-...` are never chosen: they are the published ones, for clusters, with a batch of 1,024 as in the paper.
 ";
 
 /// Setting.

@@ -12,40 +12,40 @@ const STEPS_BETWEEN_EVALUATIONS: u64 = 10;
 pub struct Plan {
     /// Optimizer steps.
     pub steps: u64,
-    /// Questions, each counted once per epoch.
+    /// Samples, each counted once per epoch.
     pub samples: u64,
 }
 
 impl Plan {
-    /// Computes the length of a run on `rows` training questions. The last step of an epoch may have fewer questions than the
-    /// others, so an epoch has a whole number of steps.
-    pub fn of(config: &Config, rows: usize) -> Self {
-        let rows = (rows as u64).max(1);
-        let per_step = (config.questions_per_update() as u64).max(1);
-        let per_epoch = rows.div_ceil(per_step);
+    /// Computes the length of a run with `samples` training samples per epoch. The last step of an epoch may have fewer of them than
+    /// the others, so an epoch has a whole number of steps.
+    pub fn of(config: &Config, samples: usize) -> Self {
+        let samples = (samples as u64).max(1);
+        let per_step = (config.samples_per_update() as u64).max(1);
+        let per_epoch = samples.div_ceil(per_step);
         let TrainSettings { epochs, max_steps, max_samples, .. } = config.train;
         let mut steps = epochs.saturating_mul(per_epoch);
         if max_steps > 0 {
             steps = steps.min(max_steps);
         }
         if max_samples > 0 {
-            steps = steps.min((max_samples / rows).saturating_mul(per_epoch) + (max_samples % rows).div_ceil(per_step));
+            steps = steps.min((max_samples / samples).saturating_mul(per_epoch) + (max_samples % samples).div_ceil(per_step));
         }
-        let in_last_epoch = (steps % per_epoch).saturating_mul(per_step).min(rows);
-        Self { steps, samples: (steps / per_epoch).saturating_mul(rows).saturating_add(in_last_epoch) }
+        let in_last_epoch = (steps % per_epoch).saturating_mul(per_step).min(samples);
+        Self { steps, samples: (steps / per_epoch).saturating_mul(samples).saturating_add(in_last_epoch) }
     }
 }
 
 /// Replaces the zeros of `optim.decay_steps` and `train.eval_every`, which stand for the length of the run, by their numbers.
 /// Every rank gets the same ones.
-pub fn resolve(config: &mut Config, rows: usize) {
-    let plan = Plan::of(config, rows);
+pub fn resolve(config: &mut Config, samples: usize) {
+    let plan = Plan::of(config, samples);
     if config.optim.decay_steps == 0 {
         // Whole numbers of TOML have 63 bits.
         config.optim.decay_steps = plan.steps.clamp(1, i64::MAX as u64);
     }
     if config.train.eval_every == 0 {
-        let least = STEPS_BETWEEN_EVALUATIONS.saturating_mul(config.questions_per_update() as u64);
+        let least = STEPS_BETWEEN_EVALUATIONS.saturating_mul(config.samples_per_update() as u64);
         config.train.eval_every = plan.samples.div_ceil(EVALUATIONS).max(least);
     }
 }

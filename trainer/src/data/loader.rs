@@ -54,7 +54,7 @@ impl Step {
 pub struct LoaderConfig {
     /// Order of samples.
     pub order: Order,
-    /// Questions per step, at least 1; the last step of an epoch may have fewer.
+    /// Samples per step, at least 1; the last step of an epoch may have fewer.
     pub batch_size: usize,
     /// Position of the first sample.
     pub start: Position,
@@ -102,7 +102,7 @@ impl Loader {
     /// # Errors
     /// [`DataError::Io`] if a thread cannot be started.
     pub fn start(data: Arc<SplitData>, fingerprint: &str, config: LoaderConfig) -> Result<Self, DataError> {
-        let sampler = Sampler::new(data.group_rows(), config.order, fingerprint);
+        let sampler = Sampler::new(data.group_rows(), data.row_samples(), config.order, fingerprint);
         let (packer, task) = (config.packer.clone(), Arc::clone(&config.packer.task));
         let stages = Stages {
             decode: Arc::new(move |group| data.decode(group, &*task).map(Arc::new)),

@@ -51,7 +51,7 @@ fn stages(packer: Packer) -> (Stages, Arc<()>) {
 }
 
 fn start(config: LoaderConfig, stages: Stages) -> Loader {
-    let sampler = Sampler::new(GROUPS.to_vec(), config.order, "synthetic");
+    let sampler = Sampler::new(GROUPS.to_vec(), None, config.order, "synthetic");
     Loader::with_stages(sampler, config, stages).expect("starts")
 }
 

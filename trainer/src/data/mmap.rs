@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use bytes::Bytes;
@@ -78,7 +79,8 @@ impl DataSet {
             return Err(DataError::NoSplit { path: self.folder.clone(), split, found });
         };
         let vocab_size = self.manifest.tokenizer.vocab_size;
-        let mut data = SplitData { split, shards: Vec::new(), groups: Vec::new(), rows: 0, vocab_size, verification: None };
+        let (shards, groups) = (Vec::new(), Vec::new());
+        let mut data = SplitData { split, shards, groups, rows: 0, row_samples: None, vocab_size, verification: None };
         let mut files = Vec::new();
         for listed in &content.shards {
             let (shard, file) = Shard::open(listed.path(&self.folder), listed.bytes)?;
@@ -162,6 +164,8 @@ pub struct SplitData {
     shards: Vec<Shard>,
     groups: Vec<RowGroup>,
     rows: usize,
+    /// Number of samples of each row; `None` if it is 1 for all.
+    row_samples: Option<Arc<[u32]>>,
     /// Number of tokens of the vocabulary.
     vocab_size: usize,
     /// Comparison of the shards with their checksums, if they are verified.
@@ -174,12 +178,40 @@ impl SplitData {
         self.split
     }
 
-    /// Number of questions.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of questions in each row group, in order.
+    /// Asks the task how many samples of an epoch each row is. Without this call, a row is one sample.
+    ///
+    /// # Errors
+    /// [`DataError`] with the shard and the row group.
+    pub fn counted(mut self, task: &dyn Task) -> Result<Self, DataError> {
+        let columns = task.size_columns();
+        if columns.is_empty() {
+            return Ok(self);
+        }
+        let mut samples = Vec::with_capacity(self.rows);
+        for &group in &self.groups {
+            let rows = self.columns(group, columns)?;
+            samples.extend(task.samples(&rows).map_err(|source| self.bad_columns(group, source))?);
+        }
+        self.row_samples = Some(samples.into());
+        Ok(self)
+    }
+
+    /// Number of samples of an epoch.
+    pub fn samples(&self) -> usize {
+        self.row_samples.as_ref().map_or(self.rows, |samples| samples.iter().map(|&samples| samples as usize).sum())
+    }
+
+    /// Number of samples of each row; `None` if it is 1 for all.
+    pub fn row_samples(&self) -> Option<Arc<[u32]>> {
+        self.row_samples.clone()
+    }
+
+    /// Number of rows in each row group, in order.
     pub fn group_rows(&self) -> Vec<usize> {
         self.groups.iter().map(|group| group.rows).collect()
     }

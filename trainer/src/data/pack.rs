@@ -6,6 +6,7 @@ use super::DataError;
 use super::balance::{assign, loads};
 use super::mmap::DecodedGroup;
 use super::partition::sort_into_batches;
+use crate::batch::key::sample_key;
 use crate::batch::packed::Batch;
 use crate::batch::work::FlopRates;
 use crate::task::{Purpose, RowPacker, RowSize, Task};
@@ -18,6 +19,8 @@ pub struct Sample {
     pub group: Arc<DecodedGroup>,
     /// Index of the row in the group.
     pub row: usize,
+    /// Number of the sample among those of the row in an epoch, from 0.
+    pub part: u32,
     /// Number in the order of samples, counted over all epochs: random draws depend on it, see [`crate::batch::key`].
     pub ordinal: u64,
 }
@@ -32,7 +35,7 @@ impl Sample {
 /// Samples are equal if they are the same row of a split at the same place in the order.
 impl PartialEq for Sample {
     fn eq(&self, other: &Self) -> bool {
-        (self.split_row(), self.ordinal) == (other.split_row(), other.ordinal)
+        (self.split_row(), self.part, self.ordinal) == (other.split_row(), other.part, other.ordinal)
     }
 }
 
@@ -69,7 +72,12 @@ pub struct Packer {
     pub micro_batch_tokens: usize,
     /// The share of the samples to pack; `None`: all.
     pub share: Option<Share>,
+    /// Seed of the draws that make training samples from rows. Those of evaluations are the same in all runs.
+    pub seed: u64,
 }
+
+/// Seed of the draws that make samples of evaluations.
+const EVALUATION_SEED: u64 = 0;
 
 /// A sample whose rows have been measured.
 struct Measured<'a> {
@@ -80,6 +88,15 @@ struct Measured<'a> {
 }
 
 impl Packer {
+    /// The key of the draws that make a sample from its row: a new one in every epoch of training, always the same in evaluations, so
+    /// that their results can be compared.
+    pub fn key(&self, sample: &Sample) -> u64 {
+        match self.purpose {
+            Purpose::Train => sample_key(self.seed, sample.ordinal, 0),
+            Purpose::Evaluate => sample_key(EVALUATION_SEED, sample.split_row() as u64, sample.part),
+        }
+    }
+
     /// Packs samples, or this rank's share of them, into as few batches of even size as the token budget allows.
     ///
     /// The longest come first, so that the first batch shows whether memory suffices, and similar lengths are side by side;
@@ -95,7 +112,7 @@ impl Packer {
         let mut rows = self.task.row_packer(self.purpose);
         let mut measured = Vec::with_capacity(samples.len());
         for (index, sample) in samples.iter().enumerate() {
-            let size = rows.measure(sample.group.columns(), sample.row)?;
+            let size = rows.measure(sample.group.columns(), sample.row, self.key(sample))?;
             measured.push(Measured { index, sample, size });
         }
         let weight = measured.iter().map(|sample| self.task.weight(&sample.size.work)).sum();

@@ -9,7 +9,7 @@ use super::DataError;
 use super::mmap::DecodedGroup;
 use super::pack::Sample;
 use super::sampler::Position;
-use super::sampler::{Block, Sampler};
+use super::sampler::{Block, Entry, Sampler};
 
 /// A row group to decode, and its index in its block.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ impl Prefetcher {
     }
 
     fn send_all(&self, turn: &mut usize) -> Result<(), Ended> {
-        let rows = self.sampler.rows();
+        let count = self.sampler.samples();
         let mut blocks = self.blocks();
         let mut next = blocks.next();
         if let Some(at) = &next {
@@ -81,10 +81,10 @@ impl Prefetcher {
                 self.request(&at.block)?;
             }
             let used = if epoch == self.start.epoch { self.start.samples.saturating_sub(first) } else { 0 };
-            for (index, &(slot, row)) in (first..).zip(&block.rows).skip(used) {
-                let ordinal = epoch.wrapping_mul(rows as u64).wrapping_add(index as u64);
-                samples.push(Sample { group: Arc::clone(&groups[slot as usize]), row: row as usize, ordinal });
-                let epoch_ends = index + 1 == rows;
+            for (index, &Entry { slot, row, part }) in (first..).zip(&block.samples).skip(used) {
+                let ordinal = epoch.wrapping_mul(count as u64).wrapping_add(index as u64);
+                samples.push(Sample { group: Arc::clone(&groups[slot as usize]), row: row as usize, part, ordinal });
+                let epoch_ends = index + 1 == count;
                 if samples.len() >= self.batch_size || epoch_ends {
                     let position = match epoch_ends {
                         true => Position { epoch: epoch + 1, samples: 0 },
@@ -105,14 +105,14 @@ impl Prefetcher {
         let (sampler, start) = (self.sampler.clone(), self.start);
         (start.epoch..self.epochs)
             .flat_map(move |epoch| {
-                let mut rows_before = 0;
+                let mut before = 0;
                 sampler.epoch(epoch).map(move |block| {
-                    let first = rows_before;
-                    rows_before += block.rows.len();
+                    let first = before;
+                    before += block.samples.len();
                     BlockAt { epoch, first, block }
                 })
             })
-            .skip_while(move |at| at.epoch == start.epoch && at.first + at.block.rows.len() <= start.samples)
+            .skip_while(move |at| at.epoch == start.epoch && at.first + at.block.samples.len() <= start.samples)
     }
 
     fn request(&self, block: &Block) -> Result<(), Ended> {

@@ -30,10 +30,12 @@ pub(super) fn group_at(questions: &[SyntheticQuestion], first_row: usize) -> Arc
 
 /// All rows of a group, numbered from `first_ordinal` on.
 pub(super) fn samples(group: &Arc<DecodedGroup>, first_ordinal: u64) -> Vec<Sample> {
-    (0..group.rows()).map(|row| Sample { group: Arc::clone(group), row, ordinal: first_ordinal + row as u64 }).collect()
+    (0..group.rows())
+        .map(|row| Sample { group: Arc::clone(group), row, part: 0, ordinal: first_ordinal + row as u64 })
+        .collect()
 }
 
 /// Packer of questions for evaluation.
 pub(super) fn packer(max_seq_len: usize, micro_batch_tokens: usize) -> Packer {
-    Packer { task: task(max_seq_len), purpose: Purpose::Evaluate, micro_batch_tokens, share: None }
+    Packer { task: task(max_seq_len), purpose: Purpose::Evaluate, micro_batch_tokens, share: None, seed: 0 }
 }

@@ -112,6 +112,11 @@ impl Glm {
         log_probs.f_add(&of_groups.f_mul_scalar(epsilon)?)
     }
 
+    /// Logits of the scored tokens, `[scored, vocabulary]`.
+    pub(super) fn scored_logits(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
+        self.embeddings.logits(ops, &self.scored(ops, pass)?)
+    }
+
     /// Output of the final LayerNorm at the scored tokens, `[scored, hidden]`.
     fn scored(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
         let Some((last, blocks)) = self.blocks.split_last() else {

@@ -1,13 +1,27 @@
 //! Learning rate schedule.
 
+use std::f64::consts::PI;
+
 use serde::{Deserialize, Serialize};
 use tch::{TchError, Tensor};
 
-/// Linear warm-up from 0, followed by linear decay to a constant minimum.
+/// Form of the decay of the learning rate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// A straight line.
+    #[default]
+    Linear,
+    /// Half a period of a cosine.
+    Cosine,
+}
+
+/// Linear warm-up from 0, followed by decay to a constant minimum.
 ///
-/// With `w = warmup · decay_steps`: `lr(n) = lr · n / w` up to `w`, then
-/// `lr · (1 - (1 - min_lr_ratio) · (n - w) / (decay_steps - w))` up to `decay_steps`, then `lr · min_lr_ratio`.
-/// The published schedule has no minimum and becomes negative at about `1.1 · decay_steps`; up to `decay_steps` the two are equal.
+/// With `w = warmup · decay_steps`, `p = (n - w) / (decay_steps - w)` and `f = min_lr_ratio`: `lr(n) = lr · n / w` up to `w`, then
+/// `lr · (1 - (1 - f) · p)` if the decay is linear and `lr · (f + (1 - f) · (1 + cos πp) / 2)` if it is a cosine, then `lr · f` from
+/// `decay_steps` on. The published linear schedule has no minimum and becomes negative at about `1.1 · decay_steps`; up to `decay_steps`
+/// the two are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     /// Peak learning rate.
@@ -18,6 +32,8 @@ pub struct Schedule {
     pub decay_steps: u64,
     /// Minimum learning rate as a fraction of `lr`.
     pub min_lr_ratio: f64,
+    /// Form of the decay.
+    pub decay: Decay,
 }
 
 impl Schedule {
@@ -27,11 +43,17 @@ impl Schedule {
     /// # Errors
     /// A [`TchError`].
     pub fn at(&self, completed: &Tensor) -> Result<Tensor, TchError> {
-        let Self { lr, warmup, decay_steps, min_lr_ratio } = *self;
+        let Self { lr, warmup, decay_steps, min_lr_ratio, decay } = *self;
         let end = decay_steps as f64;
         let warm = warmup * end;
-        let slope = -(1.0 - min_lr_ratio) * lr / (end - warm).max(f64::MIN_POSITIVE);
-        let decayed = completed.f_sub_scalar(warm)?.f_mul_scalar(slope)?.f_add_scalar(lr)?;
+        let (since, range) = (completed.f_sub_scalar(warm)?, (1.0 - min_lr_ratio) * lr);
+        let decayed = match decay {
+            Decay::Linear => since.f_mul_scalar(-range / (end - warm).max(f64::MIN_POSITIVE))?.f_add_scalar(lr)?,
+            Decay::Cosine => {
+                let angle = since.f_mul_scalar(PI / (end - warm).max(f64::MIN_POSITIVE))?;
+                angle.f_cos()?.f_add_scalar(1.0)?.f_mul_scalar(0.5 * range)?.f_add_scalar(lr * min_lr_ratio)?
+            }
+        };
         let minimum = Tensor::f_full_like(completed, lr * min_lr_ratio)?;
         let decayed = minimum.f_where_self(&completed.f_ge(end)?, &decayed)?;
         if warm <= 0.0 {
@@ -46,7 +68,7 @@ mod tests {
     use super::super::devices;
     use super::*;
 
-    const PUBLISHED: Schedule = Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1 };
+    const PUBLISHED: Schedule = Schedule { lr: 1e-5, warmup: 0.1, decay_steps: 4338, min_lr_ratio: 0.1, decay: Decay::Linear };
 
     /// Learning rates on every device.
     fn at(schedule: Schedule, completed: u64) -> Vec<f64> {

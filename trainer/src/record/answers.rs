@@ -173,6 +173,11 @@ impl Answers {
         }
     }
 
+    /// Returns true if there is no answer: some tasks have none.
+    pub fn is_empty(&self) -> bool {
+        self.counts.by_choices.is_empty()
+    }
+
     fn keep(&mut self, judged: Judged) {
         self.worst.push(ByMargin(judged));
         if self.worst.len() > MAX_KEPT {
@@ -260,6 +265,7 @@ mod pairs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::metrics::SplitRows;
     use crate::task::cloze::METRICS;
     use crate::task::metrics::{Evaluation, Metrics};
 
@@ -279,7 +285,12 @@ mod tests {
     fn read(answers: Answers) -> (Summary, Vec<Judged>) {
         let metrics = Metrics::new(&METRICS, &[0.3, 1.0, 3.0]);
         let evaluation = Evaluation { metrics, seconds: 0.1 };
-        let text = answers.lines(&EvalRecord { step: 7, samples: 56, split_questions: 2, evaluation }, "val").expect("json");
+        let text = answers
+            .lines(
+                &EvalRecord { step: 7, samples: 56, split_rows: SplitRows { count: 2, word: "questions" }, evaluation },
+                "val",
+            )
+            .expect("json");
         let mut lines = std::str::from_utf8(&text).expect("text").lines().map(|line| serde_json::from_str(line).expect("line"));
         let Some(Line::Evaluation(summary)) = lines.next() else { panic!("no summary") };
         let judged = lines.map(|line| if let Line::Answer(judged) = line { judged } else { panic!("{line:?}") });

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use glm_support::files::atomic::Draft;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 use crate::optim::spikes::Deviation;
@@ -41,11 +41,11 @@ struct Line<'a> {
 pub struct TrainRecord {
     /// Completed optimizer steps.
     pub step: u64,
-    /// Questions used so far.
+    /// Samples used so far.
     pub samples: u64,
     /// Epochs completed, as a fraction.
     pub epoch: f64,
-    /// Mean loss per question.
+    /// Mean loss per sample or target token, as the task defines it.
     pub loss: f64,
     /// Learning rate of the last step.
     pub lr: f64,
@@ -55,10 +55,13 @@ pub struct TrainRecord {
     pub loss_scale: f64,
     /// Steps skipped so far.
     pub skipped: u64,
-    /// Questions per second.
+    /// Samples per second.
     pub samples_per_second: f64,
     /// Tokens per second, excluding padding.
     pub tokens_per_second: f64,
+    /// Target tokens per second, if the loss is the mean over them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets_per_second: Option<f64>,
     /// Fraction of computed tokens that are padding.
     pub padding: f64,
     /// Operations of the model per second, excluding padding (see [`crate::batch::work`]).
@@ -78,13 +81,36 @@ pub struct TrainRecord {
 pub struct EvalRecord {
     /// Completed optimizer steps.
     pub step: u64,
-    /// Questions trained on so far.
+    /// Samples trained on so far.
     pub samples: u64,
-    /// Questions of the split. `train.eval_questions` may evaluate a subset of them, whose number is among the metrics.
-    pub split_questions: usize,
+    /// Rows of the split. `train.eval_questions` may evaluate a subset of them, whose number is among the metrics.
+    #[serde(flatten)]
+    pub split_rows: SplitRows,
     /// Result.
     #[serde(flatten)]
     pub evaluation: Evaluation,
+}
+
+/// Number of rows of a split, in the file under their name: `"split_questions":962`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SplitRows {
+    /// The number.
+    pub count: usize,
+    /// The task's word for rows.
+    pub word: &'static str,
+}
+
+impl SplitRows {
+    /// Name of the number in the file.
+    pub fn key(word: &str) -> String {
+        format!("split_{word}")
+    }
+}
+
+impl Serialize for SplitRows {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(Self::key(self.word), self.count)])
+    }
 }
 
 /// A skipped step. Values that are not finite are `null`.
@@ -92,17 +118,17 @@ pub struct EvalRecord {
 pub struct SkippedRecord {
     /// Optimizer steps completed before.
     pub step: u64,
-    /// Questions used so far, including this step.
+    /// Samples used so far, including this step.
     pub samples: u64,
     /// Consecutive skipped steps, including this one.
     pub skipped_in_a_row: u64,
-    /// Mean loss per question.
+    /// Mean loss per sample or target token.
     pub loss: f64,
     /// Gradient norm.
     pub gradient_norm: f64,
     /// Loss scale after the step.
     pub loss_scale: f64,
-    /// The step's questions on all ranks, in the order of samples.
+    /// Rows of the step's samples on all ranks, in the order of samples.
     pub example_ids: Vec<String>,
 }
 
@@ -111,18 +137,18 @@ pub struct SkippedRecord {
 pub struct SpikeRecord {
     /// Completed optimizer steps, including this one unless it was skipped.
     pub step: u64,
-    /// Questions used so far, including this step.
+    /// Samples used so far, including this step.
     pub samples: u64,
     /// True if the step was skipped.
     pub skipped: bool,
-    /// Mean loss per question.
+    /// Mean loss per sample or target token.
     pub loss: f64,
     /// Gradient norm, before clipping.
     pub gradient_norm: f64,
     /// The deviating `quantity`, its `value`, the previous `mean`, and the `zscore`.
     #[serde(flatten)]
     pub deviation: Deviation,
-    /// The step's questions on all ranks, in the order of samples.
+    /// Rows of the step's samples on all ranks, in the order of samples.
     pub example_ids: Vec<String>,
 }
 
@@ -213,7 +239,8 @@ mod tests {
     fn eval(step: u64) -> Record {
         let metrics = Metrics::new(&METRICS, &[0.5, 1.0, 2.0]);
         let evaluation = Evaluation { metrics, seconds: 0.1 };
-        Record::Eval(EvalRecord { step, samples: 32, split_questions: 2, evaluation })
+        let split_rows = SplitRows { count: 2, word: "questions" };
+        Record::Eval(EvalRecord { step, samples: 32, split_rows, evaluation })
     }
 
     fn steps(folder: &Path) -> Vec<u64> {

@@ -14,6 +14,7 @@ use crate::config::plan::Plan;
 use crate::memory::peak_bytes;
 use crate::record::metrics::{EvalRecord, TrainRecord};
 use crate::task::metrics::Evaluation;
+use crate::task::{MeanOf, Words};
 
 /// Progress display on stderr.
 #[derive(Debug)]
@@ -24,25 +25,26 @@ pub struct Progress {
     start: Instant,
     /// Samples used before the start.
     before: u64,
+    words: Words,
 }
 
 impl Progress {
     /// Creates the display of a run of this length whose state is `state`. If `shown` is false, nothing is displayed or logged.
-    pub fn new(plan: Plan, state: &RunState, shown: bool) -> Self {
+    pub fn new(plan: Plan, state: &RunState, words: Words, shown: bool) -> Self {
         let bar = match shown && std::io::stderr().is_terminal() {
             true => ProgressBar::with_draw_target(Some(plan.samples), ProgressDrawTarget::stderr()),
             false => ProgressBar::hidden(),
         };
-        let template = "{wide_bar} {human_pos}/{human_len} questions, {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {}, {{eta}} left", words.samples);
+        if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
         bar.set_position(state.samples);
         bar.reset_eta();
-        Self { bar, shown, plan, start: Instant::now(), before: state.samples }
+        Self { bar, shown, plan, start: Instant::now(), before: state.samples, words }
     }
 
-    /// Moves the bar to `samples` questions.
+    /// Moves the bar to `samples` samples.
     pub fn advance(&self, samples: u64) {
         self.bar.set_position(samples);
     }
@@ -50,22 +52,22 @@ impl Progress {
     /// Logs a train record.
     pub fn train(&self, record: &TrainRecord) {
         if self.is_on_a_terminal() {
-            self.line(&short_train_line(record));
+            self.line(&short_train_line(record, self.words));
         } else {
             let left = seconds_left(self.plan.samples, self.before, record.samples, self.start.elapsed());
-            self.line(&train_line(record, self.plan.steps, left));
+            self.line(&train_line(record, self.words, self.plan.steps, left));
         }
         if record.skipped > 0 {
             self.line(&format!("{} steps skipped so far, loss scale {:e}", record.skipped, record.loss_scale));
         }
     }
 
-    /// Logs an evaluation; `count` is the number of questions if they are not all.
+    /// Logs an evaluation; `count` is the number of rows if they are not all.
     pub fn evaluation(&self, record: &EvalRecord, count: Option<usize>) {
         if self.is_on_a_terminal() {
             self.line(&short_evaluation_line(record));
         } else {
-            self.line(&evaluation_line(record, count));
+            self.line(&evaluation_line(record, self.words, count));
         }
     }
 
@@ -124,15 +126,20 @@ fn seconds_left(planned: u64, before: u64, samples: u64, elapsed: Duration) -> f
 }
 
 /// Formats a train record for a log file, with all details.
-fn train_line(record: &TrainRecord, steps: u64, seconds_left: f64) -> String {
+fn train_line(record: &TrainRecord, words: Words, steps: u64, seconds_left: f64) -> String {
     let TrainRecord { step, samples, epoch, loss, lr, gradient_norm, .. } = record;
     let spread = match record.ranks {
         1 => String::new(),
         ranks => format!(", {ranks} ranks, the busiest {:.1} % above the mean", 100.0 * record.rank_spread),
     };
+    let word = words.samples;
+    let predicted = match record.targets_per_second {
+        Some(targets) => format!(" ({targets:.0} of them predicted)"),
+        None => String::new(),
+    };
     format!(
-        "step {step}/{steps}, {samples} questions, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm \
-         {gradient_norm:.2}, {:.1} questions/s, {:.0} tokens/s, {:.2} TFLOP/s, waiting for data {:.1} %{spread}, {} left",
+        "step {step}/{steps}, {samples} {word}, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm \
+         {gradient_norm:.2}, {:.1} {word}/s, {:.0} tokens/s{predicted}, {:.2} TFLOP/s, waiting for data {:.1} %{spread}, {} left",
         record.samples_per_second,
         record.tokens_per_second,
         record.model_flops_per_second / 1e12,
@@ -142,7 +149,7 @@ fn train_line(record: &TrainRecord, steps: u64, seconds_left: f64) -> String {
 }
 
 /// Formats a train record for a terminal of 80 columns, after time and level; the progress bar shows the rest.
-fn short_train_line(record: &TrainRecord) -> String {
+fn short_train_line(record: &TrainRecord, words: Words) -> String {
     let TrainRecord { step, loss, lr, gradient_norm, .. } = record;
     let wait = match record.data_wait {
         wait if wait < 0.01 => String::new(),
@@ -150,14 +157,15 @@ fn short_train_line(record: &TrainRecord) -> String {
     };
     let speed = record.samples_per_second;
     let digits = if speed < 10.0 { 2 } else { 0 };
-    format!("step {step}: loss {loss:.3}, lr {lr:.1e}, norm {gradient_norm:.2}, {speed:.digits$} questions/s{wait}")
+    let word = words.samples;
+    format!("step {step}: loss {loss:.3}, lr {lr:.1e}, norm {gradient_norm:.2}, {speed:.digits$} {word}/s{wait}")
 }
 
 /// Formats all metrics of an evaluation in one line.
-fn evaluation_line(record: &EvalRecord, count: Option<usize>) -> String {
-    let EvalRecord { step, split_questions, evaluation: Evaluation { metrics, seconds }, .. } = record;
+fn evaluation_line(record: &EvalRecord, words: Words, count: Option<usize>) -> String {
+    let EvalRecord { step, split_rows, evaluation: Evaluation { metrics, seconds }, .. } = record;
     let texts = metrics.iter().map(|(info, value)| format!("{} {}", info.label, info.format(value)));
-    let of = count.map_or_else(String::new, |count| format!(" of {count} of {split_questions} questions"));
+    let of = count.map_or_else(String::new, |count| format!(" of {count} of {} {}", split_rows.count, words.rows));
     format!("step {step}, evaluation{of} in {seconds:.1} s: {}", texts.collect::<Vec<_>>().join(", "))
 }
 
@@ -264,8 +272,15 @@ impl LogWindow {
         [self.tokens as f64, self.padded as f64, self.flops, wait, bytes]
     }
 
-    /// Returns the averages and restarts the window; `numbers` are the totals of all ranks.
-    pub fn take(&mut self, state: &RunState, rows: usize, waited: Duration, numbers: &[Vec<f64>]) -> TrainRecord {
+    /// Returns the averages and restarts the window. An epoch has `samples` samples; `numbers` are the totals of all ranks.
+    pub fn take(
+        &mut self,
+        state: &RunState,
+        words: Words,
+        samples: usize,
+        waited: Duration,
+        numbers: &[Vec<f64>],
+    ) -> TrainRecord {
         let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
         let of = |i: usize| numbers.iter().filter_map(move |of_rank| of_rank.get(i).copied());
         let [tokens, padded, flops] = [0, 1, 2].map(|i| of(i).sum::<f64>());
@@ -273,7 +288,7 @@ impl LogWindow {
         let record = TrainRecord {
             step: state.step,
             samples: state.samples,
-            epoch: state.samples as f64 / rows as f64,
+            epoch: state.samples as f64 / samples as f64,
             loss: self.loss / self.weight.max(f64::MIN_POSITIVE),
             lr: self.last.lr,
             gradient_norm: self.last.gradient_norm,
@@ -282,6 +297,7 @@ impl LogWindow {
             samples_per_second: self.samples as f64 / seconds,
             tokens_per_second: tokens / seconds,
             padding: 1.0 - tokens / padded.max(1.0),
+            targets_per_second: (words.mean_of == MeanOf::Targets).then_some(self.weight / seconds),
             model_flops_per_second: flops / seconds,
             peak_memory_bytes: (peak > 0).then_some(peak),
             data_wait: of(3).fold(0.0, f64::max) / seconds,
@@ -296,8 +312,10 @@ impl LogWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::Task;
+    use crate::record::metrics::SplitRows;
     use crate::task::cloze::{Cloze, Truncation};
+    use crate::task::{Task, words_of};
+    use glm_schemas::manifest::TaskName;
     use glm_schemas::vocab::SpecialIds;
 
     /// Columns left of 80 after time and level.
@@ -315,6 +333,7 @@ mod tests {
             skipped: 0,
             samples_per_second: 1234.4,
             tokens_per_second: 300_000.0,
+            targets_per_second: None,
             padding: 0.0,
             model_flops_per_second: 1e14,
             peak_memory_bytes: None,
@@ -326,30 +345,37 @@ mod tests {
 
     #[test]
     fn lines_fit_a_terminal() {
-        let line = short_train_line(&record());
+        let line = short_train_line(&record(), words_of(TaskName::Cloze));
         assert_eq!(line, "step 43380: loss 1.235, lr 1.1e-5, norm 12.35, 1234 questions/s");
         assert!(line.len() <= ROOM, "{line}");
         let slow = TrainRecord { samples_per_second: 0.352, data_wait: 0.25, ..record() };
-        assert!(short_train_line(&slow).ends_with("0.35 questions/s, waiting 25 %"));
+        assert!(short_train_line(&slow, words_of(TaskName::Cloze)).ends_with("0.35 questions/s, waiting 25 %"));
         let totals = [1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0];
         let metrics = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice).evaluator().metrics(&totals);
-        let record =
-            EvalRecord { step: 43_380, samples: 1, split_questions: 20_000, evaluation: Evaluation { metrics, seconds: 1.25 } };
+        let record = EvalRecord {
+            step: 43_380,
+            samples: 1,
+            split_rows: SplitRows { count: 20_000, word: "questions" },
+            evaluation: Evaluation { metrics, seconds: 1.25 },
+        };
         let line = short_evaluation_line(&record);
         assert_eq!(line, "step 43380: accuracy 12.34 % (1234 of 10000), chance 12.3 %");
         assert!(line.len() <= ROOM, "{line}");
-        let line = evaluation_line(&record, None);
+        let line = evaluation_line(&record, words_of(TaskName::Cloze), None);
         assert!(
             line.starts_with("step 43380, evaluation in 1.2 s: accuracy 12.34 %, hits 1234, questions 10000, F1 50.00 %"),
             "{line}"
         );
-        assert!(evaluation_line(&record, Some(10_000)).contains("evaluation of 10000 of 20000 questions in 1.2 s"));
+        assert!(
+            evaluation_line(&record, words_of(TaskName::Cloze), Some(10_000))
+                .contains("evaluation of 10000 of 20000 questions in 1.2 s")
+        );
     }
 
     #[test]
     fn lines_of_a_log_have_total_and_time_left() {
         let record = TrainRecord { step: 10, samples: 300, ..record() };
-        let line = train_line(&record, 40, seconds_left(1200, 0, 300, Duration::from_secs(4)));
+        let line = train_line(&record, words_of(TaskName::Cloze), 40, seconds_left(1200, 0, 300, Duration::from_secs(4)));
         assert!(line.starts_with("step 10/40, 300 questions, epoch 1.50: ") && line.ends_with(", 12 s left"), "{line}");
         // After a resumption, the speed is that of the new steps.
         assert_eq!(seconds_left(1200, 200, 300, Duration::from_secs(2)), 18.0);

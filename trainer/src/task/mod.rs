@@ -6,28 +6,37 @@
 //!
 //! ```text
 //! row -> RowPacker -> Batch -> model -> log probability per group -> Task::loss, or Evaluator -> metrics
+//! row -> Generation -> context -> model -> text -> metrics            (tasks whose texts are evaluated)
 //! ```
 //!
-//! A new task requires one module here, one line each in [`open`] and [`metrics_of`], and its name in
-//! [`TaskName`].
+//! A new task requires one module here, one line each in [`open`], [`metrics_of`], [`words_of`] and [`Objective`], and the name of its
+//! table in [`TaskName`].
 
 pub mod cloze;
+pub mod generation;
+pub mod infill;
 pub mod metrics;
+pub mod seq2seq;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use clap::ValueEnum;
 use glm_schemas::cloze::encoding::EncodingError;
-use glm_schemas::cloze::{ValueError, ViewError};
+use glm_schemas::column::{ValueError, ViewError};
 use glm_schemas::manifest::TaskName;
+use glm_schemas::seq2seq::encoding::PairError;
 use glm_schemas::vocab::SpecialIds;
 use serde::Serialize;
 use tch::{TchError, Tensor};
 use thiserror::Error;
 
 use self::cloze::{Cloze, Truncation};
+use self::generation::Generation;
+use self::infill::{Infill, InfillSettings};
 use self::metrics::{MetricInfo, Metrics};
+use self::seq2seq::{Seq2seq, Seq2seqSettings};
 use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
@@ -62,6 +71,19 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// Returns a [`ValueError`] with the first row that violates the data contract.
     fn check_values(&self, rows: &RecordBatch, vocab_size: usize) -> Result<(), ValueError>;
 
+    /// Columns that [`Self::samples`] reads; none if every row is one sample of an epoch.
+    fn size_columns(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Number of samples that each row is used for in an epoch, at least 1. Only called with [`Self::size_columns`].
+    ///
+    /// # Errors
+    /// Returns a [`ViewError`] if the columns violate the contract.
+    fn samples(&self, rows: &RecordBatch) -> Result<Vec<u32>, ViewError> {
+        Ok(vec![1; rows.num_rows()])
+    }
+
     /// Creates a packer of rows, which reuses its buffers.
     fn row_packer<'a>(&'a self, purpose: Purpose) -> Box<dyn RowPacker<'a> + 'a>;
 
@@ -88,17 +110,48 @@ pub trait Task: fmt::Debug + Send + Sync {
 
     /// Descriptions of the metrics; the first quality metric selects the best checkpoint.
     fn metrics(&self) -> &'static [MetricInfo];
+
+    /// Generation of texts, if the task is evaluated by them besides its log probabilities.
+    fn generation(&self) -> Option<&dyn Generation> {
+        None
+    }
+
+    /// Words for rows and samples in messages.
+    fn words(&self) -> Words {
+        words_of(self.name())
+    }
+}
+
+/// What rows and samples of a task are called in messages, and what its loss is a mean of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Words {
+    /// Rows of a split, in the plural. Evaluations count them.
+    pub rows: &'static str,
+    /// Samples, in the plural. Training counts them, and the metrics have their number under this name.
+    pub samples: &'static str,
+    /// What the loss is the mean of, see [`Task::weight`].
+    pub mean_of: MeanOf,
+}
+
+/// What a loss is the mean of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MeanOf {
+    /// Samples.
+    Samples,
+    /// Target tokens.
+    Targets,
 }
 
 /// Turns rows into parts of packed batches.
 pub trait RowPacker<'a> {
-    /// Measures a row, to be packed later by its number: rows are numbered in the order in which they are measured.
+    /// Measures a sample of a row, to be packed later by its number: samples are numbered in the order in which they are measured.
+    /// Random draws that make a sample from its row are a function of `key`, see [`crate::batch::key::sample_key`].
     ///
     /// # Errors
     /// Returns a [`RowError`] if the row cannot be packed.
-    fn measure(&mut self, rows: &'a RecordBatch, row: usize) -> Result<RowSize, RowError>;
+    fn measure(&mut self, rows: &'a RecordBatch, row: usize, key: u64) -> Result<RowSize, RowError>;
 
-    /// Appends row `number` to a batch as the sample with number `ordinal`; returns its number of groups.
+    /// Appends sample `number` to a batch, whose number in the order of samples is `ordinal`; returns its number of groups.
     ///
     /// # Errors
     /// Returns a [`RowError`] if the row cannot be packed.
@@ -134,6 +187,25 @@ pub enum RowError {
         /// The reason.
         source: EncodingError,
     },
+    /// The tokens of a pair besides its source exceed the maximum source length.
+    #[error(
+        "pair {example_id}: {source}. Train with a larger data.max_seq_len, or ingest with a smaller --max-seq-len, which rejects \
+         such pairs"
+    )]
+    Pair {
+        /// The pair.
+        example_id: String,
+        /// The reason.
+        source: PairError,
+    },
+    /// A training pair without a target.
+    #[error(
+        "pair {example_id} has no target and cannot be used for training; `glm-prep ingest` rejects such pairs of train and val"
+    )]
+    NoTarget {
+        /// The pair.
+        example_id: String,
+    },
     /// A training question without a correct choice.
     #[error(
         "question {example_id} has no correct choice and cannot be used for training; `glm-prep verify` checks the whole data set"
@@ -146,11 +218,12 @@ pub enum RowError {
 
 /// Accumulates the metrics of an evaluation.
 pub trait Evaluator {
-    /// Adds an example with the log probability of each of its groups; returns the answer, if the task has answers.
+    /// Adds a sample with the log probability of each of its groups; returns the answer, if the task has answers. `key` is that with
+    /// which it was packed, see [`RowPacker::measure`].
     ///
     /// # Errors
-    /// Returns a [`ViewError`] if the columns violate the contract.
-    fn add(&mut self, rows: &RecordBatch, row: usize, log_probs: &[f64]) -> Result<Option<Answer>, ViewError>;
+    /// Returns a [`RowError`] if the columns violate the contract.
+    fn add(&mut self, rows: &RecordBatch, row: usize, key: u64, log_probs: &[f64]) -> Result<Option<Answer>, RowError>;
 
     /// Returns the sums over the examples so far, which are added over all ranks.
     fn totals(&self) -> Vec<f64>;
@@ -205,7 +278,59 @@ pub struct ScoredChoice {
 /// Returns the descriptions of the metrics of a task; none for an unknown one.
 pub fn metrics_of(task: TaskName) -> &'static [MetricInfo] {
     match task {
-        TaskName::Cloze | TaskName::Text | TaskName::Seq2seq => &cloze::METRICS,
+        TaskName::Cloze => &cloze::METRICS,
+        TaskName::Text => &infill::METRICS,
+        TaskName::Seq2seq => &seq2seq::METRICS,
+    }
+}
+
+/// What is trained, as on the command line. It follows from the table of the data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Objective {
+    /// Questions with choices
+    Cloze,
+    /// Blank infilling of documents: pretraining
+    Infill,
+    /// Targets generated for sources
+    Seq2seq,
+}
+
+impl Objective {
+    /// The objective on a table.
+    pub fn on(table: TaskName) -> Self {
+        match table {
+            TaskName::Cloze => Self::Cloze,
+            TaskName::Text => Self::Infill,
+            TaskName::Seq2seq => Self::Seq2seq,
+        }
+    }
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cloze => "cloze",
+            Self::Infill => "infill",
+            Self::Seq2seq => "seq2seq",
+        }
+    }
+
+    /// The table that it needs.
+    pub fn table(self) -> TaskName {
+        match self {
+            Self::Cloze => TaskName::Cloze,
+            Self::Infill => TaskName::Text,
+            Self::Seq2seq => TaskName::Seq2seq,
+        }
+    }
+}
+
+/// Returns the words for rows and samples of a task.
+pub fn words_of(task: TaskName) -> Words {
+    let rows = task.rows();
+    match task {
+        TaskName::Cloze => Words { rows, samples: rows, mean_of: MeanOf::Samples },
+        TaskName::Text => Words { rows, samples: "samples", mean_of: MeanOf::Targets },
+        TaskName::Seq2seq => Words { rows, samples: rows, mean_of: MeanOf::Targets },
     }
 }
 
@@ -218,13 +343,18 @@ pub struct TaskSettings {
     pub max_seq_len: usize,
     /// Truncation of contexts.
     pub truncation: Truncation,
+    /// Blank infilling.
+    pub infill: InfillSettings,
+    /// Sequence to sequence.
+    pub seq2seq: Seq2seqSettings,
 }
 
 /// Makes the task with this name.
 pub fn open(task: TaskName, settings: TaskSettings) -> Arc<dyn Task> {
-    let TaskSettings { special, max_seq_len, truncation } = settings;
+    let TaskSettings { special, max_seq_len, truncation, infill, seq2seq } = settings;
     match task {
-        // Data sets of documents are rejected when they are opened.
-        TaskName::Cloze | TaskName::Text | TaskName::Seq2seq => Arc::new(Cloze::new(special, max_seq_len, truncation)),
+        TaskName::Cloze => Arc::new(Cloze::new(special, max_seq_len, truncation)),
+        TaskName::Text => Arc::new(Infill::new(special, max_seq_len, infill)),
+        TaskName::Seq2seq => Arc::new(Seq2seq::new(special, max_seq_len, seq2seq)),
     }
 }

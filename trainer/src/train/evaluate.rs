@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
+use glm_text::tokenize::Tokenizer;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
+use super::generation::Texts;
 use crate::batch::device::DeviceBatch;
 use crate::batch::out_of_memory::explain;
 use crate::config::Config;
@@ -14,11 +16,12 @@ use crate::data::feed::{DeviceStep, Feeder};
 use crate::data::loader::{Loader, LoaderConfig, Step};
 use crate::data::mmap::SplitData;
 use crate::data::pack::{Packed, Packer, Sample};
-use crate::data::sampler::{Order, Position, subset};
+use crate::data::sampler::{Order, Position, Sampler, subset};
 use crate::distributed::World;
 use crate::model::{Glm, Kernels, Pass};
+use crate::task::generation::Prediction;
 use crate::task::metrics::{Evaluation, Metrics};
-use crate::task::{Answer, Purpose, RowError, Task};
+use crate::task::{Answer, Purpose, Task};
 
 /// Rows that are sorted by length and packed together; more would pad less and hold more in memory.
 const WINDOW: usize = 256;
@@ -36,6 +39,19 @@ pub struct EvaluationConfig {
     pub threads: usize,
     /// Number of rows, drawn at random as [`subset`] does; 0 for all.
     pub limit: usize,
+    /// Tokenizer of the data set, for tasks that are evaluated by texts.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+}
+
+/// What a model makes of a sample.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// Log probabilities alone.
+    Scored,
+    /// An answer to a question.
+    Answer(Answer),
+    /// A generated text.
+    Text(&'a Prediction),
 }
 
 impl EvaluationConfig {
@@ -47,12 +63,22 @@ impl EvaluationConfig {
             packer: config.packer(task, Purpose::Evaluate),
             threads: config.data.decode_threads,
             limit: config.train.eval_questions,
+            tokenizer: None,
         }
     }
 
-    /// Number of questions of a split that are evaluated.
-    pub fn questions(&self, split: &SplitData) -> usize {
-        if self.limit == 0 { split.rows() } else { self.limit.min(split.rows()) }
+    /// Number of samples of a split that are evaluated.
+    pub fn samples(&self, split: &SplitData) -> usize {
+        Sampler::new(split.group_rows(), split.row_samples(), self.order(), "").samples()
+    }
+
+    /// Settings of the forward pass.
+    pub fn pass(&self) -> Pass {
+        Pass::evaluation(self.kind, self.kernels)
+    }
+
+    fn order(&self) -> Order {
+        if self.limit == 0 { Order::Stored } else { Order::Subset { count: self.limit } }
     }
 }
 
@@ -65,13 +91,15 @@ pub struct ScoredRow<'a> {
     pub row: usize,
     /// Index of the row in the split.
     pub split_row: usize,
+    /// Key of the sample's draws, see [`Packer::key`].
+    pub key: u64,
     /// Log probability of each group.
     pub log_probs: &'a [f64],
 }
 
-/// Evaluates a model on a split and passes each answer to `on_answer`, in stored order.
+/// Evaluates a model on a split and calls `on_sample` for each sample, in stored order.
 ///
-/// In a `world` each rank scores its share of the rows, and gets its own answers only; the metrics are those of all.
+/// In a `world` each rank scores its share of the samples, and gets its own answers only; the metrics are those of all.
 ///
 /// # Errors
 /// [`DataError`] where a shard cannot be read, libtorch rejects a batch, or another rank is gone.
@@ -80,9 +108,9 @@ pub fn evaluate(
     data: &Arc<SplitData>,
     config: &EvaluationConfig,
     world: Option<&World>,
-    mut on_answer: impl FnMut(Answer),
+    mut on_sample: impl FnMut(Outcome<'_>),
 ) -> Result<Evaluation, DataError> {
-    Ok(evaluate_with(model, data, config, world, &[], &mut on_answer)?.0)
+    Ok(evaluate_with(model, data, config, world, &[], &mut on_sample)?.0)
 }
 
 /// Evaluates a model on all rows of a split, as [`evaluate`] does, and returns the metrics of `config.limit` of them as well.
@@ -94,11 +122,11 @@ pub fn evaluate_all(
     data: &Arc<SplitData>,
     config: &EvaluationConfig,
     world: Option<&World>,
-    mut on_answer: impl FnMut(Answer),
+    mut on_sample: impl FnMut(Outcome<'_>),
 ) -> Result<(Evaluation, Metrics), DataError> {
     let subset = subset(data.rows(), config.limit);
     let config = EvaluationConfig { limit: 0, ..config.clone() };
-    evaluate_with(model, data, &config, world, &subset, &mut on_answer)
+    evaluate_with(model, data, &config, world, &subset, &mut on_sample)
 }
 
 /// Evaluates a model on the rows of `config`, and on those that are also in `subset`, which is in ascending order.
@@ -108,19 +136,28 @@ fn evaluate_with(
     config: &EvaluationConfig,
     world: Option<&World>,
     subset: &[usize],
-    on_answer: &mut dyn FnMut(Answer),
+    on_sample: &mut dyn FnMut(Outcome<'_>),
 ) -> Result<(Evaluation, Metrics), DataError> {
     let start = Instant::now();
-    let (mut evaluator, mut of_subset) = (config.packer.task.evaluator(), config.packer.task.evaluator());
+    let task = &config.packer.task;
+    let (mut evaluator, mut of_subset) = (task.evaluator(), task.evaluator());
+    let in_subset = |row: usize| subset.binary_search(&row).is_ok();
+    let mut texts = Texts::of_task(model, config.pass(), task.generation(), config.tokenizer.as_ref())?;
     score_split(model, data, config, |scored| {
-        if subset.binary_search(&scored.split_row).is_ok() {
-            of_subset.add(scored.rows, scored.row, scored.log_probs).map_err(RowError::from)?;
+        if in_subset(scored.split_row) {
+            of_subset.add(scored.rows, scored.row, scored.key, scored.log_probs)?;
         }
-        if let Some(answer) = evaluator.add(scored.rows, scored.row, scored.log_probs).map_err(RowError::from)? {
-            on_answer(answer);
+        let answer = evaluator.add(scored.rows, scored.row, scored.key, scored.log_probs)?;
+        match (answer, &mut texts) {
+            (_, Some(texts)) => {
+                texts.add(scored.rows, scored.row, scored.split_row, &mut |text| on_sample(Outcome::Text(text)))?;
+            }
+            (Some(answer), None) => on_sample(Outcome::Answer(answer)),
+            (None, None) => on_sample(Outcome::Scored),
         }
         Ok(())
     })?;
+    let predictions = texts.map(|texts| texts.finish(world, &mut |text| on_sample(Outcome::Text(text)))).transpose()?;
     let mut totals = evaluator.totals();
     let count = totals.len();
     totals.extend(of_subset.totals());
@@ -131,8 +168,12 @@ fn evaluate_with(
         }
     }
     let (totals, totals_of_subset) = totals.split_at(count);
-    let evaluation = Evaluation { metrics: evaluator.metrics(totals), seconds: start.elapsed().as_secs_f64() };
-    Ok((evaluation, of_subset.metrics(totals_of_subset)))
+    let (mut metrics, mut metrics_of_subset) = (evaluator.metrics(totals), of_subset.metrics(totals_of_subset));
+    if let Some(predictions) = predictions {
+        metrics = predictions.metrics(&metrics, |_| true);
+        metrics_of_subset = predictions.metrics(&metrics_of_subset, in_subset);
+    }
+    Ok((Evaluation { metrics, seconds: start.elapsed().as_secs_f64() }, metrics_of_subset))
 }
 
 /// Scores the rows of a split in stored order and passes each to `on_row`. With several ranks, each gets the share that the
@@ -147,7 +188,7 @@ pub fn score_split(
     mut on_row: impl FnMut(ScoredRow<'_>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     let loader = LoaderConfig {
-        order: if config.limit == 0 { Order::Stored } else { Order::Subset { count: config.limit } },
+        order: config.order(),
         batch_size: WINDOW,
         start: Position::default(),
         epochs: 1,
@@ -155,11 +196,11 @@ pub fn score_split(
         prefetch_steps: 2,
         packer: config.packer.clone(),
     };
-    let pass = Pass::evaluation(config.kind, config.kernels);
+    let pass = config.pass();
     let loader = Loader::start(Arc::clone(data), "", loader)?;
     let mut feeder = Feeder::start(loader, model.parameters().device(), model.backend(&pass).layout())?;
     while let Some(step) = feeder.next_step()? {
-        score_step(model, &step, &pass, &mut on_row)?;
+        score_step(model, &step, &config.packer, &pass, &mut on_row)?;
     }
     data.wait_verified()
 }
@@ -174,18 +215,19 @@ pub fn score_samples(
     config: &EvaluationConfig,
     on_row: impl FnMut(ScoredRow<'_>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
-    let pass = Pass::evaluation(config.kind, config.kernels);
+    let pass = config.pass();
     let Packed { batches, weight, loads } = config.packer.pack(samples)?;
     let batches = batches.into_iter().map(Arc::new).collect();
     let step = Step { batches, samples: samples.into(), weight, loads, position: Position::default() };
     let step = DeviceStep::on(&step, model.parameters().device(), model.backend(&pass).layout())?;
-    score_step(model, &step, &pass, on_row)
+    score_step(model, &step, &config.packer, &pass, on_row)
 }
 
 /// Scores the rows of a step. Batches are packed by length; `on_row` gets rows in order.
 fn score_step(
     model: &Glm,
     step: &DeviceStep,
+    packer: &Packer,
     pass: &Pass,
     mut on_row: impl FnMut(ScoredRow<'_>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
@@ -201,10 +243,11 @@ fn score_step(
                 .map(|example| (example.row, example.sample, log_probs[example.first_group..][..example.groups].to_vec())),
         );
     }
-    scored.sort_by_key(|(row, ..)| *row);
+    scored.sort_by_key(|(row, sample, _)| (*row, *sample));
     scored.iter().try_for_each(|(split_row, sample, log_probs)| {
-        let Sample { group, row, .. } = &step.samples[*sample];
-        on_row(ScoredRow { rows: group.columns(), row: *row, split_row: *split_row, log_probs })
+        let sample = &step.samples[*sample];
+        let key = packer.key(sample);
+        on_row(ScoredRow { rows: sample.group.columns(), row: sample.row, split_row: *split_row, key, log_probs })
     })
 }
 

@@ -3,6 +3,7 @@
 pub mod anomaly;
 mod error;
 pub mod evaluate;
+mod generation;
 mod records;
 pub mod step;
 pub mod stop;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use glm_text::tokenize::Tokenizer;
 use tch::Device;
 
 pub use error::TrainError;
@@ -67,6 +69,8 @@ pub struct Run {
     pub val_data: Option<Arc<SplitData>>,
     /// Packer of training batches.
     pub packer: Packer,
+    /// Tokenizer of the data set, for tasks that are evaluated by texts.
+    pub tokenizer: Option<Arc<Tokenizer>>,
     /// Model and optimizer.
     pub stepper: Stepper,
     /// State of the run.
@@ -107,7 +111,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         run.config.loader(run.packer.clone(), run.state.position),
     )?;
     let mut feeder = run.feed(loader)?;
-    let progress = Progress::new(run.plan(), &run.state, run.records.is_some());
+    let progress = Progress::new(run.plan(), &run.state, run.packer.task.words(), run.records.is_some());
     let mut log = Log { window: LogWindow::start(), progress };
     let mut in_flight = VecDeque::new();
     let mut outcome = Outcome::Finished;
@@ -263,7 +267,8 @@ impl Run {
             Some(world) => world.gather(&own)?,
             None => vec![own.to_vec()],
         };
-        let record = log.window.take(&self.state, self.train_data.rows(), feeder.waited(), &numbers);
+        let record =
+            log.window.take(&self.state, self.packer.task.words(), self.train_data.samples(), feeder.waited(), &numbers);
         log.progress.train(&record);
         self.write(&Record::Train(record));
         Ok(())
@@ -319,7 +324,7 @@ impl Run {
 
     /// Returns the length of the run.
     pub fn plan(&self) -> Plan {
-        let Plan { steps, samples } = Plan::of(&self.config, self.train_data.rows());
+        let Plan { steps, samples } = Plan::of(&self.config, self.train_data.samples());
         // Skipped steps use samples, too, and a limit may be lower than what has been done before it was set.
         Plan { steps: steps.max(self.state.step), samples: samples.max(self.state.samples) }
     }

@@ -169,7 +169,7 @@ impl Learner<'_> {
         let mut loss = Tensor::f_zeros([1; 0], (Kind::Double, parameters.device()))?;
         for (batch, left) in step.batches.iter().zip((0..step.batches.len()).rev()) {
             let log_probs = self.model.smoothed_log_probs(batch, self.pass, self.task.label_smoothing())?;
-            let mean = self.task.loss(&log_probs, batch)?.f_div_scalar(step.weight)?;
+            let mean = self.task.loss(&log_probs, batch)?.f_div_scalar(step.weight.max(f64::MIN_POSITIVE))?;
             let scaled = match control {
                 Some(control) => control.scale_loss(&mean)?,
                 None => mean.shallow_clone(),

@@ -1,20 +1,20 @@
 //! Evaluation of a run's weights during training, and the metric that selects the best checkpoint.
 //!
-//! With `train.eval_questions`, evaluations use a random subset of the questions, always the same. The one at the end of a run uses
+//! With `train.eval_questions`, evaluations use a random subset of the rows, always the same. The one at the end of a run uses
 //! all. The metric that selects the best checkpoint and is compared with the target is that of the subset in every evaluation, the
 //! last one included, so that its values can be compared.
 
 use std::sync::Arc;
 
-use super::evaluate::{EvaluationConfig, evaluate, evaluate_all};
+use super::evaluate::{EvaluationConfig, Outcome, evaluate, evaluate_all};
 use super::{Run, TrainError};
 use crate::data::pack::Packer;
 use crate::distributed::Phase;
 use crate::record::answers::Answers;
-use crate::record::metrics::{EvalRecord, Record};
+use crate::record::metrics::{EvalRecord, Record, SplitRows};
 use crate::record::progress::Progress;
+use crate::task::Purpose;
 use crate::task::metrics::{Measured, Selection};
-use crate::task::{Answer, Purpose};
 
 impl Run {
     /// Number of questions of an evaluation during training; `None` for all.
@@ -33,10 +33,15 @@ impl Run {
         let Some(data) = &self.val_data else { return Ok(()) };
         let packer = Packer { purpose: Purpose::Evaluate, ..self.packer.clone() };
         let task = Arc::clone(&packer.task);
-        let config = EvaluationConfig { packer, ..EvaluationConfig::new(&self.config, task, self.device()) };
+        let tokenizer = self.tokenizer.clone();
+        let config = EvaluationConfig { packer, tokenizer, ..EvaluationConfig::new(&self.config, task, self.device()) };
         let (world, split) = (self.world.as_deref(), data.split());
         let mut answers = Answers::default();
-        let mut add = |answer: Answer| answers.add(answer);
+        let mut add = |outcome: Outcome<'_>| {
+            if let Outcome::Answer(answer) = outcome {
+                answers.add(answer);
+            }
+        };
         let model = &self.stepper.model;
         let (evaluation, metrics) = match (count, self.subset()) {
             (None, Some(_)) => evaluate_all(model, data, &config, world, &mut add)?,
@@ -54,9 +59,9 @@ impl Run {
         if count.is_none() {
             self.final_metrics = Some(evaluation.metrics.clone());
         }
-        let record =
-            EvalRecord { step: self.state.step, samples: self.state.samples, split_questions: data.rows(), evaluation };
-        if let Some(records) = &self.records {
+        let split_rows = SplitRows { count: data.rows(), word: self.packer.task.words().rows };
+        let record = EvalRecord { step: self.state.step, samples: self.state.samples, split_rows, evaluation };
+        if let Some(records) = self.records.as_ref().filter(|_| !answers.is_empty()) {
             records.write_answers(answers, &record, split);
         }
         progress.evaluation(&record, count);

@@ -47,8 +47,9 @@ pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<V
         .map(|step| {
             let group = Arc::new(group(&*packer.task, questions, &mut random)?);
             let first = (step * questions) as u64;
-            let samples: Vec<_> =
-                (0..questions).map(|row| Sample { group: Arc::clone(&group), row, ordinal: first + row as u64 }).collect();
+            let samples: Vec<_> = (0..questions)
+                .map(|row| Sample { group: Arc::clone(&group), row, part: 0, ordinal: first + row as u64 })
+                .collect();
             let Packed { batches, weight, loads } = packer.pack(&samples)?;
             let batches = batches.into_iter().map(Arc::new).collect();
             Ok(Step { batches, samples: samples.into(), weight, loads, position: Position::default() })

@@ -202,7 +202,7 @@ pub(super) fn measure(
             Source::Shards(Box::new(Feeder::start(loader, device, layout)?))
         }
         None => {
-            let steps = synthetic::steps(config.questions_per_update(), plan.warmup + plan.steps + profiled, &packer)?;
+            let steps = synthetic::steps(config.samples_per_update(), plan.warmup + plan.steps + profiled, &packer)?;
             let steps = steps.iter().map(|step| DeviceStep::on(step, device, layout));
             Source::Synthetic(steps.collect::<Result<Vec<_>, DataError>>()?.into_iter())
         }
@@ -232,7 +232,7 @@ pub(super) fn measure(
     Ok(TrainingSpeed {
         questions_per_second: questions / median,
         tokens_per_second: total.tokens as f64 / plan.steps as f64 / median,
-        batch_size: config.questions_per_update(),
+        batch_size: config.samples_per_update(),
         mean_batches: batches as f64 / plan.steps as f64,
         mean_context_tokens: per_question(total.context),
         mean_piece_tokens: per_question(total.tokens - total.context),

@@ -15,6 +15,8 @@ use crate::config::recipe::Recipe;
 use crate::config::{Config, SettingsError};
 use crate::device::{DeviceChoice, Precision};
 use crate::distributed::launcher::Processes;
+use crate::task::Objective;
+use crate::task::seq2seq::Metric;
 
 /// Arguments of `run`.
 #[derive(Debug, Clone, Args)]
@@ -28,6 +30,9 @@ pub struct RunArgs {
     /// Checkpoint, if --init is the folder of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]
     #[arg(long, value_name = "WHICH", requires = "init")]
     pub checkpoint: Option<CheckpointChoice>,
+    /// What to train; an error if it is not what the data set is for [default: as the data set says]
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<Objective>,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
@@ -40,7 +45,7 @@ pub struct RunArgs {
     /// Allow this setting to differ from the original run; can be repeated
     #[arg(long, value_name = "KEY", requires = "resume", value_parser = KeyParser::keys(), hide_possible_values = true)]
     pub allow: Vec<String>,
-    /// Settings for a kind of run [default: record for published weights on data in ReCoRD's format, scratch for random weights, else finetune]
+    /// Settings for a kind of run [default: record for published weights on data in ReCoRD's format, for random weights scratch, or pretrain on documents, else finetune]
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<Recipe>,
     /// Number of latest checkpoints to keep, in addition to the best one (train.keep_checkpoints)
@@ -49,10 +54,10 @@ pub struct RunArgs {
     /// Peak learning rate (optim.lr)
     #[arg(long, visible_alias = "learning-rate", value_name = "RATE")]
     pub lr: Option<f64>,
-    /// Batch size: questions per optimizer step (data.batch_size)
+    /// Batch size: questions or samples per optimizer step (data.batch_size)
     #[arg(long, value_name = "N")]
     pub batch_size: Option<u64>,
-    /// Passes over the training questions (train.epochs)
+    /// Passes over the training data (train.epochs)
     #[arg(long, value_name = "N")]
     pub epochs: Option<u64>,
     /// Maximum number of optimizer steps (train.max_steps)
@@ -61,9 +66,12 @@ pub struct RunArgs {
     /// Precision (train.precision)
     #[arg(long)]
     pub precision: Option<Precision>,
-    /// Training questions between evaluations (train.eval_every)
+    /// Training questions or samples between evaluations (train.eval_every)
     #[arg(long, value_name = "N")]
     pub eval_every: Option<u64>,
+    /// Metric of generated texts (seq2seq.metric)
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub metric: Option<Metric>,
     /// Random seed (train.seed)
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -113,9 +121,9 @@ impl RunArgs {
             layers.recipe(recipe)?;
         }
         let config = self.config(layers)?;
-        let Self { checkpoint, device, out, resume, allow, .. } = self;
+        let Self { task, checkpoint, device, out, resume, allow, .. } = self;
         let resume = if resume { Resume::Yes } else { Resume::IfSame };
-        Ok((Request { data, init, checkpoint, device, out, resume, allow, recipe }, config))
+        Ok((Request { data, task, init, checkpoint, device, out, resume, allow, recipe }, config))
     }
 
     fn config(&self, layers: Layers) -> Result<Config, SettingsError> {
@@ -127,6 +135,7 @@ impl RunArgs {
             ("--max-steps", "train.max_steps", text(self.max_steps)),
             ("--precision", "train.precision", self.precision.map(|precision| precision.to_string())),
             ("--eval-every", "train.eval_every", text(self.eval_every)),
+            ("--metric", "seq2seq.metric", self.metric.map(|metric| metric.name().to_owned())),
             ("--seed", "train.seed", text(self.seed)),
             ("--keep", "train.keep_checkpoints", text(self.keep)),
         ];

@@ -22,7 +22,8 @@ use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
 use crate::command::setup::{
-    SetupError, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens, set_threads,
+    SetupError, check_target_length, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens, set_threads,
+    text_tokenizer,
 };
 use crate::config::Config;
 use crate::config::plan::{self, Plan};
@@ -41,7 +42,7 @@ use crate::optim::schedule::Schedule;
 use crate::record::files::unix_seconds;
 use crate::record::metrics::MetricsFile;
 use crate::record::sessions::Session;
-use crate::task::Purpose;
+use crate::task::{Objective, Purpose, words_of};
 use crate::train::step::Stepper;
 use crate::train::{Records, Run, TrainError};
 
@@ -99,6 +100,8 @@ impl RunError {
 pub struct Request {
     /// Data folder; `None`: see [`data_folder`].
     pub data: Option<PathBuf>,
+    /// What to train; `None`: what the data set is for.
+    pub task: Option<Objective>,
     /// Initial weights; `None`: the published ones of the preset if there are any, else random ones.
     pub init: Option<Init>,
     /// Checkpoint of the run whose folder `init` is; `None`: the best.
@@ -178,6 +181,16 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     let folder = data_folder(request.data.clone());
     let data = open_data(&folder)?;
     let manifest = data.manifest();
+    if let Some(wanted) = request.task.filter(|wanted| wanted.table() != manifest.task) {
+        return Err(SetupError::Invalid(format!(
+            "--task {} needs a data set made by `glm-prep ingest DIR --task {}`, but the one in {} is for --task {}; omit --task, \
+             or specify another data set",
+            wanted.name(),
+            wanted.table().name(),
+            data.folder().display(),
+            Objective::on(manifest.task).name()
+        )));
+    }
     if let Some(world) = &world {
         let kind = if device.is_cuda() { "a GPU" } else { "the CPU" };
         world.check_identity(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
@@ -187,16 +200,20 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         Some(world) if !world.is_first_on_machine() => Verify::Never,
         _ => config.data.verify,
     };
-    let train_data = Arc::new(data.split_verified(Split::Train, verify)?);
+    check_target_length(&config, manifest.task)?;
+    let task = open_task(&config, manifest);
+    let tokenizer = text_tokenizer(&config.data.tokenizer, &manifest.tokenizer, &*task)?;
+    let open_split = |split| Ok::<_, DataError>(Arc::new(data.split_verified(split, verify)?.counted(&*task)?));
+    let train_data = open_split(Split::Train)?;
     let val_data = match manifest.splits.contains_key(&Split::Val) {
-        true => Some(Arc::new(data.split_verified(Split::Val, verify)?)),
+        true => Some(open_split(Split::Val)?),
         false => {
             tracing::warn!("{} has no split `val`; the model will not be evaluated", data.folder().display());
             None
         }
     };
     let begun = match world.as_deref().filter(|world| !world.is_rank_zero()) {
-        None => begin(&request, &folder, &mut config, precision, &data, train_data.rows(), device)?,
+        None => begin(&request, &folder, &mut config, precision, &data, train_data.samples(), device)?,
         Some(world) => {
             let InitialState { sizes, state, resumed } = world.broadcast_value(START, None)?;
             plan::keep_recorded(&mut config, &state.config);
@@ -208,7 +225,6 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         }
     };
     let Prepared { model, optimizer, state, resumed, records } = begun;
-    let task = open_task(&config, manifest);
     if let Some(world) = &world {
         if world.is_rank_zero() {
             world
@@ -221,12 +237,15 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         let ranks = world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size()));
         let (parameters, device) = (model.config().parameters(), device_name(device));
         tracing::info!("{parameters} parameters on {device} in {precision}{ranks}");
+        let words = task.words();
         let evaluated = match (val_data.as_ref().map_or(0, |data| data.rows()), config.train.eval_questions) {
-            (all, limit) if limit == 0 || limit >= all => format!("{all} evaluation questions"),
-            (all, limit) => format!("{limit} of {all} evaluation questions, always the same"),
+            (all, limit) if limit == 0 || limit >= all => format!("{all} evaluation {}", words.rows),
+            (all, limit) => format!("{limit} of {all} evaluation {}, always the same", words.rows),
         };
-        tracing::info!("{} training questions, {evaluated}", train_data.rows());
-        log_schedule(&config, request.recipe, train_data.rows());
+        let (rows, samples) = (train_data.rows(), train_data.samples());
+        let in_samples = if samples > rows { format!(" ({samples} {} per epoch)", words.samples) } else { String::new() };
+        tracing::info!("{rows} training {}{in_samples}, {evaluated}", words.rows);
+        log_schedule(&config, request.recipe, samples, words.samples);
         tracing::info!("writing to {}", records.folder().root().display());
         if precision == Precision::Fp16 && !device.starts_with("cuda") {
             tracing::warn!("fp16 is slow on a CPU and skips steps that overflow; --precision bf16 or fp32 is faster");
@@ -248,8 +267,20 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         rates: flop_rates(stepper.model.config()),
     });
     let packer = Packer { share, ..config.packer(task, Purpose::Train) };
-    let run =
-        Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved, final_metrics: None };
+    let run = Run {
+        config,
+        precision,
+        train_data,
+        val_data,
+        packer,
+        tokenizer,
+        stepper,
+        state,
+        records,
+        world,
+        saved,
+        final_metrics: None,
+    };
     if let Some(records) = &run.records {
         session(&run, data.folder(), device).note(records.folder().root());
     }
@@ -257,11 +288,11 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
 }
 
 /// Logs the length of a run and its learning rate.
-fn log_schedule(config: &Config, recipe: Option<Recipe>, rows: usize) {
+fn log_schedule(config: &Config, recipe: Option<Recipe>, samples: usize, word: &str) {
     let Schedule { lr, warmup, decay_steps, .. } = config.schedule();
-    let steps = Plan::of(config, rows).steps;
+    let steps = Plan::of(config, samples).steps;
     let recipe = recipe.map_or_else(String::new, |recipe| format!("recipe {recipe}: "));
-    tracing::info!("{recipe}{steps} steps of {} questions, learning rate {lr:?}", config.questions_per_update());
+    tracing::info!("{recipe}{steps} steps of {} {word}, learning rate {lr:?}", config.samples_per_update());
     if steps != decay_steps {
         tracing::info!("the learning rate decays over {decay_steps} steps (optim.decay_steps)");
     }
@@ -315,7 +346,7 @@ fn begin(
     config: &mut Config,
     precision: Precision,
     data: &DataSet,
-    rows: usize,
+    samples: usize,
     device: Device,
 ) -> Result<Prepared, SetupError> {
     let manifest = data.manifest();
@@ -325,7 +356,7 @@ fn begin(
     };
     let folder = RunFolder::create(&root)?;
     let checkpoint = resume::point(&folder, request, config, manifest)?;
-    plan::resolve(config, rows);
+    plan::resolve(config, samples);
     let mut model = match &checkpoint {
         Some((path, _)) => load_model(&Weights::open_verified(path)?, config, &manifest.tokenizer, device, Kind::Float)?,
         None => initial_model(request, place, config, manifest, device)?,
@@ -341,7 +372,8 @@ fn begin(
         }
         Some((path, state)) => {
             RunFolder::load_optimizer(&path, &model, &mut optimizer, &state)?;
-            tracing::info!("resuming from {} ({} questions)", path.display(), state.samples);
+            let word = words_of(manifest.task).samples;
+            tracing::info!("resuming from {} ({} {word})", path.display(), state.samples);
             let tokenizer = Some(manifest.tokenizer.clone());
             (RunState { config: config.clone(), tokenizer, ..state }, RunFolder::metrics(&path)?, true)
         }

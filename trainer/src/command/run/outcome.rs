@@ -17,7 +17,8 @@ pub fn log_outcome(run: &Run, outcome: Outcome, elapsed: Duration) {
     let Some(records) = &run.records else { return };
     let folder = records.folder().root();
     let (step, samples) = (run.state.step, run.state.samples);
-    let done = || format!("{step} steps, {samples} questions{}", quality(run));
+    let words = run.packer.task.words();
+    let done = || format!("{step} steps, {samples} {}{}", words.samples, quality(run));
     match outcome {
         Outcome::Finished | Outcome::TargetReached => {
             let reached = if outcome == Outcome::TargetReached { "target reached" } else { "done" };
@@ -43,7 +44,9 @@ fn quality(run: &Run) -> String {
     let metrics = run.packer.task.metrics();
     let find = |measured: &Measured| metrics.iter().find(|info| info.name == measured.metric);
     let of_questions = |all: bool| match (all, run.config.train.eval_questions, &run.val_data) {
-        (false, count, Some(data)) if (1..data.rows()).contains(&count) => format!(" on {count} questions"),
+        (false, count, Some(data)) if (1..data.rows()).contains(&count) => {
+            format!(" on {count} {}", run.packer.task.words().rows)
+        }
         _ => String::new(),
     };
     let shown = |info: &MetricInfo, value| format!("{} {}", info.label, info.format(value));
@@ -80,8 +83,8 @@ fn longer(run: &Run) -> String {
     if max_samples > 0 {
         arguments.push(format!("--set train.max_samples={}", 2 * run.state.samples.max(max_samples)));
     }
-    let rows = run.train_data.rows() as u64;
-    if arguments.is_empty() || run.state.samples + rows > epochs.saturating_mul(rows) {
+    let per_epoch = run.train_data.samples() as u64;
+    if arguments.is_empty() || run.state.samples + per_epoch > epochs.saturating_mul(per_epoch) {
         arguments.push(format!("--epochs {}", 2 * epochs));
     }
     if run.config.train.target_metric > 0.0 {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use glm_schemas::manifest::TaskName;
+
 use super::Init;
 use crate::config::recipe::Recipe;
 use crate::data::mmap::DataSet;
@@ -14,13 +16,18 @@ const RECORD: &str = "record";
 /// Returns the recipe of a run without `--recipe`: it depends on the weights that the run starts from, and on the format of the
 /// raw data.
 pub(super) fn suitable_recipe(data: &Path, init: Option<&Init>, preset: Preset) -> Recipe {
+    // A data set that cannot be opened is an error later.
+    let is_of = |table: TaskName| DataSet::open(data).is_ok_and(|data| data.manifest().task == table);
+    let random = || if is_of(TaskName::Text) { Recipe::Pretrain } else { Recipe::Scratch };
     let published = match init {
-        Some(Init::Random) => return Recipe::Scratch,
+        Some(Init::Random) => return random(),
         Some(Init::Path(path)) => is_published(path),
-        None if preset.weights.is_none() => return Recipe::Scratch,
+        None if preset.weights.is_none() => return random(),
         None => true,
     };
-    // A data set that cannot be opened is an error later.
+    if is_of(TaskName::Seq2seq) {
+        return Recipe::Seq2seq;
+    }
     let is_record = || DataSet::open(data).is_ok_and(|data| data.manifest().settings.format == RECORD);
     if published && is_record() { Recipe::Record } else { Recipe::Finetune }
 }

@@ -339,7 +339,7 @@ fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<
     let batch = builder.finish()?;
     let group = DecodedGroup::try_new(task, Path::new("questions"), batch, 0)?;
     let group = Arc::new(group);
-    Ok((0..questions.len()).map(|row| Sample { group: Arc::clone(&group), row, ordinal: row as u64 }).collect())
+    Ok((0..questions.len()).map(|row| Sample { group: Arc::clone(&group), row, part: 0, ordinal: row as u64 }).collect())
 }
 
 fn ranking(question: &Asked, encoded: &Encoded, scores: &[f64]) -> Ranking {

@@ -1,11 +1,11 @@
 //! Metrics of cloze questions: accuracy, F1, exact match, and two baselines.
 
 use arrow::array::RecordBatch;
-use glm_schemas::cloze::{ChoiceView, ClozeView, ViewError};
+use glm_schemas::cloze::{ChoiceView, ClozeView};
 use glm_schemas::vocab::TokenId;
 
 use super::super::metrics::{MetricInfo, Metrics, Role, Unit};
-use super::super::{Answer, Evaluator, ScoredChoice};
+use super::super::{Answer, Evaluator, RowError, ScoredChoice};
 use super::text_match::best_match;
 
 const QUALITY: Role = Role::Quality { higher_is_better: true };
@@ -87,7 +87,7 @@ impl ClozeEvaluator {
 }
 
 impl Evaluator for ClozeEvaluator {
-    fn add(&mut self, rows: &RecordBatch, row: usize, log_probs: &[f64]) -> Result<Option<Answer>, ViewError> {
+    fn add(&mut self, rows: &RecordBatch, row: usize, _: u64, log_probs: &[f64]) -> Result<Option<Answer>, RowError> {
         let view = ClozeView::try_new(rows)?;
         let answer = answer(&view, row, log_probs);
         self.add_answer(&view, row, &answer);
@@ -147,7 +147,7 @@ mod tests {
     fn evaluate(rows: &RecordBatch, scores: &[&[f64]]) -> (Metrics, Vec<f64>) {
         let mut evaluator = ClozeEvaluator::default();
         for scores in scores {
-            evaluator.add(rows, 0, scores).expect("columns");
+            evaluator.add(rows, 0, 0, scores).expect("columns");
         }
         (evaluator.metrics(&evaluator.totals()), evaluator.totals())
     }

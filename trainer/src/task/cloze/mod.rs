@@ -126,7 +126,7 @@ fn label(view: &ClozeView<'_>, row: usize) -> Option<usize> {
 }
 
 impl<'a> RowPacker<'a> for QuestionPacker<'a> {
-    fn measure(&mut self, rows: &'a RecordBatch, row: usize) -> Result<RowSize, RowError> {
+    fn measure(&mut self, rows: &'a RecordBatch, row: usize, _: u64) -> Result<RowSize, RowError> {
         let view = ClozeView::try_new(rows)?;
         Self::truncate(&mut self.truncated, self.task, &view, row)?;
         if self.purpose == Purpose::Train && label(&view, row).is_none() {

@@ -30,8 +30,7 @@ const LOSS: MetricInfo = MetricInfo {
     meaning: "negative log probability per target token",
 };
 
-const PAIRS: MetricInfo =
-    MetricInfo { name: "pairs", label: "pairs", unit: Unit::Count, role: Role::Total, meaning: "pairs" };
+const PAIRS: MetricInfo = MetricInfo { name: "pairs", label: "pairs", unit: Unit::Count, role: Role::Total, meaning: "pairs" };
 
 /// All metrics of pairs: of generated summaries, translations and answers, in this order, then those of the targets.
 pub const METRICS: [MetricInfo; 11] = [
@@ -48,8 +47,7 @@ pub const METRICS: [MetricInfo; 11] = [
     PAIRS,
 ];
 
-static ROUGE: [MetricInfo; 8] =
-    [METRICS[0], METRICS[1], METRICS[2], METRICS[3], METRICS[4], METRICS[5], LOSS, PAIRS];
+static ROUGE: [MetricInfo; 8] = [METRICS[0], METRICS[1], METRICS[2], METRICS[3], METRICS[4], METRICS[5], LOSS, PAIRS];
 static BLEU: [MetricInfo; 3] = [METRICS[6], LOSS, PAIRS];
 static EM_F1: [MetricInfo; 4] = [METRICS[7], METRICS[8], LOSS, PAIRS];
 /// Metrics of the targets alone.
@@ -204,7 +202,10 @@ mod tests {
     fn a_short_summary_counts_except_as_published() {
         let predictions = [prediction("a", None, "a rope stops", &["x", "A rope stops"]), prediction("b", None, "", &["y"])];
         let metrics = metrics(Metric::Rouge, &predictions, &targets());
-        assert_eq!((metrics.get("rouge1"), metrics.get("rouge_lsum"), metrics.get("published_rouge1")), (Some(0.5), Some(0.5), Some(0.0)));
+        assert_eq!(
+            (metrics.get("rouge1"), metrics.get("rouge_lsum"), metrics.get("published_rouge1")),
+            (Some(0.5), Some(0.5), Some(0.0))
+        );
         assert_eq!((metrics.get("loss"), metrics.get("pairs")), (Some(1.5), Some(3.0)));
         assert_eq!(metrics.summary, "ROUGE-1 50.00 % (2 generated texts), loss 1.5000");
     }

@@ -13,10 +13,10 @@ use glm_schemas::manifest::TaskName;
 use glm_schemas::seq2seq::encoding::{PairEncoder, PairSize};
 use glm_schemas::seq2seq::{PairView, TOKEN_COLUMNS};
 use glm_schemas::vocab::{SpecialIds, TokenId};
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
-use self::evaluator::PairEvaluator;
 pub use self::evaluator::METRICS;
+use self::evaluator::PairEvaluator;
 pub use self::settings::{Metric, Seq2seqSettings};
 use super::generation::{Generation, Prediction};
 use super::metrics::{MetricInfo, Metrics};

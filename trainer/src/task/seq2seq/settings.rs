@@ -1,5 +1,6 @@
 //! Settings of sequence to sequence.
 
+use clap::ValueEnum;
 use glm_schemas::seq2seq::encoding::PairLayout;
 use serde::{Deserialize, Serialize};
 
@@ -20,15 +21,42 @@ pub struct Seq2seqSettings {
 }
 
 /// Metric of generated texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
-    /// ROUGE-1, ROUGE-2 and ROUGE-L of summaries.
+    /// ROUGE-1, ROUGE-2 and ROUGE-L of summaries
     Rouge,
-    /// BLEU-4 of translations.
+    /// BLEU-4 of translations
     Bleu,
-    /// Exact match and F1 of answers.
+    /// Exact match and F1 of answers
     EmF1,
+}
+
+impl Metric {
+    /// Name in settings and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rouge => "rouge",
+            Self::Bleu => "bleu",
+            Self::EmF1 => "em-f1",
+        }
+    }
+}
+
+impl Default for Seq2seqSettings {
+    fn default() -> Self {
+        Self {
+            max_target_len: 128,
+            label_smoothing: 0.1,
+            published_padding: false,
+            task_mask: false,
+            metric: Metric::Rouge,
+            beams: 5,
+            length_penalty: 0.7,
+            ngram: 3,
+            min_target_len: 0,
+        }
+    }
 }
 
 impl Seq2seqSettings {
@@ -37,17 +65,11 @@ impl Seq2seqSettings {
         if self.published_padding { PairLayout::Published } else { PairLayout::Compact }
     }
 
-    /// Returns key, value and allowed range of the first setting that is out of range. `max_seq_len` is the maximum number of context
-    /// tokens.
-    pub fn out_of_range(&self, max_seq_len: usize) -> Option<(&'static str, String, &'static str)> {
+    /// Returns key, value and allowed range of the first setting that is out of range.
+    pub fn out_of_range(&self) -> Option<(&'static str, String, &'static str)> {
         let Self { max_target_len, label_smoothing, beams, length_penalty, min_target_len, .. } = *self;
         let rules = [
-            (
-                (1..=max_seq_len).contains(&max_target_len),
-                "seq2seq.max_target_len",
-                max_target_len.to_string(),
-                "from 1 to data.max_seq_len",
-            ),
+            (max_target_len > 0, "seq2seq.max_target_len", max_target_len.to_string(), "at least 1"),
             (
                 (0.0..1.0).contains(&label_smoothing),
                 "seq2seq.label_smoothing",
