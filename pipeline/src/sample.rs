@@ -15,6 +15,9 @@
 //! - `scene`: draws the entities of a passage and their facts; `story` writes the passage, `question` the queries.
 //! - [`record`]: one passage with its questions. [`corpus`]: the files. [`recipe`]: the difficulty.
 //!
+//! Documents for pretraining are further passages of the same kind; each ends with a follow-up sentence about each of its entities, as
+//! news items tell a fact more than once. They have no questions, and share people with the training passages only.
+//!
 //! Passage `i` of a split depends on the seed, the split and `i` only.
 
 pub mod corpus;
@@ -33,22 +36,26 @@ use std::path::PathBuf;
 use clap::Args;
 use glm_schemas::manifest::Split;
 
-pub use corpus::{Corpus, SampleError};
+pub use corpus::{Corpus, Kind, SampleError, Written};
 pub use recipe::Recipe;
 
 /// Default minimum of validation passages: fewer give too noisy an accuracy.
 const MIN_VAL_PASSAGES: u64 = 100;
 
-/// Generate a sample corpus in ReCoRD's format for first experiments and load tests.
+/// Generate a sample corpus for first experiments and load tests: questions in ReCoRD's format, or documents.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   glm-prep sample --out sample --passages 3000
+  glm-prep sample --out sample/text --kind text --passages 20000    # documents for pretraining
   glm-prep sample --out big --passages 1000000 --seed 7    # for load tests")]
 pub struct SampleArgs {
-    /// Output folder: writes DIR/ReCoRD/train.jsonl and DIR/ReCoRD/val.jsonl.
+    /// Output folder: writes DIR/ReCoRD/train.jsonl and DIR/ReCoRD/val.jsonl; documents go to DIR/train.jsonl and DIR/val.jsonl.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Content of the corpus.
+    #[arg(long, value_enum, default_value_t = Kind::Record)]
+    pub kind: Kind,
     /// Number of training passages, each with two questions on average.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub passages: u64,
@@ -70,6 +77,7 @@ pub struct SampleArgs {
 pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Result<(), SampleError> {
     let corpus = Corpus {
         out: args.out.clone(),
+        kind: args.kind,
         train_passages: args.passages,
         val_passages: args.val_passages.unwrap_or((args.passages / 10).max(MIN_VAL_PASSAGES)),
         seed: args.seed,
@@ -77,16 +85,13 @@ pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Result<(), SampleError> {
         force: args.force,
     };
     let [train, val] = corpus.write()?;
-    writeln!(
-        out,
-        "{}: {} passages, {} questions; {}: {} passages, {} questions; seed {}",
-        corpus.path(Split::Train).display(),
-        train.passages,
-        train.questions,
-        corpus.path(Split::Val).display(),
-        val.passages,
-        val.questions,
-        args.seed,
-    )
-    .map_err(SampleError::Output)
+    let described = |split: Split, written: Written| {
+        let (path, Written { passages, questions }) = (corpus.path(split), written);
+        match corpus.kind {
+            Kind::Record => format!("{}: {passages} passages, {questions} questions", path.display()),
+            Kind::Text => format!("{}: {passages} documents", path.display()),
+        }
+    };
+    writeln!(out, "{}; {}; seed {}", described(Split::Train, train), described(Split::Val, val), args.seed)
+        .map_err(SampleError::Output)
 }

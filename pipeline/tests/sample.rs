@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use glm_prep::sample::record::{Generator, Record};
-use glm_prep::sample::{Recipe, SampleArgs, SampleError, run};
+use glm_prep::sample::{Kind, Recipe, SampleArgs, SampleError, run};
 use glm_schemas::manifest::Split;
 use proptest::prelude::*;
 use tempfile::tempdir;
@@ -29,7 +29,7 @@ fn mentions(record: &Record) -> Vec<String> {
 }
 
 fn args(out: &Path, seed: u64) -> SampleArgs {
-    SampleArgs { out: out.to_owned(), passages: 50, val_passages: Some(5), seed, force: false }
+    SampleArgs { out: out.to_owned(), kind: Kind::Record, passages: 50, val_passages: Some(5), seed, force: false }
 }
 
 /// Writes a corpus and returns train.jsonl, val.jsonl and the printed summary.
@@ -72,6 +72,27 @@ fn lines_are_record_with_consecutive_numbers() {
         }
     }
     assert!((75..=125).contains(&questions), "two per passage on average: {questions} for 50");
+}
+
+#[test]
+fn documents_name_an_entity_again_after_its_fact() {
+    let folder = tempdir().expect("tempdir");
+    let args = SampleArgs { kind: Kind::Text, ..args(folder.path(), 1) };
+    let mut printed = Vec::new();
+    run(&args, &mut printed).expect("sample");
+    let printed = String::from_utf8(printed).expect("text");
+    assert!(printed.contains("train.jsonl: 50 documents; ") && printed.contains("val.jsonl: 5 documents; "), "{printed}");
+    let train = fs::read_to_string(folder.path().join("train.jsonl")).expect("written");
+    assert_eq!(train.lines().count(), 50);
+    let passages: HashSet<String> = records(Split::Train, 50).into_iter().map(|record| record.passage.text).collect();
+    for line in train.lines() {
+        let document: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let text = document["text"].as_str().expect("text");
+        assert!(!text.contains("@placeholder") && !text.contains("@highlight"), "{text}");
+        assert!(!passages.iter().any(|passage| text.starts_with(passage.lines().next().expect("a line"))), "{text}");
+        // Passage, one or two highlights, and a follow-up sentence for each of 5 to 8 entities.
+        assert!((7..=11).contains(&text.lines().count()), "{text}");
+    }
 }
 
 #[test]

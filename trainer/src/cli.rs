@@ -9,6 +9,7 @@ use crate::command::bench::BenchArgs;
 use crate::command::convert::ConvertArgs;
 use crate::command::eval::EvalArgs;
 use crate::command::fetch::FetchArgs;
+use crate::command::generate::GenerateArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::predict::PredictArgs;
 use crate::command::report::ReportArgs;
@@ -85,6 +86,18 @@ A question as JSON:
   {\"context\": \"Ann met Bo. [BLANK] ran.\", \"choices\": [\"Ann\", \"Bo\"]}
 or with \"passage\" and \"query\" instead of \"context\", and the blank in the query.")]
     Score(Box<ScoreArgs>),
+    /// Fill the blanks of texts with generated text
+    #[command(after_help = "\
+Examples:
+  glm-trainer generate --init runs/first 'It was [MASK] who came.'
+  glm-trainer generate --init runs/first 'Once upon a time' --top-p 0.9 --num-return 3
+  glm-trainer generate --init runs/first --file texts.jsonl --beams 4 --json
+  glm-trainer generate --init runs/first
+
+A text as JSON:
+  {\"text\": \"It was [MASK] who came.\", \"id\": 7}
+Without options, tokens are sampled with --temperature 0.9 --top-k 40.")]
+    Generate(Box<GenerateArgs>),
     /// Measure the speed of training, or with --data-only of data loading
     #[command(after_help = "\
 Examples:

@@ -4,24 +4,37 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use glm_schemas::manifest::Split;
 use glm_support::files::atomic::Draft;
 use glm_support::files::output::{self, OutputError};
+use serde::Serialize;
 use thiserror::Error;
 
 use super::recipe::Recipe;
 use super::record::Generator;
 
-/// Subfolder of the output folder, as `ingest` expects it.
-const FOLDER: &str = "ReCoRD";
+/// Subfolder of the output folder for questions, as `ingest` expects it.
+const QUESTIONS: &str = "ReCoRD";
 
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// Content of a sample corpus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Passages with cloze questions, in the format of ReCoRD
+    Record,
+    /// Documents for pretraining: passages with follow-up sentences, no questions
+    Text,
+}
 
 /// Settings of a sample corpus.
 #[derive(Debug, Clone)]
 pub struct Corpus {
-    /// Output folder; the files are `ReCoRD/train.jsonl` and `ReCoRD/val.jsonl` in it.
+    /// Output folder; the files are `train.jsonl` and `val.jsonl` in it, those of questions in its subfolder `ReCoRD`.
     pub out: PathBuf,
+    /// Content of the corpus.
+    pub kind: Kind,
     /// Number of passages in `train.jsonl`.
     pub train_passages: u64,
     /// Number of passages in `val.jsonl`.
@@ -79,7 +92,11 @@ pub enum SampleError {
 impl Corpus {
     /// Path of the file of a split.
     pub fn path(&self, split: Split) -> PathBuf {
-        self.out.join(FOLDER).join(format!("{split}.jsonl"))
+        let folder = match self.kind {
+            Kind::Record => self.out.join(QUESTIONS),
+            Kind::Text => self.out.clone(),
+        };
+        folder.join(format!("{split}.jsonl"))
     }
 
     /// Writes both files, one passage at a time.
@@ -91,35 +108,45 @@ impl Corpus {
             return Err(SampleError::Stdout);
         }
         let generator = Generator::new(self.seed, self.recipe.clone())?;
-        let folder = self.out.join(FOLDER);
-        fs::create_dir_all(&folder).map_err(file_error("create the folder", &folder))?;
         let [train, val] = [Split::Train, Split::Val].map(|split| self.path(split));
+        let folder = train.parent().unwrap_or(&self.out);
+        fs::create_dir_all(folder).map_err(file_error("create the folder", folder))?;
         if let Some(path) = [&train, &val].into_iter().find(|path| !self.force && path.exists()) {
             return Err(SampleError::AlreadyThere { path: path.clone() });
         }
         let [train, val] = [output::file(&train)?, output::file(&val)?];
         let write = || -> io::Result<[Written; 2]> {
-            let (train_draft, train) = write_split(&generator, Split::Train, self.train_passages, &train)?;
-            let (val_draft, val) = write_split(&generator, Split::Val, self.val_passages, &val)?;
+            let (train_draft, train) = self.write_split(&generator, Split::Train, self.train_passages, &train)?;
+            let (val_draft, val) = self.write_split(&generator, Split::Val, self.val_passages, &val)?;
             train_draft.publish()?;
             val_draft.publish()?;
             Ok([train, val])
         };
-        write().map_err(file_error("write the corpus to", &folder))
+        write().map_err(file_error("write the corpus to", folder))
+    }
+
+    fn write_split(&self, generator: &Generator, split: Split, passages: u64, path: &Path) -> io::Result<(Draft, Written)> {
+        let mut questions = 0;
+        let draft = match self.kind {
+            Kind::Record => write_lines(path, passages, |index| {
+                let record = generator.record(split, index, questions);
+                questions += record.qas.len() as u64;
+                record
+            })?,
+            Kind::Text => write_lines(path, passages, |index| generator.document(split, index))?,
+        };
+        Ok((draft, Written { passages, questions }))
     }
 }
 
-fn write_split(generator: &Generator, split: Split, passages: u64, path: &Path) -> io::Result<(Draft, Written)> {
+/// Writes items as JSON lines to a draft of the file.
+fn write_lines<T: Serialize>(path: &Path, count: u64, mut item: impl FnMut(u64) -> T) -> io::Result<Draft> {
     let mut file = BufWriter::with_capacity(BUFFER_BYTES, Draft::create(path)?);
-    let mut questions = 0;
-    for index in 0..passages {
-        let record = generator.record(split, index, questions);
-        questions += record.qas.len() as u64;
-        serde_json::to_writer(&mut file, &record)?;
+    for index in 0..count {
+        serde_json::to_writer(&mut file, &item(index))?;
         file.write_all(b"\n")?;
     }
-    let draft = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    Ok((draft, Written { passages, questions }))
+    file.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
 fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SampleError {

@@ -6,7 +6,7 @@ use super::scene::{Gender, Part, Person, Scene};
 use super::text::{MarkedText, Slot, capitalised};
 
 /// Marker of the blank.
-const BLANK: &str = "@placeholder";
+pub(super) const BLANK: &str = "@placeholder";
 
 /// Share of the queries about a place or an organisation that have a heading.
 const HEADING_SHARE: f64 = 0.25;

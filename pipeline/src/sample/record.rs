@@ -4,11 +4,11 @@ use glm_schemas::manifest::Split;
 use serde::Serialize;
 
 use super::phrases::Phrases;
-use super::question::write_query;
+use super::question::{BLANK, write_query};
 use super::random::Random;
 use super::recipe::Recipe;
 use super::scene::Scene;
-use super::story::write_passage;
+use super::story::{HIGHLIGHT, write_passage};
 use super::text::{MarkedText, Mention};
 
 /// Line of `train.jsonl` or `val.jsonl`.
@@ -64,6 +64,18 @@ pub struct Answer {
     pub text: String,
 }
 
+/// Line of a file of documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Document {
+    /// Kind of news.
+    pub source: &'static str,
+    /// Text, a sentence or more per line.
+    pub text: String,
+}
+
+/// Number of the first random stream of documents; those of the records are the numbers of the splits.
+const DOCUMENT_STREAMS: u64 = 16;
+
 /// Generator of records.
 #[derive(Debug)]
 pub struct Generator {
@@ -101,6 +113,21 @@ impl Generator {
             .collect();
         let entities = story.mentions.iter().map(span).collect();
         Record { source: scene.theme.name, passage: Passage { text: story.text, entities }, qas, idx: index }
+    }
+
+    /// Generates document `index` of a split: a passage, and a follow-up sentence about each of its entities, which repeats or rewords
+    /// the fact and names the entity. No passage of [`Self::record`] is among them.
+    pub fn document(&self, split: Split, index: u64) -> Document {
+        let mut random = Random::for_item(self.seed, DOCUMENT_STREAMS + split as u64, index);
+        let scene = Scene::draw(&mut random, &self.phrases, &self.recipe, split);
+        let mut text = write_passage(&mut random, &self.recipe, &scene).text.replace(HIGHLIGHT, "\n");
+        let entities: Vec<usize> = (0..scene.cast.len()).collect();
+        for entity in random.pick_some(&entities, entities.len()) {
+            let sentence = write_query(&mut random, &self.recipe, &scene, entity);
+            text.push('\n');
+            text.push_str(&sentence.replace(BLANK, &scene.cast[entity].name));
+        }
+        Document { source: scene.theme.name, text }
     }
 }
 

@@ -23,6 +23,8 @@
 pub mod beam;
 pub mod candidates;
 pub mod engine;
+#[cfg(test)]
+mod engine_tests;
 pub mod filter;
 mod scores;
 pub mod single;
