@@ -19,11 +19,11 @@ fn rows_of_steps(data: &Path, seed: u64) -> Vec<Vec<usize>> {
     let data = DataSet::open(data).expect("data set");
     let group_rows = data.split(Split::Train).expect("split").group_rows();
     let first_row = |group: usize| group_rows[..group].iter().sum::<usize>();
-    let sampler = Sampler::new(group_rows.clone(), Order::Shuffled { seed }, &data.manifest().fingerprint);
+    let sampler = Sampler::new(group_rows.clone(), None, Order::Shuffled { seed }, &data.manifest().fingerprint);
     let blocks = sampler.epoch(0);
     let rows = blocks.flat_map(|block| {
         let row = |&(group, row): &(u32, u32)| first_row(block.groups[group as usize]) + row as usize;
-        block.rows.iter().map(row).collect::<Vec<_>>()
+        block.samples.iter().map(row).collect::<Vec<_>>()
     });
     let rows: Vec<usize> = rows.take(STEPS * BATCH_SIZE).collect();
     assert_eq!(rows.len(), STEPS * BATCH_SIZE, "more than an epoch");

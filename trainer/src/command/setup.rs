@@ -141,6 +141,7 @@ pub fn set_threads(config: &Config) {
 /// [`SetupError`] of the device or of another rank.
 pub fn resolve_micro_batch_tokens(
     config: &mut Config,
+    task: &dyn Task,
     model: &Glm,
     pass: &Pass,
     trains: bool,
@@ -154,7 +155,8 @@ pub fn resolve_micro_batch_tokens(
     config.data.micro_batch_tokens = match model.parameters().device() {
         Device::Cuda(index) => {
             let available = available_bytes(index)?;
-            let own = tokens_that_fit(model.config(), pass.kind, model.backend(pass).layout(), trains, available);
+            let (layout, scored) = (model.backend(pass).layout(), task.scored_share());
+            let own = tokens_that_fit(model.config(), pass.kind, layout, trains, scored, available);
             let of_ranks = world.map(|world| world.gather(&[own as f64])).transpose()?.unwrap_or_default();
             let tokens = of_ranks.iter().flatten().fold(own, |least, &tokens| least.min(tokens as usize));
             let available = available as f64 / 1e9;
@@ -291,8 +293,8 @@ impl Scorer {
         }
         let model = load_model(weights, &config, tokenizer, device, Kind::Float)?;
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
-        resolve_micro_batch_tokens(&mut config, &model, &pass, false, None)?;
         let task = task::open(task, config.task(special));
+        resolve_micro_batch_tokens(&mut config, &*task, &model, &pass, false, None)?;
         let evaluation = EvaluationConfig::new(&config, task, device);
         Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len, positions })
     }
@@ -353,7 +355,8 @@ mod tests {
         let mut config = Config::default();
         for (set, expected) in [(0, MICRO_BATCH_TOKENS), (900, 900)] {
             config.data.micro_batch_tokens = set;
-            resolve_micro_batch_tokens(&mut config, &model, &pass, true, None).expect("resolved");
+            let task = task::open(TaskName::Cloze, config.task(SpecialIds::BERT_UNCASED));
+            resolve_micro_batch_tokens(&mut config, &*task, &model, &pass, true, None).expect("resolved");
             assert_eq!(config.data.micro_batch_tokens, expected);
         }
     }

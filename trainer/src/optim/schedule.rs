@@ -97,6 +97,34 @@ mod tests {
     }
 
     #[test]
+    fn schedules_of_the_published_pretraining_runs() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/golden/infilling/schedules.json");
+        let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).expect("read")).expect("json");
+        let runs = golden["runs"].as_array().expect("runs");
+        assert_eq!(runs.len(), 8);
+        for run in runs {
+            let number = |key: &str| run[key].as_f64().expect("a number");
+            let decay = if run["decay"] == "cosine" { Decay::Cosine } else { Decay::Linear };
+            let schedule = Schedule {
+                lr: number("lr"),
+                warmup: number("warmup"),
+                decay_steps: number("decay_iters") as u64,
+                min_lr_ratio: number("floor_ratio"),
+                decay,
+            };
+            for point in run["points"].as_array().expect("points") {
+                let (step, expected) = (point[0].as_u64().expect("a step"), point[1].as_f64().expect("a rate"));
+                // The published linear schedule falls below the floor after the decay.
+                let floor = if step >= schedule.decay_steps { schedule.lr * schedule.min_lr_ratio } else { 0.0 };
+                for lr in at(schedule, step) {
+                    let expected = expected.max(floor);
+                    assert!((lr - expected).abs() <= 1e-12 * schedule.lr, "{} {step}: {lr}, expected {expected}", run["run"]);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn stays_at_the_minimum_after_the_decay() {
         for step in [4338, 4772, u64::MAX] {
             assert!(at(PUBLISHED, step).iter().all(|lr| (lr - 1e-6).abs() < 1e-18), "step {step}");

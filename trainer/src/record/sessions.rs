@@ -18,9 +18,9 @@ pub struct Session {
     pub time: u64,
     /// Optimizer steps completed before; 0 for a new run.
     pub step: u64,
-    /// Questions used before.
+    /// Samples used before.
     pub samples: u64,
-    /// Questions after which the run ends.
+    /// Samples after which the run ends.
     pub planned_samples: u64,
     /// Name of the task.
     pub task: TaskName,
@@ -38,9 +38,9 @@ pub struct Session {
     pub ranks: usize,
     /// Parameters of the model.
     pub parameters: usize,
-    /// Questions to train on.
+    /// Rows to train on.
     pub train_questions: usize,
-    /// Questions to evaluate on; 0 without a validation split.
+    /// Rows to evaluate on; 0 without a validation split.
     pub val_questions: usize,
 }
 

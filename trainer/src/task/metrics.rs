@@ -14,6 +14,8 @@ pub enum Unit {
     Count,
     /// Any other number.
     Number,
+    /// A number of equally likely outcomes: the exponential of an entropy.
+    Outcomes,
 }
 
 /// Use of a metric.
@@ -52,6 +54,7 @@ impl MetricInfo {
             Unit::Share => format!("{:.2} %", 100.0 * value),
             Unit::Count => format!("{value:.0}"),
             Unit::Number => format!("{value:.4}"),
+            Unit::Outcomes => format!("{value:.2}"),
         }
     }
 }
@@ -99,7 +102,7 @@ impl Serialize for Metrics {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let number = |unit, value: f64| match unit {
             Unit::Count => serde_json::Number::from(value as u64).into(),
-            Unit::Share | Unit::Number => serde_json::Value::from(value),
+            Unit::Share | Unit::Number | Unit::Outcomes => serde_json::Value::from(value),
         };
         serializer.collect_map(self.iter().map(|(info, value)| (info.name, number(info.unit, value))))
     }

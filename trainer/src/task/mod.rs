@@ -105,6 +105,11 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// Weight of an example in the mean loss: 1 for a mean over examples, [`Work::targets`] for a mean over target tokens.
     fn weight(&self, work: &Work) -> f64;
 
+    /// Share of a batch's tokens that are scored, at most, for an estimate of memory: 8 % of ReCoRD's, more where contexts are short.
+    fn scored_share(&self) -> f64 {
+        0.1
+    }
+
     /// Creates an accumulator of metrics.
     fn evaluator(&self) -> Box<dyn Evaluator>;
 
@@ -127,10 +132,20 @@ pub trait Task: fmt::Debug + Send + Sync {
 pub struct Words {
     /// Rows of a split, in the plural. Evaluations count them.
     pub rows: &'static str,
-    /// Samples, in the plural. Training counts them, and the metrics have their number under this name.
+    /// Samples, in the plural. Training counts them.
     pub samples: &'static str,
+    /// Name of the metric that counts the samples of an evaluation.
+    pub evaluated: &'static str,
     /// What the loss is the mean of, see [`Task::weight`].
     pub mean_of: MeanOf,
+}
+
+impl Words {
+    /// The word for samples at the start of a sentence.
+    pub fn title(&self) -> String {
+        let mut letters = self.samples.chars();
+        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    }
 }
 
 /// What a loss is the mean of.
@@ -285,7 +300,8 @@ pub fn metrics_of(task: TaskName) -> &'static [MetricInfo] {
 }
 
 /// What is trained, as on the command line. It follows from the table of the data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Objective {
     /// Questions with choices
     Cloze,
@@ -324,13 +340,19 @@ impl Objective {
     }
 }
 
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Returns the words for rows and samples of a task.
 pub fn words_of(task: TaskName) -> Words {
     let rows = task.rows();
     match task {
-        TaskName::Cloze => Words { rows, samples: rows, mean_of: MeanOf::Samples },
-        TaskName::Text => Words { rows, samples: "samples", mean_of: MeanOf::Targets },
-        TaskName::Seq2seq => Words { rows, samples: rows, mean_of: MeanOf::Targets },
+        TaskName::Cloze => Words { rows, samples: rows, evaluated: "questions", mean_of: MeanOf::Samples },
+        TaskName::Text => Words { rows, samples: "samples", evaluated: "evaluated_samples", mean_of: MeanOf::Targets },
+        TaskName::Seq2seq => Words { rows, samples: rows, evaluated: "pairs", mean_of: MeanOf::Targets },
     }
 }
 

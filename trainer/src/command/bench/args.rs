@@ -9,13 +9,17 @@ use crate::config::args::SettingArgs;
 use crate::config::overrides::Layers;
 use crate::config::{Config, SettingsError};
 use crate::device::{DeviceChoice, Precision};
+use crate::task::Objective;
 
 /// Arguments of `bench`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// Data set [default: synthetic questions with the lengths of ReCoRD]
+    /// Data set [default: synthetic questions with the lengths of ReCoRD, or documents as long as their contexts]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// What to train on synthetic data; several are compared, each with a new model
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', conflicts_with_all = ["data", "baseline", "batch_sizes"], default_values_t = [Objective::Cloze])]
+    pub task: Vec<Objective>,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 use thiserror::Error;
 
-use super::training::VOCABULARY;
+use super::training::{Subject, VOCABULARY};
 use super::{BenchArgs, BenchError, TrainingSpeed, training};
 use crate::config::{Config, SettingsError};
+use crate::task::Objective;
 
 /// The program and its modules.
 const PROGRAM: &str = "padded_baseline.py";
@@ -92,7 +93,7 @@ pub struct Comparison {
 pub(super) fn compare(config: &Config, device: Device, args: &BenchArgs) -> Result<Comparison, BenchError> {
     // First, while all memory of the device is free, and because it fails at once where Python has no torch.
     let published = measure(config, device, args)?;
-    let ours = training::measure(config, None, device, args.plan(device))?;
+    let ours = training::measure(config, Subject::Synthetic(Objective::Cloze), device, args.plan(device))?;
     let speedup = ours.questions_per_second / published.questions_per_second;
     Ok(Comparison { ours, published, speedup })
 }

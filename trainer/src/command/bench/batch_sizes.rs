@@ -3,10 +3,12 @@
 use serde::Serialize;
 use tch::Device;
 
-use super::{BenchArgs, BenchError, TrainingSpeed, training};
+use super::training::{self, Subject};
+use super::{BenchArgs, BenchError, TrainingSpeed};
 use crate::config::Config;
 use crate::data::mmap::DataSet;
 use crate::memory;
+use crate::task::Objective;
 
 /// Training speed for several numbers of questions per step.
 #[derive(Debug, Clone, Serialize)]
@@ -28,7 +30,8 @@ pub(super) fn measure(
         let mut config = config.clone();
         config.data.batch_size = batch_size;
         config.validate()?;
-        let speed = training::measure(&config, data, device, args.plan(device))?;
+        let subject = data.map_or(Subject::Synthetic(Objective::Cloze), Subject::Data);
+        let speed = training::measure(&config, subject, device, args.plan(device))?;
         // A size that does not fit into memory ends the program, so results are reported as they come.
         tracing::info!("{} questions per step: {:.2} questions/s", speed.batch_size, speed.questions_per_second);
         speeds.push(speed);

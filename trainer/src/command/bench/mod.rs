@@ -7,6 +7,7 @@ mod print;
 mod product;
 mod reading;
 mod synthetic;
+mod tasks;
 mod training;
 
 use std::fmt;
@@ -20,11 +21,14 @@ use crate::batch::out_of_memory::OutOfMemory;
 use crate::command::setup::{SetupError, open_data, set_threads};
 use crate::config::SettingsError;
 use crate::data::DataError;
+use crate::task::Objective;
 
 pub use args::{BenchArgs, Plan};
 pub use baseline::{BaselineError, Comparison, PublishedSpeed};
 pub use batch_sizes::BatchSizes;
 pub use reading::ReadingSpeed;
+pub use tasks::Tasks;
+use training::Subject;
 pub use training::TrainingSpeed;
 
 /// Errors of `bench`.
@@ -45,14 +49,14 @@ pub enum BenchError {
     /// libtorch.
     #[error(transparent)]
     Torch(#[from] TchError),
-    /// Synthetic questions cannot be built.
-    #[error("cannot build synthetic questions: {0}")]
+    /// Synthetic rows cannot be built.
+    #[error("cannot build synthetic data: {0}")]
     Synthetic(#[from] ArrowError),
     /// The published form.
     #[error(transparent)]
     Baseline(#[from] BaselineError),
     /// The data set is too small.
-    #[error("the data set has too few questions for this number of steps; use a smaller --steps")]
+    #[error("the data set has too few rows for this number of steps; use a smaller --steps")]
     TooFewQuestions,
 }
 
@@ -66,6 +70,8 @@ pub enum Speed {
     Comparison(Box<Comparison>),
     /// Of training, for several numbers of questions per step.
     BatchSizes(BatchSizes),
+    /// Of training, for several tasks.
+    Tasks(Tasks),
     /// Of reading data.
     Reading(ReadingSpeed),
 }
@@ -76,6 +82,7 @@ impl fmt::Display for Speed {
             Self::Training(speed) => speed.fmt(f),
             Self::Comparison(comparison) => comparison.fmt(f),
             Self::BatchSizes(speeds) => speeds.fmt(f),
+            Self::Tasks(speeds) => speeds.fmt(f),
             Self::Reading(speed) => speed.fmt(f),
         }
     }
@@ -99,5 +106,12 @@ pub fn run(args: &BenchArgs) -> Result<Speed, BenchError> {
     if !args.batch_sizes.is_empty() {
         return batch_sizes::measure(&config, data.as_ref(), device, args).map(Speed::BatchSizes);
     }
-    training::measure(&config, data.as_ref(), device, args.plan(device)).map(|speed| Speed::Training(Box::new(speed)))
+    if args.task.len() > 1 {
+        return tasks::measure(&config, device, args).map(Speed::Tasks);
+    }
+    let subject = match &data {
+        Some(data) => Subject::Data(data),
+        None => Subject::Synthetic(args.task.first().copied().unwrap_or(Objective::Cloze)),
+    };
+    training::measure(&config, subject, device, args.plan(device)).map(|speed| Speed::Training(Box::new(speed)))
 }

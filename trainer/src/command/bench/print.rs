@@ -4,12 +4,16 @@ use std::fmt;
 
 use super::training::median;
 use super::{BatchSizes, Comparison, ReadingSpeed, TrainingSpeed};
+use crate::task::{MeanOf, words_of};
 
 impl fmt::Display for TrainingSpeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (fastest, slowest) = self.step_seconds.iter().fold((f64::INFINITY, 0_f64), |(a, b), s| (a.min(*s), b.max(*s)));
         self.write_conditions(f)?;
-        writeln!(f, "questions/s     {:12.2}   median of {} steps", self.questions_per_second, self.step_seconds.len())?;
+        let words = words_of(self.task.table());
+        let (samples, sample) = (words.samples, words.samples.trim_end_matches('s'));
+        let speed = format!("{samples}/s");
+        writeln!(f, "{speed:<16}{:12.2}   median of {} steps", self.questions_per_second, self.step_seconds.len())?;
         writeln!(
             f,
             "tokens/s        {:12.0}   padding not counted; {:.1} % of what is computed",
@@ -18,7 +22,7 @@ impl fmt::Display for TrainingSpeed {
         )?;
         writeln!(
             f,
-            "seconds per step{fastest:12.4}   to {slowest:.4}, {} questions in {:.1} batches",
+            "seconds per step{fastest:12.4}   to {slowest:.4}, {} {samples} in {:.1} batches",
             self.batch_size, self.mean_batches
         )?;
         if !self.is_on_cpu() {
@@ -30,14 +34,19 @@ impl fmt::Display for TrainingSpeed {
             let (skipped, steps) = (self.skipped_steps, self.step_seconds.len());
             writeln!(f, "skipped steps   {skipped:12}   of {steps}, without AdamW: loss or gradient not finite, or a spike")?;
         }
+        let (per_sample, scored) = (format!("tokens/{sample}"), self.mean_scored);
+        let choices = match words.mean_of {
+            MeanOf::Samples => format!("{:.1} choices", self.mean_choices),
+            MeanOf::Targets => format!("{:.0} predicted/s", self.targets_per_second),
+        };
         writeln!(
             f,
-            "tokens/question {:12.1}   context, and {:.1} of pieces; {:.1} scored, {:.1} choices",
-            self.mean_context_tokens, self.mean_piece_tokens, self.mean_scored, self.mean_choices
+            "{per_sample:<16}{:12.1}   context, and {:.1} of pieces; {scored:.1} scored, {choices}",
+            self.mean_context_tokens, self.mean_piece_tokens
         )?;
         writeln!(
             f,
-            "model GFLOP/s   {:12.0}   {:.1} GFLOP per question; {:.0} % of the {:.0} of a matrix product",
+            "model GFLOP/s   {:12.0}   {:.1} GFLOP per {sample}; {:.0} % of the {:.0} of a matrix product",
             self.model_flops_per_second / 1e9,
             self.model_flops_per_question / 1e9,
             100.0 * self.utilisation,
@@ -152,9 +161,12 @@ impl fmt::Display for ReadingSpeed {
 mod tests {
     use super::*;
     use crate::command::bench::PublishedSpeed;
+    use crate::task::Objective;
 
     fn on_gpu(batch_size: usize, seconds: f64, skipped_steps: usize) -> TrainingSpeed {
         TrainingSpeed {
+            task: Objective::Cloze,
+            targets_per_second: 27.0 * batch_size as f64 / seconds,
             questions_per_second: batch_size as f64 / seconds,
             tokens_per_second: 267.0 * batch_size as f64 / seconds,
             step_seconds: vec![seconds; 3],

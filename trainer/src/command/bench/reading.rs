@@ -36,8 +36,8 @@ pub struct ReadingSpeed {
 /// # Errors
 /// [`BenchError`].
 pub(super) fn measure(config: &Config, data: &DataSet) -> Result<ReadingSpeed, BenchError> {
-    let split = Arc::new(data.split(Split::Train)?);
     let packer = config.packer(open_task(config, data.manifest()), Purpose::Train);
+    let split = Arc::new(data.split(Split::Train)?.counted(&*packer.task)?);
     let (start, before) = (Instant::now(), cpu_seconds());
     let mut loader = Loader::start(split, &data.manifest().fingerprint, config.loader(packer, Position::default()))?;
     let (mut questions, mut tokens) = (0, 0);

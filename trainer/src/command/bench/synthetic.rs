@@ -1,12 +1,17 @@
-//! Synthetic questions of ReCoRD's lengths.
+//! Synthetic questions of ReCoRD's lengths, documents as long as their contexts, and pairs.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze::encoding::Question;
+use glm_schemas::document::{DocumentBatchBuilder, DocumentRow};
+use glm_schemas::manifest::TaskName;
 use glm_schemas::origin::Origin;
-use glm_schemas::vocab::TokenId;
+use glm_schemas::seq2seq::encoding::{Keep, Pair};
+use glm_schemas::seq2seq::{PairBatchBuilder, PairRow};
+use glm_schemas::vocab::{SpecialIds, TokenId};
 
 use super::BenchError;
 use crate::batch::key::mix;
@@ -14,7 +19,6 @@ use crate::data::loader::Step;
 use crate::data::mmap::DecodedGroup;
 use crate::data::pack::{Packed, Packer, Sample};
 use crate::data::sampler::Position;
-use crate::task::Task;
 
 /// Numbers without a pattern, the same on every machine.
 struct Random(u64);
@@ -36,18 +40,24 @@ impl Random {
     }
 }
 
-/// As many steps as asked for, of `questions` each: passages of 169 to 319 tokens with median 206, queries of about 26, about
-/// 9 choices of 1 to 3 tokens.
+/// As many steps as asked for, of `samples` samples each. Questions have passages of 169 to 319 tokens with median 206, queries of about
+/// 26, about 9 choices of 1 to 3 tokens. Documents are as long as passage and query, and have sentences of 20 tokens. Pairs have
+/// passages as sources and targets of 20 to 60 tokens.
 ///
 /// # Errors
 /// [`BenchError`] where the packer's settings leave no room for a question.
-pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<Vec<Step>, BenchError> {
+pub(super) fn steps(samples: usize, count: usize, packer: &Packer) -> Result<Vec<Step>, BenchError> {
     let mut random = Random(0);
     (0..count)
         .map(|step| {
-            let group = Arc::new(group(&*packer.task, questions, &mut random)?);
-            let first = (step * questions) as u64;
-            let samples: Vec<_> = (0..questions)
+            let rows = match packer.task.name() {
+                TaskName::Cloze => questions(samples, &mut random)?,
+                TaskName::Text => documents(samples, &mut random)?,
+                TaskName::Seq2seq => pairs(samples, &mut random)?,
+            };
+            let group = Arc::new(DecodedGroup::try_new(&*packer.task, Path::new("synthetic rows"), rows, 0)?);
+            let first = (step * samples) as u64;
+            let samples: Vec<_> = (0..samples)
                 .map(|row| Sample { group: Arc::clone(&group), row, part: 0, ordinal: first + row as u64 })
                 .collect();
             let Packed { batches, weight, loads } = packer.pack(&samples)?;
@@ -57,11 +67,57 @@ pub(super) fn steps(questions: usize, count: usize, packer: &Packer) -> Result<V
         .collect()
 }
 
-fn group(task: &dyn Task, questions: usize, random: &mut Random) -> Result<DecodedGroup, BenchError> {
+/// Length of a passage. The square gives short ones the upper hand.
+fn passage_length(random: &mut Random) -> usize {
+    169 + (150.0 * random.share().powi(2)) as usize
+}
+
+fn documents(count: usize, random: &mut Random) -> Result<RecordBatch, BenchError> {
+    let mut builder = DocumentBatchBuilder::new();
+    for i in 0..count {
+        let length = passage_length(random) + random.between(4, 22) + random.between(4, 22);
+        let ids = random.tokens(length);
+        let sentence_ends: Vec<i32> = (1..=ids.len() as i32).filter(|end| end % 20 == 0).collect();
+        builder.append(&DocumentRow {
+            example_id: &format!("synthetic-{i}"),
+            origin: Origin::NONE,
+            source: "",
+            prompt: None,
+            text: "",
+            prompt_ids: &[],
+            ids: &ids,
+            sentence_ends: &sentence_ends,
+        })?;
+    }
+    Ok(builder.finish()?)
+}
+
+fn pairs(count: usize, random: &mut Random) -> Result<RecordBatch, BenchError> {
+    let mut builder = PairBatchBuilder::new();
+    for i in 0..count {
+        let length = passage_length(random);
+        let source = random.tokens(length);
+        let length = random.between(20, 60);
+        let target = random.tokens(length);
+        let suffix = [SpecialIds::BERT_UNCASED.mask, SpecialIds::BERT_UNCASED.pad];
+        builder.append(&PairRow {
+            example_id: &format!("synthetic-{i}"),
+            origin: Origin::NONE,
+            group_id: None,
+            source: "",
+            prompt: None,
+            target: None,
+            references: &[],
+            tokens: Pair { prefix: &[], source: &source, suffix: &suffix, keep: Keep::End, focus: None, target: &target },
+        })?;
+    }
+    Ok(builder.finish()?)
+}
+
+fn questions(count: usize, random: &mut Random) -> Result<RecordBatch, BenchError> {
     let mut builder = ClozeBatchBuilder::new();
-    for i in 0..questions {
-        // The square gives short passages the upper hand.
-        let length = 169 + (150.0 * random.share().powi(2)) as usize;
+    for i in 0..count {
+        let length = passage_length(random);
         let passage = random.tokens(length);
         let (left, right) = (random.between(4, 22), random.between(4, 22));
         let (query_left, query_right) = (random.tokens(left), random.tokens(right));
@@ -88,8 +144,7 @@ fn group(task: &dyn Task, questions: usize, random: &mut Random) -> Result<Decod
         };
         builder.append(&row)?;
     }
-    let batch = builder.finish()?;
-    Ok(DecodedGroup::try_new(task, Path::new("synthetic questions"), batch, 0)?)
+    Ok(builder.finish()?)
 }
 
 #[cfg(test)]
@@ -98,8 +153,6 @@ mod tests {
     use crate::batch::work::Work;
     use crate::config::Config;
     use crate::task::{self, Purpose};
-    use glm_schemas::manifest::TaskName;
-    use glm_schemas::vocab::SpecialIds;
 
     #[test]
     fn lengths_are_those_of_record() {
@@ -113,5 +166,11 @@ mod tests {
         assert!((240.0..254.0).contains(&context), "{context}");
         assert!((18.0..20.0).contains(&pieces), "one start of piece and two tokens per choice: {pieces}");
         assert!((8.8..9.2).contains(&choices), "{choices}");
+
+        let task = task::open(TaskName::Text, config.task(SpecialIds::BERT_UNCASED));
+        let steps = super::steps(200, 3, &config.packer(task, Purpose::Train)).expect("steps");
+        let work = Work::of_all(steps.iter().flat_map(|step| &step.batches).map(|batch| &**batch));
+        let (tokens, targets) = (mean(work.tokens), mean(work.targets));
+        assert!((265.0..275.0).contains(&tokens) && (44.0..54.0).contains(&targets), "{tokens} {targets}");
     }
 }

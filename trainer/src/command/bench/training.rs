@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use glm_schemas::manifest::{Split, TaskName};
+use glm_schemas::manifest::Split;
 use glm_schemas::vocab::{SpecialIds, embedding_rows};
 use serde::Serialize;
 use tch::{Device, Kind, TchError};
@@ -26,19 +26,32 @@ use crate::model::ops::clock;
 use crate::model::{Backend, Glm};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
-use crate::task::{self, Purpose};
+use crate::task::{self, Objective, Purpose};
 use crate::train::step::Stepper;
 
 /// Number of token ids of BERT's uncased vocabulary, for synthetic questions.
 pub(super) const VOCABULARY: usize = 30522;
 
-/// Training speed.
+/// What is trained on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Subject<'a> {
+    /// A data set.
+    Data(&'a DataSet),
+    /// Synthetic rows of a task.
+    Synthetic(Objective),
+}
+
+/// Training speed. Questions are samples of documents if the task is blank infilling.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrainingSpeed {
+    /// The task.
+    pub task: Objective,
     /// Questions per second, from the median step.
     pub questions_per_second: f64,
     /// Tokens per second, from the median step.
     pub tokens_per_second: f64,
+    /// Tokens per second that are predicted, from the median step.
+    pub targets_per_second: f64,
     /// Seconds of each step.
     pub step_seconds: Vec<f64>,
     /// Seconds that the host took to queue each step; on a CPU, those of the step.
@@ -164,44 +177,43 @@ impl Series {
     }
 }
 
-/// Trains a model with random weights for a few steps, on the questions of a data set or on synthetic ones of ReCoRD's lengths.
+/// Trains a model with random weights for a few steps.
 ///
 /// # Errors
 /// [`BenchError`].
-pub(super) fn measure(
-    config: &Config,
-    data: Option<&DataSet>,
-    device: Device,
-    plan: Plan,
-) -> Result<TrainingSpeed, BenchError> {
+pub(super) fn measure(config: &Config, subject: Subject<'_>, device: Device, plan: Plan) -> Result<TrainingSpeed, BenchError> {
     let precision = config.train.precision.on(device);
-    let vocabulary = data.map_or(VOCABULARY, |data| data.manifest().tokenizer.vocab_size);
+    let vocabulary = match subject {
+        Subject::Data(data) => data.manifest().tokenizer.vocab_size,
+        Subject::Synthetic(_) => VOCABULARY,
+    };
     let sizes = config.random_model(embedding_rows(vocabulary))?;
     tch::manual_seed(config.train.seed as i64);
     let mut model = Glm::random(&sizes, Kind::Float, device)?;
     model.alloc_grads()?;
     let optimizer = AdamW::new(config.adamw(), model.parameters())?;
-    let task = match data {
-        Some(data) => open_task(config, data.manifest()),
-        None => task::open(TaskName::Cloze, config.task(SpecialIds::BERT_UNCASED)),
+    let task = match subject {
+        Subject::Data(data) => open_task(config, data.manifest()),
+        Subject::Synthetic(objective) => task::open(objective.table(), config.task(SpecialIds::BERT_UNCASED)),
     };
+    let objective = Objective::on(task.name());
     let control = ControlState::new(config.loss_scale(precision));
     let mut stepper = Stepper::new(Arc::clone(&task), model, optimizer, config, precision, control, None)?;
     let backend = stepper.backend();
     let mut config = config.clone();
-    resolve_micro_batch_tokens(&mut config, &stepper.model, stepper.pass(), true, None)?;
+    resolve_micro_batch_tokens(&mut config, &*task, &stepper.model, stepper.pass(), true, None)?;
     let layout = backend.layout();
     // The events of a profile take time on a GPU, so they are not recorded in the timed steps.
     let profiled = if plan.profile && device.is_cuda() { plan.steps } else { 0 };
     let packer = config.packer(task, Purpose::Train);
-    let mut source = match data {
-        Some(data) => {
-            let split = Arc::new(data.split(Split::Train)?);
+    let mut source = match subject {
+        Subject::Data(data) => {
+            let split = Arc::new(data.split(Split::Train)?.counted(&*packer.task)?);
             let endless = LoaderConfig { epochs: u64::MAX, ..config.loader(packer, Position::default()) };
             let loader = Loader::start(split, &data.manifest().fingerprint, endless)?;
             Source::Shards(Box::new(Feeder::start(loader, device, layout)?))
         }
-        None => {
+        Subject::Synthetic(_) => {
             let steps = synthetic::steps(config.samples_per_update(), plan.warmup + plan.steps + profiled, &packer)?;
             let steps = steps.iter().map(|step| DeviceStep::on(step, device, layout));
             Source::Synthetic(steps.collect::<Result<Vec<_>, DataError>>()?.into_iter())
@@ -232,6 +244,8 @@ pub(super) fn measure(
     Ok(TrainingSpeed {
         questions_per_second: questions / median,
         tokens_per_second: total.tokens as f64 / plan.steps as f64 / median,
+        targets_per_second: total.targets as f64 / plan.steps as f64 / median,
+        task: objective,
         batch_size: config.samples_per_update(),
         mean_batches: batches as f64 / plan.steps as f64,
         mean_context_tokens: per_question(total.context),

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::Known;
 use super::records::Records;
+use crate::task::MeanOf;
 use crate::task::metrics::{Role, Unit};
 
 const NOT_YET: &str = "No step has been logged yet.";
@@ -23,19 +24,26 @@ struct Quantity {
     note: &'static str,
 }
 
-/// What is learned.
-const LEARNING: [Quantity; 3] = [
-    Quantity {
-        note: "Cross entropy over the choices of a question. Guessing among n choices has ln n: 1.39 for 4, 2.30 for 10.",
-        ..quantity("loss", "Training loss per question", "loss", ("loss", 1.0))
-    },
+const LOSS_OF_QUESTIONS: Quantity = Quantity {
+    note: "Cross entropy over the choices of a question. Guessing among n choices has ln n: 1.39 for 4, 2.30 for 10.",
+    ..quantity("loss", "Training loss per question", "loss", ("loss", 1.0))
+};
+const LOSS_OF_TOKENS: Quantity = Quantity {
+    note: "Cross entropy over the vocabulary. Guessing among n tokens has ln n: 10.3 for 30,522.",
+    ..quantity("loss", "Training loss per predicted token", "loss", ("loss", 1.0))
+};
+
+/// How it is learned.
+const LEARNING: [Quantity; 2] = [
     Quantity { shape: Shape::Line, ..quantity("learning-rate", "Learning rate", "learning rate", ("lr", 1.0)) },
     Quantity { log: true, ..quantity("gradient-norm", "Gradient norm before clipping", "norm", ("gradient_norm", 1.0)) },
 ];
 
 /// What it costs.
-const COST: [Quantity; 6] = [
+const COST: [Quantity; 8] = [
     quantity("questions", "Questions per second", "questions/s", ("samples_per_second", 1.0)),
+    quantity("samples", "Samples per second", "samples/s", ("samples_per_second", 1.0)),
+    quantity("targets", "Predicted tokens per second", "tokens/s", ("targets_per_second", 1.0)),
     Quantity { unit: " %", ..quantity("data-wait", "Time spent waiting for data", "waiting", ("data_wait", 100.0)) },
     Quantity {
         shape: Shape::Line,
@@ -59,9 +67,12 @@ const fn quantity(id: &'static str, title: &'static str, name: &'static str, fie
 impl Known {
     pub(super) fn charts(&self) -> Markup {
         let records = &self.records;
-        let [loss, rest @ ..] = &LEARNING;
-        let cost: Vec<Markup> =
-            COST.iter().filter(|quantity| is_worth_a_chart(quantity, records)).map(|quantity| self.chart(quantity)).collect();
+        let words = self.words();
+        let loss = if words.mean_of == MeanOf::Targets { &LOSS_OF_TOKENS } else { &LOSS_OF_QUESTIONS };
+        // Of the two charts of samples per second, the one with the task's word.
+        let has_word = |quantity: &Quantity| quantity.field.0 != "samples_per_second" || quantity.id == words.samples;
+        let shown = COST.iter().filter(|quantity| has_word(quantity) && is_worth_a_chart(quantity, records));
+        let cost: Vec<Markup> = shown.map(|quantity| self.chart(quantity)).collect();
         html! {
             @if records.train.len() >= 20 {
                 p.note { "Faint lines are the logged values, bold lines are smoothed; dotted vertical lines mark "
@@ -70,7 +81,7 @@ impl Known {
             div.charts {
                 (self.chart(loss))
                 @if let Some(chart) = self.quality_chart() { (chart) }
-                @for quantity in rest { (self.chart(quantity)) }
+                @for quantity in &LEARNING { (self.chart(quantity)) }
             }
             @if !cost.is_empty() {
                 (folded("Speed and memory", &html! { div.charts { @for chart in &cost { (chart) } } }))
@@ -84,12 +95,16 @@ impl Known {
         let first = self.selected()?;
         let (factor, unit) = if first.unit == Unit::Share { (100.0, " %") } else { (1.0, "") };
         let series = infos.iter().filter(|info| info.unit == first.unit && info.role != Role::Total).map(|info| {
-            let points = self.records.metric_line(info.name).into_iter().map(|(step, value)| (step, factor * value));
+            let points = self
+                .records
+                .metric_line(info.name, self.words().evaluated)
+                .into_iter()
+                .map(|(step, value)| (step, factor * value));
             let shape = if info.role == Role::Baseline { Shape::Reference } else { Shape::Line };
             Series { name: info.label.to_owned(), points: points.collect(), shape }
         });
         let series = series.filter(|series| !series.points.is_empty()).collect();
-        let title = match self.records.comparable().next() {
+        let title = match self.records.comparable(self.words().evaluated).next() {
             Some(eval) => format!("Quality on {}", self.evaluated_on(eval)),
             None => "Quality".to_owned(),
         };

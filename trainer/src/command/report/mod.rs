@@ -35,7 +35,7 @@ use crate::checkpoint::run_folder::RunFolder;
 use crate::config::{Config, overrides::Layers};
 use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
-use crate::task::metrics_of;
+use crate::task::{Words, metrics_of, words_of};
 use records::{Entry, Records};
 pub use reported::{Measurement, Reported};
 
@@ -143,9 +143,18 @@ impl Known {
         })
     }
 
+    fn task(&self) -> TaskName {
+        self.sessions.last().map_or(TaskName::Cloze, |session| session.task)
+    }
+
     /// Descriptions of the metrics of the run's task.
     fn metrics(&self) -> &'static [MetricInfo] {
-        metrics_of(self.sessions.last().map_or(TaskName::Cloze, |session| session.task))
+        metrics_of(self.task())
+    }
+
+    /// What rows and samples of the run's task are called.
+    fn words(&self) -> Words {
+        words_of(self.task())
     }
 
     /// The metric that selects checkpoints.
@@ -155,14 +164,16 @@ impl Known {
 
     /// The best evaluation.
     fn best(&self) -> Option<&Entry> {
-        self.records.best(Selection::of(self.metrics())?)
+        self.records.best(Selection::of(self.metrics())?, self.words().evaluated)
     }
 
     fn page(&self, data: Option<&Path>) -> Document {
         let mut page = Document::new("Training run", folder_name(&self.folder), self.lead());
         page.section("result", "Result", self.overview());
         page.section("charts", "Charts", self.charts());
-        page.section("hardest", "Hardest questions", hardest::section(&self.folder, self.sessions.last(), data));
+        if self.task() == TaskName::Cloze {
+            page.section("hardest", "Hardest questions", hardest::section(&self.folder, self.sessions.last(), data));
+        }
         page.section("events", "Events", self.events());
         page.section("settings", "Settings", settings::section(self.config.as_ref().map_err(String::as_str)));
         page

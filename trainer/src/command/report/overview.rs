@@ -6,6 +6,8 @@ use maud::{Markup, html};
 
 use super::Known;
 use super::records::Entry;
+use crate::record::metrics::SplitRows;
+use crate::task::Words;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 
 /// Number of final log lines over which the loss is averaged.
@@ -21,9 +23,10 @@ impl Known {
         let best = info.and_then(|info| self.best()?.value(info.name));
         let reached = target > 0.0
             && best.zip(Selection::of(self.metrics())).is_some_and(|(best, selection)| selection.reaches(best, target));
+        let word = self.words().samples;
         let of = match planned {
-            0 => format!("{} questions", count(samples)),
-            planned => format!("{} of {} questions", count(samples), count(planned)),
+            0 => format!("{} {word}", count(samples)),
+            planned => format!("{} of {} {word}", count(samples), count(planned)),
         };
         if self.going_on {
             return format!("The run is in progress: {of} so far.");
@@ -73,8 +76,8 @@ impl Known {
         let chance = self.metrics().iter().find(|info| info.role == Role::Baseline);
         let [best_of, last_of] = ["Best", "Last"].map(|which| format!("{which} {}", first.label));
         let note = |eval: &Entry| format!("{}, step {}", self.evaluated_on(eval), count(eval.step));
-        // An evaluation on more questions says more.
-        let ((name, chosen), other) = match best.value("questions") < last.value("questions") {
+        // An evaluation on more samples says more.
+        let ((name, chosen), other) = match best.value(self.words().evaluated) < last.value(self.words().evaluated) {
             true => ((last_of, last), Some((best_of, best))),
             false => ((best_of, best), Some((last_of, last)).filter(|_| last.step != best.step)),
         };
@@ -105,7 +108,7 @@ impl Known {
         }
         let last = records.train.last();
         main.push(Tile::new(
-            "Questions trained on",
+            &format!("{} trained on", self.words().title()),
             count(records.samples()),
             match last.and_then(|train| train.value("epoch")) {
                 Some(epoch) => format!("{epoch:.2} epochs, {} steps", count(records.step())),
@@ -121,7 +124,7 @@ impl Known {
             let tokens = records.mean("tokens_per_second").map(|tokens| format!("{} tokens/s", mean(tokens)));
             let operations = records.mean("model_flops_per_second").map(|flops| format!("{} TFLOP/s", value(flops * 1e-12)));
             let note = [tokens, operations].into_iter().flatten().collect::<Vec<_>>().join(", ");
-            minor.push(Tile::new("speed", format!("{} questions/s", mean(speed)), note));
+            minor.push(Tile::new("speed", format!("{} {}/s", mean(speed), self.words().samples), note));
         }
         if let Some(peak) = last.and_then(|train| train.value("peak_memory_bytes")) {
             minor.push(Tile::new("peak memory", bytes(peak as u64), "of one process".to_owned()));
@@ -135,7 +138,8 @@ impl Known {
 
     fn evaluations(&self) -> Markup {
         let infos = self.metrics();
-        let mut columns = vec![("step", Column::Number), ("questions trained on", Column::Number)];
+        let trained_on = format!("{} trained on", self.words().samples);
+        let mut columns = vec![("step", Column::Number), (trained_on.as_str(), Column::Number)];
         columns.extend(infos.iter().map(|info| (info.label, Column::Number)));
         columns.push(("duration", Column::Number));
         let row = |eval: &Entry| {
@@ -151,12 +155,14 @@ impl Known {
     /// Returns what an evaluation used: "300 of 962 questions of val".
     pub(super) fn evaluated_on(&self, eval: &Entry) -> String {
         let in_session = || self.sessions.last().map(|session| session.val_questions as u64).filter(|all| *all > 0);
-        let all = eval.value("split_questions").map(|all| all as u64).or_else(in_session);
-        match (eval.value("questions").map(|used| used as u64), all) {
-            (Some(used), Some(all)) if used < all => format!("{} of {} questions of val", count(used), count(all)),
-            (Some(used), Some(_)) => format!("all {} questions of val", count(used)),
-            (Some(used), None) => format!("{} questions", count(used)),
-            (None, _) => "number of questions unknown".to_owned(),
+        let all = eval.value(&SplitRows::key(self.words().rows)).map(|all| all as u64).or_else(in_session);
+        let Words { rows, samples, evaluated, .. } = self.words();
+        match (eval.value(evaluated).map(|used| used as u64), all) {
+            (Some(used), Some(_)) if rows != samples => format!("{} {samples} of val", count(used)),
+            (Some(used), Some(all)) if used < all => format!("{} of {} {rows} of val", count(used), count(all)),
+            (Some(used), Some(_)) => format!("all {} {rows} of val", count(used)),
+            (Some(used), None) => format!("{} {samples}", count(used)),
+            (None, _) => format!("number of {samples} unknown"),
         }
     }
 }

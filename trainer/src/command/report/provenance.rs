@@ -19,7 +19,7 @@ impl Known {
                 ("Initial weights", html! { code { (session.init.as_deref().unwrap_or("default of the preset")) } }),
                 (
                     "Data set",
-                    html! { code { (session.data.display()) } ", " (count(session.train_questions as u64)) " training questions" },
+                    html! { code { (session.data.display()) } ", " (count(session.train_questions as u64)) " training " (session.task.rows()) },
                 ),
                 ("Fingerprint", html! { code { (session.fingerprint) } }),
                 ("Evaluated on", text(self.records.evals.last().map_or_else(|| "nothing yet".to_owned(), |eval| self.evaluated_on(eval)))),

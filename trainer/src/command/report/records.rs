@@ -77,7 +77,7 @@ impl Records {
         records
     }
 
-    /// Returns the number of questions used.
+    /// Returns the number of samples used.
     pub(super) fn samples(&self) -> u64 {
         let train = self.train.last().map_or(0, |train| train.samples);
         train.max(self.evals.last().map_or(0, |eval| eval.samples))
@@ -89,31 +89,32 @@ impl Records {
         train.max(self.evals.last().map_or(0, |eval| eval.step))
     }
 
-    /// Returns the evaluations that used as many questions as the first one: the one at the end of a run may use more.
-    pub(super) fn comparable(&self) -> impl Iterator<Item = &Entry> {
-        let questions = self.evals.first().and_then(|eval| eval.value("questions"));
-        self.evals.iter().filter(move |eval| eval.value("questions") == questions)
+    /// Returns the evaluations that used as many samples as the first one, whose number is the metric `count`: the one at the end of a run
+    /// may use more.
+    pub(super) fn comparable(&self, count: &str) -> impl Iterator<Item = &Entry> {
+        let samples = self.evals.first().and_then(|eval| eval.value(count));
+        self.evals.iter().filter(move |eval| eval.value(count) == samples)
     }
 
     /// Returns the evaluation with the best value of the metric that selects checkpoints, among those that can be compared; the
     /// first one of several equal ones.
-    pub(super) fn best(&self, selection: Selection) -> Option<&Entry> {
+    pub(super) fn best(&self, selection: Selection, count: &str) -> Option<&Entry> {
         let improves = |eval: &Entry, best: &Entry| match (eval.value(selection.metric), best.value(selection.metric)) {
             (Some(value), Some(best)) => selection.improves(value, best),
             (value, _) => value.is_some(),
         };
-        self.comparable().reduce(|best, eval| if improves(eval, best) { eval } else { best })
+        self.comparable(count).reduce(|best, eval| if improves(eval, best) { eval } else { best })
     }
 
-    /// Returns the training time in seconds, computed from the questions and the speed of each record.
+    /// Returns the training time in seconds, computed from the samples and the speed of each record.
     pub(super) fn training_seconds(&self) -> f64 {
         let mut before = 0;
         let mut seconds = 0.0;
         for train in &self.train {
-            let questions = train.samples.saturating_sub(before);
+            let samples = train.samples.saturating_sub(before);
             before = train.samples;
             if let Some(speed) = train.value("samples_per_second").filter(|speed| *speed > 0.0) {
-                seconds += questions as f64 / speed;
+                seconds += samples as f64 / speed;
             }
         }
         seconds
@@ -133,9 +134,9 @@ impl Records {
         if points.iter().all(|point| point.1.is_nan()) { Vec::new() } else { points }
     }
 
-    /// Returns a metric over the evaluations that can be compared.
-    pub(super) fn metric_line(&self, name: &str) -> Vec<Point> {
-        self.comparable().filter_map(|eval| Some((eval.step as f64, eval.value(name)?))).collect()
+    /// Returns a metric over the evaluations that can be compared, see [`Self::comparable`].
+    pub(super) fn metric_line(&self, name: &str, count: &str) -> Vec<Point> {
+        self.comparable(count).filter_map(|eval| Some((eval.step as f64, eval.value(name)?))).collect()
     }
 }
 
@@ -155,9 +156,12 @@ mod tests {
         let records = Records::parse(text);
         let selection = Selection { metric: "accuracy", higher_is_better: true };
         assert_eq!((records.train.len(), records.evals.len(), records.skipped.len(), records.damaged), (2, 2, 1, 1));
-        assert_eq!((records.samples(), records.step(), records.best(selection).map(|eval| eval.step)), (240, 30, Some(20)));
+        assert_eq!(
+            (records.samples(), records.step(), records.best(selection, "questions").map(|eval| eval.step)),
+            (240, 30, Some(20))
+        );
         // The evaluation on four questions cannot be compared with one on an unknown number.
-        assert_eq!(records.metric_line("accuracy"), [(20.0, 0.25)]);
+        assert_eq!(records.metric_line("accuracy", "questions"), [(20.0, 0.25)]);
         assert!((records.training_seconds() - 6.0).abs() < 1e-12);
         let loss = records.line("loss");
         assert!(loss[0] == (10.0, 2.5) && loss[1].1.is_nan());

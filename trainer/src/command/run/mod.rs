@@ -255,7 +255,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     let control = ControlState { step: state.step, loss_scale: state.loss_scale, spikes: state.spikes };
     let stepper = Stepper::new(Arc::clone(&task), model, optimizer, &config, precision, control, world.clone())?;
     // Last, since it is for the memory that is left.
-    resolve_micro_batch_tokens(&mut config, &stepper.model, stepper.pass(), true, world.as_deref())?;
+    resolve_micro_batch_tokens(&mut config, &*task, &stepper.model, stepper.pass(), true, world.as_deref())?;
     if let Some(records) = &records {
         let resolved = toml::to_string(&config);
         let resolved = resolved.map_err(|error| SetupError::Invalid(format!("cannot write settings: {error}")))?;

@@ -22,11 +22,11 @@ const fn total(name: &'static str, label: &'static str) -> MetricInfo {
 /// Metrics of blank infilling. Those of an objective are left out where no sample has it.
 pub const METRICS: [MetricInfo; 7] = [
     number("loss", "loss per token", "cross entropy, natural logarithm"),
-    number("perplexity", "perplexity", "exponential of the loss per token"),
-    number("loss_token", "loss, short spans", "of samples with short spans"),
-    number("loss_sentence", "loss, sentences", "of samples with sentences"),
-    number("loss_document", "loss, long spans", "of samples with a long span or the end of the text"),
-    total("samples", "samples"),
+    MetricInfo { unit: Unit::Outcomes, ..number("perplexity", "perplexity", "exponential of the loss per token") },
+    number("loss_token", "loss of short spans", "of samples with short spans"),
+    number("loss_sentence", "loss of sentences", "of samples with sentences"),
+    number("loss_document", "loss of long spans", "of samples with a long span or the end of the text"),
+    total("evaluated_samples", "samples"),
     total("target_tokens", "predicted tokens"),
 ];
 

@@ -12,11 +12,17 @@
 
 mod draws;
 mod evaluator;
+#[cfg(test)]
+mod golden_tests;
 mod layout;
 mod objective;
 mod packer;
+#[cfg(test)]
+mod property_tests;
 mod settings;
 mod spans;
+#[cfg(test)]
+mod statistics_tests;
 mod text;
 mod window;
 
@@ -102,6 +108,11 @@ impl Task for Infill {
     /// Every target token has weight 1.
     fn weight(&self, work: &Work) -> f64 {
         work.targets as f64
+    }
+
+    /// Samples of one objective may be side by side in a batch.
+    fn scored_share(&self) -> f64 {
+        if self.settings.document > 0.0 { 1.0 } else { (2.0 * self.settings.mask_ratio).min(1.0) }
     }
 
     fn evaluator(&self) -> Box<dyn Evaluator> {

@@ -55,7 +55,7 @@ impl Document<'_> {
         }
         // Half of a window of text, or all of it, follows the first start.
         let first = (self.prompt.len() + self.text.len().min(room.div_ceil(2))).saturating_sub(room);
-        let drawn = first + below(len - room + 1 - first.min(len - room));
+        let drawn = first + below(len - room - first + 1);
         let to_the_left = below(2) == 0;
         let start = self.aligned(drawn, to_the_left, max_seq_len / 2).max(first).min(len - 1);
         start..self.cut(start, max_seq_len)
