@@ -6,7 +6,7 @@ use glm_prep::shard::{ROWS_PER_GROUP, ShardWriter, file_name};
 use glm_prep::source::Format;
 use glm_prep::source::formats::record::Record;
 use glm_schemas::cloze::CharSpan;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, EntityRow};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::manifest::Split;
 use glm_schemas::origin::Origin;
@@ -38,7 +38,8 @@ fn shard_writer(criterion: &mut Criterion) {
                 || tempfile::tempdir().expect("folder"),
                 |dir| {
                     let name = file_name(Split::Val, 0, 1);
-                    let mut writer = ShardWriter::create(dir.path(), name, tokenizer.identity(), codec).expect("create");
+                    let mut writer = ShardWriter::<ClozeBatchBuilder>::create(dir.path(), name, tokenizer.identity(), codec)
+                        .expect("create");
                     for number in 0..ROWS {
                         let (passage, tokens, choices) = &prepared[number % prepared.len()];
                         let entities: Vec<_> = passage

@@ -3,9 +3,11 @@
 mod error;
 pub mod publish;
 pub(crate) mod published;
+mod table;
 mod writer;
 
 pub use self::error::WriteError;
 pub use self::published::DataSetError;
+pub use self::table::Table;
 pub(crate) use self::writer::HashedFile;
 pub use self::writer::{ROWS_PER_GROUP, ShardCompression, ShardWriter, file_name, write_file};

@@ -192,13 +192,13 @@ fn every_format_is_recognised_and_becomes_questions() {
         assert_eq!(found.len(), expected.len(), "{name}: {found:?}");
         for ((id, query, correct), (expected_id, expected_query, expected_correct)) in found.iter().zip(expected) {
             assert_eq!(correct, expected_correct, "{name}");
-            assert!(query.contains(format.format().blank()), "{query}");
+            assert!(query.contains(format.format().content().blank()), "{query}");
             assert!(id == expected_id || expected_id.is_empty(), "{id}");
             assert!(query == expected_query || expected_query.is_empty(), "{query}");
         }
         // Naming the format gives the same data set.
         let Manifest { fingerprint, blank, .. } = support::manifest(dir.path());
-        assert_eq!(blank, format.format().blank());
+        assert_eq!(blank, format.format().content().blank());
         support::run(&IngestOptions { format: Some(format), ..IngestOptions::new(dir.path()) }).expect("given");
         assert_eq!(support::manifest(dir.path()).fingerprint, fingerprint);
         if format.to_string() == "original-record" {

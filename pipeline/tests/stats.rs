@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use glm_prep::shard::{ShardCompression, ShardWriter, file_name};
 use glm_prep::stats::{Bar, Extent, Share, Shared, Source, Stats, Truncation, count};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::manifest::{Manifest, Split, SplitManifest, TaskName, Tokenizer};
 use glm_schemas::origin::Origin;
@@ -55,7 +55,8 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
         let content: &mut SplitManifest = splits.entry(*split).or_default();
         for (index, rows) in parts.iter().enumerate() {
             let name = file_name(*split, index, parts.len());
-            let mut writer = ShardWriter::create(&data, name, &tokenizer, ShardCompression::default()).expect("create");
+            let mut writer =
+                ShardWriter::<ClozeBatchBuilder>::create(&data, name, &tokenizer, ShardCompression::default()).expect("create");
             for row in rows {
                 let ids: Vec<_> = row.choices.iter().map(|&length| vec![300; length]).collect();
                 let choices: Vec<_> =

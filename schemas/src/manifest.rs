@@ -37,6 +37,9 @@ pub enum TaskName {
 }
 
 impl TaskName {
+    /// All kinds of rows.
+    pub const ALL: [Self; 2] = [Self::Cloze, Self::Text];
+
     /// Name in the manifest and on the command line.
     pub fn name(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
-use glm_schemas::manifest::Split;
+use glm_schemas::manifest::{Split, TaskName};
 use glm_support::command::positive::positive;
 use glm_support::files::progress;
 use serde::Serialize;
@@ -15,8 +15,8 @@ use serde::Serialize;
 use super::error::CliError;
 use super::interrupt;
 use crate::ingest::{
-    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Fraction, IngestError, IngestOptions, MergeOptions, Outcome, Partition,
-    RejectLimit, Stop, Summary,
+    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Dedup, Fraction, IngestError, IngestOptions, MergeOptions, Outcome,
+    Partition, RejectLimit, Stop, Summary,
 };
 use crate::shard::ShardCompression;
 use crate::source::input::Selection;
@@ -35,6 +35,7 @@ Examples:
   glm-prep ingest out --train 'raw/train-*.jsonl.zst' --val raw/dev.jsonl
   zcat big.jsonl.gz | glm-prep ingest out --train - --format plain
   glm-prep ingest own --train own/data.jsonl --val-fraction 0.1
+  glm-prep ingest books --task text --val-fraction 0.01    # documents
   glm-prep ingest data/record --dry-run --limit 1000
   glm-prep ingest data/record --partition 0/8    # part 1 of 8, then merge
 
@@ -49,6 +50,9 @@ pub(super) struct IngestArgs {
     /// Folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD or in DIR, one folder per split, or an archive in DIR
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// What the raw data holds: cloze (questions) or text (documents) [default: that of --format, or cloze]
+    #[arg(long, value_name = "TASK", value_parser = task)]
+    task: Option<TaskName>,
     /// Raw data of the training split: a file, a glob, an archive, or - for standard input; can be repeated
     #[arg(long, value_name = "PATH")]
     train: Vec<String>,
@@ -64,6 +68,12 @@ pub(super) struct IngestArgs {
     /// Format of the raw data [default: detected from its first bytes]
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<FormatName>,
+    /// Column of the text in Parquet files, with --task text [default: text]
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+    /// Drop documents whose text an earlier one has, with --task text
+    #[arg(long, value_enum, value_name = "KIND")]
+    dedup: Option<Dedup>,
     /// Path of a vocab.txt or tokenizer.json [default: the built-in BERT-large-uncased vocabulary]
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
@@ -76,19 +86,19 @@ pub(super) struct IngestArgs {
     /// Maximum number of records to read per split
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Number of questions per Parquet file
+    /// Number of questions or documents per Parquet file
     #[arg(long, value_name = "N", value_parser = positive, default_value_t = NonZeroUsize::new(DEFAULT_ROWS_PER_SHARD).unwrap_or(NonZeroUsize::MIN))]
     rows_per_shard: NonZeroUsize,
     /// Compression of the shards: zstd (zstd:1 to zstd:22), snappy or none
     #[arg(long, value_name = "CODEC", default_value_t)]
     compression: ShardCompression,
-    /// Move about this share of the training passages, such as 0.1, to a validation split
+    /// Move about this share of the training passages or documents, such as 0.1, to a validation split
     #[arg(long, value_name = "FRACTION")]
     val_fraction: Option<Fraction>,
-    /// Seed for choosing the passages of --val-fraction
+    /// Seed for choosing what --val-fraction moves
     #[arg(long, value_name = "N", default_value_t = DEFAULT_VAL_SEED, requires = "val_fraction")]
     val_seed: u64,
-    /// Keep fields that the format `plain` does not define, as JSON in the column `extra`
+    /// Keep fields that the formats `plain`, `jsonl` and `openwebtext` do not define, as JSON in the column `extra`
     #[arg(long)]
     keep_fields: bool,
     /// Maximum number of rejected records: a number, or a percentage such as 0.5% [default: 1%, at least 1 and at most 100]
@@ -142,7 +152,10 @@ impl IngestArgs {
         let named = named.into_iter().flat_map(|(split, paths)| paths.iter().map(move |path| (split, path.clone()))).collect();
         IngestOptions {
             selection: Selection { named, splits: self.splits.clone() },
+            task: self.task,
             format: self.format,
+            column: self.column.clone(),
+            dedup: self.dedup,
             tokenizer: self.tokenizer.clone(),
             threads: self.threads.unwrap_or(defaults.threads),
             max_seq_len: self.max_seq_len,
@@ -195,6 +208,14 @@ impl MergeArgs {
             summary => print_summary(&summary?, self.json, quiet, out),
         }
     }
+}
+
+/// Parses the name of a task.
+fn task(name: &str) -> Result<TaskName, String> {
+    TaskName::ALL
+        .into_iter()
+        .find(|task| task.name() == name)
+        .ok_or_else(|| format!("expected {}", TaskName::ALL.map(TaskName::name).join(" or ")))
 }
 
 fn print_summary(summary: &Summary, json: bool, quiet: bool, out: &mut dyn Write) -> Result<ExitCode, CliError> {

@@ -11,15 +11,15 @@ use glm_text::tokenize::Tokenizer;
 
 use super::error::IngestError;
 use super::holdout::Holdout;
+use super::kind::{RowCounts, RowKind, SplitRows};
 use super::options::{Fraction, IngestOptions, TOOL};
-use super::order::{FileCounts, Ordered, OrderedStage, RowCounts, SplitRows, TrainPassages};
+use super::order::{FileCounts, Ordered, OrderedStage};
 use super::reasons::Reasons;
 use super::rejects::RejectLog;
 use super::report::Summary;
 use super::spool::{Spool, SpoolWriter};
 use super::stages::Stages;
 use super::write;
-use crate::choices::DISTRACTOR_SEED;
 use crate::shard::publish::Staging;
 use crate::shard::{self, WriteError};
 use crate::source::recognise::FormatName;
@@ -36,7 +36,8 @@ struct SortedSplit {
     digests: Vec<FileDigest>,
     /// Counts per file.
     file_counts: Vec<FileCounts>,
-    rejected_questions: usize,
+    rejected_parts: usize,
+    left_out: usize,
     /// `None` in a dry run.
     spool: Option<Spool>,
     rows: RowCounts,
@@ -51,7 +52,7 @@ impl SortedSplit {
 }
 
 /// Builder of a data set, from sorted splits to published shards.
-pub(super) struct DataSetBuilder<'a> {
+pub(super) struct DataSetBuilder<'a, R: RowKind> {
     options: &'a IngestOptions,
     tokenizer: &'a Tokenizer,
     progress: &'a dyn Progress,
@@ -59,14 +60,14 @@ pub(super) struct DataSetBuilder<'a> {
     /// `None` in a dry run.
     staging: Option<Staging>,
     rejects: RejectLog,
-    train_passages: TrainPassages,
+    data_set: R::DataSet,
     splits: Vec<SortedSplit>,
     /// Format of the raw files.
     pub(super) format: String,
     pub(super) stages: Stages,
 }
 
-impl<'a> DataSetBuilder<'a> {
+impl<'a, R: RowKind> DataSetBuilder<'a, R> {
     pub(super) fn new(
         options: &'a IngestOptions,
         tokenizer: &'a Tokenizer,
@@ -87,7 +88,7 @@ impl<'a> DataSetBuilder<'a> {
             started,
             staging,
             rejects,
-            train_passages: TrainPassages::new(),
+            data_set: R::data_set(options),
             splits: Vec::new(),
             format: String::new(),
             stages: Stages::default(),
@@ -95,29 +96,43 @@ impl<'a> DataSetBuilder<'a> {
     }
 
     /// Returns the ordered stage for the files of a split. Some passages of the training split may go to the validation split.
-    pub(super) fn ordered_stage<'b>(&'b mut self, split: Split, files: &'b [String]) -> Result<OrderedStage<'b>, IngestError> {
+    pub(super) fn ordered_stage<'b>(
+        &'b mut self,
+        split: Split,
+        files: &'b [String],
+    ) -> Result<OrderedStage<'b, R>, IngestError> {
         let fraction = self.options.val_fraction.filter(|_| split == Split::Train);
         let holdout = fraction.map(|Fraction(fraction)| Holdout::new(fraction, self.options.val_seed));
         let splits = if holdout.is_some() { vec![split, Split::Val] } else { vec![split] };
         let rows_of = |split| {
             let spool = self.staging.as_ref().map(|staging| SpoolWriter::create(staging.path())).transpose()?;
-            Ok(SplitRows::new(split, DISTRACTOR_SEED, spool))
+            Ok(SplitRows::new(split, spool))
         };
         let splits = splits.into_iter().map(rows_of).collect::<Result<_, WriteError>>()?;
         let files = files.iter().map(String::as_str).collect();
-        Ok(OrderedStage::new(files, splits, holdout, &mut self.train_passages, &mut self.rejects))
+        Ok(OrderedStage::new(files, splits, holdout, &mut self.data_set, &mut self.rejects))
     }
 
     /// Adds the result of an ordered stage that began at `started`.
     pub(super) fn add(&mut self, ordered: Ordered, files: &[String], digests: Vec<FileDigest>, started: Instant) {
         let seconds = started.elapsed().as_secs_f64();
-        let Ordered { files: file_counts, rejected_questions, splits } = ordered;
-        let mut counted = Some((digests, file_counts, rejected_questions));
+        let Ordered { files: file_counts, rejected_parts, left_out, splits } = ordered;
+        let mut counted = Some((digests, file_counts, rejected_parts, left_out));
         for (split, spool, rows) in splits {
             // The files belong to the first split; rows of the second come from the same files.
-            let (digests, file_counts, rejected_questions) = counted.take().unwrap_or_default();
+            let (digests, file_counts, rejected_parts, left_out) = counted.take().unwrap_or_default();
             let files = files.to_vec();
-            self.splits.push(SortedSplit { split, files, digests, file_counts, rejected_questions, spool, rows, seconds });
+            self.splits.push(SortedSplit {
+                split,
+                files,
+                digests,
+                file_counts,
+                rejected_parts,
+                left_out,
+                spool,
+                rows,
+                seconds,
+            });
         }
     }
 
@@ -126,15 +141,15 @@ impl<'a> DataSetBuilder<'a> {
         self.check_limits()?;
         let Self { options, tokenizer, progress, started, staging, rejects, splits, format, stages, .. } = self;
         let Some(staging) = staging else {
-            let manifest = manifest(&splits, BTreeMap::new(), options, tokenizer, format);
+            let manifest = manifest::<R>(&splits, BTreeMap::new(), options, tokenizer, format);
             return Ok(summary(&splits, &rejects.reasons, &manifest, options, &stages, started));
         };
         let (reasons, rejects) = rejects.finish()?;
         let plan: Vec<_> = splits.iter().filter_map(SortedSplit::to_write).collect();
         let job = write::Job { splits: &plan, options, tokenizer, folder: &staging.data(), progress, stages: &stages };
-        let shards = job.run()?;
+        let shards = job.run::<R>()?;
         options.stop.check()?;
-        let mut manifest = manifest(&splits, shards, options, tokenizer, format);
+        let mut manifest = manifest::<R>(&splits, shards, options, tokenizer, format);
         manifest.rejects = rejects;
         shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
         staging.publish()?;
@@ -147,7 +162,8 @@ impl<'a> DataSetBuilder<'a> {
             names.dedup();
             names.truncate(SHOWN_FILES);
             let reasons = self.rejects.reasons.to_string();
-            return Err(IngestError::Empty { files: names.join(", "), rejected: self.rejects.rejected(), reasons });
+            let rows = R::TASK.rows();
+            return Err(IngestError::Empty { rows, files: names.join(", "), rejected: self.rejects.rejected(), reasons });
         }
         self.rejects.check()?;
         let empty = self.splits.iter().find(|split| split.rows.rows == 0 && self.options.val_fraction.is_some());
@@ -158,7 +174,7 @@ impl<'a> DataSetBuilder<'a> {
     }
 }
 
-fn manifest(
+fn manifest<R: RowKind>(
     splits: &[SortedSplit],
     mut shards: BTreeMap<Split, Vec<Shard>>,
     options: &IngestOptions,
@@ -169,7 +185,12 @@ fn manifest(
         let RowCounts { rows, choices, tokens, .. } = sorted.rows;
         (
             sorted.split,
-            SplitManifest { rows, choices: Some(choices), tokens, shards: shards.remove(&sorted.split).unwrap_or_default() },
+            SplitManifest {
+                rows,
+                choices: (R::TASK == TaskName::Cloze).then_some(choices),
+                tokens,
+                shards: shards.remove(&sorted.split).unwrap_or_default(),
+            },
         )
     });
     let raw_files = splits.iter().flat_map(|sorted| {
@@ -185,12 +206,12 @@ fn manifest(
     });
     let mut manifest = Manifest {
         schema_version: SCHEMA_VERSION,
-        task: TaskName::Cloze,
+        task: R::TASK,
         tool: TOOL.to_owned(),
         fingerprint: String::new(),
         tokenizer: tokenizer.identity().clone(),
         special_ids: tokenizer.special(),
-        blank: FormatName::named(&format).unwrap_or_default().format().blank().to_owned(),
+        blank: FormatName::named(&format).unwrap_or(FormatName::first(R::TASK)).format().content().blank().to_owned(),
         splits: content.collect(),
         raw_files: raw_files.collect(),
         rejects: None,
@@ -211,7 +232,9 @@ fn summary(
     let mut summary = Summary::of_manifest(manifest, options, reasons, stages, started);
     for (split, sorted) in summary.splits.iter_mut().zip(splits) {
         split.files = sorted.files.clone();
-        split.rejected_questions = sorted.rejected_questions;
+        split.rejected_questions = sorted.rejected_parts;
+        split.left_out = sorted.left_out;
+        split.dropped = sorted.rows.dropped;
         split.single_choice_questions = sorted.rows.single_choice;
         split.indistinguishable_questions = sorted.rows.indistinguishable;
         split.questions_in_train = sorted.rows.in_train;

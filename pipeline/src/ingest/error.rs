@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use glm_schemas::manifest::{ManifestError, Split};
+use glm_schemas::manifest::{ManifestError, Split, TaskName};
 use glm_text::tokenize::TokenizerError;
 use thiserror::Error;
 
@@ -11,6 +11,7 @@ use super::reject_limit::RejectLimit;
 use super::stop::Stopped;
 use crate::shard::WriteError;
 use crate::source::input::InputError;
+use crate::source::recognise::FormatName;
 
 /// Error of an ingest or a merge. Nothing was published.
 #[derive(Debug, Error)]
@@ -38,15 +39,46 @@ pub enum IngestError {
         /// The most frequent reasons, each with its number and its first record.
         reasons: String,
     },
-    /// The raw data has no usable question.
-    #[error("no questions found in {files}; nothing was published{}", if *rejected == 0 { String::new() } else { format!("; rejected: {reasons}") })]
+    /// The raw data has no usable row.
+    #[error("no {rows} found in {files}; nothing was published{}", if *rejected == 0 { String::new() } else { format!("; rejected: {reasons}") })]
     Empty {
+        /// What was looked for.
+        rows: &'static str,
         /// The raw files.
         files: String,
         /// Number of records that were rejected in whole or in part.
         rejected: usize,
         /// The most frequent reasons.
         reasons: String,
+    },
+    /// The folder has documents, and the task was not given.
+    #[error("{file} in {} seems to hold documents ({}); `glm-prep ingest {} --task text` ingests them",
+        dir.display(), format.format().signs(), dir.display())]
+    Documents {
+        /// The folder.
+        dir: PathBuf,
+        /// Its first file.
+        file: String,
+        /// Format of the file.
+        format: FormatName,
+    },
+    /// The format has data of another task.
+    #[error("the format `{format}` has {}; leave out --task {}, or give --task {}", found.rows(), given.name(), found.name())]
+    OtherTask {
+        /// The format.
+        format: FormatName,
+        /// Its task.
+        found: TaskName,
+        /// The task given.
+        given: TaskName,
+    },
+    /// An option has no effect on the task.
+    #[error("{option} has no effect on {}; leave it out{}", task.rows(), if *task == TaskName::Cloze { ", or give --task text" } else { "" })]
+    NoEffect {
+        /// The option.
+        option: &'static str,
+        /// The task.
+        task: TaskName,
     },
     /// There is a validation split already.
     #[error("{file} is a validation split; leave out --val-fraction, or take only the training split with --splits train")]

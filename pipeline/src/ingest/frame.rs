@@ -22,7 +22,7 @@ enum State {
     Lines,
     Document,
     Blocks(Block),
-    DataArray(DataArray),
+    Array(Array),
 }
 
 #[derive(Default)]
@@ -41,7 +41,9 @@ impl Framer {
             Framing::Lines => State::Lines,
             Framing::Document => State::Document,
             Framing::Blocks => State::Blocks(Block { start: 1, begun: false, blank_line: true }),
-            Framing::DataArray => State::DataArray(DataArray::default()),
+            Framing::Array(name) => State::Array(Array { name, ..Array::default() }),
+            // Rows of Parquet are read by `parquet`; here such a file would be one record.
+            Framing::Parquet => State::Document,
         };
         Self { line: 1, state }
     }
@@ -99,7 +101,7 @@ impl Framer {
                 }
                 taken
             }
-            State::DataArray(array) => array.feed(chunk, &mut self.line, records),
+            State::Array(array) => array.feed(chunk, &mut self.line, records),
         }
     }
 
@@ -109,15 +111,17 @@ impl Framer {
             State::Lines => records.close(self.line),
             State::Document => records.close(1),
             State::Blocks(block) => records.close(block.start),
-            State::DataArray(array) => array.finish(records),
+            State::Array(array) => array.finish(records),
         }
     }
 }
 
-/// Position in a document `{…, "data": [record, record, …], …}`. Only strings and brackets are parsed; the parser of the records
+/// Position in a document `{…, "data": [record, record, …], …}`, for an array of any name. Only strings and brackets are parsed; the parser of the records
 /// validates their JSON.
 #[derive(Default)]
-struct DataArray {
+struct Array {
+    /// Key of the array.
+    name: &'static str,
     /// Number of open brackets.
     depth: u32,
     in_string: bool,
@@ -133,7 +137,7 @@ struct DataArray {
     any: bool,
 }
 
-impl DataArray {
+impl Array {
     fn feed(&mut self, chunk: &[u8], line: &mut u64, records: &mut impl RecordSink) -> usize {
         // Start of the record's bytes in this chunk.
         let mut start = 0;
@@ -145,7 +149,7 @@ impl DataArray {
                     _ if self.escaped => self.escaped = false,
                     b'\\' => self.escaped = true,
                     b'"' => self.in_string = false,
-                    _ if self.depth == 1 && self.key.len() < 8 => self.key.push(byte),
+                    _ if self.depth == 1 && self.key.len() <= self.name.len() => self.key.push(byte),
                     _ => {}
                 }
                 continue;
@@ -171,7 +175,7 @@ impl DataArray {
                     self.key.clear();
                 }
                 b'{' | b'[' => {
-                    self.in_data |= byte == b'[' && self.depth == 1 && self.key == b"data";
+                    self.in_data |= byte == b'[' && self.depth == 1 && self.key == self.name.as_bytes();
                     self.depth += 1;
                 }
                 b'}' | b']' => self.depth = self.depth.saturating_sub(1),
@@ -193,7 +197,7 @@ impl DataArray {
         if let Some(began) = self.record.take() {
             records.close(began);
         } else if self.any && !self.seen && !self.in_data {
-            records.extend(b"(the document has no array `data`)");
+            records.extend(format!("(the document has no array `{}`)", self.name).as_bytes());
             records.close(1);
         }
     }
@@ -247,11 +251,11 @@ mod tests {
     #[test]
     fn the_elements_of_data_are_records() {
         let expected = owned(&[(2, "{\"a\": \"}],\\\\\"}"), (3, "{\"b\": [1, 2]}\n"), (4, "3 ")]);
-        assert_eq!(framed(Framing::DataArray, &[DATA]), expected);
-        assert_eq!(framed(Framing::DataArray, &["{\"data\": []}"]), []);
-        assert_eq!(framed(Framing::DataArray, &["{\"data\": [{\"cut"]), owned(&[(1, "{\"cut")]));
-        assert_eq!(framed(Framing::DataArray, &["{\"date\": [1]}"])[0].1, "(the document has no array `data`)");
-        assert_eq!(framed(Framing::DataArray, &[" \n"]), []);
+        assert_eq!(framed(Framing::Array("data"), &[DATA]), expected);
+        assert_eq!(framed(Framing::Array("data"), &["{\"data\": []}"]), []);
+        assert_eq!(framed(Framing::Array("data"), &["{\"data\": [{\"cut"]), owned(&[(1, "{\"cut")]));
+        assert_eq!(framed(Framing::Array("data"), &["{\"date\": [1]}"])[0].1, "(the document has no array `data`)");
+        assert_eq!(framed(Framing::Array("data"), &[" \n"]), []);
     }
 
     #[test]
@@ -264,7 +268,7 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_of_any_size_give_the_same_records(cuts in prop::collection::vec(0_usize..120, 0..8), which in 0_usize..4) {
-            let framing = [Framing::Lines, Framing::Document, Framing::Blocks, Framing::DataArray][which];
+            let framing = [Framing::Lines, Framing::Document, Framing::Blocks, Framing::Array("data")][which];
             let text = if which == 3 { DATA } else { "\n1 a\n2 b\n\n \n\n1 c\r\n2 d\n" };
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
             cuts.sort_unstable();

@@ -5,17 +5,20 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use glm_schemas::manifest::SHARDS_FOLDER;
+use glm_schemas::manifest::{SHARDS_FOLDER, TaskName};
 use glm_support::files::progress::{Progress, Unit};
 use glm_text::tokenize::Tokenizer;
 
 use super::dataset::DataSetBuilder;
 use super::error::IngestError;
+use super::kind::RowKind;
 use super::options::IngestOptions;
 use super::part::{self, Frame, PartReader, SplitEnd};
 use super::prepare::PreparedBatch;
 use super::reject_limit::RejectLimit;
 use super::report::Summary;
+use super::rows::cloze::Questions;
+use super::rows::document::Documents;
 use super::stages::{Clock, Stage};
 use super::stop::Stop;
 use super::{reuse, run};
@@ -44,8 +47,22 @@ pub struct MergeOptions {
 pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary, IngestError> {
     let started = Instant::now();
     let dir = &options.dir;
-    let mut parts = open(dir)?;
-    let Some(plan) = parts.first().map(|part| part.plan.clone()) else { return merged_before(options, started) };
+    let parts = open(dir)?;
+    match parts.first().map(|part| part.plan.task) {
+        None => merged_before(options, started),
+        Some(TaskName::Cloze) => merge_rows::<Questions>(options, parts, progress, started),
+        Some(TaskName::Text) => merge_rows::<Documents>(options, parts, progress, started),
+    }
+}
+
+fn merge_rows<R: RowKind>(
+    options: &MergeOptions,
+    mut parts: Vec<PartReader>,
+    progress: &dyn Progress,
+    started: Instant,
+) -> Result<Summary, IngestError> {
+    let dir = &options.dir;
+    let Some(plan) = parts.first().map(|part| part.plan.clone()) else { return Err(IngestError::NoParts(dir.clone())) };
     let tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
     if tokenizer.identity().sha256 != plan.tokenizer.sha256 {
         return Err(IngestError::OtherTokenizer { parts: plan.tokenizer.name, given: tokenizer.identity().name.clone() });
@@ -55,15 +72,15 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
         threads: options.threads,
         max_rejects: options.max_rejects,
         stop: options.stop.clone(),
-        ..IngestOptions::from_settings(dir, &plan.settings).map_err(|difference| different(dir, &difference))?
+        ..IngestOptions::from_settings(dir, R::TASK, &plan.settings).map_err(|difference| different(dir, &difference))?
     };
-    let mut builder = DataSetBuilder::new(&ingest_options, &tokenizer, progress, started)?;
+    let mut builder = DataSetBuilder::<R>::new(&ingest_options, &tokenizer, progress, started)?;
     for (&split, files) in &plan.files {
         let started = Instant::now();
         progress.begin(&format!("merging {split} from {} parts", parts.len()), 0, Unit::Bytes);
         let mut stage = builder.ordered_stage(split, files)?;
         let mut clock = Clock::start();
-        let end = interleave(&mut parts, dir, |batch| {
+        let end = interleave::<R>(&mut parts, dir, |batch| {
             options.stop.check()?;
             progress.advance(batch.raw_bytes);
             stage.take(batch)
@@ -76,7 +93,7 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
         builder.add(ordered, files, end.digests, started);
     }
     for part in &mut parts {
-        let Frame::End = part.next()? else { return Err(different(dir, "they contain different splits")) };
+        let Frame::End = part.next::<R>()? else { return Err(different(dir, "they contain different splits")) };
     }
     let summary = builder.publish()?;
     if let Err(error) = publish::discard(dir, &part::folder(dir)) {
@@ -97,7 +114,7 @@ fn merged_before(options: &MergeOptions, started: Instant) -> Result<Summary, In
     let ingest_options = IngestOptions {
         threads: options.threads,
         max_rejects: options.max_rejects,
-        ..IngestOptions::from_settings(dir, &manifest.settings).map_err(|_| no_parts())?
+        ..IngestOptions::from_settings(dir, manifest.task, &manifest.settings).map_err(|_| no_parts())?
     };
     let reason = "nothing to merge: there are no parts, and the data set is complete";
     run::unchanged(&manifest, &ingest_options, reason, started)
@@ -143,10 +160,10 @@ fn different(dir: &Path, difference: &str) -> IngestError {
 }
 
 /// Passes the batches of one split to `take`, in their original order: batches were dealt to the parts round-robin.
-fn interleave(
+fn interleave<R: RowKind>(
     parts: &mut [PartReader],
     dir: &Path,
-    mut take: impl FnMut(&PreparedBatch) -> Result<(), IngestError>,
+    mut take: impl FnMut(&PreparedBatch<R::Item>) -> Result<(), IngestError>,
 ) -> Result<SplitEnd, IngestError> {
     let count = parts.len();
     let mut sequence = 0;
@@ -154,7 +171,7 @@ fn interleave(
     while ends.iter().any(Option::is_none) {
         let turn = sequence as usize % count;
         if ends[turn].is_none() {
-            match parts[turn].next()? {
+            match parts[turn].next::<R>()? {
                 Frame::Batch(batch) if batch.sequence == sequence && ends.iter().all(Option::is_none) => take(&batch)?,
                 Frame::SplitEnd(end) => ends[turn] = Some(end),
                 _ => return Err(different(dir, "their batches do not form one sequence")),

@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
-use glm_schemas::manifest::IngestSettings;
+use glm_schemas::manifest::{IngestSettings, TaskName};
 
 use super::reject_limit::RejectLimit;
 use super::stop::Stop;
@@ -32,10 +33,16 @@ const MAX_PARTS: usize = 100_000;
 pub struct IngestOptions {
     /// Folder of the raw data; the shards are written to its subfolder `shards`.
     pub dir: PathBuf,
+    /// Kind of the rows; `None` for that of `format`, or questions.
+    pub task: Option<TaskName>,
     /// The raw files to read.
     pub selection: Selection,
     /// Format of the raw files; `None` detects it from the first bytes.
     pub format: Option<FormatName>,
+    /// Column of the text in Parquet files.
+    pub column: Option<String>,
+    /// Drops rows whose text an earlier row has.
+    pub dedup: Option<Dedup>,
     /// A vocab.txt or tokenizer.json; `None` uses the built-in vocabulary.
     pub tokenizer: Option<PathBuf>,
     /// Number of worker threads. The output does not depend on it.
@@ -71,8 +78,11 @@ impl IngestOptions {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            task: None,
             selection: Selection::default(),
             format: None,
+            column: None,
+            dedup: None,
             tokenizer: None,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             max_seq_len: PUBLISHED_SEQUENCE_LENGTH,
@@ -90,19 +100,26 @@ impl IngestOptions {
         }
     }
 
+    /// Returns the kind of the rows.
+    pub fn task(&self) -> TaskName {
+        let of_format = || self.format.map(|format| format.format().content().task());
+        self.task.or_else(of_format).unwrap_or_default()
+    }
+
     /// Returns the settings that the manifest records.
     pub(super) fn settings(&self) -> IngestSettings {
+        let is_cloze = self.task() == TaskName::Cloze;
         IngestSettings {
-            max_seq_len: Some(self.max_seq_len),
+            max_seq_len: is_cloze.then_some(self.max_seq_len),
             rows_per_shard: self.rows_per_shard.get(),
             rows_per_group: ROWS_PER_GROUP,
             compression: self.compression.to_string(),
             limit: self.limit,
             format: self.format.map(|format| format.to_string()).unwrap_or_default(),
-            max_distractors: Some(MAX_DISTRACTORS),
-            distractor_seed: Some(DISTRACTOR_SEED),
-            column: None,
-            dedup: None,
+            max_distractors: is_cloze.then_some(MAX_DISTRACTORS),
+            distractor_seed: is_cloze.then_some(DISTRACTOR_SEED),
+            column: self.column.clone(),
+            dedup: self.dedup.map(|dedup| dedup.to_string()),
             val_fraction: self.val_fraction.map(|Fraction(fraction)| fraction),
             val_seed: self.val_fraction.map(|_| self.val_seed),
             keep_fields: self.keep_fields,
@@ -110,8 +127,11 @@ impl IngestOptions {
     }
 
     /// Returns options with the given settings; all others are those of [`IngestOptions::new`].
-    pub(super) fn from_settings(dir: &Path, settings: &IngestSettings) -> Result<Self, String> {
+    pub(super) fn from_settings(dir: &Path, task: TaskName, settings: &IngestSettings) -> Result<Self, String> {
         Ok(Self {
+            task: Some(task),
+            column: settings.column.clone(),
+            dedup: settings.dedup.as_deref().map(str::parse).transpose()?,
             max_seq_len: settings.max_seq_len.unwrap_or(PUBLISHED_SEQUENCE_LENGTH),
             limit: settings.limit,
             rows_per_shard: NonZeroUsize::new(settings.rows_per_shard).unwrap_or(NonZeroUsize::MIN),
@@ -121,6 +141,29 @@ impl IngestOptions {
             keep_fields: settings.keep_fields,
             ..Self::new(dir)
         })
+    }
+}
+
+/// Rows to drop because an earlier one has the same text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dedup {
+    /// Those with exactly the same text.
+    Exact,
+}
+
+impl FromStr for Dedup {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "exact" { Ok(Self::Exact) } else { Err(format!("invalid dedup `{text}`: expected exact")) }
+    }
+}
+
+impl fmt::Display for Dedup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact => f.write_str("exact"),
+        }
     }
 }
 
@@ -204,7 +247,12 @@ mod tests {
             ..IngestOptions::new("x")
         };
         let options = IngestOptions { val_fraction: Some("0.25".parse().expect("a fraction")), ..options };
-        let restored = IngestOptions::from_settings(Path::new("x"), &options.settings()).expect("valid");
-        assert_eq!(format!("{options:?}"), format!("{restored:?}"));
+        for task in [TaskName::Cloze, TaskName::Text] {
+            let dedup = (task == TaskName::Text).then_some(Dedup::Exact);
+            let column = dedup.map(|_| "body".to_owned());
+            let options = IngestOptions { task: Some(task), dedup, column, ..options.clone() };
+            let restored = IngestOptions::from_settings(Path::new("x"), task, &options.settings()).expect("valid");
+            assert_eq!(format!("{options:?}"), format!("{restored:?}"));
+        }
     }
 }

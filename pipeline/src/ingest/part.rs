@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use glm_schemas::manifest::{self, IngestSettings, Split};
+use glm_schemas::manifest::{self, IngestSettings, Split, TaskName};
 use glm_support::files::atomic::Draft;
 use glm_support::files::checksum::FileDigest;
 use serde::de::DeserializeOwned;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use zstd::stream::write::Encoder;
 
 use super::error::IngestError;
+use super::kind::RowKind;
 use super::options::Partition;
 use super::prepare::PreparedBatch;
 use crate::shard::WriteError;
@@ -32,6 +33,7 @@ const COMPRESSION_LEVEL: i32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) tool: String,
+    pub(super) task: TaskName,
     pub(super) parts: usize,
     pub(super) settings: IngestSettings,
     pub(super) tokenizer: manifest::Tokenizer,
@@ -46,7 +48,7 @@ pub(super) struct SplitEnd {
     pub(super) digests: Vec<FileDigest>,
 }
 
-/// A message of a part file, after the plan. `B` is [`PreparedBatch`] or a reference to it.
+/// A message of a part file, after the plan. `B` is a [`PreparedBatch`] or a reference to it.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Frame<B> {
     Batch(B),
@@ -90,7 +92,7 @@ impl PartWriter {
     }
 
     /// Appends the next batch.
-    pub(super) fn batch(&mut self, batch: &PreparedBatch) -> Result<(), WriteError> {
+    pub(super) fn batch(&mut self, batch: &PreparedBatch<impl Serialize>) -> Result<(), WriteError> {
         self.write(&Frame::Batch(batch))
     }
 
@@ -152,14 +154,17 @@ impl PartReader {
     }
 
     /// Reads the next message.
-    pub(super) fn next(&mut self) -> Result<Frame<PreparedBatch>, IngestError> {
-        self.read().map_err(|e| IngestError::Part { path: self.path.clone(), reason: e.to_string() })
+    pub(super) fn next<R: RowKind>(&mut self) -> Result<Frame<PreparedBatch<R::Item>>, IngestError> {
+        self.read::<R>().map_err(|e| IngestError::Part { path: self.path.clone(), reason: e.to_string() })
     }
 
-    fn read(&mut self) -> io::Result<Frame<PreparedBatch>> {
-        let frame: Frame<PreparedBatch> = read_message(&mut self.file)?;
+    fn read<R: RowKind>(&mut self) -> io::Result<Frame<PreparedBatch<R::Item>>> {
+        let frame: Frame<PreparedBatch<R::Item>> = read_message(&mut self.file)?;
         match &frame {
-            Frame::Batch(batch) if !batch.is_consistent() => Err(invalid("a question has an answer that is not a candidate")),
+            Frame::Batch(batch) => match batch.records.iter().flat_map(|record| &record.items).find_map(R::damage) {
+                Some(damage) => Err(invalid(damage)),
+                None => Ok(frame),
+            },
             // The decoder verifies the checksum when it reaches the end of the stream.
             Frame::End if io::copy(&mut self.file, &mut io::sink())? > 0 => Err(invalid("data follows the last message")),
             _ => Ok(frame),
@@ -201,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         let settings = IngestOptions::new(dir.path()).settings();
         let tokenizer = manifest::Tokenizer { name: "t".into(), sha256: "ab".into(), vocab_size: 30 };
-        let plan = Plan { tool: "t".into(), parts: 1, settings, tokenizer, files: BTreeMap::new() };
+        let plan = Plan { tool: "t".into(), task: TaskName::Cloze, parts: 1, settings, tokenizer, files: BTreeMap::new() };
         let partition = || "0/1".parse::<Partition>().expect("a part");
         let path = PartWriter::create(dir.path(), partition(), &plan).and_then(PartWriter::finish).expect("written");
         assert!(path.is_file());

@@ -6,14 +6,18 @@ use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use glm_schemas::manifest::TaskName;
 use glm_support::files::checksum::FileDigest;
 use glm_text::tokenize::TokenizerError;
 
 use super::error::IngestError;
+use super::kind::{Context, RowKind};
 use super::options::Partition;
+use super::parquet::{self, Columns};
 use super::prepare::{Preparation, PreparedBatch};
 use super::records::{Batcher, RecordBatch};
 use super::stages::{Clock, Stage, Stages};
+use crate::source::Framing;
 use crate::source::input::{self, Input, InputError, ReadError};
 use crate::source::recognise::{FormatName, Recognised, recognise};
 use crate::source::unpack::{fill, unpacked};
@@ -28,10 +32,13 @@ const SHOWN_CHARS: usize = 60;
 #[derive(Clone, Copy)]
 pub(super) struct SplitPipeline<'a> {
     pub(super) inputs: &'a [Input],
+    pub(super) task: TaskName,
     /// `None` detects the format from the first bytes.
     pub(super) format: Option<FormatName>,
     /// Format of the previous splits; all splits have the same.
     pub(super) previous_format: Option<FormatName>,
+    /// Column of the text in Parquet files.
+    pub(super) column: Option<&'a str>,
     pub(super) limit: Option<usize>,
     pub(super) partition: Option<Partition>,
     /// True if fields that the format does not define are kept, which not all formats can.
@@ -48,14 +55,14 @@ pub(super) struct ReadFiles {
 }
 
 /// Result of a batch; `None` if the worker panicked.
-type WorkerResult = Option<Result<PreparedBatch, TokenizerError>>;
+type WorkerResult<T> = Option<Result<PreparedBatch<T>, TokenizerError>>;
 
 impl SplitPipeline<'_> {
     /// Passes the prepared batches to `take` in order, on the calling thread.
-    pub(super) fn run(
+    pub(super) fn run<R: RowKind>(
         &self,
         preparation: Preparation<'_>,
-        take: impl FnMut(&PreparedBatch) -> Result<(), IngestError>,
+        take: impl FnMut(&PreparedBatch<R::Item>) -> Result<(), IngestError>,
     ) -> Result<ReadFiles, IngestError> {
         let in_flight = self.threads + SPARE_BATCHES;
         let (permits, permit) = bounded::<()>(in_flight);
@@ -64,12 +71,12 @@ impl SplitPipeline<'_> {
             let _ = permits.try_send(());
         }
         let (raw, raw_batches) = bounded::<(FormatName, RecordBatch)>(in_flight);
-        let (prepared, prepared_batches) = bounded::<WorkerResult>(in_flight);
+        let (prepared, prepared_batches) = bounded::<WorkerResult<R::Item>>(in_flight);
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || self.read(&permit, &raw));
             for _ in 0..self.threads {
                 let (raw_batches, prepared) = (raw_batches.clone(), prepared.clone());
-                scope.spawn(move || work(preparation, &raw_batches, &prepared));
+                scope.spawn(move || work::<R>(preparation, &raw_batches, &prepared));
             }
             drop((raw_batches, prepared));
             // Drops its ends of the queues when it returns, with or without an error, which stops the other threads.
@@ -83,7 +90,7 @@ impl SplitPipeline<'_> {
         let mut detected = self.previous_format;
         let mut clock = Clock::start();
         // Set before the first batch of a file is sent.
-        let format = Cell::new(self.format.unwrap_or_default());
+        let format = Cell::new(self.format.unwrap_or(FormatName::first(self.task)));
         let mut batcher = Batcher::new(self.limit, |batch: RecordBatch| {
             clock.lap(Stage::Read);
             let is_ours = self.partition.is_none_or(|part| part.contains(batch.sequence));
@@ -101,7 +108,13 @@ impl SplitPipeline<'_> {
             }
             detected = Some(found);
             format.set(found);
-            let digest = batcher.read(number, found.format().framing(), &mut *file)?;
+            let digest = match found.format().framing() {
+                Framing::Parquet => {
+                    let columns = Columns { text: self.column, name };
+                    parquet::read(&mut batcher, number, self.inputs[number].path(), &mut *file, columns)?
+                }
+                framing => batcher.read(number, framing, &mut *file)?,
+            };
             digests.extend(digest);
             Ok(!batcher.is_done())
         })?;
@@ -120,7 +133,7 @@ impl SplitPipeline<'_> {
             return Ok(given);
         }
         let wrong = |what: String| ReadError::File(InputError::Wrong { name: name.to_owned(), what });
-        match (recognise(head, name), previous) {
+        match (recognise(self.task, head, name), previous) {
             (Recognised::Wrong(what), _) => Err(wrong(what)),
             (Recognised::Format(found), Some(previous)) if found != previous => {
                 Err(wrong(format!("seems to be {found}, but the files before it are {previous}; ingest one format at a time")))
@@ -130,6 +143,13 @@ impl SplitPipeline<'_> {
             (Recognised::Unknown, None) => {
                 let first = String::from_utf8_lossy(head);
                 let first: String = first.trim().lines().next().unwrap_or_default().chars().take(SHOWN_CHARS).collect();
+                if let (TaskName::Cloze, Recognised::Format(found)) = (self.task, recognise(TaskName::Text, head, name)) {
+                    return Err(wrong(format!(
+                        "has no known format of cloze questions, it begins with `{first}`; name the format with --format, write one \
+                         {{\"context\", \"choices\", \"answer\"}} per line (format `plain`), or ingest it as documents (format \
+                         `{found}`) with --task text"
+                    )));
+                }
                 Err(wrong(format!(
                     "has no known format, it begins with `{first}`; name the format with --format, or write one \
                      {{\"context\", \"choices\", \"answer\"}} per line (format `plain`)"
@@ -138,11 +158,11 @@ impl SplitPipeline<'_> {
         }
     }
 
-    fn in_order(
+    fn in_order<T>(
         &self,
-        prepared: Receiver<WorkerResult>,
+        prepared: Receiver<WorkerResult<T>>,
         permits: Sender<()>,
-        mut take: impl FnMut(&PreparedBatch) -> Result<(), IngestError>,
+        mut take: impl FnMut(&PreparedBatch<T>) -> Result<(), IngestError>,
     ) -> Result<(), IngestError> {
         let mut early = BTreeMap::new();
         let (mut next, step) = self.partition.map_or((0, 1), |part| (part.index as u64, part.count.get() as u64));
@@ -169,12 +189,17 @@ impl SplitPipeline<'_> {
     }
 }
 
-fn work(preparation: Preparation<'_>, raw: &Receiver<(FormatName, RecordBatch)>, prepared: &Sender<WorkerResult>) {
-    let mut session = preparation.tokenizer.session();
+fn work<R: RowKind>(
+    preparation: Preparation<'_>,
+    raw: &Receiver<(FormatName, RecordBatch)>,
+    prepared: &Sender<WorkerResult<R::Item>>,
+) {
+    let mut session = preparation.context.tokenizer.session();
     for (format, batch) in raw {
-        let preparation = Preparation { format: format.format(), ..preparation };
+        let context = Context { format: format.format(), ..preparation.context };
+        let preparation = Preparation { context, ..preparation };
         // The ordered stage would wait forever for a lost batch, so a panic must be reported to it.
-        let result = catch_unwind(AssertUnwindSafe(|| preparation.batch(&mut session, &batch))).ok();
+        let result = catch_unwind(AssertUnwindSafe(|| preparation.batch::<R>(&mut session, &batch))).ok();
         if prepared.send(result).is_err() {
             return;
         }

@@ -103,8 +103,37 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
             }
         }
         // With a limit, the digest covers only the bytes that were read.
-        let ended = !self.stopped || self.records >= self.limit;
-        Ok(ended.then(|| FileDigest { bytes, sha256: hex(&hash.finalize()) }))
+        Ok(self.is_complete().then(|| FileDigest { bytes, sha256: hex(&hash.finalize()) }))
+    }
+
+    /// Begins a file whose records another reader splits.
+    pub(super) fn begin(&mut self, number: usize) {
+        self.batch.file = number;
+        self.position = 0;
+    }
+
+    /// Adds a record of such a file, at a line and with the bytes of the file that it covers. Returns false if no more are wanted.
+    pub(super) fn record(&mut self, record: &[u8], line: u64, raw_bytes: u64) -> bool {
+        self.batch.raw_bytes += raw_bytes;
+        self.extend(record);
+        self.close(line);
+        if self.batch.data.len() >= BATCH_BYTES {
+            self.send_batch();
+        }
+        !self.stopped
+    }
+
+    /// Ends such a file; `raw_bytes` are those of it that no record covers.
+    pub(super) fn end(&mut self, raw_bytes: u64) {
+        self.batch.raw_bytes += raw_bytes;
+        if !self.stopped {
+            self.send_batch();
+        }
+    }
+
+    /// Returns true if all records were wanted, or the limit is reached.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.stopped || self.records >= self.limit
     }
 
     /// Returns true if no more records are wanted.
@@ -229,7 +258,7 @@ mod tests {
 
     #[test]
     fn reading_stops_at_the_limit() {
-        for framing in [Framing::Lines, Framing::DataArray] {
+        for framing in [Framing::Lines, Framing::Array("data")] {
             let file: &[u8] = if framing == Framing::Lines { b"{1}\n{2}\n{3}\n" } else { b"{\"data\": [{1},{2},{3}]}" };
             for limit in 0..3 {
                 let (records, _, _) = read_framed(file, framing, Some(limit));

@@ -4,59 +4,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split, SplitManifest};
+use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split, SplitManifest, TaskName};
 use glm_support::memory;
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use super::options::IngestOptions;
 use super::reasons::{Reasons, RejectReason};
 use super::stages::{StageSeconds, Stages};
 use crate::shard::publish::REJECTS_FILE;
 use crate::source::recognise::FormatName;
-
-/// Result of a run.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
-pub enum Outcome {
-    /// A data set; in a dry run its counts.
-    Done(Box<Summary>),
-    /// A part of a data set.
-    Part(PartSummary),
-}
-
-impl Outcome {
-    /// Returns the summary of the data set; `None` if the run prepared a part.
-    pub fn done(self) -> Option<Summary> {
-        match self {
-            Self::Done(summary) => Some(*summary),
-            Self::Part(_) => None,
-        }
-    }
-}
-
-/// Summary of the preparation of a part.
-#[derive(Debug, Clone, Serialize)]
-pub struct PartSummary {
-    /// The part, for example `0/8`.
-    pub partition: String,
-    /// Path of the part file.
-    pub file: PathBuf,
-    /// Number of records in the part.
-    pub records: usize,
-    /// True if the part file existed already, made from the same files with the same settings.
-    pub reused: bool,
-    /// Wall time in seconds.
-    pub seconds: f64,
-}
-
-impl fmt::Display for PartSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { partition, file, records, reused, seconds } = self;
-        let action = if *reused { "unchanged, verified" } else { "prepared" };
-        writeln!(f, "part {partition}: {records} records {action} in {seconds:.1} s: {}", file.display())?;
-        writeln!(f, "run `glm-prep merge` when all parts are complete")
-    }
-}
 
 /// Summary of a data set.
 #[derive(Debug, Clone, Serialize)]
@@ -81,9 +38,10 @@ pub struct Summary {
     pub other_rejects: usize,
     /// Wall time in seconds.
     pub seconds: f64,
-    /// Rows (questions as examples) per second, over the whole run.
-    pub questions_per_second: f64,
-    /// Context and piece tokens per second, over the whole run.
+    /// Rows per second, over the whole run.
+    #[serde(flatten)]
+    pub rate: RowRate,
+    /// Tokens per second, over the whole run.
     pub tokens_per_second: f64,
     /// Raw bytes per second, over the whole run.
     pub raw_bytes_per_second: f64,
@@ -100,9 +58,28 @@ pub struct Summary {
     pub stages: StageSeconds,
 }
 
-/// Counts of a split.
-#[derive(Debug, Clone, Serialize)]
+/// Rows per second. As JSON, the key names the kind of the rows: `questions_per_second`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowRate {
+    /// Kind of the rows.
+    pub task: TaskName,
+    /// Rows per second.
+    pub per_second: f64,
+}
+
+impl Serialize for RowRate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry(&format!("{}_per_second", self.task.rows()), &self.per_second)?;
+        map.end()
+    }
+}
+
+/// Counts of a split. As JSON, it has only the counts that apply to the kind of the rows.
+#[derive(Debug, Clone)]
 pub struct SplitSummary {
+    /// Kind of the rows.
+    pub task: TaskName,
     /// The split.
     pub split: Split,
     /// Names of the raw files.
@@ -115,6 +92,10 @@ pub struct SplitSummary {
     pub rejected_records: usize,
     /// Number of questions rejected from records that are not rejected as a whole.
     pub rejected_questions: usize,
+    /// Number of documents that the filters of the format left out.
+    pub left_out: usize,
+    /// Number of documents that were dropped because an earlier one has the same text.
+    pub dropped: usize,
     /// Number of rows.
     pub questions: usize,
     /// Number of rows with a single choice.
@@ -123,11 +104,11 @@ pub struct SplitSummary {
     pub indistinguishable_questions: usize,
     /// In the validation split, the number of passages that are also in the training split.
     pub passages_in_train: usize,
-    /// Number of rows of these passages.
+    /// In the validation split, the number of rows whose passage or text is also in the training split.
     pub questions_in_train: usize,
     /// Number of choices of all rows.
     pub choices: usize,
-    /// Number of context and piece tokens of all rows, without truncation.
+    /// Number of tokens of all rows, without truncation.
     pub tokens: usize,
     /// Number of shards.
     pub shards: usize,
@@ -139,12 +120,49 @@ pub struct SplitSummary {
     pub questions_per_second: f64,
 }
 
+impl Serialize for SplitSummary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("split", &self.split)?;
+        map.serialize_entry("files", &self.files)?;
+        map.serialize_entry("raw_bytes", &self.raw_bytes)?;
+        map.serialize_entry("records", &self.records)?;
+        map.serialize_entry("rejected_records", &self.rejected_records)?;
+        match self.task {
+            TaskName::Cloze => {
+                map.serialize_entry("rejected_questions", &self.rejected_questions)?;
+                map.serialize_entry("questions", &self.questions)?;
+                map.serialize_entry("single_choice_questions", &self.single_choice_questions)?;
+                map.serialize_entry("indistinguishable_questions", &self.indistinguishable_questions)?;
+                map.serialize_entry("passages_in_train", &self.passages_in_train)?;
+                map.serialize_entry("questions_in_train", &self.questions_in_train)?;
+                map.serialize_entry("choices", &self.choices)?;
+            }
+            TaskName::Text => {
+                map.serialize_entry("left_out", &self.left_out)?;
+                map.serialize_entry("dropped", &self.dropped)?;
+                map.serialize_entry("documents", &self.questions)?;
+                map.serialize_entry("documents_in_train", &self.questions_in_train)?;
+            }
+        }
+        map.serialize_entry("tokens", &self.tokens)?;
+        map.serialize_entry("shards", &self.shards)?;
+        map.serialize_entry("shard_bytes", &self.shard_bytes)?;
+        map.serialize_entry("seconds", &self.seconds)?;
+        map.serialize_entry(&format!("{}_per_second", self.task.rows()), &self.questions_per_second)?;
+        map.end()
+    }
+}
+
 impl SplitSummary {
     /// Returns the counts that a manifest records; the fields that it does not record are 0.
     fn of_manifest(manifest: &Manifest, split: Split, content: &SplitManifest) -> Self {
         let raw: Vec<_> = manifest.raw_files.iter().filter(|raw| raw.split == split).collect();
         Self {
+            task: manifest.task,
             split,
+            left_out: 0,
+            dropped: 0,
             files: raw.iter().map(|raw| raw.file.clone()).collect(),
             raw_bytes: raw.iter().map(|raw| raw.bytes).sum(),
             records: raw.iter().map(|raw| raw.records).sum(),
@@ -192,7 +210,7 @@ impl Summary {
             reject_reasons,
             other_rejects,
             seconds,
-            questions_per_second: per_second(|split| split.questions as u64),
+            rate: RowRate { task: manifest.task, per_second: per_second(|split| split.questions as u64) },
             tokens_per_second: per_second(|split| split.tokens as u64),
             raw_bytes_per_second: per_second(|split| split.raw_bytes),
             threads: options.threads.get(),
@@ -213,19 +231,29 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rate.task.rows();
+        // Only questions have choices.
+        let choices = |text: String| if self.rate.task == TaskName::Cloze { format!(" {text:>10}") } else { String::new() };
         writeln!(
             f,
-            "{:<6} {:>9} {:>10} {:>10} {:>12} {:>8} {:>6} {:>9}",
-            "split", "records", "questions", "choices", "tokens", "rejected", "shards", "size"
+            "{:<6} {:>9} {:>10}{} {:>12} {:>8} {:>6} {:>9}",
+            "split",
+            "records",
+            rows,
+            choices("choices".to_owned()),
+            "tokens",
+            "rejected",
+            "shards",
+            "size"
         )?;
         for split in &self.splits {
             writeln!(
                 f,
-                "{:<6} {:>9} {:>10} {:>10} {:>12} {:>8} {:>6} {:>9}",
+                "{:<6} {:>9} {:>10}{} {:>12} {:>8} {:>6} {:>9}",
                 split.split.name(),
                 split.records,
                 split.questions,
-                split.choices,
+                choices(split.choices.to_string()),
                 split.tokens,
                 split.rejected_records,
                 split.shards,
@@ -241,10 +269,10 @@ impl fmt::Display for Summary {
         }
         writeln!(
             f,
-            "{:.1} s with {} threads: {:.0} questions/s, {:.0} tokens/s, {}/s raw",
+            "{:.1} s with {} threads: {:.0} {rows}/s, {:.0} tokens/s, {}/s raw",
             self.seconds,
             self.threads,
-            self.questions_per_second,
+            self.rate.per_second,
             self.tokens_per_second,
             size(self.raw_bytes_per_second as u64)
         )?;
@@ -252,6 +280,7 @@ impl fmt::Display for Summary {
             Some(signs) => writeln!(f, "format {}, detected by {signs}", self.format)?,
             None => writeln!(f, "format {}", self.format)?,
         }
+        self.fmt_left_out(f)?;
         self.fmt_rejects(f)?;
         match &self.shards {
             Some(shards) => writeln!(f, "written to {}", shards.display()),
@@ -261,6 +290,18 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
+    fn fmt_left_out(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sum = |of: fn(&SplitSummary) -> usize| self.splits.iter().map(of).sum::<usize>();
+        let (left_out, dropped) = (sum(|split| split.left_out), sum(|split| split.dropped));
+        if left_out > 0 {
+            writeln!(f, "{} left out by the filters of format {}", counted(left_out, "document"), self.format)?;
+        }
+        if dropped > 0 {
+            writeln!(f, "{} dropped: an earlier one has the same text", counted(dropped, "document"))?;
+        }
+        Ok(())
+    }
+
     fn fmt_rejects(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rejected = self.rejected_records();
         if rejected == 0 {
@@ -268,7 +309,7 @@ impl Summary {
         }
         write!(f, "{} rejected", counted(rejected, "record"))?;
         let questions: usize = self.splits.iter().map(|split| split.rejected_questions).sum();
-        if questions > 0 {
+        if questions > 0 && self.rate.task == TaskName::Cloze {
             write!(f, " in whole or in part, among them {}", counted(questions, "single question"))?;
         }
         match &self.rejects {
@@ -279,11 +320,18 @@ impl Summary {
         if self.other_rejects > 0 { writeln!(f, "  {} × other reasons", self.other_rejects) } else { Ok(()) }
     }
 
-    /// Returns sentences about questions that are used but may not be meant so.
+    /// Returns sentences about rows that are used but may not be meant so.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for split in &self.splits {
             let name = split.split;
+            if split.task == TaskName::Text {
+                if split.questions_in_train > 0 {
+                    let documents = counted(split.questions_in_train, "document");
+                    warnings.push(format!("{name} and train share {documents}; the loss on {name} will be too low"));
+                }
+                continue;
+            }
             if split.passages_in_train > 0 {
                 let passages = counted(split.passages_in_train, "passage");
                 let questions = counted(split.questions_in_train, "question");

@@ -12,6 +12,7 @@ use glm_support::files::checksum::{FileDigest, digest};
 use glm_text::tokenize::Tokenizer;
 
 use super::error::IngestError;
+use super::kind::RowKind;
 use super::options::{IngestOptions, Partition, TOOL};
 use super::part::{Frame, PartReader, Plan, SplitEnd};
 use crate::shard::publish::REJECTS_FILE;
@@ -32,7 +33,12 @@ pub(super) fn published(
     let Some(manifest) = read_manifest(&folder) else { return Ok(None) };
     let wanted = IngestSettings { format: manifest.settings.format.clone(), ..options.settings() };
     let is_format = options.format.is_none_or(|format| format.to_string() == manifest.settings.format);
-    if manifest.tool != TOOL || manifest.tokenizer != *tokenizer.identity() || manifest.settings != wanted || !is_format {
+    if manifest.task != options.task()
+        || manifest.tool != TOOL
+        || manifest.tokenizer != *tokenizer.identity()
+        || manifest.settings != wanted
+        || !is_format
+    {
         return Ok(None);
     }
     let is_raw =
@@ -70,7 +76,7 @@ fn is_intact(folder: &Path, manifest: &Manifest) -> bool {
 }
 
 /// Returns the number of records in the part file if preparing the part again would give the same file.
-pub(super) fn part(
+pub(super) fn part<R: RowKind>(
     options: &IngestOptions,
     partition: Partition,
     plan: &Plan,
@@ -84,17 +90,17 @@ pub(super) fn part(
     if part.plan != *plan {
         return Ok(None);
     }
-    let Ok((records, ends)) = contents(part) else { return Ok(None) };
+    let Ok((records, ends)) = contents::<R>(part) else { return Ok(None) };
     let known: Vec<_> = ends.into_iter().flat_map(|end| end.digests).collect();
     let unchanged = known.len() == inputs.len() && all_digests(inputs, |at, digest| *digest == known[at])?;
     Ok(unchanged.then_some(records))
 }
 
-fn contents(mut part: PartReader) -> Result<(usize, Vec<SplitEnd>), IngestError> {
+fn contents<R: RowKind>(mut part: PartReader) -> Result<(usize, Vec<SplitEnd>), IngestError> {
     let mut records = 0;
     let mut ends = Vec::new();
     loop {
-        match part.next()? {
+        match part.next::<R>()? {
             Frame::Batch(batch) => records += batch.records.len(),
             Frame::SplitEnd(end) => ends.push(end),
             Frame::End => return Ok((records, ends)),

@@ -3,35 +3,51 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split};
+use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split, TaskName};
 use glm_support::files::progress::{Progress, Unit};
 use glm_text::tokenize::Tokenizer;
 
 use super::dataset::DataSetBuilder;
 use super::error::IngestError;
+use super::kind::{Context, RowKind};
 use super::options::{IngestOptions, Partition, TOOL};
+use super::outcome::{Outcome, PartSummary};
 use super::part::{self, PartWriter, Plan, SplitEnd};
 use super::pipeline::{ReadFiles, SplitPipeline};
 use super::prepare::{Preparation, PreparedBatch};
 use super::rejects::listed_reasons;
-use super::report::{Outcome, PartSummary, Summary};
+use super::report::{RowRate, Summary};
 use super::reuse;
+use super::rows::cloze::Questions;
+use super::rows::document::Documents;
 use super::stages::Stages;
 use crate::shard::publish;
-use crate::source::input::{self, Input};
-use crate::source::recognise::FormatName;
+use crate::source::input::{self, Input, InputError};
+use crate::source::recognise::{FormatName, Recognised, recognise};
+use crate::source::unpack::{fill, unpacked};
 
 /// Reads the raw data of a folder and publishes its shards. Depending on the options, prepares one part or writes nothing.
 ///
 /// # Errors
 /// [`IngestError`]; `DIR/shards` is unchanged.
 pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, IngestError> {
+    check(options)?;
+    match options.task() {
+        TaskName::Cloze => run_rows::<Questions>(options, progress),
+        TaskName::Text => run_rows::<Documents>(options, progress),
+    }
+}
+
+fn run_rows<R: RowKind>(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, IngestError> {
     let started = Instant::now();
-    let inputs = input::find(&options.dir, &options.selection)?;
+    let inputs = find(options)?;
     check_holdout(options, &inputs)?;
-    let tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
+    let mut tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
+    if !R::HAS_COMMANDS {
+        tokenizer = tokenizer.without_commands();
+    }
     if let Some(partition) = options.partition {
-        return prepare_part(options, partition, &inputs, &tokenizer, progress).map(Outcome::Part);
+        return prepare_part::<R>(options, partition, &inputs, &tokenizer, progress).map(Outcome::Part);
     }
     if !options.dry_run && options.dir.is_dir() {
         publish::clean(&options.dir)?;
@@ -43,7 +59,7 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
         let reason = "nothing has changed: raw files, settings and all shards match (--force ingests again)";
         return unchanged(&manifest, options, reason, started).map(|summary| Outcome::Done(Box::new(summary)));
     }
-    let mut builder = DataSetBuilder::new(options, &tokenizer, progress, started)?;
+    let mut builder = DataSetBuilder::<R>::new(options, &tokenizer, progress, started)?;
     let stages = Stages::default();
     let mut format = None;
     for inputs in inputs.chunk_by(|a, b| a.split == b.split) {
@@ -52,7 +68,7 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
         let files: Vec<_> = inputs.iter().map(|input| input.name.clone()).collect();
         begin_progress("reading", inputs, progress);
         let mut stage = builder.ordered_stage(split, &files)?;
-        let read = read_split(options, inputs, format, &tokenizer, &stages, |batch| {
+        let read = read_split::<R>(options, inputs, format, &tokenizer, &stages, |batch| {
             options.stop.check()?;
             progress.advance(batch.raw_bytes);
             stage.take(batch)
@@ -65,6 +81,54 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
     }
     builder.stages = stages;
     builder.publish().map(|summary| Outcome::Done(Box::new(summary)))
+}
+
+/// Checks that the options belong to the task.
+fn check(options: &IngestOptions) -> Result<(), IngestError> {
+    let task = options.task();
+    if let Some(format) = options.format {
+        let found = format.format().content().task();
+        if found != task {
+            return Err(IngestError::OtherTask { format, found, given: task });
+        }
+    }
+    let special = [("--column", options.column.is_some()), ("--dedup", options.dedup.is_some())];
+    match special.into_iter().find(|&(_, given)| given && task == TaskName::Cloze) {
+        Some((option, _)) => Err(IngestError::NoEffect { option, task }),
+        None => Ok(()),
+    }
+}
+
+/// Finds the raw files. Files of another task than the one that is assumed are named in the error.
+fn find(options: &IngestOptions) -> Result<Vec<Input>, IngestError> {
+    if options.task() == TaskName::Text {
+        return Ok(input::find_any(&options.dir, &options.selection)?);
+    }
+    input::find(&options.dir, &options.selection).map_err(|error| {
+        let is_none = matches!(error, InputError::NoData(_) | InputError::NoSplitInName { .. });
+        let is_open = is_none && options.task.is_none() && options.format.is_none();
+        let found = is_open.then(|| documents(options)).flatten();
+        found.unwrap_or_else(|| error.into())
+    })
+}
+
+/// Returns the error for a folder that has documents, if its first file has.
+fn documents(options: &IngestOptions) -> Option<IngestError> {
+    let inputs = input::find_any(&options.dir, &options.selection).ok()?;
+    let first = inputs.first()?;
+    let mut found = None;
+    let outcome = input::read(&inputs[..1], |_, file| {
+        let mut file = unpacked(file)?;
+        let head = fill(&mut *file)?;
+        if let (Recognised::Unknown, Recognised::Format(format)) | (Recognised::Wrong(_), Recognised::Format(format)) =
+            (recognise(TaskName::Cloze, head, &first.name), recognise(TaskName::Text, head, &first.name))
+        {
+            found = Some(format);
+        }
+        Ok(false)
+    });
+    outcome.ok()?;
+    found.map(|format| IngestError::Documents { dir: options.dir.clone(), file: first.name.clone(), format })
 }
 
 /// Checks that `--val-fraction` has a training split to divide, and no validation split of its own.
@@ -89,7 +153,7 @@ pub(super) fn unchanged(
     let summary = Summary {
         unchanged: true,
         unchanged_reason: reason,
-        questions_per_second: 0.0,
+        rate: RowRate { task: manifest.task, per_second: 0.0 },
         tokens_per_second: 0.0,
         ..Summary::of_manifest(manifest, options, &reasons, &Stages::default(), started)
     };
@@ -103,21 +167,24 @@ pub(super) fn unchanged(
 }
 
 /// Reads the files of one split and passes the prepared batches to `take`, in order.
-fn read_split(
+fn read_split<R: RowKind>(
     options: &IngestOptions,
     inputs: &[Input],
     previous_format: Option<FormatName>,
     tokenizer: &Tokenizer,
     stages: &Stages,
-    take: impl FnMut(&PreparedBatch) -> Result<(), IngestError>,
+    take: impl FnMut(&PreparedBatch<R::Item>) -> Result<(), IngestError>,
 ) -> Result<ReadFiles, IngestError> {
     let labelled = inputs[0].split != Split::Test;
-    let format = FormatName::default().format();
+    let format = FormatName::first(R::TASK).format();
     let IngestOptions { max_seq_len, keep_fields, .. } = *options;
-    let preparation = Preparation { format, tokenizer, max_seq_len, labelled, keep_fields, stages };
+    let context = Context { format, tokenizer, max_seq_len, labelled };
+    let preparation = Preparation { context, keep_fields, stages };
     let IngestOptions { format, limit, partition, .. } = *options;
-    let threads = options.threads.get();
-    SplitPipeline { inputs, format, previous_format, limit, partition, keep_fields, threads, stages }.run(preparation, take)
+    let (task, threads, column) = (R::TASK, options.threads.get(), options.column.as_deref());
+    let pipeline =
+        SplitPipeline { inputs, task, format, previous_format, column, limit, partition, keep_fields, threads, stages };
+    pipeline.run::<R>(preparation, take)
 }
 
 fn begin_progress(action: &str, inputs: &[Input], progress: &dyn Progress) {
@@ -128,7 +195,7 @@ fn begin_progress(action: &str, inputs: &[Input], progress: &dyn Progress) {
 }
 
 /// Reads all raw files and writes the batches of one part to its part file.
-fn prepare_part(
+fn prepare_part<R: RowKind>(
     options: &IngestOptions,
     partition: Partition,
     inputs: &[Input],
@@ -146,9 +213,10 @@ fn prepare_part(
         files.entry(input.split).or_default().push(input.name.clone());
     }
     let tokenizer_identity = tokenizer.identity().clone();
-    let plan = Plan { tool: TOOL.to_owned(), parts: count, settings: options.settings(), tokenizer: tokenizer_identity, files };
+    let (tool, settings) = (TOOL.to_owned(), options.settings());
+    let plan = Plan { tool, task: R::TASK, parts: count, settings, tokenizer: tokenizer_identity, files };
     if !options.force
-        && let Some(records) = reuse::part(options, partition, &plan, inputs)?
+        && let Some(records) = reuse::part::<R>(options, partition, &plan, inputs)?
     {
         return Ok(summary(part::path(&options.dir, partition.index, count), records, true));
     }
@@ -158,7 +226,7 @@ fn prepare_part(
     let mut writer = PartWriter::create(&options.dir, partition, &plan)?;
     for inputs in inputs.chunk_by(|a, b| a.split == b.split) {
         begin_progress(&format!("part {partition} of"), inputs, progress);
-        let read = read_split(options, inputs, format, tokenizer, &stages, |batch| {
+        let read = read_split::<R>(options, inputs, format, tokenizer, &stages, |batch| {
             options.stop.check()?;
             records += batch.records.len();
             progress.advance(batch.raw_bytes * count as u64);

@@ -1,8 +1,8 @@
-//! External stable sort of rows by number of choices.
+//! External stable sort of rows by a key: a small number, such as the number of choices.
 //!
-//! Rows arrive in file order and are published sorted by number of choices. The writer keeps one buffer per number of choices and
-//! appends full buffers to a temporary file as chunks. Only the location of each chunk stays in memory, a few bytes per 128 KiB.
-//! Reading the chunks number by number yields the published order.
+//! Rows arrive in file order and are published sorted by key. The writer keeps one buffer per key and appends full buffers to a
+//! temporary file as chunks. Only the location of each chunk stays in memory, a few bytes per 128 KiB. Reading the chunks key by key
+//! yields the published order.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,14 +10,16 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::row::Row;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::shard::WriteError;
 
 const CHUNK_BYTES: usize = 128 << 10;
-/// Limit of all buffers together; at this size all of them are flushed. Reached only with very many different numbers of choices.
+/// Limit of all buffers together; at this size all of them are flushed. Reached only with very many different keys.
 const MAX_BUFFERED: usize = 32 << 20;
 
-/// The rows with one number of choices.
+/// The rows with one key.
 #[derive(Default)]
 struct Run {
     buffer: Vec<u8>,
@@ -51,8 +53,8 @@ impl SpoolWriter {
     }
 
     /// Adds one row.
-    pub(super) fn push(&mut self, row: &Row<'_>) -> Result<(), WriteError> {
-        let run = self.runs.entry(row.choices.len()).or_default();
+    pub(super) fn push(&mut self, key: usize, row: &impl Serialize) -> Result<(), WriteError> {
+        let run = self.runs.entry(key).or_default();
         let before = run.buffer.len();
         run.buffer = postcard::to_extend(row, std::mem::take(&mut run.buffer))
             .map_err(io::Error::other)
@@ -115,11 +117,11 @@ impl Spool {
     }
 
     /// Passes `count` rows from row `start` on to `consume`, which can stop with an error.
-    pub(super) fn read(
+    pub(super) fn read<T: DeserializeOwned>(
         &self,
         start: usize,
         count: usize,
-        mut consume: impl FnMut(Row<'_>) -> Result<(), WriteError>,
+        mut consume: impl FnMut(T) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
         let mut skip = start;
         let mut left = count;
@@ -158,29 +160,11 @@ impl Spool {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use proptest::prelude::*;
 
-    use super::super::row::{Candidate, Choice, PassageData, Query};
     use super::*;
 
-    fn row(number: usize, choices: usize, text_bytes: usize) -> Row<'static> {
-        let text = "x".repeat(text_bytes);
-        let candidate = Candidate { text: "c".to_owned(), ids: vec![number as i32], index: 0 };
-        Row {
-            example_id: number.to_string().into(),
-            source_id: None,
-            file: 0,
-            line: None,
-            extra: None,
-            passage_id: 0,
-            question_id: 0,
-            passage: Cow::Owned(PassageData { source: String::new(), text, ids: vec![1; 3], mentions: vec![] }),
-            query: Cow::Owned(Query { text: String::new(), left_ids: vec![], right_ids: vec![] }),
-            choices: (0..choices).map(|at| Choice { candidate: Cow::Owned(candidate.clone()), correct: at == 0 }).collect(),
-        }
-    }
+    type Row = (usize, String);
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
@@ -191,17 +175,17 @@ mod tests {
             let dir = tempfile::tempdir().expect("folder");
             let mut writer = SpoolWriter::create(dir.path()).expect("create");
             prop_assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 0);
-            let rows = rows.iter().enumerate();
-            let mut expected: Vec<_> = rows.map(|(number, &(choices, bytes))| row(number, choices, bytes)).collect();
-            for row in &expected {
-                writer.push(row).expect("push");
+            let row = |(number, &(key, bytes)): (usize, &(usize, usize))| (key, (number, "x".repeat(bytes)));
+            let mut expected: Vec<(usize, Row)> = rows.iter().enumerate().map(row).collect();
+            for (key, row) in &expected {
+                writer.push(*key, row).expect("push");
             }
-            expected.sort_by_key(|row| row.choices.len());
+            expected.sort_by_key(|(key, _)| *key);
             let spool = writer.finish().expect("finish");
             prop_assert_eq!(spool.rows(), expected.len());
             let mut found = 0;
-            spool.read(start, count, |row| {
-                assert_eq!(row, expected[start + found]);
+            spool.read(start, count, |row: Row| {
+                assert_eq!(row, expected[start + found].1);
                 found += 1;
                 Ok(())
             }).expect("read");
@@ -213,10 +197,10 @@ mod tests {
     fn damaged_content_is_an_error() {
         let dir = tempfile::tempdir().expect("folder");
         let mut writer = SpoolWriter::create(dir.path()).expect("create");
-        writer.push(&row(1, 2, 10)).expect("push");
+        writer.push(2, &(1_usize, "x".repeat(10))).expect("push");
         let spool = writer.finish().expect("finish");
         spool.file.write_all_at(&[0xff; 4], 0).expect("overwrite");
-        let error = spool.read(0, 1, |_| Ok(())).expect_err("damaged").to_string();
+        let error = spool.read(0, 1, |_: Row| Ok(())).expect_err("damaged").to_string();
         assert!(error.contains("the disk may be failing"), "{error}");
     }
 }

@@ -9,6 +9,7 @@ use glm_schemas::manifest::{Shard, Split};
 use glm_support::files::progress::{Progress, Unit};
 use glm_text::tokenize::Tokenizer;
 
+use super::kind::RowKind;
 use super::options::IngestOptions;
 use super::spool::Spool;
 use super::stages::{Clock, Stage, Stages};
@@ -42,7 +43,7 @@ struct ShardPlan<'a> {
 
 impl<'a> Job<'a> {
     /// Writes all shards, or some of them if the run is stopped. Each shard is written by one thread, so its bytes do not depend on the number of threads.
-    pub(super) fn run(&self) -> Result<BTreeMap<Split, Vec<Shard>>, WriteError> {
+    pub(super) fn run<R: RowKind>(&self) -> Result<BTreeMap<Split, Vec<Shard>>, WriteError> {
         let plans = self.plans();
         let rows: usize = plans.iter().map(|plan| plan.rows).sum();
         self.progress.begin(&format!("writing {} shards", plans.len()), rows as u64, Unit::Rows);
@@ -55,7 +56,7 @@ impl<'a> Job<'a> {
             while !failed.load(Ordering::Relaxed) && !self.options.stop.is_requested() {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(plan) = plans.get(index) else { break };
-                let result = self.write(plan);
+                let result = self.write::<R>(plan);
                 failed.fetch_or(result.is_err(), Ordering::Relaxed);
                 written.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(index, result);
             }
@@ -90,18 +91,18 @@ impl<'a> Job<'a> {
         self.splits.iter().flat_map(of_split).collect()
     }
 
-    fn write(&self, plan: &ShardPlan<'_>) -> Result<Shard, WriteError> {
-        let mut writer =
-            ShardWriter::create(self.folder, plan.file.clone(), self.tokenizer.identity(), self.options.compression)?;
+    fn write<R: RowKind>(&self, plan: &ShardPlan<'_>) -> Result<Shard, WriteError> {
+        let (file, compression) = (plan.file.clone(), self.options.compression);
+        let mut writer = ShardWriter::<R::Table>::create(self.folder, file, self.tokenizer.identity(), compression)?;
         let SplitRows { split, files, spool } = plan.rows_of;
         let mut unreported = 0;
-        spool.read(plan.start, plan.rows, |row| {
+        spool.read(plan.start, plan.rows, |row: R::Stored| {
             unreported += 1;
             if unreported == ROWS_PER_GROUP {
                 self.progress.advance(unreported as u64);
                 unreported = 0;
             }
-            row.with_cloze_row(*split, files, |row| writer.append(row)).ok_or_else(|| spool.damaged())?
+            R::append(&row, *split, files, &mut writer).ok_or_else(|| spool.damaged())?
         })?;
         self.progress.advance(unreported as u64);
         writer.finish()

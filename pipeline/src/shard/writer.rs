@@ -6,11 +6,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use glm_schemas::cloze::builder::{ClozeBatchBuilder, ClozeRow};
-use glm_schemas::cloze::{self, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256};
-use glm_schemas::manifest::{self, Shard, Split};
-use glm_schemas::vocab::TokenId;
-use glm_schemas::{SCHEMA_VERSION, manifest::hex};
+use glm_schemas::SCHEMA_VERSION;
+use glm_schemas::column::{METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256};
+use glm_schemas::manifest::{self, Shard, Split, hex};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
@@ -19,6 +17,7 @@ use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
 use super::error::WriteError;
+use super::table::Table;
 
 /// Rows per row group: few enough that a reader can shuffle by whole groups.
 pub const ROWS_PER_GROUP: usize = 1024;
@@ -74,17 +73,20 @@ pub fn file_name(split: Split, index: usize, count: usize) -> String {
     format!("{split}-{index:05}-of-{count:05}.parquet")
 }
 
-/// Writer of one shard. Its rows must be sorted by number of choices, as the metadata says.
-pub struct ShardWriter {
+/// Writer of one shard of a table. Its rows must be sorted by [`Table::SORTED_BY`], as the metadata says.
+pub struct ShardWriter<T> {
     path: PathBuf,
     file: String,
-    builder: ClozeBatchBuilder,
+    builder: T,
     writer: ArrowWriter<HashedFile>,
     rows: usize,
+    /// Size of the rows in the builder.
     pending_bytes: usize,
+    /// Size of the rows in the current row group.
+    group_bytes: usize,
 }
 
-impl ShardWriter {
+impl<T: Table> ShardWriter<T> {
     /// Creates the file `file` in `folder`.
     ///
     /// # Errors
@@ -97,27 +99,34 @@ impl ShardWriter {
     ) -> Result<Self, WriteError> {
         let path = folder.join(&file);
         let target = HashedFile::create(&path).map_err(WriteError::io(&path))?;
-        let writer = ArrowWriter::try_new(target, cloze::schema(), Some(properties(tokenizer, compression)?))
+        let writer = ArrowWriter::try_new(target, T::TASK.schema(), Some(properties::<T>(tokenizer, compression)?))
             .map_err(WriteError::parquet(&path))?;
-        Ok(Self { path, file, builder: ClozeBatchBuilder::new(), writer, rows: 0, pending_bytes: 0 })
+        Ok(Self { path, file, builder: T::default(), writer, rows: 0, pending_bytes: 0, group_bytes: 0 })
     }
 
     /// Appends a row.
     ///
     /// # Errors
     /// [`WriteError`] if it cannot be written.
-    pub fn append(&mut self, row: &ClozeRow<'_>) -> Result<(), WriteError> {
-        self.builder.append(row).map_err(WriteError::arrow(&self.path))?;
+    pub fn append(&mut self, row: &T::Row<'_>) -> Result<(), WriteError> {
+        self.builder.append_row(row).map_err(WriteError::arrow(&self.path))?;
         self.rows += 1;
-        self.pending_bytes += row_bytes(row);
-        if self.builder.len() >= ROWS_PER_GROUP || self.pending_bytes >= MAX_BATCH_BYTES {
+        let bytes = T::row_bytes(row);
+        self.pending_bytes += bytes;
+        self.group_bytes += bytes;
+        if T::GROUP_BYTES.is_some_and(|limit| self.group_bytes >= limit) {
+            self.flush()?;
+            self.group_bytes = 0;
+            return self.writer.flush().map_err(WriteError::parquet(&self.path));
+        }
+        if self.builder.rows() >= ROWS_PER_GROUP || self.pending_bytes >= MAX_BATCH_BYTES {
             self.flush()?;
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), WriteError> {
-        let batch = self.builder.finish().map_err(WriteError::arrow(&self.path))?;
+        let batch = self.builder.finish_batch().map_err(WriteError::arrow(&self.path))?;
         self.pending_bytes = 0;
         self.writer.write(&batch).map_err(WriteError::parquet(&self.path))
     }
@@ -134,24 +143,10 @@ impl ShardWriter {
     }
 }
 
-/// Returns the size of a row's texts, token ids and spans in Arrow's buffers.
-fn row_bytes(row: &ClozeRow<'_>) -> usize {
-    /// Size of the offset of a text or a list.
-    const OFFSET: usize = size_of::<i32>();
-    let text = |text: &str| OFFSET + text.len();
-    let optional = |value: Option<&str>| text(value.unwrap_or_default());
-    let ids = |ids: &[TokenId]| OFFSET + size_of_val(ids);
-    let texts = [row.example_id, row.source, row.passage, row.query].map(text);
-    let tokens = [row.tokens.passage, row.tokens.query_left, row.tokens.query_right].map(ids);
-    let entities: usize = row.entities.iter().map(|entity| text(entity.text) + 4 * size_of::<i32>()).sum();
-    let choices: usize =
-        row.choices.iter().map(|choice| text(choice.text) + ids(choice.ids) + size_of::<bool>() + size_of::<i32>()).sum();
-    let origin = optional(row.origin.source_id) + optional(row.origin.extra) + 2 * OFFSET + size_of::<i64>();
-    let numbers = size_of_val(&row.passage_id) + size_of_val(&row.question_id);
-    numbers + texts.iter().sum::<usize>() + tokens.iter().sum::<usize>() + 2 * OFFSET + entities + choices + origin
-}
-
-fn properties(tokenizer: &manifest::Tokenizer, compression: ShardCompression) -> Result<WriterProperties, WriteError> {
+fn properties<T: Table>(
+    tokenizer: &manifest::Tokenizer,
+    compression: ShardCompression,
+) -> Result<WriterProperties, WriteError> {
     let compression = match compression {
         ShardCompression::Zstd(level) => {
             Compression::ZSTD(ZstdLevel::try_new(level).map_err(WriteError::parquet(Path::new("")))?)
@@ -164,8 +159,8 @@ fn properties(tokenizer: &manifest::Tokenizer, compression: ShardCompression) ->
         KeyValue::new(METADATA_TOKENIZER_SHA256.to_owned(), tokenizer.sha256.clone()),
     ];
     let invalid = WriteError::parquet(Path::new(""));
-    let schema = ArrowSchemaConverter::new().convert(&cloze::schema()).map_err(invalid)?;
-    let sorted_by = schema.columns().iter().position(|column| column.path().string() == "num_choices");
+    let schema = ArrowSchemaConverter::new().convert(&T::TASK.schema()).map_err(invalid)?;
+    let sorted_by = schema.columns().iter().position(|column| Some(column.path().string().as_str()) == T::SORTED_BY);
     let sorted_by =
         sorted_by.map(|index| vec![SortingColumn { column_idx: index as i32, descending: false, nulls_first: false }]);
     Ok(WriterProperties::builder()
@@ -230,7 +225,7 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<(), WriteError> {
 
 #[cfg(test)]
 mod tests {
-    use glm_schemas::cloze::builder::{ChoiceRow, EntityRow};
+    use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, EntityRow};
     use glm_schemas::cloze::encoding::Question;
     use glm_schemas::cloze::{CharSpan, ClozeView, TokenSpan};
     use glm_schemas::origin::Origin;
@@ -242,8 +237,13 @@ mod tests {
     fn a_shard_satisfies_the_contract() {
         let dir = tempfile::tempdir().expect("folder");
         let tokenizer = manifest::Tokenizer { name: "t".into(), sha256: "ab".into(), vocab_size: 30 };
-        let mut writer = ShardWriter::create(dir.path(), file_name(Split::Val, 0, 1), &tokenizer, ShardCompression::default())
-            .expect("create");
+        let mut writer = ShardWriter::<ClozeBatchBuilder>::create(
+            dir.path(),
+            file_name(Split::Val, 0, 1),
+            &tokenizer,
+            ShardCompression::default(),
+        )
+        .expect("create");
         let entities =
             [EntityRow { text: "Bo", chars: CharSpan { start: 0, end: 2 }, tokens: Some(TokenSpan { start: 0, end: 1 }) }];
         let choices = [ChoiceRow { text: "Bo", ids: &[5], correct: true, index: 0 }];

@@ -9,7 +9,11 @@ use glm_schemas::manifest::Split;
 
 /// Folder in SuperGLUE's archive.
 const RECORD_FOLDER: &str = "ReCoRD";
-const DATA: [&str; 4] = ["jsonl", "ndjson", "json", "txt"];
+const DATA: [&str; 5] = ["jsonl", "ndjson", "json", "txt", "parquet"];
+/// Beginnings of the names of files that describe data.
+const NOTES: [&str; 4] = ["readme", "license", "licence", "copying"];
+/// Length of the hashes in the file names of data sets of Hugging Face.
+const HASH_DIGITS: usize = 16;
 const COMPRESSED: [&str; 3] = ["gz", "zst", "bz2"];
 
 /// Chosen files: split and index of the path, in the order of splits and then of paths.
@@ -98,7 +102,9 @@ fn candidate(index: usize, path: &str) -> Option<Candidate<'_>> {
         && let Some(&split) = named.first()
     {
         let rank = if words.len() == 1 { Rank::Bare } else { Rank::Word };
-        let is_rest = |word: &&&str| split_of_word(word).is_none() && !word.starts_with(|c: char| c.is_ascii_digit());
+        let is_hash = |word: &str| word.len() == HASH_DIGITS && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_rest =
+            |word: &&&str| split_of_word(word).is_none() && !word.starts_with(|c: char| c.is_ascii_digit()) && !is_hash(word);
         let rest: Vec<_> = words.iter().filter(is_rest).copied().filter(|&word| word != "of").collect();
         return Some(Candidate { index, path, folder, split, rank, set: rest.join("_") });
     }
@@ -121,6 +127,13 @@ fn data_stem(name: &str) -> Option<&str> {
         (stem, extension) = stem.rsplit_once('.')?;
     }
     DATA.contains(&extension.to_ascii_lowercase().as_str()).then_some(stem)
+}
+
+/// Returns true if a path is that of raw data: by its extension, and not a note or a hidden file.
+pub(super) fn is_data(path: &str) -> bool {
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    let is_note = NOTES.iter().any(|note| name.to_ascii_lowercase().starts_with(note));
+    data_stem(name).is_some() && !is_note && !path.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 
 /// Returns true if the extension is that of a file with one record per line or document.

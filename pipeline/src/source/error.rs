@@ -71,6 +71,12 @@ pub enum RecordError {
         /// Message of the parser.
         message: String,
     },
+    /// A document is blank.
+    #[error("the text is empty")]
+    EmptyText,
+    /// A document has no tokens, as it has only control characters.
+    #[error("the text has no tokens")]
+    NoTokens,
     /// A required field is missing.
     #[error("no `{field}`{}", instead.as_ref().map_or(String::new(), |other| format!("; rename the field `{other}` to `{field}`")))]
     Missing {

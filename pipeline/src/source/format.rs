@@ -1,8 +1,10 @@
 //! Interface of a raw format.
 
+use glm_schemas::manifest::TaskName;
 use serde::Deserialize;
 use serde_json::error::Category;
 
+use super::document::Document;
 use super::error::RecordError;
 use super::head::Head;
 use super::passage::Passage;
@@ -14,13 +16,15 @@ pub enum Framing {
     Lines,
     /// The whole file is one record.
     Document,
-    /// One JSON document; the elements of the array under its key `data` are the records.
-    DataArray,
+    /// One JSON document; the elements of the array under this key are the records.
+    Array(&'static str),
     /// Records are blocks of lines, separated by blank lines.
     Blocks,
+    /// A Parquet file: a record is a JSON object with the fields of a row that the format reads.
+    Parquet,
 }
 
-/// Format of raw cloze data.
+/// Format of raw data.
 pub trait Format: Sync {
     /// Name on the command line and in the manifest.
     fn name(&self) -> &'static str;
@@ -31,16 +35,59 @@ pub trait Format: Sync {
     /// What [`Format::detect`] looks for, for messages.
     fn signs(&self) -> &'static str;
 
-    /// Marker of the blank in [`Question::text`](super::Question::text).
-    fn blank(&self) -> &'static str;
-
     /// Rule that splits a file into records.
     fn framing(&self) -> Framing {
         Framing::Lines
     }
 
-    /// Returns true if a file with this beginning has the format.
+    /// Returns true if a file with this beginning has the format. It is only asked of data of its own task.
     fn detect(&self, head: &Head<'_>) -> bool;
+
+    /// Returns the parser, which determines the task.
+    fn content(&self) -> Content<'_>;
+
+    /// Returns true if records may have further fields, for [`Format::extra_fields`].
+    fn has_extra_fields(&self) -> bool {
+        false
+    }
+
+    /// Returns the fields of a valid record that the format does not define, as a JSON object; `None` if there are none.
+    fn extra_fields(&self, _record: &str) -> Option<String> {
+        None
+    }
+}
+
+/// Content of a format: the parser of its records.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    /// Cloze questions.
+    Questions(&'a dyn ClozeFormat),
+    /// Documents.
+    Documents(&'a dyn DocumentFormat),
+}
+
+impl Content<'_> {
+    /// Returns the task of the data.
+    pub fn task(&self) -> TaskName {
+        match self {
+            Self::Questions(_) => TaskName::Cloze,
+            Self::Documents(_) => TaskName::Text,
+        }
+    }
+
+    /// Returns the marker of the blank; empty if there is none.
+    pub fn blank(&self) -> &'static str {
+        match self {
+            Self::Questions(format) => format.blank(),
+            Self::Documents(_) => "",
+        }
+    }
+}
+
+/// Format of cloze questions.
+pub trait ClozeFormat: Format {
+    /// Marker of the blank in [`Question::text`](super::Question::text).
+    fn blank(&self) -> &'static str;
 
     /// Parses one record: one passage in most formats, one per blank where each blank has its own choices.
     /// If `labelled`, a question without a correct answer is an error of that question.
@@ -58,15 +105,19 @@ pub trait Format: Sync {
     fn has_published_recipe(&self) -> bool {
         false
     }
+}
 
-    /// Returns true if records may have further fields, for [`Format::extra_fields`].
-    fn has_extra_fields(&self) -> bool {
-        false
-    }
+/// Format of documents.
+pub trait DocumentFormat: Format {
+    /// Parses one record: one document in most formats. `None` stands for one that the published filters of the corpus leave out.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the record is not of the format, or a document is empty.
+    fn documents(&self, record: &str) -> Result<Vec<Option<Document>>, RecordError>;
 
-    /// Returns the fields of a valid record that the format does not define, as a JSON object; `None` if there are none.
-    fn extra_fields(&self, _record: &str) -> Option<String> {
-        None
+    /// Returns true if typographic quotes and dashes become plain ones, as in the published English corpora.
+    fn is_english(&self) -> bool {
+        true
     }
 }
 

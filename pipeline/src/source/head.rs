@@ -21,6 +21,8 @@ pub enum Head<'a> {
     Json(Keys),
     /// Other text: its lines, without blank lines and without a truncated last line.
     Lines(Vec<&'a str>),
+    /// Parquet.
+    Parquet,
 }
 
 /// Keys of a JSON value as paths, such as `passage.text` and `data[].passage`.

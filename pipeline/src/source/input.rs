@@ -51,6 +51,18 @@ enum Place {
 /// # Errors
 /// [`InputError`] if there is neither a training nor a validation file, or if the choice of files is ambiguous.
 pub fn find(dir: &Path, selection: &Selection) -> Result<Vec<Input>, InputError> {
+    find_named(dir, selection, false)
+}
+
+/// Finds the raw files as [`find`] does; if no name contains a split, all files of `dir` and its folders are training data.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_any(dir: &Path, selection: &Selection) -> Result<Vec<Input>, InputError> {
+    find_named(dir, selection, true)
+}
+
+fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<Input>, InputError> {
     match fs::metadata(dir) {
         // With named files, the folder is only the output folder.
         Err(e) if e.kind() == io::ErrorKind::NotFound && !selection.named.is_empty() => {}
@@ -60,6 +72,9 @@ pub fn find(dir: &Path, selection: &Selection) -> Result<Vec<Input>, InputError>
         Ok(_) => {}
     }
     let mut inputs = if selection.named.is_empty() { search(dir)? } else { named(dir, &selection.named)? };
+    if inputs.is_empty() && takes_all {
+        inputs = all(dir)?;
+    }
     if !selection.splits.is_empty() {
         inputs.retain(|input| selection.splits.contains(&input.split));
         if let Some(&split) = selection.splits.iter().find(|&&split| inputs.iter().all(|input| input.split != split)) {
@@ -102,6 +117,14 @@ fn search(dir: &Path) -> Result<Vec<Input>, InputError> {
         return Err(InputError::Ambiguous { place: dir.to_owned(), reason });
     }
     Ok(found.into_iter().next().map_or_else(Vec::new, |(_, inputs)| inputs))
+}
+
+/// Returns all files of raw data in `dir` and below it, for the training split.
+fn all(dir: &Path) -> Result<Vec<Input>, InputError> {
+    let mut paths = Vec::new();
+    list(dir, "", MAX_DEPTH, &mut paths)?;
+    let data = paths.into_iter().filter(|path| discover::is_data(path));
+    data.map(|path| file_input(Split::Train, path.clone(), dir.join(&path))).collect()
 }
 
 /// Returns the first file of `dir` itself whose extension is that of raw data.
@@ -223,6 +246,11 @@ impl Input {
     /// Returns true if the file can be read only once.
     pub(crate) fn is_stream(&self) -> bool {
         self.place == Place::Stdin
+    }
+
+    /// Returns the path of a file that can be read more than once and from any place.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        if let Place::File(path) = &self.place { Some(path) } else { None }
     }
 
     /// Returns true if the extension is that of a compressed file.

@@ -1,10 +1,11 @@
 //! Raw data: finds the files ([`input`]), detects their format ([`recognise`]) and parses their records ([`formats`]).
 //!
-//! All formats produce the same type, a [`Passage`] with its questions in standard form. A [`RecordError`] rejects a whole record,
-//! a [`QuestionError`] only one question of a passage.
+//! All formats of cloze data produce the same type, a [`Passage`] with its questions in standard form, and all formats of text
+//! produce [`Document`]s. A [`RecordError`] rejects a whole record, a [`QuestionError`] only one question of a passage.
 
 mod archive;
 mod discover;
+mod document;
 mod error;
 mod format;
 pub mod formats;
@@ -15,6 +16,7 @@ mod passage;
 pub mod recognise;
 pub mod unpack;
 
+pub use document::Document;
 pub use error::{EncodingErrorText, QuestionError, RecordError, RejectedQuestion};
-pub use format::{Format, Framing};
+pub use format::{ClozeFormat, Content, DocumentFormat, Format, Framing};
 pub use passage::{Passage, Question};

@@ -11,6 +11,7 @@ use std::fmt;
 use bytes::{begins_with_a_valid_line, not_text};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use glm_schemas::manifest::TaskName;
 
 use super::format::Format;
 use super::formats::FORMATS;
@@ -41,8 +42,17 @@ impl FormatName {
         FORMATS[self.0]
     }
 
-    fn detect(head: &Head<'_>) -> Option<Self> {
-        NAMES.into_iter().find(|format| format.format().detect(head))
+    /// Returns the first format of a task.
+    pub(crate) fn first(task: TaskName) -> Self {
+        NAMES.into_iter().find(|format| format.task() == task).unwrap_or_default()
+    }
+
+    fn task(self) -> TaskName {
+        self.format().content().task()
+    }
+
+    fn detect(task: TaskName, head: &Head<'_>) -> Option<Self> {
+        NAMES.into_iter().find(|format| format.task() == task && format.format().detect(head))
     }
 }
 
@@ -74,12 +84,16 @@ pub enum Recognised {
     Unknown,
 }
 
-/// Detects the format of a file from `head`, its decompressed content or about the first 64 KiB of it.
-pub fn recognise(head: &[u8], file_name: &str) -> Recognised {
+/// Detects the format of a file of a task from `head`, its decompressed content or about the first 64 KiB of it.
+pub fn recognise(task: TaskName, head: &[u8], file_name: &str) -> Recognised {
+    let parquet = head.starts_with(b"PAR1").then(|| FormatName::detect(task, &Head::Parquet)).flatten();
+    if let Some(name) = parquet {
+        return Recognised::Format(name);
+    }
     if let Some(wrong) = not_text(head) {
         return Recognised::Wrong(wrong);
     }
-    if let Some(name) = json::format_of_lines(head) {
+    if let Some(name) = json::format_of_lines(task, head) {
         return Recognised::Format(name);
     }
     let valid = match std::str::from_utf8(head) {
@@ -107,9 +121,12 @@ pub fn recognise(head: &[u8], file_name: &str) -> Recognised {
         return wrong("seems to be a web page, perhaps of a failed download; fetch the data again");
     }
     if tag("<?xml") {
-        return wrong(format!("seems to be XML, {USE_PLAIN}"));
+        return wrong(match task {
+            TaskName::Cloze => format!("seems to be XML, {USE_PLAIN}"),
+            TaskName::Text => "seems to be XML; write its text as lines of {\"text\"} (format `jsonl`)".to_owned(),
+        });
     }
-    if start.starts_with(['{', '[']) { json::classify(start) } else { lines(text, file_name) }
+    if start.starts_with(['{', '[']) { json::classify(task, start) } else { lines(task, text, file_name) }
 }
 
 const USE_PLAIN: &str =
@@ -120,14 +137,14 @@ fn wrong(what: impl Into<String>) -> Recognised {
 }
 
 /// Classifies text that is not JSON by its lines.
-fn lines(text: &str, file_name: &str) -> Recognised {
+fn lines(task: TaskName, text: &str, file_name: &str) -> Recognised {
     // The last line may be truncated, so it counts only if it is the only one.
     let whole = match text.rsplit_once('\n') {
         Some((whole, _)) if !whole.trim().is_empty() => whole,
         _ => text,
     };
     let head = Head::Lines(whole.lines().filter(|line| !line.trim().is_empty()).collect());
-    if let Some(name) = FormatName::detect(&head) {
+    if let Some(name) = FormatName::detect(task, &head) {
         return Recognised::Format(name);
     }
     let Head::Lines(lines) = head else { return Recognised::Unknown };
@@ -192,7 +209,7 @@ mod tests {
     }
 
     fn wrong_kind(head: &[u8], file_name: &str) -> String {
-        match recognise(head, file_name) {
+        match recognise(TaskName::Cloze, head, file_name) {
             Recognised::Wrong(what) => what,
             other => panic!("{other:?}"),
         }
@@ -201,20 +218,22 @@ mod tests {
     #[test]
     fn every_format_is_recognised() {
         for (name, text) in samples() {
-            assert_eq!(recognise(text.as_bytes(), "x.txt"), Recognised::Format(name), "{text}");
+            assert_eq!(recognise(TaskName::Cloze, text.as_bytes(), "x.txt"), Recognised::Format(name), "{text}");
         }
-        assert!(NAMES.iter().all(|name| samples().iter().any(|(sample, _)| sample == name)));
+        let cloze = NAMES.iter().filter(|name| name.task() == TaskName::Cloze);
+        assert!(cloze.clone().count() < NAMES.len());
+        assert!(cloze.into_iter().all(|name| samples().iter().any(|(sample, _)| sample == name)));
     }
 
     #[test]
     fn a_truncated_beginning_is_enough() {
         let long = "Bo ran. Wé ran. ".repeat(4_500);
         let record = format!(r#"{{"source": "own", "passage": {{"entities": [], "text": "{long}"#);
-        assert_eq!(recognise(&record.as_bytes()[..64 << 10], "x"), Recognised::Format(FormatName::default()));
+        assert_eq!(recognise(TaskName::Cloze, &record.as_bytes()[..64 << 10], "x"), Recognised::Format(FormatName::default()));
         let original = format!(r#"{{"data": [{{"passage": {{"text": "{long}"#);
         let original_record = FormatName::named("original-record").expect("a format");
         for cut in [40, 60 << 10, (60 << 10) + 1, (60 << 10) + 2] {
-            assert_eq!(recognise(&original.as_bytes()[..cut], "x"), Recognised::Format(original_record));
+            assert_eq!(recognise(TaskName::Cloze, &original.as_bytes()[..cut], "x"), Recognised::Format(original_record));
         }
     }
 
@@ -302,19 +321,19 @@ mod tests {
             "1 One\n2 Two\n3 Three\n",
         ];
         for text in unknown {
-            assert_eq!(recognise(text.as_bytes(), "x"), Recognised::Unknown, "{text}");
+            assert_eq!(recognise(TaskName::Cloze, text.as_bytes(), "x"), Recognised::Unknown, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn it_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80), text in "\\PC{0,40}", name in "\\PC{0,6}", at: prop::sample::Index) {
-            let _ = recognise(&bytes, &name);
-            let _ = recognise(text.as_bytes(), &name);
+            let _ = recognise(TaskName::Cloze, &bytes, &name);
+            let _ = recognise(TaskName::Cloze, text.as_bytes(), &name);
             for (_, sample) in samples() {
                 let at = at.index(sample.len());
-                let _ = recognise(&sample.as_bytes()[..at], &name);
-                let _ = recognise(&[&sample.as_bytes()[..at], text.as_bytes(), &sample.as_bytes()[at..]].concat(), &name);
+                let _ = recognise(TaskName::Cloze, &sample.as_bytes()[..at], &name);
+                let _ = recognise(TaskName::Cloze, &[&sample.as_bytes()[..at], text.as_bytes(), &sample.as_bytes()[at..]].concat(), &name);
             }
         }
     }

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use glm_prep::shard::{ShardCompression, ShardWriter, file_name};
 use glm_prep::verify::{Fault, Report, check};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::cloze::builder::{ChoiceRow, ClozeRow, EntityRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, EntityRow};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::cloze::{CharSpan, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256, TokenSpan};
 use glm_schemas::manifest::{Manifest, RawFile, Split, SplitManifest, TaskName, Tokenizer, hex};
@@ -93,9 +93,13 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
     for (&split, parts) in shards {
         let content: &mut SplitManifest = splits.entry(split).or_default();
         for (index, rows) in parts.iter().enumerate() {
-            let mut writer =
-                ShardWriter::create(&data, file_name(split, index, parts.len()), &tokenizer, ShardCompression::default())
-                    .expect("create");
+            let mut writer = ShardWriter::<ClozeBatchBuilder>::create(
+                &data,
+                file_name(split, index, parts.len()),
+                &tokenizer,
+                ShardCompression::default(),
+            )
+            .expect("create");
             for (number, row) in rows.iter().enumerate() {
                 let entities: Vec<_> =
                     row.entities.iter().map(|&(ref text, chars, tokens)| EntityRow { text, chars, tokens }).collect();

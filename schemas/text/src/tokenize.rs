@@ -15,6 +15,8 @@
 //! ```
 
 mod decode;
+mod documents;
+mod error;
 mod pieces;
 mod session;
 mod sigma;
@@ -22,18 +24,20 @@ mod sigma;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::OnceLock;
 
 use glm_schemas::manifest;
 use glm_schemas::vocab::{BERT_UNCASED_SHA256, END_OF_PIECE, START_OF_PIECE, SpecialIds, TokenId};
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, Tokenizer as Pipeline};
 
+pub use documents::ends_sentence;
+pub use error::TokenizerError;
 pub use session::{MAX_TEXT_BYTES, MAX_WORD_BYTES, Session};
 
 /// Vocabulary of the published weights, see `assets/README.md`.
@@ -55,95 +59,6 @@ pub struct Tokens {
     pub spans: Vec<Range<usize>>,
 }
 
-/// Error of loading or using a tokenizer.
-#[derive(Debug, Error)]
-pub enum TokenizerError {
-    /// The file cannot be read.
-    #[error("cannot read the tokenizer {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Underlying error.
-        source: io::Error,
-    },
-    /// There is no such file.
-    #[error(
-        "there is no file {}; a tokenizer is the path of a vocab.txt or a tokenizer.json, names of models are not looked up",
-        .0.display()
-    )]
-    NoFile(PathBuf),
-    /// The path is a folder.
-    #[error("{} is a folder; {}", path.display(), file.as_ref().map_or_else(
-        || "a tokenizer is a vocab.txt or a tokenizer.json, and it holds neither".to_owned(),
-        |file| format!("use {}", file.display()),
-    ))]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Tokenizer in the folder, if there is one.
-        file: Option<PathBuf>,
-    },
-    /// The file is JSON of another kind.
-    #[error("{name} is not a tokenizer.json: it has no `model`{}", if keys.is_empty() {
-        String::new()
-    } else {
-        format!(", but {keys}; files such as config.json belong to a model, use the tokenizer.json next to them")
-    })]
-    NotATokenizer {
-        /// The file.
-        name: String,
-        /// Its first keys.
-        keys: String,
-    },
-    /// The vocabulary is not text.
-    #[error("the vocabulary {name} is not UTF-8 text; use a vocab.txt (one token per line) or a tokenizer.json")]
-    NotText {
-        /// The vocabulary.
-        name: String,
-    },
-    /// The library rejected a tokenizer.json, or cannot build the model.
-    #[error("the tokenizer {name} cannot be used: {reason}")]
-    Invalid {
-        /// The tokenizer.
-        name: String,
-        /// Message of the library.
-        reason: String,
-    },
-    /// Special tokens are missing.
-    #[error("the vocabulary {name} lacks the special tokens {missing}; use one with [PAD], [UNK], [CLS], [SEP] and [MASK]")]
-    MissingSpecial {
-        /// The vocabulary.
-        name: String,
-        /// Missing tokens.
-        missing: String,
-    },
-    /// The built-in vocabulary is not the published one.
-    #[error(
-        "the built-in vocabulary has sha256 {found}, expected {BERT_UNCASED_SHA256}; rebuild the program from a clean checkout"
-    )]
-    BuiltIn {
-        /// Actual checksum.
-        found: String,
-    },
-    /// A word is too long to be tokenized.
-    #[error(
-        "{bytes} bytes without white space or ASCII punctuation between them cannot be tokenized; the limit is {MAX_WORD_BYTES}"
-    )]
-    LongWord {
-        /// Length of the word.
-        bytes: usize,
-    },
-    /// A text is too long for a tokenizer.json, whose rules may apply across words.
-    #[error("a text of {bytes} bytes cannot be tokenized with a tokenizer.json; the limit is {MAX_TEXT_BYTES}")]
-    LongText {
-        /// Length of the text.
-        bytes: usize,
-    },
-    /// The library rejected a text.
-    #[error("cannot tokenize a text: {0}")]
-    Encode(String),
-}
-
 /// A tokenizer with GLM's special tokens. Threads share it, each with its own [`Session`].
 pub struct Tokenizer {
     pipeline: Pipeline,
@@ -151,6 +66,10 @@ pub struct Tokenizer {
     identity: manifest::Tokenizer,
     /// True if splitting a text at ASCII white space does not change its tokens, which holds for BERT's pipeline.
     splits_at_spaces: bool,
+    /// True if special tokens that are written in a text become tokens.
+    has_commands: bool,
+    /// For every id, whether the token ends a sentence.
+    sentence_ends: OnceLock<Vec<bool>>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -282,7 +201,7 @@ impl Tokenizer {
             || Path::new(name).file_name().map_or_else(|| name.to_owned(), |name| name.to_string_lossy().into_owned());
         let name = if sha256 == BERT_UNCASED_SHA256 { BERT_UNCASED_NAME.to_owned() } else { file_name() };
         let identity = manifest::Tokenizer { name, sha256, vocab_size: rows.max(highest) };
-        Ok(Self { pipeline, special, identity, splits_at_spaces })
+        Ok(Self { pipeline, special, identity, splits_at_spaces, has_commands: true, sentence_ends: OnceLock::new() })
     }
 
     /// Returns the ids of the special tokens.
@@ -309,7 +228,7 @@ impl Tokenizer {
     fn encode_into(&self, text: &str, offset: usize, tokens: &mut Tokens) -> Result<(), TokenizerError> {
         let text = if self.splits_at_spaces { sigma::lower_final_sigmas(text) } else { text.into() };
         let encoding = self.pipeline.encode(text.as_ref(), false).map_err(|e| TokenizerError::Encode(e.to_string()))?;
-        tokens.ids.extend(encoding.get_ids().iter().map(|&id| id as TokenId));
+        tokens.ids.extend(encoding.get_ids().iter().map(|&id| self.of_text(id as TokenId)));
         tokens.spans.extend(encoding.get_offsets().iter().map(|&(start, end)| start + offset..end + offset));
         Ok(())
     }

@@ -8,7 +8,7 @@ use glm_text::standard::standardise;
 
 use super::words::mentions;
 use crate::source::error::{QuestionError, RecordError};
-use crate::source::format::{Format, Framing};
+use crate::source::format::{ClozeFormat, Content, Format, Framing};
 use crate::source::head::Head;
 use crate::source::passage::{Passage, Question};
 
@@ -35,16 +35,8 @@ impl Format for Cbt {
         "blocks of 21 numbered lines"
     }
 
-    fn blank(&self) -> &'static str {
-        BLANK
-    }
-
     fn framing(&self) -> Framing {
         Framing::Blocks
-    }
-
-    fn asks_once(&self) -> bool {
-        true
     }
 
     fn detect(&self, head: &Head<'_>) -> bool {
@@ -53,6 +45,20 @@ impl Format for Cbt {
             let numbered = block.iter().zip(1..).all(|(line, number)| without_number(line, number).is_some());
             numbered && block.last().is_some_and(|question| question.contains(BLANK) && question.contains('\t'))
         })
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content::Questions(self)
+    }
+}
+
+impl ClozeFormat for Cbt {
+    fn blank(&self) -> &'static str {
+        BLANK
+    }
+
+    fn asks_once(&self) -> bool {
+        true
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {

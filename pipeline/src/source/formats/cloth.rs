@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::words::mentions;
 use crate::source::error::{QuestionError, RecordError, RejectedQuestion};
-use crate::source::format::{Format, Framing, json_object};
+use crate::source::format::{ClozeFormat, Content, Format, Framing, json_object};
 use crate::source::head::Head;
 use crate::source::passage::{Passage, Question};
 
@@ -69,16 +69,22 @@ impl Format for Cloth {
         "`article` and `options`"
     }
 
-    fn blank(&self) -> &'static str {
-        BLANK
-    }
-
     fn framing(&self) -> Framing {
         Framing::Document
     }
 
     fn detect(&self, head: &Head<'_>) -> bool {
         matches!(head, Head::Json(keys) if keys.has_all(&["article", "options"]))
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content::Questions(self)
+    }
+}
+
+impl ClozeFormat for Cloth {
+    fn blank(&self) -> &'static str {
+        BLANK
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::words::{mentions, words};
 use crate::source::error::{QuestionError, RecordError};
-use crate::source::format::{Format, json_object};
+use crate::source::format::{ClozeFormat, Content, Format, json_object};
 use crate::source::head::Head;
 use crate::source::passage::{Passage, Question};
 
@@ -45,19 +45,26 @@ impl Format for Lambada {
         "lower-case text with separate punctuation, or `text` alone"
     }
 
+    fn detect(&self, head: &Head<'_>) -> bool {
+        match head {
+            Head::Json(keys) => keys.has("text") && keys.has_only(&["text", "domain"]),
+            Head::Lines(lines) => lines.iter().all(|line| is_tokenized_prose(line)),
+            Head::Parquet => false,
+        }
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content::Questions(self)
+    }
+}
+
+impl ClozeFormat for Lambada {
     fn blank(&self) -> &'static str {
         PLACEHOLDER
     }
 
     fn asks_once(&self) -> bool {
         true
-    }
-
-    fn detect(&self, head: &Head<'_>) -> bool {
-        match head {
-            Head::Json(keys) => keys.has("text") && keys.has_only(&["text", "domain"]),
-            Head::Lines(lines) => lines.iter().all(|line| is_tokenized_prose(line)),
-        }
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {

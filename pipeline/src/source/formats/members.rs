@@ -1,5 +1,7 @@
 //! Members of a JSON object as they are written.
 
+use std::borrow::Cow;
+
 /// Returns name and value of each member of a valid JSON object, as written. Nothing is copied, whatever the values hold.
 pub(super) fn members(object: &str) -> Vec<(&str, &str)> {
     let mut members = Vec::new();
@@ -38,6 +40,18 @@ pub(super) fn members(object: &str) -> Vec<(&str, &str)> {
         }
     }
     members
+}
+
+/// Returns the members of a valid JSON object that are not among the `defined` ones, as a JSON object; `None` if there are none.
+pub(super) fn extra_members(object: &str, defined: &[&str]) -> Option<String> {
+    let fields = members(object).into_iter().filter(|(name, _)| !defined.contains(&unquoted(name).as_ref()));
+    let fields: Vec<_> = fields.map(|(name, value)| format!("{name}: {value}")).collect();
+    (!fields.is_empty()).then(|| format!("{{{}}}", fields.join(", ")))
+}
+
+/// Returns the name of a member as the parser reads it.
+pub(super) fn unquoted(name: &str) -> Cow<'_, str> {
+    serde_json::from_str(name).unwrap_or(Cow::Borrowed(name))
 }
 
 #[cfg(test)]

@@ -13,10 +13,29 @@ pub(super) mod near_miss;
 pub mod original_record;
 pub mod plain;
 pub mod record;
+pub mod text;
 mod words;
 
 use super::format::Format;
 
-/// All formats, in the order in which they are tried on a file. The first is the default.
-pub const FORMATS: &[&dyn Format] =
-    &[&record::Record, &original_record::OriginalRecord, &cloth::Cloth, &lambada::Lambada, &cbt::Cbt, &plain::Plain];
+/// All formats, in the order in which those of a task are tried on a file. The first is the default.
+pub const FORMATS: &[&dyn Format] = &[
+    &record::Record,
+    &original_record::OriginalRecord,
+    &cloth::Cloth,
+    &lambada::Lambada,
+    &cbt::Cbt,
+    &plain::Plain,
+    &text::parquet::Parquet,
+    &text::published::CcNews,
+    &text::published::Pile,
+    &text::published::Zhihu,
+    &text::published::Zhidao,
+    &text::published::Baike,
+    &text::published::Wudao,
+    &text::json_lines::JsonLines,
+    &text::json_lines::OpenWebText,
+    &text::plain_text::TextLines,
+    &text::plain_text::WholeFile,
+    &text::plain_text::Paragraphs,
+];

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::record::{RawAnswer, RawPassage, check_count, parse_question};
 use crate::source::error::{QuestionError, RecordError, RejectedQuestion};
-use crate::source::format::{Format, Framing, json_object};
+use crate::source::format::{ClozeFormat, Content, Format, Framing, json_object};
 use crate::source::head::Head;
 use crate::source::passage::{Passage, Question};
 
@@ -53,20 +53,26 @@ impl Format for OriginalRecord {
         "`data` with `passage` or `qas`"
     }
 
-    fn blank(&self) -> &'static str {
-        PLACEHOLDER
-    }
-
     fn framing(&self) -> Framing {
-        Framing::DataArray
-    }
-
-    fn has_published_recipe(&self) -> bool {
-        true
+        Framing::Array("data")
     }
 
     fn detect(&self, head: &Head<'_>) -> bool {
         matches!(head, Head::Json(keys) if keys.has("data[].passage") || keys.has("data[].qas"))
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content::Questions(self)
+    }
+}
+
+impl ClozeFormat for OriginalRecord {
+    fn blank(&self) -> &'static str {
+        PLACEHOLDER
+    }
+
+    fn has_published_recipe(&self) -> bool {
+        true
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {

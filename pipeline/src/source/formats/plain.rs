@@ -15,11 +15,11 @@ use glm_text::question::{BLANK, Choices, ClozeText};
 use serde::Deserialize;
 
 use super::given::Given;
-use super::members::members;
+use super::members::{extra_members, members, unquoted};
 use super::near_miss::meant_as;
 use super::words::mentions;
 use crate::source::error::{QuestionError, RecordError};
-use crate::source::format::{Format, json_object};
+use crate::source::format::{ClozeFormat, Content, Format, json_object};
 use crate::source::head::Head;
 use crate::source::passage::{Passage, Question};
 
@@ -56,17 +56,31 @@ impl Format for Plain {
         "`context` and `choices`"
     }
 
+    fn detect(&self, head: &Head<'_>) -> bool {
+        // The other fields may follow a long context that is cut off.
+        matches!(head, Head::Json(keys) if keys.has("context") && (keys.has("choices") || keys.has_only(&FIELDS)))
+    }
+
+    fn has_extra_fields(&self) -> bool {
+        true
+    }
+
+    fn extra_fields(&self, record: &str) -> Option<String> {
+        extra_members(record, &FIELDS)
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content::Questions(self)
+    }
+}
+
+impl ClozeFormat for Plain {
     fn blank(&self) -> &'static str {
         BLANK
     }
 
     fn asks_once(&self) -> bool {
         true
-    }
-
-    fn detect(&self, head: &Head<'_>) -> bool {
-        // The other fields may follow a long context that is cut off.
-        matches!(head, Head::Json(keys) if keys.has("context") && (keys.has("choices") || keys.has_only(&FIELDS)))
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {
@@ -101,21 +115,6 @@ impl Format for Plain {
             questions: vec![Ok(question)],
         }])
     }
-
-    fn has_extra_fields(&self) -> bool {
-        true
-    }
-
-    fn extra_fields(&self, record: &str) -> Option<String> {
-        let fields = members(record).into_iter().filter(|(name, _)| !FIELDS.contains(&unquoted(name).as_ref()));
-        let fields: Vec<_> = fields.map(|(name, value)| format!("{name}: {value}")).collect();
-        (!fields.is_empty()).then(|| format!("{{{}}}", fields.join(", ")))
-    }
-}
-
-/// Returns the name of a field as the parser reads it.
-fn unquoted(name: &str) -> Cow<'_, str> {
-    serde_json::from_str(name).unwrap_or(Cow::Borrowed(name))
 }
 
 /// Returns the error for a field that is missing or `null`, with the field of the record that is meant as it, if any.

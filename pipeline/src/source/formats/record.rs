@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::words::MAX_MENTION_BYTES;
 use crate::source::error::{QuestionError, RecordError, RejectedQuestion};
-use crate::source::format::{Format, json_object};
+use crate::source::format::{ClozeFormat, Content, Format, json_object};
 use crate::source::head::Head;
 use crate::source::passage::{Passage, Question};
 
@@ -75,17 +75,23 @@ impl Format for Record {
         "`passage` with `entities` or `qas`"
     }
 
+    fn detect(&self, head: &Head<'_>) -> bool {
+        // The other fields may follow a long text that is cut off.
+        matches!(head, Head::Json(keys) if ["passage.entities", "passage.text"].iter().any(|key| keys.has(key)) || keys.has_all(&["passage", "qas"]))
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content::Questions(self)
+    }
+}
+
+impl ClozeFormat for Record {
     fn blank(&self) -> &'static str {
         PLACEHOLDER
     }
 
     fn has_published_recipe(&self) -> bool {
         true
-    }
-
-    fn detect(&self, head: &Head<'_>) -> bool {
-        // The other fields may follow a long text that is cut off.
-        matches!(head, Head::Json(keys) if ["passage.entities", "passage.text"].iter().any(|key| keys.has(key)) || keys.has_all(&["passage", "qas"]))
     }
 
     fn parse(&self, record: &str, labelled: bool) -> Result<Vec<Passage>, RecordError> {

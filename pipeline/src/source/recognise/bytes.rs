@@ -18,7 +18,10 @@ pub(super) fn not_text(head: &[u8]) -> Option<String> {
     }
     if head.starts_with(b"PAR1") || head.starts_with(b"ARROW1") {
         let name = if head.starts_with(b"PAR1") { "a Parquet" } else { "an Arrow" };
-        return Some(format!("seems to be {name} file, not raw text; export it as JSON, one object per line"));
+        return Some(format!(
+            "seems to be {name} file, not raw text; export it as JSON, one object per line{}",
+            if name == "a Parquet" { ", or give --task text if it has documents" } else { "" }
+        ));
     }
     // In UTF-16 every other byte of plain English is 0, which text in UTF-8 never contains.
     if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") || is_utf_16(head) {

@@ -1,5 +1,6 @@
 //! Detects the format of JSON by its keys.
 
+use glm_schemas::manifest::TaskName;
 use serde::de::IgnoredAny;
 
 use super::{FormatName, Recognised, wrong};
@@ -19,14 +20,14 @@ fn is_lines(name: &FormatName) -> bool {
 
 /// Returns the format that at least half of the first lines have, each an object. Lines that are not text or not JSON count as lines
 /// of no format.
-pub(super) fn format_of_lines(head: &[u8]) -> Option<FormatName> {
+pub(super) fn format_of_lines(task: TaskName, head: &[u8]) -> Option<FormatName> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     if begins_a_list(head) || std::str::from_utf8(head).is_ok_and(spreads_over_lines) {
         return None;
     }
     let lines: Vec<_> =
         head.split_inclusive(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).take(LINES).collect();
-    let formats: Vec<_> = lines.iter().map(|line| format_of_line(line)).collect();
+    let formats: Vec<_> = lines.iter().map(|line| format_of_line(task, line)).collect();
     let votes = |name: FormatName| formats.iter().filter(|&&format| format == Some(name)).count();
     let mut best: Option<(FormatName, usize)> = None;
     for &name in formats.iter().flatten() {
@@ -45,7 +46,7 @@ fn begins_a_list(head: &[u8]) -> bool {
     head.starts_with(b"[") && (first.len() == head.len() || serde_json::from_slice::<IgnoredAny>(first).is_err())
 }
 
-fn format_of_line(line: &[u8]) -> Option<FormatName> {
+fn format_of_line(task: TaskName, line: &[u8]) -> Option<FormatName> {
     let text = match std::str::from_utf8(line) {
         Ok(text) => text,
         // The beginning of the file may end within a character.
@@ -58,10 +59,10 @@ fn format_of_line(line: &[u8]) -> Option<FormatName> {
         return None;
     }
     let keys = Keys::of_first_value(text);
-    if other_task(&keys).is_some() {
+    if task == TaskName::Cloze && other_task(&keys).is_some() {
         return None;
     }
-    FormatName::detect(&Head::Json(keys)).filter(is_lines)
+    FormatName::detect(task, &Head::Json(keys)).filter(is_lines)
 }
 
 /// Returns true if the first value begins on the first line and ends, or is cut off, on a later one.
@@ -94,10 +95,13 @@ fn near_misses(keys: &Keys) -> Vec<String> {
 }
 
 /// Classifies JSON by the keys of its first value.
-pub(super) fn classify(text: &str) -> Recognised {
+pub(super) fn classify(task: TaskName, text: &str) -> Recognised {
     let keys = Keys::of_first_value(text);
-    if let Some(name) = FormatName::detect(&Head::Json(keys.inside("[]."))).filter(is_lines) {
+    if let Some(name) = FormatName::detect(task, &Head::Json(keys.inside("[]."))).filter(is_lines) {
         return wrong(format!("seems to be `{name}` data in one JSON array; {ONE_PER_ELEMENT}"));
+    }
+    if task == TaskName::Text {
+        return classify_text(keys, text);
     }
     if keys.has_all(&["data[].context", "data[].choices"]) {
         return wrong(format!("seems to be CMRC 2019, which has several blanks per text and is not supported; {ONE_BLANK}"));
@@ -106,7 +110,7 @@ pub(super) fn classify(text: &str) -> Recognised {
         return wrong(format!("seems to be {other} ({}), not cloze data", keys.summary()));
     }
     let near_misses = near_misses(&keys);
-    match FormatName::detect(&Head::Json(keys)) {
+    match FormatName::detect(task, &Head::Json(keys)) {
         Some(name) if is_lines(&name) && spreads_over_lines(text) => {
             wrong(format!("seems to be `{name}` data, but its first object spans several lines; {ONE_PER_LINE}"))
         }
@@ -115,6 +119,18 @@ pub(super) fn classify(text: &str) -> Recognised {
             wrong(format!("seems to be meant as `plain` data; rename {}", near_misses.join(", ")))
         }
         None => Recognised::Unknown,
+    }
+}
+
+/// Classifies JSON that is to hold documents.
+fn classify_text(keys: Keys, text: &str) -> Recognised {
+    let summary = keys.summary();
+    match FormatName::detect(TaskName::Text, &Head::Json(keys)) {
+        Some(name) if is_lines(&name) && spreads_over_lines(text) => {
+            wrong(format!("seems to be `{name}` data, but its first object spans several lines; {ONE_PER_LINE}"))
+        }
+        Some(name) => Recognised::Format(name),
+        None => wrong(format!("seems to be JSON without documents ({summary}); rename the field of the text to `text`")),
     }
 }
 
@@ -153,14 +169,19 @@ mod tests {
             [&b"{\"context\": \"A [BLANK"[..], b"garbage", b"{\"context\": \"caf\xe9\"}", b"{}", b"[1]", b"\xff", b"{\"a\": 1}"]
         {
             let good = PLAIN.repeat(3);
-            assert_eq!(format_of_lines(&[bad, b"\n", good.as_bytes()].concat()), plain, "{}", String::from_utf8_lossy(bad));
-            assert_eq!(format_of_lines(&[PLAIN.as_bytes(), bad, b"\n"].concat()), plain);
-            assert_eq!(format_of_lines(&[PLAIN.as_bytes(), bad, b"\n", bad, b"\n"].concat()), None);
+            assert_eq!(
+                format_of_lines(TaskName::Cloze, &[bad, b"\n", good.as_bytes()].concat()),
+                plain,
+                "{}",
+                String::from_utf8_lossy(bad)
+            );
+            assert_eq!(format_of_lines(TaskName::Cloze, &[PLAIN.as_bytes(), bad, b"\n"].concat()), plain);
+            assert_eq!(format_of_lines(TaskName::Cloze, &[PLAIN.as_bytes(), bad, b"\n", bad, b"\n"].concat()), None);
         }
         let cut = &PLAIN.as_bytes()[..PLAIN.len() - 5];
-        assert_eq!(format_of_lines(cut), plain, "the only line may be cut off");
-        assert_eq!(format_of_lines(format!("[{PLAIN},{PLAIN}]").as_bytes()), None);
-        assert_eq!(format_of_lines(PLAIN.replace(", \"answer\"", ",\n\"answer\"").as_bytes()), None);
+        assert_eq!(format_of_lines(TaskName::Cloze, cut), plain, "the only line may be cut off");
+        assert_eq!(format_of_lines(TaskName::Cloze, format!("[{PLAIN},{PLAIN}]").as_bytes()), None);
+        assert_eq!(format_of_lines(TaskName::Cloze, PLAIN.replace(", \"answer\"", ",\n\"answer\"").as_bytes()), None);
     }
 
     #[test]
@@ -173,9 +194,9 @@ mod tests {
             (r#"{"context": "a", "options": ["b"], "answer": 0}"#, "rename `options` to `choices`"),
             (r#"{"Context": "a", "choices": ["b"], "label": 0}"#, "rename `Context` to `context` (with one [BLANK])"),
         ] {
-            let Recognised::Wrong(what) = classify(line) else { panic!("{line}") };
+            let Recognised::Wrong(what) = classify(TaskName::Cloze, line) else { panic!("{line}") };
             assert!(what.starts_with(&format!("seems to be meant as `plain` data; {message}")), "{what}");
         }
-        assert_eq!(classify(r#"{"text": "a", "label": 1}"#), Recognised::Unknown);
+        assert_eq!(classify(TaskName::Cloze, r#"{"text": "a", "label": 1}"#), Recognised::Unknown);
     }
 }

@@ -3,8 +3,6 @@
 //! Workers build these types, the ordered stage combines them into a [`Row`], and the spool and part files store them in
 //! postcard's format. Both are only read by the version of the program that wrote them.
 
-mod token_ids;
-
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -16,77 +14,79 @@ use glm_schemas::origin::Origin;
 use glm_schemas::vocab::TokenId;
 use serde::{Deserialize, Serialize};
 
+use crate::ingest::rows::token_ids;
+
 /// Data shared by all rows of a passage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PassageData {
-    pub(super) source: String,
-    pub(super) text: String,
+pub(in crate::ingest) struct PassageData {
+    pub(in crate::ingest) source: String,
+    pub(in crate::ingest) text: String,
     #[serde(with = "token_ids")]
-    pub(super) ids: Vec<TokenId>,
-    pub(super) mentions: Vec<Mention>,
+    pub(in crate::ingest) ids: Vec<TokenId>,
+    pub(in crate::ingest) mentions: Vec<Mention>,
 }
 
 /// A mention of an entity. Records are shorter than 2^32 bytes, so all positions fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mention {
+pub(in crate::ingest) struct Mention {
     /// Bytes of the passage's text.
-    pub(super) bytes: Range<u32>,
+    pub(in crate::ingest) bytes: Range<u32>,
     /// Code points of the passage's text.
-    pub(super) chars: Range<u32>,
+    pub(in crate::ingest) chars: Range<u32>,
     /// Tokens that cover the mention; `None` if no token does.
-    pub(super) tokens: Option<Range<u32>>,
+    pub(in crate::ingest) tokens: Option<Range<u32>>,
 }
 
 /// A candidate answer of a passage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Candidate {
-    pub(super) text: String,
+pub(in crate::ingest) struct Candidate {
+    pub(in crate::ingest) text: String,
     #[serde(with = "token_ids")]
-    pub(super) ids: Vec<TokenId>,
+    pub(in crate::ingest) ids: Vec<TokenId>,
     /// Index in the record's list of choices.
-    pub(super) index: u32,
+    pub(in crate::ingest) index: u32,
 }
 
 /// A query and its tokens on both sides of the blank.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Query {
-    pub(super) text: String,
+pub(in crate::ingest) struct Query {
+    pub(in crate::ingest) text: String,
     #[serde(with = "token_ids")]
-    pub(super) left_ids: Vec<TokenId>,
+    pub(in crate::ingest) left_ids: Vec<TokenId>,
     #[serde(with = "token_ids")]
-    pub(super) right_ids: Vec<TokenId>,
+    pub(in crate::ingest) right_ids: Vec<TokenId>,
 }
 
 /// A row of a shard.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Row<'a> {
-    pub(super) example_id: Cow<'a, str>,
+pub(in crate::ingest) struct Row<'a> {
+    pub(in crate::ingest) example_id: Cow<'a, str>,
     /// Id of the question in the raw data, if it has one.
-    pub(super) source_id: Option<Cow<'a, str>>,
+    pub(in crate::ingest) source_id: Option<Cow<'a, str>>,
     /// Index of the raw file among those of its split.
-    pub(super) file: u32,
+    pub(in crate::ingest) file: u32,
     /// First line of the record; `None` if the format has no lines.
-    pub(super) line: Option<u64>,
+    pub(in crate::ingest) line: Option<u64>,
     /// Further fields of the record as a JSON object, if they are kept.
-    pub(super) extra: Option<Cow<'a, str>>,
-    pub(super) passage_id: i64,
-    pub(super) question_id: i64,
-    pub(super) passage: Cow<'a, PassageData>,
-    pub(super) query: Cow<'a, Query>,
-    pub(super) choices: Vec<Choice<'a>>,
+    pub(in crate::ingest) extra: Option<Cow<'a, str>>,
+    pub(in crate::ingest) passage_id: i64,
+    pub(in crate::ingest) question_id: i64,
+    pub(in crate::ingest) passage: Cow<'a, PassageData>,
+    pub(in crate::ingest) query: Cow<'a, Query>,
+    pub(in crate::ingest) choices: Vec<Choice<'a>>,
 }
 
 /// One of the choices of a row.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Choice<'a> {
-    pub(super) candidate: Cow<'a, Candidate>,
-    pub(super) correct: bool,
+pub(in crate::ingest) struct Choice<'a> {
+    pub(in crate::ingest) candidate: Cow<'a, Candidate>,
+    pub(in crate::ingest) correct: bool,
 }
 
 impl Row<'_> {
     /// Calls `consume` with the row as a shard of `split` takes it. `files` are the names of the raw files. Returns `None` if a mention
     /// is out of range of the text, or there is no such file, which only a damaged file can cause.
-    pub(super) fn with_cloze_row<T>(
+    pub(in crate::ingest) fn with_cloze_row<T>(
         &self,
         split: Split,
         files: &[String],

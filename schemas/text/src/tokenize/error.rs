@@ -1,0 +1,98 @@
+//! Errors of loading or using a tokenizer.
+
+use std::io;
+use std::path::PathBuf;
+
+use glm_schemas::vocab::BERT_UNCASED_SHA256;
+use thiserror::Error;
+
+use super::{MAX_TEXT_BYTES, MAX_WORD_BYTES};
+
+/// Error of loading or using a tokenizer.
+#[derive(Debug, Error)]
+pub enum TokenizerError {
+    /// The file cannot be read.
+    #[error("cannot read the tokenizer {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Underlying error.
+        source: io::Error,
+    },
+    /// There is no such file.
+    #[error(
+        "there is no file {}; a tokenizer is the path of a vocab.txt or a tokenizer.json, names of models are not looked up",
+        .0.display()
+    )]
+    NoFile(PathBuf),
+    /// The path is a folder.
+    #[error("{} is a folder; {}", path.display(), file.as_ref().map_or_else(
+        || "a tokenizer is a vocab.txt or a tokenizer.json, and it holds neither".to_owned(),
+        |file| format!("use {}", file.display()),
+    ))]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Tokenizer in the folder, if there is one.
+        file: Option<PathBuf>,
+    },
+    /// The file is JSON of another kind.
+    #[error("{name} is not a tokenizer.json: it has no `model`{}", if keys.is_empty() {
+        String::new()
+    } else {
+        format!(", but {keys}; files such as config.json belong to a model, use the tokenizer.json next to them")
+    })]
+    NotATokenizer {
+        /// The file.
+        name: String,
+        /// Its first keys.
+        keys: String,
+    },
+    /// The vocabulary is not text.
+    #[error("the vocabulary {name} is not UTF-8 text; use a vocab.txt (one token per line) or a tokenizer.json")]
+    NotText {
+        /// The vocabulary.
+        name: String,
+    },
+    /// The library rejected a tokenizer.json, or cannot build the model.
+    #[error("the tokenizer {name} cannot be used: {reason}")]
+    Invalid {
+        /// The tokenizer.
+        name: String,
+        /// Message of the library.
+        reason: String,
+    },
+    /// Special tokens are missing.
+    #[error("the vocabulary {name} lacks the special tokens {missing}; use one with [PAD], [UNK], [CLS], [SEP] and [MASK]")]
+    MissingSpecial {
+        /// The vocabulary.
+        name: String,
+        /// Missing tokens.
+        missing: String,
+    },
+    /// The built-in vocabulary is not the published one.
+    #[error(
+        "the built-in vocabulary has sha256 {found}, expected {BERT_UNCASED_SHA256}; rebuild the program from a clean checkout"
+    )]
+    BuiltIn {
+        /// Actual checksum.
+        found: String,
+    },
+    /// A word is too long to be tokenized.
+    #[error(
+        "{bytes} bytes without white space or ASCII punctuation between them cannot be tokenized; the limit is {MAX_WORD_BYTES}"
+    )]
+    LongWord {
+        /// Length of the word.
+        bytes: usize,
+    },
+    /// A text is too long for a tokenizer.json, whose rules may apply across words.
+    #[error("a text of {bytes} bytes cannot be tokenized with a tokenizer.json; the limit is {MAX_TEXT_BYTES}")]
+    LongText {
+        /// Length of the text.
+        bytes: usize,
+    },
+    /// The library rejected a text.
+    #[error("cannot tokenize a text: {0}")]
+    Encode(String),
+}
