@@ -5,9 +5,10 @@ use std::io::Read;
 use std::path::Path;
 
 use flate2::read::GzDecoder;
-use glm_prep::source::pairs::lines::Corpus;
-use glm_prep::source::pairs::squad::Purpose;
-use glm_prep::source::pairs::{RawPair, References, Windows, squad, xsum};
+use glm_prep::source::formats::pairs::lines::Corpus;
+use glm_prep::source::formats::pairs::squad::{self, Purpose};
+use glm_prep::source::formats::pairs::xsum;
+use glm_prep::source::{RawPair, References, Windows};
 use glm_schemas::manifest::Split;
 use glm_schemas::seq2seq::encoding::{PairEncoder, PairLayout};
 use glm_text::pair::{NO_ANSWER, PairText, windows};

@@ -38,7 +38,7 @@ pub enum TaskName {
 
 impl TaskName {
     /// All kinds of rows.
-    pub const ALL: [Self; 2] = [Self::Cloze, Self::Text];
+    pub const ALL: [Self; 3] = [Self::Cloze, Self::Text, Self::Seq2seq];
 
     /// Name in the manifest and on the command line.
     pub fn name(self) -> &'static str {

@@ -11,7 +11,9 @@ use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::generate::beam::{BeamSearch, Step};
 use glm_trainer::generate::candidates::{Candidate, Wanted, best_first, candidates};
 use glm_trainer::generate::filter::Filter;
-use glm_trainer::generate::{BeamSettings, Context, Event, Generator, Hypothesis, Limits, Request, Search, Settings, beam_search};
+use glm_trainer::generate::{
+    BeamSettings, Context, Event, Generator, Hypothesis, Limits, Request, Search, Settings, beam_search,
+};
 use glm_trainer::model::{Glm, Kernels, Pass};
 use serde_json::Value;
 use tch::{Device, Kind};
@@ -54,11 +56,8 @@ fn filters_keep_the_published_tokens() {
     assert_eq!(cases(&golden).len(), 27);
     for case in cases(&golden) {
         let logits: Vec<_> = case["logits"].as_array().expect("logits").iter().map(number).collect();
-        let filter = Filter {
-            temperature: number(&case["temperature"]),
-            top_k: size(&case["top_k"]),
-            top_p: number(&case["top_p"]),
-        };
+        let filter =
+            Filter { temperature: number(&case["temperature"]), top_k: size(&case["top_k"]), top_p: number(&case["top_p"]) };
         let log_probs = log_softmax(&logits);
         let wanted = if filter.top_k > 0 { Wanted::Best(filter.top_k) } else { Wanted::All };
         for wanted in [wanted, Wanted::All] {
@@ -311,8 +310,7 @@ fn blanks_are_filled_with_the_published_pieces() {
                     ..BeamSettings::default()
                 }),
             };
-            let settings =
-                Settings { search, start: special.sop, ends: vec![special.eop, special.pad], ..Settings::default() };
+            let settings = Settings { search, start: special.sop, ends: vec![special.eop, special.pad], ..Settings::default() };
             let pieces = case["pieces"].as_array().expect("pieces");
             let blanks = pieces.iter().map(|piece| size(&piece["position"])).collect();
             let context = Context { ids: ids(&case["context"]), blanks };
@@ -332,8 +330,7 @@ fn blanks_are_filled_with_the_published_pieces() {
                 }
                 let log_probs: Vec<_> =
                     found[0].log_probs.iter().copied().chain(found[0].end.map(|end| end.log_prob)).collect();
-                let chosen: Vec<_> =
-                    found[0].tokens.iter().copied().chain(found[0].end.map(|end| end.token)).collect();
+                let chosen: Vec<_> = found[0].tokens.iter().copied().chain(found[0].end.map(|end| end.token)).collect();
                 let steps = piece["steps"].as_array().expect("steps");
                 let remembered = steps.iter().take_while(|step| {
                     fed += 1;

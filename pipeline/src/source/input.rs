@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::Split;
 
+use super::paired::{PairedLines, Unequal};
+use super::unpack::unpacked;
 use super::{archive, discover};
 
 mod error;
@@ -41,7 +43,16 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     File(PathBuf),
-    Member { archive: PathBuf, kind: archive::Kind, index: usize },
+    Member {
+        archive: PathBuf,
+        kind: archive::Kind,
+        index: usize,
+    },
+    /// Files of sources and targets, line by line; without targets if they are unknown.
+    Paired {
+        source: PathBuf,
+        target: Option<PathBuf>,
+    },
     Stdin,
 }
 
@@ -164,6 +175,18 @@ fn list(dir: &Path, prefix: &str, depth: usize, paths: &mut Vec<String>) -> Resu
 }
 
 fn file_input(split: Split, name: String, path: PathBuf) -> Result<Input, InputError> {
+    let size = |path: &Path| match fs::metadata(path) {
+        Ok(found) => Ok(found.len()),
+        Err(source) => Err(InputError::Read { name: name.clone(), source }),
+    };
+    if let Some(target) = path.file_name().and_then(|name| discover::targets_of(&name.to_string_lossy())) {
+        let target = Some(path.with_file_name(target)).filter(|target| target.is_file());
+        if target.is_none() && split != Split::Test {
+            return Err(InputError::NoTargets { name: name.clone(), target: discover::targets_of(&name).unwrap_or_default() });
+        }
+        let bytes = size(&path)? + target.as_deref().map_or(Ok(0), size)?;
+        return Ok(Input { split, name, bytes, place: Place::Paired { source: path, target } });
+    }
     let found = fs::metadata(&path).map_err(|source| InputError::Read { name: name.clone(), source })?;
     Ok(Input { split, name, bytes: found.len(), place: Place::File(path) })
 }
@@ -299,6 +322,12 @@ pub fn read(
                 }
                 at += 1;
             }
+            Place::Paired { source, target } => {
+                if !read_paired(input, source, target.as_deref(), &mut |file| consume(at, file))? {
+                    return Ok(());
+                }
+                at += 1;
+            }
             Place::Stdin => {
                 if !with_name(input, consume(at, &mut io::stdin().lock()))? {
                     return Ok(());
@@ -337,6 +366,28 @@ pub fn read(
         }
     }
     Ok(())
+}
+
+/// Passes the lines of two files to `consume`, see [`PairedLines`].
+fn read_paired(
+    input: &Input,
+    source: &Path,
+    target: Option<&Path>,
+    consume: &mut dyn FnMut(&mut dyn Read) -> Result<bool, ReadError>,
+) -> Result<bool, InputError> {
+    let open = |path: &Path| File::open(path).map_err(|error| input.error(error));
+    let mut files = (open(source)?, target.map(open).transpose()?);
+    let source = unpacked(&mut files.0).map_err(|error| input.error(error))?;
+    let target_lines = files.1.as_mut().map(|file| unpacked(file)).transpose().map_err(|error| input.error(error))?;
+    let mut lines = PairedLines::new(source, target_lines);
+    let goes_on = with_name(input, consume(&mut lines))?;
+    match lines.unequal().map_err(|error| input.error(error))? {
+        None => Ok(goes_on),
+        Some(Unequal { source, target }) => {
+            let other = discover::targets_of(&input.name).unwrap_or_default();
+            Err(InputError::Unequal { name: input.name.clone(), lines: source, other, other_lines: target })
+        }
+    }
 }
 
 /// Error of reading one file.

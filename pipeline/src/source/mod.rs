@@ -1,7 +1,7 @@
 //! Raw data: finds the files ([`input`]), detects their format ([`recognise`]) and parses their records ([`formats`]).
 //!
 //! All formats of cloze data produce the same type, a [`Passage`] with its questions in standard form, and all formats of text
-//! produce [`Document`]s. A [`RecordError`] rejects a whole record, a [`QuestionError`] only one question of a passage.
+//! produce [`Document`]s; those of pairs produce [`RawPair`]s. A [`RecordError`] rejects a whole record, a [`QuestionError`] only one question of a passage.
 
 mod archive;
 mod discover;
@@ -11,12 +11,14 @@ mod format;
 pub mod formats;
 pub mod head;
 pub mod input;
-pub mod pairs;
+mod pair;
+mod paired;
 mod passage;
 pub mod recognise;
 pub mod unpack;
 
 pub use document::Document;
 pub use error::{EncodingErrorText, QuestionError, RecordError, RejectedQuestion};
-pub use format::{ClozeFormat, Content, DocumentFormat, Format, Framing};
+pub use format::{ClozeFormat, Content, DocumentFormat, Format, Framing, PairFormat};
+pub use pair::{RawPair, References, Windows};
 pub use passage::{Passage, Question};

@@ -9,7 +9,7 @@ use std::io::{self, BufRead, Read};
 const KEPT: usize = 8 << 20;
 
 /// Reader of the lines of one or two files as JSON.
-pub struct PairedLines<'a> {
+pub(super) struct PairedLines<'a> {
     source: Lines<'a>,
     /// `None` if targets are unknown.
     target: Option<Lines<'a>>,
@@ -28,11 +28,11 @@ struct Lines<'a> {
 
 /// Numbers of lines of two files that must have the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unequal {
+pub(super) struct Unequal {
     /// Lines of the file of sources.
-    pub source: u64,
+    pub(super) source: u64,
     /// Lines of the file of targets.
-    pub target: u64,
+    pub(super) target: u64,
 }
 
 impl<'a> Lines<'a> {
@@ -86,7 +86,7 @@ impl<'a> Lines<'a> {
 
 impl<'a> PairedLines<'a> {
     /// Reads two files, or one if there are no targets.
-    pub fn new(source: Box<dyn BufRead + 'a>, target: Option<Box<dyn BufRead + 'a>>) -> Self {
+    pub(super) fn new(source: Box<dyn BufRead + 'a>, target: Option<Box<dyn BufRead + 'a>>) -> Self {
         Self { source: Lines::new(source), target: target.map(Lines::new), ready: Vec::new(), at: 0, ended: false }
     }
 
@@ -94,7 +94,7 @@ impl<'a> PairedLines<'a> {
     ///
     /// # Errors
     /// Errors of the files.
-    pub fn unequal(&mut self) -> io::Result<Option<Unequal>> {
+    pub(super) fn unequal(&mut self) -> io::Result<Option<Unequal>> {
         let Some(target) = self.target.as_mut().filter(|_| self.ended) else { return Ok(None) };
         let (source, target) = (self.source.count()?, target.count()?);
         Ok((source != target).then_some(Unequal { source, target }))

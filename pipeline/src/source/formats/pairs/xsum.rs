@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use glm_schemas::manifest::Split;
 use glm_text::pair::Template;
 
-use super::{RawPair, References, Windows};
+use crate::source::pair::{RawPair, References, Windows};
 
 /// File that assigns articles to splits.
 pub const SPLITS_FILE: &str = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json";

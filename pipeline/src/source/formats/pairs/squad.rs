@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use glm_text::pair::{NO_ANSWER, Template};
 use serde::Deserialize;
 
-use super::{RawPair, References, Windows};
+use crate::source::pair::{RawPair, References, Windows};
 
 /// What is learned from the questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,17 +1,4 @@
-//! Raw formats of pairs of a source and a target.
-//!
-//! Each module turns the text of a record into [`RawPair`]s: what the published code reads, after its clean-up and before tokenization.
-//!
-//! - [`lines`]: files `train.source` and `train.target` with one text per line.
-//! - [`own`]: one JSON object per line.
-//! - [`squad`]: questions about paragraphs, as in SQuAD.
-//! - [`xsum`]: summaries, one file each.
-
-pub mod clean;
-pub mod lines;
-pub mod own;
-pub mod squad;
-pub mod xsum;
+//! Pairs of a source and a target.
 
 use glm_text::pair::Template;
 

@@ -4,7 +4,7 @@ use glm_text::pair::Template;
 use glm_text::standard::standardise;
 
 use super::clean::{self, Side};
-use super::{RawPair, References, Windows};
+use crate::source::pair::{RawPair, References, Windows};
 
 /// Corpus whose pairs are lines of two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
