@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 
+use glm_schemas::manifest::TaskName;
 use glm_text::tokenize::{Tokenizer, TokenizerError};
 use serde::Serialize;
 use serde_json::Value;
@@ -23,6 +24,7 @@ use crate::checkpoint::locate::Located;
 use crate::command::setup::{SetupError, load_model, resolve_micro_batch_tokens, set_threads};
 use crate::generate::{GenerateError, Generator, Hypothesis, Request, Settings};
 use crate::model::{Glm, Pass};
+use crate::task;
 
 /// Errors of `generate`.
 #[derive(Debug, Error)]
@@ -162,7 +164,8 @@ impl Program {
         }
         let model = load_model(&weights, &config, tokenizer.identity(), device, Kind::Float)?;
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
-        resolve_micro_batch_tokens(&mut config, &model, &pass, false, None)?;
+        let task = task::open(TaskName::Cloze, config.task(special));
+        resolve_micro_batch_tokens(&mut config, &*task, &model, &pass, false, None)?;
         let settings = Settings {
             search: args.search(model.config().positions).map_err(GenerateCommandError::Options)?,
             start: special.sop,

@@ -81,6 +81,11 @@ impl Task for Seq2seq {
         work.targets as f64
     }
 
+    /// Sources may be as short as their targets.
+    fn scored_share(&self) -> f64 {
+        0.5
+    }
+
     fn evaluator(&self) -> Box<dyn Evaluator> {
         Box::new(PairEvaluator::new(self.encoder))
     }
