@@ -37,7 +37,7 @@ fn prep(folder: &Path) -> Command {
 fn failed(command: &mut Command) -> String {
     let finished = run(command);
     assert_ne!(finished.code(), Some(0), "{}", finished.stdout());
-    finished.stderr().to_owned()
+    finished.stderr()
 }
 
 #[test]
@@ -66,12 +66,11 @@ fn own_pairs_become_predictions() {
     let with = |name: &str| {
         let mut command = command("glm-trainer");
         command.args([name, "--device", "cpu"]).arg("--data").arg(&data).arg("--init").arg(&out);
-        set(&mut command, &["seq2seq.max_target_len=8", "seq2seq.beams=2", "data.max_seq_len=40"]);
         command
     };
     let texts = folder.path().join("val.jsonl");
     let evaluated = run(with("eval").args(["--metric", "em-f1", "--json", "--scores"]).arg(&texts)).success();
-    let evaluated: Value = serde_json::from_str(evaluated.stdout()).expect("JSON");
+    let evaluated: Value = serde_json::from_str(&evaluated.stdout()).expect("JSON");
     assert!(evaluated["exact_match"].is_f64() && evaluated["f1"].is_f64(), "{evaluated}");
     let lines = json_lines(&texts);
     assert_eq!(lines.len(), 12);
@@ -92,6 +91,21 @@ fn own_pairs_become_predictions() {
     let again = folder.path().join("again.jsonl");
     run(with("predict").arg("--out").arg(&again)).success();
     assert_eq!(json_lines(&again), lines, "predictions are the same every time");
+}
+
+#[test]
+fn articles_of_xsum_are_listed_by_split() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = folder.path();
+    let splits = json!({ "train": ["1", "2"], "validation": ["3"], "test": ["1"] });
+    fs::write(data.join("XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json"), splits.to_string()).expect("write");
+    for id in ["1", "3"] {
+        let text = format!("[SN]FIRST-SENTENCE[SN]\nShort {id}.\n[SN]RESTBODY[SN]\nLong {id}.\n");
+        fs::write(data.join(format!("{id}.summary")), text).expect("write");
+    }
+    let finished = run(&mut prep(data));
+    assert_eq!(finished.code(), Some(3), "{}", finished.stderr());
+    assert!(finished.stdout().contains("there is no file 2.summary"), "{}", finished.stdout());
 }
 
 #[test]
@@ -155,7 +169,7 @@ fn texts_scores_and_rouge_equal_the_published_ones() {
             .arg("--scores")
             .arg(&texts);
         let evaluated = run(set(&mut eval, &settings)).success();
-        let evaluated: Value = serde_json::from_str(evaluated.stdout()).expect("JSON");
+        let evaluated: Value = serde_json::from_str(&evaluated.stdout()).expect("JSON");
         for (line, example) in json_lines(&texts).iter().zip(examples) {
             assert_eq!(line["prediction"], example["prediction"], "case {number}: {}", line["example_id"]);
             assert_eq!(line["references"], json!([example["ref"]]));

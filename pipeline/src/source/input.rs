@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::Split;
 
+use super::articles::Articles;
+use super::formats::pairs::xsum;
 use super::paired::{PairedLines, Unequal};
 use super::unpack::unpacked;
 use super::{archive, discover};
@@ -53,6 +55,11 @@ enum Place {
         source: PathBuf,
         target: Option<PathBuf>,
     },
+    /// Articles in a file each.
+    Articles {
+        folder: PathBuf,
+        ids: Vec<String>,
+    },
     Stdin,
 }
 
@@ -82,7 +89,8 @@ fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<
         Ok(found) if !found.is_dir() => return Err(InputError::NotAFolder(dir.to_owned())),
         Ok(_) => {}
     }
-    let mut inputs = if selection.named.is_empty() { search(dir)? } else { named(dir, &selection.named)? };
+    let mut inputs =
+        if selection.named.is_empty() { listed(dir)?.map_or_else(|| search(dir), Ok)? } else { named(dir, &selection.named)? };
     if inputs.is_empty() && takes_all {
         inputs = all(dir)?;
     }
@@ -102,6 +110,25 @@ fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<
         }
         Some(_) => Ok(inputs),
     }
+}
+
+/// Returns the articles that a file in `dir` divides between the splits; `None` if there is no such file.
+fn listed(dir: &Path) -> Result<Option<Vec<Input>>, InputError> {
+    let path = dir.join(xsum::SPLITS_FILE);
+    let name = || path.display().to_string();
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(InputError::Read { name: name(), source }),
+    };
+    let folder = [dir.join(xsum::ARTICLES_FOLDER), dir.to_owned()].into_iter().find(|folder| folder.is_dir());
+    let folder = folder.unwrap_or_else(|| dir.to_owned());
+    let of_split = |split| {
+        let ids = xsum::ids(&text, split).map_err(|what| InputError::Wrong { name: name(), what })?;
+        let place = Place::Articles { folder: folder.clone(), ids };
+        Ok(Input { split, name: format!("{} ({split})", xsum::SPLITS_FILE), bytes: 0, place })
+    };
+    Split::ALL.into_iter().map(of_split).collect::<Result<_, _>>().map(Some)
 }
 
 fn search(dir: &Path) -> Result<Vec<Input>, InputError> {
@@ -324,6 +351,12 @@ pub fn read(
             }
             Place::Paired { source, target } => {
                 if !read_paired(input, source, target.as_deref(), &mut |file| consume(at, file))? {
+                    return Ok(());
+                }
+                at += 1;
+            }
+            Place::Articles { folder, ids } => {
+                if !with_name(input, consume(at, &mut Articles::new(folder.clone(), ids)))? {
                     return Ok(());
                 }
                 at += 1;

@@ -4,6 +4,7 @@
 //! produce [`Document`]s; those of pairs produce [`RawPair`]s. A [`RecordError`] rejects a whole record, a [`QuestionError`] only one question of a passage.
 
 mod archive;
+mod articles;
 mod discover;
 mod document;
 mod error;

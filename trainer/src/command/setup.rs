@@ -10,10 +10,12 @@ use tch::{Device, Kind, TchError};
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
 use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::{Flag, SettingArgs};
+use crate::config::overrides::Layers;
 use crate::config::{Config, MICRO_BATCH_TOKENS, SettingsError};
 use crate::data::DataError;
 use crate::data::mmap::{DataSet, SplitData};
@@ -219,6 +221,17 @@ pub fn load_model(
     Ok(model)
 }
 
+/// Settings that the command line can change. Lengths and search of sequence to sequence are by default those of the run that made the
+/// weights, if a run did.
+fn defaults(task: TaskName, weights: &Path) -> Layers {
+    // Weights that cannot be read are an error later.
+    let run = Some(weights).filter(|path| task == TaskName::Seq2seq && path.is_dir());
+    let Some(Ok(Some(RunState { config: run, .. }))) = run.map(RunFolder::recorded) else { return Layers::default() };
+    let mut config = Config { seq2seq: run.seq2seq, ..Config::default() };
+    (config.data.max_seq_len, config.data.tokenizer) = (run.data.max_seq_len, run.data.tokenizer);
+    Layers::over(&config)
+}
+
 /// Loads the tokenizer of a data set, `data.tokenizer` or the built-in one, if the task is evaluated by texts.
 ///
 /// # Errors
@@ -311,10 +324,10 @@ impl Scorer {
         settings: &SettingArgs,
         flags: &[Flag<'_>],
     ) -> Result<SplitScorer, SetupError> {
-        let config = settings.resolve(flags)?;
+        let data = open_data(&data_folder(data))?;
+        let config = settings.resolve_over(defaults(data.manifest().task, &weights.init), flags)?;
         set_threads(&config);
         let device = device.resolve()?;
-        let data = open_data(&data_folder(data))?;
         let rows = data.split_verified(split, config.data.verify)?;
         let manifest = data.manifest();
         check_target_length(&config, manifest.task)?;

@@ -27,6 +27,10 @@ pub struct Pairs;
 #[derive(Debug, Clone, Copy)]
 pub struct PairLines(pub Corpus);
 
+/// Summaries of articles.
+#[derive(Debug, Clone, Copy)]
+pub struct Xsum;
+
 /// Questions about paragraphs.
 #[derive(Debug, Clone, Copy)]
 pub struct Squad(pub Purpose);
@@ -116,6 +120,44 @@ impl PairFormat for PairLines {
             return Err(RecordError::Missing { field: "target_line", instead: None });
         }
         Ok(vec![self.0.pair(&source_line, target_line.as_deref())])
+    }
+}
+
+/// An article, as the reader of articles gives it.
+#[derive(Deserialize)]
+struct Article {
+    id: String,
+    text: Option<String>,
+}
+
+impl Format for Xsum {
+    fn name(&self) -> &'static str {
+        "xsum"
+    }
+
+    fn about(&self) -> &'static str {
+        "Pairs: the articles of XSum and their first sentences"
+    }
+
+    fn signs(&self) -> &'static str {
+        "the file of its splits"
+    }
+
+    fn detect(&self, head: &Head<'_>) -> bool {
+        matches!(head, Head::Json(keys) if keys.has_all(&["id", "text"]) && keys.has_only(&["id", "text"]))
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content::Pairs(self)
+    }
+}
+
+impl PairFormat for Xsum {
+    fn pairs(&self, record: &str, _labelled: bool) -> Result<Vec<RawPair>, RecordError> {
+        let Article { id, text } = json_object(self.name(), record)?;
+        let wrong = |message| RecordError::Syntax { format: self.name(), message };
+        let text = text.ok_or_else(|| wrong(format!("there is no file {id}.summary")))?;
+        xsum::parse(&id, &text).map(|pair| vec![pair]).map_err(wrong)
     }
 }
 

@@ -10,6 +10,9 @@ use crate::source::pair::{RawPair, References, Windows};
 /// File that assigns articles to splits.
 pub const SPLITS_FILE: &str = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json";
 
+/// Folder of the articles, if they are not beside that file.
+pub const ARTICLES_FOLDER: &str = "bbc-summary-data";
+
 /// Mark at both ends of the name of a section.
 const MARK: &str = "[SN]";
 
