@@ -36,6 +36,7 @@ pub mod document;
 pub mod manifest;
 pub mod origin;
 pub mod seq2seq;
+mod split;
 pub mod vocab;
 
 /// Version of the contract. Readers reject data sets of other versions.

@@ -20,7 +20,7 @@ use crate::config::args::ConfigArgs;
 /// Name of the program.
 const PROGRAM: &str = "glm-trainer";
 
-/// Fine-tunes GLM for multi-token cloze (ReCoRD)
+/// Trains and evaluates GLM: pretraining by blank infilling, cloze questions, language modeling
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, max_term_width = glm_support::command::WIDTH, after_help = "\
 Examples:
@@ -61,11 +61,15 @@ Examples:
 GLM_STORE_SECRET for Slurm's srun, or also RANK, WORLD_SIZE and MASTER_PORT; docs/distributed.md has example scripts."
     )]
     Run(Box<RunArgs>),
-    /// Evaluate the accuracy of weights
+    /// Evaluate the accuracy of weights, or how well they predict text
     #[command(after_help = "\
 Examples:
   glm-trainer eval --data sample --init runs/first
-  glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
+  glm-trainer eval --data sample --init runs/first --scores scores.jsonl
+  glm-trainer eval --task lm --data text.txt --init runs/first
+  glm-trainer eval --task lm --metric lambada --data lambada.jsonl --init run
+
+--task lm scores texts instead of questions: docs/language-model.md.")]
     Eval(Box<EvalArgs>),
     /// Predict the answers of a split and write them, for ReCoRD in SuperGLUE's format
     #[command(after_help = "\

@@ -1,4 +1,4 @@
-//! `glm-trainer`: trains and evaluates GLM on cloze data sets.
+//! `glm-trainer`: trains and evaluates GLM.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -112,6 +112,17 @@ impl Glm {
         log_probs.f_add(&of_groups.f_mul_scalar(epsilon)?)
     }
 
+    /// As [`Self::target_log_probs`], and the most probable token at each scored position: `[scored]`, the first of equal ones.
+    ///
+    /// # Errors
+    /// As [`Self::target_log_probs`].
+    pub fn target_log_probs_and_best(&self, batch: &DeviceBatch, pass: &Pass) -> Result<(Tensor, Tensor), TchError> {
+        let ops = &*self.backend(pass).ops(batch, pass, &self.parameters)?;
+        let logits = self.scored_logits(ops, pass)?;
+        let best = logits.f_detach()?.f_argmax(-1, false)?;
+        Ok((ops.target_log_probs(logits)?, best))
+    }
+
     /// Logits of the scored tokens, `[scored, vocabulary]`.
     pub(super) fn scored_logits(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
         self.embeddings.logits(ops, &self.scored(ops, pass)?)

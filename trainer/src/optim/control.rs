@@ -220,11 +220,12 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::super::devices;
+    use super::super::schedule::Decay;
     use super::super::spikes::WARM_UP;
     use super::*;
     use proptest::prelude::*;
 
-    const SCHEDULE: Schedule = Schedule { lr: 1e-3, warmup: 0.2, decay_steps: 20, min_lr_ratio: 0.1 };
+    const SCHEDULE: Schedule = Schedule { lr: 1e-3, warmup: 0.2, decay_steps: 20, min_lr_ratio: 0.1, decay: Decay::Linear };
     const NO_SPIKES: SpikeRules = SpikeRules { zscore: 0.0, skips: false };
 
     fn control(max_grad_norm: f64, rules: SpikeRules, state: ControlState, device: Device) -> StepControl {

@@ -15,6 +15,7 @@
 pub mod cloze;
 pub mod generation;
 pub mod infill;
+pub mod lm;
 pub mod metrics;
 pub mod seq2seq;
 

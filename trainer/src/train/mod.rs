@@ -4,6 +4,7 @@ pub mod anomaly;
 mod error;
 pub mod evaluate;
 mod generation;
+pub mod language_model;
 mod records;
 pub mod step;
 pub mod stop;

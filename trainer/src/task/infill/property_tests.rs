@@ -10,7 +10,7 @@ use super::Infill;
 use super::settings::InfillSettings;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
-use crate::task::{Purpose, RowPacker, Task};
+use crate::task::{Purpose, Task};
 
 /// Tokens from here on are those of prompts.
 const PROMPT: TokenId = 20_000;
