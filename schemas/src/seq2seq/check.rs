@@ -22,7 +22,11 @@ impl PairView<'_> {
         (0..self.len()).try_for_each(|row| self.check_row(row))
     }
 
-    fn check_row(&self, row: usize) -> Result<(), ValueError> {
+    /// Checks one row as [`Self::check_values`] does, except for its ids.
+    ///
+    /// # Errors
+    /// As [`Self::check_values`].
+    pub fn check_row(&self, row: usize) -> Result<(), ValueError> {
         let fault = |column, found: String, expected: String| Err(ValueError { row, column, found, expected });
         let pair = match self.pair(row) {
             Ok(pair) => pair,

@@ -22,8 +22,8 @@ use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
 use crate::command::setup::{
-    SetupError, check_objective, check_target_length, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens,
-    set_threads, text_tokenizer,
+    SetupError, check_objective, check_target_length, data_folder, load_model, open_data, open_task,
+    resolve_micro_batch_tokens, set_threads, text_tokenizer,
 };
 use crate::config::Config;
 use crate::config::plan::{self, Plan};
