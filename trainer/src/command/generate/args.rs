@@ -50,7 +50,7 @@ pub struct GenerateArgs {
     #[arg(long, conflicts_with_all = ["beams", "temperature", "top_k", "top_p"], help_heading = "Generation")]
     pub greedy: bool,
     /// Sample with this temperature [default: 0.9]; 0: greedy
-    #[arg(long, value_name = "T", help_heading = "Generation")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, help_heading = "Generation")]
     pub temperature: Option<f64>,
     /// Sample from the K most probable tokens [default: 40]; 0: from all
     #[arg(long, value_name = "K", help_heading = "Generation")]

@@ -9,7 +9,6 @@ use std::fs;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 
-use glm_schemas::manifest::TaskName;
 use glm_text::tokenize::{Tokenizer, TokenizerError};
 use serde::Serialize;
 use serde_json::Value;
@@ -21,10 +20,9 @@ pub use self::input::{Asked, InputError, parse};
 use self::input::{Reader, text_request};
 use self::print::{Format, Printer};
 use crate::checkpoint::locate::Located;
-use crate::command::setup::{SetupError, load_model, resolve_micro_batch_tokens, set_threads};
+use crate::command::setup::{SetupError, load_model, set_threads};
 use crate::generate::{GenerateError, Generator, Hypothesis, Request, Settings};
 use crate::model::{Glm, Pass};
-use crate::task;
 
 /// Errors of `generate`.
 #[derive(Debug, Error)]
@@ -164,14 +162,15 @@ impl Program {
         }
         let model = load_model(&weights, &config, tokenizer.identity(), device, Kind::Float)?;
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
-        let task = task::open(TaskName::Cloze, config.task(special));
-        resolve_micro_batch_tokens(&mut config, &*task, &model, &pass, false, None)?;
         let settings = Settings {
             search: args.search(model.config().positions).map_err(GenerateCommandError::Options)?,
             start: special.sop,
             ends: vec![special.eop, special.pad],
             sequences: args.batch_size,
-            batch_tokens: config.data.micro_batch_tokens,
+            batch_tokens: match config.data.micro_batch_tokens {
+                0 => Settings::default().batch_tokens,
+                tokens => tokens,
+            },
         };
         let program = Self { tokenizer, model, pass, settings, weights: weights.located().clone() };
         program.generator().check_settings()?;

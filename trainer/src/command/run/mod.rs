@@ -22,7 +22,7 @@ use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
 use crate::command::setup::{
-    SetupError, check_objective, check_target_length, data_folder, load_model, open_data, open_task,
+    SetupError, check_objective, check_rows, check_target_length, data_folder, load_model, open_data, open_task,
     resolve_micro_batch_tokens, set_threads, text_tokenizer,
 };
 use crate::config::Config;
@@ -216,6 +216,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         }
     };
     let Prepared { model, optimizer, state, resumed, records } = begun;
+    check_rows(&*task, &model)?;
     if let Some(world) = &world {
         if world.is_rank_zero() {
             world

@@ -81,6 +81,10 @@ impl Task for Seq2seq {
         work.targets as f64
     }
 
+    fn largest_added_id(&self) -> Option<TokenId> {
+        self.settings.task_mask.then(|| self.special.masks().sentence)
+    }
+
     /// Sources may be as short as their targets.
     fn scored_share(&self) -> f64 {
         0.5
