@@ -92,8 +92,7 @@ fn arguments_a_file_and_standard_input_give_the_same_texts() {
     std::fs::write(&file, &requests).expect("write");
     assert_eq!(run(full().args(options).arg("--file").arg(&file)).success().stdout(), plain);
 
-    let mut child =
-        full().args(options).arg("--json").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start");
+    let mut child = full().args(options).arg("--json").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start");
     child.stdin.take().expect("stdin").write_all(requests.as_bytes()).expect("write");
     let output = child.wait_with_output().expect("end");
     assert!(output.status.success());
@@ -127,7 +126,10 @@ fn seeds_and_numbers_of_results() {
     let beams = run(full().args(options).arg(text)).success().stdout();
     let found = lines(&run(full().args(options).args(["--json", text])).success().stdout()).remove(0);
     let outputs = found["outputs"].as_array().expect("outputs");
-    assert_eq!(outputs.iter().map(|output| output["text"].as_str().expect("text")).collect::<Vec<_>>(), beams.lines().collect::<Vec<_>>());
+    assert_eq!(
+        outputs.iter().map(|output| output["text"].as_str().expect("text")).collect::<Vec<_>>(),
+        beams.lines().collect::<Vec<_>>()
+    );
     assert!(outputs.is_sorted_by(|a, b| a["score"].as_f64() >= b["score"].as_f64()), "{found}");
     for output in outputs {
         let piece = &output["pieces"][0];
@@ -182,7 +184,10 @@ fn errors_name_the_text_and_a_remedy() {
         assert_eq!(refused.stderr().matches(text).count(), 1, "{}", refused.stderr());
     }
     for (options, text) in [
-        (&["--max-tokens", "512"][..], "the maximum number of tokens is 512; it must be 1 to 511, because the weights have 513 block positions"),
+        (
+            &["--max-tokens", "512"][..],
+            "the maximum number of tokens is 512; it must be 1 to 511, because the weights have 513 block positions",
+        ),
         (&["--min-tokens", "9", "--max-tokens", "3"], "the minimum number of tokens, 9, is above the maximum, 3"),
         (&["--top-p", "2"], "top-p is 2; it must be between 0 and 1"),
         (&["--temperature", "-1"], "the temperature is -1; it must be above 0"),

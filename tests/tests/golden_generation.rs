@@ -11,7 +11,9 @@ use glm_trainer::checkpoint::weights::Weights;
 use glm_trainer::generate::beam::{BeamSearch, Step};
 use glm_trainer::generate::candidates::{Candidate, Wanted, best_first, candidates};
 use glm_trainer::generate::filter::Filter;
-use glm_trainer::generate::{BeamSettings, Context, Event, Generator, Hypothesis, Limits, Request, Search, Settings, beam_search};
+use glm_trainer::generate::{
+    BeamSettings, Context, Event, Generator, Hypothesis, Limits, Request, Search, Settings, beam_search,
+};
 use glm_trainer::model::{Glm, Kernels, Pass};
 use serde_json::Value;
 use tch::{Device, Kind};
@@ -54,11 +56,8 @@ fn filters_keep_the_published_tokens() {
     assert_eq!(cases(&golden).len(), 27);
     for case in cases(&golden) {
         let logits: Vec<_> = case["logits"].as_array().expect("logits").iter().map(number).collect();
-        let filter = Filter {
-            temperature: number(&case["temperature"]),
-            top_k: size(&case["top_k"]),
-            top_p: number(&case["top_p"]),
-        };
+        let filter =
+            Filter { temperature: number(&case["temperature"]), top_k: size(&case["top_k"]), top_p: number(&case["top_p"]) };
         let log_probs = log_softmax(&logits);
         let wanted = if filter.top_k > 0 { Wanted::Best(filter.top_k) } else { Wanted::All };
         for wanted in [wanted, Wanted::All] {
@@ -295,11 +294,16 @@ fn fill(model: &Glm, pass: Pass, contexts: Vec<Context>, settings: &Settings) ->
 fn blanks_are_filled_with_the_published_pieces() {
     let golden = golden("fill.json");
     assert_eq!(cases(&golden).len(), 63);
-    for kind in [Kind::Double, Kind::Float] {
+    for (kind, kernels) in [(Kind::Double, Kernels::Auto), (Kind::Float, Kernels::Torch), (Kind::Float, Kernels::Auto)] {
         let mut models = Models::new(kind);
         for case in cases(&golden) {
             let name = case["model"].as_str().expect("model");
             let special = special(name);
+            let tolerance = match (name, kind) {
+                // In fp32, log probabilities of the same computation in plain PyTorch are off by up to 6e-5 with these weights.
+                ("full-gen", Kind::Float) => 1e-4,
+                _ => tolerance(kind),
+            };
             let (beams, max_length) = (size(&case["beams"]), size(&case["out_length"]));
             let limits = Limits { ngram: 0, min_length: 0, max_length };
             let search = match beams {
@@ -312,19 +316,18 @@ fn blanks_are_filled_with_the_published_pieces() {
                     ..BeamSettings::default()
                 }),
             };
-            let settings =
-                Settings { search, start: special.sop, ends: vec![special.eop, special.pad], ..Settings::default() };
+            let settings = Settings { search, start: special.sop, ends: vec![special.eop, special.pad], ..Settings::default() };
             let pieces = case["pieces"].as_array().expect("pieces");
             let blanks = pieces.iter().map(|piece| size(&piece["position"])).collect();
             let context = Context { ids: ids(&case["context"]), blanks };
             let context_length = context.ids.len();
-            let pass = models.pass(Kernels::Auto);
+            let pass = models.pass(kernels);
             let found = fill(models.get(name), pass, vec![context], &settings).remove(0);
             assert_eq!(found.len(), pieces.len());
             let mut fed = context_length;
             for (found, piece) in found.iter().zip(pieces) {
                 if beams > 1 {
-                    assert_hypotheses(found, piece, Some(special.sop), tolerance(kind));
+                    assert_hypotheses(found, piece, Some(special.sop), tolerance);
                     if piece["tokens"].as_array().expect("tokens").len() == max_length {
                         // The published memory lacks the last token of a piece that ends at the limit.
                         break;
@@ -333,8 +336,7 @@ fn blanks_are_filled_with_the_published_pieces() {
                 }
                 let log_probs: Vec<_> =
                     found[0].log_probs.iter().copied().chain(found[0].end.map(|end| end.log_prob)).collect();
-                let chosen: Vec<_> =
-                    found[0].tokens.iter().copied().chain(found[0].end.map(|end| end.token)).collect();
+                let chosen: Vec<_> = found[0].tokens.iter().copied().chain(found[0].end.map(|end| end.token)).collect();
                 let steps = piece["steps"].as_array().expect("steps");
                 let remembered = steps.iter().take_while(|step| {
                     fed += 1;
@@ -345,7 +347,7 @@ fn blanks_are_filled_with_the_published_pieces() {
                 for (i, step) in steps[..remembered].iter().enumerate() {
                     assert_eq!(chosen[i], ids(&Value::from(vec![step["next"].clone()]))[0], "{case}");
                     let off = (log_probs[i] - number(&step["log_prob"])).abs();
-                    assert!(off < tolerance(kind) * number(&step["log_prob"]).abs().max(1.0), "off by {off}: {case}");
+                    assert!(off < tolerance * number(&step["log_prob"]).abs().max(1.0), "off by {off}: {case}");
                 }
                 if remembered < steps.len() || piece["stop"] == "length" {
                     break;

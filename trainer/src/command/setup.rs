@@ -226,6 +226,21 @@ pub fn load_model(
     Ok(model)
 }
 
+/// Checks that a model has embeddings for all tokens of a task's samples.
+///
+/// # Errors
+/// [`SetupError::Invalid`] if it has not.
+pub fn check_rows(task: &dyn Task, model: &Glm) -> Result<(), SetupError> {
+    let rows = model.config().vocab_rows;
+    match task.largest_added_id() {
+        Some(id) if id as usize >= rows => Err(SetupError::Invalid(format!(
+            "the model has {rows} rows of word embeddings, but the mask tokens of the settings have ids up to {id}; \
+             set infill.task_mask=false and infill.input_masking=0, or use weights with more rows"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// A model that is ready to score rows.
 #[derive(Debug)]
 pub struct Scorer {
@@ -277,6 +292,7 @@ impl Scorer {
         let model = load_model(weights, &config, tokenizer, device, Kind::Float)?;
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
         let task = task::open(task, config.task(special));
+        check_rows(&*task, &model)?;
         resolve_micro_batch_tokens(&mut config, task.scored_share(), &model, &pass, false, None)?;
         let evaluation = EvaluationConfig::new(&config, task, device);
         Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len, positions })

@@ -168,9 +168,7 @@ impl BeamSearch {
             let allowed = filter.apply(row).into_iter().filter(|next| !blocked.contains(&next.token));
             found.extend(allowed.take(2 * beams).map(|next| Extension { beam, next, sum: open.sum + next.log_prob }));
         }
-        found.sort_by(|a, b| {
-            b.sum.total_cmp(&a.sum).then(a.beam.cmp(&b.beam)).then(a.next.token.cmp(&b.next.token))
-        });
+        found.sort_by(|a, b| b.sum.total_cmp(&a.sum).then(a.beam.cmp(&b.beam)).then(a.next.token.cmp(&b.next.token)));
         found.truncate(2 * beams);
         found
     }

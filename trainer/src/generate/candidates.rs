@@ -78,8 +78,7 @@ pub fn repeated(tokens: &[TokenId], n: usize) -> Vec<TokenId> {
         return Vec::new();
     }
     let last = &tokens[tokens.len() + 1 - n..];
-    let mut found: Vec<_> =
-        tokens.windows(n).filter(|gram| gram[..n - 1] == *last).map(|gram| gram[n - 1]).collect();
+    let mut found: Vec<_> = tokens.windows(n).filter(|gram| gram[..n - 1] == *last).map(|gram| gram[n - 1]).collect();
     found.sort_unstable();
     found.dedup();
     found

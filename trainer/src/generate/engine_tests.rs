@@ -69,8 +69,7 @@ fn without_cache(model: &Glm, pass: &Pass, context: &Context, pieces: &[&Hypothe
 }
 
 fn run(model: &Glm, pass: Pass, contexts: &[Context], settings: &Settings) -> Vec<Vec<Vec<Hypothesis>>> {
-    let requests: Vec<_> =
-        (0..).zip(contexts).map(|(key, context)| Request { context: context.clone(), key }).collect();
+    let requests: Vec<_> = (0..).zip(contexts).map(|(key, context)| Request { context: context.clone(), key }).collect();
     let mut found = vec![Vec::new(); contexts.len()];
     Generator::new(model, pass, settings.clone())
         .run(&requests, &mut |event| {
@@ -86,10 +85,8 @@ fn run(model: &Glm, pass: Pass, contexts: &[Context], settings: &Settings) -> Ve
 /// Largest difference of log probabilities from those without a cache.
 fn deviation(model: &Glm, pass: &Pass, context: &Context, pieces: &[&Hypothesis]) -> f64 {
     let expected = without_cache(model, pass, context, pieces);
-    let found: Vec<f64> = pieces
-        .iter()
-        .flat_map(|piece| piece.log_probs.iter().copied().chain(piece.end.map(|end| end.log_prob)))
-        .collect();
+    let found: Vec<f64> =
+        pieces.iter().flat_map(|piece| piece.log_probs.iter().copied().chain(piece.end.map(|end| end.log_prob))).collect();
     assert_eq!(found.len(), expected.len());
     found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }

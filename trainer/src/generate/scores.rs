@@ -104,8 +104,7 @@ fn copy_best(rows: &Tensor, count: usize) -> Result<Copied, TchError> {
     let pairs: Vec<_> = values.into_iter().zip(tokens).collect();
     let rows = pairs.chunks(count).map(|row| {
         let possible = row.iter().filter(|(log_prob, _)| *log_prob > f64::NEG_INFINITY);
-        let mut row: Vec<_> =
-            possible.map(|&(log_prob, token)| Candidate { token: token as i32, log_prob }).collect();
+        let mut row: Vec<_> = possible.map(|&(log_prob, token)| Candidate { token: token as i32, log_prob }).collect();
         row.sort_unstable_by(best_first);
         row
     });

@@ -252,8 +252,7 @@ impl KeyValueCache {
             no_grad(|| {
                 for layer in &self.layers {
                     for (stored, dimension, tokens) in [(&layer.shared, 2, shared), (&layer.own, 3, own)] {
-                        let part =
-                            |number: usize| stored.f_select(1, number as i64)?.f_narrow(dimension, 0, tokens);
+                        let part = |number: usize| stored.f_select(1, number as i64)?.f_narrow(dimension, 0, tokens);
                         part(sequence)?.f_copy_(&part(last)?)?;
                     }
                 }

@@ -102,13 +102,7 @@ impl Glm {
         logits.f_narrow(0, 0, 1)
     }
 
-    fn forward_cached(
-        &self,
-        batch: &Arc<Batch>,
-        pass: &Pass,
-        cache: &KeyValueCache,
-        feed: Feed,
-    ) -> Result<Tensor, TchError> {
+    fn forward_cached(&self, batch: &Arc<Batch>, pass: &Pass, cache: &KeyValueCache, feed: Feed) -> Result<Tensor, TchError> {
         let (backend, parameters) = (self.backend(pass), self.parameters());
         no_grad(|| {
             let on_device = batch.to_device(parameters.device(), backend.layout())?;
@@ -311,8 +305,7 @@ impl Ops for CachedOps<'_> {
                 let query = query.f_view([1, count - first, heads, hidden / heads])?.f_transpose(1, 2)?;
                 let [key, value] = self.cache.shared_of(layer, *sequence, before + *count as usize)?;
                 let bias = bias.f_narrow(0, first, count - first)?;
-                let mixed =
-                    Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(&bias), 0.0, false, None, false)?;
+                let mixed = Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(&bias), 0.0, false, None, false)?;
                 mixed.f_transpose(1, 2)?.f_reshape([count - first, hidden])?
             }
         };

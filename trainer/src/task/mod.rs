@@ -24,7 +24,7 @@ use clap::ValueEnum;
 use glm_schemas::cloze::encoding::EncodingError;
 use glm_schemas::column::{ValueError, ViewError};
 use glm_schemas::manifest::TaskName;
-use glm_schemas::vocab::SpecialIds;
+use glm_schemas::vocab::{SpecialIds, TokenId};
 use serde::Serialize;
 use tch::{TchError, Tensor};
 use thiserror::Error;
@@ -93,6 +93,11 @@ pub trait Task: fmt::Debug + Send + Sync {
 
     /// Weight of an example in the mean loss: 1 for a mean over examples, [`Work::targets`] for a mean over target tokens.
     fn weight(&self, work: &Work) -> f64;
+
+    /// Largest token id that samples can have beyond the vocabulary of the data set, if any.
+    fn largest_added_id(&self) -> Option<TokenId> {
+        None
+    }
 
     /// Share of a batch's tokens that are scored, at most, for an estimate of memory: 8 % of ReCoRD's, more where contexts are short.
     fn scored_share(&self) -> f64 {

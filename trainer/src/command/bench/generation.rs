@@ -93,12 +93,8 @@ pub(super) fn measure(config: &Config, device: Device, args: &BenchArgs) -> Resu
     let requests = requests(texts);
     let run = |sequences: usize, tokens: usize, requests: &[Request]| {
         let limits = Limits { ngram: 0, min_length: tokens, max_length: tokens };
-        let settings = Settings {
-            search: Search::Greedy(limits),
-            start: SpecialIds::BERT_UNCASED.sop,
-            sequences,
-            ..Settings::default()
-        };
+        let settings =
+            Settings { search: Search::Greedy(limits), start: SpecialIds::BERT_UNCASED.sop, sequences, ..Settings::default() };
         let mut found = vec![Vec::new(); requests.len()];
         let start = Instant::now();
         Generator::new(&model, pass, settings).run(requests, &mut |event| {

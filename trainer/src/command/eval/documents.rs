@@ -129,9 +129,7 @@ pub(super) fn read(path: &Path, split: Split, lines: bool, tokenizer: &Tokenizer
 fn json_lines(path: &Path, text: &str) -> Result<Vec<Document>, DocumentError> {
     let numbered = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     numbered
-        .map(|(line, json)| {
-            document(line, json).map_err(|reason| DocumentError::Line { path: path.to_owned(), line, reason })
-        })
+        .map(|(line, json)| document(line, json).map_err(|reason| DocumentError::Line { path: path.to_owned(), line, reason }))
         .collect()
 }
 
@@ -158,10 +156,11 @@ fn data_set(path: &Path, split: Split, tokenizer: &Tokenizer) -> Result<Document
     let mut documents = Vec::with_capacity(rows.rows());
     for group in 0..rows.group_rows().len() {
         let [ids, texts] = rows.texts(group, ["example_id", "text"])?;
-        documents.extend(ids.iter().zip(texts.iter()).map(|(id, text)| Document {
-            id: id.into(),
-            text: text.unwrap_or_default().to_owned(),
-        }));
+        documents.extend(
+            ids.iter()
+                .zip(texts.iter())
+                .map(|(id, text)| Document { id: id.into(), text: text.unwrap_or_default().to_owned() }),
+        );
     }
     Ok(Documents { documents, path: folder, split: Some(split), fingerprint: fingerprint.clone() })
 }

@@ -136,11 +136,8 @@ impl GenerateArgs {
             }
             return Ok(Search::Greedy(limits));
         }
-        let filter = Filter {
-            temperature: self.temperature.unwrap_or(TEMPERATURE),
-            top_k: self.top_k.unwrap_or(TOP_K),
-            ..given
-        };
+        let filter =
+            Filter { temperature: self.temperature.unwrap_or(TEMPERATURE), top_k: self.top_k.unwrap_or(TOP_K), ..given };
         Ok(Search::Sample { filter, seed: self.seed, limits })
     }
 
@@ -192,7 +189,10 @@ mod tests {
         let Ok(Search::Beam(settings)) = search(&["--beams", "4", "--length-penalty", "0.7", "--top-k", "9"]) else {
             panic!("beam search")
         };
-        assert_eq!((settings.beams, settings.length_penalty, settings.filter.top_k, settings.filter.temperature), (4, 0.7, 9, 1.0));
+        assert_eq!(
+            (settings.beams, settings.length_penalty, settings.filter.top_k, settings.filter.temperature),
+            (4, 0.7, 9, 1.0)
+        );
         assert!(search(&["--beams", "2", "--num-return", "3"]).is_err_and(|error| error.contains("use --beams 3")));
         for line in [&["--greedy", "--beams", "2"][..], &["--length-penalty", "1"], &["--max-tokens", "0"]] {
             assert!(Line::try_parse_from([&["generate", "--init", "x"], line].concat()).is_err(), "{line:?}");

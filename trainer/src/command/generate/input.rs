@@ -170,8 +170,7 @@ impl<'a> Reader<'a> {
         let mut parts = vec![String::new()];
         for (part, mask) in self.split(&text) {
             let encoded = self.session.encode(part);
-            let tokens =
-                encoded.map_err(|source| InputError::Tokenizer { origin: asked.origin.clone(), source })?;
+            let tokens = encoded.map_err(|source| InputError::Tokenizer { origin: asked.origin.clone(), source })?;
             context.ids.extend(tokens.ids);
             if let Some(last) = parts.last_mut() {
                 *last += part;

@@ -156,7 +156,8 @@ impl<'a> Printer<'a> {
                 let ranks = if self.samples > 1 { 1 } else { outputs.min(pieces.last().map_or(0, Vec::len)) };
                 found.extend((0..ranks).map(|rank| self.output(number, pieces, rank)));
             }
-            let line = Generated { id: self.asked[number].id.as_ref(), text: &self.texts[number].text, outputs: found, weights };
+            let line =
+                Generated { id: self.asked[number].id.as_ref(), text: &self.texts[number].text, outputs: found, weights };
             serde_json::to_writer(&mut *self.out, &line)?;
             writeln!(self.out)?;
             self.out.flush()?;
@@ -238,7 +239,10 @@ mod tests {
         let events = vec![
             Event::Token { request: 0, blank: 0, token: 2054 },
             Event::Token { request: 0, blank: 1, token: 2061 },
-            Event::Done { request: 0, pieces: vec![vec![piece(&[2054]), piece(&[2061])], vec![piece(&[2061]), piece(&[2054])]] },
+            Event::Done {
+                request: 0,
+                pieces: vec![vec![piece(&[2054]), piece(&[2061])], vec![piece(&[2061]), piece(&[2054])]],
+            },
         ];
         let format = Format::Text { outputs: 2, flush: false, colour: true };
         let text = printed(&["[MASK]-[MASK]\u{7}"], 1, format, events);

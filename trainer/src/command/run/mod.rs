@@ -22,7 +22,8 @@ use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
 use crate::command::setup::{
-    SetupError, check_objective, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens, set_threads,
+    SetupError, check_objective, check_rows, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens,
+    set_threads,
 };
 use crate::config::Config;
 use crate::config::plan::{self, Plan};
@@ -213,6 +214,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         }
     };
     let Prepared { model, optimizer, state, resumed, records } = begun;
+    check_rows(&*task, &model)?;
     if let Some(world) = &world {
         if world.is_rank_zero() {
             world

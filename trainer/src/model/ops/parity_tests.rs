@@ -48,7 +48,8 @@ fn rows() -> impl Strategy<Value = Vec<(usize, Vec<usize>)>> {
     prop::collection::vec((1_usize..20, prop::collection::vec(1_usize..5, 0..5)), 1..5)
 }
 
-/// Batch of such rows, each an example with one group per piece.
+/// Batch of such rows, each an example with one group per piece. In every second row the pieces are spans: each has a start of its own,
+/// and for attention they are one piece, so that a token sees the spans before its own.
 fn batch(rows: &[(usize, Vec<usize>)]) -> Arc<Batch> {
     let mut batch = Batch::default();
     let word = |i: usize| (i * 7 % WORDS as usize) as TokenId;
@@ -56,8 +57,14 @@ fn batch(rows: &[(usize, Vec<usize>)]) -> Arc<Batch> {
         batch.push_context(&(0..*context).map(word).collect::<Vec<_>>());
         let start_of_piece = batch.push_scored(1, 2, 1, *context);
         let mut index = context + 1;
+        let are_spans = ordinal % 2 == 1;
         for (piece, length) in pieces.iter().enumerate() {
             let (start, group, mut previous) = (index, batch.targets.groups + piece, start_of_piece);
+            let start = if are_spans { *context } else { start };
+            if are_spans && piece > 0 {
+                previous = batch.push_scored(1, 3, 1, start);
+                index += 1;
+            }
             for i in 0..*length {
                 // Of every other piece, only the last token is scored.
                 if piece % 2 == 1 && i + 1 < *length {

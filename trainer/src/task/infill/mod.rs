@@ -31,8 +31,8 @@ use arrow::datatypes::Int32Type;
 use glm_schemas::column::{ValueError, ViewError};
 use glm_schemas::document::{DocumentView, TOKEN_COLUMNS};
 use glm_schemas::manifest::TaskName;
-use glm_schemas::vocab::SpecialIds;
-use tch::{Kind, TchError, Tensor};
+use glm_schemas::vocab::{SpecialIds, TokenId};
+use tch::{TchError, Tensor};
 
 use self::evaluator::InfillEvaluator;
 pub use self::evaluator::METRICS;
@@ -102,12 +102,22 @@ impl Task for Infill {
 
     /// The sum of the cross entropies of all targets.
     fn loss(&self, log_probs: &Tensor, _: &DeviceBatch) -> Result<Tensor, TchError> {
-        log_probs.f_sum(Kind::Float)?.f_neg()
+        log_probs.f_sum(log_probs.f_kind()?)?.f_neg()
     }
 
     /// Every target token has weight 1.
     fn weight(&self, work: &Work) -> f64 {
         work.targets as f64
+    }
+
+    fn largest_added_id(&self) -> Option<TokenId> {
+        let (masks, settings) = (self.special.masks(), &self.settings);
+        let used = [
+            (settings.task_mask && settings.document > 0.0, masks.document),
+            (settings.task_mask && settings.sentence > 0.0, masks.sentence),
+            (settings.input_masking > 0.0, masks.block),
+        ];
+        used.into_iter().filter(|(is_used, _)| *is_used).map(|(_, id)| id).max()
     }
 
     /// Samples of one objective may be side by side in a batch.

@@ -114,12 +114,6 @@ impl Sample {
         size
     }
 
-    /// Number of rows: more than one of a sample that is cut into short pieces.
-    #[cfg(test)]
-    pub(super) fn row_count(&self) -> usize {
-        self.rows.len()
-    }
-
     /// Appends the sample to a batch as the sample with number `ordinal`; it is the next group.
     pub(super) fn push(&self, task: &Infill, ordinal: u64, batch: &mut Batch) {
         let group = batch.targets.groups;

@@ -16,6 +16,7 @@ use super::settings::InfillSettings;
 use super::spans::{Lengths, Span};
 use super::text::Text;
 use super::{Infill, window};
+use crate::batch::packed::Batch;
 
 /// Number of draws.
 const DRAWS: u64 = 20_000;
@@ -268,7 +269,7 @@ fn hidden_tokens_and_short_pieces_have_their_share() {
     let task = Infill::new(tiny(), 512, settings);
     let (mut hidden, mut all) = (0.0, 0.0);
     for key in 0..2000 {
-        let (sample, mut packed) = (task.sample(&view, 0, key + 1), crate::batch::packed::Batch::default());
+        let (sample, mut packed) = (task.sample(&view, 0, key + 1), Batch::default());
         sample.push(&task, key, &mut packed);
         let inputs = &packed.inputs;
         let pieces = inputs.rows[0].context..inputs.ids.len();
@@ -287,7 +288,9 @@ fn hidden_tokens_and_short_pieces_have_their_share() {
     for key in 0..DRAWS {
         if Drawn::of(key + 1, &task.settings).short {
             short += 1.0;
-            count(&mut pieces, task.sample(&view, 0, key + 1).row_count());
+            let mut packed = Batch::default();
+            task.sample(&view, 0, key + 1).push(&task, key, &mut packed);
+            count(&mut pieces, packed.inputs.rows.len());
         }
     }
     let published = share(theirs["short"].as_f64().expect("a number"), DRAWS as f64);

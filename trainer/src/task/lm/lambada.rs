@@ -93,11 +93,9 @@ mod tests {
 
     #[test]
     fn the_last_word_is_split_off() {
-        for (text, before, word) in [
-            ("The dog barked", "The dog", "barked"),
-            (" the the\u{a0}the. \n", "the the", "the."),
-            ("alone", "", "alone"),
-        ] {
+        for (text, before, word) in
+            [("The dog barked", "The dog", "barked"), (" the the\u{a0}the. \n", "the the", "the."), ("alone", "", "alone")]
+        {
             assert_eq!(split_last_word(text), Ok((before, word)));
         }
         assert_eq!(split_last_word(" \u{1f}\n"), Err(PassageError::NoWord));
@@ -110,7 +108,10 @@ mod tests {
             let window = window(&tokens, 2, seq_len, unidirectional).expect("fits");
             (window.tokens[0], window.context, window.counted_from)
         };
-        assert_eq!([cut(15, false), cut(14, false), cut(9, false), cut(5, false)], [(0, 10, 10), (1, 9, 9), (6, 4, 4), (10, 0, 0)]);
+        assert_eq!(
+            [cut(15, false), cut(14, false), cut(9, false), cut(5, false)],
+            [(0, 10, 10), (1, 9, 9), (6, 4, 4), (10, 0, 0)]
+        );
         assert_eq!([cut(15, true), cut(14, true), cut(9, true), cut(5, true)], [(0, 1, 10), (1, 0, 9), (6, 0, 4), (10, 0, 0)]);
         let error = window(&tokens, 2, 4, false).expect_err("too long").to_string();
         assert_eq!(error, "the last word has 2 tokens, too many for --seq-len 4");
