@@ -95,7 +95,8 @@ fn documented_keys_of_documents_are_printed() {
         }
         let of_questions = ["question", "choice", "mention", "context"];
         for (key, commands) in &others {
-            let is_printed = commands.iter().any(|listed| listed == command) && !of_questions.iter().any(|word| key.contains(word));
+            let is_printed =
+                commands.iter().any(|listed| listed == command) && !of_questions.iter().any(|word| key.contains(word));
             assert_eq!(has(key), is_printed, "{command}: {key}");
         }
     }
