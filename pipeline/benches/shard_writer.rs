@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use glm_prep::annotate::token_span;
 use glm_prep::shard::{ROWS_PER_GROUP, ShardWriter, file_name};
-use glm_prep::source::Format;
+use glm_prep::source::ClozeFormat;
 use glm_prep::source::formats::record::Record;
 use glm_schemas::cloze::CharSpan;
 use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow, EntityRow};

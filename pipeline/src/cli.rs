@@ -28,7 +28,7 @@ const PROGRAM: &str = "glm-prep";
 
 /// Command line of `glm-prep`.
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, about = "Turns raw cloze data into tokenized, span-annotated Parquet shards")]
+#[command(name = PROGRAM, version, about = "Turns raw data, cloze questions or documents, into tokenized Parquet shards")]
 #[command(max_term_width = glm_support::command::WIDTH, after_help = "\
 Examples:
   glm-prep fetch record data               # download ReCoRD
@@ -53,7 +53,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Read raw cloze data from DIR and write its shards to DIR/shards
+    /// Read raw data, questions or documents, from DIR and write its shards to DIR/shards
     Ingest(IngestArgs),
     /// Combine the parts written by `ingest --partition` into one data set
     Merge(MergeArgs),
@@ -63,9 +63,9 @@ enum Command {
     Inspect(InspectArgs),
     /// Check every byte and every row of a data set
     Verify(VerifyArgs),
-    /// Print statistics of a data set: lengths, choices, unknown tokens, passages shared by splits
+    /// Print statistics of a data set: lengths, unknown tokens, copies, rows shared by splits
     Stats(StatsArgs),
-    /// Write an HTML report of a data set: statistics, rejected records, sample questions
+    /// Write an HTML report of a data set: statistics, rejected records, sample rows
     Report(ReportArgs),
     /// Write a sample corpus in ReCoRD's format
     Sample(SampleArgs),

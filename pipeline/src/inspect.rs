@@ -1,9 +1,9 @@
 //! `glm-prep inspect`: shows the content of a shard or a data set.
 //!
 //! - `source`: the shard files of a path and their manifest.
-//! - `selection`: selects questions with Polars: the first, a random sample, or those that match a condition.
-//! - `rows`: schema, counts and questions in readable form.
-//! - `question`: one question in full, laid out by `marks`, `tokens` and [`glm_support::command::paint`]; `closest` suggests
+//! - `selection`: selects rows with Polars: the first, a random sample, or those that match a condition.
+//! - `rows`: schema, counts and rows in readable form.
+//! - `question`, `document`: one row in full, laid out by `marks`, `tokens` and [`glm_support::command::paint`]; `closest` suggests
 //!   ids if the given one does not exist.
 //! - `sql`: SQL queries over all shards with Polars.
 //! - `format`: output formats of rows; `json`: Polars values as JSON.
@@ -11,6 +11,7 @@
 //! - `error`: errors of the command.
 
 mod closest;
+mod document;
 mod error;
 mod format;
 mod json;
@@ -28,7 +29,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use glm_schemas::cloze::encoding::{ChoiceEncoder, PUBLISHED_SEQUENCE_LENGTH};
-use glm_schemas::manifest::Split;
+use glm_schemas::manifest::{Split, TaskName};
 use glm_support::command::paint::ColourWhen;
 
 pub use error::InspectError;
@@ -63,19 +64,19 @@ pub struct InspectArgs {
     /// Show only one split: train, val or test
     #[arg(long, value_name = "SPLIT")]
     pub split: Option<Split>,
-    /// Number of questions to show, or all [default: 5; with --model-input: all]
+    /// Number of rows (questions or documents) to show, or all [default: 5; with --model-input: all]
     #[arg(long, value_name = "N", value_parser = parse_rows, conflicts_with = "sql")]
     pub rows: Option<usize>,
-    /// Show only questions that match this SQL condition, such as "num_choices > 9 and source = 'CNN'"
+    /// Show only rows that match this SQL condition, such as "num_choices > 9 and source = 'CNN'"
     #[arg(long = "where", value_name = "EXPR", conflicts_with_all = ["sql", "model_input"])]
     pub condition: Option<String>,
-    /// Show a random sample of N questions
+    /// Show a random sample of N rows
     #[arg(long, value_name = "N", conflicts_with_all = ["rows", "sql", "model_input"])]
     pub sample: Option<usize>,
     /// Seed of --sample
     #[arg(long, value_name = "S", default_value_t = 0, requires = "sample")]
     pub seed: u64,
-    /// Show one question in full: text with marked mentions, choices, tokens
+    /// Show one row in full: a question with marked mentions, choices and tokens, or a document with its tokens
     #[arg(long, value_name = "EXAMPLE_ID", conflicts_with_all = ["rows", "condition", "sample", "sql", "model_input"])]
     pub id: Option<String>,
     /// Vocabulary of the data set if it is not the built-in one: the file given to `ingest --tokenizer`
@@ -87,16 +88,16 @@ pub struct InspectArgs {
     /// Run a SQL query on the table `shards`: the columns of the shards (see --schema)
     #[arg(long, value_name = "QUERY", conflicts_with = "model_input")]
     pub sql: Option<String>,
-    /// Format of questions, or of the result of --sql [default: readable text; with --sql: table]
+    /// Format of rows, or of the result of --sql [default: readable text; with --sql: table]
     #[arg(long, value_name = "FORMAT", value_enum, conflicts_with_all = ["json", "model_input"])]
     pub format: Option<Format>,
     /// Short for --format json: one object per line
     #[arg(long)]
     pub json: bool,
-    /// Show the manifest and the columns instead of questions
+    /// Show the manifest and the columns instead of rows
     #[arg(long, conflicts_with_all = ["rows", "condition", "sample", "id", "sql", "json", "format", "model_input"])]
     pub schema: bool,
-    /// Print the model input of every choice: one JSON object per line, in published order, not padded
+    /// Print the model input of every choice of questions: one JSON object per line, in published order, not padded
     #[arg(long)]
     pub model_input: bool,
     /// Sequence length that passages are truncated to in the model input
@@ -127,7 +128,7 @@ impl InspectArgs {
     }
 }
 
-/// Runs the command and prints to `out`. `quiet` leaves out the number of questions per split.
+/// Runs the command and prints to `out`. `quiet` leaves out the number of rows per split.
 ///
 /// # Errors
 /// [`InspectError`] if the path is not a shard or data set, its content violates the data contract, the query, condition or id
@@ -147,6 +148,9 @@ pub fn run(args: &InspectArgs, quiet: bool, out: &mut dyn Write) -> Result<(), I
 }
 
 fn show(source: &Source, args: &InspectArgs, quiet: bool, out: &mut dyn Write) -> Result<(), InspectError> {
+    if args.model_input && source.task == TaskName::Text {
+        return Err(InspectError::NoModelInput { path: source.path.clone() });
+    }
     if args.model_input {
         let encoder = ChoiceEncoder::new(source.special, args.max_seq_len);
         return model_input::print(source, &encoder, args.rows.unwrap_or(usize::MAX), out);
@@ -161,7 +165,13 @@ fn show(source: &Source, args: &InspectArgs, quiet: bool, out: &mut dyn Write) -
     if let Some(id) = &args.id {
         return match format {
             Some(format) => question::print_as(source, id, format, out),
-            None => question::print(source, id, args.tokenizer.as_deref(), &args.color.for_stdout(), out),
+            None => {
+                let (tokenizer, screen) = (args.tokenizer.as_deref(), args.color.for_stdout());
+                match source.task {
+                    TaskName::Cloze => question::print(source, id, tokenizer, &screen, out),
+                    TaskName::Text => document::print(source, id, tokenizer, &screen, out),
+                }
+            }
         };
     }
     let pick = match args.sample {
@@ -192,10 +202,10 @@ impl Write for Output<'_> {
     }
 }
 
-/// Parses a number of questions.
+/// Parses a number of rows.
 fn parse_rows(text: &str) -> Result<usize, String> {
     match text {
         "all" => Ok(usize::MAX),
-        _ => text.parse().map_err(|_| "expected a number of questions, or all".to_owned()),
+        _ => text.parse().map_err(|_| "expected a number of rows, or all".to_owned()),
     }
 }

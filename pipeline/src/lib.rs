@@ -1,9 +1,9 @@
-//! Turns raw cloze data into tokenized, span-annotated Parquet shards.
+//! Turns raw data, cloze questions or documents, into tokenized Parquet shards.
 //!
 //! Data flows in one direction:
 //!
 //! ```text
-//! raw line -> source::Passage -> tokens and spans -> rows in published order -> shards + manifest
+//! raw record -> source::Passage or source::Document -> tokens and spans -> rows in published order -> shards + manifest
 //! ```
 //!
 //! - [`source`]: discovery and parsing of raw files, with one module per format.

@@ -29,6 +29,7 @@ pub mod record;
 mod scene;
 mod story;
 mod text;
+mod vocabulary;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -62,6 +63,9 @@ pub struct SampleArgs {
     /// Number of validation passages [default: 10 % of the training passages, at least 100].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub val_passages: Option<u64>,
+    /// Also write the vocabulary of the corpus, about 1,700 tokens, for `ingest --tokenizer`.
+    #[arg(long, value_name = "FILE")]
+    pub vocab: Option<PathBuf>,
     /// Random seed; the same seed gives the same corpus.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
@@ -84,6 +88,9 @@ pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Result<(), SampleError> {
         recipe: Recipe::default(),
         force: args.force,
     };
+    if let Some(path) = &args.vocab {
+        corpus::write_vocabulary(path, args.force)?;
+    }
     let [train, val] = corpus.write()?;
     let described = |split: Split, written: Written| {
         let (path, Written { passages, questions }) = (corpus.path(split), written);

@@ -1,17 +1,21 @@
 //! `glm-prep stats`: statistics of a data set.
 //!
-//! - `count`: counts a split batch by batch.
+//! - `count`: counts a split of questions batch by batch.
+//! - `documents`: counts documents; `near`: near duplicates of documents.
 //! - `lengths`: distributions of lengths.
 //! - `passages`: duplicate passages, by hash.
 //! - `summary`: the result.
-//! - `print`: the result as text.
+//! - `print`, `print_documents`: the result as text.
 //! - `error`: errors of the command.
 
 mod count;
+mod documents;
 mod error;
 mod lengths;
+mod near;
 mod passages;
 mod print;
+mod print_documents;
 mod summary;
 
 use std::io::{self, Write};
@@ -19,10 +23,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
-use glm_schemas::manifest::Split;
+use glm_schemas::manifest::{Split, TaskName};
+use serde::Serialize;
 
 use crate::shard::published::{self, Published};
 use count::SplitCounter;
+pub use documents::{Copies, DocumentSource, DocumentSplit, DocumentStats};
 pub use error::StatsError;
 pub use lengths::{Bar, Lengths};
 use passages::Passages;
@@ -42,7 +48,7 @@ pub struct StatsArgs {
     /// Folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Sequence length that questions are truncated to [default: the one given to `ingest`]
+    /// Sequence length that questions are truncated to [default: the one given to `ingest`]; documents are not truncated
     #[arg(long, value_name = "N")]
     pub max_seq_len: Option<usize>,
     /// Print the statistics as one JSON object
@@ -55,14 +61,36 @@ pub struct StatsArgs {
 /// # Errors
 /// [`StatsError`] if the data set cannot be read, or `out` cannot be written to.
 pub fn run(args: &StatsArgs, out: &mut dyn Write) -> Result<(), StatsError> {
-    let stats = count(&args.dir, &Extent { max_seq_len: args.max_seq_len, other_lengths: &[], max_sources: MAX_SOURCES })?;
-    if args.json {
-        serde_json::to_writer(&mut *out, &stats).map_err(io::Error::from)?;
-        writeln!(out)?;
-    } else {
-        print::print(&stats, out)?;
+    let extent = Extent { max_seq_len: args.max_seq_len, other_lengths: &[], max_sources: MAX_SOURCES };
+    match published::read(&args.dir, |set| counts_of(set, &extent))? {
+        Counts::Questions(stats) if !args.json => print::print(&stats, out)?,
+        Counts::Documents(stats) if !args.json => print_documents::print(&stats, out)?,
+        stats => {
+            serde_json::to_writer(&mut *out, &stats).map_err(io::Error::from)?;
+            writeln!(out)?;
+        }
     }
     Ok(())
+}
+
+/// Statistics of a data set of any kind.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Counts {
+    /// Questions.
+    Questions(Stats),
+    /// Documents.
+    Documents(DocumentStats),
+}
+
+/// Computes the statistics of a data set that was found.
+pub(crate) fn counts_of(published: &Published, extent: &Extent<'_>) -> Result<Counts, StatsError> {
+    let manifest = published.parse()?;
+    match manifest.task {
+        TaskName::Cloze => count_published(published, extent).map(Counts::Questions),
+        TaskName::Text if extent.max_seq_len.is_some() => Err(StatsError::NotTruncated),
+        TaskName::Text => documents::count(&published.folder, manifest, extent.max_sources).map(Counts::Documents),
+    }
 }
 
 /// What to count.
@@ -76,7 +104,7 @@ pub struct Extent<'a> {
     pub max_sources: usize,
 }
 
-/// Computes the statistics of a data set. Memory holds one batch of rows and some bytes per distinct passage.
+/// Computes the statistics of a data set of questions. Memory holds one batch of rows and some bytes per distinct passage.
 ///
 /// # Errors
 /// [`StatsError`] if the data set cannot be read.
@@ -84,8 +112,8 @@ pub fn count(dir: &Path, extent: &Extent<'_>) -> Result<Stats, StatsError> {
     published::read(dir, |set| count_published(set, extent))
 }
 
-/// Computes the statistics of a data set that was found.
-pub(crate) fn count_published(published: &Published, extent: &Extent<'_>) -> Result<Stats, StatsError> {
+/// Computes the statistics of a data set of questions that was found.
+fn count_published(published: &Published, extent: &Extent<'_>) -> Result<Stats, StatsError> {
     let shards = published.folder.clone();
     let manifest = published.parse()?;
     let ingested = manifest.settings.max_seq_len.unwrap_or(PUBLISHED_SEQUENCE_LENGTH);

@@ -2,13 +2,14 @@
 //!
 //! - `set`: the manifest and the list of files.
 //! - `shard`: size, checksum, footer and row groups of one file.
-//! - `rows`: the rules for rows.
+//! - `rows`: the rules for questions; `documents`: those for documents.
 //! - `fault`: description and location of a fault.
 //! - `error`: errors of the command.
 //!
 //! Several threads check the shards. The result does not depend on them: threads take the shards in order, and all shards
 //! before the first one with a fault are checked.
 
+mod documents;
 mod error;
 mod fault;
 mod rows;
@@ -25,8 +26,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Args;
-use glm_schemas::manifest::Split;
-use serde::Serialize;
+use glm_schemas::manifest::{Split, TaskName};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 pub use error::VerifyError;
 pub use fault::Fault;
@@ -50,7 +52,7 @@ Exit codes:
   0  the data set is sound
   1  the data set could not be checked, for example if a file cannot be read
   4  the data set is not sound; prints the first fault: file, row group, row,
-     column, question")]
+     column, name of the row")]
 pub struct VerifyArgs {
     /// Folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
@@ -77,23 +79,42 @@ pub struct Report {
     pub seconds: f64,
 }
 
-/// Result for a split. The numbers are those of the manifest; if `ok` is true, the shards match them.
-#[derive(Debug, Clone, Serialize)]
+/// Result for a split. The numbers are those of the manifest; if `ok` is true, the shards match them. As JSON, it has only the numbers
+/// that apply to the kind of the rows.
+#[derive(Debug, Clone)]
 pub struct SplitReport {
+    /// Kind of the rows.
+    pub task: TaskName,
     /// Split.
     pub split: Split,
     /// Number of Parquet files.
     pub shards: usize,
-    /// Number of questions.
+    /// Number of rows.
     pub questions: usize,
-    /// Number of choices.
+    /// Number of choices; 0 for rows without choices.
     pub choices: usize,
-    /// Context and piece tokens, not truncated.
+    /// Tokens, not truncated.
     pub tokens: usize,
     /// Size of the shards.
     pub bytes: u64,
     /// True if the split is sound; `None` if the check stopped earlier because of a fault elsewhere.
     pub ok: Option<bool>,
+}
+
+impl Serialize for SplitReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("split", &self.split)?;
+        map.serialize_entry("shards", &self.shards)?;
+        map.serialize_entry(self.task.rows(), &self.questions)?;
+        if self.task == TaskName::Cloze {
+            map.serialize_entry("choices", &self.choices)?;
+        }
+        map.serialize_entry("tokens", &self.tokens)?;
+        map.serialize_entry("bytes", &self.bytes)?;
+        map.serialize_entry("ok", &self.ok)?;
+        map.end()
+    }
 }
 
 /// Runs the command and prints to `out`. The exit code is 4 if the data set is not sound.
@@ -142,6 +163,7 @@ fn check_published(published: &Published, threads: NonZeroUsize) -> Result<Repor
 
 fn splits(set: &Set) -> Vec<SplitReport> {
     let report = |(&split, content): (&Split, &glm_schemas::manifest::SplitManifest)| SplitReport {
+        task: set.manifest.task,
         split,
         shards: content.shards.len(),
         questions: content.rows,
@@ -218,8 +240,8 @@ fn check_split(set: &Set, report: &SplitReport, shards: impl Iterator<Item = Res
 }
 
 fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    if !report.splits.is_empty() {
-        writeln!(out, "{:<6} {:>7} {:>10} {:>15} {:>12}", "split", "shards", "questions", "bytes", "ok")?;
+    if let Some(first) = report.splits.first() {
+        writeln!(out, "{:<6} {:>7} {:>10} {:>15} {:>12}", "split", "shards", first.task.rows(), "bytes", "ok")?;
     }
     for split in &report.splits {
         let ok = match split.ok {

@@ -23,7 +23,7 @@ const NOT_RUN: [&str; 3] = [
 ];
 
 /// Examples in the order in which they are run, and text that they print.
-const RUN: [(&str, &[&str]); 29] = [
+const RUN: [(&str, &[&str]); 30] = [
     ("glm-prep ingest data", &["train ", "val ", "written to data/shards"]),
     ("glm-prep inspect data --rows 1", &["data\n", "  train ", "  passage  ", "  query    ", "  choices  * "]),
     ("glm-prep verify data", &["questions", "data/shards is sound, checked in "]),
@@ -34,6 +34,7 @@ const RUN: [(&str, &[&str]); 29] = [
     ("glm-prep ingest out --train 'raw/train-*.jsonl.zst' --val raw/dev.jsonl", &["train ", "val ", "written to out/shards"]),
     ("zcat big.jsonl.gz | glm-prep ingest out --train - --format plain", &["train          1", "written to out/shards"]),
     ("glm-prep ingest own --train own/data.jsonl --val-fraction 0.1", &["train ", "val ", "written to own/shards"]),
+    ("glm-prep ingest books --task text --val-fraction 0.01", &["documents", "format lines", "written to books/shards"]),
     ("glm-prep ingest data/record --partition 0/8", &["part 0/8: "]),
     ("glm-prep ingest data/record --partition 0/2", &["part 0/2: "]),
     ("glm-prep ingest data/record --partition 1/2", &["part 1/2: ", "run `glm-prep merge` when all parts are complete"]),
@@ -95,6 +96,9 @@ fn prepare(folder: &Path) {
     let train = fs::read(folder.join("data/ReCoRD/train.jsonl")).expect("read");
     let packed = zstd::encode_all(train.as_slice(), 1).expect("packed");
     fs::write(folder.join("raw/train-0.jsonl.zst"), packed).expect("write");
+    fs::create_dir(folder.join("books")).expect("folder");
+    let articles: String = (0..500).map(|n| format!("{}\n", format!("Article {n} has words. ").repeat(9))).collect();
+    fs::write(folder.join("books/articles.txt"), articles).expect("write");
     let mut big = GzEncoder::new(fs::File::create(folder.join("big.jsonl.gz")).expect("create"), Compression::fast());
     big.write_all(b"{\"context\": \"The [BLANK] barked.\", \"choices\": [\"cat\", \"dog\"], \"answer\": 1}\n").expect("write");
     big.finish().expect("packed");

@@ -33,6 +33,7 @@ pub mod column;
 pub mod document;
 pub mod manifest;
 pub mod origin;
+mod split;
 pub mod vocab;
 
 /// Version of the contract. Readers reject data sets of other versions.

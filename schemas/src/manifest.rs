@@ -3,9 +3,7 @@
 mod error;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
@@ -15,6 +13,7 @@ use crate::SCHEMA_VERSION;
 use crate::vocab::SpecialIds;
 
 pub use self::error::ManifestError;
+pub use crate::split::Split;
 
 /// File name of the manifest in the folder of the shards.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -60,49 +59,6 @@ impl TaskName {
             Self::Cloze => crate::cloze::schema(),
             Self::Text => crate::document::schema(),
         }
-    }
-}
-
-/// Part of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// Training.
-    Train,
-    /// Evaluation during training ("dev" in the published code).
-    Val,
-    /// Test, without answers.
-    Test,
-}
-
-impl Split {
-    /// All splits, in the order in which they are ingested.
-    pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
-
-    /// Name in file names and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Val => "val",
-            Self::Test => "test",
-        }
-    }
-}
-
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Split {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|split| split.name() == name)
-            .ok_or_else(|| format!("invalid split `{name}`: expected train, val or test"))
     }
 }
 

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Int32Type};
 use arrow::error::ArrowError;
 
 use crate::column::{ViewError, column, dictionary, nullable_int64, nullable_strings, strings};
-use crate::manifest::Split;
+use crate::split::Split;
 
 /// Place of a row in the raw data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

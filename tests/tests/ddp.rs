@@ -8,7 +8,7 @@ use glm_tests::processes::several_processes_can_train;
 use glm_tests::run;
 use glm_tests::training::{assert_close, corpus, set, steps, trainer, trainer_from, weights_file};
 use glm_trainer::data::mmap::DataSet;
-use glm_trainer::data::sampler::{Order, Sampler};
+use glm_trainer::data::sampler::{Entry, Order, Sampler};
 use tch::Tensor;
 
 const STEPS: usize = 4;
@@ -22,7 +22,7 @@ fn rows_of_steps(data: &Path, seed: u64) -> Vec<Vec<usize>> {
     let sampler = Sampler::new(group_rows.clone(), None, Order::Shuffled { seed }, &data.manifest().fingerprint);
     let blocks = sampler.epoch(0);
     let rows = blocks.flat_map(|block| {
-        let row = |&(group, row): &(u32, u32)| first_row(block.groups[group as usize]) + row as usize;
+        let row = |entry: &Entry| first_row(block.groups[entry.slot as usize]) + entry.row as usize;
         block.samples.iter().map(row).collect::<Vec<_>>()
     });
     let rows: Vec<usize> = rows.take(STEPS * BATCH_SIZE).collect();

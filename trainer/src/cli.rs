@@ -9,6 +9,7 @@ use crate::command::bench::BenchArgs;
 use crate::command::convert::ConvertArgs;
 use crate::command::eval::EvalArgs;
 use crate::command::fetch::FetchArgs;
+use crate::command::generate::GenerateArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::predict::PredictArgs;
 use crate::command::report::ReportArgs;
@@ -19,7 +20,7 @@ use crate::config::args::ConfigArgs;
 /// Name of the program.
 const PROGRAM: &str = "glm-trainer";
 
-/// Fine-tunes GLM for multi-token cloze (ReCoRD)
+/// Trains and evaluates GLM: pretraining by blank infilling, cloze questions, language modeling
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, max_term_width = glm_support::command::WIDTH, after_help = "\
 Examples:
@@ -60,11 +61,15 @@ Examples:
 GLM_STORE_SECRET for Slurm's srun, or also RANK, WORLD_SIZE and MASTER_PORT; docs/distributed.md has example scripts."
     )]
     Run(Box<RunArgs>),
-    /// Evaluate the accuracy of weights
+    /// Evaluate the accuracy of weights, or how well they predict text
     #[command(after_help = "\
 Examples:
   glm-trainer eval --data sample --init runs/first
-  glm-trainer eval --data sample --init runs/first --scores scores.jsonl")]
+  glm-trainer eval --data sample --init runs/first --scores scores.jsonl
+  glm-trainer eval --task lm --data text.txt --init runs/first
+  glm-trainer eval --task lm --metric lambada --data lambada.jsonl --init run
+
+--task lm scores texts instead of questions: docs/language-model.md.")]
     Eval(Box<EvalArgs>),
     /// Predict the answers of a split and write them, for ReCoRD in SuperGLUE's format
     #[command(after_help = "\
@@ -85,6 +90,18 @@ A question as JSON:
   {\"context\": \"Ann met Bo. [BLANK] ran.\", \"choices\": [\"Ann\", \"Bo\"]}
 or with \"passage\" and \"query\" instead of \"context\", and the blank in the query.")]
     Score(Box<ScoreArgs>),
+    /// Fill the blanks of texts with generated text
+    #[command(after_help = "\
+Examples:
+  glm-trainer generate --init runs/first 'It was [MASK] who came.'
+  glm-trainer generate --init runs/first 'Once upon a time' --top-p 0.9 --num-return 3
+  glm-trainer generate --init runs/first --file texts.jsonl --beams 4 --json
+  glm-trainer generate --init runs/first
+
+A text as JSON:
+  {\"text\": \"It was [MASK] who came.\", \"id\": 7}
+Without options, tokens are sampled with --temperature 0.9 --top-k 40.")]
+    Generate(Box<GenerateArgs>),
     /// Measure the speed of training, or with --data-only of data loading
     #[command(after_help = "\
 Examples:

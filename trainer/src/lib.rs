@@ -15,6 +15,7 @@
 //! - [`checkpoint`]: weights, optimizer state and run state in files.
 //! - [`distributed`]: ranks that train one model together.
 //! - [`record`]: metrics, progress, answers and TensorBoard events of a run.
+//! - [`generate`]: fills blanks of contexts with generated text.
 //! - [`train`]: the training loop, one optimizer step, and evaluation.
 //! - [`command`], [`cli`]: the commands of `glm-trainer`.
 //!
@@ -42,6 +43,7 @@ pub mod data;
 pub mod device;
 pub mod distributed;
 pub mod exit_code;
+pub mod generate;
 pub mod memory;
 pub mod model;
 pub mod optim;

@@ -1,4 +1,4 @@
-//! `glm-trainer`: trains and evaluates GLM on cloze data sets.
+//! `glm-trainer`: trains and evaluates GLM.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use glm_trainer::command::bench;
 use glm_trainer::command::convert;
 use glm_trainer::command::eval;
 use glm_trainer::command::fetch;
+use glm_trainer::command::generate;
 use glm_trainer::command::inspect;
 use glm_trainer::command::predict;
 use glm_trainer::command::report;
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
             .and_then(|result| print_beside([Some(args.out), args.scores], &show(&result, args.json)?)),
         Command::Score(args) => {
             score::run(&args, &mut std::io::stdout().lock()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Generate(args) => {
+            generate::run(&args, &mut std::io::stdout().lock()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
         }
         Command::Bench(args) => bench::run(&args).map_err(Into::into).and_then(|result| print(&show(&result, args.json)?)),
         Command::Fetch(args) => fetch::run(&args).map_err(Into::into).and_then(|text| print(&text)),

@@ -4,15 +4,28 @@
 
 #![no_main]
 
+use glm_prep::source::Content;
 use glm_prep::source::formats::FORMATS;
 use glm_prep::source::recognise::recognise;
+use glm_schemas::manifest::TaskName;
 use glm_text::standard::CharOffsets;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = recognise(bytes, "train.jsonl");
+    for task in TaskName::ALL {
+        let _ = recognise(task, bytes, "train.jsonl");
+    }
     let Ok(record) = std::str::from_utf8(bytes) else { return };
     for format in FORMATS {
+        let format = match format.content() {
+            Content::Questions(format) => format,
+            Content::Documents(format) => {
+                for document in format.documents(record).into_iter().flatten().flatten() {
+                    assert!(!document.text.trim().is_empty());
+                }
+                continue;
+            }
+        };
         for labelled in [false, true] {
             let Ok(passages) = format.parse(record, labelled) else { continue };
             for passage in passages {

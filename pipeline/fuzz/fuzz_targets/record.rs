@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use glm_prep::source::Format;
+use glm_prep::source::ClozeFormat;
 use glm_prep::source::formats::record::Record;
 use glm_text::standard::CharOffsets;
 use libfuzzer_sys::fuzz_target;

@@ -168,7 +168,7 @@ impl<'a, R: RowKind> DataSetBuilder<'a, R> {
         self.rejects.check()?;
         let empty = self.splits.iter().find(|split| split.rows.rows == 0 && self.options.val_fraction.is_some());
         match (empty, self.options.val_fraction) {
-            (Some(split), Some(fraction)) => Err(IngestError::EmptyHoldout { split: split.split, fraction }),
+            (Some(split), Some(fraction)) => Err(IngestError::EmptyHoldout { task: R::TASK, split: split.split, fraction }),
             _ => Ok(()),
         }
     }

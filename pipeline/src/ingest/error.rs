@@ -51,6 +51,12 @@ pub enum IngestError {
         /// The most frequent reasons.
         reasons: String,
     },
+    /// The folder has no documents.
+    #[error(
+        "no documents in {}: looked for files whose names end in .jsonl, .json, .txt or .parquet, compressed or not; --train names other files",
+        .0.display()
+    )]
+    NoDocuments(PathBuf),
     /// The folder has documents, and the task was not given.
     #[error("{file} in {} seems to hold documents ({}); `glm-prep ingest {} --task text` ingests them",
         dir.display(), format.format().signs(), dir.display())]
@@ -91,9 +97,12 @@ pub enum IngestError {
     NoTrain,
     /// One of the splits is empty after the division.
     #[error(
-        "--val-fraction {fraction} leaves no question for the {split} split, nothing was published; there are too few passages: use another fraction or --val-seed, or name a file with --val"
+        "--val-fraction {fraction} leaves no {} for the {split} split, nothing was published; there are too few {}: use another fraction or --val-seed, or name a file with --val",
+        if *task == TaskName::Cloze { "question" } else { "document" }, if *task == TaskName::Cloze { "passages" } else { "documents" }
     )]
     EmptyHoldout {
+        /// Kind of the rows.
+        task: TaskName,
         /// The empty split.
         split: Split,
         /// The fraction.

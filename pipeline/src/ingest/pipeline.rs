@@ -135,10 +135,16 @@ impl SplitPipeline<'_> {
         let wrong = |what: String| ReadError::File(InputError::Wrong { name: name.to_owned(), what });
         match (recognise(self.task, head, name), previous) {
             (Recognised::Wrong(what), _) => Err(wrong(what)),
+            (Recognised::Format(found), Some(previous)) if found.is_guess() && previous.is_guess() => Ok(previous),
             (Recognised::Format(found), Some(previous)) if found != previous => {
                 Err(wrong(format!("seems to be {found}, but the files before it are {previous}; ingest one format at a time")))
             }
-            (Recognised::Format(found), _) => Ok(found),
+            (Recognised::Format(found), _) => {
+                if previous.is_none() && is_text_alone(self.task, head) {
+                    tracing::warn!("{name} is read as {found} questions; if it holds documents, ingest it with --task text");
+                }
+                Ok(found)
+            }
             (Recognised::Unknown, Some(previous)) => Ok(previous),
             (Recognised::Unknown, None) => {
                 let first = String::from_utf8_lossy(head);
@@ -187,6 +193,12 @@ impl SplitPipeline<'_> {
         let names: Vec<_> = self.inputs.iter().take(3).map(|input| input.name.as_str()).collect();
         IngestError::Panicked(names.join(", "))
     }
+}
+
+/// Returns true if questions are read from JSON lines with a text and nothing else, as documents are.
+fn is_text_alone(task: TaskName, head: &[u8]) -> bool {
+    let is_text = || matches!(recognise(TaskName::Text, head, ""), Recognised::Format(found) if found.to_string() == "jsonl");
+    task == TaskName::Cloze && is_text()
 }
 
 fn work<R: RowKind>(

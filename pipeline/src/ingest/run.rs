@@ -102,7 +102,10 @@ fn check(options: &IngestOptions) -> Result<(), IngestError> {
 /// Finds the raw files. Files of another task than the one that is assumed are named in the error.
 fn find(options: &IngestOptions) -> Result<Vec<Input>, IngestError> {
     if options.task() == TaskName::Text {
-        return Ok(input::find_any(&options.dir, &options.selection)?);
+        return input::find_any(&options.dir, &options.selection).map_err(|error| match error {
+            InputError::NoData(dir) => IngestError::NoDocuments(dir),
+            other => other.into(),
+        });
     }
     input::find(&options.dir, &options.selection).map_err(|error| {
         let is_none = matches!(error, InputError::NoData(_) | InputError::NoSplitInName { .. });

@@ -91,11 +91,19 @@ pub enum InspectError {
         /// The expression.
         condition: String,
     },
-    /// No question has this id.
-    #[error("{} has no question {id}; {hint}", path.display())]
-    NoSuchQuestion {
+    /// Documents have no fixed model input.
+    #[error("{} has documents, which have no fixed model input: spans are drawn in training; leave out --model-input", path.display())]
+    NoModelInput {
         /// The data set or shard.
         path: PathBuf,
+    },
+    /// No row has this id.
+    #[error("{} has no {row} {id}; {hint}", path.display())]
+    NoSuchRow {
+        /// The data set or shard.
+        path: PathBuf,
+        /// What a row is called.
+        row: &'static str,
         /// The id.
         id: String,
         /// Similar ids, or how to list all.
@@ -119,11 +127,13 @@ pub enum InspectError {
         /// sha256 of the given vocabulary.
         found: String,
     },
-    /// The columns of a question violate the data contract.
-    #[error("{} is not a shard of cloze questions: {reason}; ingest the raw data again", path.display())]
-    BadQuestion {
+    /// The columns of a row violate the data contract.
+    #[error("{} is not a shard of {rows}: {reason}; ingest the raw data again", path.display())]
+    BadRow {
         /// The data set or shard.
         path: PathBuf,
+        /// What rows are called.
+        rows: &'static str,
         /// Description of the difference.
         reason: String,
     },

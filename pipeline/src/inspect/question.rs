@@ -5,6 +5,7 @@ use std::io::Write;
 use glm_schemas::vocab::TokenId;
 use polars::prelude::{DataFrame, col, lit};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::closest::Closest;
@@ -76,7 +77,7 @@ pub(super) fn print(
         if row > 0 {
             writeln!(out)?;
         }
-        let question = read(source, &frame, row)?;
+        let question: Question = read(source, &frame, row)?;
         Page { vocabulary: &vocabulary, screen, mask: source.special.mask, out }.print(&question)?;
     }
     Ok(())
@@ -87,7 +88,8 @@ pub(super) fn print_as(source: &Source, id: &str, format: Format, out: &mut dyn 
     format::print(&find(source, id)?, format, out).map_err(print_error(source))
 }
 
-fn find(source: &Source, id: &str) -> Result<DataFrame, InspectError> {
+/// Reads the rows with this id.
+pub(super) fn find(source: &Source, id: &str) -> Result<DataFrame, InspectError> {
     let error = polars_error(source);
     if source.parts.is_empty() {
         return Err(unknown(source, id, Vec::new()));
@@ -106,6 +108,12 @@ fn find(source: &Source, id: &str) -> Result<DataFrame, InspectError> {
     Err(unknown(source, id, closest.ids()))
 }
 
+/// What a row is called.
+fn row_of(source: &Source) -> &'static str {
+    let rows = source.task.rows();
+    rows.strip_suffix('s').unwrap_or(rows)
+}
+
 fn unknown(source: &Source, id: &str, closest: Vec<String>) -> InspectError {
     let path = source.path.display();
     let hint = match closest.as_slice() {
@@ -113,16 +121,20 @@ fn unknown(source: &Source, id: &str, closest: Vec<String>) -> InspectError {
         [one] => format!("the closest is {one}"),
         [others @ .., last] => format!("the closest are {} and {last}", others.join(", ")),
     };
-    InspectError::NoSuchQuestion { path: source.path.clone(), id: id.to_owned(), hint }
+    InspectError::NoSuchRow { path: source.path.clone(), row: row_of(source), id: id.to_owned(), hint }
 }
 
-fn read(source: &Source, frame: &DataFrame, row: usize) -> Result<Question, InspectError> {
+/// Reads the columns of one row.
+pub(super) fn read<T: DeserializeOwned>(source: &Source, frame: &DataFrame, row: usize) -> Result<T, InspectError> {
     let mut columns = Map::new();
     for column in frame.columns() {
         columns.insert(column.name().to_string(), json::value(column.get(row).map_err(polars_error(source))?));
     }
-    serde_json::from_value(Value::Object(columns))
-        .map_err(|error| InspectError::BadQuestion { path: source.path.clone(), reason: error.to_string() })
+    serde_json::from_value(Value::Object(columns)).map_err(|error| InspectError::BadRow {
+        path: source.path.clone(),
+        rows: source.task.rows(),
+        reason: error.to_string(),
+    })
 }
 
 /// Output of a question.

@@ -1,7 +1,8 @@
-//! Schema, counts and questions, in readable form or in a format for other programs.
+//! Schema, counts and rows, in readable form or in a format for other programs.
 
 use std::io::{self, Write};
 
+use glm_schemas::manifest::TaskName;
 use polars::error::PolarsError;
 use polars::prelude::{AnyValue, DataFrame, DataType, all, col, len};
 use serde_json::Value;
@@ -13,13 +14,17 @@ use super::selection::Selection;
 use super::source::{Source, polars_error, print_error};
 use super::sql::scan;
 
-/// Maximum length of a passage in the output.
+/// Maximum length of a passage or text in the output.
 const PASSAGE_CHARS: usize = 400;
 /// Columns of a question in the output.
 const SHOWN: [&str; 9] =
     ["split", "example_id", "source_id", "raw_file", "raw_line", "passage", "query", "choices", "context_tokens"];
 
-/// Prints the selected questions in readable form, after the number of questions per split if `counts` is true.
+/// Columns of a document in the output.
+const SHOWN_OF_DOCUMENT: [&str; 9] =
+    ["split", "example_id", "source_id", "raw_file", "raw_line", "source", "prompt", "text", "num_tokens"];
+
+/// Prints the selected rows in readable form, after the number of rows per split if `counts` is true.
 pub(super) fn print(selection: &Selection<'_>, counts: bool, out: &mut dyn Write) -> Result<(), InspectError> {
     let source = selection.source;
     if source.parts.is_empty() {
@@ -31,13 +36,17 @@ pub(super) fn print(selection: &Selection<'_>, counts: bool, out: &mut dyn Write
         print_counts(selection, &mut header)?;
     }
     let mut is_separated = counts;
-    selection.visit(&SHOWN.map(col), |shown| {
+    let (columns, print_row): (_, fn(&DataFrame, usize, &mut dyn Write) -> Result<(), PrintError>) = match source.task {
+        TaskName::Cloze => (SHOWN, print_question),
+        TaskName::Text => (SHOWN_OF_DOCUMENT, print_document),
+    };
+    selection.visit(&columns.map(col), |shown| {
         for row in 0..shown.height() {
             out.write_all(&std::mem::take(&mut header))?;
             if std::mem::replace(&mut is_separated, true) {
                 writeln!(out)?;
             }
-            print_question(shown, row, out).map_err(print_error(source))?;
+            print_row(shown, row, out).map_err(print_error(source))?;
         }
         Ok(())
     })?;
@@ -94,12 +103,17 @@ fn print_manifest(source: &Source, out: &mut dyn Write) -> io::Result<()> {
 
 fn print_counts(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), InspectError> {
     let error = |error| selection.error(error);
-    let sums = [len(), col("num_choices").sum().cast(DataType::Int64), col("context_tokens").sum().cast(DataType::Int64)];
+    let sum = |name: &str| col(name).sum().cast(DataType::Int64);
+    let rows = selection.source.task.rows();
+    let sums = match selection.source.task {
+        TaskName::Cloze => vec![len(), sum("num_choices"), sum("context_tokens")],
+        TaskName::Text => vec![len(), sum("num_tokens")],
+    };
     let counts = selection.frame()?.group_by_stable([col("split")]).agg(sums).collect().map_err(error)?;
     selection.source.check_current()?;
     let path = selection.source.path.display();
     match selection.condition {
-        Some(condition) => writeln!(out, "{path}, questions where {}", shorten(condition, PASSAGE_CHARS))?,
+        Some(condition) => writeln!(out, "{path}, {rows} where {}", shorten(condition, PASSAGE_CHARS))?,
         None => writeln!(out, "{path}")?,
     }
     if counts.height() == 0 {
@@ -108,8 +122,12 @@ fn print_counts(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), In
     for row in 0..counts.height() {
         let cells = counts.columns().iter().map(|column| column.get(row).map(json::cell));
         let cells: Vec<String> = cells.collect::<Result<_, _>>().map_err(error)?;
-        if let [split, rows, choices, tokens] = cells.as_slice() {
-            writeln!(out, "  {split:<5} {rows:>9} questions {choices:>10} choices {tokens:>11} context tokens")?;
+        match cells.as_slice() {
+            [split, number, choices, tokens] => {
+                writeln!(out, "  {split:<5} {number:>9} {rows} {choices:>10} choices {tokens:>11} context tokens")?;
+            }
+            [split, number, tokens] => writeln!(out, "  {split:<5} {number:>9} {rows} {tokens:>11} tokens")?,
+            _ => {}
         }
     }
     Ok(())
@@ -133,7 +151,20 @@ fn print_question(shown: &DataFrame, row: usize, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// Describes the place of a question in the raw data; `line` and `id` may be empty.
+fn print_document(shown: &DataFrame, row: usize, out: &mut dyn Write) -> Result<(), PrintError> {
+    let get = |name: &str| -> Result<String, PolarsError> { Ok(json::cell(shown.column(name)?.get(row)?)) };
+    writeln!(out, "{} {}, {} tokens", get("split")?, get("example_id")?, get("num_tokens")?)?;
+    writeln!(out, "  record   {}", origin_of(&get("raw_file")?, &get("raw_line")?, &get("source_id")?))?;
+    for name in ["source", "prompt", "text"] {
+        let text = get(name)?;
+        if !text.is_empty() {
+            writeln!(out, "  {name:<8} {}", shorten(&text, PASSAGE_CHARS))?;
+        }
+    }
+    Ok(())
+}
+
+/// Describes the place of a row in the raw data; `line` and `id` may be empty.
 pub(super) fn origin_of(file: &str, line: &str, id: &str) -> String {
     let line = if line.is_empty() { String::new() } else { format!(", line {line}") };
     let id = if id.is_empty() { String::new() } else { format!(", id {id}") };

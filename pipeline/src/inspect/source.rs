@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use glm_schemas::manifest::{Manifest, Split};
+use glm_schemas::manifest::{Manifest, Split, TaskName};
 use glm_schemas::vocab::SpecialIds;
 use parquet::file::metadata::ParquetMetaDataReader;
 use polars::error::PolarsError;
@@ -35,6 +35,8 @@ pub(super) struct Source {
     pub(super) path: PathBuf,
     /// Files in published order.
     pub(super) parts: Vec<Part>,
+    /// Kind of the rows.
+    pub(super) task: TaskName,
     /// Ids of the special tokens.
     pub(super) special: SpecialIds,
     /// Manifest; `None` for a single file.
@@ -57,8 +59,9 @@ impl Source {
                 return Err(InspectError::NoSuchSplit { path: path.to_owned(), split });
             }
         }
-        let checked = source.parts.iter().try_for_each(|part| check_parquet(&part.path));
-        checked.map_err(|error| source.replaced_or(error))?;
+        let tasks: Result<Vec<_>, _> = source.parts.iter().map(|part| check_parquet(&part.path)).collect();
+        let tasks = tasks.map_err(|error| source.replaced_or(error))?;
+        source.task = tasks.first().copied().unwrap_or(source.task);
         Ok(source)
     }
 
@@ -67,7 +70,8 @@ impl Source {
         let manifest = published.parse()?;
         let parts = parts(&published.folder, &manifest);
         let special = manifest.special_ids;
-        Ok(Self { path: path.to_owned(), parts, special, manifest: Some(manifest), published: Some(published) })
+        let task = manifest.task;
+        Ok(Self { path: path.to_owned(), parts, task, special, manifest: Some(manifest), published: Some(published) })
     }
 
     /// Opens a single file. If it belongs to a data set, split and first row come from its manifest.
@@ -83,7 +87,14 @@ impl Source {
                 special = manifest.special_ids;
             }
         }
-        Ok(Self { path: path.to_owned(), parts: vec![part], special, manifest: None, published: None })
+        Ok(Self {
+            path: path.to_owned(),
+            parts: vec![part],
+            task: TaskName::default(),
+            special,
+            manifest: None,
+            published: None,
+        })
     }
 
     /// Checks that no ingest has replaced the data set since it was opened, so that what was read belongs to the manifest.
@@ -118,8 +129,8 @@ fn split_of_file(path: &Path) -> Option<Split> {
     name.parse().ok()
 }
 
-/// Checks the magic bytes and the footer, as errors of Polars do not name the file.
-fn check_parquet(path: &Path) -> Result<(), InspectError> {
+/// Checks the magic bytes and the footer, as errors of Polars do not name the file; returns the kind of the rows, by their columns.
+fn check_parquet(path: &Path) -> Result<TaskName, InspectError> {
     let mut file = File::open(path).map_err(file_error(path))?;
     let mut ends = [[0; 4]; 2];
     let mut read = || -> io::Result<()> {
@@ -137,7 +148,11 @@ fn check_parquet(path: &Path) -> Result<(), InspectError> {
         _ => return Err(InspectError::NotParquet { path: path.to_owned() }),
     }
     match ParquetMetaDataReader::new().parse_and_finish(&file) {
-        Ok(_) => Ok(()),
+        Ok(metadata) => {
+            let columns = metadata.file_metadata().schema_descr().root_schema().get_fields();
+            let is_text = columns.iter().any(|column| column.name() == "sentence_ends");
+            Ok(if is_text { TaskName::Text } else { TaskName::Cloze })
+        }
         Err(source) => Err(InspectError::Parquet { path: path.to_owned(), source }),
     }
 }

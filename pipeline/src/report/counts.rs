@@ -12,15 +12,15 @@ use crate::stats::{Lengths, SplitStats, Stats};
 const MAX_UNFOLDED: usize = 10;
 
 /// A distribution that is shown for every split.
-struct Quantity {
-    id: &'static str,
-    title: &'static str,
-    x: &'static str,
-    counted: &'static str,
-    lengths: fn(&SplitStats) -> &Lengths,
+pub(super) struct Quantity<S> {
+    pub(super) id: &'static str,
+    pub(super) title: &'static str,
+    pub(super) x: &'static str,
+    pub(super) counted: &'static str,
+    pub(super) lengths: fn(&S) -> &Lengths,
 }
 
-const QUANTITIES: [Quantity; 4] = [
+const QUANTITIES: [Quantity<SplitStats>; 4] = [
     Quantity {
         id: "context",
         title: "Context tokens per question",
@@ -36,7 +36,7 @@ const QUANTITIES: [Quantity; 4] = [
 /// Renders the distributions, and the effect of the sequence length; `ingested` is the one given to `ingest`.
 pub(super) fn lengths(stats: &Stats, ingested: usize) -> Markup {
     html! {
-        @for quantity in &QUANTITIES { div.charts.pairs { (histograms(quantity, &stats.splits)) } }
+        @for quantity in &QUANTITIES { div.charts.pairs { (histograms(quantity, &stats.splits, |split| split.split)) } }
         h3 id="truncation" { "Questions that lose part of their passage, by sequence length" }
         p.note {
             "The data set was ingested for " (count(ingested as u64)) " tokens; " code { "data.max_seq_len" }
@@ -46,8 +46,9 @@ pub(super) fn lengths(stats: &Stats, ingested: usize) -> Markup {
     }
 }
 
-fn histograms(quantity: &Quantity, splits: &[SplitStats]) -> Markup {
-    let bars: Vec<(&SplitStats, Vec<Bar>)> = splits.iter().map(|split| (split, bars((quantity.lengths)(split)))).collect();
+/// Renders the distribution of a quantity in every split, with a common axis.
+pub(super) fn histograms<S>(quantity: &Quantity<S>, splits: &[S], name: impl Fn(&S) -> Split) -> Markup {
+    let bars: Vec<(&S, Vec<Bar>)> = splits.iter().map(|split| (split, bars((quantity.lengths)(split)))).collect();
     let all = || bars.iter().flat_map(|(_, bars)| bars);
     let low = all().map(|bar| bar.from).reduce(f64::min);
     let x_range = low.zip(all().map(|bar| bar.to).reduce(f64::max));
@@ -55,8 +56,8 @@ fn histograms(quantity: &Quantity, splits: &[SplitStats]) -> Markup {
         @for (split, bars) in bars {
             @let bars = &x_range.map_or_else(Vec::new, |range| padded(bars, range));
             (Histogram {
-                id: &format!("{}-{}", split.split, quantity.id),
-                title: &format!("{}, {}", quantity.title, split.split),
+                id: &format!("{}-{}", name(split), quantity.id),
+                title: &format!("{}, {}", quantity.title, name(split)),
                 x: quantity.x,
                 counted: quantity.counted,
                 bars,

@@ -1,14 +1,16 @@
 //! `glm-prep report`: HTML report about a data set.
 //!
+//! - `documents`: the page of a data set of documents.
 //! - `counts`: the statistics of [`crate::stats`] as charts.
 //! - `rejects`: rejected records, by reason.
 //! - `rows`: sample questions with marked spans.
-//! - `page`: the whole page.
+//! - `page`: the page of a data set of questions.
 //! - `error`: errors of the command.
 //!
 //! Memory holds one batch of rows and some bytes per distinct passage.
 
 mod counts;
+mod documents;
 mod error;
 mod page;
 mod rejects;
@@ -18,13 +20,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use glm_schemas::manifest::{Split, SplitManifest};
+use glm_schemas::manifest::{Split, SplitManifest, TaskName};
 use glm_support::files::output;
 use serde::Serialize;
 
 use crate::shard::publish::REPORT_FILE;
 use crate::shard::published;
-use crate::stats::{self, Extent};
+use crate::stats::{self, Counts, Extent};
 pub use error::ReportError;
 
 /// Sequence lengths whose truncation is shown, in addition to `--max-seq-len`.
@@ -45,7 +47,7 @@ pub struct ReportArgs {
     /// Output file, or - for standard output [default: report.html next to the shards]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Sequence length that questions are truncated to [default: the one given to `ingest`]
+    /// Sequence length that questions are truncated to [default: the one given to `ingest`]; documents are not truncated
     #[arg(long, value_name = "N")]
     pub max_seq_len: Option<usize>,
     /// Print the path of the page and the size of the splits as one JSON object
@@ -62,10 +64,13 @@ struct Reported<'a> {
     splits: Vec<SplitSize>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct SplitSize {
-    split: Split,
-    questions: usize,
+    split: Option<Split>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    questions: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    documents: Option<usize>,
 }
 
 /// Writes the page of a data set and prints its path, unless the page goes to standard output.
@@ -75,14 +80,24 @@ struct SplitSize {
 pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
     let extent = Extent { max_seq_len: args.max_seq_len, other_lengths: &LENGTHS, max_sources: MAX_SOURCES };
     let (page, manifest, shards) = published::read(&args.dir, |set| {
-        let (stats, manifest) = (stats::count_published(set, &extent)?, set.parse()?);
-        Ok::<_, ReportError>((page::of(&stats, &manifest, &set.folder)?, manifest, set.folder.clone()))
+        let (counts, manifest) = (stats::counts_of(set, &extent)?, set.parse()?);
+        let page = match &counts {
+            Counts::Questions(stats) => page::of(stats, &manifest, &set.folder)?,
+            Counts::Documents(stats) => documents::of(stats, &manifest, &set.folder)?,
+        };
+        Ok::<_, ReportError>((page, manifest, set.folder.clone()))
     })?;
     let path = args.out.clone().unwrap_or_else(|| shards.join(REPORT_FILE));
     page.write(&path)?;
     let to_stdout = output::is_stdout(&path);
     if args.json {
-        let split = |(&split, content): (&Split, &SplitManifest)| SplitSize { split, questions: content.rows };
+        let split = |(&split, content): (&Split, &SplitManifest)| {
+            let size = SplitSize { split: Some(split), ..SplitSize::default() };
+            match manifest.task {
+                TaskName::Cloze => SplitSize { questions: Some(content.rows), ..size },
+                TaskName::Text => SplitSize { documents: Some(content.rows), ..size },
+            }
+        };
         let splits = manifest.splits.iter().map(split).collect();
         let result = Reported { page: &path, shards: &shards, fingerprint: &manifest.fingerprint, splits };
         let line = serde_json::to_string(&result).map_err(io::Error::from)? + "\n";

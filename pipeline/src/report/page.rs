@@ -22,12 +22,7 @@ const MAX_FILES: usize = 50;
 /// Creates the page.
 pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Document, ReportError> {
     let rejects = Rejects::read(shards)?;
-    let lead = html! {
-        p { "Written by " (manifest.tool) " from raw data in the format " code { (manifest.settings.format) }
-            ", with the tokenizer " (manifest.tokenizer.name) "." }
-        p { "Fingerprint " code { (manifest.fingerprint) } }
-    };
-    let mut page = Document::new("Data set", name(shards), lead);
+    let mut page = Document::new("Data set", name(shards), lead(manifest));
     page.section("contents", "Contents", contents(stats, manifest, &rejects));
     page.section("lengths", "Lengths", counts::lengths(stats, manifest.settings.max_seq_len.unwrap_or(0)));
     page.section("sources", "Sources", counts::sources(&stats.splits));
@@ -51,8 +46,17 @@ pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Do
     Ok(page)
 }
 
+/// Renders the beginning of the page.
+pub(super) fn lead(manifest: &Manifest) -> Markup {
+    html! {
+        p { "Written by " (manifest.tool) " from raw data in the format " code { (manifest.settings.format) }
+            ", with the tokenizer " (manifest.tokenizer.name) "." }
+        p { "Fingerprint " code { (manifest.fingerprint) } }
+    }
+}
+
 /// Returns the name of the ingested folder.
-fn name(shards: &Path) -> String {
+pub(super) fn name(shards: &Path) -> String {
     let path = shards.canonicalize().unwrap_or_else(|_| shards.to_owned());
     match path.parent() {
         Some(ingested) if path.file_name().is_some_and(|name| name == SHARDS_FOLDER) => folder_name(ingested),
@@ -115,17 +119,13 @@ fn splits(stats: &Stats, manifest: &Manifest) -> Markup {
     table("Splits", &columns, &rows.map(row))
 }
 
-fn facts_of(manifest: &Manifest) -> Markup {
+pub(super) fn facts_of(manifest: &Manifest) -> Markup {
     let settings = &manifest.settings;
     let tokenizer = &manifest.tokenizer;
-    let list = [
+    let mut list = vec![
         ("Schema version", text(count(manifest.schema_version.into()))),
         ("Tokenizer", text(format!("{}, {} tokens", tokenizer.name, count(tokenizer.vocab_size as u64)))),
         ("Tokenizer sha256", html! { code { (tokenizer.sha256) } }),
-        (
-            "Maximum sequence length",
-            text(format!("{} tokens; longer questions are rejected", count(settings.max_seq_len.unwrap_or(0) as u64))),
-        ),
         ("Rows per shard", text(count(settings.rows_per_shard as u64))),
         ("Rows per row group", text(count(settings.rows_per_group as u64))),
         ("Compression", text(&settings.compression)),
@@ -135,15 +135,18 @@ fn facts_of(manifest: &Manifest) -> Markup {
                 settings.limit.map_or_else(|| "all".to_owned(), |limit| format!("the first {} per split", count(limit as u64))),
             ),
         ),
-        (
-            "Distractors",
-            text(format!(
-                "at most {}, seed {}",
-                count(settings.max_distractors.unwrap_or(0) as u64),
-                settings.distractor_seed.unwrap_or(0)
-            )),
-        ),
     ];
+    let longest = settings.max_seq_len.map(|max| format!("{} tokens; longer questions are rejected", count(max as u64)));
+    let distractors = settings.max_distractors.zip(settings.distractor_seed);
+    let distractors = distractors.map(|(max, seed)| format!("at most {}, seed {seed}", count(max as u64)));
+    for (name, value) in [
+        ("Maximum sequence length", longest),
+        ("Distractors", distractors),
+        ("Column of the text", settings.column.clone()),
+        ("Copies dropped", settings.dedup.clone()),
+    ] {
+        list.extend(value.map(|value| (name, text(value))));
+    }
     let raw = |file: &RawFile| {
         vec![
             html! { code { (file.file) } },

@@ -20,8 +20,8 @@ pub(super) fn sample(shards: &Path, split: &SplitManifest, blank: &str, max: usi
     Ok(questions)
 }
 
-/// Returns the shards of these questions and the rows in them.
-fn locations(split: &SplitManifest, max: usize) -> Vec<(&Shard, usize)> {
+/// Returns the shards of up to `max` rows at equal distances, and the rows in them.
+pub(super) fn locations(split: &SplitManifest, max: usize) -> Vec<(&Shard, usize)> {
     let rows: usize = split.shards.iter().map(|shard| shard.rows).sum();
     let wanted = max.min(rows);
     let locate = |mut row: usize| {

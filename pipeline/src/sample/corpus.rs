@@ -8,11 +8,14 @@ use clap::ValueEnum;
 use glm_schemas::manifest::Split;
 use glm_support::files::atomic::Draft;
 use glm_support::files::output::{self, OutputError};
+use glm_text::tokenize::TokenizerError;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::phrases;
 use super::recipe::Recipe;
 use super::record::Generator;
+use super::vocabulary::vocabulary;
 
 /// Subfolder of the output folder for questions, as `ingest` expects it.
 const QUESTIONS: &str = "ReCoRD";
@@ -84,6 +87,9 @@ pub enum SampleError {
     /// The embedded phrases do not parse.
     #[error("invalid phrases of the sample corpus: {0}")]
     Phrases(#[from] serde_json::Error),
+    /// The built-in tokenizer is damaged.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
     /// The summary cannot be printed.
     #[error("cannot print the summary: {0}")]
     Output(#[source] io::Error),
@@ -147,6 +153,24 @@ fn write_lines<T: Serialize>(path: &Path, count: u64, mut item: impl FnMut(u64) 
         file.write_all(b"\n")?;
     }
     file.into_inner().map_err(io::IntoInnerError::into_error)
+}
+
+/// Writes the corpus's vocabulary.
+///
+/// # Errors
+/// [`SampleError`]; an existing file is unchanged.
+pub(super) fn write_vocabulary(path: &Path, force: bool) -> Result<(), SampleError> {
+    if !force && path.exists() {
+        return Err(SampleError::AlreadyThere { path: path.to_owned() });
+    }
+    let text = vocabulary(&phrases::json()?)?;
+    let path = output::file(path)?;
+    let write = || {
+        let mut draft = Draft::create(&path)?;
+        draft.write_all(text.as_bytes())?;
+        draft.publish().map(drop)
+    };
+    write().map_err(file_error("write", &path))
 }
 
 fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SampleError {

@@ -28,6 +28,14 @@ impl Phrases<'static> {
     }
 }
 
+/// Parses the embedded file as plain JSON.
+///
+/// # Errors
+/// As [`Phrases::load`].
+pub(super) fn json() -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::from_str(JSON)
+}
+
 /// Names of people, places and organisations.
 ///
 /// Lower-cased and without accents, every word is a single token of the BERT-uncased vocabulary, so that a small model needs few

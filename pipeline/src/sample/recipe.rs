@@ -36,6 +36,21 @@ pub struct Recipe {
     pub opener_share: f64,
 }
 
+impl Recipe {
+    /// Settings for documents: from one to eight entities, so that a model meets its first facts in short texts, where they are easy to find
+    /// again.
+    #[must_use]
+    pub fn for_documents(self) -> Self {
+        Self {
+            persons: (1, self.persons.1),
+            places: (0, self.places.1),
+            groups: (0, self.groups.1),
+            highlights: (0, 0),
+            ..self
+        }
+    }
+}
+
 impl Default for Recipe {
     fn default() -> Self {
         Self {

@@ -8,7 +8,7 @@ use super::question::{BLANK, write_query};
 use super::random::Random;
 use super::recipe::Recipe;
 use super::scene::Scene;
-use super::story::{HIGHLIGHT, write_passage};
+use super::story::write_passage;
 use super::text::{MarkedText, Mention};
 
 /// Line of `train.jsonl` or `val.jsonl`.
@@ -119,11 +119,12 @@ impl Generator {
     /// the fact and names the entity. No passage of [`Self::record`] is among them.
     pub fn document(&self, split: Split, index: u64) -> Document {
         let mut random = Random::for_item(self.seed, DOCUMENT_STREAMS + split as u64, index);
-        let scene = Scene::draw(&mut random, &self.phrases, &self.recipe, split);
-        let mut text = write_passage(&mut random, &self.recipe, &scene).text.replace(HIGHLIGHT, "\n");
+        let recipe = self.recipe.clone().for_documents();
+        let scene = Scene::draw(&mut random, &self.phrases, &recipe, split);
+        let mut text = write_passage(&mut random, &recipe, &scene).text;
         let entities: Vec<usize> = (0..scene.cast.len()).collect();
         for entity in random.pick_some(&entities, entities.len()) {
-            let sentence = write_query(&mut random, &self.recipe, &scene, entity);
+            let sentence = write_query(&mut random, &recipe, &scene, entity);
             text.push('\n');
             text.push_str(&sentence.replace(BLANK, &scene.cast[entity].name));
         }

@@ -5,9 +5,6 @@ use super::recipe::Recipe;
 use super::scene::{Part, Scene};
 use super::text::{MarkedText, Slot, capitalised};
 
-/// Start of a highlight, a line of its own.
-pub(super) const HIGHLIGHT: &str = "\n@highlight\n";
-
 /// Writes the passage: an opening sentence, one sentence per entity, and the highlights.
 pub(super) fn write_passage(random: &mut Random, recipe: &Recipe, scene: &Scene<'_>) -> MarkedText {
     let mut passage = MarkedText::default();
@@ -33,7 +30,7 @@ pub(super) fn write_passage(random: &mut Random, recipe: &Recipe, scene: &Scene<
         }
     }
     for _ in 0..random.within(recipe.highlights) {
-        passage.push(HIGHLIGHT);
+        passage.push("\n@highlight\n");
         highlight(random, recipe, scene, &mut passage);
     }
     passage

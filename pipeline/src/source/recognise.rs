@@ -51,6 +51,11 @@ impl FormatName {
         self.format().content().task()
     }
 
+    /// Returns true if the format is recognised by the length of lines, which differs between files of one format.
+    pub(crate) fn is_guess(self) -> bool {
+        ["lines", "document"].contains(&self.format().name())
+    }
+
     fn detect(task: TaskName, head: &Head<'_>) -> Option<Self> {
         NAMES.into_iter().find(|format| format.task() == task && format.format().detect(head))
     }

@@ -48,6 +48,9 @@ pub enum StatsError {
         /// Underlying error.
         source: ViewError,
     },
+    /// Documents are not truncated.
+    #[error("documents are not truncated; leave out --max-seq-len")]
+    NotTruncated,
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),

@@ -9,7 +9,7 @@ use super::summary::{SplitStats, Stats};
 /// Maximum length of a bar, which fits 80 columns with its bounds and number.
 const BAR_CHARS: usize = 40;
 /// Maximum length of the name of a source.
-const NAME_CHARS: usize = 50;
+pub(super) const NAME_CHARS: usize = 50;
 
 pub(super) fn print(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
     for split in &stats.splits {
@@ -27,17 +27,13 @@ pub(super) fn print(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
 fn print_split(split: &SplitStats, max_seq_len: usize, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}: {} questions about {} passages", split.split, split.questions, split.passages)?;
     writeln!(out)?;
-    writeln!(out, "  {:<22} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6}", "", "min", "mean", "p50", "p90", "p99", "max")?;
     let parts = [
         ("choices per question", &split.choices),
         ("mentions per question", &split.mentions),
         ("context, in tokens", &split.context),
         ("choice, in tokens", &split.choice),
     ];
-    for (name, lengths) in parts {
-        let Lengths { min, mean, p50, p90, p99, max, .. } = lengths;
-        writeln!(out, "  {name:<22} {min:>6} {mean:>8.2} {p50:>6} {p90:>6} {p99:>6} {max:>6}")?;
-    }
+    print_lengths(&parts, out)?;
     for (name, lengths) in parts {
         print_histogram(name, lengths, out)?;
     }
@@ -76,7 +72,17 @@ fn print_split(split: &SplitStats, max_seq_len: usize, out: &mut dyn Write) -> i
     writeln!(out)
 }
 
-fn print_histogram(name: &str, lengths: &Lengths, out: &mut dyn Write) -> io::Result<()> {
+/// Prints a table of distributions.
+pub(super) fn print_lengths(parts: &[(&str, &Lengths)], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "  {:<22} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6}", "", "min", "mean", "p50", "p90", "p99", "max")?;
+    for (name, Lengths { min, mean, p50, p90, p99, max, .. }) in parts {
+        writeln!(out, "  {name:<22} {min:>6} {mean:>8.2} {p50:>6} {p90:>6} {p99:>6} {max:>6}")?;
+    }
+    Ok(())
+}
+
+/// Prints a distribution as bars.
+pub(super) fn print_histogram(name: &str, lengths: &Lengths, out: &mut dyn Write) -> io::Result<()> {
     let most = lengths.histogram.iter().map(|bar| bar.count).max().unwrap_or(0);
     if most == 0 {
         return Ok(());
@@ -105,7 +111,7 @@ fn print_examples(shared: &Shared, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Shortens text of the data, which may be long, and replaces control characters.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     match text.char_indices().nth(NAME_CHARS) {
         None => text.chars().map(plain).collect(),

@@ -25,7 +25,7 @@ pub struct Fault {
     pub row: Option<usize>,
     /// Column, `column.field` for a list of structs.
     pub column: Option<String>,
-    /// Example id of the question.
+    /// Example id of the row.
     pub example_id: Option<String>,
     /// Found content.
     pub found: String,

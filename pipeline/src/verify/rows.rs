@@ -1,4 +1,4 @@
-//! Rules for rows.
+//! Rules for questions, and those that all rows share.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -107,7 +107,7 @@ impl Rules {
         }
         self.check_label(columns, row)?;
         self.check_length(columns, row)?;
-        self.check_origin(columns, row)?;
+        self.check_origin(&columns.origins, row)?;
         check_entities(columns, row)?;
         Ok(Counted { choices, tokens: context_tokens + choice_tokens })
     }
@@ -136,7 +136,7 @@ impl Rules {
         Ok((count, tokens))
     }
 
-    fn check_ids(&self, column: &'static str, ids: &[TokenId]) -> Result<(), Violation> {
+    pub(super) fn check_ids(&self, column: &'static str, ids: &[TokenId]) -> Result<(), Violation> {
         match ids.iter().position(|&id| usize::try_from(id).map_or(true, |id| id >= self.vocab_size)) {
             None => Ok(()),
             Some(at) => {
@@ -161,8 +161,8 @@ impl Rules {
         Ok(())
     }
 
-    fn check_origin(&self, columns: &Columns<'_>, row: usize) -> Result<(), Violation> {
-        let origin = match columns.origins.get(row) {
+    pub(super) fn check_origin(&self, origins: &OriginView<'_>, row: usize) -> Result<(), Violation> {
+        let origin = match origins.get(row) {
             Ok(origin) => origin,
             Err(ViewError::Value { column, found, expected }) => return Err(Violation::new(column, found, expected)),
             Err(error) => return Err(Violation::new("split", error, "a split and a raw file")),

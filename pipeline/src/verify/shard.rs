@@ -9,10 +9,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
-use glm_schemas::cloze::{self, METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256};
+use glm_schemas::column::{METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256, ViewError};
+use glm_schemas::manifest::TaskName;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
+use super::documents;
 use super::error::{VerifyError, read_error};
 use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Location, Stop};
 use super::rows::{Columns, Rules, out_of_order};
@@ -136,7 +138,7 @@ impl Open<'_> {
 
     fn check_footer(&self) -> Result<ArrowReaderMetadata, Stop> {
         let metadata = self.metadata().map_err(|error| self.undecodable(error, None))?;
-        if let Some((column, found, expected)) = difference(metadata.schema(), &cloze::schema()) {
+        if let Some((column, found, expected)) = difference(metadata.schema(), &self.set.manifest.task.schema()) {
             return Err(self.fault(found, expected, INGEST_AGAIN).in_column(column).into());
         }
         let footer = metadata.metadata();
@@ -211,18 +213,28 @@ impl Open<'_> {
         first_row: usize,
         state: &mut Checked,
     ) -> Result<(), Stop> {
-        let columns = Columns::try_new(batch).map_err(|error| {
+        let wrong = |error: ViewError| {
             let fault = self.fault(error.to_string(), "the columns of the data contract", INGEST_AGAIN);
             Stop::from(fault.in_group(row_group))
-        })?;
+        };
+        let location = |row: usize, example_id: &str| Location {
+            file: self.part.shard.file.clone(),
+            split: self.part.split,
+            row_group,
+            row: first_row + row,
+            example_id: example_id.to_owned(),
+        };
+        if self.set.manifest.task == TaskName::Text {
+            let columns = documents::Columns::try_new(batch).map_err(wrong)?;
+            for row in 0..batch.num_rows() {
+                let checked = rules.check_document(&columns, row);
+                state.tokens += checked.map_err(|violation| violation.at(location(row, columns.example_id(row))))?;
+            }
+            return Ok(());
+        }
+        let columns = Columns::try_new(batch).map_err(wrong)?;
         for row in 0..batch.num_rows() {
-            let location = || Location {
-                file: self.part.shard.file.clone(),
-                split: self.part.split,
-                row_group,
-                row: first_row + row,
-                example_id: columns.view.example_id(row).to_owned(),
-            };
+            let location = || location(row, columns.view.example_id(row));
             let counted = rules.check(&columns, row).map_err(|violation| violation.at(location()))?;
             if counted.choices < state.last_choices {
                 return Err(out_of_order(counted.choices, state.last_choices).at(location()).into());

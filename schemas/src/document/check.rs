@@ -15,7 +15,11 @@ impl DocumentView<'_> {
         (0..self.len()).try_for_each(|row| self.check_row(row))
     }
 
-    fn check_row(&self, row: usize) -> Result<(), ValueError> {
+    /// Checks the ends of sentences and the lengths of one row.
+    ///
+    /// # Errors
+    /// As [`Self::check_values`].
+    pub fn check_row(&self, row: usize) -> Result<(), ValueError> {
         let fault = |column, found: String, expected: String| Err(ValueError { row, column, found, expected });
         let tokens = self.ids(row).len();
         if tokens == 0 {

@@ -138,15 +138,20 @@ impl Batch {
         inputs.rows.push(RowSpan { start, length, context: length });
     }
 
-    /// Appends a token whose output is scored to the current row; returns its entry in [`Targets::scored`].
-    pub(crate) fn push_scored(&mut self, id: TokenId, position: i64, block_position: i64, piece_start: usize) -> i64 {
-        let (inputs, scored) = (&mut self.inputs, &mut self.targets.scored);
-        scored.push(inputs.ids.len() as i64);
+    /// Appends a token of a piece to the current row, whose output predicts nothing that counts.
+    pub(crate) fn push_unscored(&mut self, id: TokenId, position: i64, block_position: i64, piece_start: usize) {
+        let inputs = &mut self.inputs;
         inputs.ids.push(id.into());
         inputs.position.push(position);
         inputs.block_position.push(block_position);
         inputs.piece_start.push(piece_start as i32);
-        scored.len() as i64 - 1
+    }
+
+    /// Appends a token of a piece whose output is scored to the current row; returns its entry in [`Targets::scored`].
+    pub(crate) fn push_scored(&mut self, id: TokenId, position: i64, block_position: i64, piece_start: usize) -> i64 {
+        self.targets.scored.push(self.inputs.ids.len() as i64);
+        self.push_unscored(id, position, block_position, piece_start);
+        self.targets.scored.len() as i64 - 1
     }
 
     /// Adds a target: entry `scored` predicts `token`, whose log probability is added to `group`.

@@ -1,42 +1,55 @@
-//! `glm-trainer eval`: metrics of weights on a split.
+//! `glm-trainer eval`: metrics of weights on a split, or on texts.
+
+mod documents;
+mod language_model;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
-use clap::Args;
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
 use glm_schemas::manifest::{Split, TaskName};
 use glm_support::files::output::{Output, OutputError};
 use glm_support::files::progress::{self, Unit};
 use serde::Serialize;
 use thiserror::Error;
 
+pub use documents::DocumentError;
+pub use language_model::{LmArgs, LmError, LmMetric, LmSettings};
+
 use crate::command::answer_line::AnswerLine;
-use crate::command::setup::{Scorer, SetupError, SplitScorer, data_folder};
+use crate::command::setup::{Scorer, SetupError, SplitScorer, check_objective, data_folder};
 use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::data::DataError;
 use crate::data::mmap::DataSet;
 use crate::device::DeviceChoice;
+use crate::task::Objective;
 use crate::task::metrics::Evaluation;
 use crate::train::evaluate::evaluate;
 
 /// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
 pub struct EvalArgs {
-    /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
-    #[arg(long, value_name = "DIR")]
+    /// Data set: the folder given to `glm-prep ingest`, or its `shards`; with --task lm also a file of text or of JSON lines with a `text`
+    /// [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// What to evaluate [default: the task of the data set]
+    #[arg(long, value_enum)]
+    pub task: Option<EvalTask>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub weights: WeightArgs,
-    /// Split: train or val
+    /// Split: train or val; with --task lm also test
     #[arg(long, default_value = "val", value_parser = parse_split)]
     pub split: Split,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Write one JSON line per question with the scores of its choices; -: to standard output, and the result to standard error
+    /// Write one JSON line per question or text with its scores; -: to standard output, and the result to standard error
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
     /// Print the result as one JSON object
@@ -44,7 +57,38 @@ pub struct EvalArgs {
     pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
+    pub lm: LmArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub settings: SettingArgs,
+}
+
+/// What is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvalTask {
+    /// What is trained on the table of the data set.
+    Objective(Objective),
+    /// A language model.
+    Lm,
+}
+
+/// All values of `--task`.
+static TASKS: LazyLock<Vec<EvalTask>> = LazyLock::new(|| {
+    let objectives = Objective::value_variants().iter().copied().map(EvalTask::Objective);
+    objectives.chain([EvalTask::Lm]).collect()
+});
+
+impl ValueEnum for EvalTask {
+    fn value_variants<'a>() -> &'a [Self] {
+        &TASKS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Objective(objective) => objective.to_possible_value(),
+            Self::Lm => Some(PossibleValue::new("lm").help("Perplexity of texts, or the accuracy of their last words")),
+        }
+    }
 }
 
 /// Errors of commands that score a split.
@@ -62,6 +106,12 @@ pub enum EvalError {
          or write predictions with `glm-trainer predict`"
     )]
     NoAnswers,
+    /// Evaluation of a language model.
+    #[error(transparent)]
+    LanguageModel(#[from] LmError),
+    /// An option of another task.
+    #[error("{0} is an option of --task lm")]
+    OnlyLm(&'static str),
     /// Documents have no choices to score.
     #[error(
         "a data set of documents has no choices, so --scores has nothing to write; omit it, and eval prints the loss per token"
@@ -122,6 +172,9 @@ pub struct Evaluated {
     /// The metrics.
     #[serde(flatten)]
     pub evaluation: Evaluation,
+    /// How a language model was evaluated.
+    #[serde(flatten)]
+    pub language_model: Option<LmSettings>,
     /// Weights and data.
     #[serde(flatten)]
     pub provenance: Provenance,
@@ -129,19 +182,37 @@ pub struct Evaluated {
 
 impl fmt::Display for Evaluated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.evaluation, self.provenance)
+        write!(f, "{}", self.evaluation)?;
+        if let Some(settings) = &self.language_model {
+            writeln!(f, "{:<20}  {settings}", "evaluated")?;
+        }
+        write!(f, "{}", self.provenance)
     }
 }
 
-/// Evaluates weights on a split, and writes one line per answer to `--scores`.
+/// Evaluates weights on a split or on texts, and writes one line per answer or text to `--scores`.
 ///
 /// # Errors
 /// [`EvalError`].
 pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
+    if args.task == Some(EvalTask::Lm) {
+        return language_model::run(args);
+    }
+    if let Some(option) = args.lm.given() {
+        return Err(EvalError::OnlyLm(option));
+    }
     // First, so that a mistake in the path shows at once.
     let scores = args.scores.as_deref().map(Output::open).transpose()?;
     // A data set that cannot be opened is an error later.
-    let task = DataSet::open(&data_folder(args.data.clone())).map_or(TaskName::Cloze, |data| data.manifest().task);
+    let mut task = TaskName::Cloze;
+    if let Ok(data) = DataSet::open(&data_folder(args.data.clone())) {
+        let wanted = args.task.and_then(|task| match task {
+            EvalTask::Objective(objective) => Some(objective),
+            EvalTask::Lm => None,
+        });
+        check_objective(wanted, &data)?;
+        task = data.manifest().task;
+    }
     match (task, args.split, &args.scores) {
         (TaskName::Cloze, Split::Test, _) => return Err(EvalError::NoAnswers),
         (TaskName::Text, _, Some(_)) => return Err(EvalError::NoChoices),
@@ -170,7 +241,7 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
         }
     };
     progress.end();
-    Ok(Evaluated { evaluation, provenance: subject.provenance })
+    Ok(Evaluated { evaluation, language_model: None, provenance: subject.provenance })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod convert;
 pub mod eval;
 pub mod fetch;
+pub mod generate;
 pub mod inspect;
 pub mod predict;
 pub mod report;

@@ -22,7 +22,7 @@ use crate::distributed::{DistributedError, World};
 use crate::model::memory::tokens_that_fit;
 use crate::model::{Glm, ModelConfig, Pass};
 use crate::record::metrics::MetricsError;
-use crate::task::{self, Task};
+use crate::task::{self, Objective, Task};
 use crate::train::evaluate::EvaluationConfig;
 
 /// Data folder of the published benchmark.
@@ -109,6 +109,25 @@ fn ingested(file: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
+/// Checks that a data set has the table of an objective, if one is given.
+///
+/// # Errors
+/// [`SetupError::Invalid`] that names both.
+pub fn check_objective(wanted: Option<Objective>, data: &DataSet) -> Result<(), SetupError> {
+    let table = data.manifest().task;
+    match wanted.filter(|wanted| wanted.table() != table) {
+        None => Ok(()),
+        Some(wanted) => Err(SetupError::Invalid(format!(
+            "--task {} needs a data set made by `glm-prep ingest DIR --task {}`, but the one in {} is for --task {}; omit --task, \
+             or specify another data set",
+            wanted.name(),
+            wanted.table().name(),
+            data.folder().display(),
+            Objective::on(table).name()
+        ))),
+    }
+}
+
 /// Opens the task of a data set.
 pub fn open_task(config: &Config, manifest: &Manifest) -> Arc<dyn Task> {
     task::open(manifest.task, config.task(manifest.special_ids))
@@ -122,13 +141,14 @@ pub fn set_threads(config: &Config) {
 }
 
 /// Gives `data.micro_batch_tokens = 0` its number for a model on its device, which holds everything but activations: on a GPU
-/// what the available memory of all ranks allows. `trains`: false for forward passes alone.
+/// what the available memory of all ranks allows. `scored_share`: that of the tokens of a batch, see [`Task::scored_share`]; `trains`:
+/// false for forward passes alone.
 ///
 /// # Errors
 /// [`SetupError`] of the device or of another rank.
 pub fn resolve_micro_batch_tokens(
     config: &mut Config,
-    task: &dyn Task,
+    scored_share: f64,
     model: &Glm,
     pass: &Pass,
     trains: bool,
@@ -142,8 +162,8 @@ pub fn resolve_micro_batch_tokens(
     config.data.micro_batch_tokens = match model.parameters().device() {
         Device::Cuda(index) => {
             let available = available_bytes(index)?;
-            let (layout, scored) = (model.backend(pass).layout(), task.scored_share());
-            let own = tokens_that_fit(model.config(), pass.kind, layout, trains, scored, available);
+            let layout = model.backend(pass).layout();
+            let own = tokens_that_fit(model.config(), pass.kind, layout, trains, scored_share, available);
             let of_ranks = world.map(|world| world.gather(&[own as f64])).transpose()?.unwrap_or_default();
             let tokens = of_ranks.iter().flatten().fold(own, |least, &tokens| least.min(tokens as usize));
             let available = available as f64 / 1e9;
@@ -273,7 +293,7 @@ impl Scorer {
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
         let task = task::open(task, config.task(special));
         check_rows(&*task, &model)?;
-        resolve_micro_batch_tokens(&mut config, &*task, &model, &pass, false, None)?;
+        resolve_micro_batch_tokens(&mut config, task.scored_share(), &model, &pass, false, None)?;
         let evaluation = EvaluationConfig::new(&config, task, device);
         Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len, positions })
     }
@@ -299,7 +319,7 @@ impl Scorer {
         let scorer = Self::load(&weights, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
         let rows = Arc::new(rows.counted(&*scorer.config.packer.task)?);
         let (folder, fingerprint) = (data.folder().to_owned(), manifest.fingerprint.clone());
-        let provenance = Provenance { weights: weights.located().clone(), data: folder, split, fingerprint };
+        let provenance = Provenance { weights: weights.located().clone(), data: folder, split: Some(split), fingerprint };
         Ok(SplitScorer { scorer, data, split: rows, provenance })
     }
 }
@@ -330,7 +350,7 @@ mod tests {
         for (set, expected) in [(0, MICRO_BATCH_TOKENS), (900, 900)] {
             config.data.micro_batch_tokens = set;
             let task = task::open(TaskName::Cloze, config.task(SpecialIds::BERT_UNCASED));
-            resolve_micro_batch_tokens(&mut config, &*task, &model, &pass, true, None).expect("resolved");
+            resolve_micro_batch_tokens(&mut config, task.scored_share(), &model, &pass, true, None).expect("resolved");
             assert_eq!(config.data.micro_batch_tokens, expected);
         }
     }

@@ -37,11 +37,12 @@ impl WeightArgs {
 pub struct Provenance {
     /// File of the weights, and the checkpoint of a run that it belongs to.
     pub weights: Located,
-    /// Folder of the data set's shards.
+    /// Folder of the data set's shards, or a file.
     pub data: PathBuf,
-    /// Split.
-    pub split: Split,
-    /// Fingerprint of the data set.
+    /// Split of the data set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// Fingerprint of the data set, or sha256 of the file.
     pub fingerprint: String,
 }
 
@@ -49,6 +50,9 @@ impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { weights, data, split, .. } = self;
         writeln!(f, "{:<20}  {}", "weights", weights.path.display())?;
-        writeln!(f, "{:<20}  {}, split {split}", "data", data.display())
+        match split {
+            Some(split) => writeln!(f, "{:<20}  {}, split {split}", "data", data.display()),
+            None => writeln!(f, "{:<20}  {}", "data", data.display()),
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
+use arrow::array::{AsArray, RecordBatch, RecordBatchReader, StringArray};
 use bytes::Bytes;
 use glm_schemas::cloze::ViewError;
 use glm_schemas::manifest::{DATA_FOLDER, MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
@@ -264,6 +264,25 @@ impl SplitData {
             }
         }
         Ok(ids)
+    }
+
+    /// Decodes columns of text of row group `index`, which no task reads.
+    ///
+    /// # Errors
+    /// [`DataError`] with the shard and the row group.
+    ///
+    /// # Panics
+    /// If `index` is not below the number of row groups.
+    pub fn texts<const N: usize>(&self, index: usize, names: [&'static str; N]) -> Result<[StringArray; N], DataError> {
+        self.verification.as_ref().map_or(Ok(()), Verification::check)?;
+        let group = self.groups[index];
+        let batch = self.columns(group, &names)?;
+        let mut texts = Vec::with_capacity(N);
+        for name in names {
+            let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+            texts.push(column.ok_or_else(|| self.bad_columns(group, ViewError::Missing(name)))?.clone());
+        }
+        <[StringArray; N]>::try_from(texts).map_err(|_| self.bad_columns(group, ViewError::Missing("text")))
     }
 
     /// The row groups of all shards, in order.

@@ -10,7 +10,7 @@ pub mod loader;
 mod loader_tests;
 pub mod mmap;
 pub mod pack;
-mod partition;
+pub(crate) mod partition;
 mod prefetcher;
 pub mod sampler;
 #[cfg(test)]

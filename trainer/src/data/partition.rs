@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// Sorts questions into the order in which they are packed, and partitions them into batches of at most `budget` tokens. `size`
 /// returns the tokens of a question's longest row, and of all its rows. The sort is stable, with the longest questions first.
-pub(super) fn sort_into_batches<T>(
+pub(crate) fn sort_into_batches<T>(
     questions: &mut [T],
     budget: usize,
     size: impl Fn(&T) -> (usize, usize),

@@ -7,7 +7,7 @@ use super::block::{Block, Stream};
 use super::config::ModelConfig;
 use super::embeddings::Embeddings;
 use super::layers::LayerNorm;
-use super::ops::Queries;
+use super::ops::{Ops, Queries};
 use super::parameters::Parameters;
 use super::pass::Pass;
 use crate::batch::device::DeviceBatch;
@@ -92,6 +92,22 @@ impl Glm {
     /// A [`TchError`]; a batch with another layout than the backend's is one.
     pub fn target_log_probs(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
         let ops = &*self.backend(pass).ops(batch, pass, &self.parameters)?;
+        ops.target_log_probs(self.scored_logits(ops, pass)?)
+    }
+
+    /// As [`Self::target_log_probs`], and the most probable token at each scored position: `[scored]`, the first of equal ones.
+    ///
+    /// # Errors
+    /// As [`Self::target_log_probs`].
+    pub fn target_log_probs_and_best(&self, batch: &DeviceBatch, pass: &Pass) -> Result<(Tensor, Tensor), TchError> {
+        let ops = &*self.backend(pass).ops(batch, pass, &self.parameters)?;
+        let logits = self.scored_logits(ops, pass)?;
+        let best = logits.f_detach()?.f_argmax(-1, false)?;
+        Ok((ops.target_log_probs(logits)?, best))
+    }
+
+    /// Logits of the scored positions, `[scored, vocab_rows]`.
+    pub(super) fn scored_logits(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
         let Some((last, blocks)) = self.blocks.split_last() else {
             return Err(TchError::Shape("a model without blocks".to_owned()));
         };
@@ -102,6 +118,6 @@ impl Glm {
             x = block.forward(ops, pass, &x, Queries::All, next.input_layernorm())?;
         }
         x = last.forward(ops, pass, &x, Queries::Scored, &self.final_layernorm)?;
-        ops.target_log_probs(self.embeddings.logits(ops, &x.normed)?)
+        self.embeddings.logits(ops, &x.normed)
     }
 }

@@ -4,10 +4,12 @@
 
 pub mod backend;
 pub mod block;
+pub mod cache;
 pub mod config;
 pub mod embeddings;
 pub mod flops;
 pub mod glm;
+pub mod incremental;
 pub mod layers;
 pub mod memory;
 pub mod ops;
@@ -15,6 +17,8 @@ pub mod parameters;
 pub mod pass;
 
 pub use backend::Backend;
+pub use cache::KeyValueCache;
 pub use config::{ModelConfig, Preset};
 pub use glm::Glm;
+pub use incremental::NewToken;
 pub use pass::{Kernels, Pass};

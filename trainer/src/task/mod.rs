@@ -13,6 +13,7 @@
 
 pub mod cloze;
 pub mod infill;
+pub mod lm;
 pub mod metrics;
 
 use std::fmt;

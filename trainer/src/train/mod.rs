@@ -3,6 +3,7 @@
 pub mod anomaly;
 mod error;
 pub mod evaluate;
+pub mod language_model;
 mod records;
 pub mod step;
 pub mod stop;

@@ -126,11 +126,6 @@ impl RowKind for Documents {
     ) -> Result<Vec<String>, WriteError> {
         let number = numbering.documents;
         numbering.documents += 1;
-        if let Some(id) = &text.id
-            && !numbering.ids.insert(hash(&[id.as_bytes()]))
-        {
-            return Ok(vec![format!("another document has the id `{id}`")]);
-        }
         if seen.drops && !seen.all.insert(text.hash) {
             rows.counts.dropped += 1;
             return Ok(Vec::new());
@@ -143,7 +138,9 @@ impl RowKind for Documents {
         }
         rows.counts.rows += 1;
         rows.counts.tokens += text.prompt_ids.len() + text.ids.len();
-        let name = text.id.clone().unwrap_or_else(|| format!("d{number}"));
+        // Corpora put together from several sources repeat ids; only the first document with an id is named after it.
+        let new_id = text.id.as_ref().filter(|id| numbering.ids.insert(hash(&[id.as_bytes()])));
+        let name = new_id.cloned().unwrap_or_else(|| format!("d{number}"));
         let (file, line) = (place.file, place.line);
         let (example_id, extra) = (format!("{}-{name}", rows.split).into(), place.extra.map(Cow::Borrowed));
         rows.push(0, &Row { example_id, file, line, extra, text: Cow::Borrowed(text) })?;

@@ -3,7 +3,8 @@
 //! The query is the last sentence with a blank in place of the last word, as split by [`glm_text::sentence`]; the passage is all
 //! text before it. The data has no choices, but training and scoring need them, so the candidates are the distinct words of three
 //! letters or more that precede the last word. In most passages the correct word is one of them; with labels, the other passages
-//! are rejected. Accuracy on these questions is therefore not LAMBADA's accuracy over all words.
+//! are rejected. Accuracy on these questions is therefore not LAMBADA's accuracy over all words, which
+//! `glm-trainer eval --task lm --metric lambada` measures on the same files.
 
 use std::borrow::Cow;
 

@@ -25,6 +25,8 @@ pub enum Unit {
     Rows,
     /// Questions.
     Questions,
+    /// Tokens.
+    Tokens,
     /// Samples of documents.
     Samples,
 }
@@ -37,11 +39,12 @@ impl Unit {
             Self::Bytes => (1e6, "MB"),
             Self::Rows => (1.0, "rows"),
             Self::Questions => (1.0, "questions"),
+            Self::Tokens => (1.0, "tokens"),
             Self::Samples => (1.0, "samples"),
         };
         let number = |amount: u64| match self {
             Self::Bytes => format!("{:.1}", amount as f64 / divisor),
-            Self::Rows | Self::Questions | Self::Samples => amount.to_string(),
+            Self::Rows | Self::Questions | Self::Tokens | Self::Samples => amount.to_string(),
         };
         match total {
             Some(total) => format!("{} of {} {unit}", number(amount), number(total)),
@@ -92,6 +95,7 @@ impl Progress for Bar {
             Unit::Bytes => "{msg} [{wide_bar}] {percent:>3} %, {bytes_per_sec}, {eta} left",
             Unit::Rows => "{msg} [{wide_bar}] {human_pos}/{human_len} rows, {eta} left",
             Unit::Questions => "{msg} [{wide_bar}] {human_pos}/{human_len} questions, {eta} left",
+            Unit::Tokens => "{msg} [{wide_bar}] {human_pos}/{human_len} tokens, {eta} left",
             Unit::Samples => "{msg} [{wide_bar}] {human_pos}/{human_len} samples, {eta} left",
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());

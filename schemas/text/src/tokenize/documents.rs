@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_ends_of_the_published_vocabulary_are_the_recorded_ones() {
         let tokenizer = Tokenizer::bert_uncased().expect("built in");
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sentence_ends.json");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/golden/tokenizer/sentence_ends.json");
         let recorded: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("read")).expect("json");
         let ids = |rule: &str| recorded[rule].as_array().expect("ids").iter().map(|id| id.as_i64().expect("an id") as i32 + 1);
         let mut expected: Vec<_> = ids("sampling").chain(ids("masking_only")).collect();

@@ -32,19 +32,25 @@ pub struct BenchArgs {
     /// Number of warm-up steps, which are not timed [default: 1 on a CPU, 25 on a GPU]
     #[arg(long, value_name = "N")]
     pub warmup: Option<usize>,
-    /// Number of timed steps
+    /// Number of timed steps; with --generate, of texts that are decoded one at a time
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub steps: usize,
-    /// Batch sizes to compare: questions per step (data.batch_size), each with a new model
+    /// Batch sizes to compare: questions per step (data.batch_size), each with a new model; with --generate, texts decoded together [default: 1,32]
     #[arg(long, visible_alias = "batch-size", value_name = "N,N", value_delimiter = ',', conflicts_with = "data_only", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub batch_sizes: Vec<usize>,
     /// Compare with the published form in plain PyTorch, on the same device with the same precision; on a CPU with as many
-    /// questions as steps
+    /// questions as steps. With --generate, compare with a plain loop on the same weights
     #[arg(long, conflicts_with_all = ["data", "data_only", "batch_sizes"])]
     pub baseline: bool,
     /// Python with torch for --baseline [default: python3, else .venv/bin/python]
     #[arg(long, value_name = "PATH", requires = "baseline")]
     pub python: Option<PathBuf>,
+    /// Measure generation: the most probable tokens after contexts of ReCoRD's lengths
+    #[arg(long, conflicts_with_all = ["data", "data_only", "profile", "warmup", "task"])]
+    pub generate: bool,
+    /// Number of tokens generated per text
+    #[arg(long, default_value_t = 64, value_name = "N", requires = "generate", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub new_tokens: usize,
     /// Report the time per kind of operation; on a GPU in as many more steps, with events around each operation
     #[arg(long)]
     pub profile: bool,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use glm_schemas::vocab::embedding_rows;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 use thiserror::Error;
@@ -40,13 +41,13 @@ pub enum BaselineError {
     )]
     NoTorch(Vec<String>),
     /// The scripts cannot be written or started.
-    #[error("cannot run the published form: {0}")]
+    #[error("cannot run the baseline: {0}")]
     Io(#[from] io::Error),
     /// It failed, with messages of its own.
-    #[error("the published form ended with {0}")]
+    #[error("the baseline ended with {0}")]
     Failed(ExitStatus),
     /// It has printed something else than a result.
-    #[error("the published form has printed no result: {0}")]
+    #[error("the baseline has printed no result: {0}")]
     Output(#[from] serde_json::Error),
 }
 
@@ -100,12 +101,13 @@ pub(super) fn compare(config: &Config, device: Device, args: &BenchArgs) -> Resu
 
 fn measure(config: &Config, device: Device, args: &BenchArgs) -> Result<PublishedSpeed, BenchError> {
     let arguments = arguments(config, device, args)?;
-    let python = python(args.python.as_deref())?;
+    let python = find_python(args.python.as_deref())?;
     tracing::info!("measuring the published form with {}", python.display());
-    Ok(run(&python, &arguments)?)
+    Ok(run_script(&python, PROGRAM, &FILES, &arguments)?)
 }
 
-fn python(given: Option<&Path>) -> Result<PathBuf, BaselineError> {
+/// Finds a Python that has torch: the given one, or one of [`PYTHONS`].
+pub(super) fn find_python(given: Option<&Path>) -> Result<PathBuf, BaselineError> {
     let candidates = given.map_or_else(|| PYTHONS.map(PathBuf::from).to_vec(), |path| vec![path.to_owned()]);
     let imports_torch = |python: &&PathBuf| {
         let mut command = Command::new(python);
@@ -140,13 +142,19 @@ fn arguments(config: &Config, device: Device, args: &BenchArgs) -> Result<Vec<St
     Ok(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).chain(flags).collect())
 }
 
-fn run(python: &Path, arguments: &[String]) -> Result<PublishedSpeed, BaselineError> {
+/// Runs a program with its modules and returns its result, the last line of its output.
+pub(super) fn run_script<T: DeserializeOwned>(
+    python: &Path,
+    program: &str,
+    files: &[(&str, &str)],
+    arguments: &[String],
+) -> Result<T, BaselineError> {
     let folder = tempfile::Builder::new().prefix("glm-bench-").tempdir()?;
-    for (name, text) in FILES {
+    for (name, text) in files {
         std::fs::write(folder.path().join(name), text)?;
     }
     let mut command = Command::new(python);
-    command.arg(folder.path().join(PROGRAM)).args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit());
+    command.arg(folder.path().join(program)).args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit());
     // torch warns about a missing numpy, which is not needed.
     command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONWARNINGS", "ignore::UserWarning");
     let output = command.output()?;
@@ -157,7 +165,7 @@ fn run(python: &Path, arguments: &[String]) -> Result<PublishedSpeed, BaselineEr
 }
 
 /// The result is the last line.
-fn parse(text: &str) -> Result<PublishedSpeed, serde_json::Error> {
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text.lines().next_back().unwrap_or_default())
 }
 
@@ -196,14 +204,14 @@ mod tests {
             "recomputation": false, "precision": "fp16", "device": "cuda:0", "torch": "2.11.0+cu130", "threads": 16,
             "peak_memory_bytes": 21000000000, "preset": null}"#;
         let text = format!("a message\n{}\n", line.replace('\n', " "));
-        let speed = parse(&text).expect("result");
+        let speed: PublishedSpeed = parse(&text).expect("result");
         assert_eq!((speed.questions_per_second, speed.questions, speed.recomputation), (21.3, 64, false));
-        assert!(parse("").is_err() && parse("a message\n").is_err());
+        assert!(["", "a message\n"].into_iter().all(|text| parse::<PublishedSpeed>(text).is_err()));
     }
 
     #[test]
     fn a_python_without_torch_has_a_remedy() {
-        let error = python(Some(Path::new("no-such-python"))).expect_err("missing").to_string();
+        let error = find_python(Some(Path::new("no-such-python"))).expect_err("missing").to_string();
         assert!(error.starts_with("cannot import torch in no-such-python; install it with"), "{error}");
         assert!(error.ends_with("--python PATH"), "{error}");
     }

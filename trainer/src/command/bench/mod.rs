@@ -1,8 +1,9 @@
-//! `glm-trainer bench`: speed of training and of reading data on this machine.
+//! `glm-trainer bench`: speed of training, of generation and of reading data on this machine.
 
 mod args;
 mod baseline;
 mod batch_sizes;
+mod generation;
 mod print;
 mod product;
 mod reading;
@@ -21,11 +22,13 @@ use crate::batch::out_of_memory::OutOfMemory;
 use crate::command::setup::{SetupError, open_data, set_threads};
 use crate::config::SettingsError;
 use crate::data::DataError;
+use crate::generate::GenerateError;
 use crate::task::Objective;
 
 pub use args::{BenchArgs, Plan};
 pub use baseline::{BaselineError, Comparison, PublishedSpeed};
 pub use batch_sizes::BatchSizes;
+pub use generation::{BatchSpeed, GenerationSpeed, PlainSpeed};
 pub use reading::ReadingSpeed;
 pub use tasks::Tasks;
 use training::Subject;
@@ -55,6 +58,9 @@ pub enum BenchError {
     /// The published form.
     #[error(transparent)]
     Baseline(#[from] BaselineError),
+    /// Generation.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
     /// The data set is too small.
     #[error("the data set has too few rows for this number of steps; use a smaller --steps")]
     TooFewQuestions,
@@ -70,6 +76,8 @@ pub enum Speed {
     Comparison(Box<Comparison>),
     /// Of training, for several numbers of questions per step.
     BatchSizes(BatchSizes),
+    /// Of generation.
+    Generation(Box<GenerationSpeed>),
     /// Of training, for several tasks.
     Tasks(Tasks),
     /// Of reading data.
@@ -82,6 +90,7 @@ impl fmt::Display for Speed {
             Self::Training(speed) => speed.fmt(f),
             Self::Comparison(comparison) => comparison.fmt(f),
             Self::BatchSizes(speeds) => speeds.fmt(f),
+            Self::Generation(speed) => speed.fmt(f),
             Self::Tasks(speeds) => speeds.fmt(f),
             Self::Reading(speed) => speed.fmt(f),
         }
@@ -100,6 +109,9 @@ pub fn run(args: &BenchArgs) -> Result<Speed, BenchError> {
         return reading::measure(&config, data).map(Speed::Reading);
     }
     let device = args.device.resolve().map_err(SetupError::from)?;
+    if args.generate {
+        return generation::measure(&config, device, args).map(|speed| Speed::Generation(Box::new(speed)));
+    }
     if args.baseline {
         return baseline::compare(&config, device, args).map(|comparison| Speed::Comparison(Box::new(comparison)));
     }

@@ -19,20 +19,24 @@ use crate::data::pack::{Packed, Packer, Sample};
 use crate::data::sampler::Position;
 
 /// Numbers without a pattern, the same on every machine.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
+    pub(super) fn new() -> Self {
+        Self(0)
+    }
+
     /// At least 0, below 1.
-    fn share(&mut self) -> f64 {
+    pub(super) fn share(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(1);
         (mix(self.0) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    fn between(&mut self, low: usize, high: usize) -> usize {
+    pub(super) fn between(&mut self, low: usize, high: usize) -> usize {
         low + (self.share() * (high + 1 - low) as f64) as usize
     }
 
-    fn tokens(&mut self, count: usize) -> Vec<TokenId> {
+    pub(super) fn tokens(&mut self, count: usize) -> Vec<TokenId> {
         // Above the special tokens and single characters of the vocabulary.
         (0..count).map(|_| self.between(2000, 30000) as TokenId).collect()
     }
@@ -44,7 +48,7 @@ impl Random {
 /// # Errors
 /// [`BenchError`] where the packer's settings leave no room for a question.
 pub(super) fn steps(samples: usize, count: usize, packer: &Packer) -> Result<Vec<Step>, BenchError> {
-    let mut random = Random(0);
+    let mut random = Random::new();
     (0..count)
         .map(|step| {
             let rows = match packer.task.name() {

@@ -201,7 +201,7 @@ pub(super) fn measure(config: &Config, subject: Subject<'_>, device: Device, pla
     let mut stepper = Stepper::new(Arc::clone(&task), model, optimizer, config, precision, control, None)?;
     let backend = stepper.backend();
     let mut config = config.clone();
-    resolve_micro_batch_tokens(&mut config, &*task, &stepper.model, stepper.pass(), true, None)?;
+    resolve_micro_batch_tokens(&mut config, task.scored_share(), &stepper.model, stepper.pass(), true, None)?;
     let layout = backend.layout();
     // The events of a profile take time on a GPU, so they are not recorded in the timed steps.
     let profiled = if plan.profile && device.is_cuda() { plan.steps } else { 0 };

@@ -22,7 +22,8 @@ use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
 use crate::command::setup::{
-    SetupError, check_rows, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens, set_threads,
+    SetupError, check_objective, check_rows, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens,
+    set_threads,
 };
 use crate::config::Config;
 use crate::config::plan::{self, Plan};
@@ -180,16 +181,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     let folder = data_folder(request.data.clone());
     let data = open_data(&folder)?;
     let manifest = data.manifest();
-    if let Some(wanted) = request.task.filter(|wanted| wanted.table() != manifest.task) {
-        return Err(SetupError::Invalid(format!(
-            "--task {} needs a data set made by `glm-prep ingest DIR --task {}`, but the one in {} is for --task {}; omit --task, \
-             or specify another data set",
-            wanted.name(),
-            wanted.table().name(),
-            data.folder().display(),
-            Objective::on(manifest.task).name()
-        )));
-    }
+    check_objective(request.task, &data)?;
     if let Some(world) = &world {
         let kind = if device.is_cuda() { "a GPU" } else { "the CPU" };
         world.check_identity(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
@@ -253,7 +245,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     let control = ControlState { step: state.step, loss_scale: state.loss_scale, spikes: state.spikes };
     let stepper = Stepper::new(Arc::clone(&task), model, optimizer, &config, precision, control, world.clone())?;
     // Last, since it is for the memory that is left.
-    resolve_micro_batch_tokens(&mut config, &*task, &stepper.model, stepper.pass(), true, world.as_deref())?;
+    resolve_micro_batch_tokens(&mut config, task.scored_share(), &stepper.model, stepper.pass(), true, world.as_deref())?;
     if let Some(records) = &records {
         let resolved = toml::to_string(&config);
         let resolved = resolved.map_err(|error| SetupError::Invalid(format!("cannot write settings: {error}")))?;

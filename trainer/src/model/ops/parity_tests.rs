@@ -66,6 +66,11 @@ fn batch(rows: &[(usize, Vec<usize>)]) -> Arc<Batch> {
                 index += 1;
             }
             for i in 0..*length {
+                // Of every other piece, only the last token is scored.
+                if piece % 2 == 1 && i + 1 < *length {
+                    batch.push_unscored(word(index + i), 2, 2 + i as i64, start);
+                    continue;
+                }
                 batch.push_target(previous, word(index + i), group);
                 previous = batch.push_scored(word(index + i), 2, 2 + i as i64, start);
             }
@@ -310,7 +315,7 @@ fn a_gpu_drops_what_a_cpu_drops() {
         };
         for (i, (found, expected)) in run(Backend::Cuda).iter().zip(run(Backend::Cpu)).enumerate() {
             let difference = (found - &expected).norm().double_value(&[]) / expected.norm().double_value(&[]);
-            assert!(difference < 3e-6, "{queries:?}, tensor {i}: {difference}");
+            assert!(difference < 1e-5, "{queries:?}, tensor {i}: {difference}");
         }
     }
 }

@@ -1,0 +1,490 @@
+//! Ingest of documents: formats, rows, dedup, parts, bad input, and the commands on such data sets.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, LargeStringArray, RecordBatch, StringArray};
+use glm_prep::ingest::{self, Dedup, IngestError, IngestOptions, MergeOptions, Outcome, RejectLimit, Silent, Stop, Summary};
+use glm_prep::source::input::Selection;
+use glm_prep::source::recognise::FormatName;
+use glm_schemas::document::DocumentView;
+use glm_schemas::manifest::{Split, TaskName};
+use glm_schemas::origin::OriginView;
+use glm_text::tokenize::Tokenizer;
+use parquet::arrow::ArrowWriter;
+use serde_json::json;
+
+fn options(dir: &Path) -> IngestOptions {
+    IngestOptions { task: Some(TaskName::Text), ..IngestOptions::new(dir) }
+}
+
+/// Row of a data set: example id, prompt, text, file and line.
+type Row = (String, Option<String>, String, String, Option<u64>);
+
+/// Reads the rows of a split and checks their tokens and sentence ends against the tokenizer.
+fn rows(dir: &Path, split: Split) -> Vec<Row> {
+    let tokenizer = Tokenizer::bert_uncased().expect("built in").without_commands();
+    let mut session = tokenizer.session();
+    let mut rows = Vec::new();
+    for batch in support::batches(dir, split) {
+        let view = DocumentView::try_new(&batch).expect("the table of documents");
+        view.check_values(30_524).expect("the contract");
+        let origins = OriginView::try_new(&batch).expect("origins");
+        for row in 0..view.len() {
+            let (prompt, text) = (view.prompt(row), view.text(row).expect("text"));
+            let mut ids = |text: &str| session.encode(text).expect("tokens").ids;
+            assert_eq!(view.ids(row), ids(text));
+            assert_eq!(view.prompt_ids(row), prompt.map_or_else(Vec::new, ids));
+            let ends = view.ids(row).iter().zip(1..).filter(|(id, _)| {
+                tokenizer.token(**id).expect("a token").contains(['.', '?', '!', ';', ':', '。', '？', '！', '；', '…'])
+            });
+            assert_eq!(view.sentence_ends(row), ends.map(|(_, end)| end).collect::<Vec<i32>>());
+            let origin = origins.get(row).expect("origin");
+            assert_eq!(origin.split, split);
+            let (file, line) = (origin.raw_file.to_owned(), origin.raw_line);
+            rows.push((view.example_id(row).to_owned(), prompt.map(str::to_owned), text.to_owned(), file, line));
+        }
+    }
+    rows
+}
+
+fn texts(dir: &Path, split: Split) -> Vec<String> {
+    rows(dir, split).into_iter().map(|(_, _, text, _, _)| text).collect()
+}
+
+fn write(dir: &Path, file: &str, content: impl AsRef<[u8]>) {
+    let path = dir.join(file);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
+    fs::write(path, content).expect("write");
+}
+
+/// Some different sentences.
+fn sentences(number: usize) -> String {
+    format!(
+        "Story {number} begins here. The keeper of house {number} counts {} lamps; nobody asks why! Then it ends?",
+        number * 7
+    )
+}
+
+#[test]
+fn json_lines_become_rows() {
+    let dir = tempfile::tempdir().expect("folder");
+    let lines = [
+        json!({"text": "A \u{201c}dog\u{201d} barks. It [MASK]s; twice", "prompt": "Tell \u{2018}me\u{2019}.", "id": "a-1", "source": "own", "url": "x"}),
+        json!({"text": "  "}),
+        json!({"text": "Plain.", "id": "a-1"}),
+    ];
+    write(dir.path(), "train.jsonl", lines.map(|line| line.to_string()).join("\n"));
+    write(dir.path(), "val.jsonl", json!({"text": "Unseen."}).to_string());
+    let summary = support::run(&IngestOptions { keep_fields: true, ..options(dir.path()) }).expect("ingested");
+    let train = rows(dir.path(), Split::Train);
+    let expected = [
+        ("train-a-1", Some("Tell 'me'."), "A \"dog\" barks. It [MASK]s; twice", "train.jsonl", Some(1)),
+        ("train-d2", None, "Plain.", "train.jsonl", Some(3)),
+    ];
+    let expected = expected.map(|(id, prompt, text, file, line)| {
+        (id.to_owned(), prompt.map(str::to_owned), text.to_owned(), file.to_owned(), line)
+    });
+    assert_eq!(train, expected);
+    assert_eq!(rows(dir.path(), Split::Val)[0].0, "val-d0");
+    let batch = &support::batches(dir.path(), Split::Train)[0];
+    assert_eq!(OriginView::try_new(batch).expect("origins").get(0).expect("valid").extra, Some("{\"url\": \"x\"}"));
+    assert_eq!(support::texts(batch, "source"), ["own", ""]);
+    assert!(!support::numbers(batch, "ids").concat().contains(&103), "a written [MASK] is text");
+
+    let manifest = support::manifest(dir.path());
+    let settings = &manifest.settings;
+    assert_eq!((manifest.task, settings.format.as_str(), manifest.blank.as_str()), (TaskName::Text, "jsonl", ""));
+    assert_eq!((settings.max_seq_len, settings.max_distractors, settings.distractor_seed), (None, None, None));
+    let train = &manifest.splits[&Split::Train];
+    let tokens: i32 = support::numbers(batch, "num_tokens").concat().iter().sum();
+    assert_eq!((train.rows, train.choices, train.tokens as i32), (2, None, tokens));
+    assert_eq!(summary.rejected_records(), 1);
+    assert!(summary.to_string().contains("the text is empty"), "{summary}");
+    let text = fs::read_to_string(dir.path().join("shards/manifest.json")).expect("manifest");
+    assert!(!text.contains("choices") && !text.contains("distractor") && !text.contains("blank"), "{text}");
+}
+
+#[test]
+fn plain_text_is_split_as_its_format_says() {
+    let dir = tempfile::tempdir().expect("folder");
+    let book = "Once upon a time\nthere was a well.\n\nIt was deep.\n\n";
+    let ingest = |format: Option<&str>| {
+        let format = format.map(|name| FormatName::named(name).expect("a format"));
+        support::run(&IngestOptions { format, force: true, ..options(dir.path()) }).expect("ingested")
+    };
+    write(dir.path(), "books/b.txt", book);
+    write(dir.path(), "books/a.txt", "Another book.\n");
+    write(dir.path(), "README.txt", "About the books.");
+    // No name has a split: all files are training data, sorted by name.
+    assert_eq!(ingest(None).format, "document");
+    assert_eq!(texts(dir.path(), Split::Train), ["Another book.", book.trim_end()]);
+    assert_eq!(rows(dir.path(), Split::Train)[1].3, "books/b.txt");
+    assert_eq!(rows(dir.path(), Split::Train)[1].4, None, "a whole file has no line");
+    ingest(Some("paragraphs"));
+    assert_eq!(texts(dir.path(), Split::Train), ["Another book.", "Once upon a time\nthere was a well.", "It was deep."]);
+    ingest(Some("lines"));
+    assert_eq!(texts(dir.path(), Split::Train).len(), 4);
+
+    let dir = tempfile::tempdir().expect("folder");
+    let articles: Vec<_> = (0..3).map(|number| sentences(number).repeat(2)).collect();
+    write(dir.path(), "wiki.txt", articles.join("\n\n"));
+    let summary = support::run(&options(dir.path())).expect("ingested");
+    assert_eq!(summary.format, "lines", "long lines are documents");
+    assert_eq!(texts(dir.path(), Split::Train), articles);
+    assert_eq!(rows(dir.path(), Split::Train)[2].4, Some(5));
+}
+
+fn parquet(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)));
+    let batch = batch.expect("batch");
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("writer");
+    writer.write(&batch).expect("write");
+    writer.close().expect("close");
+    bytes
+}
+
+#[test]
+fn rows_of_parquet_are_documents() {
+    let dir = tempfile::tempdir().expect("folder");
+    let all: Vec<_> = (0..200).map(sentences).collect();
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(1000..1200));
+    let text: ArrayRef = Arc::new(StringArray::from_iter_values(&all));
+    let bytes = parquet(vec![("id", ids), ("text", text), ("score", Arc::new(Int64Array::from_iter_values(0..200)))]);
+    write(dir.path(), "data/train-00000-of-00001-0123456789abcdef.parquet", &bytes);
+    let summary = support::run(&options(dir.path())).expect("ingested");
+    assert_eq!((summary.format.as_str(), summary.splits[0].records), ("parquet", 200));
+    let found = rows(dir.path(), Split::Train);
+    assert_eq!(found.iter().map(|row| row.2.clone()).collect::<Vec<_>>(), all);
+    assert_eq!((found[7].0.as_str(), found[7].4), ("train-1007", Some(8)));
+    let raw = &support::manifest(dir.path()).raw_files[0];
+    assert_eq!((raw.bytes, raw.records), (bytes.len() as u64, 200));
+    assert!(support::run(&options(dir.path())).expect("again").unchanged);
+    let limited = support::run(&IngestOptions { limit: Some(70), ..options(dir.path()) }).expect("limited");
+    assert_eq!(limited.splits[0].questions, 70);
+
+    // Another column, large strings, nulls, and a compressed file, which cannot be read in place.
+    let dir = tempfile::tempdir().expect("folder");
+    let body: ArrayRef = Arc::new(LargeStringArray::from(vec![Some("One."), None, Some("Two.")]));
+    let packed = zstd::encode_all(parquet(vec![("body", body)]).as_slice(), 1).expect("packed");
+    write(dir.path(), "train.parquet.zst", packed);
+    let any = RejectLimit::Percent(100.0);
+    let error = support::run(&options(dir.path())).expect_err("no column `text`").to_string();
+    assert_eq!(error, "train.parquet.zst has no column `text`; name the column of the text with --column: body");
+    let column = Some("body".to_owned());
+    let summary = support::run(&IngestOptions { column, max_rejects: any, ..options(dir.path()) }).expect("ingested");
+    assert_eq!(texts(dir.path(), Split::Train), ["One.", "Two."]);
+    assert_eq!(summary.rejected_records(), 1);
+    assert_eq!(support::manifest(dir.path()).settings.column.as_deref(), Some("body"));
+    write(dir.path(), "train.parquet.zst", &parquet(vec![("text", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)])[..40]);
+    let error = support::run(&options(dir.path())).expect_err("cut off").to_string();
+    assert!(error.starts_with("train.parquet.zst cannot be read as Parquet ("), "{error}");
+}
+
+#[test]
+fn compressed_files_give_the_same_rows() {
+    let plain = tempfile::tempdir().expect("folder");
+    let lines: String = (0..50).map(|number| format!("{}\n", json!({"text": sentences(number)}))).collect();
+    write(plain.path(), "train.jsonl", &lines);
+    support::run(&options(plain.path())).expect("ingested");
+    let dir = tempfile::tempdir().expect("folder");
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(lines.as_bytes()).expect("gzip");
+    for (file, bytes) in [
+        ("train.jsonl.gz", gz.finish().expect("gzip")),
+        ("train.jsonl.zst", zstd::encode_all(lines.as_bytes(), 1).expect("zstd")),
+    ] {
+        write(dir.path(), file, bytes);
+        support::run(&options(dir.path())).expect("ingested");
+        assert_eq!(texts(dir.path(), Split::Train), texts(plain.path(), Split::Train), "{file}");
+        fs::remove_file(dir.path().join(file)).expect("remove");
+    }
+}
+
+/// Several batches of documents with copies, in two files.
+fn many() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("folder");
+    let line = |number: usize| format!("{}\n", json!({"text": sentences(number).repeat(30)}));
+    write(dir.path(), "train-0.jsonl", (0..150).map(line).collect::<String>());
+    write(dir.path(), "train-1.jsonl", (100..250).map(line).chain(["bad\n".to_owned()]).collect::<String>());
+    dir
+}
+
+fn bounded(dir: &Path) -> IngestOptions {
+    let rows_per_shard = 64.try_into().expect("some");
+    let val_fraction = Some("0.1".parse().expect("a fraction"));
+    let max_rejects = RejectLimit::Percent(5.0);
+    IngestOptions { rows_per_shard, val_fraction, max_rejects, dedup: Some(Dedup::Exact), ..options(dir) }
+}
+
+#[test]
+fn parts_and_threads_give_the_same_bytes() {
+    let dir = many();
+    let one = IngestOptions { threads: 1.try_into().expect("some"), ..bounded(dir.path()) };
+    let whole = support::run(&one).expect("whole");
+    let shards = dir.path().join("shards");
+    let expected = support::contents(&shards);
+    assert!(expected.len() > 6, "several shards");
+    let three = IngestOptions { threads: 3.try_into().expect("some"), force: true, ..bounded(dir.path()) };
+    support::run(&three).expect("again");
+    assert!(support::contents(&shards) == expected, "threads change nothing");
+    for count in [1, 3] {
+        fs::remove_dir_all(&shards).expect("remove");
+        for index in 0..count {
+            let partition = Some(format!("{index}/{count}").parse().expect("a part"));
+            let outcome = ingest::run(&IngestOptions { partition, ..bounded(dir.path()) }, &Silent).expect("part");
+            assert!(matches!(outcome, Outcome::Part(_)));
+        }
+        let merged = merge(dir.path()).expect("merged");
+        assert_eq!(merged.fingerprint, whole.fingerprint);
+        assert!(support::contents(&shards) == expected, "{count} parts change nothing");
+        assert_eq!(merged.splits[0].dropped + merged.splits[1].dropped, 50);
+    }
+}
+
+fn merge(dir: &Path) -> Result<Summary, IngestError> {
+    let (threads, max_rejects) = (2.try_into().expect("some"), RejectLimit::Percent(5.0));
+    ingest::merge(&MergeOptions { dir: dir.to_owned(), tokenizer: None, threads, max_rejects, stop: Stop::default() }, &Silent)
+}
+
+#[test]
+fn dedup_keeps_the_first_of_equal_documents() {
+    let dir = many();
+    let all = support::run(&IngestOptions { dedup: None, ..bounded(dir.path()) }).expect("all");
+    let rows_of = |summary: &Summary| summary.splits.iter().map(|split| split.questions).sum::<usize>();
+    assert_eq!((rows_of(&all), all.splits[0].dropped), (300, 0));
+    let kept = support::run(&bounded(dir.path())).expect("dedup");
+    assert_eq!(rows_of(&kept), 250);
+    assert!(kept.to_string().contains("50 documents dropped: an earlier one has the same text"), "{kept}");
+    assert_eq!(support::manifest(dir.path()).settings.dedup.as_deref(), Some("exact"));
+    let mut found: Vec<_> = [Split::Train, Split::Val].into_iter().flat_map(|split| rows(dir.path(), split)).collect();
+    // All copies are in the second file.
+    assert_eq!(found.iter().filter(|row| row.3 == "train-0.jsonl").count(), 150);
+    found.sort_by(|a, b| a.2.cmp(&b.2));
+    found.dedup_by(|a, b| a.2 == b.2);
+    assert_eq!(found.len(), 250);
+    let val = rows(dir.path(), Split::Val).len();
+    assert!((10..45).contains(&val), "{val}");
+}
+
+#[test]
+fn published_filters_leave_documents_out() {
+    let dir = tempfile::tempdir().expect("folder");
+    let line = |part: &str, text: &str| format!("{}\n", json!({"text": text, "meta": {"pile_set_name": part}}));
+    let lines = [line("Github", "int main() {}"), line("Wikipedia (en)", "Cats are animals."), line("Enron Emails", "Hi!")];
+    write(dir.path(), "train.jsonl", lines.concat());
+    let summary = support::run(&options(dir.path())).expect("ingested");
+    assert_eq!((summary.format.as_str(), summary.splits[0].left_out, summary.rejected_records()), ("pile", 2, 0));
+    assert_eq!(rows(dir.path(), Split::Train)[0].0, "train-d1");
+    assert_eq!(support::texts(&support::batches(dir.path(), Split::Train)[0], "source"), ["Wikipedia (en)"]);
+    assert!(summary.to_string().contains("2 documents left out by the filters of format pile"), "{summary}");
+
+    let dir = tempfile::tempdir().expect("folder");
+    let pages: Vec<_> =
+        (0..3).map(|number| json!({"title": format!("题{number}"), "content": "内容。\u{201c}".repeat(40)})).collect();
+    write(dir.path(), "part-1.json", serde_json::to_string_pretty(&json!({"RECORDS": pages})).expect("json"));
+    let summary = support::run(&options(dir.path())).expect("ingested");
+    assert_eq!(summary.format, "wudao");
+    let found = rows(dir.path(), Split::Train);
+    assert_eq!((found.len(), found[2].2.as_str()), (3, format!("题2 {}", "内容。\u{201c}".repeat(40)).as_str()));
+    assert_eq!(found[1].4, Some(7));
+}
+
+fn glm_prep(arguments: &[&str], dir: &Path) -> Output {
+    let [command, rest @ ..] = arguments else { panic!("a command") };
+    Command::new(env!("CARGO_BIN_EXE_glm-prep")).arg(command).arg(dir).args(rest).output().expect("run")
+}
+
+fn stdout(arguments: &[&str], dir: &Path) -> String {
+    let output = glm_prep(arguments, dir);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn failure(arguments: &[&str], dir: &Path) -> String {
+    let output = glm_prep(arguments, dir);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).expect("text").trim_end().strip_prefix("error: ").expect("an error").to_owned()
+}
+
+#[test]
+fn the_task_is_named_if_it_was_not_given() {
+    let dir = tempfile::tempdir().expect("folder");
+    let path = dir.path().display();
+    write(dir.path(), "books.jsonl", json!({"text": "A.", "url": "x"}).to_string());
+    let expected =
+        format!("books.jsonl in {path} seems to hold documents (`text`); `glm-prep ingest {path} --task text` ingests them");
+    assert_eq!(failure(&["ingest"], dir.path()), expected);
+    fs::rename(dir.path().join("books.jsonl"), dir.path().join("train.jsonl")).expect("rename");
+    let error = failure(&["ingest"], dir.path());
+    assert!(error.ends_with("or ingest it as documents (format `jsonl`) with --task text"), "{error}");
+    write(dir.path(), "train.jsonl", json!({"content": "A."}).to_string());
+    let error = failure(&["ingest", "--task", "text"], dir.path());
+    assert_eq!(error, "train.jsonl seems to be JSON without documents (keys content); rename the field of the text to `text`");
+    let error = failure(&["ingest", "--task", "cloze", "--format", "lines"], dir.path());
+    assert_eq!(error, "the format `lines` has documents; leave out --task cloze, or give --task text");
+    let error = failure(&["ingest", "--dedup", "exact"], dir.path());
+    assert_eq!(error, "--dedup has no effect on questions; leave it out, or give --task text");
+    let empty = tempfile::tempdir().expect("folder");
+    let error = failure(&["ingest", "--task", "text"], empty.path());
+    assert!(error.starts_with(&format!("no documents in {}: looked for files", empty.path().display())), "{error}");
+    let unknown = glm_prep(&["ingest", "--task", "poems"], dir.path());
+    assert_eq!(unknown.status.code(), Some(2));
+    write(dir.path(), "train.jsonl", "{\"text\": \" \"}\n");
+    let error = failure(&["ingest", "--task", "text"], dir.path());
+    assert!(error.starts_with("no documents found in train.jsonl; nothing was published; rejected: "), "{error}");
+}
+
+/// A data set with copies and a prompt.
+fn data_set() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("folder");
+    let long = |number| sentences(number).repeat(4);
+    let mut lines: Vec<_> = (0..20).map(|number| json!({"text": long(number), "source": "stories"})).collect();
+    lines.push(json!({"text": long(3)}));
+    lines.push(json!({"text": format!("{} And more.", long(5)), "prompt": "What?"}));
+    lines.push(json!({"text": "café naïve 这 \u{1f600}."}));
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    write(dir.path(), "train.jsonl", lines);
+    write(dir.path(), "val.jsonl", format!("{}\n{}\n", json!({"text": long(9)}), json!({"text": "New words only here."})));
+    let output = glm_prep(&["ingest", "--task", "text", "--json"], dir.path());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert!(stderr.contains("val and train share 1 document; the loss on val will be too low"), "{stderr}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
+    assert_eq!((&json["splits"][0]["documents"], &json["splits"][1]["documents_in_train"]), (&json!(23), &json!(1)));
+    assert!(json["documents_per_second"].is_number());
+    no_questions(&json.to_string());
+    dir
+}
+
+/// Checks that an output has no word of cloze data.
+fn no_questions(text: &str) {
+    for word in ["question", "choice", "passage", "query", "mention", "blank", "distractor"] {
+        assert!(!text.to_lowercase().contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn the_commands_speak_of_documents() {
+    let dir = data_set();
+    let dir = dir.path();
+    let verify = stdout(&["verify"], dir);
+    assert!(verify.contains("documents") && verify.contains("is sound"), "{verify}");
+    let stats = stdout(&["stats"], dir);
+    for part in [
+        "train: 23 documents,",
+        ", 1 with a prompt",
+        "tokens per document",
+        "1 exact duplicates of earlier documents",
+        "    train-d20\n",
+        "1 near duplicates of earlier documents",
+        "    train-d21\n",
+        "WARNING: 1 documents of val are also in train:",
+        "    val-d0\n",
+    ] {
+        assert!(stats.contains(part), "{part}: {stats}");
+    }
+    let rows = stdout(&["inspect", "--rows", "1"], dir);
+    assert!(rows.contains("23 documents") && rows.contains("  text     Story 0 begins here."), "{rows}");
+    let one = stdout(&["inspect", "--id", "train-d21"], dir);
+    for part in ["record train.jsonl, line 22", "\nprompt\n  What?\n", "tokens of the prompt (2)", "  end of a sentence\n"] {
+        assert!(one.contains(part), "{part}: {one}");
+    }
+    let sql = stdout(&["inspect", "--sql", "select count(*) as n, max(num_tokens) as longest from shards"], dir);
+    assert!(sql.contains("25"), "{sql}");
+    let schema = stdout(&["inspect", "--schema"], dir);
+    assert!(schema.contains("sentence_ends    list[i32]"), "{schema}");
+    let where_ = stdout(&["inspect", "--where", "prompt is not null", "--json"], dir);
+    assert_eq!(where_.lines().count(), 1);
+    let report = stdout(&["report", "--out", "-"], dir);
+    let main = report.split("<main").nth(1).unwrap_or(&report);
+    for output in
+        [verify, stats, rows, one, sql, schema, where_, stdout(&["stats", "--json"], dir), stdout(&["verify", "--json"], dir)]
+    {
+        no_questions(&output);
+    }
+    assert!(main.contains("Sample documents") && main.contains("train-d21") && !main.contains("question"), "{main}");
+    let json = stdout(&["report", "--json", "--out", &dir.join("r.html").display().to_string()], dir);
+    assert!(json.contains("\"documents\":23"), "{json}");
+    let error = failure(&["inspect", "--model-input"], dir);
+    assert!(error.contains("has documents, which have no fixed model input"), "{error}");
+    let error = failure(&["inspect", "--id", "train-d99"], dir);
+    assert!(error.contains("has no document train-d99; the closest"), "{error}");
+    let error = failure(&["stats", "--max-seq-len", "64"], dir);
+    assert!(error.contains("documents are not truncated"), "{error}");
+}
+
+#[test]
+fn verify_finds_what_ingest_does_not_write() {
+    use glm_prep::shard::{ShardCompression, ShardWriter};
+    use glm_schemas::document::{DocumentBatchBuilder, DocumentRow};
+    use glm_schemas::manifest::Manifest;
+    use glm_schemas::origin::Origin;
+
+    let dir = tempfile::tempdir().expect("folder");
+    write(dir.path(), "train.jsonl", json!({"text": "A b."}).to_string());
+    support::run(&options(dir.path())).expect("ingested");
+    let good = support::manifest(dir.path());
+    let origin = Origin { split: Split::Train, source_id: None, raw_file: "train.jsonl", raw_line: Some(1), extra: None };
+    let row = DocumentRow {
+        example_id: "train-d0",
+        origin,
+        source: "",
+        prompt: None,
+        text: "A b.",
+        prompt_ids: &[],
+        ids: &[1037, 1038, 1012],
+        sentence_ends: &[3],
+    };
+    let fault = |row: &DocumentRow<'_>| {
+        let data = dir.path().join("shards/data");
+        fs::remove_dir_all(&data).expect("remove");
+        fs::create_dir(&data).expect("folder");
+        let name = "train-00000-of-00001.parquet".to_owned();
+        let writer = ShardWriter::<DocumentBatchBuilder>::create(&data, name, &good.tokenizer, ShardCompression::default());
+        let mut writer = writer.expect("create");
+        writer.append(row).expect("append");
+        let mut manifest: Manifest = good.clone();
+        let split = manifest.splits.get_mut(&Split::Train).expect("train");
+        split.shards = vec![writer.finish().expect("finish")];
+        manifest.fingerprint = manifest.compute_fingerprint();
+        fs::write(dir.path().join("shards/manifest.json"), manifest.to_json().expect("json")).expect("write");
+        let output = glm_prep(&["verify"], dir.path());
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    };
+    let (code, text) = fault(&row);
+    assert_eq!(code, Some(0), "{text}");
+    for (row, found) in [
+        (
+            DocumentRow { ids: &[1037, 103, 1012], ..row },
+            "column `ids`: found [MASK] at position 1, expected tokens of text only",
+        ),
+        (DocumentRow { ids: &[1037, 40_000, 1012], ..row }, "column `ids`: found token id 40000"),
+        (DocumentRow { sentence_ends: &[4], ..row }, "column `sentence_ends`: found 4"),
+        (DocumentRow { prompt_ids: &[5], ids: &[1037, 1012], sentence_ends: &[], ..row }, "column `prompt`: found null"),
+        (DocumentRow { origin: Origin { raw_file: "other", ..origin }, ..row }, "column `raw_file`: found \"other\""),
+        (DocumentRow { ids: &[1037], sentence_ends: &[], ..row }, "splits.train.tokens = 3"),
+    ] {
+        let (code, text) = fault(&row);
+        assert!(code == Some(4) && text.contains(found), "{found}: {text}");
+        no_questions(&text);
+    }
+    drop(File::open(dir.path().join("shards/manifest.json")));
+}
+
+#[test]
+fn standard_input_and_named_files_are_read() {
+    let dir = tempfile::tempdir().expect("folder");
+    let raw = tempfile::tempdir().expect("folder");
+    write(raw.path(), "one.jsonl", json!({"text": "One."}).to_string());
+    let named = vec![(Split::Train, raw.path().join("*.jsonl").display().to_string())];
+    let selection = Selection { named, splits: Vec::new() };
+    support::run(&IngestOptions { selection, ..options(dir.path()) }).expect("ingested");
+    assert_eq!(texts(dir.path(), Split::Train), ["One."]);
+}

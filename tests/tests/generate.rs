@@ -1,0 +1,204 @@
+//! `glm-trainer generate`: filled texts, token ids with their log probabilities, and errors.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use glm_tests::{command, fixtures, run};
+use serde_json::{Value, json};
+
+fn trainer(weights: &str) -> Command {
+    let mut command = command("glm-trainer");
+    command.args(["generate", "--device", "cpu", "--set", "model.heads=2", "--init"]);
+    command.arg(fixtures().join("golden").join(weights));
+    command
+}
+
+/// A model that has learned some texts.
+fn full() -> Command {
+    trainer("generation/full-gen.safetensors")
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
+}
+
+fn golden() -> Value {
+    let text = std::fs::read_to_string(fixtures().join("golden/generation/fill.json")).expect("read");
+    serde_json::from_str(&text).expect("json")
+}
+
+/// Recorded cases of a model without and with task masks.
+fn cases(golden: &Value, weights: &str, task_mask: bool) -> Vec<Value> {
+    let flags = if task_mask { json!(["--task-mask"]) } else { json!([]) };
+    let all = golden["cases"].as_array().expect("cases").iter();
+    all.filter(|case| case["model"] == weights && case["flags"] == flags).cloned().collect()
+}
+
+fn ids(value: &Value) -> Vec<i64> {
+    value.as_array().expect("ids").iter().map(|id| id.as_i64().expect("id")).collect()
+}
+
+#[test]
+fn texts_are_filled_with_the_published_pieces() {
+    let golden = golden();
+    for task_mask in [false, true] {
+        for case in cases(&golden, "full-gen", task_mask) {
+            let beams = case["beams"].to_string();
+            let mut generate = full();
+            generate.args(["--json", "--beams", &beams, "--max-tokens", &case["out_length"].to_string()]);
+            if beams != "1" {
+                generate.args(["--length-penalty", &case["length_penalty"].to_string()]);
+            }
+            if task_mask {
+                generate.arg("--task-mask");
+            }
+            let found = lines(&run(generate.arg(case["text"].as_str().expect("text"))).success().stdout()).remove(0);
+            let output = &found["outputs"][0];
+            let (pieces, expected) = (output["pieces"].as_array().expect("pieces"), case["pieces"].as_array().expect("pieces"));
+            assert_eq!(pieces.len(), expected.len(), "{case}");
+            for (piece, expected) in pieces.iter().zip(expected) {
+                assert_eq!((&piece["ids"], &piece["position"]), (&expected["tokens"], &expected["position"]), "{case}");
+                if beams == "1" {
+                    assert_eq!(piece["finish"], expected["stop"], "{case}");
+                }
+                let is_cut = piece["finish"] == "length";
+                assert_eq!(piece["end_log_prob"].is_null(), is_cut, "{case}");
+                assert_eq!(piece["log_probs"].as_array().map(Vec::len), Some(ids(&piece["ids"]).len()));
+                if is_cut {
+                    // The published memory lacks the last token of a piece that ends at the limit.
+                    break;
+                }
+            }
+            let text = output["text"].as_str().expect("text");
+            assert!(pieces.iter().all(|piece| text.contains(piece["text"].as_str().expect("text"))), "{found}");
+            assert!(found["weights"]["path"].as_str().is_some_and(|path| path.ends_with("full-gen.safetensors")), "{found}");
+        }
+    }
+}
+
+#[test]
+fn arguments_a_file_and_standard_input_give_the_same_texts() {
+    let folder = tempfile::tempdir().expect("folder");
+    let texts = ["It was [MASK] who came.", "[MASK] and [MASK]", "once upon a time"];
+    let options = ["--max-tokens", "9", "--seed", "3", "--batch-size", "2"];
+    let plain = run(full().args(options).args(texts)).success().stdout();
+    assert_eq!(plain.lines().count(), 3, "{plain}");
+    let [first, second, third] = <[&str; 3]>::try_from(plain.lines().collect::<Vec<_>>()).expect("three");
+    assert!(first.starts_with("It was ") && first.ends_with(" who came.") && !first.contains("[MASK]"), "{first}");
+    assert!(second.contains(" and ") && third.starts_with("once upon a time "), "{plain}");
+
+    let file = folder.path().join("texts.jsonl");
+    let requests: String = texts.iter().zip(7..).map(|(text, id)| format!("{}\n", json!({"text": text, "id": id}))).collect();
+    std::fs::write(&file, &requests).expect("write");
+    assert_eq!(run(full().args(options).arg("--file").arg(&file)).success().stdout(), plain);
+
+    let mut child = full().args(options).arg("--json").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start");
+    child.stdin.take().expect("stdin").write_all(requests.as_bytes()).expect("write");
+    let output = child.wait_with_output().expect("end");
+    assert!(output.status.success());
+    let found = lines(&String::from_utf8(output.stdout).expect("text"));
+    let filled: Vec<_> = found.iter().map(|line| line["outputs"][0]["text"].as_str().expect("text")).collect();
+    assert_eq!(filled, plain.lines().collect::<Vec<_>>());
+    assert_eq!(found.iter().map(|line| line["id"].clone()).collect::<Vec<_>>(), [json!(7), json!(8), json!(9)]);
+    assert_eq!(found[2]["text"], "once upon a time [MASK]");
+
+    // A text does not depend on what it is decoded with.
+    let alone = run(full().args(options).args(&texts[..1])).success().stdout();
+    assert_eq!(alone.trim_end(), first);
+    let coloured = run(full().args(options).args(["--color", "always", texts[0]])).success().stdout();
+    assert!(coloured.starts_with("It was \x1b[1;32m"), "{coloured}");
+}
+
+#[test]
+fn seeds_and_numbers_of_results() {
+    let text = "It was [MASK] who came.";
+    let sampled = |seed: &str, number: &str| {
+        let options = ["--max-tokens", "6", "--top-k", "0", "--temperature", "1.5", "--seed", seed, "--num-return", number];
+        run(full().args(options).arg(text)).success().stdout()
+    };
+    let three = sampled("1", "3");
+    assert_eq!(three.lines().count(), 3, "{three}");
+    assert_eq!(three, sampled("1", "3"));
+    assert_eq!(three.lines().next(), sampled("1", "1").lines().next(), "the number of results changes the first");
+    assert_ne!(three, sampled("2", "3"));
+
+    let options = ["--beams", "4", "--num-return", "3", "--max-tokens", "6", "--length-penalty", "0.5"];
+    let beams = run(full().args(options).arg(text)).success().stdout();
+    let found = lines(&run(full().args(options).args(["--json", text])).success().stdout()).remove(0);
+    let outputs = found["outputs"].as_array().expect("outputs");
+    assert_eq!(
+        outputs.iter().map(|output| output["text"].as_str().expect("text")).collect::<Vec<_>>(),
+        beams.lines().collect::<Vec<_>>()
+    );
+    assert!(outputs.is_sorted_by(|a, b| a["score"].as_f64() >= b["score"].as_f64()), "{found}");
+    for output in outputs {
+        let piece = &output["pieces"][0];
+        let log_probs = piece["log_probs"].as_array().expect("numbers").iter().map(|number| number.as_f64().expect("number"));
+        let sum = log_probs.sum::<f64>() + piece["end_log_prob"].as_f64().unwrap_or(0.0);
+        // The start of piece counts.
+        let length = (ids(&piece["ids"]).len() + 1) as f64;
+        let score = piece["score"].as_f64().expect("score");
+        assert!((score - sum / length.powf(0.5)).abs() < 1e-9, "{piece}");
+    }
+    let limited = ["--greedy", "--min-tokens", "8", "--max-tokens", "8", "--no-repeat-ngram", "1", "--json", text];
+    let found = lines(&run(full().args(limited)).success().stdout()).remove(0);
+    let mut tokens = ids(&found["outputs"][0]["pieces"][0]["ids"]);
+    assert_eq!((tokens.len(), &found["outputs"][0]["pieces"][0]["finish"]), (8, &json!("length")));
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 8, "a token was repeated");
+}
+
+#[test]
+fn a_precision_of_16_bits_fills_texts_as_well() {
+    let options = ["--greedy", "--max-tokens", "8", "--json", "--precision"];
+    let found = |precision: &str| {
+        let found = lines(&run(full().args(options).args([precision, "It was [MASK] who came."])).success().stdout());
+        found[0]["outputs"][0]["pieces"][0]["log_probs"][0].as_f64().expect("number")
+    };
+    assert!((found("fp32") - found("bf16")).abs() < 0.1);
+}
+
+#[test]
+fn errors_name_the_text_and_a_remedy() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("texts.jsonl");
+    let long = "word ".repeat(600);
+    for (content, text) in [
+        ("{\"text\": \"a\"}\n{\"text\": 1}\n".to_owned(), "texts.jsonl, line 2: `text` is not a string"),
+        ("\n{\"text\" 1}\n".to_owned(), "texts.jsonl, line 2, column 9: invalid JSON: expected `:`"),
+        (
+            format!("{}\n{}\n", json!({"text": "a"}), json!({"text": long})),
+            "texts.jsonl, line 2: the text has 603 tokens with [CLS] and the end of text, but the weights have 513 positions",
+        ),
+        (
+            json!({"text": "It was [gMASK]"}).to_string(),
+            "line 1: [gMASK] is a blank only for weights that were trained with it; write [MASK] instead, or add --task-mask",
+        ),
+        (json!({"text": "UNMASK]"}).to_string(), "line 1: the text has `MASK]` but no blank; write [MASK]"),
+        (String::new(), "texts.jsonl: contains no text"),
+    ] {
+        std::fs::write(&file, content).expect("write");
+        let refused = run(full().arg("--file").arg(&file));
+        assert_eq!((refused.code(), refused.stdout().as_str()), (Some(1), ""), "{}", refused.stderr());
+        assert_eq!(refused.stderr().matches(text).count(), 1, "{}", refused.stderr());
+    }
+    for (options, text) in [
+        (
+            &["--max-tokens", "512"][..],
+            "the maximum number of tokens is 512; it must be 1 to 511, because the weights have 513 block positions",
+        ),
+        (&["--min-tokens", "9", "--max-tokens", "3"], "the minimum number of tokens, 9, is above the maximum, 3"),
+        (&["--top-p", "2"], "top-p is 2; it must be between 0 and 1"),
+        (&["--temperature", "-1"], "the temperature is -1; it must be above 0"),
+        (&["--beams", "2", "--num-return", "3"], "--num-return 3 is more than --beams 2; use --beams 3"),
+        (&["--greedy", "--num-return", "2"], "greedy search has one result; for --num-return use sampling or --beams"),
+    ] {
+        let refused = run(full().args(options).arg("a"));
+        assert_eq!(refused.code(), Some(1));
+        assert_eq!(refused.stderr().matches(text).count(), 1, "{}", refused.stderr());
+    }
+    let missing = run(full().arg("--file").arg(folder.path().join("nothing")));
+    assert!(missing.stderr().contains("cannot read ") && missing.code() == Some(1), "{}", missing.stderr());
+    assert_eq!(run(full().args(["--greedy", "--beams", "2", "a"])).code(), Some(2));
+}

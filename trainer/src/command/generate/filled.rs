@@ -1,0 +1,109 @@
+//! A text whose blanks are filled token by token.
+
+use glm_schemas::vocab::TokenId;
+use glm_text::tokenize::Tokenizer;
+
+/// A part of a filled text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Text.
+    pub(super) text: String,
+    /// True if it was generated.
+    pub(super) is_generated: bool,
+}
+
+/// A text with its blanks, which receives the tokens of pieces in order and returns what each adds.
+#[derive(Clone)]
+pub(super) struct Filled<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Text before, between and after the blanks.
+    parts: &'a [String],
+    /// Number of parts that were returned.
+    returned: usize,
+    /// True if the current piece has no token yet.
+    is_start: bool,
+}
+
+impl<'a> Filled<'a> {
+    /// Starts a text from its parts before, between and after the blanks.
+    pub(super) fn new(tokenizer: &'a Tokenizer, parts: &'a [String]) -> Self {
+        Self { tokenizer, parts, returned: 0, is_start: true }
+    }
+
+    /// Adds a token of the piece for a blank; returns the text before it that was not returned, and its own.
+    pub(super) fn token(&mut self, blank: usize, token: TokenId) -> Vec<Part> {
+        let mut added = self.up_to(blank + 1);
+        let text = appended(self.tokenizer, token, self.is_start);
+        self.is_start &= text.is_empty();
+        added.push(Part { text, is_generated: true });
+        added
+    }
+
+    /// Returns the rest of the text.
+    pub(super) fn end(&mut self) -> Vec<Part> {
+        self.up_to(self.parts.len())
+    }
+
+    fn up_to(&mut self, count: usize) -> Vec<Part> {
+        let count = count.clamp(self.returned, self.parts.len());
+        if count > self.returned {
+            self.is_start = true;
+        }
+        let parts = &self.parts[self.returned..count];
+        self.returned = count;
+        parts.iter().map(|text| Part { text: text.clone(), is_generated: false }).collect()
+    }
+}
+
+/// Text of tokens: joined with spaces, a token that continues a word without one; tokens that the vocabulary lacks are left out.
+pub(super) fn text_of(tokenizer: &Tokenizer, tokens: &[TokenId]) -> String {
+    let mut text = String::new();
+    for &token in tokens {
+        text += &appended(tokenizer, token, text.is_empty());
+    }
+    text
+}
+
+/// Text that a token adds.
+fn appended(tokenizer: &Tokenizer, token: TokenId, is_start: bool) -> String {
+    let Some(token) = tokenizer.token(token) else { return String::new() };
+    match (is_start, token.strip_prefix("##")) {
+        (true, _) => token,
+        (false, Some(rest)) => rest.to_owned(),
+        (false, None) => format!(" {token}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_joined_as_they_come() {
+        let tokenizer = Tokenizer::bert_uncased().expect("built in");
+        let ids = tokenizer.session().encode("unbelievably so.").expect("ids").ids;
+        assert_eq!(text_of(&tokenizer, &ids), "unbelievably so .");
+        assert_eq!(text_of(&tokenizer, &[30591, 0, 30522]), "[PAD] <|startofpiece|>");
+        assert!(text_of(&tokenizer, &ids[1..]).starts_with("##"), "a piece may start within a word");
+
+        let parts = ["It was ", ", ", "!"].map(str::to_owned);
+        let mut filled = Filled::new(&tokenizer, &parts);
+        let mut text = String::new();
+        let mut generated = String::new();
+        for (blank, token) in ids.iter().map(|&id| (0, id)).chain([(1, 2061), (1, 2061)]) {
+            for part in filled.token(blank, token) {
+                text += &part.text;
+                if part.is_generated {
+                    generated += &part.text;
+                }
+            }
+        }
+        filled.end().iter().for_each(|part| text += &part.text);
+        assert_eq!((text.as_str(), generated.as_str()), ("It was unbelievably so ., so so!", "unbelievably so .so so"));
+        assert!(filled.end().is_empty());
+        // A blank with an empty piece.
+        let mut filled = Filled::new(&tokenizer, &parts);
+        let text: String = filled.token(1, 2061).into_iter().chain(filled.end()).map(|part| part.text).collect();
+        assert_eq!(text, "It was , so!");
+    }
+}

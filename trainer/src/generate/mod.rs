@@ -1,0 +1,122 @@
+//! Generation: fills the blanks of contexts with pieces, chosen greedily, at random, or by beam search.
+//!
+//! The decisions ([`filter`], [`beam`], [`single`]) know no model: they choose from lists of [`candidates`]. The [`engine`] feeds their
+//! choices to a model with a [cache](crate::model::KeyValueCache), for many sequences at a time.
+//!
+//! ```
+//! use glm_schemas::vocab::SpecialIds;
+//! use glm_trainer::generate::{BeamSettings, Context, beam_search};
+//! use glm_trainer::model::{Glm, Kernels, Pass, Preset};
+//! use tch::{Device, Kind};
+//!
+//! let model = Glm::random(&Preset::TINY.config(), Kind::Float, Device::Cpu)?;
+//! let pass = Pass::evaluation(Kind::Float, Kernels::Auto);
+//! let special = SpecialIds::BERT_UNCASED;
+//! // `[CLS] it was [MASK] . [eos]`
+//! let context = Context { ids: vec![special.cls, 2009, 2001, special.mask, 1012, special.pad], blanks: vec![3] };
+//! let settings = BeamSettings { beams: 3, max_length: 4, ..BeamSettings::default() };
+//! let found = beam_search(&model, &pass, special, &[context], &settings)?;
+//! assert!(found[0].len() == 3 && found[0][0].score >= found[0][1].score);
+//! # Ok::<(), glm_trainer::generate::GenerateError>(())
+//! ```
+
+pub mod beam;
+pub mod candidates;
+pub mod engine;
+#[cfg(test)]
+mod engine_tests;
+pub mod filter;
+mod scores;
+pub mod single;
+
+use std::io;
+
+use glm_schemas::vocab::{SpecialIds, TokenId};
+use tch::TchError;
+use thiserror::Error;
+
+pub use self::beam::{BeamSettings, Hypothesis};
+pub use self::engine::{Event, Generator, Request, Search, Settings};
+pub use self::filter::Filter;
+pub use self::single::Limits;
+use crate::model::{Glm, Pass};
+
+/// A context with its blanks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Context {
+    /// Token ids, all of which see each other.
+    pub ids: Vec<TokenId>,
+    /// Indices of the blanks in `ids`, in the order in which they are filled. A piece sees the pieces before it.
+    pub blanks: Vec<usize>,
+}
+
+/// Errors of generation.
+#[derive(Debug, Error)]
+pub enum GenerateError {
+    /// Error of libtorch, for example out of memory.
+    #[error(transparent)]
+    Torch(#[from] TchError),
+    /// The receiver of events failed.
+    #[error("cannot write the result: {0}")]
+    Output(#[from] io::Error),
+    /// A context does not fit in the table of positions.
+    #[error("request {request}: the context has {tokens} tokens, but the weights have {positions} positions")]
+    TooLong {
+        /// Index of the request.
+        request: usize,
+        /// Number of its tokens.
+        tokens: usize,
+        /// Number of positions of the weights.
+        positions: usize,
+    },
+    /// A context has no blank, or one outside its tokens.
+    #[error("request {request}: the context has no blank at token {}", blank.map_or_else(|| "all".to_owned(), |blank| blank.to_string()))]
+    NoBlank {
+        /// Index of the request.
+        request: usize,
+        /// The blank that is not in the context; `None` if there are no blanks.
+        blank: Option<usize>,
+    },
+    /// Settings cannot be used.
+    #[error("{0}")]
+    Settings(String),
+    /// The model's output is not a number.
+    #[error("request {request}: the model's output is not a number; check the weights, or use --precision fp32")]
+    NotANumber {
+        /// Index of the request.
+        request: usize,
+    },
+}
+
+/// Number of contexts that [`beam_search`] decodes together.
+const SEQUENCES: usize = 32;
+
+/// Fills the blanks of contexts by beam search with `<|endofpiece|>` as the only end. Returns the hypotheses for the last blank of each
+/// context, best first; earlier blanks are filled with their best piece.
+///
+/// # Errors
+/// A [`GenerateError`]: contexts or settings that do not fit the model, or an error of libtorch.
+pub fn beam_search(
+    model: &Glm,
+    pass: &Pass,
+    special: SpecialIds,
+    contexts: &[Context],
+    settings: &BeamSettings,
+) -> Result<Vec<Vec<Hypothesis>>, GenerateError> {
+    let settings = Settings {
+        search: Search::Beam(*settings),
+        start: special.sop,
+        ends: vec![special.eop],
+        sequences: SEQUENCES,
+        ..Settings::default()
+    };
+    let requests: Vec<_> = contexts.iter().cloned().map(|context| Request { context, key: 0 }).collect();
+    let mut found = vec![Vec::new(); contexts.len()];
+    Generator::new(model, *pass, settings).run(&requests, &mut |event| {
+        if let Event::Done { request, pieces } = event {
+            found[request] = pieces.last().cloned().unwrap_or_default();
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
