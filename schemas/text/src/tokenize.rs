@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_vocabulary_without_special_tokens_is_rejected() {
-        let error = Tokenizer::from_vocabulary("v.txt", b"[PAD]\n[UNK]\n[SEP]\nthe\n").err().expect("rejected").to_string();
+        let error = Tokenizer::from_vocabulary("v.txt", b"[PAD]\n[UNK]\n[SEP]\nthe\n").expect_err("rejected").to_string();
         assert_eq!(
             error,
             "the vocabulary v.txt lacks the special tokens [CLS], [MASK]; use one with [PAD], [UNK], [CLS], [SEP] and [MASK]"
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn other_files_folders_and_names_of_models_are_errors_with_a_remedy() {
-        let message = |path: &Path| Tokenizer::from_path(path).err().expect("rejected").to_string();
+        let message = |path: &Path| Tokenizer::from_path(path).expect_err("rejected").to_string();
         let missing = message(Path::new("bert-base-uncased"));
         assert!(
             missing.starts_with("there is no file bert-base-uncased; ") && missing.ends_with("are not looked up"),
