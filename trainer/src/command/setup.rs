@@ -286,7 +286,7 @@ impl Scorer {
         let max_seq_len = positions.saturating_sub(1);
         if config.data.max_seq_len > max_seq_len && max_seq_len > 0 {
             let path = weights.path().display();
-            tracing::info!("truncating questions to {max_seq_len} tokens, because {path} has {positions} positions");
+            tracing::info!("truncating {} to {max_seq_len} tokens, because {path} has {positions} positions", task.rows());
             config.data.max_seq_len = max_seq_len;
         }
         let model = load_model(weights, &config, tokenizer, device, Kind::Float)?;

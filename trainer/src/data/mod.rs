@@ -66,7 +66,7 @@ pub enum DataError {
         found: Vec<Split>,
     },
     /// A split has no rows.
-    #[error("split `{split}` of the data set in {} has no questions; see `glm-prep stats`", path.display())]
+    #[error("split `{split}` of the data set in {} has no rows; see `glm-prep stats`", path.display())]
     EmptySplit {
         /// The data set.
         path: PathBuf,

@@ -282,9 +282,10 @@ impl Run {
         rows: &[usize],
         progress: &Progress,
     ) -> Result<(), TrainError> {
+        let word = self.packer.task.words().rows;
         if anomaly == Anomaly::Overflow {
             // A loss scale that starts too high takes some twenty steps.
-            let text = AnomalousStep::new(anomaly, outcome, &self.state, Vec::new()).to_string();
+            let text = AnomalousStep::new(anomaly, outcome, &self.state, Vec::new(), word).to_string();
             match self.state.skipped.is_power_of_two() {
                 true => progress.line(&format!("{text} (skipped steps so far: {})", self.state.skipped)),
                 false => progress.detail(&text),
@@ -296,7 +297,7 @@ impl Run {
         if self.records.is_none() && !is_last {
             return Ok(());
         }
-        let step = AnomalousStep::new(anomaly, outcome, &self.state, self.train_data.example_ids(rows)?);
+        let step = AnomalousStep::new(anomaly, outcome, &self.state, self.train_data.example_ids(rows)?, word);
         progress.warning(&step.to_string());
         if let Some(records) = &mut self.records {
             records.metrics.write(&step.record());
