@@ -36,17 +36,14 @@ pub(super) fn print(selection: &Selection<'_>, counts: bool, out: &mut dyn Write
         print_counts(selection, &mut header)?;
     }
     let mut is_separated = counts;
-    let (columns, print_row): (_, fn(&DataFrame, usize, &mut dyn Write) -> Result<(), PrintError>) = match source.task {
-        TaskName::Cloze => (SHOWN, print_question),
-        TaskName::Text => (SHOWN_OF_DOCUMENT, print_document),
-    };
+    let columns = if source.task == TaskName::Text { SHOWN_OF_DOCUMENT } else { SHOWN };
     selection.visit(&columns.map(col), |shown| {
         for row in 0..shown.height() {
             out.write_all(&std::mem::take(&mut header))?;
             if std::mem::replace(&mut is_separated, true) {
                 writeln!(out)?;
             }
-            print_row(shown, row, out).map_err(print_error(source))?;
+            print_row(source.task, shown, row, out).map_err(print_error(source))?;
         }
         Ok(())
     })?;
@@ -131,6 +128,13 @@ fn print_counts(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), In
         }
     }
     Ok(())
+}
+
+fn print_row(task: TaskName, shown: &DataFrame, row: usize, out: &mut dyn Write) -> Result<(), PrintError> {
+    match task {
+        TaskName::Cloze => print_question(shown, row, out),
+        TaskName::Text => print_document(shown, row, out),
+    }
 }
 
 fn print_question(shown: &DataFrame, row: usize, out: &mut dyn Write) -> Result<(), PrintError> {
