@@ -343,7 +343,7 @@ impl Scorer {
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
         let task = task::open(task, config.task(special));
         check_rows(&*task, &model)?;
-        resolve_micro_batch_tokens(&mut config, &*task, &model, &pass, false, None)?;
+        resolve_micro_batch_tokens(&mut config, task.scored_share(), &model, &pass, false, None)?;
         let evaluation = EvaluationConfig::new(&config, task, device);
         Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len, positions })
     }
