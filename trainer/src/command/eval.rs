@@ -28,7 +28,8 @@ use crate::data::mmap::DataSet;
 use crate::device::DeviceChoice;
 use crate::task::Objective;
 use crate::task::metrics::Evaluation;
-use crate::train::evaluate::evaluate;
+use crate::task::seq2seq::Metric;
+use crate::train::evaluate::{Outcome, evaluate};
 
 /// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
@@ -46,10 +47,14 @@ pub struct EvalArgs {
     /// Split: train or val; with --task lm also test
     #[arg(long, default_value = "val", value_parser = parse_split)]
     pub split: Split,
+    /// Metric of generated texts (seq2seq.metric)
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub metric: Option<Metric>,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Write one JSON line per question or text with its scores; -: to standard output, and the result to standard error
+    /// Write one JSON line per question or text with its scores, or per pair with its generated text; -: to standard output, and the result
+    /// to standard error
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
     /// Print the result as one JSON object
@@ -218,7 +223,9 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
         (TaskName::Text, _, Some(_)) => return Err(EvalError::NoChoices),
         _ => {}
     }
-    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)?;
+    let metric = args.metric.map(|metric| metric.name().to_owned());
+    let flags = [("--metric", "seq2seq.metric", metric)];
+    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings, &flags)?;
     let SplitScorer { scorer: Scorer { model, config, .. }, split, .. } = &subject;
     let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
     let unit = if task == TaskName::Cloze { Unit::Questions } else { Unit::Samples };
@@ -229,11 +236,13 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
             let mut result = Evaluation::default();
             write_lines(&mut scores, |file| {
                 let mut written = Ok(());
-                result = evaluate(model, split, config, None, |answer| {
+                result = evaluate(model, split, config, None, |outcome| {
                     progress.advance(1);
-                    if let (Ok(()), Some(answer)) = (&written, answer) {
-                        written = write_line(file, &AnswerLine::new(&answer));
-                    }
+                    written = match (&written, outcome) {
+                        (Ok(()), Outcome::Answer(answer)) => write_line(file, &AnswerLine::new(&answer)),
+                        (Ok(()), Outcome::Text(prediction)) => write_line(file, prediction),
+                        _ => return,
+                    };
                 })?;
                 Ok(written?)
             })?;

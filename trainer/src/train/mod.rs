@@ -3,6 +3,7 @@
 pub mod anomaly;
 mod error;
 pub mod evaluate;
+mod generation;
 pub mod language_model;
 mod records;
 pub mod step;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use glm_text::tokenize::Tokenizer;
 use tch::Device;
 
 pub use error::TrainError;
@@ -68,6 +70,8 @@ pub struct Run {
     pub val_data: Option<Arc<SplitData>>,
     /// Packer of training batches.
     pub packer: Packer,
+    /// Tokenizer of the data set, for tasks that are evaluated by texts.
+    pub tokenizer: Option<Arc<Tokenizer>>,
     /// Model and optimizer.
     pub stepper: Stepper,
     /// State of the run.
