@@ -40,10 +40,10 @@ pub(super) fn print(selection: &Selection<'_>, counts: bool, out: &mut dyn Write
         print_counts(selection, &mut header)?;
     }
     let mut is_separated = counts;
-    let (columns, print_row): (_, fn(&DataFrame, usize, &mut dyn Write) -> Result<(), PrintError>) = match source.task {
-        TaskName::Cloze => (SHOWN, print_question),
-        TaskName::Text => (SHOWN_OF_DOCUMENT, print_document),
-        TaskName::Seq2seq => (SHOWN_OF_PAIR, print_pair),
+    let columns = match source.task {
+        TaskName::Cloze => SHOWN,
+        TaskName::Text => SHOWN_OF_DOCUMENT,
+        TaskName::Seq2seq => SHOWN_OF_PAIR,
     };
     selection.visit(&columns.map(col), |shown| {
         for row in 0..shown.height() {
@@ -143,6 +143,7 @@ fn print_row(task: TaskName, shown: &DataFrame, row: usize, out: &mut dyn Write)
     match task {
         TaskName::Cloze => print_question(shown, row, out),
         TaskName::Text => print_document(shown, row, out),
+        TaskName::Seq2seq => print_pair(shown, row, out),
     }
 }
 

@@ -66,13 +66,16 @@ pub(super) fn of(stats: &PairStats, manifest: &Manifest, shards: &Path) -> Resul
     Ok(page)
 }
 
+/// Name of a key figure, and its value for a split.
+type Figure<'a> = (&'a str, &'a dyn Fn(&PairSplit) -> String);
+
 /// Renders the key figures with a column for each split.
 fn splits(stats: &PairStats) -> Markup {
     let mut columns = vec![("", Column::Heading)];
     columns.extend(stats.splits.iter().map(|split| (split.split.name(), Column::Number)));
     let cut_sources = format!("sources cut, contexts of up to {} tokens", stats.max_seq_len);
     let cut_targets = format!("targets cut, of up to {} tokens", stats.max_target_len);
-    let rows: [(&str, &dyn Fn(&PairSplit) -> String); 8] = [
+    let rows: [Figure<'_>; 8] = [
         ("pairs", &|split| count(split.pairs as u64)),
         ("without a target", &|split| count(split.without_target as u64)),
         ("tokens", &|split| count(split.tokens as u64)),

@@ -411,7 +411,7 @@ fn read_paired(
     let open = |path: &Path| File::open(path).map_err(|error| input.error(error));
     let mut files = (open(source)?, target.map(open).transpose()?);
     let source = unpacked(&mut files.0).map_err(|error| input.error(error))?;
-    let target_lines = files.1.as_mut().map(|file| unpacked(file)).transpose().map_err(|error| input.error(error))?;
+    let target_lines = files.1.as_mut().map(unpacked).transpose().map_err(|error| input.error(error))?;
     let mut lines = PairedLines::new(source, target_lines);
     let goes_on = with_name(input, consume(&mut lines))?;
     match lines.unequal().map_err(|error| input.error(error))? {

@@ -47,9 +47,10 @@ pub struct EvalArgs {
     /// Split: train or val; with --task lm also test
     #[arg(long, default_value = "val", value_parser = parse_split)]
     pub split: Split,
-    /// Metric of generated texts (seq2seq.metric)
+    /// What to measure: of a language model perplexity or lambada [default: perplexity]; of pairs a metric of generated texts [default:
+    /// seq2seq.metric]
     #[arg(long, value_name = "NAME", value_enum)]
-    pub metric: Option<Metric>,
+    pub metric: Option<EvalMetric>,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
@@ -96,6 +97,34 @@ impl ValueEnum for EvalTask {
     }
 }
 
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvalMetric {
+    /// Of a language model.
+    LanguageModel(LmMetric),
+    /// Of generated texts.
+    Texts(Metric),
+}
+
+/// All values of `--metric`.
+static METRICS: LazyLock<Vec<EvalMetric>> = LazyLock::new(|| {
+    let texts = Metric::value_variants().iter().copied().map(EvalMetric::Texts);
+    LmMetric::value_variants().iter().copied().map(EvalMetric::LanguageModel).chain(texts).collect()
+});
+
+impl ValueEnum for EvalMetric {
+    fn value_variants<'a>() -> &'a [Self] {
+        &METRICS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::LanguageModel(metric) => metric.to_possible_value(),
+            Self::Texts(metric) => metric.to_possible_value(),
+        }
+    }
+}
+
 /// Errors of commands that score a split.
 #[derive(Debug, Error)]
 pub enum EvalError {
@@ -117,6 +146,9 @@ pub enum EvalError {
     /// An option of another task.
     #[error("{0} is an option of --task lm")]
     OnlyLm(&'static str),
+    /// A metric of another task.
+    #[error("--metric {} measures generated texts; with --task lm, use perplexity or lambada", .0.name())]
+    NotOfLm(Metric),
     /// Documents have no choices to score.
     #[error(
         "a data set of documents has no choices, so --scores has nothing to write; omit it, and eval prints the loss per token"
@@ -200,9 +232,14 @@ impl fmt::Display for Evaluated {
 /// # Errors
 /// [`EvalError`].
 pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
-    if args.task == Some(EvalTask::Lm) {
-        return language_model::run(args);
-    }
+    let metric = match (args.task, args.metric) {
+        (Some(EvalTask::Lm), None) => return language_model::run(args, LmMetric::Perplexity),
+        (Some(EvalTask::Lm), Some(EvalMetric::LanguageModel(metric))) => return language_model::run(args, metric),
+        (Some(EvalTask::Lm), Some(EvalMetric::Texts(metric))) => return Err(EvalError::NotOfLm(metric)),
+        (_, Some(EvalMetric::LanguageModel(metric))) => return Err(EvalError::OnlyLm(metric.option())),
+        (_, Some(EvalMetric::Texts(metric))) => Some(metric.name().to_owned()),
+        (_, None) => None,
+    };
     if let Some(option) = args.lm.given() {
         return Err(EvalError::OnlyLm(option));
     }
@@ -223,7 +260,6 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
         (TaskName::Text, _, Some(_)) => return Err(EvalError::NoChoices),
         _ => {}
     }
-    let metric = args.metric.map(|metric| metric.name().to_owned());
     let flags = [("--metric", "seq2seq.metric", metric)];
     let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings, &flags)?;
     let SplitScorer { scorer: Scorer { model, config, .. }, split, .. } = &subject;
