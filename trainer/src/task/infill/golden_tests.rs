@@ -9,8 +9,8 @@ use glm_schemas::vocab::{SpecialIds, TokenId};
 use serde_json::Value;
 
 use super::layout::{Blanks, Row};
-use super::spans::{Span, place, place_in_documents, sentences};
-use super::text::Text;
+use super::spans::{place, place_in_documents, sentences};
+use super::text::{Span, Text};
 use super::window::{Document, pieces};
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;

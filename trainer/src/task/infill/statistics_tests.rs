@@ -13,8 +13,8 @@ use super::golden_tests::{golden, tiny};
 use super::layout::Blanks;
 use super::objective::{Drawn, Objective};
 use super::settings::InfillSettings;
-use super::spans::{Lengths, Span};
-use super::text::Text;
+use super::spans::Lengths;
+use super::text::{Span, Text};
 use super::{Infill, window};
 use crate::batch::packed::Batch;
 
