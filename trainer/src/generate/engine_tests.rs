@@ -194,8 +194,10 @@ fn invalid_requests_and_settings_are_refused_before_anything_is_generated() {
         ),
     ] {
         let error = match search {
-            Search::Beam(settings) => refused(&[fits.clone()], Search::Beam(BeamSettings { max_length: 3, ..settings })),
-            search => refused(&[fits.clone()], search),
+            Search::Beam(settings) => {
+                refused(std::slice::from_ref(&fits), Search::Beam(BeamSettings { max_length: 3, ..settings }))
+            }
+            search => refused(std::slice::from_ref(&fits), search),
         };
         assert!(error.starts_with(message), "{error}");
     }
