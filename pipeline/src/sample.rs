@@ -48,7 +48,7 @@ const MIN_VAL_PASSAGES: u64 = 100;
 #[command(after_help = "\
 Examples:
   glm-prep sample --out sample --passages 3000
-  glm-prep sample --out sample/text --kind text --passages 20000    # documents for pretraining
+  glm-prep sample --out sample/text --kind text --passages 20000  # documents
   glm-prep sample --out big --passages 1000000 --seed 7    # for load tests")]
 pub struct SampleArgs {
     /// Output folder: writes DIR/ReCoRD/train.jsonl and DIR/ReCoRD/val.jsonl; documents go to DIR/train.jsonl and DIR/val.jsonl.

@@ -23,7 +23,7 @@ const NOT_RUN: [&str; 3] = [
 ];
 
 /// Examples in the order in which they are run, and text that they print.
-const RUN: [(&str, &[&str]); 30] = [
+const RUN: [(&str, &[&str]); 31] = [
     ("glm-prep ingest data", &["train ", "val ", "written to data/shards"]),
     ("glm-prep inspect data --rows 1", &["data\n", "  train ", "  passage  ", "  query    ", "  choices  * "]),
     ("glm-prep verify data", &["questions", "data/shards is sound, checked in "]),
@@ -56,6 +56,7 @@ const RUN: [(&str, &[&str]); 30] = [
     ("glm-prep stats data/record --max-seq-len 256 --json", &["\"max_seq_len\":256"]),
     ("glm-prep report sample", &["sample/shards/report.html\n"]),
     ("glm-prep report sample --out sample.html", &["sample.html\n"]),
+    ("glm-prep sample --out sample/text --kind text --passages 20000", &["sample/text"]),
     ("glm-prep man ~/.local/share/man/man1", &["glm-prep"]),
 ];
 

@@ -17,10 +17,15 @@ fn json(command: &str, dir: &Path, more: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("one object")
 }
 
-/// The keys of the page and the commands that print them.
-fn documented() -> Vec<(String, Vec<String>)> {
+/// Sentence between the keys of questions and those of documents.
+const DOCUMENTS: &str = "For documents, these keys";
+
+/// The keys of the page for questions, or for documents, and the commands that print them.
+fn documented(is_text: bool) -> Vec<(String, Vec<String>)> {
     let page = std::fs::read_to_string(support::repository().join("docs/ingest.md")).expect("the page");
     let (_, section) = page.split_once("## JSON output").expect("the section");
+    let (of_questions, of_documents) = section.split_once(DOCUMENTS).expect("the keys of documents");
+    let section = if is_text { of_documents } else { of_questions };
     let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     let pairs = rows.flat_map(|line| {
@@ -41,7 +46,7 @@ fn documented_keys_are_printed() {
         }
         (command, json(command, dir.path(), &[]))
     });
-    let keys = documented();
+    let keys = documented(false);
     assert!(keys.len() > 20, "{keys:?}");
     for (command, output) in &outputs {
         let splits = output["splits"].as_array().expect("a list");
@@ -64,5 +69,35 @@ fn documented_keys_are_printed() {
             output["splits"].as_array().map(|splits| splits.iter().map(|split| split[key].clone()).collect::<Vec<_>>())
         };
         assert_eq!((of(&outputs[1].1), of(&outputs[2].1)), (of(&outputs[0].1), of(&outputs[0].1)), "{key}");
+    }
+}
+
+#[test]
+fn documented_keys_of_documents_are_printed() {
+    let dir = tempfile::tempdir().expect("folder");
+    for split in ["train", "val"] {
+        std::fs::write(dir.path().join(format!("{split}.jsonl")), format!("{{\"text\": \"A {split}.\"}}\n")).expect("write");
+    }
+    let (others, keys) = (documented(false), documented(true));
+    assert_eq!(keys.len(), 8, "{keys:?}");
+    for command in COMMANDS {
+        let more: &[&str] = if command == "ingest" { &["--task", "text"] } else { &[] };
+        if command == "merge" {
+            json("ingest", dir.path(), &["--task", "text", "--partition", "0/1"]);
+        }
+        let output = json(command, dir.path(), more);
+        let has = |key: &str| match key.strip_prefix("splits[].") {
+            Some(key) => output["splits"].as_array().expect("a list").iter().all(|split| split.get(key).is_some()),
+            None => output.get(key.trim_end_matches("[]")).is_some(),
+        };
+        for (key, commands) in &keys {
+            assert_eq!(has(key), commands.iter().any(|listed| listed == command), "{command}: {key}");
+        }
+        let of_questions = ["question", "choice", "mention", "context"];
+        for (key, commands) in &others {
+            let is_printed =
+                commands.iter().any(|listed| listed == command) && !of_questions.iter().any(|word| key.contains(word));
+            assert_eq!(has(key), is_printed, "{command}: {key}");
+        }
     }
 }

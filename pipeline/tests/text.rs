@@ -465,7 +465,7 @@ fn verify_finds_what_ingest_does_not_write() {
             DocumentRow { ids: &[1037, 103, 1012], ..row },
             "column `ids`: found [MASK] at position 1, expected tokens of text only",
         ),
-        (DocumentRow { ids: &[1037, 40_000, 1012], ..row }, "column `ids`: found token id 40000"),
+        (DocumentRow { ids: &[1037, 40_000, 1012], ..row }, "column `ids`: found id 40000"),
         (DocumentRow { sentence_ends: &[4], ..row }, "column `sentence_ends`: found 4"),
         (DocumentRow { prompt_ids: &[5], ids: &[1037, 1012], sentence_ends: &[], ..row }, "column `prompt`: found null"),
         (DocumentRow { origin: Origin { raw_file: "other", ..origin }, ..row }, "column `raw_file`: found \"other\""),

@@ -84,11 +84,14 @@ fn contents(stats: &DocumentStats, manifest: &Manifest, rejects: &Rejects) -> Ma
     html! { (tiles(&main, &minor)) (splits(stats)) }
 }
 
+/// Name of a key figure, and its value for a split.
+type Figure<'a> = (&'a str, &'a dyn Fn(&DocumentSplit) -> String);
+
 /// Renders the key figures with a column for each split.
 fn splits(stats: &DocumentStats) -> Markup {
     let mut columns = vec![("", Column::Heading)];
     columns.extend(stats.splits.iter().map(|split| (split.split.name(), Column::Number)));
-    let rows: [(&str, &dyn Fn(&DocumentSplit) -> String); 8] = [
+    let rows: [Figure<'_>; 8] = [
         ("documents", &|split| count(split.documents as u64)),
         ("with a prompt", &|split| count(split.prompts as u64)),
         ("tokens", &|split| count(split.tokens as u64)),
@@ -98,7 +101,7 @@ fn splits(stats: &DocumentStats) -> Markup {
         ("exact duplicates", &|split| count(split.exact_duplicates.documents as u64)),
         ("near duplicates", &|split| count(split.near_duplicates.documents as u64)),
     ];
-    let row = |(name, value): (&str, &dyn Fn(&DocumentSplit) -> String)| -> Vec<Markup> {
+    let row = |(name, value): Figure<'_>| -> Vec<Markup> {
         [text(name)].into_iter().chain(stats.splits.iter().map(|split| text(value(split)))).collect()
     };
     table("Splits", &columns, &rows.map(row))

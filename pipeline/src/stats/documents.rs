@@ -175,7 +175,9 @@ impl Counter {
             let source = view.source(row).ok_or(ViewError::Null("source"))?;
             match self.sources.get_mut(source) {
                 Some(count) => *count += 1,
-                None => drop(self.sources.insert(source.to_owned(), 1)),
+                None => {
+                    self.sources.insert(source.to_owned(), 1);
+                }
             }
             let (example_id, split) = (view.example_id(row), stats.split);
             let is_near = seen.near.add(ids);
