@@ -17,6 +17,7 @@ mod format;
 mod json;
 mod marks;
 mod model_input;
+mod pair;
 mod question;
 mod rows;
 mod selection;
@@ -148,8 +149,8 @@ pub fn run(args: &InspectArgs, quiet: bool, out: &mut dyn Write) -> Result<(), I
 }
 
 fn show(source: &Source, args: &InspectArgs, quiet: bool, out: &mut dyn Write) -> Result<(), InspectError> {
-    if args.model_input && source.task == TaskName::Text {
-        return Err(InspectError::NoModelInput { path: source.path.clone() });
+    if args.model_input && source.task != TaskName::Cloze {
+        return Err(InspectError::NoModelInput { path: source.path.clone(), rows: source.task.rows() });
     }
     if args.model_input {
         let encoder = ChoiceEncoder::new(source.special, args.max_seq_len);
@@ -170,6 +171,7 @@ fn show(source: &Source, args: &InspectArgs, quiet: bool, out: &mut dyn Write) -
                 match source.task {
                     TaskName::Cloze => question::print(source, id, tokenizer, &screen, out),
                     TaskName::Text => document::print(source, id, tokenizer, &screen, out),
+                    TaskName::Seq2seq => pair::print(source, id, tokenizer, &screen, out),
                 }
             }
         };

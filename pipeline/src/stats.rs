@@ -2,10 +2,11 @@
 //!
 //! - `count`: counts a split of questions batch by batch.
 //! - `documents`: counts documents; `near`: near duplicates of documents.
+//! - `pairs`: counts pairs.
 //! - `lengths`: distributions of lengths.
 //! - `passages`: duplicate passages, by hash.
 //! - `summary`: the result.
-//! - `print`, `print_documents`: the result as text.
+//! - `print`, `print_documents`, `print_pairs`: the result as text.
 //! - `error`: errors of the command.
 
 mod count;
@@ -13,9 +14,11 @@ mod documents;
 mod error;
 mod lengths;
 mod near;
+mod pairs;
 mod passages;
 mod print;
 mod print_documents;
+mod print_pairs;
 mod summary;
 
 use std::io::{self, Write};
@@ -31,12 +34,16 @@ use count::SplitCounter;
 pub use documents::{Copies, DocumentSource, DocumentSplit, DocumentStats};
 pub use error::StatsError;
 pub use lengths::{Bar, Lengths};
+pub use pairs::{PairSplit, PairStats};
 use passages::Passages;
 pub use passages::Shared;
 pub use summary::{Share, Source, SplitStats, Stats, Truncation};
 
 /// Number of sources in the statistics of a split.
 const MAX_SOURCES: usize = 10;
+
+/// Maximum number of target tokens in training, by default.
+pub const MAX_TARGET_LEN: usize = 128;
 
 /// Arguments of `stats`.
 #[derive(Debug, Clone, Args)]
@@ -48,9 +55,12 @@ pub struct StatsArgs {
     /// Folder of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Sequence length that questions are truncated to [default: the one given to `ingest`]; documents are not truncated
+    /// Sequence length that questions or contexts of pairs are truncated to [default: the one given to `ingest`]; documents are not truncated
     #[arg(long, value_name = "N")]
     pub max_seq_len: Option<usize>,
+    /// Number of tokens that targets of pairs are truncated to
+    #[arg(long, value_name = "N", default_value_t = MAX_TARGET_LEN)]
+    pub max_target_len: usize,
     /// Print the statistics as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -61,10 +71,12 @@ pub struct StatsArgs {
 /// # Errors
 /// [`StatsError`] if the data set cannot be read, or `out` cannot be written to.
 pub fn run(args: &StatsArgs, out: &mut dyn Write) -> Result<(), StatsError> {
-    let extent = Extent { max_seq_len: args.max_seq_len, other_lengths: &[], max_sources: MAX_SOURCES };
+    let StatsArgs { max_seq_len, max_target_len, .. } = *args;
+    let extent = Extent { max_seq_len, max_target_len, other_lengths: &[], max_sources: MAX_SOURCES };
     match published::read(&args.dir, |set| counts_of(set, &extent))? {
         Counts::Questions(stats) if !args.json => print::print(&stats, out)?,
         Counts::Documents(stats) if !args.json => print_documents::print(&stats, out)?,
+        Counts::Pairs(stats) if !args.json => print_pairs::print(&stats, out)?,
         stats => {
             serde_json::to_writer(&mut *out, &stats).map_err(io::Error::from)?;
             writeln!(out)?;
@@ -81,6 +93,8 @@ pub(crate) enum Counts {
     Questions(Stats),
     /// Documents.
     Documents(DocumentStats),
+    /// Pairs.
+    Pairs(PairStats),
 }
 
 /// Computes the statistics of a data set that was found.
@@ -90,6 +104,10 @@ pub(crate) fn counts_of(published: &Published, extent: &Extent<'_>) -> Result<Co
         TaskName::Cloze => count_published(published, extent).map(Counts::Questions),
         TaskName::Text if extent.max_seq_len.is_some() => Err(StatsError::NotTruncated),
         TaskName::Text => documents::count(&published.folder, manifest, extent.max_sources).map(Counts::Documents),
+        TaskName::Seq2seq => {
+            let Extent { max_seq_len, max_target_len, .. } = *extent;
+            pairs::count(&published.folder, manifest, max_seq_len, max_target_len).map(Counts::Pairs)
+        }
     }
 }
 
@@ -98,6 +116,8 @@ pub(crate) fn counts_of(published: &Published, extent: &Extent<'_>) -> Result<Co
 pub struct Extent<'a> {
     /// Sequence length that truncation is computed for; `None` for the one given to `ingest`.
     pub max_seq_len: Option<usize>,
+    /// Number of tokens that targets of pairs are truncated to.
+    pub max_target_len: usize,
     /// Further sequence lengths that truncation is computed for.
     pub other_lengths: &'a [usize],
     /// Maximum number of sources per split.

@@ -12,6 +12,7 @@
 mod documents;
 mod error;
 mod fault;
+mod pairs;
 mod rows;
 mod set;
 mod shard;

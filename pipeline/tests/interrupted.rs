@@ -166,7 +166,7 @@ fn readers_do_not_mix_a_data_set_with_the_one_that_replaces_it() {
         let report = verify::check(dir.path(), 2.try_into().expect("some")).expect("checked");
         assert!(report.sound, "{:?}", report.fault);
     });
-    let extent = Extent { max_seq_len: None, other_lengths: &[], max_sources: 10 };
+    let extent = Extent { max_seq_len: None, max_target_len: 128, other_lengths: &[], max_sources: 10 };
     while_replaced(dir.path(), 12, || {
         assert_eq!(stats::count(dir.path(), &extent).expect("counted").splits[0].questions, questions);
     });

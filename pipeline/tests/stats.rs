@@ -117,7 +117,7 @@ fn data_set() -> TempDir {
 }
 
 fn stats(dir: &TempDir, max_seq_len: usize) -> Stats {
-    let extent = Extent { max_seq_len: Some(max_seq_len), other_lengths: &[], max_sources: 10 };
+    let extent = Extent { max_seq_len: Some(max_seq_len), max_target_len: 160, other_lengths: &[], max_sources: 10 };
     count(dir.path(), &extent).expect("counted")
 }
 
@@ -182,7 +182,7 @@ fn truncation_is_that_of_the_data_set_unless_another_length_is_given() {
     let printed = |more: &[&str]| String::from_utf8(glm_prep(dir.path(), more).stdout).expect("text");
     assert!(printed(&[]).contains("  at 21 tokens 1 questions (33.33%) lose 1 passage tokens\n"), "{}", printed(&[]));
     assert!(printed(&["--max-seq-len", "22"]).contains("  at 22 tokens 0 questions"));
-    let extent = Extent { max_seq_len: None, other_lengths: &[22, 13], max_sources: 1 };
+    let extent = Extent { max_seq_len: None, max_target_len: 160, other_lengths: &[22, 13], max_sources: 1 };
     let val = &count(dir.path(), &extent).expect("counted").splits[1];
     let questions = val.truncations.iter().map(|(length, truncation)| (*length, truncation.questions)).collect::<Vec<_>>();
     assert_eq!((val.truncation.questions, questions), (1, vec![(13, 3), (21, 1), (22, 0)]));

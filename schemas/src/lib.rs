@@ -2,13 +2,15 @@
 //!
 //! A data set is a folder with a `manifest.json` and a folder `data` of Parquet shards. The manifest names the [kind of rows](manifest::TaskName) of the data set,
 //! and each kind has a table with one module here. A row of the table [`cloze`] is one question of multi-token cloze: a passage,
-//! a query with one blank, and the candidate answers, as text and as token ids. A row of the table [`document`] is one document.
+//! a query with one blank, and the candidate answers, as text and as token ids. A row of the table [`document`] is one document,
+//! a row of [`seq2seq`] a pair of a source and a target.
 //!
 //! - [`cloze`]: columns of the table, and [`cloze::ClozeView`], zero-copy access to the token ids of a record batch.
 //!   - [`cloze::builder`]: building of record batches from [`cloze::builder::ClozeRow`]s.
 //!   - [`cloze::text`]: [`cloze::text::TextView`], zero-copy access to the text columns.
 //!   - [`cloze::encoding`]: encoding of one choice of a question as model input, as in the published recipe.
 //! - [`document`]: the same for documents: columns, [`document::DocumentView`], [`document::DocumentBatchBuilder`].
+//! - [`seq2seq`]: the same for pairs, and [`seq2seq::encoding`], their encoding as model input.
 //! - [`origin`]: [`origin::OriginView`], zero-copy access to the columns that lead back to the raw data.
 //! - [`column`](mod@column): typed access to single columns, for all tables.
 //! - [`manifest`]: content of `manifest.json` and fingerprint of a data set.
@@ -33,6 +35,7 @@ pub mod column;
 pub mod document;
 pub mod manifest;
 pub mod origin;
+pub mod seq2seq;
 mod split;
 pub mod vocab;
 

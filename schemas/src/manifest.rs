@@ -31,17 +31,20 @@ pub enum TaskName {
     Cloze,
     /// Documents, for blank infilling; see [`document`](crate::document).
     Text,
+    /// Pairs of a source and a target; see [`seq2seq`](crate::seq2seq).
+    Seq2seq,
 }
 
 impl TaskName {
     /// All kinds of rows.
-    pub const ALL: [Self; 2] = [Self::Cloze, Self::Text];
+    pub const ALL: [Self; 3] = [Self::Cloze, Self::Text, Self::Seq2seq];
 
     /// Name in the manifest and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cloze => "cloze",
             Self::Text => "text",
+            Self::Seq2seq => "seq2seq",
         }
     }
 
@@ -50,6 +53,7 @@ impl TaskName {
         match self {
             Self::Cloze => "questions",
             Self::Text => "documents",
+            Self::Seq2seq => "pairs",
         }
     }
 
@@ -58,6 +62,7 @@ impl TaskName {
         match self {
             Self::Cloze => crate::cloze::schema(),
             Self::Text => crate::document::schema(),
+            Self::Seq2seq => crate::seq2seq::schema(),
         }
     }
 }
@@ -356,7 +361,7 @@ mod tests {
     fn other_tasks_are_rejected() {
         let text = manifest().to_json().expect("json");
         let error = Manifest::from_json(&text.replace("\"cloze\"", "\"poetry\"")).expect_err("unknown").to_string();
-        assert!(error.contains("unknown variant `poetry`, expected `cloze` or `text`"), "{error}");
+        assert!(error.contains("unknown variant `poetry`, expected one of `cloze`, `text`, `seq2seq`"), "{error}");
     }
 
     #[test]

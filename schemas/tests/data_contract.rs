@@ -54,7 +54,11 @@ fn all_rows(prefix: &str, fields: &Fields) -> Vec<[String; 3]> {
 
 #[test]
 fn the_page_lists_the_columns_of_a_shard() {
-    for (heading, task) in [("Columns of `cloze`", TaskName::Cloze), ("Columns of `text`", TaskName::Text)] {
+    for (heading, task) in [
+        ("Columns of `cloze`", TaskName::Cloze),
+        ("Columns of `text`", TaskName::Text),
+        ("Columns of `seq2seq`", TaskName::Seq2seq),
+    ] {
         let listed: Vec<Vec<String>> = table(heading).into_iter().map(|row| row[..3].to_vec()).collect();
         let expected: Vec<Vec<String>> = all_rows("", task.schema().fields()).into_iter().map(|row| row.to_vec()).collect();
         assert_eq!(listed, expected);

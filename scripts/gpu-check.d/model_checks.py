@@ -35,4 +35,4 @@ def memory(context):
     return [for_the_record("tests", next(line for line in output.splitlines() if line.startswith("test result")))]
 
 
-CHECKS = {name: binary(name) for name in ("scores", "gradients", "curves", "dropout")} | {"memory": memory}
+CHECKS = {name: binary(name) for name in ("scores", "gradients", "curves", "dropout", "generation")} | {"memory": memory}

@@ -144,7 +144,23 @@ def published(context):
     ]
 
 
+def generation(context):
+    """Tokens per second of generation, one text at a time and several together, and of a plain loop in PyTorch."""
+    plan = context.plan
+    compared = [] if libtorch() is None else ["--baseline", "--python", sys.executable]
+    [result] = bench(
+        context, "--generate", "--precision", plan.precisions[0], "--steps", 2,
+        "--new-tokens", 8 if plan.device == "cpu" else 128, *compared)
+    figures = [
+        for_the_record(f"tokens/s, {speed['batch_size']} texts together", speed["tokens_per_second"]) for speed in result["speeds"]
+    ]
+    if compared:
+        figures.append(for_the_record("tokens/s of a plain loop in PyTorch", result["plain"]["tokens_per_second"]))
+    figures[0]["bench"] = result
+    return figures
+
+
 CHECKS = {
     "checkpoint": checkpoint, "speed": speed, "bench": first_table, "bench-second": second_table, "profile": profile,
-    "published": published, "nccl-speed": group_speed,
+    "published": published, "generation-speed": generation, "nccl-speed": group_speed,
 }

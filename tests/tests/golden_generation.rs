@@ -3,11 +3,12 @@
 //! Where the published code is corrected (see the notes in the recorded cases), outputs are compared up to the place where the correction
 //! matters.
 
+#[path = "support/generation.rs"]
+mod generation;
+
 use std::collections::BTreeSet;
 
-use glm_schemas::vocab::SpecialIds;
-use glm_tests::fixtures;
-use glm_trainer::checkpoint::weights::Weights;
+use generation::{cases, context, golden, ids, model, number, settings, size, special};
 use glm_trainer::generate::beam::{BeamSearch, Step};
 use glm_trainer::generate::candidates::{Candidate, Wanted, best_first, candidates};
 use glm_trainer::generate::filter::Filter;
@@ -17,27 +18,6 @@ use glm_trainer::generate::{
 use glm_trainer::model::{Glm, Kernels, Pass};
 use serde_json::Value;
 use tch::{Device, Kind};
-
-fn golden(name: &str) -> Value {
-    let path = fixtures().join("golden/generation").join(name);
-    serde_json::from_str(&std::fs::read_to_string(&path).expect("read")).expect("json")
-}
-
-fn cases(value: &Value) -> &[Value] {
-    value["cases"].as_array().expect("cases")
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().expect("number")
-}
-
-fn size(value: &Value) -> usize {
-    value.as_u64().expect("size") as usize
-}
-
-fn ids(value: &Value) -> Vec<i32> {
-    value.as_array().expect("ids").iter().map(|id| id.as_i64().expect("id") as i32).collect()
-}
 
 /// Log softmax in double precision.
 fn log_softmax(logits: &[f64]) -> Vec<f64> {
@@ -70,18 +50,6 @@ fn filters_keep_the_published_tokens() {
                 assert!((found - number(probability)).abs() < 1e-9, "{filter:?} {token}: {found}, expected {probability}");
             }
         }
-    }
-}
-
-fn settings(case: &Value) -> BeamSettings {
-    BeamSettings {
-        beams: size(&case["beams"]),
-        length_penalty: number(&case["length_penalty"]),
-        ngram: size(&case["ngram"]),
-        min_length: size(&case["min_length"]),
-        max_length: size(&case["max_length"]),
-        count_start: false,
-        filter: Filter { top_k: case.get("top_k").map_or(0, size), ..Filter::NONE },
     }
 }
 
@@ -179,14 +147,6 @@ fn beams_without_a_candidate_end() {
     assert_eq!((found.len(), found[0].tokens.as_slice(), found[0].end), (1, &[1, 2][..], None));
 }
 
-/// Special ids of the models.
-fn special(model: &str) -> SpecialIds {
-    match model {
-        "full-gen" | "full-vocab" => SpecialIds::BERT_UNCASED,
-        _ => SpecialIds { sop: 314, eop: 315, ..SpecialIds::BERT_UNCASED },
-    }
-}
-
 /// Models by name, loaded once, in one kind.
 struct Models {
     kind: Kind,
@@ -203,17 +163,7 @@ impl Models {
         if let Some(found) = self.loaded.iter().position(|(known, _)| known == name) {
             return &self.loaded[found].1;
         }
-        let (path, heads) = match name {
-            "tiny" => ("model/tiny".to_owned(), 4),
-            "full-vocab" => ("model/full-vocab".to_owned(), 2),
-            "tiny-gen" => ("generation/tiny-gen.safetensors".to_owned(), 4),
-            _ => (format!("generation/{name}.safetensors"), 2),
-        };
-        let weights = Weights::open(&fixtures().join("golden").join(path)).expect("weights");
-        let kind = if self.kind == Kind::Double { Kind::Double } else { Kind::Float };
-        let model = Glm::new(&weights.model_config(Some(heads)).expect("sizes"), kind, Device::Cpu).expect("model");
-        weights.load_into(model.parameters()).expect("load");
-        self.loaded.push((name.to_owned(), model));
+        self.loaded.push((name.to_owned(), model(name, self.kind, Device::Cpu)));
         &self.loaded.last().expect("loaded").1
     }
 
@@ -241,17 +191,7 @@ fn beam_search_with_a_model_finds_the_published_hypotheses() {
             waiting = others;
             let name = first["model"].as_str().expect("model");
             let special = special(name);
-            let contexts: Vec<_> = together
-                .iter()
-                .map(|case| {
-                    let mut ids = ids(&case["context"]);
-                    let blank = ids.iter().position(|&id| id == special.mask).expect("blank");
-                    if case["mask_pad"] != true {
-                        ids.resize(size(&case["src"]), special.pad);
-                    }
-                    Context { ids, blanks: vec![blank] }
-                })
-                .collect();
+            let contexts: Vec<_> = together.iter().map(|case| context(case)).collect();
             let pass = models.pass(kernels);
             let found = beam_search(models.get(name), &pass, special, &contexts, &settings(first)).expect("search");
             for (case, found) in together.into_iter().zip(found) {

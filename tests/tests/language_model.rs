@@ -162,6 +162,11 @@ fn mistakes_are_reported_with_a_remedy() {
     refused(&text, &["--stride", "512"], "--stride 512 is out of range: with --seq-len 512 it is at least 1 and at most 511\n");
     refused(&text, &["--stride", "511", "--unidirectional"], "and --unidirectional it is at least 1 and at most 510\n");
     refused(&text, &["--seq-len", "1024"], "has 513; use --seq-len 513 or less\n");
+    refused(
+        &text,
+        &["--metric", "bleu"],
+        "--metric bleu measures generated texts; with --task lm, use perplexity or lambada\n",
+    );
     refused(&empty, &[], "empty.txt has no text of two tokens or more, so there is nothing to predict\n");
     refused(&objects, &["--metric", "lambada"], "a.jsonl, text 2: the text has no word to predict\n");
     refused(&folder.path().join("none.txt"), &[], "none.txt does not exist");

@@ -8,6 +8,7 @@
 //!
 //! - [`batch`]: the packed batch, on the host and on a device. Data loading and the model share it.
 //! - [`model`]: GLM, written once on top of the operations in [`model::ops`].
+//! - [`text_metrics`]: ROUGE, BLEU, exact match and F1 of generated texts.
 //! - [`task`]: training objectives, and how they are evaluated.
 //! - [`data`]: shards are mapped, decoded, ordered and packed into batches on background threads.
 //! - [`optim`]: AdamW, learning rate schedule, gradient clipping, loss scale and spike detection.
@@ -49,4 +50,5 @@ pub mod model;
 pub mod optim;
 pub mod record;
 pub mod task;
+pub mod text_metrics;
 pub mod train;

@@ -50,7 +50,7 @@ pub(super) struct IngestArgs {
     /// Folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD or in DIR, one folder per split, or an archive in DIR
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// What the raw data holds: cloze (questions) or text (documents) [default: that of --format, or cloze]
+    /// What the raw data holds: cloze (questions), text (documents) or seq2seq (pairs) [default: that of --format, or cloze]
     #[arg(long, value_name = "TASK", value_parser = task)]
     task: Option<TaskName>,
     /// Raw data of the training split: a file, a glob, an archive, or - for standard input; can be repeated

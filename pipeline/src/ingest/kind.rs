@@ -91,6 +91,8 @@ pub(super) struct Context<'a> {
     pub(super) max_seq_len: usize,
     /// True if questions must have answers.
     pub(super) labelled: bool,
+    /// True if the rows are for training.
+    pub(super) trains: bool,
 }
 
 /// Result of a record that is not rejected as a whole.

@@ -19,6 +19,7 @@ use super::reject_limit::RejectLimit;
 use super::report::Summary;
 use super::rows::cloze::Questions;
 use super::rows::document::Documents;
+use super::rows::pair::Pairs;
 use super::stages::{Clock, Stage};
 use super::stop::Stop;
 use super::{reuse, run};
@@ -52,6 +53,7 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
         None => merged_before(options, started),
         Some(TaskName::Cloze) => merge_rows::<Questions>(options, parts, progress, started),
         Some(TaskName::Text) => merge_rows::<Documents>(options, parts, progress, started),
+        Some(TaskName::Seq2seq) => merge_rows::<Pairs>(options, parts, progress, started),
     }
 }
 

@@ -110,7 +110,7 @@ impl IngestOptions {
     pub(super) fn settings(&self) -> IngestSettings {
         let is_cloze = self.task() == TaskName::Cloze;
         IngestSettings {
-            max_seq_len: is_cloze.then_some(self.max_seq_len),
+            max_seq_len: (self.task() != TaskName::Text).then_some(self.max_seq_len),
             rows_per_shard: self.rows_per_shard.get(),
             rows_per_group: ROWS_PER_GROUP,
             compression: self.compression.to_string(),

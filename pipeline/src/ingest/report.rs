@@ -138,6 +138,12 @@ impl Serialize for SplitSummary {
                 map.serialize_entry("questions_in_train", &self.questions_in_train)?;
                 map.serialize_entry("choices", &self.choices)?;
             }
+            TaskName::Seq2seq => {
+                map.serialize_entry("left_out", &self.left_out)?;
+                map.serialize_entry("rejected_pairs", &self.rejected_questions)?;
+                map.serialize_entry("pairs", &self.questions)?;
+                map.serialize_entry("pairs_in_train", &self.questions_in_train)?;
+            }
             TaskName::Text => {
                 map.serialize_entry("left_out", &self.left_out)?;
                 map.serialize_entry("dropped", &self.dropped)?;
@@ -294,7 +300,8 @@ impl Summary {
         let sum = |of: fn(&SplitSummary) -> usize| self.splits.iter().map(of).sum::<usize>();
         let (left_out, dropped) = (sum(|split| split.left_out), sum(|split| split.dropped));
         if left_out > 0 {
-            writeln!(f, "{} left out by the filters of format {}", counted(left_out, "document"), self.format)?;
+            let what = if self.rate.task == TaskName::Text { "document" } else { "question" };
+            writeln!(f, "{} left out by the filters of format {}", counted(left_out, what), self.format)?;
         }
         if dropped > 0 {
             writeln!(f, "{} dropped: an earlier one has the same text", counted(dropped, "document"))?;
@@ -325,6 +332,13 @@ impl Summary {
         let mut warnings = Vec::new();
         for split in &self.splits {
             let name = split.split;
+            if split.task == TaskName::Seq2seq {
+                if split.questions_in_train > 0 {
+                    let pairs = counted(split.questions_in_train, "pair");
+                    warnings.push(format!("{pairs} of {name} have a source of train; the metrics on {name} will be too high"));
+                }
+                continue;
+            }
             if split.task == TaskName::Text {
                 if split.questions_in_train > 0 {
                     let documents = counted(split.questions_in_train, "document");

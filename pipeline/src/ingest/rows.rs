@@ -2,4 +2,5 @@
 
 pub(super) mod cloze;
 pub(super) mod document;
+pub(super) mod pair;
 mod token_ids;

@@ -20,6 +20,7 @@ use super::report::{RowRate, Summary};
 use super::reuse;
 use super::rows::cloze::Questions;
 use super::rows::document::Documents;
+use super::rows::pair::Pairs;
 use super::stages::Stages;
 use crate::shard::publish;
 use crate::source::input::{self, Input, InputError};
@@ -35,6 +36,7 @@ pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, 
     match options.task() {
         TaskName::Cloze => run_rows::<Questions>(options, progress),
         TaskName::Text => run_rows::<Documents>(options, progress),
+        TaskName::Seq2seq => run_rows::<Pairs>(options, progress),
     }
 }
 
@@ -93,7 +95,7 @@ fn check(options: &IngestOptions) -> Result<(), IngestError> {
         }
     }
     let special = [("--column", options.column.is_some()), ("--dedup", options.dedup.is_some())];
-    match special.into_iter().find(|&(_, given)| given && task == TaskName::Cloze) {
+    match special.into_iter().find(|&(_, given)| given && task != TaskName::Text) {
         Some((option, _)) => Err(IngestError::NoEffect { option, task }),
         None => Ok(()),
     }
@@ -180,10 +182,10 @@ fn read_split<R: RowKind>(
     stages: &Stages,
     take: impl FnMut(&PreparedBatch<R::Item>) -> Result<(), IngestError>,
 ) -> Result<ReadFiles, IngestError> {
-    let labelled = inputs[0].split != Split::Test;
+    let (labelled, trains) = (inputs[0].split != Split::Test, inputs[0].split == Split::Train);
     let format = FormatName::first(R::TASK).format();
     let IngestOptions { max_seq_len, keep_fields, .. } = *options;
-    let context = Context { format, tokenizer, max_seq_len, labelled };
+    let context = Context { format, tokenizer, max_seq_len, labelled, trains };
     let preparation = Preparation { context, keep_fields, stages };
     let IngestOptions { format, limit, partition, .. } = *options;
     let (task, threads, column) = (R::TASK, options.threads.get(), options.column.as_deref());

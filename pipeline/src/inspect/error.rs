@@ -91,11 +91,13 @@ pub enum InspectError {
         /// The expression.
         condition: String,
     },
-    /// Documents have no fixed model input.
-    #[error("{} has documents, which have no fixed model input: spans are drawn in training; leave out --model-input", path.display())]
+    /// Only questions have a fixed model input.
+    #[error("{} has {rows}, which have no fixed model input: it depends on settings of training; leave out --model-input", path.display())]
     NoModelInput {
         /// The data set or shard.
         path: PathBuf,
+        /// What its rows are, in the plural.
+        rows: &'static str,
     },
     /// No row has this id.
     #[error("{} has no {row} {id}; {hint}", path.display())]

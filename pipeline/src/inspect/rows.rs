@@ -24,6 +24,10 @@ const SHOWN: [&str; 9] =
 const SHOWN_OF_DOCUMENT: [&str; 9] =
     ["split", "example_id", "source_id", "raw_file", "raw_line", "source", "prompt", "text", "num_tokens"];
 
+/// Columns of a pair in the output.
+const SHOWN_OF_PAIR: [&str; 9] =
+    ["split", "example_id", "source_id", "raw_file", "raw_line", "source", "prompt", "target", "context_tokens"];
+
 /// Prints the selected rows in readable form, after the number of rows per split if `counts` is true.
 pub(super) fn print(selection: &Selection<'_>, counts: bool, out: &mut dyn Write) -> Result<(), InspectError> {
     let source = selection.source;
@@ -36,7 +40,11 @@ pub(super) fn print(selection: &Selection<'_>, counts: bool, out: &mut dyn Write
         print_counts(selection, &mut header)?;
     }
     let mut is_separated = counts;
-    let columns = if source.task == TaskName::Text { SHOWN_OF_DOCUMENT } else { SHOWN };
+    let columns = match source.task {
+        TaskName::Cloze => SHOWN,
+        TaskName::Text => SHOWN_OF_DOCUMENT,
+        TaskName::Seq2seq => SHOWN_OF_PAIR,
+    };
     selection.visit(&columns.map(col), |shown| {
         for row in 0..shown.height() {
             out.write_all(&std::mem::take(&mut header))?;
@@ -105,6 +113,7 @@ fn print_counts(selection: &Selection<'_>, out: &mut dyn Write) -> Result<(), In
     let sums = match selection.source.task {
         TaskName::Cloze => vec![len(), sum("num_choices"), sum("context_tokens")],
         TaskName::Text => vec![len(), sum("num_tokens")],
+        TaskName::Seq2seq => vec![len(), sum("context_tokens") + sum("target_tokens")],
     };
     let counts = selection.frame()?.group_by_stable([col("split")]).agg(sums).collect().map_err(error)?;
     selection.source.check_current()?;
@@ -134,6 +143,7 @@ fn print_row(task: TaskName, shown: &DataFrame, row: usize, out: &mut dyn Write)
     match task {
         TaskName::Cloze => print_question(shown, row, out),
         TaskName::Text => print_document(shown, row, out),
+        TaskName::Seq2seq => print_pair(shown, row, out),
     }
 }
 
@@ -160,6 +170,19 @@ fn print_document(shown: &DataFrame, row: usize, out: &mut dyn Write) -> Result<
     writeln!(out, "{} {}, {} tokens", get("split")?, get("example_id")?, get("num_tokens")?)?;
     writeln!(out, "  record   {}", origin_of(&get("raw_file")?, &get("raw_line")?, &get("source_id")?))?;
     for name in ["source", "prompt", "text"] {
+        let text = get(name)?;
+        if !text.is_empty() {
+            writeln!(out, "  {name:<8} {}", shorten(&text, PASSAGE_CHARS))?;
+        }
+    }
+    Ok(())
+}
+
+fn print_pair(shown: &DataFrame, row: usize, out: &mut dyn Write) -> Result<(), PrintError> {
+    let get = |name: &str| -> Result<String, PolarsError> { Ok(json::cell(shown.column(name)?.get(row)?)) };
+    writeln!(out, "{} {}, {} context tokens", get("split")?, get("example_id")?, get("context_tokens")?)?;
+    writeln!(out, "  record   {}", origin_of(&get("raw_file")?, &get("raw_line")?, &get("source_id")?))?;
+    for name in ["prompt", "source", "target"] {
         let text = get(name)?;
         if !text.is_empty() {
             writeln!(out, "  {name:<8} {}", shorten(&text, PASSAGE_CHARS))?;

@@ -1,6 +1,7 @@
 //! `glm-prep report`: HTML report about a data set.
 //!
 //! - `documents`: the page of a data set of documents.
+//! - `pairs`: the page of a data set of pairs.
 //! - `counts`: the statistics of [`crate::stats`] as charts.
 //! - `rejects`: rejected records, by reason.
 //! - `rows`: sample questions with marked spans.
@@ -13,6 +14,7 @@ mod counts;
 mod documents;
 mod error;
 mod page;
+mod pairs;
 mod rejects;
 mod rows;
 
@@ -71,6 +73,8 @@ struct SplitSize {
     questions: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     documents: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pairs: Option<usize>,
 }
 
 /// Writes the page of a data set and prints its path, unless the page goes to standard output.
@@ -78,12 +82,18 @@ struct SplitSize {
 /// # Errors
 /// [`ReportError`] if the data set cannot be read, or the page cannot be written.
 pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
-    let extent = Extent { max_seq_len: args.max_seq_len, other_lengths: &LENGTHS, max_sources: MAX_SOURCES };
+    let extent = Extent {
+        max_seq_len: args.max_seq_len,
+        max_target_len: stats::MAX_TARGET_LEN,
+        other_lengths: &LENGTHS,
+        max_sources: MAX_SOURCES,
+    };
     let (page, manifest, shards) = published::read(&args.dir, |set| {
         let (counts, manifest) = (stats::counts_of(set, &extent)?, set.parse()?);
         let page = match &counts {
             Counts::Questions(stats) => page::of(stats, &manifest, &set.folder)?,
             Counts::Documents(stats) => documents::of(stats, &manifest, &set.folder)?,
+            Counts::Pairs(stats) => pairs::of(stats, &manifest, &set.folder)?,
         };
         Ok::<_, ReportError>((page, manifest, set.folder.clone()))
     })?;
@@ -96,6 +106,7 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
             match manifest.task {
                 TaskName::Cloze => SplitSize { questions: Some(content.rows), ..size },
                 TaskName::Text => SplitSize { documents: Some(content.rows), ..size },
+                TaskName::Seq2seq => SplitSize { pairs: Some(content.rows), ..size },
             }
         };
         let splits = manifest.splits.iter().map(split).collect();

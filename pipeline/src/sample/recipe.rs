@@ -34,20 +34,17 @@ pub struct Recipe {
     pub surname_share: f64,
     /// Share of the sentences about a person that start with an adverb.
     pub opener_share: f64,
+    /// Share of the documents for pretraining that are short.
+    pub short_share: f64,
 }
 
 impl Recipe {
-    /// Settings for documents: from one to eight entities, so that a model meets its first facts in short texts, where they are easy to find
-    /// again.
+    /// Settings for documents, most of which are `short`, with one to four entities: there a model meets its first facts in texts in
+    /// which they are easy to find again.
     #[must_use]
-    pub fn for_documents(self) -> Self {
-        Self {
-            persons: (1, self.persons.1),
-            places: (0, self.places.1),
-            groups: (0, self.groups.1),
-            highlights: (0, 0),
-            ..self
-        }
+    pub fn for_document(&self, short: bool) -> Self {
+        let (persons, places, groups) = if short { ((1, 2), (0, 1), (0, 1)) } else { (self.persons, self.places, self.groups) };
+        Self { persons, places, groups, highlights: (0, 0), ..self.clone() }
     }
 }
 
@@ -65,6 +62,7 @@ impl Default for Recipe {
             pronoun_share: 0.6,
             surname_share: 0.2,
             opener_share: 0.25,
+            short_share: 0.75,
         }
     }
 }

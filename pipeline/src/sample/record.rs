@@ -119,7 +119,7 @@ impl Generator {
     /// the fact and names the entity. No passage of [`Self::record`] is among them.
     pub fn document(&self, split: Split, index: u64) -> Document {
         let mut random = Random::for_item(self.seed, DOCUMENT_STREAMS + split as u64, index);
-        let recipe = self.recipe.clone().for_documents();
+        let recipe = self.recipe.for_document(random.chance(self.recipe.short_share));
         let scene = Scene::draw(&mut random, &self.phrases, &recipe, split);
         let mut text = write_passage(&mut random, &recipe, &scene).text;
         let entities: Vec<usize> = (0..scene.cast.len()).collect();

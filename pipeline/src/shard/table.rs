@@ -6,6 +6,7 @@ use glm_schemas::cloze::builder::{ClozeBatchBuilder, ClozeRow};
 use glm_schemas::document::{DocumentBatchBuilder, DocumentRow};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::origin::Origin;
+use glm_schemas::seq2seq::{PairBatchBuilder, PairRow};
 use glm_schemas::vocab::TokenId;
 
 /// Size of the offset of a text or a list.
@@ -77,6 +78,36 @@ impl Table for ClozeBatchBuilder {
     }
 
     fn append_row(&mut self, row: &ClozeRow<'_>) -> Result<(), ArrowError> {
+        self.append(row)
+    }
+
+    fn finish_batch(&mut self) -> Result<RecordBatch, ArrowError> {
+        self.finish()
+    }
+}
+
+impl Table for PairBatchBuilder {
+    type Row<'a> = PairRow<'a>;
+    const TASK: TaskName = TaskName::Seq2seq;
+    const SORTED_BY: Option<&'static str> = None;
+    // A source can be a whole book; a reader decodes whole row groups.
+    const GROUP_BYTES: Option<usize> = Some(16 << 20);
+
+    fn row_bytes(row: &PairRow<'_>) -> usize {
+        let optional = [row.group_id, row.prompt, row.target].map(|value| text(value.unwrap_or_default()));
+        let texts = [row.example_id, row.source].map(text);
+        let references: usize = row.references.iter().map(|reference| text(reference)).sum();
+        let tokens = [row.tokens.prefix, row.tokens.source, row.tokens.suffix, row.tokens.target].map(ids);
+        // The list of references, `keep`, `focus` and two lengths.
+        let fixed = 5 * OFFSET;
+        texts.iter().chain(&optional).chain(&tokens).sum::<usize>() + references + fixed + origin(&row.origin)
+    }
+
+    fn rows(&self) -> usize {
+        self.len()
+    }
+
+    fn append_row(&mut self, row: &PairRow<'_>) -> Result<(), ArrowError> {
         self.append(row)
     }
 

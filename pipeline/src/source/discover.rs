@@ -9,7 +9,7 @@ use glm_schemas::manifest::Split;
 
 /// Folder in SuperGLUE's archive.
 const RECORD_FOLDER: &str = "ReCoRD";
-const DATA: [&str; 5] = ["jsonl", "ndjson", "json", "txt", "parquet"];
+const DATA: [&str; 6] = ["jsonl", "ndjson", "json", "txt", "parquet", "source"];
 /// Beginnings of the names of files that describe data.
 const NOTES: [&str; 4] = ["readme", "license", "licence", "copying"];
 /// Length of the hashes in the file names of data sets of Hugging Face.
@@ -134,6 +134,16 @@ pub(super) fn is_data(path: &str) -> bool {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     let is_note = NOTES.iter().any(|note| name.to_ascii_lowercase().starts_with(note));
     data_stem(name).is_some() && !is_note && !path.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
+}
+
+/// Returns the name of the file of targets that belongs to a file of sources, `train.target` for `train.source`, if the name is one of
+/// sources.
+pub(super) fn targets_of(name: &str) -> Option<String> {
+    let (stem, packed) = match name.rsplit_once('.') {
+        Some((stem, extension)) if is_compressed(name) => (stem, format!(".{extension}")),
+        _ => (name, String::new()),
+    };
+    stem.strip_suffix(".source").map(|stem| format!("{stem}.target{packed}"))
 }
 
 /// Returns true if the extension is that of a file with one record per line or document.

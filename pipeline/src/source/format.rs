@@ -7,6 +7,7 @@ use serde_json::error::Category;
 use super::document::Document;
 use super::error::RecordError;
 use super::head::Head;
+use super::pair::RawPair;
 use super::passage::Passage;
 
 /// Rule that splits the bytes of a file into records.
@@ -64,6 +65,8 @@ pub enum Content<'a> {
     Questions(&'a dyn ClozeFormat),
     /// Documents.
     Documents(&'a dyn DocumentFormat),
+    /// Pairs of a source and a target.
+    Pairs(&'a dyn PairFormat),
 }
 
 impl Content<'_> {
@@ -72,6 +75,7 @@ impl Content<'_> {
         match self {
             Self::Questions(_) => TaskName::Cloze,
             Self::Documents(_) => TaskName::Text,
+            Self::Pairs(_) => TaskName::Seq2seq,
         }
     }
 
@@ -79,7 +83,7 @@ impl Content<'_> {
     pub fn blank(&self) -> &'static str {
         match self {
             Self::Questions(format) => format.blank(),
-            Self::Documents(_) => "",
+            Self::Documents(_) | Self::Pairs(_) => "",
         }
     }
 }
@@ -119,6 +123,15 @@ pub trait DocumentFormat: Format {
     fn is_english(&self) -> bool {
         true
     }
+}
+
+/// Format of pairs.
+pub trait PairFormat: Format {
+    /// Parses one record: one pair in most formats. If `labelled`, a pair without a target is an error.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the record is not of the format.
+    fn pairs(&self, record: &str, labelled: bool) -> Result<Vec<RawPair>, RecordError>;
 }
 
 /// Parses a record that is a JSON object.

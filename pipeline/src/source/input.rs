@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::Split;
 
+use super::articles::Articles;
+use super::formats::pairs::xsum;
+use super::paired::{PairedLines, Unequal};
+use super::unpack::unpacked;
 use super::{archive, discover};
 
 mod error;
@@ -41,7 +45,21 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     File(PathBuf),
-    Member { archive: PathBuf, kind: archive::Kind, index: usize },
+    Member {
+        archive: PathBuf,
+        kind: archive::Kind,
+        index: usize,
+    },
+    /// Files of sources and targets, line by line; without targets if they are unknown.
+    Paired {
+        source: PathBuf,
+        target: Option<PathBuf>,
+    },
+    /// Articles in a file each.
+    Articles {
+        folder: PathBuf,
+        ids: Vec<String>,
+    },
     Stdin,
 }
 
@@ -71,7 +89,8 @@ fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<
         Ok(found) if !found.is_dir() => return Err(InputError::NotAFolder(dir.to_owned())),
         Ok(_) => {}
     }
-    let mut inputs = if selection.named.is_empty() { search(dir)? } else { named(dir, &selection.named)? };
+    let mut inputs =
+        if selection.named.is_empty() { listed(dir)?.map_or_else(|| search(dir), Ok)? } else { named(dir, &selection.named)? };
     if inputs.is_empty() && takes_all {
         inputs = all(dir)?;
     }
@@ -91,6 +110,25 @@ fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<
         }
         Some(_) => Ok(inputs),
     }
+}
+
+/// Returns the articles that a file in `dir` divides between the splits; `None` if there is no such file.
+fn listed(dir: &Path) -> Result<Option<Vec<Input>>, InputError> {
+    let path = dir.join(xsum::SPLITS_FILE);
+    let name = || path.display().to_string();
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(InputError::Read { name: name(), source }),
+    };
+    let folder = [dir.join(xsum::ARTICLES_FOLDER), dir.to_owned()].into_iter().find(|folder| folder.is_dir());
+    let folder = folder.unwrap_or_else(|| dir.to_owned());
+    let of_split = |split| {
+        let ids = xsum::ids(&text, split).map_err(|what| InputError::Wrong { name: name(), what })?;
+        let place = Place::Articles { folder: folder.clone(), ids };
+        Ok(Input { split, name: format!("{} ({split})", xsum::SPLITS_FILE), bytes: 0, place })
+    };
+    Split::ALL.into_iter().map(of_split).collect::<Result<_, _>>().map(Some)
 }
 
 fn search(dir: &Path) -> Result<Vec<Input>, InputError> {
@@ -164,6 +202,18 @@ fn list(dir: &Path, prefix: &str, depth: usize, paths: &mut Vec<String>) -> Resu
 }
 
 fn file_input(split: Split, name: String, path: PathBuf) -> Result<Input, InputError> {
+    let size = |path: &Path| match fs::metadata(path) {
+        Ok(found) => Ok(found.len()),
+        Err(source) => Err(InputError::Read { name: name.clone(), source }),
+    };
+    if let Some(target) = path.file_name().and_then(|name| discover::targets_of(&name.to_string_lossy())) {
+        let target = Some(path.with_file_name(target)).filter(|target| target.is_file());
+        if target.is_none() && split != Split::Test {
+            return Err(InputError::NoTargets { name: name.clone(), target: discover::targets_of(&name).unwrap_or_default() });
+        }
+        let bytes = size(&path)? + target.as_deref().map_or(Ok(0), size)?;
+        return Ok(Input { split, name, bytes, place: Place::Paired { source: path, target } });
+    }
     let found = fs::metadata(&path).map_err(|source| InputError::Read { name: name.clone(), source })?;
     Ok(Input { split, name, bytes: found.len(), place: Place::File(path) })
 }
@@ -299,6 +349,18 @@ pub fn read(
                 }
                 at += 1;
             }
+            Place::Paired { source, target } => {
+                if !read_paired(input, source, target.as_deref(), &mut |file| consume(at, file))? {
+                    return Ok(());
+                }
+                at += 1;
+            }
+            Place::Articles { folder, ids } => {
+                if !with_name(input, consume(at, &mut Articles::new(folder.clone(), ids)))? {
+                    return Ok(());
+                }
+                at += 1;
+            }
             Place::Stdin => {
                 if !with_name(input, consume(at, &mut io::stdin().lock()))? {
                     return Ok(());
@@ -337,6 +399,28 @@ pub fn read(
         }
     }
     Ok(())
+}
+
+/// Passes the lines of two files to `consume`, see [`PairedLines`].
+fn read_paired(
+    input: &Input,
+    source: &Path,
+    target: Option<&Path>,
+    consume: &mut dyn FnMut(&mut dyn Read) -> Result<bool, ReadError>,
+) -> Result<bool, InputError> {
+    let open = |path: &Path| File::open(path).map_err(|error| input.error(error));
+    let mut files = (open(source)?, target.map(open).transpose()?);
+    let source = unpacked(&mut files.0).map_err(|error| input.error(error))?;
+    let target_lines = files.1.as_mut().map(unpacked).transpose().map_err(|error| input.error(error))?;
+    let mut lines = PairedLines::new(source, target_lines);
+    let goes_on = with_name(input, consume(&mut lines))?;
+    match lines.unequal().map_err(|error| input.error(error))? {
+        None => Ok(goes_on),
+        Some(Unequal { source, target }) => {
+            let other = discover::targets_of(&input.name).unwrap_or_default();
+            Err(InputError::Unequal { name: input.name.clone(), lines: source, other, other_lines: target })
+        }
+    }
 }
 
 /// Error of reading one file.

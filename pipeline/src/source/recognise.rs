@@ -128,6 +128,7 @@ pub fn recognise(task: TaskName, head: &[u8], file_name: &str) -> Recognised {
     if tag("<?xml") {
         return wrong(match task {
             TaskName::Cloze => format!("seems to be XML, {USE_PLAIN}"),
+            TaskName::Seq2seq => "seems to be XML; write it as lines of {\"source\", \"target\"} (format `pairs`)".to_owned(),
             TaskName::Text => "seems to be XML; write its text as lines of {\"text\"} (format `jsonl`)".to_owned(),
         });
     }

@@ -17,6 +17,7 @@ use parquet::errors::ParquetError;
 use super::documents;
 use super::error::{VerifyError, read_error};
 use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Location, Stop};
+use super::pairs;
 use super::rows::{Columns, Rules, out_of_order};
 use super::set::{Part, Set};
 use glm_support::files::checksum::digest;
@@ -228,6 +229,14 @@ impl Open<'_> {
             let columns = documents::Columns::try_new(batch).map_err(wrong)?;
             for row in 0..batch.num_rows() {
                 let checked = rules.check_document(&columns, row);
+                state.tokens += checked.map_err(|violation| violation.at(location(row, columns.example_id(row))))?;
+            }
+            return Ok(());
+        }
+        if self.set.manifest.task == TaskName::Seq2seq {
+            let columns = pairs::Columns::try_new(batch).map_err(wrong)?;
+            for row in 0..batch.num_rows() {
+                let checked = rules.check_pair(&columns, row);
                 state.tokens += checked.map_err(|violation| violation.at(location(row, columns.example_id(row))))?;
             }
             return Ok(());

@@ -14,6 +14,7 @@
 //! # Ok::<(), glm_text::tokenize::TokenizerError>(())
 //! ```
 
+mod decode;
 mod documents;
 mod error;
 mod pieces;
@@ -69,6 +70,12 @@ pub struct Tokenizer {
     has_commands: bool,
     /// For every id, whether the token ends a sentence.
     sentence_ends: OnceLock<Vec<bool>>,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("identity", &self.identity).finish_non_exhaustive()
+    }
 }
 
 impl Tokenizer {

@@ -4,6 +4,7 @@ use glm_trainer::model::{Backend, Kernels};
 use tch::{Device, Kind};
 
 use crate::dropout;
+use crate::generation;
 use crate::golden::{Curve, Figure, Golden, Mode, ONE_BATCH};
 
 /// Input of all checks.
@@ -34,11 +35,12 @@ pub(crate) struct Check {
 }
 
 /// All checks.
-pub(crate) const CHECKS: [Check; 4] = [
+pub(crate) const CHECKS: [Check; 5] = [
     Check { name: "scores", run: scores },
     Check { name: "gradients", run: gradients },
     Check { name: "curves", run: curves },
     Check { name: "dropout", run: dropout::check },
+    Check { name: "generation", run: generation::check },
 ];
 
 /// Implementation of the operations that a mode selects.
@@ -53,7 +55,7 @@ pub(crate) fn label(mode: Mode) -> String {
 }
 
 /// Every implementation of the operations that exists on the device, in each kind.
-fn modes(device: Device, kinds: &[Kind]) -> Vec<Mode> {
+pub(crate) fn modes(device: Device, kinds: &[Kind]) -> Vec<Mode> {
     let mut modes = Vec::new();
     for &kind in kinds {
         let [auto, torch] = [Kernels::Auto, Kernels::Torch].map(|kernels| Mode { device, kind, kernels });

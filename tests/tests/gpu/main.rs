@@ -6,8 +6,11 @@
 
 mod checks;
 mod dropout;
+mod generation;
 #[path = "../support/golden.rs"]
 mod golden;
+#[path = "../support/generation.rs"]
+mod recorded;
 #[path = "../support/mod.rs"]
 mod support;
 

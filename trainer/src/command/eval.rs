@@ -28,7 +28,8 @@ use crate::data::mmap::DataSet;
 use crate::device::DeviceChoice;
 use crate::task::Objective;
 use crate::task::metrics::Evaluation;
-use crate::train::evaluate::evaluate;
+use crate::task::seq2seq::Metric;
+use crate::train::evaluate::{Outcome, evaluate};
 
 /// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
@@ -46,10 +47,15 @@ pub struct EvalArgs {
     /// Split: train or val; with --task lm also test
     #[arg(long, default_value = "val", value_parser = parse_split)]
     pub split: Split,
+    /// What to measure: of a language model perplexity or lambada [default: perplexity]; of pairs a metric of generated texts [default:
+    /// seq2seq.metric]
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub metric: Option<EvalMetric>,
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Write one JSON line per question or text with its scores; -: to standard output, and the result to standard error
+    /// Write one JSON line per question or text with its scores, or per pair with its generated text; -: to standard output, and the result
+    /// to standard error
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
     /// Print the result as one JSON object
@@ -91,6 +97,34 @@ impl ValueEnum for EvalTask {
     }
 }
 
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvalMetric {
+    /// Of a language model.
+    LanguageModel(LmMetric),
+    /// Of generated texts.
+    Texts(Metric),
+}
+
+/// All values of `--metric`.
+static METRICS: LazyLock<Vec<EvalMetric>> = LazyLock::new(|| {
+    let texts = Metric::value_variants().iter().copied().map(EvalMetric::Texts);
+    LmMetric::value_variants().iter().copied().map(EvalMetric::LanguageModel).chain(texts).collect()
+});
+
+impl ValueEnum for EvalMetric {
+    fn value_variants<'a>() -> &'a [Self] {
+        &METRICS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::LanguageModel(metric) => metric.to_possible_value(),
+            Self::Texts(metric) => metric.to_possible_value(),
+        }
+    }
+}
+
 /// Errors of commands that score a split.
 #[derive(Debug, Error)]
 pub enum EvalError {
@@ -112,6 +146,9 @@ pub enum EvalError {
     /// An option of another task.
     #[error("{0} is an option of --task lm")]
     OnlyLm(&'static str),
+    /// A metric of another task.
+    #[error("--metric {} measures generated texts; with --task lm, use perplexity or lambada", .0.name())]
+    NotOfLm(Metric),
     /// Documents have no choices to score.
     #[error(
         "a data set of documents has no choices, so --scores has nothing to write; omit it, and eval prints the loss per token"
@@ -195,9 +232,14 @@ impl fmt::Display for Evaluated {
 /// # Errors
 /// [`EvalError`].
 pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
-    if args.task == Some(EvalTask::Lm) {
-        return language_model::run(args);
-    }
+    let metric = match (args.task, args.metric) {
+        (Some(EvalTask::Lm), None) => return language_model::run(args, LmMetric::Perplexity),
+        (Some(EvalTask::Lm), Some(EvalMetric::LanguageModel(metric))) => return language_model::run(args, metric),
+        (Some(EvalTask::Lm), Some(EvalMetric::Texts(metric))) => return Err(EvalError::NotOfLm(metric)),
+        (_, Some(EvalMetric::LanguageModel(metric))) => return Err(EvalError::OnlyLm(metric.option())),
+        (_, Some(EvalMetric::Texts(metric))) => Some(metric.name().to_owned()),
+        (_, None) => None,
+    };
     if let Some(option) = args.lm.given() {
         return Err(EvalError::OnlyLm(option));
     }
@@ -218,7 +260,8 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
         (TaskName::Text, _, Some(_)) => return Err(EvalError::NoChoices),
         _ => {}
     }
-    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)?;
+    let flags = [("--metric", "seq2seq.metric", metric)];
+    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings, &flags)?;
     let SplitScorer { scorer: Scorer { model, config, .. }, split, .. } = &subject;
     let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
     let unit = if task == TaskName::Cloze { Unit::Questions } else { Unit::Samples };
@@ -229,11 +272,13 @@ pub fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
             let mut result = Evaluation::default();
             write_lines(&mut scores, |file| {
                 let mut written = Ok(());
-                result = evaluate(model, split, config, None, |answer| {
+                result = evaluate(model, split, config, None, |outcome| {
                     progress.advance(1);
-                    if let (Ok(()), Some(answer)) = (&written, answer) {
-                        written = write_line(file, &AnswerLine::new(&answer));
-                    }
+                    written = match (&written, outcome) {
+                        (Ok(()), Outcome::Answer(answer)) => write_line(file, &AnswerLine::new(&answer)),
+                        (Ok(()), Outcome::Text(prediction)) => write_line(file, prediction),
+                        _ => return,
+                    };
                 })?;
                 Ok(written?)
             })?;

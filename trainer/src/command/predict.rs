@@ -20,7 +20,7 @@ use crate::config::args::SettingArgs;
 use crate::device::DeviceChoice;
 use crate::task::cloze::answer;
 use crate::task::{Answer, RowError};
-use crate::train::evaluate::{EvaluationConfig, score_split};
+use crate::train::evaluate::{EvaluationConfig, Outcome, evaluate, score_split};
 
 /// Name of SuperGLUE's raw format in manifests.
 const RECORD: &str = "record";
@@ -46,7 +46,7 @@ pub struct PredictArgs {
     /// Split: test or val
     #[arg(long, default_value = "test", value_parser = parse_split)]
     pub split: Split,
-    /// Write one JSON line per question with its answer; -: to standard output, and the summary to standard error
+    /// Write one JSON line per question with its answer, or per pair with its generated text; -: to standard output, and the summary to standard error
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Format of --out [default: superglue for ReCoRD, else plain]
@@ -75,6 +75,11 @@ pub enum PredictError {
     /// The training split contains a question once per right answer.
     #[error("the train split has one row per right answer, so it cannot be used for predictions; use test or val")]
     Train,
+    /// Options for questions with a data set of pairs.
+    #[error(
+        "--format and --scores are for questions with choices; the lines of generated texts have one format, with their scores"
+    )]
+    OnlyChoices,
     /// A data set without questions.
     #[error(
         "the data set in {} holds documents, which have no questions to answer; `glm-trainer eval` computes their loss per token",
@@ -155,10 +160,20 @@ pub fn run(args: &PredictArgs) -> Result<Predicted, PredictError> {
     if scores.as_ref().is_some_and(|scores| scores.is_same(&out)) {
         return Err(PredictError::SamePath(args.out.clone()));
     }
-    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings)
+    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings, &[])
         .map_err(EvalError::from)?;
-    if subject.data.manifest().task != TaskName::Cloze {
-        return Err(PredictError::NoQuestions(subject.data.folder().to_owned()));
+    let predicted = |questions, subject: SplitScorer| Predicted {
+        provenance: subject.provenance,
+        questions,
+        out: args.out.clone(),
+        scores: args.scores.clone(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    match subject.data.manifest().task {
+        TaskName::Cloze => {}
+        TaskName::Text => return Err(PredictError::NoQuestions(subject.data.folder().to_owned())),
+        TaskName::Seq2seq if args.format.is_some() || scores.is_some() => return Err(PredictError::OnlyChoices),
+        TaskName::Seq2seq => return Ok(predicted(write_texts(&subject, &mut out)?, subject)),
     }
     let answers = answers(&subject)?;
     let is_record = subject.data.manifest().settings.format == RECORD;
@@ -189,13 +204,29 @@ pub fn run(args: &PredictArgs) -> Result<Predicted, PredictError> {
             })
             .map_err(Into::into)
     })?;
-    Ok(Predicted {
-        provenance: subject.provenance,
-        questions: answers.len(),
-        out: args.out.clone(),
-        scores: args.scores.clone(),
-        seconds: start.elapsed().as_secs_f64(),
-    })
+    Ok(predicted(answers.len(), subject))
+}
+
+/// Writes a line for each text that is generated for a split, in stored order; returns their number.
+fn write_texts(subject: &SplitScorer, out: &mut Output) -> Result<usize, EvalError> {
+    let SplitScorer { scorer: Scorer { model, config, .. }, split, .. } = subject;
+    let config = EvaluationConfig { limit: 0, ..config.clone() };
+    let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
+    progress.begin(&format!("generating {}", split.split()), config.samples(split) as u64, Unit::Samples);
+    let mut texts = 0;
+    write_lines(out, |file| {
+        let mut written = Ok(());
+        evaluate(model, split, &config, None, |outcome| {
+            progress.advance(1);
+            if let (Ok(()), Outcome::Text(prediction)) = (&written, outcome) {
+                written = write_line(file, prediction);
+                texts += 1;
+            }
+        })?;
+        Ok(written?)
+    })?;
+    progress.end();
+    Ok(texts)
 }
 
 /// Returns the answers to all questions of a split, in the order of the raw data.

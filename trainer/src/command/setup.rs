@@ -10,10 +10,12 @@ use tch::{Device, Kind, TchError};
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
 use crate::command::weights::{Provenance, WeightArgs};
-use crate::config::args::SettingArgs;
+use crate::config::args::{Flag, SettingArgs};
+use crate::config::overrides::Layers;
 use crate::config::{Config, MICRO_BATCH_TOKENS, SettingsError};
 use crate::data::DataError;
 use crate::data::mmap::{DataSet, SplitData};
@@ -133,6 +135,19 @@ pub fn open_task(config: &Config, manifest: &Manifest) -> Arc<dyn Task> {
     task::open(manifest.task, config.task(manifest.special_ids))
 }
 
+/// Checks that there is a position for every token of a target.
+///
+/// # Errors
+/// [`SetupError::Settings`] if the maximum length of targets exceeds that of contexts, which determines the number of positions.
+pub fn check_target_length(config: &Config, task: TaskName) -> Result<(), SetupError> {
+    let length = config.seq2seq.max_target_len;
+    if task != TaskName::Seq2seq || length <= config.data.max_seq_len {
+        return Ok(());
+    }
+    let rule = "at most data.max_seq_len";
+    Err(SettingsError::Range { key: "seq2seq.max_target_len", value: length.to_string(), rule }.into())
+}
+
 /// Sets the number of CPU threads of libtorch's operators.
 pub fn set_threads(config: &Config) {
     if config.train.threads > 0 {
@@ -226,6 +241,41 @@ pub fn load_model(
     Ok(model)
 }
 
+/// Settings that the command line can change. Lengths and search of sequence to sequence are by default those of the run that made the
+/// weights, if a run did.
+fn defaults(task: TaskName, weights: &Path) -> Layers {
+    // Weights that cannot be read are an error later.
+    let run = Some(weights).filter(|path| task == TaskName::Seq2seq && path.is_dir());
+    let Some(Ok(Some(RunState { config: run, .. }))) = run.map(RunFolder::recorded) else { return Layers::default() };
+    let mut config = Config { seq2seq: run.seq2seq, ..Config::default() };
+    (config.data.max_seq_len, config.data.tokenizer) = (run.data.max_seq_len, run.data.tokenizer);
+    Layers::over(&config)
+}
+
+/// Loads the tokenizer of a data set, `data.tokenizer` or the built-in one, if the task is evaluated by texts.
+///
+/// # Errors
+/// [`SetupError::Invalid`] if it cannot be loaded or is not that of the data set.
+pub fn text_tokenizer(
+    path: &str,
+    of_data: &Tokenizer,
+    task: &dyn Task,
+) -> Result<Option<Arc<glm_text::tokenize::Tokenizer>>, SetupError> {
+    if task.generation().is_none() {
+        return Ok(None);
+    }
+    let path = Some(Path::new(path)).filter(|path| !path.as_os_str().is_empty());
+    let tokenizer = glm_text::tokenize::Tokenizer::load(path).map_err(|error| SetupError::Invalid(error.to_string()))?;
+    if tokenizer.identity().sha256 != of_data.sha256 {
+        return Err(SetupError::Invalid(format!(
+            "the data set was made with the tokenizer {}, not with {}; give the path of its file with --set data.tokenizer=PATH",
+            of_data.name,
+            tokenizer.identity().name
+        )));
+    }
+    Ok(Some(Arc::new(tokenizer)))
+}
+
 /// Checks that a model has embeddings for all tokens of a task's samples.
 ///
 /// # Errors
@@ -235,7 +285,7 @@ pub fn check_rows(task: &dyn Task, model: &Glm) -> Result<(), SetupError> {
     match task.largest_added_id() {
         Some(id) if id as usize >= rows => Err(SetupError::Invalid(format!(
             "the model has {rows} rows of word embeddings, but the mask tokens of the settings have ids up to {id}; \
-             set infill.task_mask=false and infill.input_masking=0, or use weights with more rows"
+             set infill.task_mask=false, infill.input_masking=0 and seq2seq.task_mask=false, or use weights with more rows"
         ))),
         _ => Ok(()),
     }
@@ -286,7 +336,7 @@ impl Scorer {
         let max_seq_len = positions.saturating_sub(1);
         if config.data.max_seq_len > max_seq_len && max_seq_len > 0 {
             let path = weights.path().display();
-            tracing::info!("truncating questions to {max_seq_len} tokens, because {path} has {positions} positions");
+            tracing::info!("truncating {} to {max_seq_len} tokens, because {path} has {positions} positions", task.rows());
             config.data.max_seq_len = max_seq_len;
         }
         let model = load_model(weights, &config, tokenizer, device, Kind::Float)?;
@@ -308,16 +358,21 @@ impl Scorer {
         weights: &WeightArgs,
         device: DeviceChoice,
         settings: &SettingArgs,
+        flags: &[Flag<'_>],
     ) -> Result<SplitScorer, SetupError> {
-        let config = settings.resolve(&[])?;
+        let data = open_data(&data_folder(data))?;
+        let config = settings.resolve_over(defaults(data.manifest().task, &weights.init), flags)?;
         set_threads(&config);
         let device = device.resolve()?;
-        let data = open_data(&data_folder(data))?;
         let rows = data.split_verified(split, config.data.verify)?;
         let manifest = data.manifest();
+        check_target_length(&config, manifest.task)?;
         let weights = weights.open()?;
+        let path = config.data.tokenizer.clone();
         let scorer = Self::load(&weights, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
         let rows = Arc::new(rows.counted(&*scorer.config.packer.task)?);
+        let tokenizer = text_tokenizer(&path, &manifest.tokenizer, &*scorer.config.packer.task)?;
+        let scorer = Self { config: EvaluationConfig { tokenizer, ..scorer.config }, ..scorer };
         let (folder, fingerprint) = (data.folder().to_owned(), manifest.fingerprint.clone());
         let provenance = Provenance { weights: weights.located().clone(), data: folder, split: Some(split), fingerprint };
         Ok(SplitScorer { scorer, data, split: rows, provenance })

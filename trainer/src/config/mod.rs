@@ -30,6 +30,7 @@ use crate::optim::schedule::{Decay, Schedule};
 use crate::optim::spikes::SpikeRules;
 use crate::task::cloze::Truncation;
 use crate::task::infill::InfillSettings;
+use crate::task::seq2seq::Seq2seqSettings;
 use crate::task::{Purpose, Task, TaskSettings};
 
 /// Documented defaults: the output of `glm-trainer config`, from which [`Config::default`] is parsed.
@@ -53,6 +54,9 @@ pub struct Config {
     /// Blank infilling. Runs of earlier versions have no such section.
     #[serde(default)]
     pub infill: InfillSettings,
+    /// Sequence to sequence. Runs of earlier versions have no such section.
+    #[serde(default)]
+    pub seq2seq: Seq2seqSettings,
     /// Training loop.
     pub train: TrainSettings,
     /// Distributed training.
@@ -121,6 +125,8 @@ pub struct DataSettings {
     pub decode_threads: usize,
     pub prefetch_steps: usize,
     pub verify: Verify,
+    #[serde(default)]
+    pub tokenizer: String,
 }
 
 /// `[train]`.
@@ -270,7 +276,8 @@ impl Config {
 
     /// Settings of the task, for a data set whose vocabulary has these special tokens.
     pub fn task(&self, special: SpecialIds) -> TaskSettings {
-        TaskSettings { special, max_seq_len: self.data.max_seq_len, truncation: self.data.truncation, infill: self.infill }
+        let DataSettings { max_seq_len, truncation, .. } = self.data;
+        TaskSettings { special, max_seq_len, truncation, infill: self.infill, seq2seq: self.seq2seq }
     }
 
     /// Packer of a task's rows. On a GPU, `data.micro_batch_tokens` must be resolved before, see
@@ -331,6 +338,9 @@ impl Config {
         if let Some((key, value, rule)) = self.infill.out_of_range() {
             return Err(SettingsError::Range { key, value: value.to_string(), rule });
         }
+        if let Some((key, value, rule)) = self.seq2seq.out_of_range() {
+            return Err(SettingsError::Range { key, value, rule });
+        }
         self.random_model(1).map(drop)
     }
 }
@@ -364,6 +374,7 @@ mod tests {
     fn settings_that_earlier_versions_do_not_have_are_optional() {
         let mut table = toml::Table::try_from(Config::default()).expect("settings");
         table.remove("infill");
+        table.remove("seq2seq");
         table["optim"].as_table_mut().expect("a section").remove("schedule");
         assert_eq!(table.try_into::<Config>().expect("settings"), Config::default());
     }

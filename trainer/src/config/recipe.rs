@@ -24,6 +24,20 @@ pub enum Recipe {
     /// Pretraining of GLM with 515 million parameters
     #[value(name = "pretrain-515m")]
     Pretrain515M,
+    /// Pretrained weights on pairs of a source and a target
+    Seq2seq,
+    /// Published fine-tuning on CNN/DailyMail, tokenized text
+    CnnDm,
+    /// Published fine-tuning on CNN/DailyMail, plain text
+    CnnDmOriginal,
+    /// Published fine-tuning on XSum
+    Xsum,
+    /// Published fine-tuning on Gigaword
+    Gigaword,
+    /// Published fine-tuning that asks questions of SQuAD or answers those of CMRC
+    SquadGeneration,
+    /// Published fine-tuning that answers the questions of SQuAD
+    Squad,
 }
 
 impl Recipe {
@@ -38,6 +52,13 @@ impl Recipe {
             Self::PretrainLarge => "pretrain-large",
             Self::PretrainChinese => "pretrain-chinese",
             Self::Pretrain515M => "pretrain-515m",
+            Self::Seq2seq => "seq2seq",
+            Self::CnnDm => "cnn-dm",
+            Self::CnnDmOriginal => "cnn-dm-original",
+            Self::Xsum => "xsum",
+            Self::Gigaword => "gigaword",
+            Self::SquadGeneration => "squad-generation",
+            Self::Squad => "squad",
         }
     }
 
@@ -52,6 +73,13 @@ impl Recipe {
             Self::PretrainLarge => include_str!("recipes/pretrain-large.toml"),
             Self::PretrainChinese => include_str!("recipes/pretrain-chinese.toml"),
             Self::Pretrain515M => include_str!("recipes/pretrain-515m.toml"),
+            Self::Seq2seq => include_str!("recipes/seq2seq.toml"),
+            Self::CnnDm => include_str!("recipes/cnn-dm.toml"),
+            Self::CnnDmOriginal => include_str!("recipes/cnn-dm-original.toml"),
+            Self::Xsum => include_str!("recipes/xsum.toml"),
+            Self::Gigaword => include_str!("recipes/gigaword.toml"),
+            Self::SquadGeneration => include_str!("recipes/squad-generation.toml"),
+            Self::Squad => include_str!("recipes/squad.toml"),
         }
     }
 }

@@ -25,6 +25,7 @@ use glm_schemas::manifest::{ManifestError, Split};
 use thiserror::Error;
 
 use crate::batch::out_of_memory::OutOfMemory;
+use crate::generate::GenerateError;
 use crate::task::RowError;
 
 /// Data loading errors.
@@ -66,13 +67,22 @@ pub enum DataError {
         found: Vec<Split>,
     },
     /// A split has no rows.
-    #[error("split `{split}` of the data set in {} has no questions; see `glm-prep stats`", path.display())]
+    #[error("split `{split}` of the data set in {} has no rows; see `glm-prep stats`", path.display())]
     EmptySplit {
         /// The data set.
         path: PathBuf,
         /// The requested split.
         split: Split,
     },
+    /// Texts are evaluated, and there is no tokenizer.
+    #[error("texts cannot be decoded without a tokenizer; give the vocabulary of the data set with --set data.tokenizer=PATH")]
+    NoTokenizer,
+    /// Generation failed.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// The results of another rank cannot be read.
+    #[error("cannot read the predictions of another rank: {0}")]
+    OtherRank(String),
     /// A shard's size differs from the manifest.
     #[error("{}: {found} bytes, the manifest lists {expected}; the file was truncated or replaced: ingest the raw data again", path.display())]
     Size {

@@ -110,17 +110,17 @@ impl<'a> Generator<'a> {
     /// Checks that a context fits the model.
     ///
     /// # Errors
-    /// [`GenerateError::TooLong`] and [`GenerateError::NoBlank`] with the index of the request.
+    /// [`GenerateError::TooLong`], [`GenerateError::NoBlank`] or [`GenerateError::BlankOutside`] with the index of the request.
     pub fn check(&self, request: usize, context: &Context) -> Result<(), GenerateError> {
         let (tokens, positions) = (context.ids.len(), self.model.config().positions);
         if tokens > positions {
             return Err(GenerateError::TooLong { request, tokens, positions });
         }
         if context.blanks.is_empty() {
-            return Err(GenerateError::NoBlank { request, blank: None });
+            return Err(GenerateError::NoBlank { request });
         }
         match context.blanks.iter().find(|&&blank| blank >= tokens) {
-            Some(&blank) => Err(GenerateError::NoBlank { request, blank: Some(blank) }),
+            Some(&blank) => Err(GenerateError::BlankOutside { request, blank, tokens }),
             None => Ok(()),
         }
     }

@@ -109,7 +109,7 @@ fn contexts() -> impl Strategy<Value = Vec<Context>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5, ..ProptestConfig::default() })]
 
     #[test]
     fn a_cache_changes_no_log_probability(contexts in contexts(), sequences in 1_usize..5, length in 1_usize..9, seed: u64) {
@@ -175,8 +175,8 @@ fn invalid_requests_and_settings_are_refused_before_anything_is_generated() {
     let fits = context(POSITIONS, &[POSITIONS - 1]);
     for (context, message) in [
         (context(POSITIONS + 1, &[0]), "request 1: the context has 41 tokens, but the weights have 40 positions"),
-        (context(3, &[]), "request 1: the context has no blank at all"),
-        (context(3, &[0, 3]), "request 1: the context has no blank at token 3"),
+        (context(3, &[]), "request 1: the context has no blank"),
+        (context(3, &[0, 3]), "request 1: the blank at token 3 is outside the context, which has 3 tokens"),
     ] {
         assert!(refused(&[fits.clone(), context], sampling(3, 1)).starts_with(message), "{message}");
     }
@@ -194,8 +194,8 @@ fn invalid_requests_and_settings_are_refused_before_anything_is_generated() {
         ),
     ] {
         let error = match search {
-            Search::Beam(settings) => refused(&[fits.clone()], Search::Beam(BeamSettings { max_length: 3, ..settings })),
-            search => refused(&[fits.clone()], search),
+            Search::Beam(settings) => refused(std::slice::from_ref(&fits), Search::Beam(BeamSettings { max_length: 3, ..settings })),
+            search => refused(std::slice::from_ref(&fits), search),
         };
         assert!(error.starts_with(message), "{error}");
     }

@@ -69,13 +69,21 @@ pub enum GenerateError {
         /// Number of positions of the weights.
         positions: usize,
     },
-    /// A context has no blank, or one outside its tokens.
-    #[error("request {request}: the context has no blank at token {}", blank.map_or_else(|| "all".to_owned(), |blank| blank.to_string()))]
+    /// A context has no blank.
+    #[error("request {request}: the context has no blank")]
     NoBlank {
         /// Index of the request.
         request: usize,
-        /// The blank that is not in the context; `None` if there are no blanks.
-        blank: Option<usize>,
+    },
+    /// A blank is outside the context.
+    #[error("request {request}: the blank at token {blank} is outside the context, which has {tokens} tokens")]
+    BlankOutside {
+        /// Index of the request.
+        request: usize,
+        /// Index of the blank.
+        blank: usize,
+        /// Number of tokens of the context.
+        tokens: usize,
     },
     /// Settings cannot be used.
     #[error("{0}")]

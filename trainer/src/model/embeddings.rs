@@ -1,11 +1,12 @@
 //! Embeddings of words, positions and block positions.
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::config::ModelConfig;
 use super::ops::Ops;
 use super::parameters::{Init, Parameters};
 use super::pass::{Pass, Place};
+use crate::batch::device::DeviceBatch;
 
 /// `hidden = word[id] + position[p] + block_position[b]`, then dropout.
 ///
@@ -49,5 +50,17 @@ impl Embeddings {
     /// A [`TchError`].
     pub fn logits(&self, ops: &dyn Ops, x: &Tensor) -> Result<Tensor, TchError> {
         Ok(ops.linear(x, &self.word, None)?.values)
+    }
+
+    /// For each target of the batch, the mean logit over the vocabulary less the logit of the target: `x · (mean word - word[target])`,
+    /// `[targets]` in `kind`; `x` `[scored, hidden]` is the input of the output projection.
+    ///
+    /// # Errors
+    /// A [`TchError`].
+    pub fn mean_logit_excess(&self, x: &Tensor, batch: &DeviceBatch, kind: Kind) -> Result<Tensor, TchError> {
+        let of_targets = x.f_totype(kind)?.f_index_select(0, &batch.scored_index)?;
+        let mean = self.word.f_totype(kind)?.f_mean_dim([0_i64].as_slice(), true, kind)?;
+        let words = self.word.f_index_select(0, &batch.target)?.f_totype(kind)?;
+        of_targets.f_mul(&mean.f_sub(&words)?)?.f_sum_dim_intlist([1_i64].as_slice(), false, kind)
     }
 }

@@ -91,8 +91,25 @@ impl Glm {
     /// # Errors
     /// A [`TchError`]; a batch with another layout than the backend's is one.
     pub fn target_log_probs(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Tensor, TchError> {
+        self.smoothed_log_probs(batch, pass, 0.0)
+    }
+
+    /// For each group of the batch, the sum over its targets of `(1 - ε) log p(target) + ε u`, where `u` is the mean of `log p` over all
+    /// rows of the vocabulary: `[groups]`, in 32 bits at least. Its negative is the cross entropy with label smoothing `ε`.
+    ///
+    /// # Errors
+    /// As [`Self::target_log_probs`].
+    pub fn smoothed_log_probs(&self, batch: &DeviceBatch, pass: &Pass, epsilon: f64) -> Result<Tensor, TchError> {
         let ops = &*self.backend(pass).ops(batch, pass, &self.parameters)?;
-        ops.target_log_probs(self.scored_logits(ops, pass)?)
+        let hidden = self.scored(ops, pass)?;
+        let log_probs = ops.target_log_probs(self.embeddings.logits(ops, &hidden)?)?;
+        if epsilon == 0.0 {
+            return Ok(log_probs);
+        }
+        // u - log p(target) = mean logit - logit of the target, so no second pass over the vocabulary is needed.
+        let excess = self.embeddings.mean_logit_excess(&hidden, batch, log_probs.f_kind()?)?;
+        let of_groups = log_probs.f_zeros_like()?.f_index_add(0, &batch.group, &excess)?;
+        log_probs.f_add(&of_groups.f_mul_scalar(epsilon)?)
     }
 
     /// As [`Self::target_log_probs`], and the most probable token at each scored position: `[scored]`, the first of equal ones.
@@ -106,8 +123,13 @@ impl Glm {
         Ok((ops.target_log_probs(logits)?, best))
     }
 
-    /// Logits of the scored positions, `[scored, vocab_rows]`.
+    /// Logits of the scored tokens, `[scored, vocabulary]`.
     pub(super) fn scored_logits(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
+        self.embeddings.logits(ops, &self.scored(ops, pass)?)
+    }
+
+    /// Output of the final LayerNorm at the scored tokens, `[scored, hidden]`.
+    fn scored(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
         let Some((last, blocks)) = self.blocks.split_last() else {
             return Err(TchError::Shape("a model without blocks".to_owned()));
         };
@@ -117,7 +139,6 @@ impl Glm {
         for (block, next) in blocks.iter().zip(&self.blocks[1..]) {
             x = block.forward(ops, pass, &x, Queries::All, next.input_layernorm())?;
         }
-        x = last.forward(ops, pass, &x, Queries::Scored, &self.final_layernorm)?;
-        self.embeddings.logits(ops, &x.normed)
+        Ok(last.forward(ops, pass, &x, Queries::Scored, &self.final_layernorm)?.normed)
     }
 }

@@ -6,15 +6,18 @@
 //!
 //! ```text
 //! row -> RowPacker -> Batch -> model -> log probability per group -> Task::loss, or Evaluator -> metrics
+//! row -> Generation -> context -> model -> text -> metrics            (tasks whose texts are evaluated)
 //! ```
 //!
 //! A new task requires one module here, one line each in [`open`], [`metrics_of`], [`words_of`] and [`Objective`], and the name of its
 //! table in [`TaskName`].
 
 pub mod cloze;
+pub mod generation;
 pub mod infill;
 pub mod lm;
 pub mod metrics;
+pub mod seq2seq;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,14 +27,17 @@ use clap::ValueEnum;
 use glm_schemas::cloze::encoding::EncodingError;
 use glm_schemas::column::{ValueError, ViewError};
 use glm_schemas::manifest::TaskName;
+use glm_schemas::seq2seq::encoding::PairError;
 use glm_schemas::vocab::{SpecialIds, TokenId};
 use serde::Serialize;
 use tch::{TchError, Tensor};
 use thiserror::Error;
 
 use self::cloze::{Cloze, Truncation};
+use self::generation::Generation;
 use self::infill::{Infill, InfillSettings};
 use self::metrics::{MetricInfo, Metrics};
+use self::seq2seq::{Seq2seq, Seq2seqSettings};
 use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
@@ -91,6 +97,12 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// Returns errors of libtorch.
     fn loss(&self, log_probs: &Tensor, batch: &DeviceBatch) -> Result<Tensor, TchError>;
 
+    /// Label smoothing ε of training: log probabilities of targets are `(1 - ε) log p(target) + ε u`, where `u` is the mean of `log p`
+    /// over the vocabulary.
+    fn label_smoothing(&self) -> f64 {
+        0.0
+    }
+
     /// Weight of an example in the mean loss: 1 for a mean over examples, [`Work::targets`] for a mean over target tokens.
     fn weight(&self, work: &Work) -> f64;
 
@@ -109,6 +121,11 @@ pub trait Task: fmt::Debug + Send + Sync {
 
     /// Descriptions of the metrics; the first quality metric selects the best checkpoint.
     fn metrics(&self) -> &'static [MetricInfo];
+
+    /// Generation of texts, if the task is evaluated by them besides its log probabilities.
+    fn generation(&self) -> Option<&dyn Generation> {
+        None
+    }
 
     /// Words for rows and samples in messages.
     fn words(&self) -> Words {
@@ -191,6 +208,25 @@ pub enum RowError {
         /// The reason.
         source: EncodingError,
     },
+    /// The tokens of a pair besides its source exceed the maximum source length.
+    #[error(
+        "pair {example_id}: {source}. Train with a larger data.max_seq_len, or ingest with a smaller --max-seq-len, which rejects \
+         such pairs"
+    )]
+    Pair {
+        /// The pair.
+        example_id: String,
+        /// The reason.
+        source: PairError,
+    },
+    /// A training pair without a target.
+    #[error(
+        "pair {example_id} has no target and cannot be used for training; `glm-prep ingest` rejects such pairs of train and val"
+    )]
+    NoTarget {
+        /// The pair.
+        example_id: String,
+    },
     /// A training question without a correct choice.
     #[error(
         "question {example_id} has no correct choice and cannot be used for training; `glm-prep verify` checks the whole data set"
@@ -265,6 +301,7 @@ pub fn metrics_of(task: TaskName) -> &'static [MetricInfo] {
     match task {
         TaskName::Cloze => &cloze::METRICS,
         TaskName::Text => &infill::METRICS,
+        TaskName::Seq2seq => &seq2seq::METRICS,
     }
 }
 
@@ -276,6 +313,8 @@ pub enum Objective {
     Cloze,
     /// Blank infilling of documents: pretraining
     Infill,
+    /// Targets generated for sources
+    Seq2seq,
 }
 
 impl Objective {
@@ -284,6 +323,7 @@ impl Objective {
         match table {
             TaskName::Cloze => Self::Cloze,
             TaskName::Text => Self::Infill,
+            TaskName::Seq2seq => Self::Seq2seq,
         }
     }
 
@@ -292,6 +332,7 @@ impl Objective {
         match self {
             Self::Cloze => "cloze",
             Self::Infill => "infill",
+            Self::Seq2seq => "seq2seq",
         }
     }
 
@@ -300,6 +341,7 @@ impl Objective {
         match self {
             Self::Cloze => TaskName::Cloze,
             Self::Infill => TaskName::Text,
+            Self::Seq2seq => TaskName::Seq2seq,
         }
     }
 }
@@ -316,6 +358,7 @@ pub fn words_of(task: TaskName) -> Words {
     match task {
         TaskName::Cloze => Words { rows, samples: rows, evaluated: "questions", mean_of: MeanOf::Samples },
         TaskName::Text => Words { rows, samples: "samples", evaluated: "evaluated_samples", mean_of: MeanOf::Targets },
+        TaskName::Seq2seq => Words { rows, samples: rows, evaluated: "pairs", mean_of: MeanOf::Targets },
     }
 }
 
@@ -330,13 +373,16 @@ pub struct TaskSettings {
     pub truncation: Truncation,
     /// Blank infilling.
     pub infill: InfillSettings,
+    /// Sequence to sequence.
+    pub seq2seq: Seq2seqSettings,
 }
 
 /// Makes the task with this name.
 pub fn open(task: TaskName, settings: TaskSettings) -> Arc<dyn Task> {
-    let TaskSettings { special, max_seq_len, truncation, infill } = settings;
+    let TaskSettings { special, max_seq_len, truncation, infill, seq2seq } = settings;
     match task {
         TaskName::Cloze => Arc::new(Cloze::new(special, max_seq_len, truncation)),
         TaskName::Text => Arc::new(Infill::new(special, max_seq_len, infill)),
+        TaskName::Seq2seq => Arc::new(Seq2seq::new(special, max_seq_len, seq2seq)),
     }
 }

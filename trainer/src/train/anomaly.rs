@@ -64,15 +64,16 @@ pub(crate) fn follow(state: &mut RunState, outcome: &Outcome) -> Option<Anomaly>
 #[derive(Debug, Error)]
 #[error(
     "{skipped} steps in a row were skipped (train.max_consecutive_skips) after step {step}; the last one had loss {loss} and \
-     gradient norm {gradient_norm}, on {questions}. {} {remedy}",
-    self.checkpoint()
+     gradient norm {gradient_norm}, on {rows}. {} {}",
+    self.checkpoint(),
+    remedy.text(rows.word)
 )]
 pub struct TooManySkippedSteps {
     step: u64,
     skipped: u64,
     loss: f64,
     gradient_norm: f64,
-    questions: Questions,
+    rows: Rows,
     last_checkpoint: Option<PathBuf>,
     remedy: Remedy,
 }
@@ -94,34 +95,41 @@ enum Remedy {
     Spikes,
 }
 
-impl fmt::Display for Remedy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Remedy {
+    /// The suggestion; `rows` is the task's word for rows.
+    fn text(self, rows: &str) -> String {
+        match self {
             Self::Weights => {
                 "Not one step succeeded: check the initial weights (--init), or use train.precision=bf16 or fp32 instead of fp16"
+                    .to_owned()
             }
-            Self::Rate => {
-                "Use a lower optim.lr, or train.precision=bf16 or fp32 instead of fp16, and check these questions with \
+            Self::Rate => format!(
+                "Use a lower optim.lr, or train.precision=bf16 or fp32 instead of fp16, and check these {rows} with \
                  `glm-prep inspect --id`"
-            }
-            Self::Spikes => {
-                "Check these questions with `glm-prep inspect --id`; a lower optim.lr causes fewer spikes, and a higher \
+            ),
+            Self::Spikes => format!(
+                "Check these {rows} with `glm-prep inspect --id`; a lower optim.lr causes fewer spikes, and a higher \
                  train.spike_zscore or train.skip_on_spike=false tolerates them"
-            }
-        })
+            ),
+        }
     }
 }
 
-/// Example ids of the questions of a step; displays the first few.
+/// Example ids of the rows of a step; displays the first few.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Questions(Vec<String>);
+struct Rows {
+    ids: Vec<String>,
+    /// The task's word for rows, in the plural.
+    word: &'static str,
+}
 
-impl fmt::Display for Questions {
+impl fmt::Display for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = self.0.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-        match self.0.len().saturating_sub(MAX_NAMED) {
-            0 => write!(f, "{} {named}", if self.0.len() == 1 { "question" } else { "questions" }),
-            more => write!(f, "questions {named} and {more} more"),
+        let named = self.ids.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let word = if self.ids.len() == 1 { self.word.trim_end_matches('s') } else { self.word };
+        match self.ids.len().saturating_sub(MAX_NAMED) {
+            0 => write!(f, "{word} {named}"),
+            more => write!(f, "{word} {named} and {more} more"),
         }
     }
 }
@@ -132,20 +140,26 @@ pub(crate) struct AnomalousStep<'a> {
     anomaly: Anomaly,
     outcome: &'a Outcome,
     state: &'a RunState,
-    questions: Questions,
+    rows: Rows,
 }
 
 impl<'a> AnomalousStep<'a> {
-    /// `state` is the one after the step.
-    pub(crate) fn new(anomaly: Anomaly, outcome: &'a Outcome, state: &'a RunState, example_ids: Vec<String>) -> Self {
-        Self { anomaly, outcome, state, questions: Questions(example_ids) }
+    /// `state` is the one after the step; `word` is the task's word for rows.
+    pub(crate) fn new(
+        anomaly: Anomaly,
+        outcome: &'a Outcome,
+        state: &'a RunState,
+        ids: Vec<String>,
+        word: &'static str,
+    ) -> Self {
+        Self { anomaly, outcome, state, rows: Rows { ids, word } }
     }
 
     /// Record for `metrics.jsonl`.
     pub(crate) fn record(&self) -> Record {
         let RunState { step, samples, skipped_in_a_row, loss_scale, .. } = *self.state;
         let Outcome { loss, gradient_norm, skipped, .. } = *self.outcome;
-        let example_ids = self.questions.0.clone();
+        let example_ids = self.rows.ids.clone();
         match self.anomaly {
             Anomaly::Spike(deviation) => {
                 Record::Spike(SpikeRecord { step, samples, skipped, loss, gradient_norm, deviation, example_ids })
@@ -166,7 +180,7 @@ impl<'a> AnomalousStep<'a> {
             _ if step == 0 => Remedy::Weights,
             _ => Remedy::Rate,
         };
-        TooManySkippedSteps { step, skipped, loss, gradient_norm, questions: self.questions, last_checkpoint, remedy }
+        TooManySkippedSteps { step, skipped, loss, gradient_norm, rows: self.rows, last_checkpoint, remedy }
     }
 }
 
@@ -190,7 +204,7 @@ impl fmt::Display for AnomalousStep<'_> {
         if *skipped {
             write!(f, "; step skipped, {} in a row", self.state.skipped_in_a_row)?;
         }
-        write!(f, "; {}", self.questions)
+        write!(f, "; {}", self.rows)
     }
 }
 
@@ -242,7 +256,7 @@ mod tests {
         overflow.state.loss_scale = LossScale::dynamic(2.0, 2.0, 1000, 1, 1.0);
         let anomaly = follow(&mut state, &overflow).expect("overflow");
         assert_eq!(state.loss_scale.scale(), 2.0);
-        let message = AnomalousStep::new(anomaly, &overflow, &state, Vec::new()).to_string();
+        let message = AnomalousStep::new(anomaly, &overflow, &state, Vec::new(), "questions").to_string();
         assert_eq!(message, "step 5: overflow; step skipped, loss scale is now 2e0");
     }
 
@@ -256,7 +270,7 @@ mod tests {
         let skipped = Outcome { skipped: true, ..made };
         let anomaly = follow(&mut state, &skipped).expect("spike");
         assert_eq!((state.step, state.skipped_in_a_row), (6, 1));
-        let message = AnomalousStep::new(anomaly, &skipped, &state, vec!["a".to_owned()]).to_string();
+        let message = AnomalousStep::new(anomaly, &skipped, &state, vec!["a".to_owned()], "questions").to_string();
         let expected =
             "step 6: loss 9.0000 is 7.0 standard deviations above its mean of 0.5000; step skipped, 1 in a row; question a";
         assert_eq!(message, expected);
@@ -277,7 +291,8 @@ mod tests {
 
     #[test]
     fn long_lists_of_questions_are_shortened() {
-        let questions = |count: usize| Questions((0..count).map(|i| format!("q{i}")).collect()).to_string();
+        let questions =
+            |count: usize| Rows { ids: (0..count).map(|i| format!("q{i}")).collect(), word: "questions" }.to_string();
         assert_eq!(questions(1), "question q0");
         assert_eq!(questions(8), "questions q0, q1, q2, q3, q4, q5, q6, q7");
         assert_eq!(questions(11), "questions q0, q1, q2, q3, q4, q5, q6, q7 and 3 more");

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
+use glm_text::tokenize::Tokenizer;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
+use super::generation::Texts;
 use crate::batch::device::DeviceBatch;
 use crate::batch::out_of_memory::explain;
 use crate::config::Config;
@@ -17,6 +19,7 @@ use crate::data::pack::{Packed, Packer, Sample};
 use crate::data::sampler::{Order, Position, Sampler, subset};
 use crate::distributed::World;
 use crate::model::{Glm, Kernels, Pass};
+use crate::task::generation::Prediction;
 use crate::task::metrics::{Evaluation, Metrics};
 use crate::task::{Answer, Purpose, Task};
 
@@ -36,6 +39,19 @@ pub struct EvaluationConfig {
     pub threads: usize,
     /// Number of rows, drawn at random as [`subset`] does; 0 for all.
     pub limit: usize,
+    /// Tokenizer of the data set, for tasks that are evaluated by texts.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+}
+
+/// What a model makes of a sample.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// Log probabilities alone.
+    Scored,
+    /// An answer to a question.
+    Answer(Answer),
+    /// A generated text.
+    Text(&'a Prediction),
 }
 
 impl EvaluationConfig {
@@ -47,12 +63,18 @@ impl EvaluationConfig {
             packer: config.packer(task, Purpose::Evaluate),
             threads: config.data.decode_threads,
             limit: config.train.eval_questions,
+            tokenizer: None,
         }
     }
 
     /// Number of samples of a split that are evaluated.
     pub fn samples(&self, split: &SplitData) -> usize {
         Sampler::new(split.group_rows(), split.row_samples(), self.order(), "").samples()
+    }
+
+    /// Settings of the forward pass.
+    pub fn pass(&self) -> Pass {
+        Pass::evaluation(self.kind, self.kernels)
     }
 
     fn order(&self) -> Order {
@@ -75,7 +97,7 @@ pub struct ScoredRow<'a> {
     pub log_probs: &'a [f64],
 }
 
-/// Evaluates a model on a split and calls `on_sample` for each sample, in stored order, with the answer if the task has answers.
+/// Evaluates a model on a split and calls `on_sample` for each sample, in stored order.
 ///
 /// In a `world` each rank scores its share of the samples, and gets its own answers only; the metrics are those of all.
 ///
@@ -86,7 +108,7 @@ pub fn evaluate(
     data: &Arc<SplitData>,
     config: &EvaluationConfig,
     world: Option<&World>,
-    mut on_sample: impl FnMut(Option<Answer>),
+    mut on_sample: impl FnMut(Outcome<'_>),
 ) -> Result<Evaluation, DataError> {
     Ok(evaluate_with(model, data, config, world, &[], &mut on_sample)?.0)
 }
@@ -100,7 +122,7 @@ pub fn evaluate_all(
     data: &Arc<SplitData>,
     config: &EvaluationConfig,
     world: Option<&World>,
-    mut on_sample: impl FnMut(Option<Answer>),
+    mut on_sample: impl FnMut(Outcome<'_>),
 ) -> Result<(Evaluation, Metrics), DataError> {
     let subset = subset(data.rows(), config.limit);
     let config = EvaluationConfig { limit: 0, ..config.clone() };
@@ -114,17 +136,28 @@ fn evaluate_with(
     config: &EvaluationConfig,
     world: Option<&World>,
     subset: &[usize],
-    on_sample: &mut dyn FnMut(Option<Answer>),
+    on_sample: &mut dyn FnMut(Outcome<'_>),
 ) -> Result<(Evaluation, Metrics), DataError> {
     let start = Instant::now();
-    let (mut evaluator, mut of_subset) = (config.packer.task.evaluator(), config.packer.task.evaluator());
+    let task = &config.packer.task;
+    let (mut evaluator, mut of_subset) = (task.evaluator(), task.evaluator());
+    let in_subset = |row: usize| subset.binary_search(&row).is_ok();
+    let mut texts = Texts::of_task(model, config.pass(), task.generation(), config.tokenizer.as_ref())?;
     score_split(model, data, config, |scored| {
-        if subset.binary_search(&scored.split_row).is_ok() {
+        if in_subset(scored.split_row) {
             of_subset.add(scored.rows, scored.row, scored.key, scored.log_probs)?;
         }
-        on_sample(evaluator.add(scored.rows, scored.row, scored.key, scored.log_probs)?);
+        let answer = evaluator.add(scored.rows, scored.row, scored.key, scored.log_probs)?;
+        match (answer, &mut texts) {
+            (_, Some(texts)) => {
+                texts.add(scored.rows, scored.row, scored.split_row, &mut |text| on_sample(Outcome::Text(text)))?;
+            }
+            (Some(answer), None) => on_sample(Outcome::Answer(answer)),
+            (None, None) => on_sample(Outcome::Scored),
+        }
         Ok(())
     })?;
+    let predictions = texts.map(|texts| texts.finish(world, &mut |text| on_sample(Outcome::Text(text)))).transpose()?;
     let mut totals = evaluator.totals();
     let count = totals.len();
     totals.extend(of_subset.totals());
@@ -135,8 +168,12 @@ fn evaluate_with(
         }
     }
     let (totals, totals_of_subset) = totals.split_at(count);
-    let evaluation = Evaluation { metrics: evaluator.metrics(totals), seconds: start.elapsed().as_secs_f64() };
-    Ok((evaluation, of_subset.metrics(totals_of_subset)))
+    let (mut metrics, mut metrics_of_subset) = (evaluator.metrics(totals), of_subset.metrics(totals_of_subset));
+    if let Some(predictions) = predictions {
+        metrics = predictions.metrics(&metrics, |_| true);
+        metrics_of_subset = predictions.metrics(&metrics_of_subset, in_subset);
+    }
+    Ok((Evaluation { metrics, seconds: start.elapsed().as_secs_f64() }, metrics_of_subset))
 }
 
 /// Scores the rows of a split in stored order and passes each to `on_row`. With several ranks, each gets the share that the
@@ -159,7 +196,7 @@ pub fn score_split(
         prefetch_steps: 2,
         packer: config.packer.clone(),
     };
-    let pass = Pass::evaluation(config.kind, config.kernels);
+    let pass = config.pass();
     let loader = Loader::start(Arc::clone(data), "", loader)?;
     let mut feeder = Feeder::start(loader, model.parameters().device(), model.backend(&pass).layout())?;
     while let Some(step) = feeder.next_step()? {
@@ -178,7 +215,7 @@ pub fn score_samples(
     config: &EvaluationConfig,
     on_row: impl FnMut(ScoredRow<'_>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
-    let pass = Pass::evaluation(config.kind, config.kernels);
+    let pass = config.pass();
     let Packed { batches, weight, loads } = config.packer.pack(samples)?;
     let batches = batches.into_iter().map(Arc::new).collect();
     let step = Step { batches, samples: samples.into(), weight, loads, position: Position::default() };

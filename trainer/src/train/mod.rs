@@ -3,6 +3,7 @@
 pub mod anomaly;
 mod error;
 pub mod evaluate;
+mod generation;
 pub mod language_model;
 mod records;
 pub mod step;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use glm_text::tokenize::Tokenizer;
 use tch::Device;
 
 pub use error::TrainError;
@@ -68,6 +70,8 @@ pub struct Run {
     pub val_data: Option<Arc<SplitData>>,
     /// Packer of training batches.
     pub packer: Packer,
+    /// Tokenizer of the data set, for tasks that are evaluated by texts.
+    pub tokenizer: Option<Arc<Tokenizer>>,
     /// Model and optimizer.
     pub stepper: Stepper,
     /// State of the run.
@@ -282,9 +286,10 @@ impl Run {
         rows: &[usize],
         progress: &Progress,
     ) -> Result<(), TrainError> {
+        let word = self.packer.task.words().rows;
         if anomaly == Anomaly::Overflow {
             // A loss scale that starts too high takes some twenty steps.
-            let text = AnomalousStep::new(anomaly, outcome, &self.state, Vec::new()).to_string();
+            let text = AnomalousStep::new(anomaly, outcome, &self.state, Vec::new(), word).to_string();
             match self.state.skipped.is_power_of_two() {
                 true => progress.line(&format!("{text} (skipped steps so far: {})", self.state.skipped)),
                 false => progress.detail(&text),
@@ -296,7 +301,7 @@ impl Run {
         if self.records.is_none() && !is_last {
             return Ok(());
         }
-        let step = AnomalousStep::new(anomaly, outcome, &self.state, self.train_data.example_ids(rows)?);
+        let step = AnomalousStep::new(anomaly, outcome, &self.state, self.train_data.example_ids(rows)?, word);
         progress.warning(&step.to_string());
         if let Some(records) = &mut self.records {
             records.metrics.write(&step.record());

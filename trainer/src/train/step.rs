@@ -168,7 +168,7 @@ impl Learner<'_> {
         parameters.zero_grad()?;
         let mut loss = Tensor::f_zeros([1; 0], (Kind::Double, parameters.device()))?;
         for (batch, left) in step.batches.iter().zip((0..step.batches.len()).rev()) {
-            let log_probs = self.model.target_log_probs(batch, self.pass)?;
+            let log_probs = self.model.smoothed_log_probs(batch, self.pass, self.task.label_smoothing())?;
             let mean = self.task.loss(&log_probs, batch)?.f_div_scalar(step.weight.max(f64::MIN_POSITIVE))?;
             let scaled = match control {
                 Some(control) => control.scale_loss(&mean)?,

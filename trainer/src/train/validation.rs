@@ -6,15 +6,15 @@
 
 use std::sync::Arc;
 
-use super::evaluate::{EvaluationConfig, evaluate, evaluate_all};
+use super::evaluate::{EvaluationConfig, Outcome, evaluate, evaluate_all};
 use super::{Run, TrainError};
 use crate::data::pack::Packer;
 use crate::distributed::Phase;
 use crate::record::answers::Answers;
 use crate::record::metrics::{EvalRecord, Record, SplitRows};
 use crate::record::progress::Progress;
+use crate::task::Purpose;
 use crate::task::metrics::{Measured, Selection};
-use crate::task::{Answer, Purpose};
 
 impl Run {
     /// Number of questions of an evaluation during training; `None` for all.
@@ -33,10 +33,15 @@ impl Run {
         let Some(data) = &self.val_data else { return Ok(()) };
         let packer = Packer { purpose: Purpose::Evaluate, ..self.packer.clone() };
         let task = Arc::clone(&packer.task);
-        let config = EvaluationConfig { packer, ..EvaluationConfig::new(&self.config, task, self.device()) };
+        let tokenizer = self.tokenizer.clone();
+        let config = EvaluationConfig { packer, tokenizer, ..EvaluationConfig::new(&self.config, task, self.device()) };
         let (world, split) = (self.world.as_deref(), data.split());
         let mut answers = Answers::default();
-        let mut add = |answer: Option<Answer>| answer.into_iter().for_each(|answer| answers.add(answer));
+        let mut add = |outcome: Outcome<'_>| {
+            if let Outcome::Answer(answer) = outcome {
+                answers.add(answer);
+            }
+        };
         let model = &self.stepper.model;
         let (evaluation, metrics) = match (count, self.subset()) {
             (None, Some(_)) => evaluate_all(model, data, &config, world, &mut add)?,

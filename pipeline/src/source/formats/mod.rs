@@ -11,12 +11,15 @@ pub mod lambada;
 mod members;
 pub(super) mod near_miss;
 pub mod original_record;
+pub mod pairs;
 pub mod plain;
 pub mod record;
 pub mod text;
 mod words;
 
 use super::format::Format;
+use pairs::lines::Corpus;
+use pairs::squad::Purpose;
 
 /// All formats, in the order in which those of a task are tried on a file. The first is the default.
 pub const FORMATS: &[&dyn Format] = &[
@@ -38,4 +41,14 @@ pub const FORMATS: &[&dyn Format] = &[
     &text::plain_text::TextLines,
     &text::plain_text::WholeFile,
     &text::plain_text::Paragraphs,
+    &pairs::Pairs,
+    &pairs::PairLines(Corpus::Lines),
+    &pairs::PairLines(Corpus::CnnDm),
+    &pairs::PairLines(Corpus::CnnDmOriginal),
+    &pairs::PairLines(Corpus::Gigaword),
+    &pairs::Xsum,
+    &pairs::Squad(Purpose::Answer),
+    &pairs::Squad(Purpose::AnswerAlways),
+    &pairs::Squad(Purpose::Question),
+    &pairs::Squad(Purpose::ChineseAnswer),
 ];

@@ -34,6 +34,26 @@ pub enum InputError {
         /// The first such file.
         file: String,
     },
+    /// There are sources without targets.
+    #[error("there is no {target} beside {name}; pairs of the splits train and val need targets, line by line")]
+    NoTargets {
+        /// The file of sources.
+        name: String,
+        /// The missing file.
+        target: String,
+    },
+    /// Files of sources and targets have different numbers of lines.
+    #[error("{name} has {lines} lines, but {other} has {other_lines}; line n of one must belong to line n of the other")]
+    Unequal {
+        /// The file of sources.
+        name: String,
+        /// Number of its lines.
+        lines: u64,
+        /// The file of targets.
+        other: String,
+        /// Number of its lines.
+        other_lines: u64,
+    },
     /// The folder has only a test split.
     #[error("{} has only {found}; add train.jsonl or val.jsonl", dir.display())]
     NoLabelledSplit {

@@ -100,8 +100,13 @@ pub(super) fn classify(task: TaskName, text: &str) -> Recognised {
     if let Some(name) = FormatName::detect(task, &Head::Json(keys.inside("[]."))).filter(is_lines) {
         return wrong(format!("seems to be `{name}` data in one JSON array; {ONE_PER_ELEMENT}"));
     }
-    if task == TaskName::Text {
-        return classify_text(keys, text);
+    match task {
+        TaskName::Cloze => {}
+        TaskName::Text => return classify_as(task, keys, text, "documents", "the field of the text to `text`"),
+        TaskName::Seq2seq => {
+            let rename = "the fields of the texts to `source` and `target`";
+            return classify_as(task, keys, text, "pairs", rename);
+        }
     }
     if keys.has_all(&["data[].context", "data[].choices"]) {
         return wrong(format!("seems to be CMRC 2019, which has several blanks per text and is not supported; {ONE_BLANK}"));
@@ -122,15 +127,15 @@ pub(super) fn classify(task: TaskName, text: &str) -> Recognised {
     }
 }
 
-/// Classifies JSON that is to hold documents.
-fn classify_text(keys: Keys, text: &str) -> Recognised {
+/// Classifies JSON that is to hold `rows` of a task; `rename` says which fields to rename if it does not.
+fn classify_as(task: TaskName, keys: Keys, text: &str, rows: &str, rename: &str) -> Recognised {
     let summary = keys.summary();
-    match FormatName::detect(TaskName::Text, &Head::Json(keys)) {
+    match FormatName::detect(task, &Head::Json(keys)) {
         Some(name) if is_lines(&name) && spreads_over_lines(text) => {
             wrong(format!("seems to be `{name}` data, but its first object spans several lines; {ONE_PER_LINE}"))
         }
         Some(name) => Recognised::Format(name),
-        None => wrong(format!("seems to be JSON without documents ({summary}); rename the field of the text to `text`")),
+        None => wrong(format!("seems to be JSON without {rows} ({summary}); rename {rename}")),
     }
 }
 

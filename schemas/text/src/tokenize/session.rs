@@ -30,6 +30,11 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
+    /// Returns the tokenizer.
+    pub fn tokenizer(&self) -> &'a Tokenizer {
+        self.tokenizer
+    }
+
     pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
         Self { tokenizer, words: HashMap::new(), scratch: Tokens::default() }
     }

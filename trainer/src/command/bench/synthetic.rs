@@ -1,4 +1,4 @@
-//! Synthetic questions of ReCoRD's lengths, and documents as long as their contexts.
+//! Synthetic questions of ReCoRD's lengths, documents as long as their contexts, and pairs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use glm_schemas::cloze::encoding::Question;
 use glm_schemas::document::{DocumentBatchBuilder, DocumentRow};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::origin::Origin;
-use glm_schemas::vocab::TokenId;
+use glm_schemas::seq2seq::encoding::{Keep, Pair};
+use glm_schemas::seq2seq::{PairBatchBuilder, PairRow};
+use glm_schemas::vocab::{SpecialIds, TokenId};
 
 use super::BenchError;
 use crate::batch::key::mix;
@@ -43,7 +45,8 @@ impl Random {
 }
 
 /// As many steps as asked for, of `samples` samples each. Questions have passages of 169 to 319 tokens with median 206, queries of about
-/// 26, about 9 choices of 1 to 3 tokens. Documents are as long as passage and query, and have sentences of 20 tokens.
+/// 26, about 9 choices of 1 to 3 tokens. Documents are as long as passage and query, and have sentences of 20 tokens. Pairs have
+/// passages as sources and targets of 20 to 60 tokens.
 ///
 /// # Errors
 /// [`BenchError`] where the packer's settings leave no room for a question.
@@ -54,6 +57,7 @@ pub(super) fn steps(samples: usize, count: usize, packer: &Packer) -> Result<Vec
             let rows = match packer.task.name() {
                 TaskName::Cloze => questions(samples, &mut random)?,
                 TaskName::Text => documents(samples, &mut random)?,
+                TaskName::Seq2seq => pairs(samples, &mut random)?,
             };
             let group = Arc::new(DecodedGroup::try_new(&*packer.task, Path::new("synthetic rows"), rows, 0)?);
             let first = (step * samples) as u64;
@@ -87,6 +91,28 @@ fn documents(count: usize, random: &mut Random) -> Result<RecordBatch, BenchErro
             prompt_ids: &[],
             ids: &ids,
             sentence_ends: &sentence_ends,
+        })?;
+    }
+    Ok(builder.finish()?)
+}
+
+fn pairs(count: usize, random: &mut Random) -> Result<RecordBatch, BenchError> {
+    let mut builder = PairBatchBuilder::new();
+    for i in 0..count {
+        let length = passage_length(random);
+        let source = random.tokens(length);
+        let length = random.between(20, 60);
+        let target = random.tokens(length);
+        let suffix = [SpecialIds::BERT_UNCASED.mask, SpecialIds::BERT_UNCASED.pad];
+        builder.append(&PairRow {
+            example_id: &format!("synthetic-{i}"),
+            origin: Origin::NONE,
+            group_id: None,
+            source: "",
+            prompt: None,
+            target: None,
+            references: &[],
+            tokens: Pair { prefix: &[], source: &source, suffix: &suffix, keep: Keep::End, focus: None, target: &target },
         })?;
     }
     Ok(builder.finish()?)
@@ -131,7 +157,6 @@ mod tests {
     use crate::batch::work::Work;
     use crate::config::Config;
     use crate::task::{self, Purpose};
-    use glm_schemas::vocab::SpecialIds;
 
     #[test]
     fn lengths_are_those_of_record() {

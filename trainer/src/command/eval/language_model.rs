@@ -32,9 +32,6 @@ use crate::train::language_model::{WindowScorer, WindowScores};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options of --task lm")]
 pub struct LmArgs {
-    /// What to measure [default: perplexity]
-    #[arg(long, value_enum)]
-    pub metric: Option<LmMetric>,
     /// Evaluate each line of a text file as a text of its own
     #[arg(long)]
     pub lines: bool,
@@ -61,9 +58,8 @@ pub struct LmArgs {
 impl LmArgs {
     /// Returns the name of an option that is given.
     pub(super) fn given(&self) -> Option<&'static str> {
-        let Self { metric, lines, clean, seq_len, stride, unidirectional, task_mask, tokenizer } = self;
+        let Self { lines, clean, seq_len, stride, unidirectional, task_mask, tokenizer } = self;
         let options = [
-            (metric.is_some(), "--metric"),
             (*lines, "--lines"),
             (clean.is_some(), "--clean"),
             (seq_len.is_some(), "--seq-len"),
@@ -84,6 +80,16 @@ pub enum LmMetric {
     Perplexity,
     /// LAMBADA: accuracy of the last word of each text
     Lambada,
+}
+
+impl LmMetric {
+    /// The option that selects the metric.
+    pub(super) fn option(self) -> &'static str {
+        match self {
+            Self::Perplexity => "--metric perplexity",
+            Self::Lambada => "--metric lambada",
+        }
+    }
 }
 
 /// Error of evaluating a language model.
@@ -204,7 +210,7 @@ struct Tokenized {
 ///
 /// # Errors
 /// [`EvalError`].
-pub(super) fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
+pub(super) fn run(args: &EvalArgs, metric: LmMetric) -> Result<Evaluated, EvalError> {
     let start = Instant::now();
     let mut scores = args.scores.as_deref().map(Output::open).transpose()?;
     let mut config = args.settings.resolve(&[]).map_err(SetupError::from)?;
@@ -212,7 +218,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
     let device = args.device.resolve().map_err(SetupError::from)?;
     let tokenizer = Tokenizer::load(args.lm.tokenizer.as_deref()).map_err(LmError::from)?;
     let weights = args.weights.open().map_err(SetupError::from)?;
-    let (settings, windows) = settings(&args.lm, &config, &weights)?;
+    let (settings, windows) = settings(&args.lm, metric, &config, &weights)?;
     let frame = frame(&settings, &tokenizer, &weights)?;
 
     let data = documents::read(&data_folder(args.data.clone()), args.split, args.lm.lines, tokenizer.identity())
@@ -263,13 +269,12 @@ pub(super) fn run(args: &EvalArgs) -> Result<Evaluated, EvalError> {
 }
 
 /// Resolves the sizes of windows for weights.
-fn settings(args: &LmArgs, config: &Config, weights: &Weights) -> Result<(LmSettings, Windows), EvalError> {
+fn settings(args: &LmArgs, metric: LmMetric, config: &Config, weights: &Weights) -> Result<(LmSettings, Windows), EvalError> {
     let positions = weights.sizes().map_err(SetupError::from)?.positions;
     let seq_len = args.seq_len.unwrap_or_else(|| config.data.max_seq_len.min(positions - 1));
     if seq_len > positions {
         return Err(LmError::Positions { seq_len, positions, weights: weights.path().to_owned() }.into());
     }
-    let metric = args.metric.unwrap_or(LmMetric::Perplexity);
     let stride = args.stride.unwrap_or((seq_len / 2).max(1));
     let windows = Windows::try_new(seq_len, stride, args.unidirectional).map_err(LmError::from)?;
     let settings = LmSettings {
@@ -362,8 +367,8 @@ fn score_passages<'a>(
         let expected = &window.tokens[window.counted_from..];
         PassageLine {
             id: &text.id,
-            expected: written(tokenizer, expected),
-            predicted: written(tokenizer, &scores.guesses),
+            expected: tokenizer.decode(expected),
+            predicted: tokenizer.decode(&scores.guesses),
             correct: scores.guesses == expected,
             log_prob: scores.log_prob(),
         }
@@ -391,17 +396,4 @@ fn score<T: Clone + Default>(
     })?;
     progress.end();
     Ok(kept)
-}
-
-/// Tokens as text: separated by spaces, unless a token continues a word.
-fn written(tokenizer: &Tokenizer, ids: &[TokenId]) -> String {
-    let mut text = String::new();
-    for token in ids.iter().filter_map(|id| tokenizer.token(*id)) {
-        match token.strip_prefix("##") {
-            Some(rest) => text.push_str(rest),
-            None if text.is_empty() => text.push_str(&token),
-            None => text.extend([" ", &token]),
-        }
-    }
-    text
 }

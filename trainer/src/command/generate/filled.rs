@@ -55,15 +55,6 @@ impl<'a> Filled<'a> {
     }
 }
 
-/// Text of tokens: joined with spaces, a token that continues a word without one; tokens that the vocabulary lacks are left out.
-pub(super) fn text_of(tokenizer: &Tokenizer, tokens: &[TokenId]) -> String {
-    let mut text = String::new();
-    for &token in tokens {
-        text += &appended(tokenizer, token, text.is_empty());
-    }
-    text
-}
-
 /// Text that a token adds.
 fn appended(tokenizer: &Tokenizer, token: TokenId, is_start: bool) -> String {
     let Some(token) = tokenizer.token(token) else { return String::new() };
@@ -82,9 +73,9 @@ mod tests {
     fn words_are_joined_as_they_come() {
         let tokenizer = Tokenizer::bert_uncased().expect("built in");
         let ids = tokenizer.session().encode("unbelievably so.").expect("ids").ids;
-        assert_eq!(text_of(&tokenizer, &ids), "unbelievably so .");
-        assert_eq!(text_of(&tokenizer, &[30591, 0, 30522]), "[PAD] <|startofpiece|>");
-        assert!(text_of(&tokenizer, &ids[1..]).starts_with("##"), "a piece may start within a word");
+        assert_eq!(tokenizer.decode(&ids), "unbelievably so .");
+        assert_eq!(tokenizer.decode(&[30591, 0, 30522]), "[PAD] <|startofpiece|>");
+        assert!(tokenizer.decode(&ids[1..]).starts_with("##"), "a piece may start within a word");
 
         let parts = ["It was ", ", ", "!"].map(str::to_owned);
         let mut filled = Filled::new(&tokenizer, &parts);

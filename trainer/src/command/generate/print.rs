@@ -7,7 +7,7 @@ use glm_schemas::vocab::TokenId;
 use glm_support::command::paint::{Kind, Style, glyphs, paint};
 use glm_text::tokenize::Tokenizer;
 
-use super::filled::{Filled, Part, text_of};
+use super::filled::{Filled, Part};
 use super::input::{Asked, Text};
 use super::{Generated, Output, Piece, finish};
 use crate::checkpoint::locate::Located;
@@ -175,7 +175,7 @@ impl<'a> Printer<'a> {
             let Some(hypothesis) = hypotheses.get(rank) else { continue };
             let piece = Piece {
                 position: context.blanks[blank],
-                text: text_of(self.tokenizer, &hypothesis.tokens),
+                text: self.tokenizer.decode(&hypothesis.tokens),
                 ids: &hypothesis.tokens,
                 log_probs: &hypothesis.log_probs,
                 end_log_prob: hypothesis.end.map(|end| end.log_prob),

@@ -16,6 +16,7 @@ use crate::config::{Config, SettingsError};
 use crate::device::{DeviceChoice, Precision};
 use crate::distributed::launcher::Processes;
 use crate::task::Objective;
+use crate::task::seq2seq::Metric;
 
 /// Arguments of `run`.
 #[derive(Debug, Clone, Args)]
@@ -68,6 +69,9 @@ pub struct RunArgs {
     /// Training questions or samples between evaluations (train.eval_every)
     #[arg(long, value_name = "N")]
     pub eval_every: Option<u64>,
+    /// Metric of generated texts (seq2seq.metric)
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub metric: Option<Metric>,
     /// Random seed (train.seed)
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -131,6 +135,7 @@ impl RunArgs {
             ("--max-steps", "train.max_steps", text(self.max_steps)),
             ("--precision", "train.precision", self.precision.map(|precision| precision.to_string())),
             ("--eval-every", "train.eval_every", text(self.eval_every)),
+            ("--metric", "seq2seq.metric", self.metric.map(|metric| metric.name().to_owned())),
             ("--seed", "train.seed", text(self.seed)),
             ("--keep", "train.keep_checkpoints", text(self.keep)),
         ];

@@ -22,8 +22,8 @@ use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
 use crate::command::setup::{
-    SetupError, check_objective, check_rows, data_folder, load_model, open_data, open_task, resolve_micro_batch_tokens,
-    set_threads,
+    SetupError, check_objective, check_rows, check_target_length, data_folder, load_model, open_data, open_task,
+    resolve_micro_batch_tokens, set_threads, text_tokenizer,
 };
 use crate::config::Config;
 use crate::config::plan::{self, Plan};
@@ -191,7 +191,9 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         Some(world) if !world.is_first_on_machine() => Verify::Never,
         _ => config.data.verify,
     };
+    check_target_length(&config, manifest.task)?;
     let task = open_task(&config, manifest);
+    let tokenizer = text_tokenizer(&config.data.tokenizer, &manifest.tokenizer, &*task)?;
     let open_split = |split| Ok::<_, DataError>(Arc::new(data.split_verified(split, verify)?.counted(&*task)?));
     let train_data = open_split(Split::Train)?;
     let val_data = match manifest.splits.contains_key(&Split::Val) {
@@ -257,8 +259,20 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         rates: flop_rates(stepper.model.config()),
     });
     let packer = Packer { share, ..config.packer(task, Purpose::Train) };
-    let run =
-        Run { config, precision, train_data, val_data, packer, stepper, state, records, world, saved, final_metrics: None };
+    let run = Run {
+        config,
+        precision,
+        train_data,
+        val_data,
+        packer,
+        tokenizer,
+        stepper,
+        state,
+        records,
+        world,
+        saved,
+        final_metrics: None,
+    };
     if let Some(records) = &run.records {
         session(&run, data.folder(), device).note(records.folder().root());
     }

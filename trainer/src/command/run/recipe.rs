@@ -25,6 +25,9 @@ pub(super) fn suitable_recipe(data: &Path, init: Option<&Init>, preset: Preset) 
         None if preset.weights.is_none() => return random(),
         None => true,
     };
+    if is_of(TaskName::Seq2seq) {
+        return Recipe::Seq2seq;
+    }
     let is_record = || DataSet::open(data).is_ok_and(|data| data.manifest().settings.format == RECORD);
     if published && is_record() { Recipe::Record } else { Recipe::Finetune }
 }

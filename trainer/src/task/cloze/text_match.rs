@@ -3,7 +3,7 @@
 //! Both compare normalized text: lower case, without ASCII punctuation, without the articles a, an and the, and with single
 //! spaces. F1 is computed from the multiset of words that two texts share. With several right answers, the best match counts.
 
-use std::collections::HashMap;
+use crate::text_metrics::answer::word_f1;
 
 /// Similarity of a chosen text to the right answers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -19,7 +19,7 @@ pub(super) fn best_match<'a>(chosen: &str, right: impl IntoIterator<Item = &'a s
     let chosen = normalised(chosen);
     right.into_iter().fold(TextMatch::default(), |best, right| {
         let right = normalised(right);
-        TextMatch { f1: best.f1.max(f1(&chosen, &right)), exact: best.exact || chosen == right }
+        TextMatch { f1: best.f1.max(word_f1(&chosen, &right)), exact: best.exact || chosen == right }
     })
 }
 
@@ -42,25 +42,6 @@ fn normalised(text: &str) -> Vec<String> {
 
 fn is_in_word(c: char) -> bool {
     c.is_alphanumeric()
-}
-
-fn f1(chosen: &[String], right: &[String]) -> f64 {
-    let mut left = HashMap::<&str, usize>::new();
-    for word in right {
-        *left.entry(word).or_default() += 1;
-    }
-    let mut shared = 0;
-    for word in chosen {
-        if let Some(count) = left.get_mut(word.as_str()).filter(|count| **count > 0) {
-            *count -= 1;
-            shared += 1;
-        }
-    }
-    if shared == 0 {
-        return 0.0;
-    }
-    let (precision, recall) = (f64::from(shared) / chosen.len() as f64, f64::from(shared) / right.len() as f64);
-    2.0 * precision * recall / (precision + recall)
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use glm_schemas::vocab::{SpecialIds, TokenId};
 use serde_json::Value;
 
 use super::layout::{Blanks, Row};
-use super::spans::{Span, place, place_in_documents, sentences};
-use super::text::Text;
+use super::spans::{place, place_in_documents, sentences};
+use super::text::{Span, Text};
 use super::window::{Document, pieces};
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
@@ -32,7 +32,7 @@ fn numbers<T: TryFrom<i64, Error: std::fmt::Debug>>(value: &Value) -> Vec<T> {
 }
 
 fn spans(value: &Value) -> Vec<Span> {
-    list(value).iter().map(|pair| numbers::<usize>(pair)).map(|pair| Span::new(pair[0], pair[1])).collect()
+    list(value).iter().map(numbers::<usize>).map(|pair| Span::new(pair[0], pair[1])).collect()
 }
 
 /// Special tokens of a recorded vocabulary, and its mask tokens by name.

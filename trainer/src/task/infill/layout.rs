@@ -2,7 +2,7 @@
 
 use glm_schemas::vocab::{SpecialIds, TokenId};
 
-use super::spans::Span;
+use super::text::Span;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
 

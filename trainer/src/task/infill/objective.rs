@@ -5,8 +5,8 @@ use glm_schemas::vocab::{SpecialIds, TokenId};
 use super::draws::{Draws, Use};
 use super::layout::Blanks;
 use super::settings::InfillSettings;
-use super::spans::{Lengths, Span, part_of, place, place_in_documents, sentences};
-use super::text::{Marks, Text};
+use super::spans::{Lengths, part_of, place, place_in_documents, sentences};
+use super::text::{Marks, Span, Text};
 
 /// Objective of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,29 +1,10 @@
 //! Which spans of a sample are blanks.
 
 use super::draws::Draws;
-use super::text::{Marks, Text};
+use super::text::{Marks, Span, Text};
 
 /// Longest span of the token-level objective.
 const LONGEST: usize = 39;
-
-/// Tokens of a sample that are a blank, by their indices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Span {
-    /// First token.
-    pub(super) start: usize,
-    /// Token after the last one.
-    pub(super) end: usize,
-}
-
-impl Span {
-    pub(super) fn new(start: usize, end: usize) -> Self {
-        Self { start, end }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.end - self.start
-    }
-}
 
 /// Law of the length of a span: a Poisson law, restricted to 1..=39.
 #[derive(Debug, Clone)]

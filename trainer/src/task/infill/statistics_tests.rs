@@ -13,8 +13,8 @@ use super::golden_tests::{golden, tiny};
 use super::layout::Blanks;
 use super::objective::{Drawn, Objective};
 use super::settings::InfillSettings;
-use super::spans::{Lengths, Span};
-use super::text::Text;
+use super::spans::Lengths;
+use super::text::{Span, Text};
 use super::{Infill, window};
 use crate::batch::packed::Batch;
 
@@ -71,7 +71,7 @@ fn share(of: f64, all: f64) -> Histogram {
 
 /// The first `count` words of a recorded document of `words` words.
 fn words(document: usize, words: usize, count: usize) -> Vec<TokenId> {
-    let word = |j: usize| match (j * j + 3 * j + 5 * document) % 19 == 0 || j + 1 == words {
+    let word = |j: usize| match (j * j + 3 * j + 5 * document).is_multiple_of(19) || j + 1 == words {
         true => 20,
         false => (200 + (7 * j + document) % 100) as TokenId,
     };

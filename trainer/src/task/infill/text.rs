@@ -2,7 +2,24 @@
 
 use glm_schemas::vocab::{SpecialIds, TokenId};
 
-use super::spans::Span;
+/// Tokens of a sample, by their indices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span {
+    /// First token.
+    pub(super) start: usize,
+    /// Token after the last one.
+    pub(super) end: usize,
+}
+
+impl Span {
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.end - self.start
+    }
+}
 
 /// Exclusive ends of sentences in a sample, ascending.
 pub(super) type Marks = [usize];
