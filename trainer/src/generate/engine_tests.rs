@@ -195,7 +195,9 @@ fn invalid_requests_and_settings_are_refused_before_anything_is_generated() {
         ),
     ] {
         let error = match search {
-            Search::Beam(settings) => refused(std::slice::from_ref(&fits), Search::Beam(BeamSettings { max_length: 3, ..settings })),
+            Search::Beam(settings) => {
+                refused(std::slice::from_ref(&fits), Search::Beam(BeamSettings { max_length: 3, ..settings }))
+            }
             search => refused(std::slice::from_ref(&fits), search),
         };
         assert!(error.starts_with(message), "{error}");
