@@ -174,8 +174,8 @@ fn texts_scores_and_rouge_equal_the_published_ones() {
             assert_eq!(line["prediction"], example["prediction"], "case {number}: {}", line["example_id"]);
             assert_eq!(line["references"], json!([example["ref"]]));
             let (found, expected) = (line["score"].as_f64().expect("score"), example["score"].as_f64().expect("score"));
-            // Published scores are those of double precision.
-            assert!((found - expected).abs() < 3e-5, "case {number}: {found} instead of {expected}");
+            // Published scores are those of double precision, in which `golden_generation` compares this model.
+            assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "case {number}: {found} instead of {expected}");
         }
         for (name, published) in
             [("published_rouge1", "rouge-1"), ("published_rouge2", "rouge-2"), ("published_rouge_l", "rouge-l")]
