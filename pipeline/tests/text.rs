@@ -321,6 +321,9 @@ fn the_task_is_named_if_it_was_not_given() {
     let expected =
         format!("books.jsonl in {path} seems to hold documents (`text`); `glm-prep ingest {path} --task text` ingests them");
     assert_eq!(failure(&["ingest"], dir.path()), expected);
+    write(dir.path(), "books.jsonl", json!({"text": "A."}).to_string());
+    assert_eq!(failure(&["ingest"], dir.path()), expected, "also without other fields");
+    write(dir.path(), "books.jsonl", json!({"text": "A.", "url": "x"}).to_string());
     fs::rename(dir.path().join("books.jsonl"), dir.path().join("train.jsonl")).expect("rename");
     let error = failure(&["ingest"], dir.path());
     assert!(error.ends_with("or ingest it as documents (format `jsonl`) with --task text"), "{error}");

@@ -125,11 +125,13 @@ fn documents(options: &IngestOptions) -> Option<IngestError> {
     let outcome = input::read(&inputs[..1], |_, file| {
         let mut file = unpacked(file)?;
         let head = fill(&mut *file)?;
-        if let (Recognised::Unknown, Recognised::Format(format)) | (Recognised::Wrong(_), Recognised::Format(format)) =
-            (recognise(TaskName::Cloze, head, &first.name), recognise(TaskName::Text, head, &first.name))
-        {
-            found = Some(format);
-        }
+        let of = |task| recognise(task, head, &first.name);
+        // JSON lines with nothing but a text can be questions of LAMBADA, but are more often documents.
+        found = match (of(TaskName::Cloze), of(TaskName::Text)) {
+            (Recognised::Format(_), Recognised::Format(format)) if format.is_guess() => None,
+            (_, Recognised::Format(format)) => Some(format),
+            _ => None,
+        };
         Ok(false)
     });
     outcome.ok()?;

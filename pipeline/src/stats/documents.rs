@@ -47,7 +47,8 @@ pub struct DocumentSplit {
     pub documents: usize,
     /// Number of documents with a prompt.
     pub prompts: usize,
-    /// Number of tokens of prompts and texts.
+    /// Number of tokens of prompts and texts; in JSON it is that of `unknown`.
+    #[serde(skip)]
     pub tokens: usize,
     /// Tokens per document, prompt included.
     pub tokens_per_document: Lengths,
