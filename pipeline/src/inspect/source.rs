@@ -150,8 +150,12 @@ fn check_parquet(path: &Path) -> Result<TaskName, InspectError> {
     match ParquetMetaDataReader::new().parse_and_finish(&file) {
         Ok(metadata) => {
             let columns = metadata.file_metadata().schema_descr().root_schema().get_fields();
-            let is_text = columns.iter().any(|column| column.name() == "sentence_ends");
-            Ok(if is_text { TaskName::Text } else { TaskName::Cloze })
+            let has = |name: &str| columns.iter().any(|column| column.name() == name);
+            Ok(match () {
+                () if has("sentence_ends") => TaskName::Text,
+                () if has("target_ids") => TaskName::Seq2seq,
+                () => TaskName::Cloze,
+            })
         }
         Err(source) => Err(InspectError::Parquet { path: path.to_owned(), source }),
     }

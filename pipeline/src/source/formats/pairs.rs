@@ -81,7 +81,7 @@ struct JoinedLines {
 impl Format for PairLines {
     fn name(&self) -> &'static str {
         match self.0 {
-            Corpus::Lines => "lines",
+            Corpus::Lines => "pair-lines",
             Corpus::CnnDm => "cnn-dm",
             Corpus::CnnDmOriginal => "cnn-dm-original",
             Corpus::Gigaword => "gigaword",
@@ -225,6 +225,6 @@ mod tests {
     #[test]
     fn articles_that_are_not_of_the_format_are_errors() {
         let error = Squad(Purpose::Answer).pairs(r#"{"paragraphs": [{"context": "a"}]}"#, true).expect_err("no questions");
-        assert_eq!(error.to_string(), "not a record of format `squad`: missing field `qas` at line 1 column 31");
+        assert_eq!(error.to_string(), "not a record of format `squad`: missing field `qas` at line 1 column 32");
     }
 }
