@@ -38,7 +38,6 @@ use clap::Args;
 use glm_schemas::manifest::Split;
 
 pub use corpus::{Corpus, Kind, SampleError, Written};
-use recipe::MAX_THEMES;
 pub use recipe::Recipe;
 
 /// Default minimum of validation passages: fewer give too noisy an accuracy.
@@ -64,9 +63,6 @@ pub struct SampleArgs {
     /// Number of validation passages [default: 10 % of the training passages, at least 100].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub val_passages: Option<u64>,
-    /// Number of kinds of news; a small model learns fewer of them sooner.
-    #[arg(long, value_name = "N", default_value_t = MAX_THEMES, value_parser = themes)]
-    pub themes: usize,
     /// Also write the vocabulary of the corpus, about 1,700 tokens, for `ingest --tokenizer`.
     #[arg(long, value_name = "FILE")]
     pub vocab: Option<PathBuf>,
@@ -76,11 +72,6 @@ pub struct SampleArgs {
     /// Replace existing files.
     #[arg(long)]
     pub force: bool,
-}
-
-fn themes(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| (1..=MAX_THEMES).contains(count));
-    count.ok_or_else(|| format!("expected a number from 1 to {MAX_THEMES}"))
 }
 
 /// Writes the corpus and prints a one-line summary to `out`.
@@ -94,7 +85,7 @@ pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Result<(), SampleError> {
         train_passages: args.passages,
         val_passages: args.val_passages.unwrap_or((args.passages / 10).max(MIN_VAL_PASSAGES)),
         seed: args.seed,
-        recipe: Recipe { themes: args.themes, ..Recipe::default() },
+        recipe: Recipe::default(),
         force: args.force,
     };
     if let Some(path) = &args.vocab {

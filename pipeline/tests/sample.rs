@@ -29,16 +29,7 @@ fn mentions(record: &Record) -> Vec<String> {
 }
 
 fn args(out: &Path, seed: u64) -> SampleArgs {
-    SampleArgs {
-        out: out.to_owned(),
-        kind: Kind::Record,
-        passages: 50,
-        val_passages: Some(5),
-        themes: 12,
-        vocab: None,
-        seed,
-        force: false,
-    }
+    SampleArgs { out: out.to_owned(), kind: Kind::Record, passages: 50, val_passages: Some(5), vocab: None, seed, force: false }
 }
 
 /// Writes a corpus and returns train.jsonl, val.jsonl and the printed summary.

@@ -1,8 +1,5 @@
 //! Difficulty of the sample corpus.
 
-/// Number of kinds of news in the embedded phrases.
-pub const MAX_THEMES: usize = 12;
-
 /// Settings of the generator. Ranges are inclusive.
 ///
 /// The defaults give passages of about 60 to 110 BERT tokens, 84 in the median. The cues for the answer are graded: the query alone
@@ -10,8 +7,6 @@ pub const MAX_THEMES: usize = 12;
 /// model trained from scratch learns the cues in that order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
-    /// Number of kinds of news, from the first on; at most 12. With fewer kinds, a small model meets each fact more often.
-    pub themes: usize,
     /// People per passage, at most 10. Each has a role and a deed.
     pub persons: (usize, usize),
     /// Places per passage, at most 4. The passage states a fact about each.
@@ -56,7 +51,6 @@ impl Recipe {
 impl Default for Recipe {
     fn default() -> Self {
         Self {
-            themes: MAX_THEMES,
             persons: (3, 4),
             places: (1, 2),
             groups: (1, 2),

@@ -58,7 +58,7 @@ impl<'a> Scene<'a> {
     /// Draws a scene. No word is in two names of the same scene.
     pub(super) fn draw(random: &mut Random, phrases: &'a Phrases<'static>, recipe: &Recipe, split: Split) -> Self {
         let Phrases { names, themes, .. } = phrases;
-        let theme = &themes[random.below(recipe.themes.clamp(1, themes.len()))];
+        let theme = &themes[random.below(themes.len())];
         let mut cast = persons(random, names, theme, recipe, split);
 
         let count = random.within(recipe.places);
