@@ -66,9 +66,8 @@ pub(crate) fn settings(config: &Config) -> BTreeMap<String, String> {
 }
 
 /// Settings that do not affect what is learned, in addition to those of `[distributed]` other than [`REDUCE_DTYPE`].
-const NONE: [&str; 10] = [
+const NONE: [&str; 9] = [
     "model.init_std",
-    "model.position_init",
     "data.verify",
     "data.decode_threads",
     "data.prefetch_steps",

@@ -23,7 +23,7 @@ use crate::data::sampler::{Order, Position};
 use crate::data::verify::Verify;
 use crate::device::Precision;
 use crate::model::Kernels;
-use crate::model::config::{ConfigError, ModelConfig, PositionInit, Preset};
+use crate::model::config::{ConfigError, ModelConfig, Preset};
 use crate::optim::adamw::AdamWConfig;
 use crate::optim::loss_scale::LossScale;
 use crate::optim::schedule::{Decay, Schedule};
@@ -79,7 +79,6 @@ pub struct ModelSettings {
     pub attention_dropout: f64,
     pub layernorm_eps: f64,
     pub init_std: f64,
-    pub position_init: PositionInit,
 }
 
 /// `[optim]`.
@@ -240,8 +239,8 @@ impl Config {
 
     /// Returns `sizes` with the dropout rates, epsilon and standard deviation of the settings.
     pub fn rates(&self, sizes: &ModelConfig) -> ModelConfig {
-        let ModelSettings { dropout, attention_dropout, layernorm_eps, init_std, position_init, .. } = self.model;
-        ModelConfig { dropout, attention_dropout, layernorm_eps, init_std, position_init, ..sizes.clone() }
+        let ModelSettings { dropout, attention_dropout, layernorm_eps, init_std, .. } = self.model;
+        ModelConfig { dropout, attention_dropout, layernorm_eps, init_std, ..sizes.clone() }
     }
 
     /// Learning rate schedule. `optim.decay_steps = 0` must be resolved before, see [`plan::resolve`].

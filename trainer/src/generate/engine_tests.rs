@@ -23,7 +23,6 @@ fn model(kind: Kind) -> Glm {
         vocab_rows: 64,
         positions: POSITIONS,
         init_std: 0.35,
-        position_init: crate::model::config::PositionInit::Normal,
         ..Preset::TINY.config()
     };
     tch::manual_seed(5);

@@ -28,21 +28,6 @@ pub struct ModelConfig {
     pub layernorm_eps: f64,
     /// Standard deviation of initial weights.
     pub init_std: f64,
-    /// Initial position embeddings.
-    #[serde(default)]
-    pub position_init: PositionInit,
-}
-
-/// Initial position embeddings. They are learned, whatever their start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PositionInit {
-    /// Normal distribution, as published.
-    #[default]
-    Normal,
-    /// Sines and cosines of the position ("Attention Is All You Need", Vaswani et al. 2017), scaled to the standard deviation of the other
-    /// embeddings: neighbours are similar from the first step on.
-    Sinusoidal,
 }
 
 /// Named model size.
@@ -128,7 +113,6 @@ impl Preset {
             attention_dropout: 0.1,
             layernorm_eps: 1e-5,
             init_std: 0.02,
-            position_init: PositionInit::Normal,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::config::{ModelConfig, PositionInit};
+use super::config::ModelConfig;
 use super::ops::Ops;
 use super::parameters::{Init, Parameters};
 use super::pass::{Pass, Place};
@@ -28,14 +28,10 @@ impl Embeddings {
     pub fn new(parameters: &mut Parameters, config: &ModelConfig) -> Result<Self, TchError> {
         let (hidden, init) = (config.hidden as i64, Init::Normal(config.init_std));
         let positions = [config.positions as i64, hidden];
-        let position_init = match config.position_init {
-            PositionInit::Normal => init,
-            PositionInit::Sinusoidal => Init::Sinusoids(config.init_std),
-        };
         Ok(Self {
             word: parameters.add("word_embeddings.weight".into(), &[config.vocab_rows as i64, hidden], init)?,
-            position: parameters.add("transformer.position_embeddings.weight".into(), &positions, position_init)?,
-            block_position: parameters.add("transformer.block_position_embeddings.weight".into(), &positions, position_init)?,
+            position: parameters.add("transformer.position_embeddings.weight".into(), &positions, init)?,
+            block_position: parameters.add("transformer.block_position_embeddings.weight".into(), &positions, init)?,
             dropout: config.dropout,
         })
     }

@@ -11,8 +11,6 @@ use tch::{Device, Kind, TchError, Tensor, no_grad};
 pub enum Init {
     /// Normal distribution with mean 0 and the given standard deviation.
     Normal(f64),
-    /// Sines and cosines of the row's number with this standard deviation: pairs of columns have wave lengths from `2π` to `20000π`.
-    Sinusoids(f64),
     /// All ones.
     Ones,
     /// All zeros.
@@ -62,27 +60,11 @@ impl Parameter {
                 values.f_copy_(&drawn)?;
                 values
             }
-            Init::Sinusoids(std) => {
-                values.f_copy_(&Tensor::f_from_slice(&sinusoids(&self.shape, std))?.f_view(&self.shape[..])?)?;
-                values
-            }
             Init::Ones => values.f_fill_(1.0)?,
             Init::Zeros => values.f_zero_()?,
         };
         Ok(())
     }
-}
-
-/// Sines and cosines of `[rows, columns]`, see [`Init::Sinusoids`].
-fn sinusoids(shape: &[i64], std: f64) -> Vec<f64> {
-    let (rows, columns) = (shape.first().copied().unwrap_or(0), shape.get(1).copied().unwrap_or(1).max(1));
-    let amplitude = std * std::f64::consts::SQRT_2;
-    let value = |row: i64, column: i64| {
-        let rate = (1e4_f64).powf(-((column / 2 * 2) as f64) / columns as f64);
-        let angle = row as f64 * rate;
-        amplitude * if column % 2 == 0 { angle.sin() } else { angle.cos() }
-    };
-    (0..rows).flat_map(|row| (0..columns).map(move |column| value(row, column))).collect()
 }
 
 /// Slice of the flat buffers that one call of the optimizer updates; tensors have shape `[n]`.
