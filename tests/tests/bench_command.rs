@@ -100,8 +100,8 @@ fn the_published_form_is_measured_by_the_scripts_of_the_program() {
     assert!(script.ends_with("padded_baseline.py") && !script.exists(), "temporary files are removed: {line}");
 
     for (python, text) in [
-        (stand_in(folder.path(), "failing", "exit 3"), "the published form ended with exit status: 3"),
-        (stand_in(folder.path(), "silent", "exit 0"), "the published form has printed no result"),
+        (stand_in(folder.path(), "failing", "exit 3"), "the baseline ended with exit status: 3"),
+        (stand_in(folder.path(), "silent", "exit 0"), "the baseline has printed no result"),
         (folder.path().join("missing"), "install it with `python3 -m pip install torch"),
     ] {
         let mut command = command("glm-trainer");

@@ -94,7 +94,7 @@ or with \"passage\" and \"query\" instead of \"context\", and the blank in the q
     #[command(after_help = "\
 Examples:
   glm-trainer generate --init runs/first 'It was [MASK] who came.'
-  glm-trainer generate --init runs/first 'Once upon a time' --top-p 0.9 --num-return 3
+  glm-trainer generate --init runs/first 'Once upon' --top-p 0.9 --num-return 3
   glm-trainer generate --init runs/first --file texts.jsonl --beams 4 --json
   glm-trainer generate --init runs/first
 

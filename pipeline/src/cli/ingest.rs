@@ -277,7 +277,7 @@ mod tests {
             &["--splits", "dev"],
             &["--val-fraction", "1"],
             &["--val-seed", "3"],
-            &["--format", "squad"],
+            &["--format", "boolq"],
         ] {
             assert!(Arguments::try_parse_from(["ingest", "there"].iter().chain(invalid)).is_err(), "{invalid:?}");
         }

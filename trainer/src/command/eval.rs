@@ -20,7 +20,8 @@ pub use documents::DocumentError;
 pub use language_model::{LmArgs, LmError, LmMetric, LmSettings};
 
 use crate::command::answer_line::AnswerLine;
-use crate::command::setup::{Scorer, SetupError, SplitScorer, check_objective, data_folder};
+use crate::command::scorer::{Scorer, SplitScorer};
+use crate::command::setup::{SetupError, check_objective, data_folder};
 use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::data::DataError;

@@ -11,5 +11,6 @@ pub mod predict;
 pub mod report;
 pub mod run;
 pub mod score;
+pub mod scorer;
 pub mod setup;
 pub mod weights;

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::command::answer_line::AnswerLine;
 use crate::command::eval::{EvalError, parse_split, write_line, write_lines};
-use crate::command::setup::{Scorer, SplitScorer};
+use crate::command::scorer::{Scorer, SplitScorer};
 use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::device::DeviceChoice;

@@ -3,29 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split, TaskName, Tokenizer};
-use glm_schemas::vocab::SpecialIds;
+use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, TaskName, Tokenizer};
 use libtorch_ext::stream::available_bytes;
 use tch::{Device, Kind, TchError};
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
-use crate::command::weights::{Provenance, WeightArgs};
-use crate::config::args::{Flag, SettingArgs};
-use crate::config::overrides::Layers;
 use crate::config::{Config, MICRO_BATCH_TOKENS, SettingsError};
 use crate::data::DataError;
-use crate::data::mmap::{DataSet, SplitData};
-use crate::device::{DeviceChoice, DeviceError};
+use crate::data::mmap::DataSet;
+use crate::device::DeviceError;
 use crate::distributed::{DistributedError, World};
 use crate::model::memory::tokens_that_fit;
 use crate::model::{Glm, ModelConfig, Pass};
 use crate::record::metrics::MetricsError;
 use crate::task::{self, Objective, Task};
-use crate::train::evaluate::EvaluationConfig;
 
 /// Data folder of the published benchmark.
 const PUBLISHED_DATA: &str = "/home/data/perf/glm";
@@ -241,17 +235,6 @@ pub fn load_model(
     Ok(model)
 }
 
-/// Settings that the command line can change. Lengths and search of sequence to sequence are by default those of the run that made the
-/// weights, if a run did.
-fn defaults(task: TaskName, weights: &Path) -> Layers {
-    // Weights that cannot be read are an error later.
-    let run = Some(weights).filter(|path| task == TaskName::Seq2seq && path.is_dir());
-    let Some(Ok(Some(RunState { config: run, .. }))) = run.map(RunFolder::recorded) else { return Layers::default() };
-    let mut config = Config { seq2seq: run.seq2seq, ..Config::default() };
-    (config.data.max_seq_len, config.data.tokenizer) = (run.data.max_seq_len, run.data.tokenizer);
-    Layers::over(&config)
-}
-
 /// Loads the tokenizer of a data set, `data.tokenizer` or the built-in one, if the task is evaluated by texts.
 ///
 /// # Errors
@@ -291,96 +274,10 @@ pub fn check_rows(task: &dyn Task, model: &Glm) -> Result<(), SetupError> {
     }
 }
 
-/// A model that is ready to score rows.
-#[derive(Debug)]
-pub struct Scorer {
-    /// The model.
-    pub model: Glm,
-    /// Settings of the evaluation.
-    pub config: EvaluationConfig,
-    /// Maximum number of tokens of one sequence.
-    pub max_seq_len: usize,
-    /// Number of positions of the weights: one sequence has fewer tokens.
-    pub positions: usize,
-}
-
-/// A scorer with a split of a data set.
-#[derive(Debug)]
-pub struct SplitScorer {
-    /// The model.
-    pub scorer: Scorer,
-    /// The data set.
-    pub data: DataSet,
-    /// Its split.
-    pub split: Arc<SplitData>,
-    /// Weights and data, for results.
-    pub provenance: Provenance,
-}
-
-impl Scorer {
-    /// Loads weights.
-    ///
-    /// If the weights have fewer positions than `data.max_seq_len`, sequences are truncated to these positions.
-    ///
-    /// # Errors
-    /// [`SetupError`] if the weights cannot be read or do not match the settings or the vocabulary.
-    pub fn load(
-        weights: &Weights,
-        mut config: Config,
-        task: TaskName,
-        tokenizer: &Tokenizer,
-        special: SpecialIds,
-        device: Device,
-    ) -> Result<Self, SetupError> {
-        let positions = weights.sizes()?.positions;
-        let max_seq_len = positions.saturating_sub(1);
-        if config.data.max_seq_len > max_seq_len && max_seq_len > 0 {
-            let path = weights.path().display();
-            tracing::info!("truncating {} to {max_seq_len} tokens, because {path} has {positions} positions", task.rows());
-            config.data.max_seq_len = max_seq_len;
-        }
-        let model = load_model(weights, &config, tokenizer, device, Kind::Float)?;
-        let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
-        let task = task::open(task, config.task(special));
-        check_rows(&*task, &model)?;
-        resolve_micro_batch_tokens(&mut config, task.scored_share(), &model, &pass, false, None)?;
-        let evaluation = EvaluationConfig::new(&config, task, device);
-        Ok(Self { model, config: evaluation, max_seq_len: config.data.max_seq_len, positions })
-    }
-
-    /// Opens a split of a data set, starts to verify its shards, and loads weights.
-    ///
-    /// # Errors
-    /// [`SetupError`] if the data set or the weights cannot be read, or do not match.
-    pub fn with_split(
-        data: Option<PathBuf>,
-        split: Split,
-        weights: &WeightArgs,
-        device: DeviceChoice,
-        settings: &SettingArgs,
-        flags: &[Flag<'_>],
-    ) -> Result<SplitScorer, SetupError> {
-        let data = open_data(&data_folder(data))?;
-        let config = settings.resolve_over(defaults(data.manifest().task, &weights.init), flags)?;
-        set_threads(&config);
-        let device = device.resolve()?;
-        let rows = data.split_verified(split, config.data.verify)?;
-        let manifest = data.manifest();
-        check_target_length(&config, manifest.task)?;
-        let weights = weights.open()?;
-        let path = config.data.tokenizer.clone();
-        let scorer = Self::load(&weights, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
-        let rows = Arc::new(rows.counted(&*scorer.config.packer.task)?);
-        let tokenizer = text_tokenizer(&path, &manifest.tokenizer, &*scorer.config.packer.task)?;
-        let scorer = Self { config: EvaluationConfig { tokenizer, ..scorer.config }, ..scorer };
-        let (folder, fingerprint) = (data.folder().to_owned(), manifest.fingerprint.clone());
-        let provenance = Provenance { weights: weights.located().clone(), data: folder, split: Some(split), fingerprint };
-        Ok(SplitScorer { scorer, data, split: rows, provenance })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use glm_schemas::vocab::SpecialIds;
+
     use super::*;
     use crate::model::{Kernels, Preset};
 

@@ -5,6 +5,7 @@ mod outcome;
 mod places;
 mod recipe;
 mod resume;
+mod schedule;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -26,7 +27,7 @@ use crate::command::setup::{
     resolve_micro_batch_tokens, set_threads, text_tokenizer,
 };
 use crate::config::Config;
-use crate::config::plan::{self, Plan};
+use crate::config::plan;
 use crate::config::recipe::Recipe;
 use crate::data::DataError;
 use crate::data::mmap::DataSet;
@@ -38,7 +39,6 @@ use crate::model::flops::flop_rates;
 use crate::model::{Glm, ModelConfig};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
-use crate::optim::schedule::Schedule;
 use crate::record::files::unix_seconds;
 use crate::record::metrics::MetricsFile;
 use crate::record::sessions::Session;
@@ -49,6 +49,7 @@ use crate::train::{Records, Run, TrainError};
 pub use args::RunArgs;
 pub use outcome::log_outcome;
 use places::{new_run_folder, published_weights};
+use schedule::log_schedule;
 
 /// Errors of `run`.
 #[derive(Debug, Error)]
@@ -277,25 +278,6 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         session(&run, data.folder(), device).note(records.folder().root());
     }
     Ok(run)
-}
-
-/// Logs the length of a run and its learning rate.
-fn log_schedule(config: &Config, recipe: Option<Recipe>, samples: usize, word: &str) {
-    let Schedule { lr, warmup, decay_steps, .. } = config.schedule();
-    let steps = Plan::of(config, samples).steps;
-    let recipe = recipe.map_or_else(String::new, |recipe| format!("recipe {recipe}: "));
-    tracing::info!("{recipe}{steps} steps of {} {word}, learning rate {lr:?}", config.samples_per_update());
-    if steps != decay_steps {
-        tracing::info!("the learning rate decays over {decay_steps} steps (optim.decay_steps)");
-    }
-    let warm = warmup * decay_steps as f64;
-    if (steps as f64) < warm {
-        tracing::warn!(
-            "the run ends after {steps} steps, within the warm-up of {warm:.0} steps: the learning rate reaches only {:.0} % of \
-             optim.lr. With --set optim.decay_steps=0, the schedule follows the length of the run",
-            100.0 * steps as f64 / warm
-        );
-    }
 }
 
 /// Record of the start of a run on the data set in `data`.

@@ -24,7 +24,8 @@ use serde_json::Value;
 use thiserror::Error;
 
 use self::input::{Asked, InputError, ask, asked, parse};
-use crate::command::setup::{Scorer, SetupError, set_threads};
+use crate::command::scorer::Scorer;
+use crate::command::setup::{SetupError, set_threads};
 use crate::command::weights::WeightArgs;
 use crate::config::args::SettingArgs;
 use crate::data::DataError;

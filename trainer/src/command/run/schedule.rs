@@ -1,0 +1,25 @@
+//! Log lines about the length of a run and its learning rate.
+
+use crate::config::Config;
+use crate::config::plan::Plan;
+use crate::config::recipe::Recipe;
+use crate::optim::schedule::Schedule;
+
+/// Logs the length of a run and its learning rate.
+pub(super) fn log_schedule(config: &Config, recipe: Option<Recipe>, samples: usize, word: &str) {
+    let Schedule { lr, warmup, decay_steps, .. } = config.schedule();
+    let steps = Plan::of(config, samples).steps;
+    let recipe = recipe.map_or_else(String::new, |recipe| format!("recipe {recipe}: "));
+    tracing::info!("{recipe}{steps} steps of {} {word}, learning rate {lr:?}", config.samples_per_update());
+    if steps != decay_steps {
+        tracing::info!("the learning rate decays over {decay_steps} steps (optim.decay_steps)");
+    }
+    let warm = warmup * decay_steps as f64;
+    if (steps as f64) < warm {
+        tracing::warn!(
+            "the run ends after {steps} steps, within the warm-up of {warm:.0} steps: the learning rate reaches only {:.0} % of \
+             optim.lr. With --set optim.decay_steps=0, the schedule follows the length of the run",
+            100.0 * steps as f64 / warm
+        );
+    }
+}
