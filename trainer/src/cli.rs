@@ -20,7 +20,7 @@ use crate::config::args::ConfigArgs;
 /// Name of the program.
 const PROGRAM: &str = "glm-trainer";
 
-/// Trains and evaluates GLM: pretraining by blank infilling, cloze questions, language modeling
+/// Trains GLM by blank infilling, on cloze questions and on pairs of texts; evaluates it, and generates text
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, max_term_width = glm_support::command::WIDTH, after_help = "\
 Examples:
