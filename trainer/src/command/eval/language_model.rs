@@ -47,7 +47,7 @@ pub struct LmArgs {
     /// Predict every token from the tokens before it alone, without a bidirectional context
     #[arg(long)]
     pub unidirectional: bool,
-    /// Use [gMASK] for the blank: for models with task masks, such as the published 2B and 10B
+    /// Use `[gMASK]` for the blank: for models with task masks, such as the published 2B and 10B
     #[arg(long)]
     pub task_mask: bool,
     /// vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: built-in BERT-large-uncased]

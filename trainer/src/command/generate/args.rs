@@ -22,7 +22,7 @@ const MAX_TOKENS: usize = 128;
 /// Arguments of `generate`.
 #[derive(Debug, Clone, Args)]
 pub struct GenerateArgs {
-    /// Texts with [MASK] in place of each blank; without one, a blank is added at the end
+    /// Texts with `[MASK]` in place of each blank; without one, a blank is added at the end
     #[arg(value_name = "TEXT", conflicts_with = "file")]
     pub texts: Vec<String>,
     /// Texts as JSON objects, {"text": "…"} with an optional "id"; `-`: standard input
@@ -34,7 +34,7 @@ pub struct GenerateArgs {
     /// vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: built-in BERT-large-uncased]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// Use [sMASK] for sentences and [gMASK] for long texts as well; for weights that were trained with them
+    /// Use `[sMASK]` for sentences and `[gMASK]` for long texts as well; for weights that were trained with them
     #[arg(long)]
     pub task_mask: bool,
     /// Maximum number of tokens of a piece [default: 128]
