@@ -17,6 +17,7 @@ mod format;
 mod json;
 mod marks;
 mod model_input;
+mod page;
 mod pair;
 mod question;
 mod rows;

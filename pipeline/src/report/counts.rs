@@ -124,19 +124,23 @@ fn truncation(stats: &Stats, ingested: usize) -> Markup {
 
 /// Renders the sources of every split.
 pub(super) fn sources(splits: &[SplitStats]) -> Markup {
-    html! { div.charts { @for split in splits { (sources_of(split)) } } }
+    html! { div.charts {
+       @for split in splits {
+           @let listed: Vec<_> = split.sources.iter().map(|source| (source.name.clone(), source.questions as u64)).collect();
+           (sources_of(split.split, "questions", split.questions, &listed, split.distinct_sources))
+       }
+    } }
 }
 
-fn sources_of(split: &SplitStats) -> Markup {
-    let rows: Vec<(String, u64)> = split.sources.iter().map(|source| (source.name.clone(), source.questions as u64)).collect();
-    let (first, more) = rows.split_at(rows.len().min(MAX_UNFOLDED));
-    let unlisted = split.distinct_sources - split.sources.len();
-    let bars = |name: &str, rows: &[(String, u64)]| {
-        table::bars(&format!("{name} of {}", split.split), ["source", "questions"], rows, split.questions as u64)
-    };
+/// Renders the largest sources of a split: name and number of `unit` each, of `total`.
+pub(super) fn sources_of(split: Split, unit: &str, total: usize, listed: &[(String, u64)], distinct: usize) -> Markup {
+    let (first, more) = listed.split_at(listed.len().min(MAX_UNFOLDED));
+    let unlisted = distinct - listed.len();
+    let bars =
+        |name: &str, rows: &[(String, u64)]| table::bars(&format!("{name} of {split}"), ["source", unit], rows, total as u64);
     html! {
-        figure.chart id={ (split.split) "-sources" } {
-            figcaption { (split.split) ", " (count(split.distinct_sources as u64)) @if split.distinct_sources == 1 { " source" } @else { " sources" } }
+        figure.chart id={ (split) "-sources" } {
+            figcaption { (split) ", " (count(distinct as u64)) @if distinct == 1 { " source" } @else { " sources" } }
             (bars("Sources", first))
             @if !more.is_empty() {
                 (folded(format!("{} more sources", count(more.len() as u64)), &bars("Further sources", more)))
@@ -144,11 +148,24 @@ fn sources_of(split: &SplitStats) -> Markup {
             @if unlisted > 0 {
                 p.note {
                     (count(unlisted as u64)) " further sources are not on the page; all of them: "
-                    code { "glm-prep inspect DIR --sql \"select source, count(source) as questions from shards group by source\"" }
+                    code { "glm-prep inspect DIR --sql \"select source, count(source) as " (unit) " from shards group by source\"" }
                 }
             }
         }
     }
+}
+
+/// Name of a key figure, and its value for a split.
+pub(super) type Figure<'a, S> = (&'a str, &'a dyn Fn(&S) -> String);
+
+/// Renders key figures with a column for each split.
+pub(super) fn figures<S>(splits: &[S], name: impl Fn(&S) -> Split, rows: &[Figure<'_, S>]) -> Markup {
+    let mut columns = vec![("", Column::Heading)];
+    columns.extend(splits.iter().map(|split| (name(split).name(), Column::Number)));
+    let row = |(name, value): &Figure<'_, S>| -> Vec<Markup> {
+        [text(*name)].into_iter().chain(splits.iter().map(|split| text(value(split)))).collect()
+    };
+    table("Splits", &columns, &rows.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Renders the passages that occur more than once, within a split and in train and val.

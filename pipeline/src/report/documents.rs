@@ -1,21 +1,19 @@
 //! Report page of a data set of documents.
 
-use std::fs::File;
 use std::path::Path;
 
 use glm_schemas::document::DocumentView;
 use glm_schemas::manifest::{Manifest, SplitManifest};
 use glm_support::page::document::Document;
 use glm_support::page::number::{bytes, count, mean};
-use glm_support::page::table::{self, Column, Tile, folded, table, text, tiles};
+use glm_support::page::table::{Tile, tiles};
 use maud::{Markup, html};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::counts::{Quantity, histograms};
+use super::counts::{Figure, Quantity, figures, histograms, sources_of};
 use super::error::ReportError;
 use super::page::{facts_of, lead, name};
 use super::rejects::Rejects;
-use super::rows::locations;
+use super::rows::sampled;
 use crate::inspect::shorten;
 use crate::stats::{Copies, DocumentSplit, DocumentStats, StatsError};
 
@@ -23,8 +21,6 @@ use crate::stats::{Copies, DocumentSplit, DocumentStats, StatsError};
 const MAX_SAMPLES: usize = 4;
 /// Maximum length of a sample's text, in characters.
 const SAMPLE_CHARS: usize = 1_500;
-/// Longer lists of sources are folded.
-const MAX_UNFOLDED: usize = 10;
 
 const QUANTITIES: [Quantity<DocumentSplit>; 2] = [
     Quantity {
@@ -50,7 +46,7 @@ pub(super) fn of(stats: &DocumentStats, manifest: &Manifest, shards: &Path) -> R
     page.section("contents", "Contents", contents(stats, manifest, &rejects));
     let lengths = html! { @for quantity in &QUANTITIES { div.charts.pairs { (histograms(quantity, &stats.splits, |split| split.split)) } } };
     page.section("lengths", "Lengths", lengths);
-    page.section("sources", "Sources", html! { div.charts { @for split in &stats.splits { (sources(split)) } } });
+    page.section("sources", "Sources", html! { div.charts { @for split in &stats.splits { (sources_of(split.split, "documents", split.documents, &sources(split), split.distinct_sources)) } } });
     page.section("copies", "Copies", copies(stats));
     page.section("rejects", "Rejects", rejects.section());
     let mut samples = Vec::new();
@@ -84,14 +80,9 @@ fn contents(stats: &DocumentStats, manifest: &Manifest, rejects: &Rejects) -> Ma
     html! { (tiles(&main, &minor)) (splits(stats)) }
 }
 
-/// Name of a key figure, and its value for a split.
-type Figure<'a> = (&'a str, &'a dyn Fn(&DocumentSplit) -> String);
-
 /// Renders the key figures with a column for each split.
 fn splits(stats: &DocumentStats) -> Markup {
-    let mut columns = vec![("", Column::Heading)];
-    columns.extend(stats.splits.iter().map(|split| (split.split.name(), Column::Number)));
-    let rows: [Figure<'_>; 8] = [
+    let rows: [Figure<'_, DocumentSplit>; 8] = [
         ("documents", &|split| count(split.documents as u64)),
         ("with a prompt", &|split| count(split.prompts as u64)),
         ("tokens", &|split| count(split.tokens as u64)),
@@ -101,34 +92,12 @@ fn splits(stats: &DocumentStats) -> Markup {
         ("exact duplicates", &|split| count(split.exact_duplicates.documents as u64)),
         ("near duplicates", &|split| count(split.near_duplicates.documents as u64)),
     ];
-    let row = |(name, value): Figure<'_>| -> Vec<Markup> {
-        [text(name)].into_iter().chain(stats.splits.iter().map(|split| text(value(split)))).collect()
-    };
-    table("Splits", &columns, &rows.map(row))
+    figures(&stats.splits, |split| split.split, &rows)
 }
 
-fn sources(split: &DocumentSplit) -> Markup {
-    let rows: Vec<(String, u64)> = split.sources.iter().map(|source| (source.name.clone(), source.documents as u64)).collect();
-    let (first, more) = rows.split_at(rows.len().min(MAX_UNFOLDED));
-    let unlisted = split.distinct_sources - split.sources.len();
-    let bars = |name: &str, rows: &[(String, u64)]| {
-        table::bars(&format!("{name} of {}", split.split), ["source", "documents"], rows, split.documents as u64)
-    };
-    html! {
-        figure.chart id={ (split.split) "-sources" } {
-            figcaption { (split.split) ", " (count(split.distinct_sources as u64)) @if split.distinct_sources == 1 { " source" } @else { " sources" } }
-            (bars("Sources", first))
-            @if !more.is_empty() {
-                (folded(format!("{} more sources", count(more.len() as u64)), &bars("Further sources", more)))
-            }
-            @if unlisted > 0 {
-                p.note {
-                    (count(unlisted as u64)) " further sources are not on the page; all of them: "
-                    code { "glm-prep inspect DIR --sql \"select source, count(source) as documents from shards group by source\"" }
-                }
-            }
-        }
-    }
+/// Sources that are listed, each with its number of documents.
+fn sources(split: &DocumentSplit) -> Vec<(String, u64)> {
+    split.sources.iter().map(|source| (source.name.clone(), source.documents as u64)).collect()
 }
 
 fn copies(stats: &DocumentStats) -> Markup {
@@ -155,21 +124,9 @@ fn copies(stats: &DocumentStats) -> Markup {
 
 /// Reads some documents at equal distances, starting with the first one: description and beginning of the text.
 fn sample(shards: &Path, split: &SplitManifest) -> Result<Vec<(String, String)>, StatsError> {
-    let mut documents = Vec::new();
-    for (shard, row) in locations(split, MAX_SAMPLES) {
-        let path = shard.path(shards);
-        let damaged = |source| StatsError::Parquet { path: path.clone(), source };
-        let file = File::open(&path).map_err(|source| StatsError::Read { path: path.clone(), source })?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
-        let reader = builder.with_offset(row).with_limit(1).with_batch_size(1).build().map_err(damaged)?;
-        for batch in reader {
-            let batch = batch.map_err(|source| StatsError::Arrow { path: path.clone(), source })?;
-            let view = DocumentView::try_new(&batch).map_err(|source| StatsError::NotAShard { path: path.clone(), source })?;
-            if !view.is_empty() {
-                let about = format!("{}, {} tokens", view.example_id(0), count(view.num_tokens(0) as u64));
-                documents.push((about, shorten(view.text(0).unwrap_or_default(), SAMPLE_CHARS)));
-            }
-        }
-    }
-    Ok(documents)
+    sampled(shards, split, MAX_SAMPLES, |batch| {
+        let view = DocumentView::try_new(batch)?;
+        let about = format!("{}, {} tokens", view.example_id(0), count(view.num_tokens(0) as u64));
+        Ok((about, shorten(view.text(0).unwrap_or_default(), SAMPLE_CHARS)))
+    })
 }

@@ -1,21 +1,18 @@
 //! Report page of a data set of pairs.
 
-use std::fs::File;
 use std::path::Path;
 
 use glm_schemas::manifest::{Manifest, SplitManifest};
 use glm_schemas::seq2seq::PairView;
 use glm_support::page::document::Document;
 use glm_support::page::number::{count, mean};
-use glm_support::page::table::{Column, table, text};
 use maud::{Markup, html};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::counts::{Quantity, histograms};
+use super::counts::{Figure, Quantity, figures, histograms};
 use super::error::ReportError;
 use super::page::{lead, name};
 use super::rejects::Rejects;
-use super::rows::locations;
+use super::rows::sampled;
 use crate::inspect::shorten;
 use crate::stats::{PairSplit, PairStats, StatsError};
 
@@ -66,16 +63,11 @@ pub(super) fn of(stats: &PairStats, manifest: &Manifest, shards: &Path) -> Resul
     Ok(page)
 }
 
-/// Name of a key figure, and its value for a split.
-type Figure<'a> = (&'a str, &'a dyn Fn(&PairSplit) -> String);
-
 /// Renders the key figures with a column for each split.
 fn splits(stats: &PairStats) -> Markup {
-    let mut columns = vec![("", Column::Heading)];
-    columns.extend(stats.splits.iter().map(|split| (split.split.name(), Column::Number)));
     let cut_sources = format!("sources cut, contexts of up to {} tokens", stats.max_seq_len);
     let cut_targets = format!("targets cut, of up to {} tokens", stats.max_target_len);
-    let rows: [Figure<'_>; 8] = [
+    let rows: [Figure<'_, PairSplit>; 8] = [
         ("pairs", &|split| count(split.pairs as u64)),
         ("without a target", &|split| count(split.without_target as u64)),
         ("tokens", &|split| count(split.tokens as u64)),
@@ -85,29 +77,14 @@ fn splits(stats: &PairStats) -> Markup {
         (&cut_targets, &|split| count(split.cut_targets.count as u64)),
         ("unknown tokens ([UNK])", &|split| format!("{:.3} %", 100.0 * split.unknown.share)),
     ];
-    let row = |(name, value): (&str, &dyn Fn(&PairSplit) -> String)| -> Vec<Markup> {
-        [text(name)].into_iter().chain(stats.splits.iter().map(|split| text(value(split)))).collect()
-    };
-    table("Splits", &columns, &rows.map(row))
+    figures(&stats.splits, |split| split.split, &rows)
 }
 
 /// Reads some pairs at equal distances, starting with the first one: id, beginning of the source, target.
 fn sample(shards: &Path, split: &SplitManifest) -> Result<Vec<(String, String, String)>, StatsError> {
-    let mut pairs = Vec::new();
-    for (shard, row) in locations(split, MAX_SAMPLES) {
-        let path = shard.path(shards);
-        let damaged = |source| StatsError::Parquet { path: path.clone(), source };
-        let file = File::open(&path).map_err(|source| StatsError::Read { path: path.clone(), source })?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
-        let reader = builder.with_offset(row).with_limit(1).with_batch_size(1).build().map_err(damaged)?;
-        for batch in reader {
-            let batch = batch.map_err(|source| StatsError::Arrow { path: path.clone(), source })?;
-            let view = PairView::try_new(&batch).map_err(|source| StatsError::NotAShard { path: path.clone(), source })?;
-            if !view.is_empty() {
-                let source = shorten(view.source(0).unwrap_or_default(), SAMPLE_CHARS);
-                pairs.push((view.example_id(0).to_owned(), source, view.target(0).unwrap_or("unknown").to_owned()));
-            }
-        }
-    }
-    Ok(pairs)
+    sampled(shards, split, MAX_SAMPLES, |batch| {
+        let view = PairView::try_new(batch)?;
+        let source = shorten(view.source(0).unwrap_or_default(), SAMPLE_CHARS);
+        Ok((view.example_id(0).to_owned(), source, view.target(0).unwrap_or("unknown").to_owned()))
+    })
 }

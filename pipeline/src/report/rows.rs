@@ -1,10 +1,11 @@
-//! Sample questions of a split.
+//! Sample rows of a split.
 
 use std::fs::File;
 use std::path::Path;
 
-use glm_schemas::cloze::ClozeView;
+use arrow::array::RecordBatch;
 use glm_schemas::cloze::text::TextView;
+use glm_schemas::cloze::{ClozeView, ViewError};
 use glm_schemas::manifest::{Shard, SplitManifest};
 use glm_support::page::question::Question;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -13,15 +14,38 @@ use crate::stats::StatsError;
 
 /// Reads up to `max` questions at equal distances, starting with the first one. `blank` is the marker of the blank.
 pub(super) fn sample(shards: &Path, split: &SplitManifest, blank: &str, max: usize) -> Result<Vec<Question>, StatsError> {
-    let mut questions = Vec::new();
+    sampled(shards, split, max, |batch| {
+        let (view, text) = (ClozeView::try_new(batch)?, TextView::try_new(batch, blank)?);
+        Ok(Question::of_row(&view, &text, 0))
+    })
+}
+
+/// Reads up to `max` rows at equal distances, starting with the first one. `describe` gets batches of one row.
+pub(super) fn sampled<T>(
+    shards: &Path,
+    split: &SplitManifest,
+    max: usize,
+    describe: impl Fn(&RecordBatch) -> Result<T, ViewError>,
+) -> Result<Vec<T>, StatsError> {
+    let mut found = Vec::new();
     for (shard, row) in locations(split, max) {
-        questions.extend(read(&shard.path(shards), row, blank)?);
+        let path = shard.path(shards);
+        let damaged = |source| StatsError::Parquet { path: path.clone(), source };
+        let file = File::open(&path).map_err(|source| StatsError::Read { path: path.clone(), source })?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
+        let reader = builder.with_offset(row).with_limit(1).with_batch_size(1).build().map_err(damaged)?;
+        for batch in reader {
+            let batch = batch.map_err(|source| StatsError::Arrow { path: path.clone(), source })?;
+            if batch.num_rows() > 0 {
+                found.push(describe(&batch).map_err(|source| StatsError::NotAShard { path: path.clone(), source })?);
+            }
+        }
     }
-    Ok(questions)
+    Ok(found)
 }
 
 /// Returns the shards of up to `max` rows at equal distances, and the rows in them.
-pub(super) fn locations(split: &SplitManifest, max: usize) -> Vec<(&Shard, usize)> {
+fn locations(split: &SplitManifest, max: usize) -> Vec<(&Shard, usize)> {
     let rows: usize = split.shards.iter().map(|shard| shard.rows).sum();
     let wanted = max.min(rows);
     let locate = |mut row: usize| {
@@ -32,23 +56,6 @@ pub(super) fn locations(split: &SplitManifest, max: usize) -> Vec<(&Shard, usize
         })
     };
     (0..wanted).filter_map(|number| locate(number * rows / wanted)).collect()
-}
-
-fn read(path: &Path, row: usize, blank: &str) -> Result<Option<Question>, StatsError> {
-    let damaged = |source| StatsError::Parquet { path: path.to_owned(), source };
-    let not_a_shard = |source| StatsError::NotAShard { path: path.to_owned(), source };
-    let file = File::open(path).map_err(|source| StatsError::Read { path: path.to_owned(), source })?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
-    let reader = builder.with_offset(row).with_limit(1).with_batch_size(1).build().map_err(damaged)?;
-    for batch in reader {
-        let batch = batch.map_err(|source| StatsError::Arrow { path: path.to_owned(), source })?;
-        let view = ClozeView::try_new(&batch).map_err(not_a_shard)?;
-        let text = TextView::try_new(&batch, blank).map_err(not_a_shard)?;
-        if !view.is_empty() {
-            return Ok(Some(Question::of_row(&view, &text, 0)));
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

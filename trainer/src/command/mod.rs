@@ -7,6 +7,7 @@ pub mod eval;
 pub mod fetch;
 pub mod generate;
 pub mod inspect;
+mod json_objects;
 pub mod predict;
 pub mod report;
 pub mod run;

@@ -5,6 +5,7 @@ use glm_text::tokenize::{Session, Tokenizer, TokenizerError};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::command::json_objects::{JsonValues, Syntax};
 use crate::generate::Context;
 
 /// Written forms of a short blank, a sentence and a long text.
@@ -99,24 +100,11 @@ pub(super) fn text_request(line: &str) -> Asked {
 /// Returns an [`InputError`] with the line of the first invalid text.
 pub fn parse(origin: &str, text: &str) -> Result<Vec<Asked>, InputError> {
     let mut asked = Vec::new();
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    loop {
-        let start = values.byte_offset();
-        let start = start + text[start..].len() - text[start..].trim_start().len();
-        let place = format!("{origin}, line {}", 1 + text[..start].matches('\n').count());
-        match values.next() {
-            None if asked.is_empty() => return Err(InputError::Empty { origin: origin.to_owned() }),
-            None => return Ok(asked),
-            Some(Ok(value)) => asked.push(request(place, &value)?),
-            Some(Err(error)) => {
-                let (line, column) = (error.line(), error.column());
-                let message = error.to_string();
-                let reason = message.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&message);
-                let origin = format!("{origin}, line {line}, column {column}");
-                return Err(InputError::Syntax { origin, reason: reason.to_owned() });
-            }
-        }
+    for value in JsonValues::new(origin, text) {
+        let (place, value) = value.map_err(|Syntax { origin, reason }| InputError::Syntax { origin, reason })?;
+        asked.push(request(place, &value)?);
     }
+    if asked.is_empty() { Err(InputError::Empty { origin: origin.to_owned() }) } else { Ok(asked) }
 }
 
 fn request(origin: String, value: &Value) -> Result<Asked, InputError> {
