@@ -7,6 +7,8 @@ use crate::simd::{self, Kernel};
 
 /// Outputs that are computed together, so that their sums do not wait for each other.
 const TOGETHER: usize = 4;
+// The sums below halve this number down to four.
+const _: () = assert!(LANES == 16);
 
 /// `out[row] = x[row] · weight[0..]ᵀ` for each row of `x`, some elements of each row of the product: `x` is `[rows, width]`, `weight`
 /// `[outputs, width]`, and `out` has for each row of `x` a slice of `outputs` elements.
@@ -59,20 +61,19 @@ pub(crate) fn dots<A: Element, B: Element<Real = A::Real>, const N: usize>(x: &[
     let (chunks, rest) = x.as_chunks::<LANES>();
     let others = others.map(|other| other[..x.len()].as_chunks::<LANES>());
     for (at, x) in chunks.iter().enumerate() {
-        for n in 0..N {
-            let other = &others[n].0[at];
-            lanes[n] = std::array::from_fn(|lane| lanes[n][lane] + x[lane].load() * other[lane].load());
+        for (lanes, (others, _)) in lanes.iter_mut().zip(&others) {
+            let (before, other) = (*lanes, &others[at]);
+            *lanes = std::array::from_fn(|lane| before[lane] + x[lane].load() * other[lane].load());
         }
     }
     let mut sums = [A::Real::ZERO; N];
-    for n in 0..N {
-        let lanes = lanes[n];
+    for (sum, (lanes, (_, others))) in sums.iter_mut().zip(lanes.iter().zip(&others)) {
         // Halves are added as vectors.
         let lanes: [_; 8] = std::array::from_fn(|lane| lanes[lane] + lanes[lane + 8]);
         let lanes: [_; 4] = std::array::from_fn(|lane| lanes[lane] + lanes[lane + 4]);
-        sums[n] = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
-        for (x, other) in rest.iter().zip(others[n].1) {
-            sums[n] += x.load() * other.load();
+        *sum = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+        for (x, other) in rest.iter().zip(*others) {
+            *sum += x.load() * other.load();
         }
     }
     sums

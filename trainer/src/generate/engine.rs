@@ -217,7 +217,8 @@ impl Decoding<'_, '_, '_> {
             }
         }
         let logits = self.cache.reorder(&parents).and_then(|()| model.append_to_beams(&tokens, pass, &mut self.cache));
-        self.choose(0, &logits.map_err(|error| self.explain(error, &[]))?, beams)
+        let logits = logits.map_err(|error| self.explain(error, &[]))?;
+        self.choose(0, &logits, beams)
     }
 
     /// Explains an error of libtorch, if it is out of memory, where `new` requests were to be started.

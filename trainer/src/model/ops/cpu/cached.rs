@@ -1,7 +1,6 @@
 //! Attention of new tokens to the keys and values of a cache.
 
 use glm_kernels::cached::{Stored as Seen, attend};
-use glm_kernels::number::Element;
 use tch::{Device, TchError, Tensor};
 
 use super::{Stored, by_kind, for_each_if_large, values, values_mut};
