@@ -17,7 +17,7 @@
 //! - [`record`]: one passage with its questions. [`corpus`]: the files. [`recipe`]: the difficulty.
 //!
 //! Documents for pretraining are further passages of the same kind; each ends with a follow-up sentence about each of its entities, as
-//! news items tell a fact more than once. They have no questions, and share people with the training passages only.
+//! news items repeat facts. They have no questions, and share people with the training passages only.
 //!
 //! Passage `i` of a split depends on the seed, the split and `i` only.
 

@@ -111,7 +111,7 @@ pub(crate) fn counts_of(published: &Published, extent: &Extent<'_>) -> Result<Co
     }
 }
 
-/// What to count.
+/// Data set and lengths to count.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent<'a> {
     /// Sequence length that truncation is computed for; `None` for the one given to `ingest`.

@@ -253,7 +253,7 @@ fn bom_crlf_and_blank_lines_are_accepted_and_bad_lines_rejected() {
     let entries: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
     for (entry, (number, reason)) in entries.iter().zip([
         (4, "not valid JSON: trailing characters at column"),
-        (5, "the record has 52428809 bytes; the limit is 4194304"),
+        (5, "the record has 52428809 bytes; the limit is 4194304, which --max-record-mib raises for documents"),
         (6, "question 0 (idx 2): another question of this split has this idx; give each question its own id"),
     ]) {
         assert_eq!(entry["line"], number);

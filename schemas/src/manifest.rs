@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::SCHEMA_VERSION;
+use crate::seq2seq::encoding::Keep;
 use crate::vocab::SpecialIds;
 
 pub use self::error::ManifestError;
@@ -48,7 +49,7 @@ impl TaskName {
         }
     }
 
-    /// What a row is called, in the plural.
+    /// Word for rows, in the plural.
     pub fn rows(self) -> &'static str {
         match self {
             Self::Cloze => "questions",
@@ -154,6 +155,9 @@ pub struct IngestSettings {
     /// Maximum number of records per split; `None` for all. Sizes and checksums of raw files cover the bytes read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Maximum size of a record in bytes, if another than the default was set; larger ones were rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_record_bytes: Option<usize>,
     /// Name of the raw format, as for `--format`.
     #[serde(default)]
     pub format: String,
@@ -169,6 +173,12 @@ pub struct IngestSettings {
     /// Rows that were dropped because an earlier one has the same text: `exact`; `None` if all were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedup: Option<String>,
+    /// Part of a source that is kept if it is too long; `None` for that of the format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
+    /// True if `[gMASK]` and `[sMASK]` in texts are tokens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub task_mask: bool,
     /// Share of the training passages or documents that became the validation split; `None` if the validation split has its own files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_fraction: Option<f64>,
@@ -306,11 +316,14 @@ mod tests {
                 rows_per_group: 1024,
                 compression: "zstd:3".into(),
                 limit: None,
+                max_record_bytes: None,
                 format: "record".into(),
                 max_distractors: Some(9),
                 distractor_seed: Some(42),
                 column: None,
                 dedup: None,
+                keep: None,
+                task_mask: false,
                 val_fraction: None,
                 val_seed: None,
                 keep_fields: false,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::{DataType, Field, Fields};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::manifest::{IngestSettings, Manifest, RawFile, RejectsFile, Shard, Split, SplitManifest, TaskName, Tokenizer};
+use glm_schemas::seq2seq::encoding::Keep;
 use glm_schemas::vocab::SpecialIds;
 use serde_json::Value;
 
@@ -111,11 +112,14 @@ fn the_page_lists_the_keys_of_the_manifest() {
             rows_per_group: 1,
             compression: "none".into(),
             limit: Some(1),
+            max_record_bytes: Some(1),
             format: "plain".into(),
             max_distractors: Some(1),
             distractor_seed: Some(1),
             column: Some("text".into()),
             dedup: Some("exact".into()),
+            keep: Some(Keep::End),
+            task_mask: true,
             val_fraction: Some(0.5),
             val_seed: Some(1),
             keep_fields: true,

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::{Split, TaskName};
+use glm_schemas::seq2seq::encoding::Keep;
 use glm_support::command::positive::positive;
 use glm_support::files::progress;
 use serde::Serialize;
@@ -15,8 +16,8 @@ use serde::Serialize;
 use super::error::CliError;
 use super::interrupt;
 use crate::ingest::{
-    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Dedup, Fraction, IngestError, IngestOptions, MergeOptions, Outcome,
-    Partition, RejectLimit, Stop, Summary,
+    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Dedup, Fraction, IngestError, IngestOptions, MAX_RECORD_BYTES,
+    MergeOptions, Outcome, Partition, RejectLimit, Stop, Summary,
 };
 use crate::shard::ShardCompression;
 use crate::source::input::Selection;
@@ -50,7 +51,7 @@ pub(super) struct IngestArgs {
     /// Folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD or in DIR, one folder per split, or an archive in DIR
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// What the raw data holds: cloze (questions), text (documents) or seq2seq (pairs) [default: that of --format, or cloze]
+    /// Kind of the raw data: cloze (questions), text (documents) or seq2seq (pairs) [default: that of --format, or cloze]
     #[arg(long, value_name = "TASK", value_parser = task)]
     task: Option<TaskName>,
     /// Raw data of the training split: a file, a glob, an archive, or - for standard input; can be repeated
@@ -74,6 +75,12 @@ pub(super) struct IngestArgs {
     /// Drop documents whose text an earlier one has, with --task text
     #[arg(long, value_enum, value_name = "KIND")]
     dedup: Option<Dedup>,
+    /// Part of a source that training keeps if it is too long, start or end, with --task seq2seq [default: that of the format]
+    #[arg(long, value_name = "SIDE", value_parser = keep)]
+    keep: Option<Keep>,
+    /// Read [gMASK] and [sMASK] in texts as tokens, for weights that were trained with them, with --task seq2seq
+    #[arg(long)]
+    task_mask: bool,
     /// Path of a vocab.txt or tokenizer.json [default: the built-in BERT-large-uncased vocabulary]
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
@@ -83,6 +90,9 @@ pub(super) struct IngestArgs {
     /// Reject questions whose query and longest choice exceed this many tokens; passages are never truncated
     #[arg(long, value_name = "N", default_value_t = PUBLISHED_SEQUENCE_LENGTH)]
     max_seq_len: usize,
+    /// Maximum size of a document in MiB, with --task text; larger ones are rejected [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    max_record_mib: Option<u16>,
     /// Maximum number of records to read per split
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -156,9 +166,12 @@ impl IngestArgs {
             format: self.format,
             column: self.column.clone(),
             dedup: self.dedup,
+            keep: self.keep,
+            task_mask: self.task_mask,
             tokenizer: self.tokenizer.clone(),
             threads: self.threads.unwrap_or(defaults.threads),
             max_seq_len: self.max_seq_len,
+            max_record_bytes: self.max_record_mib.map_or(MAX_RECORD_BYTES, |mib| usize::from(mib) << 20),
             limit: self.limit,
             rows_per_shard: self.rows_per_shard,
             compression: self.compression,
@@ -208,6 +221,12 @@ impl MergeArgs {
             summary => print_summary(&summary?, self.json, quiet, out),
         }
     }
+}
+
+/// Parses a side of a source.
+fn keep(name: &str) -> Result<Keep, String> {
+    let sides = [Keep::Start, Keep::End];
+    sides.into_iter().find(|side| side.name() == name).ok_or_else(|| "expected start or end".to_owned())
 }
 
 /// Parses the name of a task.
@@ -278,6 +297,7 @@ mod tests {
             &["--val-fraction", "1"],
             &["--val-seed", "3"],
             &["--format", "boolq"],
+            &["--keep", "around"],
         ] {
             assert!(Arguments::try_parse_from(["ingest", "there"].iter().chain(invalid)).is_err(), "{invalid:?}");
         }

@@ -79,10 +79,12 @@ pub enum IngestError {
         given: TaskName,
     },
     /// An option has no effect on the task.
-    #[error("{option} has no effect on {}; leave it out{}", task.rows(), if *task == TaskName::Cloze { ", or give --task text" } else { "" })]
+    #[error("{option} has no effect on {}; leave it out{}", task.rows(), other_task(*task, *of))]
     NoEffect {
         /// The option.
         option: &'static str,
+        /// Task of the option.
+        of: TaskName,
         /// The task.
         task: TaskName,
     },
@@ -159,4 +161,9 @@ pub enum IngestError {
     /// The manifest cannot be serialized.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+}
+
+/// Advice to name the task of an option, where no task was named.
+fn other_task(task: TaskName, of: TaskName) -> String {
+    if task == TaskName::Cloze { format!(", or give --task {}", of.name()) } else { String::new() }
 }

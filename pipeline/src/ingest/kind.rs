@@ -10,6 +10,7 @@
 //!    [`merge`](super::merge).
 
 use glm_schemas::manifest::{Split, TaskName};
+use glm_schemas::seq2seq::encoding::Keep;
 use glm_text::tokenize::{Session, Tokenizer, TokenizerError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -89,6 +90,10 @@ pub(super) struct Context<'a> {
     pub(super) format: &'a dyn Format,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) max_seq_len: usize,
+    /// Maximum size of a record.
+    pub(super) max_record_bytes: usize,
+    /// Part of a long source that is kept; `None`: that of its format.
+    pub(super) keep: Option<Keep>,
     /// True if questions must have answers.
     pub(super) labelled: bool,
     /// True if the rows are for training.

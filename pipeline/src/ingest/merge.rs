@@ -65,7 +65,7 @@ fn merge_rows<R: RowKind>(
 ) -> Result<Summary, IngestError> {
     let dir = &options.dir;
     let Some(plan) = parts.first().map(|part| part.plan.clone()) else { return Err(IngestError::NoParts(dir.clone())) };
-    let tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
+    let mut tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
     if tokenizer.identity().sha256 != plan.tokenizer.sha256 {
         return Err(IngestError::OtherTokenizer { parts: plan.tokenizer.name, given: tokenizer.identity().name.clone() });
     }
@@ -76,6 +76,9 @@ fn merge_rows<R: RowKind>(
         stop: options.stop.clone(),
         ..IngestOptions::from_settings(dir, R::TASK, &plan.settings).map_err(|difference| different(dir, &difference))?
     };
+    if ingest_options.task_mask {
+        tokenizer = tokenizer.with_task_masks()?;
+    }
     let mut builder = DataSetBuilder::<R>::new(&ingest_options, &tokenizer, progress, started)?;
     for (&split, files) in &plan.files {
         let started = Instant::now();

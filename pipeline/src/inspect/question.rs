@@ -108,7 +108,7 @@ pub(super) fn find(source: &Source, id: &str) -> Result<DataFrame, InspectError>
     Err(unknown(source, id, closest.ids()))
 }
 
-/// What a row is called.
+/// Word for a row.
 fn row_of(source: &Source) -> &'static str {
     let rows = source.task.rows();
     rows.strip_suffix('s').unwrap_or(rows)

@@ -73,7 +73,7 @@ pub fn file_name(split: Split, index: usize, count: usize) -> String {
     format!("{split}-{index:05}-of-{count:05}.parquet")
 }
 
-/// Writer of one shard of a table. Its rows must be sorted by [`Table::SORTED_BY`], as the metadata says.
+/// Writer of one shard of a table. Its rows must be sorted by [`Table::SORTED_BY`], which the metadata records.
 pub struct ShardWriter<T> {
     path: PathBuf,
     file: String,

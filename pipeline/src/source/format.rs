@@ -33,7 +33,7 @@ pub trait Format: Sync {
     /// One line for `--help`.
     fn about(&self) -> &'static str;
 
-    /// What [`Format::detect`] looks for, for messages.
+    /// Signs that [`Format::detect`] looks for, for messages.
     fn signs(&self) -> &'static str;
 
     /// Rule that splits a file into records.
@@ -113,7 +113,7 @@ pub trait ClozeFormat: Format {
 
 /// Format of documents.
 pub trait DocumentFormat: Format {
-    /// Parses one record: one document in most formats. `None` stands for one that the published filters of the corpus leave out.
+    /// Parses one record: one document in most formats. `None`: one that the published filters of the corpus leave out.
     ///
     /// # Errors
     /// [`RecordError`] if the record is not of the format, or a document is empty.

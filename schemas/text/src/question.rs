@@ -187,7 +187,7 @@ impl Choices {
         self.candidate_of.len()
     }
 
-    /// Returns, for every candidate, the index of the first given choice that it stands for.
+    /// Returns, for every candidate, the index of the first given choice that it represents.
     pub fn first_given(&self) -> Vec<usize> {
         let mut first = vec![usize::MAX; self.candidates.len()];
         for (given, &candidate) in self.candidate_of.iter().enumerate().rev() {

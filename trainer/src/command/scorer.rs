@@ -43,7 +43,7 @@ pub struct SplitScorer {
     pub scorer: Scorer,
     /// The data set.
     pub data: DataSet,
-    /// Its split.
+    /// Split that is scored.
     pub split: Arc<SplitData>,
     /// Weights and data, for results.
     pub provenance: Provenance,

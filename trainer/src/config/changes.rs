@@ -66,7 +66,7 @@ pub(crate) fn settings(config: &Config) -> BTreeMap<String, String> {
 }
 
 /// Settings that do not affect what is learned, in addition to those of `[distributed]` other than [`REDUCE_DTYPE`].
-const NONE: [&str; 9] = [
+const NONE: [&str; 10] = [
     "model.init_std",
     "data.verify",
     "data.decode_threads",
@@ -76,6 +76,7 @@ const NONE: [&str; 9] = [
     "train.save_every",
     "train.keep_checkpoints",
     "train.max_consecutive_skips",
+    "seq2seq.decode_batch_size",
 ];
 /// Rounds gradients.
 const REDUCE_DTYPE: &str = "distributed.reduce_dtype";

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod ops;
 pub mod parameters;
 pub mod pass;
+pub mod product;
 
 pub use backend::Backend;
 pub use cache::KeyValueCache;
@@ -22,3 +23,4 @@ pub use config::{ModelConfig, Preset};
 pub use glm::Glm;
 pub use incremental::NewToken;
 pub use pass::{Kernels, Pass};
+pub use product::matmul_flops;

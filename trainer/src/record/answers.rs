@@ -73,7 +73,7 @@ pub struct Count {
 pub struct Judged {
     /// The question.
     pub example_id: String,
-    /// Its id in the raw data, if it has one.
+    /// Id in the raw data, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_id: Option<String>,
     /// Score of its best right choice minus that of its best wrong one.

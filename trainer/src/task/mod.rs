@@ -133,7 +133,7 @@ pub trait Task: fmt::Debug + Send + Sync {
     }
 }
 
-/// What rows and samples of a task are called in messages, and what its loss is a mean of.
+/// Words for the rows and samples of a task in messages, and the unit of its mean loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Words {
     /// Rows of a split, in the plural. Evaluations count them.
@@ -142,7 +142,7 @@ pub struct Words {
     pub samples: &'static str,
     /// Name of the metric that counts the samples of an evaluation.
     pub evaluated: &'static str,
-    /// What the loss is the mean of, see [`Task::weight`].
+    /// Unit of the mean loss, see [`Task::weight`].
     pub mean_of: MeanOf,
 }
 
@@ -154,7 +154,7 @@ impl Words {
     }
 }
 
-/// What a loss is the mean of.
+/// Unit of a mean loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MeanOf {
     /// Samples.
@@ -305,7 +305,7 @@ pub fn metrics_of(task: TaskName) -> &'static [MetricInfo] {
     }
 }
 
-/// What is trained, as on the command line. It follows from the table of the data set.
+/// Task to train, as on the command line. It follows from the table of the data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Objective {

@@ -43,7 +43,7 @@ pub struct EvaluationConfig {
     pub tokenizer: Option<Arc<Tokenizer>>,
 }
 
-/// What a model makes of a sample.
+/// Output of a model for a sample.
 #[derive(Debug)]
 pub enum Outcome<'a> {
     /// Log probabilities alone.

@@ -46,6 +46,7 @@ pub const FORMATS: &[&dyn Format] = &[
     &pairs::PairLines(Corpus::CnnDm),
     &pairs::PairLines(Corpus::CnnDmOriginal),
     &pairs::PairLines(Corpus::Gigaword),
+    &pairs::PairLines(Corpus::Extraction),
     &pairs::Xsum,
     &pairs::Squad(Purpose::Answer),
     &pairs::Squad(Purpose::AnswerAlways),

@@ -152,7 +152,7 @@ impl Known {
         metrics_of(self.task())
     }
 
-    /// What rows and samples of the run's task are called.
+    /// Words for rows and samples of the run's task.
     fn words(&self) -> Words {
         words_of(self.task())
     }

@@ -21,6 +21,12 @@ pub struct Reported {
     pub step: u64,
     /// Questions trained on so far.
     pub trained_questions: u64,
+    /// Mean tokens per second of training, excluding padding.
+    pub tokens_per_second: Option<f64>,
+    /// Mean operations of the model per second.
+    pub model_flops_per_second: Option<f64>,
+    /// Mean model FLOP utilization, see [`TrainRecord`](crate::record::metrics::TrainRecord).
+    pub utilisation: Option<f64>,
     /// True if a process is training in the folder.
     pub in_progress: bool,
     /// Folder of the data set, at the latest start.
@@ -64,6 +70,9 @@ impl Known {
             run: self.folder.clone(),
             step: self.records.step(),
             trained_questions: self.records.samples(),
+            tokens_per_second: self.records.mean("tokens_per_second"),
+            model_flops_per_second: self.records.mean("model_flops_per_second"),
+            utilisation: self.records.mean("utilisation"),
             in_progress: self.going_on,
             data: self.sessions.last().map(|session| session.data.clone()),
             fingerprint: self.sessions.last().map(|session| session.fingerprint.clone()),

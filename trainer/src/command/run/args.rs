@@ -30,7 +30,7 @@ pub struct RunArgs {
     /// Checkpoint, if --init is the folder of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]
     #[arg(long, value_name = "WHICH", requires = "init")]
     pub checkpoint: Option<CheckpointChoice>,
-    /// What to train; an error if it is not what the data set is for [default: as the data set says]
+    /// Task to train; an error if it is not that of the data set [default: that of the data set]
     #[arg(long, value_name = "NAME")]
     pub task: Option<Objective>,
     /// Device: auto, cpu, cuda or cuda:N
@@ -88,7 +88,7 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// Validates the arguments and splits them into a request and settings. A resumed run has the settings and the data set with
-    /// which it was started, unless arguments say otherwise.
+    /// which it was started, unless arguments replace them.
     ///
     /// # Errors
     /// [`SetupError`] if a setting is invalid, or there is no run to resume.
@@ -110,7 +110,7 @@ impl RunArgs {
                 layers = Layers::over(&recorded.config);
                 data = data.or(recorded.data);
             }
-            // Of the recipe's settings, none says what the model is.
+            // None of the recipe's settings defines the model.
             None if recipe.is_none() => {
                 let preset = self.config(Layers::default())?.model.preset;
                 recipe = Some(suitable_recipe(&data_folder(data.clone()), init.as_ref(), preset));

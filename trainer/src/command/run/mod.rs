@@ -101,7 +101,7 @@ impl RunError {
 pub struct Request {
     /// Data folder; `None`: see [`data_folder`].
     pub data: Option<PathBuf>,
-    /// What to train; `None`: what the data set is for.
+    /// Task to train; `None`: that of the data set.
     pub task: Option<Objective>,
     /// Initial weights; `None`: the published ones of the preset if there are any, else random ones.
     pub init: Option<Init>,
