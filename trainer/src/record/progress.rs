@@ -313,7 +313,7 @@ impl LogWindow {
 mod tests {
     use super::*;
     use crate::record::metrics::SplitRows;
-    use crate::task::cloze::{Cloze, Truncation};
+    use crate::task::cloze::{Cloze, ClozeForm, ClozeSettings, Truncation};
     use crate::task::{Task, words_of};
     use glm_schemas::manifest::TaskName;
     use glm_schemas::vocab::SpecialIds;
@@ -350,8 +350,8 @@ mod tests {
         assert!(line.len() <= ROOM, "{line}");
         let slow = TrainRecord { samples_per_second: 0.352, data_wait: 0.25, ..record() };
         assert!(short_train_line(&slow, words_of(TaskName::Cloze)).ends_with("0.35 questions/s, waiting 25 %"));
-        let totals = [1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0];
-        let metrics = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice).evaluator().metrics(&totals);
+        let totals = vec![1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0].into();
+        let metrics = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice, ClozeSettings::default(), ClozeForm::default()).evaluator().metrics(&totals);
         let record = EvalRecord {
             step: 43_380,
             samples: 1,

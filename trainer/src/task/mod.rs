@@ -33,10 +33,10 @@ use serde::Serialize;
 use tch::{TchError, Tensor};
 use thiserror::Error;
 
-use self::cloze::{Cloze, Truncation};
+use self::cloze::{Cloze, ClozeForm, ClozeSettings, Truncation};
 use self::generation::Generation;
 use self::infill::{Infill, InfillSettings};
-use self::metrics::{MetricInfo, Metrics};
+use self::metrics::{MetricInfo, Metrics, Totals};
 use self::seq2seq::{Seq2seq, Seq2seqSettings};
 use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
@@ -120,7 +120,12 @@ pub trait Task: fmt::Debug + Send + Sync {
     fn evaluator(&self) -> Box<dyn Evaluator>;
 
     /// Descriptions of the metrics; the first quality metric selects the best checkpoint.
-    fn metrics(&self) -> &'static [MetricInfo];
+    fn metrics(&self) -> Vec<&'static MetricInfo>;
+
+    /// True if the evaluator needs to know whether the model would have written the targets of a group itself, see [`Scores::greedy`].
+    fn needs_greedy(&self) -> bool {
+        false
+    }
 
     /// Generation of texts, if the task is evaluated by them besides its log probabilities.
     fn generation(&self) -> Option<&dyn Generation> {
@@ -237,20 +242,30 @@ pub enum RowError {
     },
 }
 
+/// What a model gives to the groups of a sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Scores<'a> {
+    /// Log probability of each group: the sum of those of its targets.
+    pub log_probs: &'a [f64],
+    /// For each group, true if each of its targets is the most probable token in its place, the first of equal ones; empty without
+    /// [`Task::needs_greedy`].
+    pub greedy: &'a [bool],
+}
+
 /// Accumulates the metrics of an evaluation.
 pub trait Evaluator {
-    /// Adds a sample with the log probability of each of its groups; returns the answer, if the task has answers. `key` is that with
-    /// which it was packed, see [`RowPacker::measure`].
+    /// Adds a sample with the scores of its groups; returns the answer, if the task has answers. `key` is that with which it was packed,
+    /// see [`RowPacker::measure`].
     ///
     /// # Errors
     /// Returns a [`RowError`] if the columns violate the contract.
-    fn add(&mut self, rows: &RecordBatch, row: usize, key: u64, log_probs: &[f64]) -> Result<Option<Answer>, RowError>;
+    fn add(&mut self, rows: &RecordBatch, row: usize, key: u64, scores: Scores<'_>) -> Result<Option<Answer>, RowError>;
 
     /// Returns the sums over the examples so far, which are added over all ranks.
-    fn totals(&self) -> Vec<f64>;
+    fn totals(&self) -> Totals;
 
     /// Computes the metrics from such sums.
-    fn metrics(&self, totals: &[f64]) -> Metrics;
+    fn metrics(&self, totals: &Totals) -> Metrics;
 }
 
 /// Scored choices of one example.
@@ -262,18 +277,22 @@ pub struct Answer {
     pub source_id: Option<String>,
     /// Index of the example in the raw data.
     pub question_id: Option<i64>,
+    /// Name of the examples that are scored together, if it is one of several.
+    pub group_id: Option<String>,
+    /// Index of the raw record in JSON, if it has one.
+    pub idx: Option<String>,
     /// The choices, in stored order.
     pub choices: Vec<ScoredChoice>,
-    /// Place of the best choice in `choices`; the first one if several are equal.
-    pub predicted: usize,
-    /// True if the best choice is correct.
+    /// Place of the best choice in `choices`; the first one if several are equal. `None` if the model would write another answer.
+    pub predicted: Option<usize>,
+    /// True if the best choice is correct, or if no choice is and none was predicted.
     pub hit: bool,
 }
 
 impl Answer {
-    /// Returns the index in the raw data and the text of the best choice.
-    pub fn predicted_choice(&self) -> (usize, &str) {
-        self.choices.get(self.predicted).map_or((0, ""), |best| (best.choice_index, &best.text))
+    /// Returns the choice that is predicted, if one is.
+    pub fn predicted_choice(&self) -> Option<&ScoredChoice> {
+        self.choices.get(self.predicted?)
     }
 
     /// Returns true if the correct choices are known.
@@ -287,6 +306,9 @@ impl Answer {
 pub struct ScoredChoice {
     /// Text.
     pub text: String,
+    /// Label that it stands for, if choices have names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Index in the list of choices of the raw data.
     pub choice_index: usize,
     /// Score: a sum of log probabilities.
@@ -371,6 +393,10 @@ pub struct TaskSettings {
     pub max_seq_len: usize,
     /// Truncation of contexts.
     pub truncation: Truncation,
+    /// Questions with choices.
+    pub cloze: ClozeSettings,
+    /// Form of their encoding, of which the manifest tells; [`Default`] is that of ReCoRD.
+    pub form: ClozeForm,
     /// Blank infilling.
     pub infill: InfillSettings,
     /// Sequence to sequence.
@@ -379,9 +405,9 @@ pub struct TaskSettings {
 
 /// Makes the task with this name.
 pub fn open(task: TaskName, settings: TaskSettings) -> Arc<dyn Task> {
-    let TaskSettings { special, max_seq_len, truncation, infill, seq2seq } = settings;
+    let TaskSettings { special, max_seq_len, truncation, cloze, form, infill, seq2seq } = settings;
     match task {
-        TaskName::Cloze => Arc::new(Cloze::new(special, max_seq_len, truncation)),
+        TaskName::Cloze => Arc::new(Cloze::new(special, max_seq_len, truncation, cloze, form)),
         TaskName::Text => Arc::new(Infill::new(special, max_seq_len, infill)),
         TaskName::Seq2seq => Arc::new(Seq2seq::new(special, max_seq_len, seq2seq)),
     }

@@ -257,10 +257,9 @@ impl Ranker {
         let scorer = Scorer::load(
             &args.weights.open().map_err(SetupError::from)?,
             config,
-            TaskName::Cloze,
             tokenizer.identity(),
-            special,
             device,
+            |config| task::open(TaskName::Cloze, config.task(special)),
         )?;
         let encoder = ChoiceEncoder::new(special, scorer.max_seq_len);
         let Scorer { model, config, max_seq_len, positions, .. } = scorer;
@@ -274,7 +273,7 @@ impl Ranker {
         let mut rankings = Vec::with_capacity(questions.len());
         score_samples(&self.model, &samples, &self.config, |scored| {
             let (question, encoded) = (&questions[scored.split_row], &encoded[scored.split_row]);
-            rankings.push(ranking(question, encoded, scored.log_probs));
+            rankings.push(ranking(question, encoded, scored.scores.log_probs));
             Ok(())
         })?;
         Ok(rankings)

@@ -5,20 +5,25 @@
 //! the choice, without length normalization. The loss is the cross entropy over a question's choices.
 
 mod evaluator;
+mod loss;
+mod metrics;
 #[cfg(test)]
 pub(crate) mod questions;
+mod settings;
 mod text_match;
 mod truncate;
 
 use arrow::array::RecordBatch;
-use glm_schemas::cloze::encoding::ChoiceEncoder;
+use glm_schemas::cloze::encoding::{BlankPosition, ChoiceEncoder};
 use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ValueError, ViewError};
-use glm_schemas::manifest::TaskName;
+use glm_schemas::manifest::{ClozeManifest, TaskName};
 use glm_schemas::vocab::{SpecialIds, TokenId};
-use tch::{Reduction, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use self::evaluator::ClozeEvaluator;
-pub use self::evaluator::{METRICS, answer};
+use self::loss::LossColumns;
+pub use self::metrics::METRICS;
+pub use self::settings::{ClozeMetric, ClozeSettings, Loss, MetricList};
 use self::truncate::TruncatedQuestion;
 pub use self::truncate::Truncation;
 use super::metrics::MetricInfo;
@@ -27,21 +32,49 @@ use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
 
-/// Score of missing choices, which pad a question to the largest number of choices in the batch; as in the published loss.
-const MISSING_CHOICE: f64 = -10000.0;
-
 /// Multi-token cloze.
 #[derive(Debug)]
 pub struct Cloze {
     encoder: ChoiceEncoder,
     special: SpecialIds,
     truncation: Truncation,
+    settings: ClozeSettings,
+}
+
+/// Form of the encoding of questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClozeForm {
+    /// True if an end of piece is predicted behind the tokens of a choice; without it every choice is a single token.
+    pub end_of_piece: bool,
+    /// Position of a piece.
+    pub position: BlankPosition,
+}
+
+impl Default for ClozeForm {
+    fn default() -> Self {
+        Self { end_of_piece: true, position: BlankPosition::FirstMask }
+    }
+}
+
+impl ClozeForm {
+    /// The form of a data set.
+    pub fn of(manifest: &ClozeManifest) -> Self {
+        let position = if manifest.first_mask { BlankPosition::FirstMask } else { BlankPosition::Blank };
+        Self { end_of_piece: manifest.end_of_piece, position }
+    }
 }
 
 impl Cloze {
     /// Creates the task for a vocabulary with these special tokens and sequences of at most `max_seq_len` tokens.
-    pub fn new(special: SpecialIds, max_seq_len: usize, truncation: Truncation) -> Self {
-        Self { encoder: ChoiceEncoder::new(special, max_seq_len), special, truncation }
+    pub fn new(
+        special: SpecialIds,
+        max_seq_len: usize,
+        truncation: Truncation,
+        settings: ClozeSettings,
+        form: ClozeForm,
+    ) -> Self {
+        let encoder = ChoiceEncoder::new(special, max_seq_len).with_form(form.end_of_piece, form.position);
+        Self { encoder, special, truncation, settings }
     }
 }
 
@@ -75,26 +108,28 @@ impl Task for Cloze {
     }
 
     fn loss(&self, log_probs: &Tensor, batch: &DeviceBatch) -> Result<Tensor, TchError> {
-        let [table, label] = &batch.task_columns[..] else {
+        let [table, label, targets] = &batch.task_columns[..] else {
             return Err(TchError::Shape("a batch without the columns of the cloze task".to_owned()));
         };
-        let missing = Tensor::f_full([1], MISSING_CHOICE, (log_probs.f_kind()?, log_probs.device()))?;
-        let with_missing = Tensor::f_cat(&[log_probs, &missing], 0)?;
-        let by_question = with_missing.f_index_select(0, table)?.f_view([label.numel() as i64, -1])?;
-        by_question.f_cross_entropy_loss(label, None::<&Tensor>, Reduction::Sum, -100, 0.0)
+        let ClozeSettings { loss, .. } = self.settings;
+        loss::loss(loss, self.settings.penalty(), log_probs, LossColumns { table, label, targets })
     }
 
-    /// Every question has weight 1.
+    /// Every question has weight 1, or every target.
     fn weight(&self, work: &Work) -> f64 {
-        work.examples as f64
+        if self.settings.loss.is_of_tokens() { work.targets as f64 } else { work.examples as f64 }
     }
 
     fn evaluator(&self) -> Box<dyn Evaluator> {
-        Box::new(ClozeEvaluator::default())
+        Box::new(ClozeEvaluator::new(self.settings, self.encoder))
     }
 
-    fn metrics(&self) -> &'static [MetricInfo] {
-        &METRICS
+    fn metrics(&self) -> Vec<&'static MetricInfo> {
+        metrics::infos(self.settings.metrics)
+    }
+
+    fn needs_greedy(&self) -> bool {
+        self.settings.loss.is_of_tokens()
     }
 }
 
@@ -170,8 +205,9 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
         Ok(view.choices(row).len())
     }
 
-    /// Writes two columns: the groups of each question's choices, padded to the largest number of choices with the number of
-    /// groups (the index of a missing choice) `[questions · choices]`, and the index of the first correct choice `[questions]`.
+    /// Writes three columns: the groups of each question's choices, padded to the largest number of choices with the number of
+    /// groups (the index of a missing choice) `[questions · choices]`, the index of the first correct choice `[questions]`, and the number
+    /// of targets of each group `[groups]`, which is left empty without a length penalty.
     fn finish(&mut self, batch: &mut Batch) {
         let max_choices = batch.examples.iter().map(|question| question.groups).max().unwrap_or(0);
         let mut table = Vec::with_capacity(max_choices * batch.examples.len());
@@ -180,6 +216,11 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
             table.extend(own.map(|choice| choice as i64));
             table.extend(std::iter::repeat_n(batch.targets.groups as i64, max_choices - question.groups));
         }
-        batch.task_columns = vec![table, std::mem::take(&mut self.labels)];
+        let mut targets = Vec::new();
+        if self.task.settings.penalty() > 0.0 {
+            targets.resize(batch.targets.groups, 0);
+            batch.targets.group.iter().for_each(|&group| targets[group as usize] += 1);
+        }
+        batch.task_columns = vec![table, std::mem::take(&mut self.labels), targets];
     }
 }
