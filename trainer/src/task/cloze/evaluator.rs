@@ -1,6 +1,7 @@
 //! Metrics of cloze questions: accuracy, F1, exact match, and two baselines.
 
 use arrow::array::RecordBatch;
+use glm_schemas::cloze::encoding::Question;
 use glm_schemas::cloze::{ChoiceView, ClozeView};
 use glm_schemas::vocab::TokenId;
 
@@ -77,9 +78,9 @@ impl ClozeEvaluator {
         let found = best_match(answer.predicted_choice().1, correct.map(|choice| choice.text.as_str()));
         self.f1 += found.f1;
         self.exact_matches += usize::from(found.exact);
-        let passage = view.question(row).passage;
+        let question = view.question(row);
         let choices: Vec<(bool, u32)> =
-            view.choices(row).map(|choice| (choice.correct, occurrences(passage, choice.ids))).collect();
+            view.choices(row).map(|choice| (choice.correct, mentions(&question, choice.ids))).collect();
         let most = choices.iter().map(|(_, mentions)| *mentions).max().unwrap_or(0);
         self.chance += correct_share(&choices, |_| true);
         self.most_frequent += correct_share(&choices, |mentions| mentions == most);
@@ -115,6 +116,12 @@ impl Evaluator for ClozeEvaluator {
 fn correct_share(choices: &[(bool, u32)], considered: impl Fn(u32) -> bool) -> f64 {
     let among: Vec<bool> = choices.iter().filter(|(_, mentions)| considered(*mentions)).map(|(correct, _)| *correct).collect();
     among.iter().filter(|correct| **correct).count() as f64 / among.len().max(1) as f64
+}
+
+/// Number of times that `choice` occurs in the truncatable segments: in the passage, of the form of ReCoRD.
+fn mentions(question: &Question<'_>, choice: &[TokenId]) -> u32 {
+    let passages = question.segments.iter().filter(|segment| segment.truncatable);
+    passages.map(|segment| occurrences(segment.ids, choice)).sum()
 }
 
 /// Number of times that `choice` occurs in `passage`.

@@ -146,7 +146,7 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
         let first_group = batch.targets.groups;
         for (number, part) in self.truncated.rows().iter().enumerate() {
             self.context.clear();
-            let blank = self.task.encoder.push_context(&question, part.kept_passage, &mut self.context) as i64;
+            let blank = self.task.encoder.push_context(&question, part.excess, &mut self.context) as i64;
             batch.push_context(&self.context);
             // The start of piece attends to the context and itself only, so all choices share one.
             let start_of_piece = batch.push_scored(sop, blank, 1, part.context);

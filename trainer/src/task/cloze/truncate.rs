@@ -18,8 +18,8 @@ pub enum Truncation {
 /// One row of a question in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TruncatedRow {
-    /// Number of passage tokens that the context keeps.
-    pub(super) kept_passage: usize,
+    /// Number of tokens that the context lacks.
+    pub(super) excess: usize,
     /// Number of context tokens.
     pub(super) context: usize,
     /// Number of tokens.
@@ -37,7 +37,7 @@ pub(super) struct TruncatedQuestion {
 }
 
 impl TruncatedQuestion {
-    /// Computes the rows of a question whose choices have these lengths. Choices that keep the same part of the passage share a
+    /// Computes the rows of a question whose choices have these lengths. Choices with the same context share a
     /// row; rows are in the order of their first choice.
     ///
     /// # Errors
@@ -59,13 +59,13 @@ impl TruncatedQuestion {
                 Truncation::Choice => length,
                 Truncation::Question => longest,
             };
-            let kept_passage = encoder.kept_passage(question, decides)?;
-            let row = match self.rows.iter().position(|row| row.kept_passage == kept_passage) {
+            let excess = encoder.excess(question, decides)?;
+            let row = match self.rows.iter().position(|row| row.excess == excess) {
                 Some(row) => row,
                 None => {
-                    let context = question.context_tokens() - question.passage.len() + kept_passage;
+                    let context = question.context_tokens() - excess;
                     // The start of piece follows the context.
-                    self.rows.push(TruncatedRow { kept_passage, context, length: context + 1, scored_pairs: context + 1 });
+                    self.rows.push(TruncatedRow { excess, context, length: context + 1, scored_pairs: context + 1 });
                     self.rows.len() - 1
                 }
             };
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn one_setting_gives_every_question_one_context() {
-        let question = Question { passage: &[1; 50], query_left: &[2; 3], query_right: &[3; 3] };
+        let question = Question::about(&[1; 50], &[2; 3], &[3; 3]);
         let encoder = ChoiceEncoder::new(SpecialIds::BERT_UNCASED, 30);
         let cut = |truncation| {
             let mut cut = TruncatedQuestion::default();
@@ -131,6 +131,6 @@ mod tests {
         assert_eq!((work.tokens, by_choice.longest_row(), work.scored, work.groups), (61, 31, 6, 3));
         let by_question = cut(Truncation::Question);
         assert_eq!(by_question.row_of_choice, [0, 0, 0]);
-        assert_eq!(by_question.rows[0].kept_passage, by_choice.rows[1].kept_passage);
+        assert_eq!(by_question.rows[0].excess, by_choice.rows[1].excess);
     }
 }
