@@ -1,5 +1,6 @@
 //! Content of `manifest.json`. The manifest is written last; a folder without it is not a data set.
 
+mod cloze;
 mod error;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::SCHEMA_VERSION;
 use crate::vocab::SpecialIds;
 
+pub use self::cloze::{ClozeLoss, ClozeManifest};
 pub use self::error::ManifestError;
 pub use crate::split::Split;
 
@@ -26,7 +28,7 @@ pub const DATA_FOLDER: &str = "data";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskName {
-    /// Multi-token cloze questions; see [`cloze`](crate::cloze).
+    /// Cloze questions; see [`cloze`](crate::cloze).
     #[default]
     Cloze,
     /// Documents, for blank infilling; see [`document`](crate::document).
@@ -198,6 +200,9 @@ pub struct Manifest {
     /// Marker of the blank in the column `query`, which depends on the raw format; empty for rows without a query.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub blank: String,
+    /// Task of cloze questions; `None` for rows of other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloze: Option<ClozeManifest>,
     /// Splits by name.
     pub splits: BTreeMap<Split, SplitManifest>,
     /// Raw files.
@@ -210,6 +215,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Task of the cloze questions; the form of ReCoRD if the manifest names none.
+    pub fn cloze(&self) -> ClozeManifest {
+        self.cloze.clone().unwrap_or_else(|| ClozeManifest::record(&self.settings.format))
+    }
+
     /// Parses and checks a manifest: every byte of the text is covered by the checksum at its end.
     ///
     /// # Errors
@@ -297,6 +307,7 @@ mod tests {
             tokenizer: Tokenizer { name: "t".into(), sha256: "cd".into(), vocab_size: 30524 },
             special_ids: SpecialIds::BERT_UNCASED,
             blank: "[BLANK]".into(),
+            cloze: Some(ClozeManifest::record("plain")),
             splits: BTreeMap::from([(Split::Val, val)]),
             raw_files: vec![],
             rejects: Some(RejectsFile { bytes: 3, sha256: "ef".into() }),
@@ -334,11 +345,11 @@ mod tests {
         assert!(matches!(Manifest::from_json(text.trim_end()), Err(ManifestError::NoChecksum)));
         let other = Manifest { fingerprint: "00".into(), ..manifest() }.to_json().expect("json");
         assert!(matches!(Manifest::from_json(&other), Err(ManifestError::Fingerprint { .. })));
-        let older = text.replace("\"schema_version\": 2", "\"schema_version\": 1");
+        let older = text.replace("\"schema_version\": 3", "\"schema_version\": 2");
         let error = Manifest::from_json(&older).expect_err("an older version");
         assert_eq!(
             error.at(Path::new("data/own/shards/manifest.json")).to_string(),
-            "data set has schema version 1, this program reads version 2; \
+            "data set has schema version 2, this program reads version 3; \
              make it anew with `glm-prep ingest data/own` and the options used before"
         );
         assert!(matches!(Manifest::from_json("version https://git-lfs"), Err(ManifestError::Syntax(_))));

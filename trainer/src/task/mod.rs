@@ -232,6 +232,17 @@ pub enum RowError {
         /// The pair.
         example_id: String,
     },
+    /// A question with several choices where one is expected.
+    #[error(
+        "question {example_id} has {choices} choices, but with cloze.loss = token_cross_entropy the only choice of a question is its \
+         answer; choose another loss, such as generative"
+    )]
+    SeveralChoices {
+        /// The question.
+        example_id: String,
+        /// Number of its choices.
+        choices: usize,
+    },
     /// A training question without a correct choice.
     #[error(
         "question {example_id} has no correct choice and cannot be used for training; `glm-prep verify` checks the whole data set"

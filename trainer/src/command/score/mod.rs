@@ -287,10 +287,11 @@ impl Ranker {
             .map(|choice| Ok(session.encode(choice)?.ids))
             .collect::<Result<Vec<_>, TokenizerError>>()?;
         let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
-        let read_tokens = self
+        let excess = self
             .encoder
-            .kept_passage(&tokens.question(), longest)
+            .excess(&tokens.question(), longest)
             .map_err(|EncodingError::DoesNotFit { needed, .. }| self.too_long(&question.origin, needed))?;
+        let read_tokens = tokens.passage.len() - excess;
         Ok(Encoded { tokens, choices, read_tokens })
     }
 
@@ -320,19 +321,23 @@ fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<
     let mut builder = ClozeBatchBuilder::new();
     for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
         let texts = question.choices.iter().zip(choices).enumerate();
-        let choices: Vec<_> = texts.map(|(index, (text, ids))| ChoiceRow { text, ids, correct: false, index }).collect();
+        let choices: Vec<_> = texts.map(|(index, (text, ids))| ChoiceRow { text, ids, correct: false, index, name: None }).collect();
         let row = ClozeRow {
             example_id: &question.origin,
             origin: Origin::NONE,
             passage_id: 0,
             question_id: 0,
+            group_id: None,
+            idx: None,
             source: "",
             passage: &question.text.passage,
             query: &question.text.query,
-            tokens: tokens.question(),
+            tokens: &tokens.question(),
             entities: &[],
             choices: &choices,
             labelled: false,
+            label_name: None,
+            end_of_piece: true,
         };
         builder.append(&row)?;
     }

@@ -1,7 +1,7 @@
 //! Evaluation of cloze questions: their answers, and sums over them.
 
 use arrow::array::RecordBatch;
-use glm_schemas::cloze::encoding::ChoiceEncoder;
+use glm_schemas::cloze::encoding::{ChoiceEncoder, Question};
 use glm_schemas::cloze::{ChoiceView, ClozeView};
 use glm_schemas::vocab::TokenId;
 
@@ -24,7 +24,8 @@ fn best(scores: &[f64]) -> Option<usize> {
 
 /// Returns the answer to question `row` from the scores of its choices.
 fn answer(settings: &ClozeSettings, encoder: &ChoiceEncoder, view: &ClozeView<'_>, row: usize, scores: Scores<'_>) -> Answer {
-    let labelled = view.label(row).is_some();
+    let label_name = view.label_name(row);
+    let labelled = view.label(row).is_some() || label_name.is_some();
     let scored = |(place, (choice, &log_prob)): (usize, (ChoiceView<'_>, &f64))| {
         let targets = encoder.targets(choice.ids.len());
         ScoredChoice {
@@ -40,9 +41,11 @@ fn answer(settings: &ClozeSettings, encoder: &ChoiceEncoder, view: &ClozeView<'_
         true => scores.greedy.iter().position(|&greedy| greedy),
         false => best(&choices.iter().map(|choice| choice.score).collect::<Vec<_>>()),
     };
-    let is_correct = |place: usize| choices.get(place).is_some_and(|choice| choice.correct == Some(true));
+    let is_right = |choice: &ScoredChoice| {
+        choice.correct == Some(true) || label_name.is_some_and(|label| choice.name.as_deref() == Some(label))
+    };
     // No answer is right where no choice is.
-    let hit = predicted.map_or_else(|| !(0..choices.len()).any(is_correct), is_correct);
+    let hit = predicted.map_or_else(|| !choices.iter().any(is_right), |place| is_right(&choices[place]));
     Answer {
         example_id: view.example_id(row).to_owned(),
         source_id: view.source_id(row).map(str::to_owned),
@@ -105,9 +108,9 @@ impl ClozeEvaluator {
             self.counts.add_label(label.choice_index, answer.choices[predicted].choice_index);
         }
         self.counts.add_to_group(answer.group_id.as_ref().unwrap_or(&answer.example_id), answer.hit);
-        let passage = view.question(row).passage;
+        let question = view.question(row);
         let choices: Vec<(bool, u32)> =
-            view.choices(row).map(|choice| (choice.correct, occurrences(passage, choice.ids))).collect();
+            view.choices(row).map(|choice| (choice.correct, mentions(&question, choice.ids))).collect();
         let most = choices.iter().map(|(_, mentions)| *mentions).max().unwrap_or(0);
         self.chance += correct_share(&choices, |_| true);
         self.most_frequent += correct_share(&choices, |mentions| mentions == most);
@@ -162,6 +165,12 @@ const SECOND: usize = 1;
 fn correct_share(choices: &[(bool, u32)], considered: impl Fn(u32) -> bool) -> f64 {
     let among: Vec<bool> = choices.iter().filter(|(_, mentions)| considered(*mentions)).map(|(correct, _)| *correct).collect();
     among.iter().filter(|correct| **correct).count() as f64 / among.len().max(1) as f64
+}
+
+/// Number of times that `choice` occurs in the truncatable segments: in the passage, of the form of ReCoRD.
+fn mentions(question: &Question<'_>, choice: &[TokenId]) -> u32 {
+    let passages = question.segments.iter().filter(|segment| segment.truncatable);
+    passages.map(|segment| occurrences(segment.ids, choice)).sum()
 }
 
 /// Number of times that `choice` occurs in `passage`.

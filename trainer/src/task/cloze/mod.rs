@@ -1,8 +1,9 @@
-//! Multi-token cloze: selects the choice that fills the blank of a context.
+//! Cloze: selects the choice that fills the blank of a context.
 //!
 //! A question becomes one row of a batch, or several if its choices truncate the context differently: the context, the
-//! start of piece, then the tokens of its choices. Each choice is a group, and the log probability of the group is the score of
-//! the choice, without length normalization. The loss is the cross entropy over a question's choices.
+//! start of piece, then the tokens of its choices. Each choice is a group, and the log probability of the group, divided by a power of the
+//! number of its targets if the settings ask for it, is the score of the choice. The loss is by default the cross entropy over a question's
+//! choices. Where all choices are single tokens, and no end of piece is predicted, the start of piece alone predicts them all.
 
 mod evaluator;
 mod loss;
@@ -32,7 +33,7 @@ use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
 
-/// Multi-token cloze.
+/// Questions with choices.
 #[derive(Debug)]
 pub struct Cloze {
     encoder: ChoiceEncoder,
@@ -167,6 +168,10 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
         if self.purpose == Purpose::Train && label(&view, row).is_none() {
             return Err(RowError::Unlabelled { example_id: view.example_id(row).to_owned() });
         }
+        let choices = view.choices(row).len();
+        if self.task.settings.loss.is_of_tokens() && choices != 1 {
+            return Err(RowError::SeveralChoices { example_id: view.example_id(row).to_owned(), choices });
+        }
         self.questions.push((view, row));
         Ok(RowSize { work: self.truncated.work(), longest_row: self.truncated.longest_row() })
     }
@@ -178,10 +183,11 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
         let row = *row;
         Self::truncate(&mut self.truncated, self.task, view, row)?;
         let (question, SpecialIds { sop, eop, .. }) = (view.question(row), self.task.special);
+        let end_of_piece = self.task.encoder.end_of_piece().then_some(eop);
         let first_group = batch.targets.groups;
         for (number, part) in self.truncated.rows().iter().enumerate() {
             self.context.clear();
-            let blank = self.task.encoder.push_context(&question, part.kept_passage, &mut self.context) as i64;
+            let blank = self.task.encoder.push_context(&question, part.excess, &mut self.context) as i64;
             batch.push_context(&self.context);
             // The start of piece attends to the context and itself only, so all choices share one.
             let start_of_piece = batch.push_scored(sop, blank, 1, part.context);
@@ -191,13 +197,16 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
                     continue;
                 }
                 let group = first_group + choice;
-                let mut previous = start_of_piece;
-                for (block_position, &id) in (2..).zip(tokens.ids) {
+                let (mut previous, mut block_position, start) = (start_of_piece, 2, index);
+                let mut targets = tokens.ids.iter().copied().chain(end_of_piece).peekable();
+                while let Some(id) = targets.next() {
                     batch.push_target(previous, id, group);
-                    previous = batch.push_scored(id, blank, block_position, index);
+                    // The last target is no input.
+                    if targets.peek().is_some() {
+                        previous = batch.push_scored(id, blank, block_position, start);
+                        (block_position, index) = (block_position + 1, index + 1);
+                    }
                 }
-                batch.push_target(previous, eop, group);
-                index += tokens.ids.len();
             }
             batch.end_row(ordinal, number);
         }
