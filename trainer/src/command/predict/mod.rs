@@ -300,7 +300,7 @@ fn write_texts(subject: &SplitScorer, out: &mut Output) -> Result<usize, EvalErr
     Ok(texts)
 }
 
-/// Returns the answers to all questions of a split, in the order of the raw data.
+/// Returns the answers to all questions of a split, in the order of the raw data: by index, or of records with labels as stored.
 fn answers(subject: &SplitScorer) -> Result<Vec<Answer>, EvalError> {
     let SplitScorer { scorer: Scorer { model, config, .. }, split, .. } = subject;
     // A submission must answer all questions, regardless of train.eval_questions.
@@ -315,6 +315,8 @@ fn answers(subject: &SplitScorer) -> Result<Vec<Answer>, EvalError> {
         }
     })?;
     progress.end();
-    answers.sort_by_key(|answer| answer.question_id);
+    if subject.data.manifest().cloze.as_ref().is_none_or(|cloze| cloze.labels.is_empty()) {
+        answers.sort_by_key(|answer| answer.question_id);
+    }
     Ok(answers)
 }

@@ -14,7 +14,7 @@ use crate::task::Answer;
 /// Form of a task's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// `{"idx", "label"}` with the text of the best choice, sorted by idx.
+    /// `{"idx", "label"}` with the text of the best choice.
     Text,
     /// `{"idx", "label"}` with the name of the best choice.
     Label,
@@ -115,12 +115,7 @@ impl Submission {
         let indices: Vec<Value> = answers.iter().map(|answer| self.index(answer)).collect();
         let lines = answers.iter().zip(&indices);
         match self.form {
-            Form::Label => lines.into_iter().try_for_each(|(answer, idx)| write_line(file, &Labelled { idx, label: self.label(answer) })),
-            Form::Text => {
-                let mut lines: Vec<_> = lines.collect();
-                lines.sort_by_key(|(answer, _)| answer.question_id);
-                lines.into_iter().try_for_each(|(answer, idx)| write_line(file, &Labelled { idx, label: self.label(answer) }))
-            }
+            Form::Text | Form::Label => lines.into_iter().try_for_each(|(answer, idx)| write_line(file, &Labelled { idx, label: self.label(answer) })),
             Form::Answers => {
                 let mut passages: IndexMap<String, (&Value, IndexMap<String, Question<'_>>)> = IndexMap::new();
                 for (answer, idx) in lines {
@@ -200,8 +195,8 @@ mod tests {
     }
 
     #[test]
-    fn answers_about_entities_are_texts_in_the_order_of_their_index() {
-        let answers = [answer("{}", 9, &["1", "2"], Some(1)), answer("{}", 3, &["1", "2"], Some(0))];
+    fn answers_about_entities_are_texts() {
+        let answers = [answer("{}", 3, &["1", "2"], Some(0)), answer("{}", 9, &["1", "2"], Some(1))];
         assert_eq!(lines(Form::Text, &answers), "{\"idx\":3,\"label\":\"text 0\"}\n{\"idx\":9,\"label\":\"text 1\"}\n");
     }
 
