@@ -96,6 +96,8 @@ impl Recipe {
 
     /// The published recipe of a task of cloze questions, by its name in manifests.
     pub fn of_task(task: &str) -> Option<Self> {
+        // Both forms of WSC have the same.
+        let task = task.strip_suffix("-candidates").unwrap_or(task);
         let of_task = |recipe: &&Self| recipe.name() == task && (task == "record" || task.starts_with("superglue/"));
         Self::value_variants().iter().find(of_task).copied()
     }

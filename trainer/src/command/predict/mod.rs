@@ -261,12 +261,11 @@ fn predict(args: &PredictArgs, weights: &WeightArgs) -> Result<Predicted, Predic
 /// The line of an answer in the plain format.
 fn named<'a>(submission: &Submission, answer: &'a Answer) -> Named<'a> {
     let best = answer.predicted_choice();
-    let has_names = answer.choices.iter().any(|choice| choice.name.is_some());
     Named {
         id: answer.source_id.as_ref().unwrap_or(&answer.example_id),
         predicted: best.map(|choice| choice.choice_index),
         predicted_text: best.map(|choice| choice.text.as_str()),
-        label: has_names.then(|| submission.label(answer)),
+        label: submission.has_labels().then(|| submission.label(answer)),
     }
 }
 

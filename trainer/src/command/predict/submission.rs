@@ -23,7 +23,7 @@ enum Form {
 }
 
 /// Names of tasks in manifests and of their files.
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 12] = [
     ("record", "ReCoRD.jsonl"),
     ("superglue/record", "ReCoRD.jsonl"),
     ("superglue/boolq", "BoolQ.jsonl"),
@@ -33,6 +33,7 @@ const FILES: [(&str, &str); 11] = [
     ("superglue/rte", "RTE.jsonl"),
     ("superglue/wic", "WiC.jsonl"),
     ("superglue/wsc", "WSC.jsonl"),
+    ("superglue/wsc-candidates", "WSC.jsonl"),
     ("superglue/axb", "AX-b.jsonl"),
     ("superglue/axg", "AX-g.jsonl"),
 ];
@@ -87,6 +88,11 @@ impl Submission {
             _ => Form::Label,
         };
         Self { form, file, labels }
+    }
+
+    /// True if choices stand for labels.
+    pub(super) fn has_labels(&self) -> bool {
+        !self.labels.is_empty()
     }
 
     /// The name of the label that is predicted: a number if it is one, else a text. Where the model would write another answer than the

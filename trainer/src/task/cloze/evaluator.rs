@@ -33,7 +33,7 @@ fn answer(settings: &ClozeSettings, encoder: &ChoiceEncoder, view: &ClozeView<'_
             name: choice.name.map(str::to_owned),
             choice_index: choice.index.unwrap_or(place),
             score: score(settings, log_prob, targets),
-            correct: labelled.then_some(choice.correct),
+            correct: labelled.then(|| choice.correct || (label_name.is_some() && choice.name == label_name)),
         }
     };
     let choices: Vec<ScoredChoice> = view.choices(row).zip(scores.log_probs).enumerate().map(scored).collect();
@@ -41,9 +41,7 @@ fn answer(settings: &ClozeSettings, encoder: &ChoiceEncoder, view: &ClozeView<'_
         true => scores.greedy.iter().position(|&greedy| greedy),
         false => best(&choices.iter().map(|choice| choice.score).collect::<Vec<_>>()),
     };
-    let is_right = |choice: &ScoredChoice| {
-        choice.correct == Some(true) || label_name.is_some_and(|label| choice.name.as_deref() == Some(label))
-    };
+    let is_right = |choice: &ScoredChoice| choice.correct == Some(true);
     // No answer is right where no choice is.
     let hit = predicted.map_or_else(|| !choices.iter().any(is_right), |place| is_right(&choices[place]));
     Answer {
@@ -66,7 +64,7 @@ fn score(settings: &ClozeSettings, log_prob: f64, targets: usize) -> f64 {
     }
 }
 
-/// Sums over the questions of an evaluation.
+/// Sums over the questions of an evaluation whose answer is known.
 #[derive(Debug, Clone)]
 pub(super) struct ClozeEvaluator {
     settings: ClozeSettings,
@@ -98,6 +96,9 @@ impl ClozeEvaluator {
     }
 
     fn add_answer(&mut self, view: &ClozeView<'_>, row: usize, answer: &Answer) {
+        if !answer.is_labelled() {
+            return;
+        }
         self.questions += 1;
         self.hits += usize::from(answer.hit);
         let correct = || answer.choices.iter().filter(|choice| choice.correct == Some(true));
@@ -109,8 +110,9 @@ impl ClozeEvaluator {
         }
         self.counts.add_to_group(answer.group_id.as_ref().unwrap_or(&answer.example_id), answer.hit);
         let question = view.question(row);
-        let choices: Vec<(bool, u32)> =
-            view.choices(row).map(|choice| (choice.correct, mentions(&question, choice.ids))).collect();
+        let is_correct = answer.choices.iter().map(|choice| choice.correct == Some(true));
+        let mentions = view.choices(row).map(|choice| mentions(&question, choice.ids));
+        let choices: Vec<(bool, u32)> = is_correct.zip(mentions).collect();
         let most = choices.iter().map(|(_, mentions)| *mentions).max().unwrap_or(0);
         self.chance += correct_share(&choices, |_| true);
         self.most_frequent += correct_share(&choices, |mentions| mentions == most);
