@@ -128,3 +128,66 @@ fn a_submission_has_the_answers_of_each_run() {
     let none = all(&[folder.path()]);
     assert!(none.stderr().contains("is not a run folder"), "{}", none.stderr());
 }
+
+/// A task of one's own: a pattern file, and JSON lines with any fields.
+#[test]
+fn a_task_of_ones_own_goes_from_lines_to_predictions() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = folder.path().join("reviews");
+    std::fs::create_dir(&data).expect("folder");
+    let pattern = r#"
+        metrics = ["f1_macro", "accuracy"]
+
+        [texts]
+        review = { field = "body" }
+
+        [label]
+        field = "mood"
+        names = ["unhappy", "happy"]
+
+        [[patterns]]
+        context = "{review*} In short, it was {blank}."
+        words = ["bad", "good"]
+    "#;
+    std::fs::write(folder.path().join("mood.toml"), pattern).expect("write");
+    let (words, moods) = (["dull", "slow", "cold", "fun", "fast", "warm"], ["unhappy", "happy"]);
+    let lines = |count: usize, labelled: bool| {
+        let line = |i: usize| {
+            let body = format!("The evening was {} and the food {}.", words[i % 6], words[(i + 6 / 2 * (i % 2)) % 6]);
+            let mut line = json!({"body": body, "id": format!("r{i}")});
+            if labelled {
+                line["mood"] = moods[usize::from(i % 6 > 2)].into();
+            }
+            format!("{line}\n")
+        };
+        (0..count).map(line).collect::<String>()
+    };
+    for (file, count, labelled) in [("train.jsonl", 24, true), ("val.jsonl", 12, true), ("test.jsonl", 6, false)] {
+        std::fs::write(data.join(file), lines(count, labelled)).expect("write");
+    }
+    run(command("glm-prep").args(["ingest", "--quiet"]).arg(&data).arg("--pattern").arg(folder.path().join("mood.toml"))).success();
+
+    let out = folder.path().join("run");
+    let mut training = small_model(&data, &out);
+    run(training.args(["--init", "random", "--seed", "1", "--max-steps", "4"])).success();
+    let eval = evals(&out).pop().expect("an evaluation");
+    assert_eq!((&eval["questions"], eval["chance"].as_f64(), eval["majority"].as_f64()), (&json!(12), Some(0.5), Some(0.5)));
+    let page = run(command("glm-trainer").args(["report", "--json"]).arg(&out)).success();
+    let page: Value = serde_json::from_str(&page.stdout()).expect("json");
+    assert_eq!(page["best"]["f1_macro"], eval["f1_macro"]);
+
+    let answers = folder.path().join("answers.jsonl");
+    predict(&out, &data, &answers);
+    let answers = json_lines(&answers);
+    assert_eq!(answers.iter().map(|answer| answer["id"].clone()).collect::<Vec<_>>(), (0..6).map(|i| json!(format!("r{i}"))).collect::<Vec<_>>());
+    for answer in &answers {
+        let predicted = answer["predicted"].as_u64().expect("index") as usize;
+        assert_eq!((&answer["predicted_text"], &answer["label"]), (&json!(["bad", "good"][predicted]), &json!(moods[predicted])));
+    }
+    let submission = run(command("glm-trainer")
+        .args(["predict", "--device", "cpu", "--out"])
+        .arg(folder.path().join("all.zip"))
+        .arg("--all")
+        .arg(&out));
+    assert!(submission.stderr().contains("is not a task of SuperGLUE"), "{}", submission.stderr());
+}
