@@ -215,7 +215,8 @@ fn formulas(pairs: &[(usize, usize)], groups: &[String]) -> [(&'static str, f64)
         2.0 * share(both, either)
     };
     let labels: BTreeSet<usize> = pairs.iter().flat_map(|pair| [pair.0, pair.1]).collect();
-    let wrong: BTreeSet<&String> = pairs.iter().zip(groups).filter(|(pair, _)| pair.0 != pair.1).map(|(_, group)| group).collect();
+    let wrong: BTreeSet<&String> =
+        pairs.iter().zip(groups).filter(|(pair, _)| pair.0 != pair.1).map(|(_, group)| group).collect();
     let all: BTreeSet<&String> = groups.iter().collect();
     [
         ("accuracy", share(pairs.iter().filter(|pair| pair.0 == pair.1).count(), pairs.len())),
@@ -244,7 +245,13 @@ fn assert_metrics(evaluation: &Evaluation, answers: &[Answer], examples: &Value,
         let Some(found) = evaluation.metrics.get(name) else { continue };
         assert!((found - expected).abs() < 1e-12, "{at}: {name} is {found} instead of {expected}");
         compared += 1;
-        let names = [("accuracy", "accuracy", 100.0), ("acc", "accuracy", 100.0), ("f1-macro", "f1_macro", 1.0), ("f1a", "f1a", 1.0), ("em", "em", 1.0)];
+        let names = [
+            ("accuracy", "accuracy", 100.0),
+            ("acc", "accuracy", 100.0),
+            ("f1-macro", "f1_macro", 1.0),
+            ("f1a", "f1a", 1.0),
+            ("em", "em", 1.0),
+        ];
         for (theirs, _, of) in names.into_iter().filter(|(_, ours, _)| *ours == name && pairs.len() == answers.len()) {
             let Some(value) = published.get(theirs).map(number) else { continue };
             assert!((found - value / of).abs() < 1e-12, "{at}: {name} is {found} instead of {value}");
@@ -329,7 +336,8 @@ fn learning_curves_follow_the_published_ones() {
             let step = DeviceStep::on(&step, Device::Cpu, stepper.backend().layout()).expect("step");
             let outcome = stepper.step(&step, false).expect("step").read().expect("report");
             let at = format!("{} step {i}", ingested.name());
-            let near = |found: f64, expected: f64, tolerance: f64| (found - expected).abs() <= tolerance * expected.abs().max(1e-3);
+            let near =
+                |found: f64, expected: f64, tolerance: f64| (found - expected).abs() <= tolerance * expected.abs().max(1e-3);
             assert!(near(outcome.loss, *loss, 1e-4), "{at}: loss {} instead of {loss}", outcome.loss);
             let (norm, lr) = (number(&published["gradient_norms"][i]), number(&published["learning_rates"][i]));
             assert!(near(outcome.gradient_norm, norm, 1e-3), "{at}: norm {} instead of {norm}", outcome.gradient_norm);

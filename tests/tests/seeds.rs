@@ -53,7 +53,9 @@ fn runs_follow_each_other_and_the_best_and_the_median_are_found() {
     reached.sort_by(f64::total_cmp);
     assert_eq!(written["median"].as_f64(), Some(reached[1]));
     let stderr = first.stderr();
-    for text in ["seed 1, run 2 of 3", "accuracy of 3 seeds: median ", &format!("(seed {best_seed})"), "next: glm-trainer report "] {
+    for text in
+        ["seed 1, run 2 of 3", "accuracy of 3 seeds: median ", &format!("(seed {best_seed})"), "next: glm-trainer report "]
+    {
         assert!(stderr.contains(text), "{text} in:\n{stderr}");
     }
 

@@ -31,8 +31,14 @@ fn trainer(data: &Path, out: &Path, task: &str) -> Command {
 }
 
 fn predict(init: &Path, data: &Path, out: &Path) -> Finished {
-    run(command("glm-trainer").args(["predict", "--device", "cpu", "--init"]).arg(init).arg("--data").arg(data).arg("--out").arg(out))
-        .success()
+    run(command("glm-trainer")
+        .args(["predict", "--device", "cpu", "--init"])
+        .arg(init)
+        .arg("--data")
+        .arg(data)
+        .arg("--out")
+        .arg(out))
+    .success()
 }
 
 fn evals(out: &Path) -> Vec<Value> {
@@ -50,7 +56,8 @@ fn a_recipe_evaluates_after_each_epoch_and_its_run_is_evaluated_alike() {
     assert_eq!(evals.iter().map(|eval| eval["samples"].as_u64()).collect::<Vec<_>>(), [1, 2, 3].map(|n| Some(n * rows)));
     assert_eq!(evals[0]["step"].as_u64(), Some(rows.div_ceil(4)));
     let config = std::fs::read_to_string(out.join("config.toml")).expect("config");
-    for setting in ["max_seq_len = 256", "metrics = \"accuracy,f1_macro\"", "loss = \"cross_entropy\"", "length_penalty = 0.0"] {
+    for setting in ["max_seq_len = 256", "metrics = \"accuracy,f1_macro\"", "loss = \"cross_entropy\"", "length_penalty = 0.0"]
+    {
         assert!(config.lines().any(|line| line == setting), "{setting} in\n{config}");
     }
 
@@ -101,7 +108,11 @@ fn a_submission_has_the_answers_of_each_run() {
     run(trainer(&multirc, &multirc_run, "multirc").args(["--epochs", "1"])).success();
     let archive = folder.path().join("submission.zip");
     let all = |runs: &[&Path]| {
-        run(command("glm-trainer").args(["predict", "--device", "cpu", "--json", "--out"]).arg(&archive).arg("--all").args(runs))
+        run(command("glm-trainer")
+            .args(["predict", "--device", "cpu", "--json", "--out"])
+            .arg(&archive)
+            .arg("--all")
+            .args(runs))
     };
     let result: Value = serde_json::from_str(&all(&[&rte_run, &multirc_run]).success().stdout()).expect("json");
     let files: Vec<_> = result["files"].as_array().expect("files").iter().map(|file| &file["file"]).collect();
@@ -116,7 +127,8 @@ fn a_submission_has_the_answers_of_each_run() {
         contents.by_name(file).expect(file).read_to_string(&mut content).expect("text");
         assert_eq!(content, std::fs::read_to_string(&alone).expect("text"));
     }
-    let keys: Vec<String> = json_lines(&folder.path().join("MultiRC.jsonl"))[0].as_object().expect("object").keys().cloned().collect();
+    let keys: Vec<String> =
+        json_lines(&folder.path().join("MultiRC.jsonl"))[0].as_object().expect("object").keys().cloned().collect();
     assert_eq!(keys, ["idx", "passage"]);
 
     // The same command writes the same bytes.
@@ -124,7 +136,11 @@ fn a_submission_has_the_answers_of_each_run() {
     assert_eq!(std::fs::read(&archive).expect("archive"), first);
     let twice = all(&[&rte_run, &rte_run]);
     assert_eq!(twice.code(), Some(1));
-    assert!(twice.stderr().contains("writes RTE.jsonl, as ") && twice.stderr().contains("omit one of them"), "{}", twice.stderr());
+    assert!(
+        twice.stderr().contains("writes RTE.jsonl, as ") && twice.stderr().contains("omit one of them"),
+        "{}",
+        twice.stderr()
+    );
     let none = all(&[folder.path()]);
     assert!(none.stderr().contains("is not a run folder"), "{}", none.stderr());
 }
@@ -165,7 +181,8 @@ fn a_task_of_ones_own_goes_from_lines_to_predictions() {
     for (file, count, labelled) in [("train.jsonl", 24, true), ("val.jsonl", 12, true), ("test.jsonl", 6, false)] {
         std::fs::write(data.join(file), lines(count, labelled)).expect("write");
     }
-    run(command("glm-prep").args(["ingest", "--quiet"]).arg(&data).arg("--pattern").arg(folder.path().join("mood.toml"))).success();
+    run(command("glm-prep").args(["ingest", "--quiet"]).arg(&data).arg("--pattern").arg(folder.path().join("mood.toml")))
+        .success();
 
     let out = folder.path().join("run");
     let mut training = small_model(&data, &out);
@@ -179,10 +196,16 @@ fn a_task_of_ones_own_goes_from_lines_to_predictions() {
     let answers = folder.path().join("answers.jsonl");
     predict(&out, &data, &answers);
     let answers = json_lines(&answers);
-    assert_eq!(answers.iter().map(|answer| answer["id"].clone()).collect::<Vec<_>>(), (0..6).map(|i| json!(format!("r{i}"))).collect::<Vec<_>>());
+    assert_eq!(
+        answers.iter().map(|answer| answer["id"].clone()).collect::<Vec<_>>(),
+        (0..6).map(|i| json!(format!("r{i}"))).collect::<Vec<_>>()
+    );
     for answer in &answers {
         let predicted = answer["predicted"].as_u64().expect("index") as usize;
-        assert_eq!((&answer["predicted_text"], &answer["label"]), (&json!(["bad", "good"][predicted]), &json!(moods[predicted])));
+        assert_eq!(
+            (&answer["predicted_text"], &answer["label"]),
+            (&json!(["bad", "good"][predicted]), &json!(moods[predicted]))
+        );
     }
     let submission = run(command("glm-trainer")
         .args(["predict", "--device", "cpu", "--out"])

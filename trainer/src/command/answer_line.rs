@@ -47,8 +47,13 @@ mod tests {
 
     #[test]
     fn choices_have_the_order_of_the_raw_data() {
-        let choice =
-            |text: &str, choice_index, score, correct| ScoredChoice { text: text.into(), name: None, choice_index, score, correct };
+        let choice = |text: &str, choice_index, score, correct| ScoredChoice {
+            text: text.into(),
+            name: None,
+            choice_index,
+            score,
+            correct,
+        };
         let answer = |correct: fn(bool) -> Option<bool>| Answer {
             example_id: "val-0".into(),
             source_id: Some("mine".into()),

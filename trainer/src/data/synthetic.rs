@@ -13,7 +13,13 @@ use crate::task::{Purpose, Task};
 
 /// Cloze questions of at most `max_seq_len` tokens per choice, truncated as published.
 pub(super) fn task(max_seq_len: usize) -> Arc<dyn Task> {
-    Arc::new(Cloze::new(SpecialIds::BERT_UNCASED, max_seq_len, Truncation::Choice, ClozeSettings::default(), ClozeForm::default()))
+    Arc::new(Cloze::new(
+        SpecialIds::BERT_UNCASED,
+        max_seq_len,
+        Truncation::Choice,
+        ClozeSettings::default(),
+        ClozeForm::default(),
+    ))
 }
 
 /// Row group that begins its split.

@@ -281,7 +281,16 @@ mod tests {
             correct: Some(correct.contains(&place)),
         };
         let choices = scores.iter().enumerate().map(choice).collect();
-        Answer { example_id: format!("q{id:04}"), source_id: None, question_id: None, group_id: None, idx: None, choices, predicted, hit }
+        Answer {
+            example_id: format!("q{id:04}"),
+            source_id: None,
+            question_id: None,
+            group_id: None,
+            idx: None,
+            choices,
+            predicted,
+            hit,
+        }
     }
 
     fn read(answers: Answers) -> (Summary, Vec<Judged>) {

@@ -351,7 +351,10 @@ mod tests {
         let slow = TrainRecord { samples_per_second: 0.352, data_wait: 0.25, ..record() };
         assert!(short_train_line(&slow, words_of(TaskName::Cloze)).ends_with("0.35 questions/s, waiting 25 %"));
         let totals = vec![1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0].into();
-        let metrics = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice, ClozeSettings::default(), ClozeForm::default()).evaluator().metrics(&totals);
+        let metrics =
+            Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice, ClozeSettings::default(), ClozeForm::default())
+                .evaluator()
+                .metrics(&totals);
         let record = EvalRecord {
             step: 43_380,
             samples: 1,

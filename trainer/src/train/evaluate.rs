@@ -258,12 +258,7 @@ fn score_step(
 }
 
 /// Log probability of each group of a batch, and with `needs_greedy` whether each of its targets is the most probable token.
-fn group_scores(
-    model: &Glm,
-    batch: &DeviceBatch,
-    pass: &Pass,
-    needs_greedy: bool,
-) -> Result<(Vec<f64>, Vec<bool>), TchError> {
+fn group_scores(model: &Glm, batch: &DeviceBatch, pass: &Pass, needs_greedy: bool) -> Result<(Vec<f64>, Vec<bool>), TchError> {
     let on_host = |log_probs: Tensor| Vec::<f64>::try_from(log_probs.f_to_device(Device::Cpu)?.f_totype(Kind::Double)?);
     if !needs_greedy {
         return Ok((on_host(no_grad(|| model.target_log_probs(batch, pass))?)?, Vec::new()));

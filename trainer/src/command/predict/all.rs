@@ -66,9 +66,9 @@ pub(super) fn run(args: &PredictArgs) -> Result<Submitted, PredictError> {
         contents.push(content);
     }
     let mut archive = io::Cursor::new(Vec::new());
-    pack(files.iter().map(|file| file.file).zip(&contents), &mut archive).map_err(|error| EvalError::Output(out.error(error)))?;
-    out.write(|file| file.write_all(archive.get_ref()))
-        .map_err(|error: io::Error| EvalError::Output(out.error(error)))?;
+    pack(files.iter().map(|file| file.file).zip(&contents), &mut archive)
+        .map_err(|error| EvalError::Output(out.error(error)))?;
+    out.write(|file| file.write_all(archive.get_ref())).map_err(|error: io::Error| EvalError::Output(out.error(error)))?;
     Ok(Submitted { out: args.out.clone(), files })
 }
 
@@ -99,14 +99,10 @@ fn answered(args: &PredictArgs, run: &Path) -> Result<(SubmittedFile, Vec<u8>), 
 }
 
 /// Writes an archive whose bytes depend on its files only.
-fn pack<'a>(
-    files: impl Iterator<Item = (&'static str, &'a Vec<u8>)>,
-    archive: &mut io::Cursor<Vec<u8>>,
-) -> io::Result<()> {
+fn pack<'a>(files: impl Iterator<Item = (&'static str, &'a Vec<u8>)>, archive: &mut io::Cursor<Vec<u8>>) -> io::Result<()> {
     let mut writer = ZipWriter::new(archive);
-    let options = SimpleFileOptions::default()
-        .compression_method(CompressionMethod::Deflated)
-        .last_modified_time(DateTime::default());
+    let options =
+        SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).last_modified_time(DateTime::default());
     for (name, content) in files {
         writer.start_file(name, options)?;
         writer.write_all(content)?;

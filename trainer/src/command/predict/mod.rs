@@ -253,7 +253,9 @@ fn predict(args: &PredictArgs, weights: &WeightArgs) -> Result<Predicted, Predic
     }
     write_lines(&mut out, |file| match format {
         AnswerFormat::Superglue => submission.write(&answers, file).map_err(Into::into),
-        AnswerFormat::Plain => answers.iter().try_for_each(|answer| write_line(file, &named(&submission, answer))).map_err(Into::into),
+        AnswerFormat::Plain => {
+            answers.iter().try_for_each(|answer| write_line(file, &named(&submission, answer))).map_err(Into::into)
+        }
     })?;
     Ok(predicted(answers.len(), subject))
 }

@@ -121,7 +121,9 @@ impl Submission {
         let indices: Vec<Value> = answers.iter().map(|answer| self.index(answer)).collect();
         let lines = answers.iter().zip(&indices);
         match self.form {
-            Form::Text | Form::Label => lines.into_iter().try_for_each(|(answer, idx)| write_line(file, &Labelled { idx, label: self.label(answer) })),
+            Form::Text | Form::Label => {
+                lines.into_iter().try_for_each(|(answer, idx)| write_line(file, &Labelled { idx, label: self.label(answer) }))
+            }
             Form::Answers => {
                 let mut passages: IndexMap<String, (&Value, IndexMap<String, Question<'_>>)> = IndexMap::new();
                 for (answer, idx) in lines {
@@ -191,8 +193,11 @@ mod tests {
 
     #[test]
     fn labels_are_names_or_numbers() {
-        let answers =
-            [answer("7", 0, &["false", "true"], Some(1)), answer("\"b\"", 1, &["0", "1"], Some(0)), answer("1", 2, &["True"], None)];
+        let answers = [
+            answer("7", 0, &["false", "true"], Some(1)),
+            answer("\"b\"", 1, &["0", "1"], Some(0)),
+            answer("1", 2, &["True"], None),
+        ];
         let expected = r#"{"idx":7,"label":"true"}
 {"idx":"b","label":0}
 {"idx":1,"label":"False"}

@@ -40,8 +40,8 @@ use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 use crate::task::{self, Words, metrics_of, words_of};
 use records::{Entry, Records};
-use sweep::Sweep;
 pub use reported::{Measurement, Reported, ReportedRun, ReportedSweep};
+use sweep::Sweep;
 pub use sweep::{SEEDS_FILE, SeedResult, SweepSummary, run_folder, seeds};
 
 const METRICS_FILE: &str = "metrics.jsonl";

@@ -254,13 +254,10 @@ impl Ranker {
         set_threads(&config);
         let device = args.device.resolve().map_err(SetupError::from)?;
         let special = tokenizer.special();
-        let scorer = Scorer::load(
-            &args.weights.open().map_err(SetupError::from)?,
-            config,
-            tokenizer.identity(),
-            device,
-            |config| task::open(TaskName::Cloze, config.task(special)),
-        )?;
+        let scorer =
+            Scorer::load(&args.weights.open().map_err(SetupError::from)?, config, tokenizer.identity(), device, |config| {
+                task::open(TaskName::Cloze, config.task(special))
+            })?;
         let encoder = ChoiceEncoder::new(special, scorer.max_seq_len);
         let Scorer { model, config, max_seq_len, positions, .. } = scorer;
         Ok(Self { tokenizer, model, config, encoder, max_seq_len, positions })
@@ -321,7 +318,8 @@ fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<
     let mut builder = ClozeBatchBuilder::new();
     for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
         let texts = question.choices.iter().zip(choices).enumerate();
-        let choices: Vec<_> = texts.map(|(index, (text, ids))| ChoiceRow { text, ids, correct: false, index, name: None }).collect();
+        let choices: Vec<_> =
+            texts.map(|(index, (text, ids))| ChoiceRow { text, ids, correct: false, index, name: None }).collect();
         let row = ClozeRow {
             example_id: &question.origin,
             origin: Origin::NONE,

@@ -102,7 +102,10 @@ impl ClozeEvaluator {
         self.questions += 1;
         self.hits += usize::from(answer.hit);
         let correct = || answer.choices.iter().filter(|choice| choice.correct == Some(true));
-        let found = best_match(answer.predicted_choice().map_or("", |choice| &choice.text), correct().map(|choice| choice.text.as_str()));
+        let found = best_match(
+            answer.predicted_choice().map_or("", |choice| &choice.text),
+            correct().map(|choice| choice.text.as_str()),
+        );
         self.f1 += found.f1;
         self.exact_matches += usize::from(found.exact);
         if let (Some(label), Some(predicted)) = (correct().next(), answer.predicted) {
@@ -189,8 +192,8 @@ mod tests {
     use glm_schemas::vocab::SpecialIds;
 
     use super::*;
-    use crate::task::cloze::settings::Loss;
     use crate::task::cloze::questions::{SyntheticQuestion, rows};
+    use crate::task::cloze::settings::Loss;
     use crate::task::metrics::Evaluation;
 
     /// A question whose choices are correct or not, and are mentioned in the passage so often.

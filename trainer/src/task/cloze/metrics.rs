@@ -111,8 +111,7 @@ impl Counts {
         let label = |(label, counts): (&usize, &LabelCounts)| {
             (format!("{LABEL}{label}"), vec![counts.labelled, counts.predicted, counts.both])
         };
-        let group =
-            |(group, counts): (&String, &GroupCounts)| (format!("{GROUP}{group}"), vec![counts.questions, counts.hits]);
+        let group = |(group, counts): (&String, &GroupCounts)| (format!("{GROUP}{group}"), vec![counts.questions, counts.hits]);
         self.labels.iter().map(label).chain(self.groups.iter().map(group)).collect()
     }
 
