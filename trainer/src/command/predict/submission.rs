@@ -79,7 +79,7 @@ impl Submission {
     /// The form of a data set's answers.
     pub(super) fn of(manifest: &Manifest) -> Self {
         let cloze = manifest.cloze.as_ref();
-        let task = cloze.map_or(manifest.settings.format.as_str(), |cloze| &cloze.task);
+        let task = cloze.map_or(manifest.settings.format.as_str(), |cloze| cloze.task.as_str());
         let file = FILES.iter().find(|(name, _)| *name == task).map(|(_, file)| *file);
         let labels = cloze.map(|ClozeManifest { labels, .. }| labels.clone()).unwrap_or_default();
         let form = match task {
@@ -119,10 +119,10 @@ impl Submission {
     /// Errors of the file.
     pub(super) fn write(&self, answers: &[Answer], file: &mut dyn Write) -> io::Result<()> {
         let indices: Vec<Value> = answers.iter().map(|answer| self.index(answer)).collect();
-        let lines = answers.iter().zip(&indices);
+        let mut lines = answers.iter().zip(&indices);
         match self.form {
             Form::Text | Form::Label => {
-                lines.into_iter().try_for_each(|(answer, idx)| write_line(file, &Labelled { idx, label: self.label(answer) }))
+                lines.try_for_each(|(answer, idx)| write_line(file, &Labelled { idx, label: self.label(answer) }))
             }
             Form::Answers => {
                 let mut passages: IndexMap<String, (&Value, IndexMap<String, Question<'_>>)> = IndexMap::new();

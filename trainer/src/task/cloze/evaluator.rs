@@ -103,7 +103,7 @@ impl ClozeEvaluator {
         self.hits += usize::from(answer.hit);
         let correct = || answer.choices.iter().filter(|choice| choice.correct == Some(true));
         let found = best_match(
-            answer.predicted_choice().map_or("", |choice| &choice.text),
+            answer.predicted_choice().map_or("", |choice| choice.text.as_str()),
             correct().map(|choice| choice.text.as_str()),
         );
         self.f1 += found.f1;
