@@ -1,10 +1,14 @@
 //! Comparison of the tasks of SuperGLUE with outputs of the published code: scores, predictions and metrics without training, losses,
 //! gradients, 24 training steps, and the files of predictions. From the raw data, through the real `glm-prep ingest`.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "support/formulas.rs"]
+mod formulas;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use formulas::formulas;
 use glm_schemas::manifest::Split;
 use glm_tests::{command, fixtures, json_lines, run};
 use glm_trainer::checkpoint::weights::Weights;
@@ -236,26 +240,6 @@ fn has_other_position(published: &Value, guid: &str) -> bool {
         "cb" => guid == "dev-8" && pattern <= 3,
         _ => false,
     }
-}
-
-/// Accuracy, macro F1, F1 of label 1, and exact match of groups, by the published formulas.
-fn formulas(pairs: &[(usize, usize)], groups: &[String]) -> [(&'static str, f64); 4] {
-    let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
-    let f1 = |label: usize| {
-        let both = pairs.iter().filter(|pair| **pair == (label, label)).count();
-        let either = pairs.iter().filter(|pair| pair.0 == label).count() + pairs.iter().filter(|pair| pair.1 == label).count();
-        2.0 * share(both, either)
-    };
-    let labels: BTreeSet<usize> = pairs.iter().flat_map(|pair| [pair.0, pair.1]).collect();
-    let wrong: BTreeSet<&String> =
-        pairs.iter().zip(groups).filter(|(pair, _)| pair.0 != pair.1).map(|(_, group)| group).collect();
-    let all: BTreeSet<&String> = groups.iter().collect();
-    [
-        ("accuracy", share(pairs.iter().filter(|pair| pair.0 == pair.1).count(), pairs.len())),
-        ("f1_macro", labels.iter().map(|&label| f1(label)).sum::<f64>() / labels.len().max(1) as f64),
-        ("f1a", f1(1)),
-        ("em", share(all.len() - wrong.len(), all.len())),
-    ]
 }
 
 /// Compares metrics with those of the published predictions. Questions without a label do not count here, but count as label 0 there: so

@@ -5,18 +5,19 @@
 
 pub mod args;
 pub mod changes;
+mod distributed;
 pub mod overrides;
 pub mod page;
 pub mod plan;
 pub mod recipe;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::distributed::{DistributedSettings, ReduceKind};
 use crate::data::loader::LoaderConfig;
 use crate::data::pack::Packer;
 use crate::data::sampler::{Order, Position};
@@ -156,38 +157,6 @@ pub struct TrainSettings {
     pub max_consecutive_skips: u64,
     pub spike_zscore: f64,
     pub skip_on_spike: bool,
-}
-
-/// `[distributed]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "reference.toml documents every key")]
-pub struct DistributedSettings {
-    pub timeout: f64,
-    pub bucket_mib: f64,
-    pub reduce_dtype: ReduceKind,
-}
-
-/// Number format in which gradients are sent to other ranks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReduceKind {
-    /// Single precision, as they are.
-    Fp32,
-    /// bfloat16, in half the bytes.
-    Bf16,
-}
-
-impl DistributedSettings {
-    /// Maximum time to wait for another rank.
-    pub fn timeout(&self) -> Duration {
-        Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::MAX)
-    }
-
-    /// Approximate size of a gradient bucket in bytes.
-    pub fn bucket_bytes(&self) -> usize {
-        (self.bucket_mib * f64::from(1 << 20)) as usize
-    }
 }
 
 /// Invalid settings.
