@@ -33,7 +33,7 @@ use crate::data::mmap::DecodedGroup;
 use crate::data::pack::Sample;
 use crate::device::DeviceChoice;
 use crate::model::Glm;
-use crate::task::Task;
+use crate::task::{self, Task};
 use crate::train::evaluate::{EvaluationConfig, score_samples};
 
 /// Number of questions scored together, which bounds memory.
