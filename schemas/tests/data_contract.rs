@@ -119,6 +119,7 @@ fn the_page_lists_the_keys_of_the_manifest() {
             dedup: Some("exact".into()),
             val_fraction: Some(0.5),
             val_seed: Some(1),
+            pattern: Some("00 pattern 0".into()),
             keep_fields: true,
         },
     };

@@ -204,6 +204,7 @@ fn manifest<R: RowKind>(
             rejects: counts.rejected_records,
         })
     });
+    let of_pattern = options.pattern.as_ref().map(|pattern| pattern.manifest());
     let mut manifest = Manifest {
         schema_version: SCHEMA_VERSION,
         task: R::TASK,
@@ -212,7 +213,7 @@ fn manifest<R: RowKind>(
         tokenizer: tokenizer.identity().clone(),
         special_ids: tokenizer.special(),
         blank: FormatName::named(&format).unwrap_or(FormatName::first(R::TASK)).format().content().blank().to_owned(),
-        cloze: (R::TASK == TaskName::Cloze).then(|| ClozeManifest::record(&format)),
+        cloze: (R::TASK == TaskName::Cloze).then(|| of_pattern.unwrap_or_else(|| ClozeManifest::record(&format))),
         splits: content.collect(),
         raw_files: raw_files.collect(),
         rejects: None,

@@ -12,13 +12,15 @@ pub enum ClozeLoss {
     /// Cross entropy over the choices.
     #[default]
     CrossEntropy,
-    /// Negative score of the right choice. If a question has a single choice, its answer is right if every one of its tokens is the most
-    /// likely of the vocabulary.
+    /// Negative score of the right choice.
     Generative,
     /// Sum of both.
     Mix,
     /// Sum of how far the scores of wrong choices come closer to that of the right one than 1.
     Hinge,
+    /// Cross entropy over the vocabulary, a mean over the predicted tokens of all questions, each of which has one choice: its answer. The
+    /// answer is predicted if each of its tokens is the most likely of the vocabulary.
+    TokenCrossEntropy,
 }
 
 /// Task of a data set of cloze questions: how its choices are encoded, and how training and evaluation treat it unless settings say
@@ -55,7 +57,7 @@ impl ClozeManifest {
             end_of_piece: true,
             first_mask: true,
             labels: Vec::new(),
-            metrics: vec!["accuracy".to_owned()],
+            metrics: ["accuracy", "f1", "exact_match"].map(str::to_owned).to_vec(),
             length_penalty: 0.0,
             loss: ClozeLoss::CrossEntropy,
         }
