@@ -196,7 +196,8 @@ fn every_pattern_is_encoded_as_published() {
                 }
             }
             let choice = golden.choice.as_ref().map_or(0, |(number, _)| *number);
-            let input = encoder.encode(&view.question(row), choices[choice].ids).unwrap_or_else(|error| panic!("{at}: {error}"));
+            let input =
+                encoder.encode(&view.question(row), choices[choice].ids).unwrap_or_else(|error| panic!("{at}: {error}"));
             match &golden.choice {
                 None => {
                     let words: Vec<i32> = choices.iter().flat_map(|choice| choice.ids.iter().copied()).collect();

@@ -92,7 +92,10 @@ fn a_task_of_ones_own_needs_a_pattern_file_only() {
     let manifest = support::manifest(dir.path());
     let cloze = manifest.cloze.as_ref().expect("a task");
     assert_eq!((cloze.task.as_str(), cloze.pattern.as_deref(), cloze.end_of_piece), ("reviews", Some("0"), false));
-    assert_eq!((&cloze.labels[..], &cloze.metrics[..]), (&["1".to_owned(), "5".into()][..], &["accuracy".to_owned(), "f1_macro".into()][..]));
+    assert_eq!(
+        (&cloze.labels[..], &cloze.metrics[..]),
+        (&["1".to_owned(), "5".into()][..], &["accuracy".to_owned(), "f1_macro".into()][..])
+    );
     assert_eq!((manifest.blank.as_str(), manifest.settings.format.as_str()), ("[BLANK]", "pattern"));
     assert_eq!(
         rejects(dir.path()),
@@ -103,7 +106,8 @@ fn a_task_of_ones_own_needs_a_pattern_file_only() {
         ]
     );
     let batch = support::batches(dir.path(), Split::Train).remove(0);
-    let (view, text) = (ClozeView::try_new(&batch).expect("columns"), TextView::try_new(&batch, &manifest.blank).expect("text"));
+    let (view, text) =
+        (ClozeView::try_new(&batch).expect("columns"), TextView::try_new(&batch, &manifest.blank).expect("text"));
     let names: Vec<_> = (0..view.len()).map(|row| view.example_id(row)).collect();
     assert_eq!(names, ["train-a", "train-b", "train-12"]);
     assert_eq!(text.query(0), "The soup was \"cold\". All in all, it was [BLANK].");
@@ -160,9 +164,10 @@ fn files_are_found_in_the_folder_or_the_archive_of_the_task() {
     // Archives of two tasks, of which one is asked for.
     for folder in ["CB", "RTE"] {
         let mut archive = zip::ZipWriter::new(File::create(dir.path().join(format!("{folder}.zip"))).expect("created"));
+        let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
         for split in ["train", "val", "test"] {
             let name = format!("{folder}/{split}.jsonl");
-            archive.start_file(&name, zip::write::SimpleFileOptions::default()).expect("started");
+            archive.start_file(&name, stored).expect("started");
             archive.write_all(&fs::read(golden.join(&name)).expect("read")).expect("written");
         }
         archive.finish().expect("finished");
@@ -210,7 +215,13 @@ fn the_command_line_lists_prints_and_uses_patterns() {
     assert_eq!(code, Some(3), "{error}");
     let (code, page, _) = glm_prep(&["inspect", folder, "--id", "train-b", "--color", "never"]);
     assert_eq!(code, Some(0));
-    for expected in ["Best bread in town. All in all, it was [BLANK].", "tokens of the context", "0, truncatable", "the blank"] {
+    for expected in [
+        "Best bread in town. All in all, it was [BLANK].",
+        "tokens of the context",
+        "0, truncatable",
+        "the blank",
+        "idx \"b\", label 5",
+    ] {
         assert!(page.contains(expected), "{page}");
     }
     let (code, lines, _) = glm_prep(&["inspect", folder, "--model-input", "--rows", "1"]);

@@ -21,7 +21,9 @@ pub enum CliError {
     #[error(transparent)]
     Ingest(#[from] IngestError),
     /// An option needs the task of a pattern.
-    #[error("{option} has no effect without a task of patterns: give --task NAME, which `glm-prep patterns` lists, or --pattern FILE.toml")]
+    #[error(
+        "{option} has no effect without a task of patterns: give --task NAME, which `glm-prep patterns` lists, or --pattern FILE.toml"
+    )]
     NoPatternTask {
         /// The option.
         option: &'static str,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::manifest::{ClozeManifest, IngestSettings, MANIFEST_FILE, Manifest, RawFile, Shard, Split, SplitManifest, TaskName};
+use glm_schemas::manifest::{
+    ClozeManifest, IngestSettings, MANIFEST_FILE, Manifest, RawFile, Shard, Split, SplitManifest, TaskName,
+};
 use glm_support::files::checksum::FileDigest;
 use glm_support::files::progress::Progress;
 use glm_text::tokenize::Tokenizer;

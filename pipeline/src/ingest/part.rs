@@ -209,7 +209,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         let settings = IngestOptions::new(dir.path()).settings();
         let tokenizer = manifest::Tokenizer { name: "t".into(), sha256: "ab".into(), vocab_size: 30 };
-        let plan = Plan { tool: "t".into(), task: TaskName::Cloze, parts: 1, settings, pattern: None, tokenizer, files: BTreeMap::new() };
+        let plan = Plan {
+            tool: "t".into(),
+            task: TaskName::Cloze,
+            parts: 1,
+            settings,
+            pattern: None,
+            tokenizer,
+            files: BTreeMap::new(),
+        };
         let partition = || "0/1".parse::<Partition>().expect("a part");
         let path = PartWriter::create(dir.path(), partition(), &plan).and_then(PartWriter::finish).expect("written");
         assert!(path.is_file());

@@ -163,7 +163,8 @@ mod tests {
         let record = r#"{"premise": "It ‘rained’.", "hypothesis": "It was wet.", "label": "not_entailment", "idx": "7"}"#;
         let example = one(&task("superglue/rte", 0), record, Use::Train);
         let texts: Vec<_> = example.segments.iter().map(|one| (one.text.as_str(), one.truncatable)).collect();
-        let expected = [("\"", false), ("It was wet", true), ("\" ?", false), (", \"", false), ("It 'rained'.", true), ("\"", false)];
+        let expected =
+            [("\"", false), ("It was wet", true), ("\" ?", false), (", \"", false), ("It 'rained'.", true), ("\"", false)];
         assert_eq!(texts, expected);
         assert_eq!((example.blank, example.group_b, example.passage.as_str()), (3, 3, "It was wet"));
         assert_eq!(example.query, "\"It was wet\" ? [BLANK], \"It 'rained'.\"");
@@ -224,10 +225,7 @@ mod tests {
         let record = |rest: &str| format!("{{\"question\": \"q\"{rest}}}");
         assert_eq!(error(&record(", \"label\": true"), Use::Train), "the field `passage` is missing");
         let passage = ", \"passage\": \"p\"";
-        assert_eq!(
-            error(&record(passage), Use::Train),
-            "no label in the field `label`, and examples for training need one"
-        );
+        assert_eq!(error(&record(passage), Use::Train), "no label in the field `label`, and examples for training need one");
         assert_eq!(
             error(&record(", \"passage\": [1], \"label\": true"), Use::Evaluate),
             "the field `passage` holds a list, expected a text or a number"

@@ -24,10 +24,7 @@ impl<'a> Record<'a> {
     pub(super) fn items(&self, path: &'a str) -> Result<Vec<Self>, ExampleError> {
         let value = self.get(path).ok_or_else(|| ExampleError::Missing(path.to_owned()))?;
         let list = value.as_array().ok_or_else(|| wrong(path, value, "a list"))?;
-        Ok(list
-            .iter()
-            .map(|item| Self { scopes: self.scopes.iter().copied().chain([(path, item)]).collect() })
-            .collect())
+        Ok(list.iter().map(|item| Self { scopes: self.scopes.iter().copied().chain([(path, item)]).collect() }).collect())
     }
 
     /// Returns the value of a field; `None` if it is missing or null. Dots separate the names of nested fields.

@@ -82,7 +82,9 @@ impl PatternTask {
             }
         }
         if let Some((text, _)) = joined.iter().find(|(_, template)| template.names().any(|name| joined.contains_key(name))) {
-            return Err(invalid(format!("the text `{text}` is made of a text that is made of others; use the fields themselves")));
+            return Err(invalid(format!(
+                "the text `{text}` is made of a text that is made of others; use the fields themselves"
+            )));
         }
         let answer = match &file.choices {
             Some(ChoiceSource::Answer { answer, .. }) => Some(Template::of_texts(answer).map_err(invalid)?),
@@ -279,7 +281,8 @@ mod tests {
     fn words_of_several_tokens_need_a_multi_token_task() {
         let text = FILE.replace("bad", "unbelievably");
         let tokenizer = Tokenizer::load(None).expect("built in");
-        let check = |multi| PatternTask::parse("x", &text, None, multi).expect("valid").check_tokens(&tokenizer).expect("tokens");
+        let check =
+            |multi| PatternTask::parse("x", &text, None, multi).expect("valid").check_tokens(&tokenizer).expect("tokens");
         let error = check(false).expect_err("several tokens").to_string();
         assert!(error.contains("`unbelievably` has ") && error.contains("--multi-token"), "{error}");
         assert!(check(true).is_ok());

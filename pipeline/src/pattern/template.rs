@@ -103,15 +103,8 @@ mod tests {
         let text = |name: &str, truncatable| Part::Text { name: name.to_owned(), truncatable };
         let literal = |text: &str| Part::Literal(text.to_owned());
         let parsed = Template::parse("{a*} {{so}} {|}{ b.c } is {blank}.").expect("valid");
-        let expected = [
-            text("a", true),
-            literal(" {so} "),
-            Part::GroupB,
-            text("b.c", false),
-            literal(" is "),
-            Part::Blank,
-            literal("."),
-        ];
+        let expected =
+            [text("a", true), literal(" {so} "), Part::GroupB, text("b.c", false), literal(" is "), Part::Blank, literal(".")];
         assert_eq!(parsed.0, expected);
         assert_eq!(parsed.names().collect::<Vec<_>>(), ["a", "b.c"]);
         for invalid in ["{a", "a}", "{}", "{*}", "{a{b}}", "{a}}"] {

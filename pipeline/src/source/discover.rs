@@ -48,8 +48,7 @@ pub(super) fn choose(paths: &[String], preferred: &str) -> Result<Chosen, String
     };
     let folders: BTreeSet<_> = candidates.iter().map(|found| found.folder).collect();
     // The preferred folder takes precedence over the top folder, the top folder over others.
-    let order =
-        [preferred, ""].into_iter().chain(folders.iter().copied().filter(|folder| ![preferred, ""].contains(folder)));
+    let order = [preferred, ""].into_iter().chain(folders.iter().copied().filter(|folder| ![preferred, ""].contains(folder)));
     for rank in [Rank::Bare, Rank::Word] {
         let mut found: Vec<Vec<&Candidate<'_>>> = Vec::new();
         for folder in order.clone() {

@@ -91,8 +91,11 @@ fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<
         Ok(_) => {}
     }
     let folder = selection.folder.as_deref().unwrap_or(discover::RECORD_FOLDER);
-    let mut inputs =
-        if selection.named.is_empty() { listed(dir)?.map_or_else(|| search(dir, folder), Ok)? } else { named(dir, &selection.named, folder)? };
+    let mut inputs = if selection.named.is_empty() {
+        listed(dir)?.map_or_else(|| search(dir, folder), Ok)?
+    } else {
+        named(dir, &selection.named, folder)?
+    };
     if inputs.is_empty() && takes_all {
         inputs = all(dir)?;
     }
@@ -138,7 +141,8 @@ fn search(dir: &Path, folder: &str) -> Result<Vec<Input>, InputError> {
     for depth in [1, MAX_DEPTH] {
         paths.clear();
         list((dir, folder), "", depth, &mut paths)?;
-        let chosen = discover::choose(&paths, folder).map_err(|reason| InputError::Ambiguous { place: dir.to_owned(), reason })?;
+        let chosen =
+            discover::choose(&paths, folder).map_err(|reason| InputError::Ambiguous { place: dir.to_owned(), reason })?;
         if !chosen.is_empty() {
             let input = |(split, index): (Split, usize)| file_input(split, paths[index].clone(), dir.join(&paths[index]));
             return chosen.into_iter().map(input).collect();

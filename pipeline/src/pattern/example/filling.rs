@@ -183,9 +183,8 @@ impl Filling<'_> {
         let (of_question, of_answer) = (value(&ids.question), value(&ids.answer));
         let json = |value: &Value| number(value).map_or_else(|| value.clone(), Value::from);
         let Some(of_record) = of_record else { return ExampleIds::default() };
-        let names = [("p", Some(of_record)), ("q", of_question), ("a", of_answer)].map(|(letter, value)| {
-            value.and_then(name).map(|name| format!("{letter}{name}"))
-        });
+        let names = [("p", Some(of_record)), ("q", of_question), ("a", of_answer)]
+            .map(|(letter, value)| value.and_then(name).map(|name| format!("{letter}{name}")));
         let is_nested = ids.question.is_some() || ids.answer.is_some();
         let joined = |names: &[Option<String>]| names.iter().flatten().cloned().collect::<Vec<_>>().join("-");
         let plain = name(of_record);

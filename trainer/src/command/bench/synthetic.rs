@@ -132,7 +132,8 @@ fn questions(count: usize, random: &mut Random) -> Result<RecordBatch, BenchErro
             })
             .collect();
         let choices = choices.iter().enumerate();
-        let choices: Vec<_> = choices.map(|(i, ids)| ChoiceRow { text: "", ids, correct: i == 0, index: i, name: None }).collect();
+        let choices: Vec<_> =
+            choices.map(|(i, ids)| ChoiceRow { text: "", ids, correct: i == 0, index: i, name: None }).collect();
         let row = ClozeRow {
             example_id: &format!("synthetic-{i}"),
             origin: Origin::NONE,

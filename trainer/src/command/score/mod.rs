@@ -322,7 +322,8 @@ fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<
     let mut builder = ClozeBatchBuilder::new();
     for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
         let texts = question.choices.iter().zip(choices).enumerate();
-        let choices: Vec<_> = texts.map(|(index, (text, ids))| ChoiceRow { text, ids, correct: false, index, name: None }).collect();
+        let choices: Vec<_> =
+            texts.map(|(index, (text, ids))| ChoiceRow { text, ids, correct: false, index, name: None }).collect();
         let row = ClozeRow {
             example_id: &question.origin,
             origin: Origin::NONE,
