@@ -59,8 +59,11 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
                 ShardWriter::<ClozeBatchBuilder>::create(&data, name, &tokenizer, ShardCompression::default()).expect("create");
             for row in rows {
                 let ids: Vec<_> = row.choices.iter().map(|&length| vec![300; length]).collect();
-                let choices: Vec<_> =
-                    ids.iter().enumerate().map(|(i, ids)| ChoiceRow { text: "x", ids, correct: i == 0, index: i, name: None }).collect();
+                let choices: Vec<_> = ids
+                    .iter()
+                    .enumerate()
+                    .map(|(i, ids)| ChoiceRow { text: "x", ids, correct: i == 0, index: i, name: None })
+                    .collect();
                 let row = ClozeRow {
                     example_id: &format!("{split}-p{}-q{}", row.passage_id, row.question_id),
                     origin: Origin { split: *split, ..Origin::NONE },

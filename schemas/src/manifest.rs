@@ -177,6 +177,9 @@ pub struct IngestSettings {
     /// Seed for choosing them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_seed: Option<u64>,
+    /// Name and checksum of the pattern file and choice of a pattern; `None` for rows without a pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
     /// True if unknown fields of the raw records are kept in the column `extra`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_fields: bool,
@@ -324,6 +327,7 @@ mod tests {
                 dedup: None,
                 val_fraction: None,
                 val_seed: None,
+                pattern: None,
                 keep_fields: false,
             },
         };

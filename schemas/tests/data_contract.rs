@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DataType, Field, Fields};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::manifest::{ClozeManifest, IngestSettings, Manifest, RawFile, RejectsFile, Shard, Split, SplitManifest, TaskName, Tokenizer};
+use glm_schemas::manifest::{
+    ClozeManifest, IngestSettings, Manifest, RawFile, RejectsFile, Shard, Split, SplitManifest, TaskName, Tokenizer,
+};
 use glm_schemas::vocab::SpecialIds;
 use serde_json::Value;
 
@@ -85,6 +87,10 @@ fn paths(prefix: &str, value: &Value, all: &mut BTreeSet<String>) {
                 all.insert(path);
             }
         }
+        // A list of texts is a leaf.
+        Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
+            all.insert(prefix.to_owned());
+        }
         Value::Array(items) => items.iter().for_each(|item| paths(&format!("{prefix}[]"), item, all)),
         _ => {}
     }
@@ -119,6 +125,7 @@ fn the_page_lists_the_keys_of_the_manifest() {
             dedup: Some("exact".into()),
             val_fraction: Some(0.5),
             val_seed: Some(1),
+            pattern: Some("00 pattern 0".into()),
             keep_fields: true,
         },
     };

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::options::IngestOptions;
 use super::spool::SpoolWriter;
 use super::stages::Clock;
+use crate::pattern::PatternTask;
 use crate::shard::{ShardWriter, Table, WriteError};
 use crate::source::{Format, RecordError};
 
@@ -89,6 +90,8 @@ pub(super) struct Context<'a> {
     pub(super) format: &'a dyn Format,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) max_seq_len: usize,
+    /// Pattern that records fill.
+    pub(super) pattern: Option<&'a PatternTask>,
     /// True if questions must have answers.
     pub(super) labelled: bool,
     /// True if the rows are for training.

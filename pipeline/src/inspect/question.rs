@@ -45,14 +45,15 @@ struct Question {
     group_b: usize,
     entities: Vec<Mention>,
     choices: Vec<Choice>,
+    label_name: Option<String>,
     context_tokens: i64,
 }
 
 impl Question {
-    /// Tokens of the passage and of both sides of the query, in the form of ReCoRD.
+    /// Tokens of the passage and of both sides of the query; `None` if the context is that of a pattern.
     fn as_record(&self) -> Option<[&[TokenId]; 3]> {
         match &self.segments[..] {
-            [passage, left, right] if passage.truncatable && !left.truncatable && !right.truncatable && self.blank == 2 => {
+            [passage, left, right] if self.choices.iter().all(|choice| choice.name.is_none()) => {
                 Some([&passage.ids, &left.ids, &right.ids])
             }
             _ => None,
@@ -79,6 +80,8 @@ struct Mention {
 #[derive(Debug, Deserialize)]
 struct Choice {
     text: String,
+    /// Label that it stands for, in rows of patterns.
+    name: Option<String>,
     ids: Vec<TokenId>,
     correct: bool,
 }
@@ -177,9 +180,11 @@ impl Page<'_> {
             let origin = origin_of(file, &line, question.source_id.as_deref().unwrap_or_default());
             self.text(&format!("record {origin}"), INDENT)?;
         }
-        if let Some(idx) = &question.idx {
-            let group = question.group_id.as_ref().map(|group| format!(", group {group}"));
-            self.text(&format!("idx {idx}{}", group.unwrap_or_default()), INDENT)?;
+        let ids = [("idx", &question.idx), ("group", &question.group_id), ("label", &question.label_name)];
+        let ids: Vec<_> =
+            ids.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {value}"))).collect();
+        if !ids.is_empty() {
+            self.text(&ids.join(", "), INDENT)?;
         }
         if let Some(extra) = &question.extra {
             self.text(&format!("other fields {extra}"), INDENT)?;
@@ -188,7 +193,6 @@ impl Page<'_> {
 
         let answers: Vec<&str> = question.choices.iter().filter(|c| c.correct).map(|c| c.text.as_str()).collect();
         let kind = |text: &str| if answers.contains(&text) { Kind::Answer } else { Kind::Name };
-        self.heading("passage")?;
         let mentions = question.entities.iter().enumerate();
         let marks: Vec<Mark> = mentions
             .map(|(number, mention)| {
@@ -197,9 +201,16 @@ impl Page<'_> {
                 Mark { start: mention.char_start, end: mention.char_end, kind, label: format!("{star}{number}") }
             })
             .collect();
-        self.wrapped(&marked(&question.passage, &marks, self.screen.colour), INDENT)?;
-        self.heading("query")?;
-        self.wrapped(&marked(&question.query, &query_marks(question, kind), self.screen.colour), INDENT)?;
+        if question.as_record().is_some() {
+            self.heading("passage")?;
+            self.wrapped(&marked(&question.passage, &marks, self.screen.colour), INDENT)?;
+            self.heading("query")?;
+            self.wrapped(&marked(&question.query, &query_marks(question, kind), self.screen.colour), INDENT)?;
+        } else {
+            // The query of a pattern is the whole context, its passage included.
+            self.heading("context")?;
+            self.text(&question.query, INDENT)?;
+        }
         self.note()?;
         self.choices(&question.choices)?;
         self.tokens(question, &marks)

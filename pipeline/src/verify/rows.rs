@@ -169,7 +169,16 @@ impl Rules {
         if self.split == Split::Test {
             return if found.is_none() { Ok(()) } else { Err(Violation::new("label", shown, "null in the test split")) };
         }
-        let Some(first) = columns.view.choices(row).position(|choice| choice.correct) else {
+        let first = columns.view.choices(row).position(|choice| choice.correct);
+        // Of a pattern, the label can be unknown, or that of none of the choices.
+        if first.is_none() && found.is_none() && columns.view.choices(row).all(|choice| choice.name.is_some()) {
+            return if self.split != Split::Train {
+                Ok(())
+            } else {
+                Err(Violation::new("label", shown, "a label in the training split"))
+            };
+        }
+        let Some(first) = first else {
             return Err(Violation::new("choices.correct", "no correct choice", "at least one outside the test split"));
         };
         if found.and_then(|label| usize::try_from(label).ok()) != Some(first) {

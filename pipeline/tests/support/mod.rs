@@ -43,6 +43,7 @@ pub(crate) fn settings() -> IngestSettings {
         dedup: None,
         val_fraction: None,
         val_seed: None,
+        pattern: None,
         keep_fields: false,
     }
 }

@@ -104,8 +104,9 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
                 let entities: Vec<_> =
                     row.entities.iter().map(|&(ref text, chars, tokens)| EntityRow { text, chars, tokens }).collect();
                 let choices = row.choices.iter().zip(&row.choice_indices);
-                let choices: Vec<_> =
-                    choices.map(|((ids, correct), &index)| ChoiceRow { text: "x", ids, correct: *correct, index, name: None }).collect();
+                let choices: Vec<_> = choices
+                    .map(|((ids, correct), &index)| ChoiceRow { text: "x", ids, correct: *correct, index, name: None })
+                    .collect();
                 let tokens = Question::about(&row.passage_ids, &row.left, &row.right);
                 content.rows += 1;
                 content.choices = Some(content.choices.unwrap_or(0) + choices.len());

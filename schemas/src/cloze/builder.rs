@@ -205,7 +205,8 @@ impl ClozeBatchBuilder {
         self.label.append_option(label.map(|label| label as i32));
         self.label_name.append_option(row.label_name);
         self.context_tokens.append_value(row.tokens.context_tokens() as i32);
-        self.choice_tokens.append_value(row.choices.iter().map(|choice| choice.ids.len() as i32 + i32::from(row.end_of_piece)).sum());
+        self.choice_tokens
+            .append_value(row.choices.iter().map(|choice| choice.ids.len() as i32 + i32::from(row.end_of_piece)).sum());
         self.num_choices.append_value(row.choices.len() as i32);
         Ok(())
     }
@@ -313,7 +314,9 @@ mod tests {
             end_of_piece: true,
         };
         builder.append(&row).expect("append");
-        builder.append(&ClozeRow { labelled: false, label_name: None, idx: Some("7"), origin: Origin::NONE, ..row }).expect("append");
+        builder
+            .append(&ClozeRow { labelled: false, label_name: None, idx: Some("7"), origin: Origin::NONE, ..row })
+            .expect("append");
         assert_eq!(builder.len(), 2);
         let batch = builder.finish().expect("finish");
         assert!(builder.is_empty());

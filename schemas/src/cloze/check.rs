@@ -166,7 +166,10 @@ mod tests {
         assert_eq!(changed("label", 1, 1), Ok(()));
         for (name, found) in [("blank", 4), ("blank", -1), ("group_b", 4), ("group_b", i32::MIN)] {
             let error = changed(name, 2, found).expect_err("no such segment");
-            assert_eq!(error, format!("row 2: {found} in column `{name}`, expected a number from 0 to 3, the number of segments"));
+            assert_eq!(
+                error,
+                format!("row 2: {found} in column `{name}`, expected a number from 0 to 3, the number of segments")
+            );
         }
         assert_eq!(changed("blank", 1, 3), Ok(()));
         let error = changed("context_tokens", 2, -5).expect_err("another length");

@@ -86,7 +86,8 @@ impl<'a> Question<'a> {
         // What the longer group has more comes off it alone; the rest alternates between both, starting with B.
         let longer = excess.min(a.abs_diff(b));
         let rest = excess - longer;
-        let (from_a, from_b) = if a > b { (longer + rest / 2, rest.div_ceil(2)) } else { (rest / 2, longer + rest.div_ceil(2)) };
+        let (from_a, from_b) =
+            if a > b { (longer + rest / 2, rest.div_ceil(2)) } else { (rest / 2, longer + rest.div_ceil(2)) };
         let (mut left_a, mut left_b) = (a.saturating_sub(from_a), b.saturating_sub(from_b));
         self.segments.iter().enumerate().map(move |(number, segment)| {
             if !segment.truncatable {
