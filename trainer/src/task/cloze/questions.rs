@@ -49,6 +49,7 @@ pub(crate) fn rows(questions: &[SyntheticQuestion], first_row: usize) -> RecordB
                 ids,
                 correct: question.correct.get(choice).copied().unwrap_or(false),
                 index: choice,
+                name: None,
             })
             .collect();
         let row = ClozeRow {
