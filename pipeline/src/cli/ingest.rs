@@ -40,7 +40,7 @@ Examples:
   zcat big.jsonl.gz | glm-prep ingest out --train - --format plain
   glm-prep ingest own --train own/data.jsonl --val-fraction 0.1
   glm-prep ingest books --task text --val-fraction 0.01    # documents
-  glm-prep ingest data/boolq --task superglue/boolq    # `glm-prep patterns` lists all
+  glm-prep ingest data/boolq --task superglue/boolq
   glm-prep ingest own --pattern my.toml    # lines of JSON with any fields
   glm-prep ingest data/record --dry-run --limit 1000
   glm-prep ingest data/record --partition 0/8    # part 1 of 8, then merge

@@ -12,8 +12,9 @@ use super::task::PatternTask;
 /// Arguments of `patterns`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-A pattern file lays out the fields of raw records as a context with one blank, and names the words that may fill it. To write one of your
-own, start from a printed file and pass its path to `glm-prep ingest DIR --pattern my.toml`.
+A pattern file lays out the fields of raw records as a context with one blank, and names the words \
+that may fill it. To write one of your own, start from a printed file and pass its path to \
+`glm-prep ingest DIR --pattern my.toml`.
 
 Examples:
   glm-prep patterns
