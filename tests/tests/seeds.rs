@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use glm_tests::processes::{Running, several_processes_can_train, signal};
+use glm_tests::processes::{Running, signal};
 use glm_tests::training::{corpus, metrics, remains, set, small_model, steps, trainer};
 use glm_tests::{Finished, command, run};
 use serde_json::Value;
@@ -33,9 +33,6 @@ fn refused(finished: &Finished, text: &str) {
 
 #[test]
 fn runs_follow_each_other_and_the_best_and_the_median_are_found() {
-    if !several_processes_can_train() {
-        return;
-    }
     let folder = tempfile::tempdir().expect("folder");
     let (data, out) = (folder.path(), folder.path().join("sweep"));
     corpus(data);
@@ -96,9 +93,6 @@ fn command_report(out: &Path) -> Command {
 
 #[test]
 fn an_interrupted_sweep_continues_where_it_was() {
-    if !several_processes_can_train() {
-        return;
-    }
     let folder = tempfile::tempdir().expect("folder");
     let (data, out) = (folder.path(), folder.path().join("sweep"));
     corpus(data);

@@ -23,7 +23,7 @@ use glm_trainer::command::report;
 use glm_trainer::command::run::{self, Resume, RunArgs, RunError, SeedRuns, log_outcome, quoted};
 use glm_trainer::command::score;
 use glm_trainer::config::SettingsError;
-use glm_trainer::distributed::launcher::{self, WorkerCommand};
+use glm_trainer::distributed::launcher::{self, LaunchError, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
 use glm_trainer::exit_code::{ABORTED, FAILED, INTERRUPTED, USAGE, exit_now};
 use glm_trainer::train::{Outcome, train};
@@ -120,6 +120,7 @@ fn launch_options(args: &RunArgs, option: &'static str) -> Result<launcher::Opti
         libtorch_ext::distributed::available()?;
     }
     Ok(launcher::Options {
+        alone: args.nproc.is_none(),
         max_restarts: args.max_restarts.unwrap_or(0),
         threads: launcher::threads_per_worker(world_size, args.device),
         ..launcher::Options::new(world_size)
@@ -146,9 +147,14 @@ fn launch_seeds(args: &RunArgs) -> Result<ExitCode> {
     for (number, (seed, folder)) in runs.runs().enumerate() {
         tracing::info!("seed {seed}, run {} of {count}", number + 1);
         let mut of_seed = command.clone();
-        let seed = seed.to_string().into();
-        of_seed.arguments.extend(["--seed".into(), seed, "--out".into(), folder.into_os_string()]);
-        let outcome = launcher::launch(&options, &of_seed)?;
+        of_seed.arguments.extend(["--seed".into(), seed.to_string().into(), "--out".into(), folder.into_os_string()]);
+        let outcome = match launcher::launch(&options, &of_seed) {
+            // The run has said why.
+            Err(LaunchError::Worker(_)) if options.alone => {
+                anyhow::bail!("the run with seed {seed} has failed; the same command continues there")
+            }
+            outcome => outcome?,
+        };
         summary = runs.note()?;
         if outcome != launcher::Outcome::Finished {
             return Ok(exit_code(outcome));
