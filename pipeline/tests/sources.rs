@@ -99,7 +99,7 @@ fn several_files_of_a_split_are_concatenated() {
     let named = |patterns: &[&Path]| {
         let out = tempfile::tempdir().expect("folder");
         let named = patterns.iter().map(|path| (Split::Train, path.to_string_lossy().into_owned())).collect();
-        let selection = Selection { named, splits: Vec::new() };
+        let selection = Selection { named, ..Selection::default() };
         support::run(&IngestOptions { selection, ..IngestOptions::new(out.path()) })
             .map(|_| support::rows_without_places(out.path()))
     };

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::options::IngestOptions;
 use super::spool::SpoolWriter;
 use super::stages::Clock;
+use crate::pattern::PatternTask;
 use crate::shard::{ShardWriter, Table, WriteError};
 use crate::source::{Format, RecordError};
 
@@ -94,6 +95,8 @@ pub(super) struct Context<'a> {
     pub(super) max_record_bytes: usize,
     /// Part of a long source that is kept; `None`: that of its format.
     pub(super) keep: Option<Keep>,
+    /// Pattern that records fill.
+    pub(super) pattern: Option<&'a PatternTask>,
     /// True if questions must have answers.
     pub(super) labelled: bool,
     /// True if the rows are for training.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use glm_schemas::manifest::{SHARDS_FOLDER, TaskName};
@@ -19,10 +20,12 @@ use super::reject_limit::RejectLimit;
 use super::report::Summary;
 use super::rows::cloze::Questions;
 use super::rows::document::Documents;
+use super::rows::example::Examples;
 use super::rows::pair::Pairs;
 use super::stages::{Clock, Stage};
 use super::stop::Stop;
 use super::{reuse, run};
+use crate::pattern::PatternTask;
 use crate::shard::publish;
 
 /// Options of a merge; the parts determine all other settings.
@@ -51,6 +54,7 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
     let parts = open(dir)?;
     match parts.first().map(|part| part.plan.task) {
         None => merged_before(options, started),
+        Some(TaskName::Cloze) if parts[0].plan.pattern.is_some() => merge_rows::<Examples>(options, parts, progress, started),
         Some(TaskName::Cloze) => merge_rows::<Questions>(options, parts, progress, started),
         Some(TaskName::Text) => merge_rows::<Documents>(options, parts, progress, started),
         Some(TaskName::Seq2seq) => merge_rows::<Pairs>(options, parts, progress, started),
@@ -69,7 +73,9 @@ fn merge_rows<R: RowKind>(
     if tokenizer.identity().sha256 != plan.tokenizer.sha256 {
         return Err(IngestError::OtherTokenizer { parts: plan.tokenizer.name, given: tokenizer.identity().name.clone() });
     }
+    let pattern = plan.pattern.map(PatternTask::from_source).transpose()?.map(Arc::new);
     let ingest_options = IngestOptions {
+        pattern,
         tokenizer: options.tokenizer.clone(),
         threads: options.threads,
         max_rejects: options.max_rejects,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
@@ -14,6 +15,7 @@ use super::records::MAX_RECORD_BYTES;
 use super::reject_limit::RejectLimit;
 use super::stop::Stop;
 use crate::choices::{DISTRACTOR_SEED, MAX_DISTRACTORS};
+use crate::pattern::PatternTask;
 use crate::shard::{ROWS_PER_GROUP, ShardCompression};
 use crate::source::input::Selection;
 use crate::source::recognise::FormatName;
@@ -41,6 +43,8 @@ pub struct IngestOptions {
     pub selection: Selection,
     /// Format of the raw files; `None` detects it from the first bytes.
     pub format: Option<FormatName>,
+    /// Pattern of cloze questions that the raw records fill; `None` for records that are questions themselves.
+    pub pattern: Option<Arc<PatternTask>>,
     /// Column of the text in Parquet files.
     pub column: Option<String>,
     /// Drops rows whose text an earlier row has.
@@ -89,6 +93,7 @@ impl IngestOptions {
             task: None,
             selection: Selection::default(),
             format: None,
+            pattern: None,
             column: None,
             dedup: None,
             keep: None,
@@ -119,7 +124,7 @@ impl IngestOptions {
 
     /// Returns the settings that the manifest records.
     pub(super) fn settings(&self) -> IngestSettings {
-        let is_cloze = self.task() == TaskName::Cloze;
+        let has_distractors = self.task() == TaskName::Cloze && self.pattern.is_none();
         IngestSettings {
             max_seq_len: (self.task() != TaskName::Text).then_some(self.max_seq_len),
             rows_per_shard: self.rows_per_shard.get(),
@@ -128,14 +133,15 @@ impl IngestOptions {
             max_record_bytes: (self.max_record_bytes != MAX_RECORD_BYTES).then_some(self.max_record_bytes),
             limit: self.limit,
             format: self.format.map(|format| format.to_string()).unwrap_or_default(),
-            max_distractors: is_cloze.then_some(MAX_DISTRACTORS),
-            distractor_seed: is_cloze.then_some(DISTRACTOR_SEED),
+            max_distractors: has_distractors.then_some(MAX_DISTRACTORS),
+            distractor_seed: has_distractors.then_some(DISTRACTOR_SEED),
             column: self.column.clone(),
             dedup: self.dedup.map(|dedup| dedup.to_string()),
             keep: self.keep,
             task_mask: self.task_mask,
             val_fraction: self.val_fraction.map(|Fraction(fraction)| fraction),
             val_seed: self.val_fraction.map(|_| self.val_seed),
+            pattern: self.pattern.as_ref().map(|pattern| pattern.identity()),
             keep_fields: self.keep_fields,
         }
     }

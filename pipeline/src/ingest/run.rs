@@ -21,8 +21,10 @@ use super::report::{RowRate, Summary};
 use super::reuse;
 use super::rows::cloze::Questions;
 use super::rows::document::Documents;
+use super::rows::example::Examples;
 use super::rows::pair::Pairs;
 use super::stages::Stages;
+use crate::pattern::PatternTask;
 use crate::shard::publish;
 use crate::source::input::{self, Input, InputError};
 use crate::source::recognise::{FormatName, Recognised, recognise};
@@ -35,6 +37,7 @@ use crate::source::unpack::{fill, unpacked};
 pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, IngestError> {
     check(options)?;
     match options.task() {
+        TaskName::Cloze if options.pattern.is_some() => run_rows::<Examples>(options, progress),
         TaskName::Cloze => run_rows::<Questions>(options, progress),
         TaskName::Text => run_rows::<Documents>(options, progress),
         TaskName::Seq2seq => run_rows::<Pairs>(options, progress),
@@ -51,6 +54,9 @@ fn run_rows<R: RowKind>(options: &IngestOptions, progress: &dyn Progress) -> Res
     }
     if options.task_mask {
         tokenizer = tokenizer.with_task_masks()?;
+    }
+    if let Some(pattern) = &options.pattern {
+        pattern.check_tokens(&tokenizer)??;
     }
     if let Some(partition) = options.partition {
         return prepare_part::<R>(options, partition, &inputs, &tokenizer, progress).map(Outcome::Part);
@@ -92,6 +98,9 @@ fn run_rows<R: RowKind>(options: &IngestOptions, progress: &dyn Progress) -> Res
 /// Checks that the options belong to the task.
 fn check(options: &IngestOptions) -> Result<(), IngestError> {
     let task = options.task();
+    if options.pattern.is_some() != options.format.is_some_and(FormatName::needs_pattern) {
+        return Err(IngestError::NoPattern);
+    }
     if let Some(format) = options.format {
         let found = format.format().content().task();
         if found != task {
@@ -195,7 +204,8 @@ fn read_split<R: RowKind>(
     let (labelled, trains) = (inputs[0].split != Split::Test, inputs[0].split == Split::Train);
     let format = FormatName::first(R::TASK).format();
     let IngestOptions { max_seq_len, max_record_bytes, keep_fields, keep, .. } = *options;
-    let context = Context { format, tokenizer, max_seq_len, max_record_bytes, keep, labelled, trains };
+    let pattern = options.pattern.as_deref();
+    let context = Context { format, tokenizer, max_seq_len, max_record_bytes, keep, pattern, labelled, trains };
     let most_permits = in_flight(options.threads.get());
     let preparation = Preparation { context, keep_fields, most_permits, stages };
     let IngestOptions { format, limit, partition, .. } = *options;
@@ -243,7 +253,8 @@ fn prepare_part<R: RowKind>(
     }
     let tokenizer_identity = tokenizer.identity().clone();
     let (tool, settings) = (TOOL.to_owned(), options.settings());
-    let plan = Plan { tool, task: R::TASK, parts: count, settings, tokenizer: tokenizer_identity, files };
+    let pattern = options.pattern.as_deref().map(PatternTask::source);
+    let plan = Plan { tool, task: R::TASK, parts: count, settings, pattern, tokenizer: tokenizer_identity, files };
     if !options.force
         && let Some(records) = reuse::part::<R>(options, partition, &plan, inputs)?
     {

@@ -46,6 +46,7 @@ pub(crate) fn settings() -> IngestSettings {
         task_mask: false,
         val_fraction: None,
         val_seed: None,
+        pattern: None,
         keep_fields: false,
     }
 }

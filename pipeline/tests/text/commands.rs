@@ -201,7 +201,7 @@ fn standard_input_and_named_files_are_read() {
     let raw = tempfile::tempdir().expect("folder");
     write(raw.path(), "one.jsonl", json!({"text": "One."}).to_string());
     let named = vec![(Split::Train, raw.path().join("*.jsonl").display().to_string())];
-    let selection = Selection { named, splits: Vec::new() };
+    let selection = Selection { named, ..Selection::default() };
     support::run(&IngestOptions { selection, ..options(dir.path()) }).expect("ingested");
     assert_eq!(texts(dir.path(), Split::Train), ["One."]);
 }

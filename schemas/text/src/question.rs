@@ -131,7 +131,7 @@ pub struct QuestionTokens {
 impl QuestionTokens {
     /// Borrows the tokens for the encoder.
     pub fn question(&self) -> Question<'_> {
-        Question { passage: &self.passage, query_left: &self.query_left, query_right: &self.query_right }
+        Question::about(&self.passage, &self.query_left, &self.query_right)
     }
 }
 

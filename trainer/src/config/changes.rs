@@ -80,8 +80,15 @@ const NONE: [&str; 10] = [
 ];
 /// Rounds gradients.
 const REDUCE_DTYPE: &str = "distributed.reduce_dtype";
-const LENGTH: [&str; 6] =
-    ["train.epochs", "train.max_steps", "train.max_samples", "train.target_metric", "train.eval_every", "train.eval_questions"];
+const LENGTH: [&str; 7] = [
+    "train.epochs",
+    "train.max_steps",
+    "train.max_samples",
+    "train.target_metric",
+    "train.eval_every",
+    "train.eval_each_epoch",
+    "train.eval_questions",
+];
 // The batch size is not among these: positions in the order of samples count samples, not steps.
 const NEVER: [&str; 6] = ["model.preset", "model.layers", "model.hidden", "model.heads", "data.max_seq_len", "train.seed"];
 

@@ -11,7 +11,7 @@ use crate::checkpoint::run_folder::RunState;
 use crate::config::plan::Plan;
 use crate::record::metrics::{EvalRecord, TrainRecord};
 use crate::task::metrics::Evaluation;
-use crate::task::{MeanOf, Words};
+use crate::task::Words;
 
 /// Progress display on stderr.
 #[derive(Debug)]
@@ -194,7 +194,7 @@ fn short_evaluation_line(record: &EvalRecord) -> String {
 mod tests {
     use super::*;
     use crate::record::metrics::SplitRows;
-    use crate::task::cloze::{Cloze, Truncation};
+    use crate::task::cloze::{Cloze, ClozeForm, ClozeSettings, Truncation};
     use crate::task::{Task, words_of};
     use glm_schemas::manifest::TaskName;
     use glm_schemas::vocab::SpecialIds;
@@ -233,8 +233,11 @@ mod tests {
         assert!(line.len() <= ROOM, "{line}");
         let slow = TrainRecord { samples_per_second: 0.352, data_wait: 0.25, ..record() };
         assert!(short_train_line(&slow, words_of(TaskName::Cloze)).ends_with("0.35 questions/s, waiting 25 %"));
-        let totals = [1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0];
-        let metrics = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice).evaluator().metrics(&totals);
+        let totals = vec![1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0].into();
+        let metrics =
+            Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice, ClozeSettings::default(), ClozeForm::default())
+                .evaluator()
+                .metrics(&totals);
         let record = EvalRecord {
             step: 43_380,
             samples: 1,

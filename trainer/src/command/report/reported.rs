@@ -8,11 +8,32 @@ use serde::Serialize;
 
 use super::Known;
 use super::records::Entry;
+use super::sweep::SweepSummary;
 use crate::task::metrics::Metrics;
 
 /// Result of `report`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Reported {
+#[serde(untagged)]
+pub enum Reported {
+    /// Of a run.
+    Run(Box<ReportedRun>),
+    /// Of a seed sweep.
+    Sweep(ReportedSweep),
+}
+
+/// A seed sweep and its page.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReportedSweep {
+    /// The page; `-` is standard output.
+    pub page: PathBuf,
+    /// The runs, their median and the best of them.
+    #[serde(flatten)]
+    pub summary: SweepSummary,
+}
+
+/// A run and its page.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReportedRun {
     /// The page; `-` is standard output.
     pub page: PathBuf,
     /// Folder of the run.
@@ -53,19 +74,18 @@ pub struct Measurement {
 
 impl fmt::Display for Reported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.page.display())
+        match self {
+            Self::Run(run) => writeln!(f, "{}", run.page.display()),
+            Self::Sweep(sweep) => writeln!(f, "{}\n{}", sweep.summary, sweep.page.display()),
+        }
     }
 }
 
 impl Known {
     /// Describes the run for the page in `page`.
-    pub(super) fn reported(&self, page: &Path) -> Reported {
-        let measurement = |entry: &Entry| {
-            let known = self.metrics().iter().filter_map(|info| Some((info, entry.value(info.name)?)));
-            Measurement { step: entry.step, metrics: known.collect() }
-        };
+    pub(super) fn reported(&self, page: &Path) -> ReportedRun {
         let checkpoints = ["latest", "best"].into_iter().zip(self.checkpoints).filter_map(|(name, step)| Some((name, step?)));
-        Reported {
+        ReportedRun {
             page: page.to_owned(),
             run: self.folder.clone(),
             step: self.records.step(),
@@ -77,8 +97,13 @@ impl Known {
             data: self.sessions.last().map(|session| session.data.clone()),
             fingerprint: self.sessions.last().map(|session| session.fingerprint.clone()),
             checkpoints: checkpoints.collect(),
-            latest: self.records.evals.last().map(measurement),
-            best: self.best().map(measurement),
+            latest: self.records.evals.last().map(|entry| self.measurement(entry)),
+            best: self.best().map(|entry| self.measurement(entry)),
         }
+    }
+    /// The metrics of an evaluation.
+    pub(super) fn measurement(&self, entry: &Entry) -> Measurement {
+        let known = self.metrics().iter().filter_map(|info| Some((*info, entry.value(info.name)?)));
+        Measurement { step: entry.step, metrics: known.collect() }
     }
 }

@@ -45,7 +45,7 @@ pub struct RunArgs {
     /// Allow this setting to differ from the original run; can be repeated
     #[arg(long, value_name = "KEY", requires = "resume", value_parser = KeyParser::keys(), hide_possible_values = true)]
     pub allow: Vec<String>,
-    /// Settings for a kind of run [default: record for published weights on data in ReCoRD's format, for random weights scratch, or pretrain on documents, else finetune]
+    /// Settings for a kind of run [default: for published weights that of the data set's task, such as record or superglue/rte; for random weights scratch, or pretrain on documents; else finetune]
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<Recipe>,
     /// Number of latest checkpoints to keep, in addition to the best one (train.keep_checkpoints)
@@ -75,6 +75,9 @@ pub struct RunArgs {
     /// Random seed (train.seed)
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Random seeds of several runs, separated by commas: one after the other, each in a folder RUNDIR/seed-N, with a summary. The same command resumes them
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', requires = "out", conflicts_with_all = ["seed", "resume"])]
+    pub seeds: Vec<u64>,
     /// Number of processes to start on this machine; `gpu`: one per GPU
     #[arg(long, value_name = "N")]
     pub nproc: Option<Processes>,

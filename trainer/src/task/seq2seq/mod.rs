@@ -95,8 +95,8 @@ impl Task for Seq2seq {
         Box::new(PairEvaluator::new(self.encoder))
     }
 
-    fn metrics(&self) -> &'static [MetricInfo] {
-        evaluator::metrics_of(self.settings.metric)
+    fn metrics(&self) -> Vec<&'static MetricInfo> {
+        evaluator::metrics_of(self.settings.metric).iter().collect()
     }
 
     fn generation(&self) -> Option<&dyn Generation> {
