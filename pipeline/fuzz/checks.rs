@@ -12,7 +12,7 @@ use glm_text::standard::CharOffsets;
 use glm_text::tokenize::Tokenizer;
 
 /// Recognising any bytes never panics; parsing any text as questions gives valid passages or an error.
-pub fn questions(bytes: &[u8]) {
+pub(crate) fn questions(bytes: &[u8]) {
     for task in TaskName::ALL {
         let _ = recognise(task, bytes, "train.jsonl");
     }
@@ -38,7 +38,7 @@ pub fn questions(bytes: &[u8]) {
 }
 
 /// Parsing any text as documents gives documents with a text, or an error.
-pub fn documents(bytes: &[u8]) {
+pub(crate) fn documents(bytes: &[u8]) {
     let Ok(record) = std::str::from_utf8(bytes) else { return };
     for format in FORMATS {
         let Content::Documents(documents) = format.content() else { continue };
@@ -54,7 +54,7 @@ pub fn documents(bytes: &[u8]) {
 }
 
 /// Parsing any text as pairs gives pairs that can be encoded for any length, or an error.
-pub fn pairs(bytes: &[u8]) {
+pub(crate) fn pairs(bytes: &[u8]) {
     static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
     let tokenizer = TOKENIZER.get_or_init(|| Tokenizer::bert_uncased().expect("built in"));
     let Ok(record) = std::str::from_utf8(bytes) else { return };

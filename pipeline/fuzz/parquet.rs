@@ -10,7 +10,7 @@ use glm_schemas::manifest::TaskName;
 const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##a\n.\n";
 
 /// Ingests a file with these bytes in `folder`, which is otherwise empty, without writing a data set. Errors are fine, panics are not.
-pub fn documents(folder: &Path, bytes: &[u8]) {
+pub(crate) fn documents(folder: &Path, bytes: &[u8]) {
     let tokenizer = folder.join("vocab.txt");
     std::fs::write(&tokenizer, VOCABULARY).expect("write");
     let data = folder.join("data");

@@ -213,7 +213,7 @@ impl Task for MeanOfMeans {
         self.infill.evaluator()
     }
 
-    fn metrics(&self) -> &'static [MetricInfo] {
+    fn metrics(&self) -> Vec<&'static MetricInfo> {
         self.infill.metrics()
     }
 }

@@ -10,8 +10,8 @@ use crate::checkpoint::background::Written;
 use crate::checkpoint::run_folder::RunState;
 use crate::config::plan::Plan;
 use crate::record::metrics::{EvalRecord, TrainRecord};
-use crate::task::metrics::Evaluation;
 use crate::task::Words;
+use crate::task::metrics::Evaluation;
 
 /// Progress display on stderr.
 #[derive(Debug)]
