@@ -188,7 +188,7 @@ mod tests {
                 (example.ids.name.expect("a name"), example.query, right, example.label.expect("a label"))
             })
             .collect();
-        let choices = |a: &str, b: &str, first| vec![(a.to_owned(), first), (b.to_owned(), !first)];
+        let choices = |a: &str, b: &str, first: bool| vec![(a.to_owned(), first), (b.to_owned(), !first)];
         assert_eq!(seen[0], ("4".into(), "A or B? P because [BLANK].".into(), choices("A", "B", false), "1".into()));
         assert_eq!(seen[1], ("4m".into(), "B or A? P because [BLANK].".into(), choices("B", "A", true), "0".into()));
         assert_eq!(copa.examples(record, Use::Evaluate).expect("a record").examples.len(), 1);
