@@ -208,7 +208,11 @@ impl<'a> Ingested<'a> {
             let (found_origin, expected_origin) = (origin(&found), origin(&expected));
             for (found, expected) in found.iter().zip(expected) {
                 let difference = (found - found_origin) - (expected - expected_origin);
-                assert!(difference.abs() <= tolerance * expected.abs(), "{}: {found} instead of {expected}", at());
+                assert!(
+                    difference.abs() <= tolerance * expected.abs().max(1.0),
+                    "{}: {found} instead of {expected}, {difference} off",
+                    at()
+                );
             }
         }
     }
