@@ -303,7 +303,7 @@ fn tokenized(
         label,
         end_of_piece: task.multi_token(),
     };
-    let encoder = task.manifest().encoder(context.tokenizer.special(), context.max_seq_len);
+    let encoder = task.encoder(context.tokenizer.special(), context.max_seq_len);
     match encoder.excess(&item.question(), longest) {
         Ok(_) => Ok(Ok(item)),
         Err(error) => Ok(Err(error.to_string())),
