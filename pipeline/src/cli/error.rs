@@ -33,13 +33,17 @@ pub enum CliError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     /// The raw data is at a URL, and there is no place for the shards.
-    #[error("the raw data is at {url}, so the shards need a place: give --out DIR, or --out with a URL such as s3://bucket/name")]
+    #[error(
+        "the raw data is at {url}, so the shards need a place: give --out DIR, or --out with a URL such as s3://bucket/name"
+    )]
     NoOut {
         /// The URL.
         url: String,
     },
     /// Parts are written to an object store.
-    #[error("--partition {part} needs a folder that all machines share, not {url}; give --out DIR, then merge DIR and copy its shards")]
+    #[error(
+        "--partition {part} needs a folder that all machines share, not {url}; give --out DIR, then merge DIR and copy its shards"
+    )]
     PartOfUrl {
         /// The part.
         part: String,

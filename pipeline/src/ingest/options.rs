@@ -7,8 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_remote::Location;
+use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::{IngestSettings, SHARDS_FOLDER, TaskName};
 use glm_schemas::seq2seq::encoding::Keep;
 

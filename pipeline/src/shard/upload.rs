@@ -65,10 +65,9 @@ impl Upload {
 
     /// Uploads the other files of the data set in `folder`, the manifest last, after the files of the old one are removed.
     pub(crate) fn finish(&self, folder: &Path, manifest: &Manifest) -> Result<(), WriteError> {
-        let text = manifest.to_json().map_err(|error| WriteError::Io {
-            path: folder.join(MANIFEST_FILE),
-            source: std::io::Error::other(error),
-        })?;
+        let text = manifest
+            .to_json()
+            .map_err(|error| WriteError::Io { path: folder.join(MANIFEST_FILE), source: std::io::Error::other(error) })?;
         let shards = manifest.splits.values().flat_map(|split| &split.shards);
         let mut sums: Vec<(String, String)> =
             shards.map(|shard| (format!("{DATA_FOLDER}/{}", shard.file), shard.sha256.clone())).collect();

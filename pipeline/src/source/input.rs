@@ -239,7 +239,12 @@ fn file_input(split: Split, name: String, path: PathBuf) -> Result<Input, InputE
             return Err(InputError::NoTargets { name: name.clone(), target: discover::targets_of(&name).unwrap_or_default() });
         }
         let bytes = size(&path)? + target.as_deref().map_or(Ok(0), size)?;
-        return Ok(Input { split, name, bytes, place: Place::Paired { source: RawFile::Local(path), target: target.map(RawFile::Local) } });
+        return Ok(Input {
+            split,
+            name,
+            bytes,
+            place: Place::Paired { source: RawFile::Local(path), target: target.map(RawFile::Local) },
+        });
     }
     let found = fs::metadata(&path).map_err(|source| InputError::Read { name: name.clone(), source })?;
     Ok(Input { split, name, bytes: found.len(), place: Place::File(RawFile::Local(path)) })

@@ -75,7 +75,8 @@ fn the_entry_that_was_not_used_for_the_longest_time_is_removed() {
         server.put(&format!("bucket/{name}"), content.clone());
     }
     let store = store(&server);
-    let add = |version: &str| fill(&cache, version, &store, &[wanted(version, &contents[usize::from(version.as_bytes()[0] - b'a')])]);
+    let add =
+        |version: &str| fill(&cache, version, &store, &[wanted(version, &contents[usize::from(version.as_bytes()[0] - b'a')])]);
     // Other processes filled the first two, and ended.
     let unused = |version: &str, age: u64| {
         let entry = add(version).expect("filled");

@@ -100,7 +100,7 @@ pub(crate) fn google(bucket: &str) -> GoogleCloudStorageBuilder {
     match variable("STORAGE_EMULATOR_HOST") {
         Some(host) => {
             let url = if host.contains("://") { host } else { format!("http://{host}") };
-            builder.with_base_url(url).with_skip_signature(true)
+            builder.with_base_url(&url).with_skip_signature(true)
         }
         None => builder,
     }
@@ -176,6 +176,7 @@ pub(crate) mod tests {
     pub(crate) fn set_environment(variables: &[(&str, &str)]) {
         let variables = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         ENVIRONMENT.set(variables);
+        crate::store::forget_stores();
     }
 
     #[test]

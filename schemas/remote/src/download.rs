@@ -43,8 +43,8 @@ impl Store {
         let url = if name.is_empty() { self.location().to_string() } else { self.location().join(name).to_string() };
         let list = expected.list.to_owned();
         let mut reader = self.read(name)?;
-        if let Some(bytes) = expected.bytes.filter(|&bytes| bytes != reader.bytes()) {
-            return Err(RemoteError::Size { url, found: reader.bytes(), list, expected: bytes });
+        if let Some(bytes) = expected.bytes.filter(|&bytes| bytes != reader.size()) {
+            return Err(RemoteError::Size { url, found: reader.size(), list, expected: bytes });
         }
         let mut draft = Draft::create(path).map_err(&failed)?;
         let mut hash = Sha256::new();

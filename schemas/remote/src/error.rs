@@ -232,7 +232,9 @@ fn connection(location: &Location) -> &'static str {
     match &location.service {
         Service::S3 { .. } => "check the network, AWS_REGION and AWS_ENDPOINT_URL, and run the command again",
         Service::Google { .. } => "check the network, and run the command again",
-        Service::Azure { .. } => "check the network, AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_ENDPOINT, and run the command again",
+        Service::Azure { .. } => {
+            "check the network, AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_ENDPOINT, and run the command again"
+        }
         Service::Http { .. } => "check the network and the URL, and run the command again",
         Service::Hub(_) => "check the network and HF_ENDPOINT, and run the command again",
     }

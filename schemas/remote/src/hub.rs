@@ -10,11 +10,11 @@ use serde::Deserialize;
 use ureq::Agent;
 use url::Url;
 
+use super::RemoteError;
 use super::credentials::variable;
 use super::error::credentials;
 use super::location::{Location, Repository};
 use super::store::{Object, http_value};
-use super::RemoteError;
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// Revision of a location that names none.
@@ -26,10 +26,10 @@ const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(250);
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Returns the URL of a path of a repository, below which its files are.
-pub(crate) fn files_url(repository: &Repository, path: &str) -> Result<String, RemoteError> {
+/// Returns the URL below which the files of a repository are.
+pub(crate) fn files_url(repository: &Repository) -> Result<String, RemoteError> {
     let kind = if repository.is_data_set { "datasets/" } else { "" };
-    url(&format!("{kind}{}/resolve", repository.name), repository, path).map(String::from)
+    url(&format!("{kind}{}/resolve", repository.name), repository, "").map(String::from)
 }
 
 /// Headers of requests for files.
@@ -113,10 +113,13 @@ fn entries(
             Ok(mut response) => match response.status().as_u16() {
                 200 => {
                     let next = response.headers().get("link").and_then(|value| next_page(value.to_str().ok()?));
-                    let entries = response.body_mut().read_json();
-                    let refuse = |error: ureq::Error| RemoteError::List {
+                    let entries = serde_json::from_reader(response.body_mut().as_reader());
+                    let refuse = |error: serde_json::Error| RemoteError::List {
                         url: location.to_string(),
-                        reason: format!("the answer of {} is not a list of files ({error})", page.origin().ascii_serialization()),
+                        reason: format!(
+                            "the answer of {} is not a list of files ({error})",
+                            page.origin().ascii_serialization()
+                        ),
                     };
                     return Ok((entries.map_err(refuse)?, next));
                 }
@@ -185,7 +188,10 @@ mod tests {
             entries.into_iter().filter_map(|entry| entry.object(folder)).collect::<Vec<_>>()
         };
         let names = |folder| files(folder).into_iter().map(|file| file.name).collect::<Vec<_>>();
-        assert_eq!((names(""), names("data"), names("dat")), (vec!["data/a/x".into(), "data/y".into()], vec!["a/x".into(), "y".into()], vec![]));
+        assert_eq!(
+            (names(""), names("data"), names("dat")),
+            (vec!["data/a/x".into(), "data/y".into()], vec!["a/x".into(), "y".into()], vec![])
+        );
         let large = files("").remove(1);
         assert_eq!((large.bytes, large.tag.as_str(), large.sha256.as_deref()), (Some(9), "3", Some("ab")));
     }
@@ -199,9 +205,9 @@ mod tests {
 
     #[test]
     fn a_revision_is_one_part_of_the_path() {
-        let location: Location = "hf://datasets/org/name@refs%2Fpr%2F1/a b".parse().expect("valid");
+        let location: Location = "hf://datasets/org/name@refs%2Fpr%2F1/a".parse().expect("valid");
         let super::super::location::Service::Hub(repository) = &location.service else { panic!("not the Hub") };
-        let url = files_url(repository, &location.path).expect("valid");
-        assert!(url.ends_with("/datasets/org/name/resolve/refs%2Fpr%2F1/a%20b"), "{url}");
+        let files = files_url(repository).expect("valid");
+        assert!(files.ends_with("/datasets/org/name/resolve/refs%2Fpr%2F1"), "{files}");
     }
 }

@@ -128,7 +128,8 @@ impl FromStr for Location {
             let shown = text.split(['?', '@']).next().unwrap_or_default();
             RemoteError::Url { url: shown.to_owned(), reason: reason.to_owned() }
         };
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong(&format!("expected a URL that begins with {SCHEMES}")))?;
+        let (scheme, rest) =
+            text.split_once("://").ok_or_else(|| wrong(&format!("expected a URL that begins with {SCHEMES}")))?;
         if matches!(scheme, "http" | "https") {
             return http(text).map_err(|reason| wrong(&reason));
         }
@@ -250,7 +251,10 @@ mod tests {
         assert_eq!(root.parent(), None);
         assert_eq!(root.join(""), root);
         let file = parsed("https://host/top?sig=1").join("a b");
-        assert_eq!((file.to_string().as_str(), file.identity().as_str()), ("https://host/top/a%20b", "https://host/top/a%20b?sig=1"));
+        assert_eq!(
+            (file.to_string().as_str(), file.identity().as_str()),
+            ("https://host/top/a%20b", "https://host/top/a%20b?sig=1")
+        );
     }
 
     #[test]

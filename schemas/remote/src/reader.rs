@@ -44,8 +44,7 @@ impl std::fmt::Debug for Reader {
 
 impl Reader {
     pub(crate) fn open(objects: Arc<dyn ObjectStore>, path: Path, location: Location) -> Result<Self, RemoteError> {
-        let mut reader =
-            Self { objects, path, location, stream: None, chunk: Bytes::new(), rest: 0..0, bytes: 0, tag: None };
+        let mut reader = Self { objects, path, location, stream: None, chunk: Bytes::new(), rest: 0..0, bytes: 0, tag: None };
         let options = GetOptions::default();
         let found = block_on(reader.objects.get_opts(&reader.path, options))?;
         let found = found.map_err(|error| RemoteError::of_store("read", &reader.location, &error))?;
@@ -58,7 +57,7 @@ impl Reader {
     }
 
     /// Size of the file in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.bytes
     }
 

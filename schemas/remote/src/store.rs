@@ -1,5 +1,6 @@
 //! Files at and below a location.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path as FilePath;
@@ -28,6 +29,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Time of one request: of a part of an upload, or of as much of a download as comes in that time.
 const REQUEST: Duration = Duration::from_secs(300);
 const USER_AGENT: &str = concat!("glm/", env!("CARGO_PKG_VERSION"));
+
+thread_local! {
+    /// Stores that this thread has opened: connections and credentials are used again.
+    static OPEN: RefCell<Vec<(Service, Arc<dyn ObjectStore>)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// File in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +68,7 @@ impl Store {
             max_backoff: Duration::from_secs(8),
             ..BackoffConfig::default()
         };
-        let retry = RetryConfig { backoff, max_retries: 7, retry_timeout: Duration::from_secs(120) };
+        let retry = RetryConfig { backoff, max_retries: 6, retry_timeout: Duration::from_secs(120) };
         let options = ClientOptions::new()
             .with_allow_http(true)
             .with_connect_timeout(CONNECT)
@@ -74,6 +80,12 @@ impl Store {
             remedy: super::error::credentials(location),
         };
         let mut base = location.path.clone();
+        let key = location.service.clone();
+        if let Some(objects) =
+            OPEN.with_borrow(|open| open.iter().find(|(other, _)| *other == key).map(|(_, objects)| Arc::clone(objects)))
+        {
+            return Ok(Self { location: location.clone(), objects, base });
+        }
         let objects: Arc<dyn ObjectStore> = match &location.service {
             Service::S3 { bucket } => {
                 let builder = credentials::s3(location, bucket)?.with_client_options(options).with_retry(retry);
@@ -90,14 +102,22 @@ impl Store {
             Service::Http { origin, query } => {
                 let query = query.as_ref().map_or_else(String::new, |query| format!("?{query}"));
                 let url = format!("{origin}/{}{query}", std::mem::take(&mut base));
-                Arc::new(HttpBuilder::new().with_url(url).with_client_options(options).with_retry(retry).build().map_err(failed)?)
+                Arc::new(
+                    HttpBuilder::new().with_url(url).with_client_options(options).with_retry(retry).build().map_err(failed)?,
+                )
             }
             Service::Hub(repository) => {
-                let url = hub::files_url(repository, &std::mem::take(&mut base))?;
+                let url = hub::files_url(repository)?;
                 let options = options.with_default_headers(hub::headers());
-                Arc::new(HttpBuilder::new().with_url(url).with_client_options(options).with_retry(retry).build().map_err(failed)?)
+                Arc::new(
+                    HttpBuilder::new().with_url(url).with_client_options(options).with_retry(retry).build().map_err(failed)?,
+                )
             }
         };
+        // Each URL of a server has a store of its own, since its path is part of it.
+        if !matches!(key, Service::Http { .. }) {
+            OPEN.with_borrow_mut(|open| open.push((key, Arc::clone(&objects))));
+        }
         Ok(Self { location: location.clone(), objects, base })
     }
 
@@ -224,7 +244,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         let url = self.at(name).to_string();
-        if reader.bytes() > MAX_TEXT {
+        if reader.size() > MAX_TEXT {
             return Err(RemoteError::Content { url, reason: format!("is larger than {} MB", MAX_TEXT >> 20) });
         }
         let mut text = Vec::new();
@@ -283,6 +303,12 @@ impl RemoteError {
             _ => Self::Request { doing: "read", url, reason, remedy: "run the command again" },
         }
     }
+}
+
+/// Forgets the stores of this thread, whose environment has changed.
+#[cfg(test)]
+pub(crate) fn forget_stores() {
+    OPEN.with_borrow_mut(Vec::clear);
 }
 
 /// Returns the value of a header. Values of this crate are valid.

@@ -152,7 +152,8 @@ fn folders_of_the_hub_and_of_lists_are_listed() {
     for (path, content) in [("datasets/org/name/data/a", "1"), ("datasets/org/name/b", "22"), ("org/other/c", "3")] {
         server.put(path, content);
     }
-    let names = |url: &str| open(url).list().expect("listed").into_iter().map(|file| (file.name, file.bytes)).collect::<Vec<_>>();
+    let names =
+        |url: &str| open(url).list().expect("listed").into_iter().map(|file| (file.name, file.bytes)).collect::<Vec<_>>();
     assert_eq!(names("hf://datasets/org/name"), [("b".to_owned(), Some(2)), ("data/a".to_owned(), Some(1))]);
     assert_eq!(names("hf://datasets/org/name/data"), [("a".to_owned(), Some(1))]);
     assert!(open("hf://org/none").list().is_err_and(|error| error.is_missing()));

@@ -22,7 +22,7 @@ pub fn sums_of<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Strin
 /// The number of the first malformed line, counting from 1. The list is not trusted: its names must stay in the folder.
 pub(crate) fn parse(text: &str) -> Result<Vec<(String, String)>, usize> {
     let mut files = Vec::new();
-    for (line, entry) in (1..).zip(text.lines()) {
+    for (line, entry) in (1_usize..).zip(text.lines()) {
         // A star marks binary files in lists of `sha256sum --binary`.
         let entry = entry.split_once("  ").or_else(|| entry.split_once(" *"));
         let is_sum = |sum: &str| sum.len() == DIGITS && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -51,7 +51,8 @@ mod tests {
         assert_eq!(parse(&text), Ok(files.clone()));
         assert_eq!(parse(&text.replace("  ", " *").replace("0f", "0F")), Ok(files));
         assert_eq!(parse(&format!("{sum}  ./a\n")), Ok(vec![("a".to_owned(), sum.clone())]));
-        for bad in ["x  a".to_owned(), format!("{sum} a"), format!("{sum}  ../a"), format!("{sum}  /a"), format!("{sum}  a//b")] {
+        for bad in ["x  a".to_owned(), format!("{sum} a"), format!("{sum}  ../a"), format!("{sum}  /a"), format!("{sum}  a//b")]
+        {
             assert_eq!(parse(&format!("{text}{bad}\n")), Err(3), "{bad}");
         }
     }

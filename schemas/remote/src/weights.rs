@@ -168,18 +168,19 @@ fn run(store: &Store, files: Vec<Object>, place: &str, step: Option<Step>) -> Re
     let steps: BTreeSet<&str> = files.iter().filter_map(|file| step_of(file, place)).collect();
     let Some(chosen) = chosen.filter(|chosen| steps.contains(chosen.as_str())) else {
         let steps: Vec<_> = steps.iter().map(|step| step.trim_start_matches(STEP_PREFIX).trim_start_matches('0')).collect();
-        let reason = format!("has no such checkpoint; there are those of the steps {}: choose one with --checkpoint", steps.join(", "));
+        let reason =
+            format!("has no such checkpoint; there are those of the steps {}: choose one with --checkpoint", steps.join(", "));
         return Err(RemoteError::Content { url: store.location().to_string(), reason });
     };
     let of_weights = |file: &Object| {
-        let inner = file.name.strip_prefix(place).and_then(|name| name.strip_prefix(&chosen)).and_then(|name| name.strip_prefix('/'));
+        let inner =
+            file.name.strip_prefix(place).and_then(|name| name.strip_prefix(&chosen)).and_then(|name| name.strip_prefix('/'));
         inner.is_some_and(|name| OF_WEIGHTS.contains(&name))
     };
     let files = files.into_iter().filter(of_weights).collect();
-    // Only names of checkpoints that are there.
-    let pointers = [("best", best), ("latest", latest)].into_iter().filter_map(|(name, step)| Some((format!("{place}{name}"), step?)));
-    let pointers = pointers.filter(|(_, step)| *step == chosen).collect();
-    Ok(Selected { files, pointers })
+    let pointers =
+        [("best", best), ("latest", latest)].into_iter().filter_map(|(name, step)| Some((format!("{place}{name}"), step?)));
+    Ok(Selected { files, pointers: pointers.collect() })
 }
 
 /// Selects the weights of a model: the first kind of file in the folder itself, or everything, as for published checkpoints.

@@ -146,6 +146,10 @@ impl Upload {
             if self.steps.contains(&step) {
                 return Ok(Some(step));
             }
+            if self.is_there(&step)? {
+                self.steps.insert(step.clone());
+                return Ok(Some(step));
+            }
             // The links keep the files if the checkpoint is removed meanwhile.
             let linked = self.root.join(CHECKPOINTS_FOLDER).join(format!("{TEMPORARY}copy-{step}"));
             let files = match links(&self.root.join(CHECKPOINTS_FOLDER).join(&step), &linked) {
@@ -165,6 +169,13 @@ impl Upload {
             self.steps.insert(step.clone());
             return Ok(Some(step));
         }
+    }
+
+    /// Returns true if the store has the same checkpoint, as after a resumption.
+    fn is_there(&self, step: &str) -> Result<bool, CopyError> {
+        let name = format!("{CHECKPOINTS_FOLDER}/{step}/{SUMS_FILE}");
+        let here = fs::read(self.root.join(&name)).ok();
+        Ok(here.is_some() && self.store.text(&name)? == here)
     }
 
     /// Returns the name of the checkpoint in a file of the run folder.

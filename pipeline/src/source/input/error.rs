@@ -93,7 +93,9 @@ pub enum InputError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     /// There are no files at a URL.
-    #[error("there are no files at {url}; give the URL of a file or folder with raw data: names of buckets and files are case-sensitive")]
+    #[error(
+        "there are no files at {url}; give the URL of a file or folder with raw data: names of buckets and files are case-sensitive"
+    )]
     NothingAt {
         /// The URL.
         url: String,

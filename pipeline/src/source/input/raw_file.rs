@@ -31,7 +31,7 @@ impl RawFile {
             }
             Self::Remote(location) => {
                 let reader = Store::open(location).and_then(|store| store.read("")).map_err(io::Error::other)?;
-                let bytes = Some(reader.bytes());
+                let bytes = Some(reader.size());
                 Ok(OpenFile { content: Box::new(reader), bytes })
             }
         }

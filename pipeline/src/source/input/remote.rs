@@ -88,7 +88,8 @@ pub(super) fn find(location: &Location, folder: &str, takes_all: bool) -> Result
             return chosen.into_iter().map(|(split, at)| found.input(split, &names[at])).collect();
         }
     }
-    let mut archives: Vec<&String> = all.iter().filter(|name| !name.contains('/') && archive::Kind::of(name).is_some()).collect();
+    let mut archives: Vec<&String> =
+        all.iter().filter(|name| !name.contains('/') && archive::Kind::of(name).is_some()).collect();
     let is_ours = |name: &str| name.split_once('.').is_some_and(|(stem, _)| stem.eq_ignore_ascii_case(folder));
     if archives.iter().any(|name| is_ours(name)) {
         archives.retain(|name| is_ours(name));

@@ -34,7 +34,10 @@ pub fn fetch_run(url: &Location, root: &Path, progress: &dyn Progress) -> Result
     }
     let files = store.list()?;
     let of_step = |file: &Object, step: &str| {
-        file.name.strip_prefix(CHECKPOINTS_FOLDER).and_then(|name| name.strip_prefix('/')?.strip_prefix(step)?.strip_prefix('/')).is_some()
+        file.name
+            .strip_prefix(CHECKPOINTS_FOLDER)
+            .and_then(|name| name.strip_prefix('/')?.strip_prefix(step)?.strip_prefix('/'))
+            .is_some()
     };
     for (_, step) in &remote {
         let files: Vec<Object> = files.iter().filter(|file| of_step(file, step)).cloned().collect();

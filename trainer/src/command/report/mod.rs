@@ -27,6 +27,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use glm_remote::cache::Cache;
+use glm_remote::{Location, RemoteError, Store};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::SpecialIds;
 use glm_support::files::output::OutputError;
@@ -35,6 +37,8 @@ use glm_support::page::number::moment;
 use maud::{Markup, html};
 use thiserror::Error;
 
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::copy::fetch_records;
 use crate::checkpoint::run_folder::RunFolder;
 use crate::config::{Config, overrides::Layers};
 use crate::record::sessions::Session;

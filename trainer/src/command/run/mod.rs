@@ -298,7 +298,10 @@ fn session(run: &Run, data: &Path, device: Device) -> Session {
         samples: run.state.samples,
         planned_samples: run.plan().samples,
         task: run.packer.task.name(),
-        data: Some(data).filter(|data| !is_url(data)).and_then(|data| std::path::absolute(data).ok()).unwrap_or_else(|| data.to_owned()),
+        data: Some(data)
+            .filter(|data| !is_url(data))
+            .and_then(|data| std::path::absolute(data).ok())
+            .unwrap_or_else(|| data.to_owned()),
         fingerprint: run.state.fingerprint.clone(),
         init: run.state.init.clone(),
         device: device_name(device),

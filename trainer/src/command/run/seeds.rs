@@ -30,7 +30,9 @@ impl SeedRuns {
         let refuse = |text: String| Err(SetupError::Invalid(text));
         if is_url(&folder) {
             let url = folder.display();
-            return refuse(format!("--seeds needs a folder on disk for --out, not {url}; one run per seed can be at a URL of its own"));
+            return refuse(format!(
+                "--seeds needs a folder on disk for --out, not {url}; one run per seed can be at a URL of its own"
+            ));
         }
         if ["metrics.jsonl", "config.toml"].iter().any(|file| folder.join(file).exists()) {
             let folder = folder.display();

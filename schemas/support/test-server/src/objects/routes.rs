@@ -14,7 +14,8 @@ impl State {
         let path = request.path.trim_start_matches('/').to_owned();
         if let Some(key) = &self.key {
             let authorization = request.header("authorization");
-            let is_right = [format!("Credential={key}/"), format!("Bearer {key}")].iter().any(|part| authorization.contains(part));
+            let is_right =
+                [format!("Credential={key}/"), format!("Bearer {key}")].iter().any(|part| authorization.contains(part));
             if !is_right {
                 return error(403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.");
             }
@@ -84,7 +85,8 @@ impl State {
         let bucket = bucket.trim_end_matches('/');
         let mut text = String::from("<ListBucketResult><IsTruncated>false</IsTruncated>");
         for (path, content) in &self.files {
-            let Some(key) = path.strip_prefix(bucket).and_then(|key| key.strip_prefix('/')).filter(|key| key.starts_with(prefix))
+            let Some(key) =
+                path.strip_prefix(bucket).and_then(|key| key.strip_prefix('/')).filter(|key| key.starts_with(prefix))
             else {
                 continue;
             };
