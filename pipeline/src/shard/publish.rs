@@ -15,6 +15,8 @@ use super::error::WriteError;
 
 /// Name of the list of rejected records.
 pub const REJECTS_FILE: &str = "rejects.jsonl";
+/// Name of the file about program, command line and machine of the ingest.
+pub const PROVENANCE_FILE: &str = "provenance.json";
 /// Name of the page that `glm-prep report` writes next to the shards; it is removed when they are replaced.
 pub const REPORT_FILE: &str = "report.html";
 
@@ -159,7 +161,7 @@ fn check_replaceable(target: &Path) -> Result<(), WriteError> {
 pub(super) fn is_ours(name: &str) -> bool {
     // Version 1 of the data contract had the Parquet files next to the manifest.
     let shard = name.strip_prefix(DATA_FOLDER).and_then(|name| name.strip_prefix('/')).unwrap_or(name);
-    [MANIFEST_FILE, REJECTS_FILE, REPORT_FILE].contains(&name) || is_shard(shard)
+    [MANIFEST_FILE, PROVENANCE_FILE, REJECTS_FILE, REPORT_FILE].contains(&name) || is_shard(shard)
 }
 
 /// Lists the names in a folder, sorted.

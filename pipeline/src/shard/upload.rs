@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! URL/shards/data/train-00000-of-00002.parquet   each uploaded when it is written, and then removed from disk
+//!            provenance.json
 //!            rejects.jsonl
 //!            SHA256SUMS                          checksums of all other files
 //!            manifest.json                       last: without it there is no data set
@@ -11,14 +12,16 @@
 //! replaced: a reader finds the old data set, none, or the new one. One that reads the old data set meanwhile notices by the checksums.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 
 use glm_remote::{Location, SUMS_FILE, Store, sums_of};
 use glm_schemas::manifest::{DATA_FOLDER, MANIFEST_FILE, Manifest, SHARDS_FOLDER, Shard, hex};
+use glm_support::files::checksum::digest;
 use sha2::{Digest, Sha256};
 
 use super::error::WriteError;
-use super::publish::{REJECTS_FILE, is_ours};
+use super::publish::{PROVENANCE_FILE, REJECTS_FILE, is_ours};
 
 /// Data set in an object store that is being replaced.
 #[derive(Debug)]
@@ -71,9 +74,13 @@ impl Upload {
         let shards = manifest.splits.values().flat_map(|split| &split.shards);
         let mut sums: Vec<(String, String)> =
             shards.map(|shard| (format!("{DATA_FOLDER}/{}", shard.file), shard.sha256.clone())).collect();
-        if let Some(rejects) = &manifest.rejects {
-            self.store.upload(&folder.join(REJECTS_FILE), REJECTS_FILE, &|_| ())?;
-            sums.push((REJECTS_FILE.to_owned(), rejects.sha256.clone()));
+        for name in [PROVENANCE_FILE, REJECTS_FILE] {
+            let path = folder.join(name);
+            if path.is_file() {
+                let digest = File::open(&path).and_then(digest).map_err(WriteError::io(&path))?;
+                self.store.upload(&path, name, &|_| ())?;
+                sums.push((name.to_owned(), digest.sha256));
+            }
         }
         sums.push((MANIFEST_FILE.to_owned(), hex(&Sha256::digest(&text))));
         let new: BTreeSet<&str> = sums.iter().map(|(name, _)| name.as_str()).collect();

@@ -14,6 +14,8 @@ use super::{Location, RemoteError, Store};
 const ATTEMPTS: usize = 3;
 /// Name of the list of rejected records, next to the manifest.
 const REJECTS_FILE: &str = "rejects.jsonl";
+/// Name of the file that tells where and how the data set was made, next to the manifest.
+const PROVENANCE_FILE: &str = "provenance.json";
 
 /// A data set in a store, and its copy in the cache: a folder with the layout of a local one, into which the shards come when they are
 /// needed.
@@ -79,6 +81,9 @@ impl RemoteDataSet {
             let (from, to) = (REJECTS_FILE.to_owned(), format!("{SHARDS_FOLDER}/{REJECTS_FILE}"));
             let wanted = Wanted { from, to, bytes: Some(rejects.bytes), sha256: Some(rejects.sha256.clone()) };
             self.entry.fill(&self.store, &[wanted], MANIFEST_FILE, progress)?;
+        }
+        if let Some(text) = self.store.text(PROVENANCE_FILE)? {
+            self.entry.write(&format!("{SHARDS_FOLDER}/{PROVENANCE_FILE}"), &text)?;
         }
         self.fetch(&Split::ALL, progress)
     }
