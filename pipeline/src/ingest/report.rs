@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split, SplitManifest, TaskName};
+use glm_schemas::manifest::{Manifest, Split, SplitManifest, TaskName};
 use glm_support::memory;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};

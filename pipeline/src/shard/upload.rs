@@ -46,11 +46,6 @@ impl Upload {
         Ok(Self { store, old })
     }
 
-    /// URL of the data set.
-    pub(crate) fn url(&self) -> String {
-        self.store.location().to_string()
-    }
-
     /// Removes the manifest of the old data set: from now on there is no data set until [`Self::finish`].
     pub(crate) fn replace(&self) -> Result<(), WriteError> {
         if self.old.iter().any(|name| name == MANIFEST_FILE) {

@@ -11,7 +11,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 
 use self::profile::Profile;
 use super::RemoteError;
-use super::error::credentials;
+use super::failure::credentials;
 use super::location::Location;
 
 /// Address at which a machine of Amazon's asks for credentials of its own.

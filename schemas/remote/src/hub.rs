@@ -12,9 +12,9 @@ use url::Url;
 
 use super::RemoteError;
 use super::credentials::variable;
-use super::error::credentials;
+use super::failure::credentials;
 use super::location::{Location, Repository};
-use super::store::{Object, http_value};
+use super::object::{Object, http_value};
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// Revision of a location that names none.

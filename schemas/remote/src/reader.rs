@@ -106,7 +106,7 @@ impl Reader {
                 self.stream = Some(stream);
                 Ok(Ok(bytes))
             }
-            Ok(Some(Err(error))) => Ok(Err(super::error::reason(&error))),
+            Ok(Some(Err(error))) => Ok(Err(super::failure::reason(&error))),
             Ok(None) => Ok(Err("it was closed early".to_owned())),
             Err(_) => Ok(Err(format!("nothing came for {} s", STALL.as_secs()))),
         }

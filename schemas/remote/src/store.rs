@@ -15,10 +15,11 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, Pu
 use super::credentials;
 use super::hub;
 use super::location::{Location, Service};
+use super::object::http_value;
 use super::runtime::block_on;
 use super::sums::{self, SUMS_FILE};
 use super::upload::{UploadError, upload};
-use super::{Reader, RemoteError};
+use super::{Object, Reader, RemoteError};
 
 /// Maximum number of files in a folder and its folders.
 const MAX_FILES: usize = 1_000_000;
@@ -33,19 +34,6 @@ const USER_AGENT: &str = concat!("glm/", env!("CARGO_PKG_VERSION"));
 thread_local! {
     /// Stores that this thread has opened: connections and credentials are used again.
     static OPEN: RefCell<Vec<(Service, Arc<dyn ObjectStore>)>> = const { RefCell::new(Vec::new()) };
-}
-
-/// File in a store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
-    /// Path below the location of the store, with forward slashes.
-    pub name: String,
-    /// Size in bytes; `None` if the list of the folder does not tell it.
-    pub bytes: Option<u64>,
-    /// Text that changes with the content; empty if unknown.
-    pub tag: String,
-    /// sha256 of the content, if the service tells it.
-    pub sha256: Option<String>,
 }
 
 /// Files at and below a location.
@@ -76,8 +64,8 @@ impl Store {
             .with_user_agent(http_value(USER_AGENT));
         let failed = |error: object_store::Error| RemoteError::Credentials {
             url: location.to_string(),
-            reason: super::error::reason(&error),
-            remedy: super::error::credentials(location),
+            reason: super::failure::reason(&error),
+            remedy: super::failure::credentials(location),
         };
         let mut base = location.path.clone();
         let key = location.service.clone();
@@ -294,24 +282,8 @@ impl Store {
     }
 }
 
-impl RemoteError {
-    /// Returns the error of a [`Reader`], which comes as one of the standard library.
-    pub(crate) fn of_read(url: String, error: std::io::Error) -> Self {
-        let reason = error.to_string();
-        match error.into_inner().map(|inner| inner.downcast::<Self>()) {
-            Some(Ok(error)) => *error,
-            _ => Self::Request { doing: "read", url, reason, remedy: "run the command again" },
-        }
-    }
-}
-
 /// Forgets the stores of this thread, whose environment has changed.
 #[cfg(test)]
 pub(crate) fn forget_stores() {
     OPEN.with_borrow_mut(Vec::clear);
-}
-
-/// Returns the value of a header. Values of this crate are valid.
-pub(crate) fn http_value(text: &str) -> object_store::HeaderValue {
-    object_store::HeaderValue::from_str(text).unwrap_or_else(|_| object_store::HeaderValue::from_static("glm"))
 }

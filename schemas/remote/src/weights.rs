@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::cache::{Cache, Wanted};
 use super::location::Service;
-use super::store::Object;
+use super::object::Object;
 use super::sums::{self, SUMS_FILE};
 use super::{Location, RemoteError, Store};
 
