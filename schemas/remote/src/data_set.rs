@@ -39,7 +39,7 @@ impl RemoteDataSet {
 
     pub(crate) fn open_in(cache: &Cache, location: &Location) -> Result<Self, RemoteError> {
         let above = location.parent().filter(|_| location.name() == DATA_FOLDER);
-        let places = [Some(location.clone()), Some(location.join(SHARDS_FOLDER)), above];
+        let places = [Some(location.join(SHARDS_FOLDER)), Some(location.clone()), above];
         for place in places.into_iter().flatten() {
             let store = Store::open(&place)?;
             let Some(text) = store.text(MANIFEST_FILE)? else { continue };

@@ -149,9 +149,4 @@ impl RemoteError {
     pub(crate) fn file(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::File { doing, path: path.to_owned(), source }
     }
-
-    /// Returns true if nothing is at the URL.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing { .. })
-    }
 }

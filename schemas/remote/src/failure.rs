@@ -19,12 +19,17 @@ impl RemoteError {
             E::Precondition { .. } | E::NotModified { .. } => Self::Changed { url },
             // Stores of keys in the wrong form, refused by their own tools with the same codes.
             _ if DENIED.iter().any(|code| reason.contains(code)) => Self::Denied { url, reason, remedy: credentials(location) },
-            _ if reason.contains("169.254.169.254") || reason.contains("metadata.google.internal") => {
-                let reason = "this machine has none of its own".to_owned();
+            _ if METADATA_HOSTS.iter().any(|host| mentions(error, host)) => {
+                let reason = format!("there are none in the environment, and this machine has none of its own ({reason})");
                 Self::Credentials { url, reason, remedy: credentials(location) }
             }
             _ => Self::Request { doing, url, reason, remedy: connection(location) },
         }
+    }
+
+    /// Returns true if there is no such file, though the bucket exists.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { reason, .. } if !NO_BUCKET.iter().any(|code| reason.starts_with(code)))
     }
 
     /// Returns the error of a [`Reader`](super::Reader), which comes as one of the standard library.
@@ -37,11 +42,29 @@ impl RemoteError {
     }
 }
 
+/// Hosts at which a machine in a cloud asks for credentials of its own.
+const METADATA_HOSTS: [&str; 3] = ["169.254.169.254", "169.254.170.2", "metadata.google.internal"];
+
+/// Codes of answers that there is no bucket, container or repository.
+const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "BucketNotFound"];
+
 /// Codes of refused requests that come with another status than 401 and 403.
 const DENIED: [&str; 4] = ["InvalidAccessKeyId", "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidToken"];
 
 /// Maximum number of characters of a server's answer in a message.
 const SHOWN_CHARACTERS: usize = 240;
+
+/// Returns true if one of the errors of a chain contains a text.
+fn mentions(error: &dyn Error, text: &str) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.to_string().contains(text) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
 
 /// Returns the innermost error of a chain in short: the code and message of a server's answer, if it is XML.
 pub(crate) fn reason(error: &dyn Error) -> String {

@@ -84,6 +84,25 @@ fn a_broken_connection_is_continued() {
 }
 
 #[test]
+fn a_broken_connection_to_a_server_without_tags_is_continued_if_the_size_is_the_same() {
+    let server = Objects::start();
+    server.omit_tags();
+    let content = noise(1 << 20);
+    server.put("file", content.clone());
+    let url = format!("{}/file", server.endpoint);
+    let mut found = Vec::new();
+    server.cut_reads(3, 200_000);
+    open(&url).read("").expect("opened").read_to_end(&mut found).expect("read");
+    assert!(found == content);
+    server.cut_reads(1, 200_000);
+    let mut reader = open(&url).read("").expect("opened");
+    reader.read_exact(&mut [0; 1000]).expect("read");
+    server.put("file", noise(2 << 20));
+    let error = reader.read_to_end(&mut Vec::new()).expect_err("changed").to_string();
+    assert_eq!(error, format!("{url} changed while it was read; run the command again"));
+}
+
+#[test]
 fn a_file_that_changes_is_not_continued() {
     let server = Objects::start();
     environment(&server, KEY);
@@ -138,6 +157,9 @@ fn missing_files_and_other_schemes_are_explained() {
     environment(&server, KEY);
     let error = open("s3://bucket/none").read("").expect_err("missing");
     assert!(error.to_string().starts_with("there is nothing at s3://bucket/none (NoSuchKey: "), "{error}");
+    server.no_bucket("gone");
+    let error = open("s3://gone").text("x").expect_err("missing").to_string();
+    assert!(error.starts_with("there is nothing at s3://gone/x (NoSuchBucket: "), "{error}");
     let error = open("hf://org/model").write("x", vec![1]).expect_err("refused").to_string();
     assert!(error.starts_with("cannot write to hf://org/model: only s3://"), "{error}");
     let error = open(&format!("{}/folder", server.endpoint)).list().expect_err("no list").to_string();

@@ -32,8 +32,12 @@ struct State {
     key: Option<String>,
     /// Number of reads that are cut, and the number of bytes that each of them sends.
     cuts: (usize, usize),
+    /// Bucket that does not exist. All others do.
+    no_bucket: Option<String>,
     /// Parts of uploads are not answered.
     stalls_parts: bool,
+    /// Files have no `ETag`, as on some servers of files.
+    omits_tags: bool,
     /// Methods and paths of all requests.
     requests: Vec<String>,
     next_id: usize,
@@ -106,6 +110,16 @@ impl Objects {
     /// Breaks the connection of the next `times` reads of more than `after` bytes, after so many bytes.
     pub fn cut_reads(&self, times: usize, after: usize) {
         self.state().cuts = (times, after);
+    }
+
+    /// Answers that there is no such bucket, from now on.
+    pub fn no_bucket(&self, bucket: &str) {
+        self.state().no_bucket = Some(bucket.to_owned());
+    }
+
+    /// Sends no `ETag`, from now on.
+    pub fn omit_tags(&self) {
+        self.state().omits_tags = true;
     }
 
     /// Leaves parts of uploads without an answer, from now on.

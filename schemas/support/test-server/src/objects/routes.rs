@@ -20,6 +20,9 @@ impl State {
                 return error(403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.");
             }
         }
+        if self.no_bucket.as_deref() == path.split('/').next() {
+            return error(404, "NoSuchBucket", "The bucket does not exist.");
+        }
         let query = |name: &str| request.query.get(name);
         match request.method.as_str() {
             "GET" if query("list-type").is_some() => self.list(&path, query("prefix").map_or("", String::as_str)),
@@ -78,7 +81,8 @@ impl State {
             self.cuts.0 -= 1;
             response.cut = Some(after);
         }
-        response.header(format!("ETag: {tag}")).header(MODIFIED.to_owned())
+        let response = response.header(MODIFIED.to_owned());
+        if self.omits_tags { response } else { response.header(format!("ETag: {tag}")) }
     }
 
     fn list(&self, bucket: &str, prefix: &str) -> Response {
