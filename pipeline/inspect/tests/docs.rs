@@ -1,5 +1,6 @@
 //! The Rust examples of `docs/polars.md`, word for word; `scripts/test-docs` checks that.
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use glm_prep::ingest::IngestOptions;
