@@ -147,12 +147,15 @@ fn while_replaced(dir: &Path, times: usize, read: impl Fn() + Sync) {
                 read();
             }
         });
-        for time in 0..times {
+        let ingest = |time| {
             let rows_per_shard = (10 + time).try_into().expect("some");
-            support::run(&IngestOptions { rows_per_shard, ..IngestOptions::new(dir) }).expect("ingest");
-        }
+            support::run(&IngestOptions { rows_per_shard, ..IngestOptions::new(dir) })
+        };
+        let failed = (0..times).find_map(|time| ingest(time).err());
+        // Before a failure ends the test, which waits for the reader.
         done.store(true, Ordering::Relaxed);
         reader.join().expect("the reader");
+        assert!(failed.is_none(), "{failed:?}");
     });
 }
 

@@ -29,11 +29,14 @@ fn rows_of_a_data_set_are_not_mixed_with_those_of_the_one_that_replaces_it() {
                 }
             }
         });
-        for time in 0..12 {
+        let ingest = |time| {
             let rows_per_shard = (10 + time).try_into().expect("some");
-            support::run(&IngestOptions { rows_per_shard, ..IngestOptions::new(dir.path()) }).expect("ingest");
-        }
+            support::run(&IngestOptions { rows_per_shard, ..IngestOptions::new(dir.path()) })
+        };
+        let failed = (0..12).find_map(|time| ingest(time).err());
+        // Before a failure ends the test, which waits for the reader.
         done.store(true, Ordering::Relaxed);
         reader.join().expect("the reader");
+        assert!(failed.is_none(), "{failed:?}");
     });
 }
