@@ -144,6 +144,10 @@ fn raw_data_is_streamed_and_shards_are_published() {
     assert!(shards > 2 && files.len() == shards, "{shards} {}", files.len());
     assert_sums(&server, "bucket/set/shards");
     run(&mut machine.prep(&["verify", "s3://bucket/set"])).success();
+    for place in ["s3://bucket/set", "s3://bucket/set/shards/data/val-00000-of-00001.parquet"] {
+        let shown = run(&mut machine.prep(&["inspect", place, "--split", "val", "--rows", "1", "--json"])).success().stdout();
+        assert_eq!(shown.lines().count(), 1, "{shown}");
+    }
 }
 
 #[test]
