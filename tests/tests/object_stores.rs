@@ -350,5 +350,14 @@ fn the_hub_and_servers_of_files_hold_data_sets_and_weights() {
         let result: Value = serde_json::from_str(&run(&mut command).success().stdout()).expect("json");
         assert!(result["accuracy"].is_number(), "{result}");
     }
+    // Signatures of URLs are not recorded.
+    let (data, out) = (format!("{}/set", files.endpoint), folder.path().join("signed"));
+    let init = format!("{}/model.safetensors?signature=secret", files.endpoint);
+    let mut command = trainer_from(Path::new(&init), Path::new(&data), &out);
+    run(machine.on(command.args(["--max-steps", "1"]))).success();
+    for (name, content) in contents(&out, "") {
+        assert!(!String::from_utf8_lossy(&content).contains("secret"), "{name}");
+    }
+    assert!(fs::read_to_string(out.join("sessions.jsonl")).expect("sessions").contains("/model.safetensors"));
     assert!(!server.requests().iter().any(|request| request.contains("README")));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 
 use self::profile::Profile;
 use super::RemoteError;
@@ -96,7 +96,12 @@ fn answers(address: &str) -> bool {
 /// Returns a builder for a bucket of Google Cloud Storage. The variables `GOOGLE_*` and the file of `gcloud auth application-default
 /// login` are read, and `STORAGE_EMULATOR_HOST`.
 pub(crate) fn google(bucket: &str) -> GoogleCloudStorageBuilder {
-    let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+    let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
+    for (name, value) in variables("GOOGLE_") {
+        if let Ok(key) = name.to_ascii_lowercase().parse::<GoogleConfigKey>() {
+            builder = builder.with_config(key, value);
+        }
+    }
     match variable("STORAGE_EMULATOR_HOST") {
         Some(host) => {
             let url = if host.contains("://") { host } else { format!("http://{host}") };

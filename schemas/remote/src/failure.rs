@@ -82,7 +82,10 @@ pub(crate) fn reason(error: &dyn Error) -> String {
         (Some(code), None) => code.to_owned(),
         _ => text.trim().to_owned(),
     };
-    let line: String = found.lines().next().unwrap_or_default().chars().take(SHOWN_CHARACTERS).collect();
+    // The query of a URL may be a signature.
+    let words = found.lines().next().unwrap_or_default().split(' ');
+    let words = words.map(|word| if word.contains("://") { word.split('?').next().unwrap_or_default() } else { word });
+    let line: String = words.collect::<Vec<_>>().join(" ").chars().take(SHOWN_CHARACTERS).collect();
     line.trim_end_matches(['.', ' ', ':']).to_owned()
 }
 
@@ -131,6 +134,7 @@ mod tests {
         let xml = "Server returned 403: <?xml?>\n<Error><Code>AccessDenied</Code><Message>No access.</Message></Error>";
         assert_eq!(reason(&error(xml)), "AccessDenied: No access");
         assert_eq!(reason(&error("refused\nmore")), "refused");
+        assert_eq!(reason(&error("no redirect for (https://host/x?sig=secret) now?")), "no redirect for (https://host/x now?");
         assert_eq!(reason(&error(&"x".repeat(1000))).len(), SHOWN_CHARACTERS);
     }
 }

@@ -67,6 +67,19 @@ fn files_are_written_listed_read_and_removed() {
 }
 
 #[test]
+fn the_emulator_of_google_is_read_and_written() {
+    let server = Objects::start();
+    set_environment(&[("STORAGE_EMULATOR_HOST", server.endpoint.trim_start_matches("http://"))]);
+    let store = open("gs://bucket/top");
+    store.write("a/x", b"one".to_vec()).expect("written");
+    assert_eq!(server.get("bucket/top/a/x").expect("there"), b"one");
+    let listed: Vec<_> = store.list().expect("listed").into_iter().map(|file| file.name).collect();
+    assert_eq!((listed, store.text("a/x").expect("read")), (vec!["a/x".to_owned()], Some(b"one".to_vec())));
+    store.remove("a/x").expect("removed");
+    assert_eq!((server.names().len(), store.text("a/x").expect("none")), (0, None));
+}
+
+#[test]
 fn a_broken_connection_is_continued() {
     let server = Objects::start();
     environment(&server, KEY);

@@ -63,9 +63,7 @@ impl Weights {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_checkpoint(path: &Path, choice: Option<CheckpointChoice>) -> Result<Self, CheckpointError> {
-        let local = local(path, choice)?;
-        // A folder in the cache is a run with one checkpoint; a file needs no choice.
-        let located = locate(&local, choice)?;
+        let located = locate(&local(path, choice)?, choice)?;
         if let Some(chosen) = located.checkpoint {
             tracing::info!("using the {chosen} checkpoint of {}: {}", path.display(), located.path.display());
         }

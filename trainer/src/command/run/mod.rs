@@ -1,6 +1,7 @@
 //! `glm-trainer run`: finds data and weights and prepares a run.
 
 mod args;
+mod init;
 mod outcome;
 mod places;
 mod recipe;
@@ -51,6 +52,7 @@ use crate::train::{Records, Run, TrainError};
 use crate::version;
 
 pub use args::RunArgs;
+pub use init::Init;
 pub use outcome::{log_outcome, quoted};
 use places::{new_run_folder, published_weights};
 use schedule::log_schedule;
@@ -135,24 +137,6 @@ pub enum Resume {
     Yes,
     /// Resume if there is a checkpoint: for restarts by a launcher.
     IfPossible,
-}
-
-/// Initial weights.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Init {
-    /// Random weights.
-    Random,
-    /// A file or folder of weights.
-    Path(PathBuf),
-}
-
-impl std::fmt::Display for Init {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Random => f.write_str("random"),
-            Self::Path(path) => path.display().fmt(f),
-        }
-    }
 }
 
 /// Resolves the device, and joins the other processes if the environment describes any. `on_hang`: see [`World::join`].
