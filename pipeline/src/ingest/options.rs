@@ -43,7 +43,7 @@ pub struct IngestOptions {
     pub column: Option<String>,
     /// Drops rows whose text an earlier row has.
     pub dedup: Option<Dedup>,
-    /// A vocab.txt or tokenizer.json; `None` uses the built-in vocabulary.
+    /// Name or file of a tokenizer; `None` uses BERT-large-uncased.
     pub tokenizer: Option<PathBuf>,
     /// Number of worker threads. The output does not depend on it.
     pub threads: NonZeroUsize,
