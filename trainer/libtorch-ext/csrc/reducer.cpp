@@ -166,7 +166,7 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
   // Registers the hooks. They do not keep the reducer alive.
   void add_hooks();
 
-  // Fails if hooks are missing, which then stay behind without effect.
+  // Fails if hooks are missing; those that exist stay, without effect.
   void remove_hooks() {
     for (auto& parameter : parameters_) {
       TORCH_CHECK(parameter.accumulator->del_post_hook(parameter.hook), "the hook of a parameter is missing");
@@ -249,7 +249,7 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
   }
 
  private:
-  // All ranks start their slices in the same order, because NCCL does not tell collectives apart otherwise.
+  // All ranks start their slices in the same order, because NCCL matches collectives by their order alone.
   void start_next() {
     c10::NoGradGuard no_grad;
     auto& slice = slices_[next_];

@@ -90,7 +90,7 @@ impl Weights {
         Self::from_files(located, files)
     }
 
-    /// Returns the files that `path` stands for: itself, the shards that it lists, or all model-parallel parts if it is one.
+    /// Returns the files of `path`: itself, the shards that it lists, or all model-parallel parts if it is one.
     fn files(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         match path.to_str().is_some_and(|text| text.ends_with(hugging_face::INDEX_SUFFIX)) {
             true => hugging_face::shards(path),

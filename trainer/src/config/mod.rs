@@ -5,18 +5,19 @@
 
 pub mod args;
 pub mod changes;
+mod distributed;
 pub mod overrides;
 pub mod page;
 pub mod plan;
 pub mod recipe;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::distributed::{DistributedSettings, ReduceKind};
 use crate::data::loader::LoaderConfig;
 use crate::data::pack::Packer;
 use crate::data::sampler::{Order, Position};
@@ -29,7 +30,7 @@ use crate::optim::adamw::AdamWConfig;
 use crate::optim::loss_scale::LossScale;
 use crate::optim::schedule::{Decay, Schedule};
 use crate::optim::spikes::SpikeRules;
-use crate::task::cloze::Truncation;
+use crate::task::cloze::{ClozeForm, ClozeSettings, Truncation};
 use crate::task::infill::InfillSettings;
 use crate::task::seq2seq::Seq2seqSettings;
 use crate::task::{Purpose, Task, TaskSettings};
@@ -52,6 +53,9 @@ pub struct Config {
     pub loss_scale: LossScaleSettings,
     /// Data loading.
     pub data: DataSettings,
+    /// Questions with choices. Runs of earlier versions have no such section.
+    #[serde(default)]
+    pub cloze: ClozeSettings,
     /// Blank infilling. Runs of earlier versions have no such section.
     #[serde(default)]
     pub infill: InfillSettings,
@@ -143,6 +147,9 @@ pub struct TrainSettings {
     pub max_samples: u64,
     pub target_metric: f64,
     pub eval_every: u64,
+    // Runs of earlier versions do not have it.
+    #[serde(default)]
+    pub eval_each_epoch: bool,
     pub eval_questions: usize,
     pub save_every: u64,
     pub log_every: u64,
@@ -151,38 +158,6 @@ pub struct TrainSettings {
     pub max_consecutive_skips: u64,
     pub spike_zscore: f64,
     pub skip_on_spike: bool,
-}
-
-/// `[distributed]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "reference.toml documents every key")]
-pub struct DistributedSettings {
-    pub timeout: f64,
-    pub bucket_mib: f64,
-    pub reduce_dtype: ReduceKind,
-}
-
-/// Number format in which gradients are sent to other ranks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReduceKind {
-    /// Single precision, as they are.
-    Fp32,
-    /// bfloat16, in half the bytes.
-    Bf16,
-}
-
-impl DistributedSettings {
-    /// Maximum time to wait for another rank.
-    pub fn timeout(&self) -> Duration {
-        Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::MAX)
-    }
-
-    /// Approximate size of a gradient bucket in bytes.
-    pub fn bucket_bytes(&self) -> usize {
-        (self.bucket_mib * f64::from(1 << 20)) as usize
-    }
 }
 
 /// Invalid settings.
@@ -278,7 +253,15 @@ impl Config {
     /// Settings of the task, for a data set whose vocabulary has these special tokens.
     pub fn task(&self, special: SpecialIds) -> TaskSettings {
         let DataSettings { max_seq_len, truncation, .. } = self.data;
-        TaskSettings { special, max_seq_len, truncation, infill: self.infill, seq2seq: self.seq2seq }
+        TaskSettings {
+            special,
+            max_seq_len,
+            truncation,
+            cloze: self.cloze,
+            form: ClozeForm::default(),
+            infill: self.infill,
+            seq2seq: self.seq2seq,
+        }
     }
 
     /// Packer of a task's rows. On a GPU, `data.micro_batch_tokens` must be resolved before, see
@@ -336,6 +319,9 @@ impl Config {
             max_consecutive_skips,
             "at least 1 with train.skip_on_spike",
         )?;
+        if let Some((key, value, rule)) = self.cloze.out_of_range() {
+            return Err(SettingsError::Range { key, value, rule });
+        }
         if let Some((key, value, rule)) = self.infill.out_of_range() {
             return Err(SettingsError::Range { key, value: value.to_string(), rule });
         }
@@ -374,6 +360,7 @@ mod tests {
     #[test]
     fn settings_that_earlier_versions_do_not_have_are_optional() {
         let mut table = toml::Table::try_from(Config::default()).expect("settings");
+        table.remove("cloze");
         table.remove("infill");
         table.remove("seq2seq");
         table["optim"].as_table_mut().expect("a section").remove("schedule");

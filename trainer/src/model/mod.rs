@@ -16,6 +16,7 @@ pub mod ops;
 pub mod parameters;
 pub mod pass;
 pub mod preset;
+pub mod product;
 
 pub use backend::Backend;
 pub use cache::KeyValueCache;
@@ -24,3 +25,4 @@ pub use glm::Glm;
 pub use incremental::NewToken;
 pub use pass::{Kernels, Pass};
 pub use preset::Preset;
+pub use product::matmul_flops;

@@ -144,6 +144,14 @@ impl AdamW {
     fn step_by_libtorch(&mut self, parameters: &Parameters, rates: &StepRates<'_>) -> Result<(), TchError> {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         let before = self.steps.f_detach_copy()?;
+        // The operator divides by a number in fp32, which would round gradients in fp64.
+        let gradient_divisor = match parameters.kind() {
+            Kind::Double => {
+                no_grad(|| parameters.gradients().shallow_clone().f_div_(rates.gradient_divisor).map(drop))?;
+                None
+            }
+            _ => Some(rates.gradient_divisor.f_totype(Kind::Float)?),
+        };
         for (start, group) in starts(parameters.groups()) {
             let count = group.values.numel() as i64;
             let (exp_avg, exp_avg_sq) = (self.exp_avg.f_narrow(0, start, count)?, self.exp_avg_sq.f_narrow(0, start, count)?);
@@ -162,7 +170,7 @@ impl AdamW {
                 beta2,
                 weight_decay: if group.decay { weight_decay } else { 0.0 },
                 eps,
-                gradient_divisor: Some(rates.gradient_divisor),
+                gradient_divisor: gradient_divisor.as_ref(),
                 skip: Some(rates.skip),
             };
             fused_adamw(&[entry], &rates)?;

@@ -39,7 +39,8 @@ use crate::distributed::{Phase, World};
 use crate::model::flops::flop_rates;
 use crate::optim::control::{self, Report};
 use crate::record::metrics::Record;
-use crate::record::progress::{LogWindow, Progress, StepReport};
+use crate::record::progress::Progress;
+use crate::record::window::{LogWindow, StepReport};
 use crate::task::metrics::Metrics;
 use crate::train::anomaly::{AnomalousStep, Anomaly};
 use crate::train::step::Stepper;
@@ -113,7 +114,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
     )?;
     let mut feeder = run.feed(loader)?;
     let progress = Progress::new(run.plan(), &run.state, run.packer.task.words(), run.records.is_some());
-    let mut log = Log { window: LogWindow::start(), progress };
+    let mut log = Log { window: LogWindow::start(run.stepper.matmul_flops()), progress };
     let mut in_flight = VecDeque::new();
     let mut outcome = Outcome::Finished;
 
@@ -370,9 +371,11 @@ impl Run {
         self.publish_phase(Phase::Checkpoint);
         let start = Instant::now();
         let is_best = match (&self.state.latest, &self.state.best) {
-            (Some(latest), Some(best)) => self.selection().is_some_and(|metric| metric.improves(latest.value, best.value)),
-            (latest, None) => latest.is_some(),
-            (None, _) => false,
+            (Some(latest), Some(best)) if latest.metric == best.metric => {
+                self.selection().is_some_and(|metric| metric.improves(latest.value, best.value))
+            }
+            // Also after another metric was chosen for the rest of a run.
+            (latest, _) => latest.is_some(),
         };
         if is_best {
             self.state.best = self.state.latest.clone();

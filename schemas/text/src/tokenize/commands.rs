@@ -41,6 +41,11 @@ impl Command {
         ];
         forms.map(|(written, id)| Self { written, id, strips_left: written == "[MASK]" }).to_vec()
     }
+
+    /// Returns a mask token, which stands for the white space before it too.
+    pub(super) fn mask(written: &'static str, id: TokenId) -> Self {
+        Self { written, id, strips_left: true }
+    }
 }
 
 /// Splits a text at the special tokens that are written in it.

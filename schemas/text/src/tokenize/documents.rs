@@ -1,8 +1,15 @@
 //! Tokens of documents: their text has no commands, and their sentences end at marks.
 
 use glm_schemas::vocab::TokenId;
+use tokenizers::AddedToken;
 
-use super::Tokenizer;
+use super::commands::Command;
+use super::{Tokenizer, TokenizerError, invalid};
+
+/// Written mask of a long text.
+const DOCUMENT_MASK: &str = "[gMASK]";
+/// Written mask of a sentence.
+const SENTENCE_MASK: &str = "[sMASK]";
 
 /// Characters that end a sentence, wherever they stand in a token.
 const MARKS: [char; 11] = ['.', '?', '!', ';', ':', '\n', '。', '？', '！', '；', '…'];
@@ -25,6 +32,37 @@ impl Tokenizer {
         }
         self.has_commands = false;
         self
+    }
+
+    /// Makes `[gMASK]` and `[sMASK]` special tokens as well, as in the vocabulary of the published models that were trained with them.
+    ///
+    /// # Errors
+    /// [`TokenizerError::NoTaskMasks`] if the vocabulary has other tokens in their places.
+    pub fn with_task_masks(mut self) -> Result<Self, TokenizerError> {
+        let masks = self.special.masks();
+        let mut tokens = [(DOCUMENT_MASK, masks.document), (SENTENCE_MASK, masks.sentence)];
+        tokens.sort_by_key(|(_, id)| *id);
+        let name = self.identity.name.clone();
+        for (token, id) in tokens {
+            let pipeline = self.pipeline.as_mut().filter(|_| self.commands.is_empty());
+            let has_room = match pipeline {
+                Some(pipeline) => {
+                    let added = [AddedToken::from(token, true).normalized(false)];
+                    pipeline.add_special_tokens(added).map_err(|error| invalid(&name, error))?;
+                    pipeline.token_to_id(token) == u32::try_from(id).ok()
+                }
+                None => {
+                    let is_free = self.token(id).is_none();
+                    self.commands.push(Command::mask(token, id));
+                    is_free
+                }
+            };
+            if !has_room {
+                return Err(TokenizerError::NoTaskMasks { name, token, id });
+            }
+            self.identity.vocab_size = self.identity.vocab_size.max(id as usize + 1);
+        }
+        Ok(self)
     }
 
     /// Returns the exclusive ends of the sentences among some tokens, ascending: i + 1 for each token i that [ends a
@@ -55,6 +93,25 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn task_masks_are_tokens_on_request() {
+        let plain = Tokenizer::bert_uncased().expect("built in");
+        let text = "a [sMASK]b[gMASK] [MASK]";
+        assert!(plain.session().encode(text).expect("encode").ids.len() > 8);
+        let masks = Tokenizer::bert_uncased().expect("built in").with_task_masks().expect("masks");
+        assert_eq!(masks.session().encode(text).expect("encode").ids, [1037, 30525, 1038, 30524, 103]);
+        assert_eq!((masks.identity().vocab_size, masks.decode(&[30524])), (30526, "[gMASK]".to_owned()));
+        assert_eq!(masks.identity().sha256, plain.identity().sha256);
+        let gpt2 = Tokenizer::gpt2().expect("built in").with_task_masks().expect("masks");
+        let ids = gpt2.session().encode("a [sMASK]b[gMASK] [MASK]").expect("encode").ids;
+        assert_eq!((ids, gpt2.identity().vocab_size), (vec![64, 50264, 65, 50263, 50260], 50265));
+        assert_eq!(gpt2.decode(&[50263]), "[gMASK]");
+        let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n<|startofpiece|>\n<|endofpiece|>\na\n";
+        let other = Tokenizer::from_vocabulary("v.txt", vocabulary.as_bytes()).expect("vocabulary");
+        let error = other.with_task_masks().expect_err("the word a follows the end of piece").to_string();
+        assert!(error.starts_with("the vocabulary v.txt has no room for [gMASK] as token 7"), "{error}");
+    }
 
     #[test]
     fn the_ends_of_the_published_vocabulary_are_the_recorded_ones() {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use glm_schemas::vocab::TokenId;
 use thiserror::Error;
 
 use super::MAX_TEXT_BYTES;
@@ -50,7 +51,7 @@ pub enum TokenizerError {
     NotATokenizer {
         /// The file.
         name: String,
-        /// Its first keys.
+        /// Keys at the top of the file.
         keys: String,
     },
     /// The vocabulary is not text.
@@ -74,6 +75,18 @@ pub enum TokenizerError {
         name: String,
         /// Missing tokens.
         missing: String,
+    },
+    /// The vocabulary has another token in place of a mask token.
+    #[error(
+        "the vocabulary {name} has no room for {token} as token {id}; use one that ends with the special tokens, or leave --task-mask out"
+    )]
+    NoTaskMasks {
+        /// The vocabulary.
+        name: String,
+        /// The mask token.
+        token: &'static str,
+        /// Id that the token would have.
+        id: TokenId,
     },
     /// The built-in vocabulary is not the published one.
     #[error(

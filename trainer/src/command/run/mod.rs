@@ -6,6 +6,7 @@ mod places;
 mod recipe;
 mod resume;
 mod schedule;
+mod seeds;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -23,7 +24,7 @@ use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
 use crate::checkpoint::weights::Weights;
 use crate::command::setup::{
-    SetupError, check_objective, check_rows, check_target_length, data_folder, load_model, open_data, open_task,
+    SetupError, check_objective, check_rows, check_target_length, complete, data_folder, load_model, open_data, open_task,
     resolve_micro_batch_tokens, set_threads, text_tokenizer,
 };
 use crate::config::Config;
@@ -48,9 +49,10 @@ use crate::train::step::Stepper;
 use crate::train::{Records, Run, TrainError};
 
 pub use args::RunArgs;
-pub use outcome::log_outcome;
+pub use outcome::{log_outcome, quoted};
 use places::{new_run_folder, published_weights};
 use schedule::log_schedule;
+pub use seeds::SeedRuns;
 
 /// Errors of `run`.
 #[derive(Debug, Error)]
@@ -102,7 +104,7 @@ impl RunError {
 pub struct Request {
     /// Data folder; `None`: see [`data_folder`].
     pub data: Option<PathBuf>,
-    /// What to train; `None`: what the data set is for.
+    /// Task to train; `None`: that of the data set.
     pub task: Option<Objective>,
     /// Initial weights; `None`: the published ones of the preset if there are any, else random ones.
     pub init: Option<Init>,
@@ -184,6 +186,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     let data = open_data(&folder)?;
     let manifest = data.manifest();
     check_objective(request.task, &data)?;
+    complete(&mut config, &data)?;
     if let Some(world) = &world {
         let kind = if device.is_cuda() { "a GPU" } else { "the CPU" };
         world.check_identity(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
