@@ -74,6 +74,7 @@ fn documents_are_learned() {
     assert!(last["targets_per_second"].as_f64().expect("a number") < last["tokens_per_second"].as_f64().expect("a number"));
 
     // Speed of the model, absolute and in relation to a matrix product.
+    let log = finished.stderr();
     assert!(log.contains(" GFLOP/s (MFU ") && log.contains(" tokens/s ("), "{log}");
     let [flops, product, utilization] = ["model_flops_per_second", "product_flops_per_second", "utilisation"]
         .map(|name| last[name].as_f64().unwrap_or_else(|| panic!("{name} in {last}")));
