@@ -166,7 +166,9 @@ fn every_pattern_is_encoded_as_published() {
                 Some((view, row))
             });
             let (view, row) = found.unwrap_or_else(|| panic!("{at}: no such row"));
-            if mode != "candidates" {
+            // Mirrored examples follow their original here, and all others in the published code.
+            let is_mirrored = task == "copa" && golden.split == Split::Train;
+            if mode != "candidates" && !is_mirrored {
                 assert_eq!(row as i32, golden.order, "{at}: order");
             }
             rows += 1;

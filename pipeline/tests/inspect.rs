@@ -344,7 +344,7 @@ fn a_parquet_file_with_other_columns_is_not_a_shard() {
     let mut writer = ArrowWriter::try_new(File::create(&path).expect("create"), batch.schema(), None).expect("writer");
     writer.write(&batch).expect("write");
     writer.close().expect("close");
-    assert!(message(&InspectArgs { model_input: true, ..args(&path) }).contains("`choices` is missing"));
+    assert!(message(&InspectArgs { model_input: true, ..args(&path) }).contains("`segments` is missing"));
     // SQL works on any columns; the readable form needs the columns of a question.
     let sql = Some("select example_id from shards".to_owned());
     assert!(printed(&InspectArgs { sql, ..args(&path) }).contains("train-p0-q0"));
