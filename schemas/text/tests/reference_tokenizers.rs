@@ -192,6 +192,47 @@ fn all() -> &'static [(&'static str, Tokenizer)] {
     ALL.get_or_init(|| names.map(|name| (name, tokenizer(name))).into())
 }
 
+/// Files of SentencePiece models, unpacked once.
+fn models() -> &'static [Vec<u8>] {
+    static MODELS: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
+    let names = ["sp-identity", "sp-unigram", "sp-unigram-bytes", "sp-bpe", "sp-bpe-bytes"];
+    MODELS.get_or_init(|| names.map(|name| unzipped(&format!("{name}.model.gz"))).into())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// The file is not trusted: whatever it holds, it is an error or a tokenizer that encodes and decodes every text.
+    #[test]
+    fn mutated_models_are_errors_or_tokenizers(
+        which in 0_usize..5,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        // Pieces and settings come first; most of the file is the table of characters.
+        at_start in any::<bool>(),
+        cut in prop::option::weighted(0.1, any::<prop::sample::Index>()),
+        inserted in prop::option::weighted(0.2, (any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 1..9))),
+        text in "([a-z ]|中|渡船|\u{301}|한|ﬁ|½|▁|\\PC){0,40}",
+    ) {
+        let mut bytes = models()[which].clone();
+        let size = if at_start { bytes.len().min(20_000) } else { bytes.len() };
+        for (at, byte) in changes {
+            bytes[at.index(size)] = byte;
+        }
+        if let Some((at, new)) = inserted {
+            let at = at.index(size);
+            bytes.splice(at..at, new);
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(tokenizer) = Tokenizer::from_sentencepiece("m.model", &bytes) {
+            let tokens = tokenizer.session().encode(&text).expect("encode");
+            prop_assert_eq!(tokens.ids.len(), tokens.spans.len());
+            tokenizer.decode(&tokens.ids);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn texts_come_back(
