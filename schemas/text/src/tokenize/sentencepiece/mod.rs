@@ -176,19 +176,32 @@ impl SentencePiece {
             Algorithm::Bpe(model) => model,
         };
         let mut pieces = Vec::new();
-        let mut at = 0;
-        while at < text.len() {
-            let rest = &text[at..];
-            let next = self.user_defined.iter().filter_map(|piece| Some((rest.find(piece.as_str())?, piece.len())));
-            let (start, length) = next.min_by_key(|&(at, _)| at).unwrap_or((rest.len(), 0));
-            let tokens = model.tokenize(&rest[..start]).map_err(|error| error.to_string())?;
-            pieces.extend(tokens.into_iter().map(|token| at + token.offsets.0..at + token.offsets.1));
-            if length > 0 {
-                pieces.push(at + start..at + start + length);
+        let mut start = 0;
+        for Range { start: at, end } in self.kept_in(text).chain(std::iter::once(text.len()..text.len())) {
+            let tokens = model.tokenize(&text[start..at]).map_err(|error| error.to_string())?;
+            pieces.extend(tokens.into_iter().map(|token| start + token.offsets.0..start + token.offsets.1));
+            if at < end {
+                pieces.push(at..end);
             }
-            at += start + length;
+            start = end;
         }
         Ok(pieces)
+    }
+
+    /// Returns the places of the user-defined pieces in a text.
+    fn kept_in(&self, text: &str) -> impl Iterator<Item = Range<usize>> {
+        let mut at = if self.user_defined.is_empty() { text.len() } else { 0 };
+        std::iter::from_fn(move || {
+            while at < text.len() {
+                let (start, rest) = (at, &text[at..]);
+                if let Some(piece) = self.user_defined.iter().find(|piece| rest.starts_with(piece.as_str())) {
+                    at += piece.len();
+                    return Some(start..at);
+                }
+                at += rest.chars().next().map_or(1, char::len_utf8);
+            }
+            None
+        })
     }
 }
 
