@@ -42,7 +42,10 @@ fn polars_reads_the_folder_of_the_shards() {
         .expect("ingest");
     let report = ReportArgs { dir: dir.path().to_owned(), out: None, max_seq_len: None, json: false };
     glm_prep::report::run(&report, &mut Vec::new()).expect("report");
-    assert_eq!(support::names(&dir.path().join("shards")), ["data", "manifest.json", "provenance.json", "rejects.jsonl", "report.html"]);
+    assert_eq!(
+        support::names(&dir.path().join("shards")),
+        ["data", "manifest.json", "provenance.json", "rejects.jsonl", "report.html"]
+    );
 
     let folder = dir.path().join("shards/data").display().to_string();
     let frame = LazyFrame::scan_parquet(PlRefPath::new(&folder), Default::default()).expect("a folder");
