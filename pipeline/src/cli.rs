@@ -5,6 +5,7 @@ mod ingest;
 mod interrupt;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -53,6 +54,9 @@ Exit codes:
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Folder of the cache for files of object stores, s3://... and others [default: $GLM_CACHE, else glm in the user's cache folder]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    cache: Option<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -104,12 +108,20 @@ impl Cli {
         self.log.quiet > 0
     }
 
+    /// Uses the cache of the command line for files of object stores.
+    pub fn set_cache(&self) {
+        if let Some(folder) = &self.cache {
+            glm_remote::cache::set_folder(folder);
+        }
+    }
+
     /// Runs the command and writes its output to `out`.
     ///
     /// # Errors
     /// [`CliError`], whose message is one sentence.
     pub fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CliError> {
         let quiet = self.is_quiet();
+        self.set_cache();
         match &self.command {
             Command::Ingest(args) => return args.run(quiet, out),
             Command::Merge(args) => return args.run(quiet, out),

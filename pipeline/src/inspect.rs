@@ -27,7 +27,7 @@ Examples:
   glm-prep inspect data/record --sql 'select count(*) from shards'
   glm-prep inspect data/record --split val --rows 1 --model-input")]
 pub struct InspectArgs {
-    /// A shard, or the folder of a data set: the one given to `ingest`, or its `shards`
+    /// A shard, or the folder of a data set: the one given to `ingest`, or its `shards`; or the URL of one
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// Show only one split: train, val or test

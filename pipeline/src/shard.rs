@@ -4,6 +4,7 @@ mod error;
 pub mod publish;
 pub mod published;
 mod table;
+pub(crate) mod upload;
 mod writer;
 
 pub use self::error::WriteError;

@@ -1,5 +1,7 @@
 //! Command line.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 use glm_support::command::completions::{self, CompletionsArgs};
 use glm_support::command::log::LogArgs;
@@ -41,6 +43,9 @@ pub struct Cli {
     /// Command to run.
     #[command(subcommand)]
     pub command: Command,
+    /// Folder of the cache for files of object stores, s3://... and others [default: $GLM_CACHE, else glm in the user's cache folder]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub cache: Option<PathBuf>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub log: LogArgs,

@@ -11,6 +11,7 @@ use glm_support::command::pipe::is_broken_pipe;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let log = cli.start_log();
+    cli.set_cache();
     let Some(args) = cli.inspect() else {
         eprintln!("glm-prep-inspect is a part of glm-prep; use glm-prep");
         return ExitCode::from(2);

@@ -12,7 +12,7 @@ use polars::error::PolarsError;
 use super::error::InspectError;
 use super::json::PrintError;
 use glm_prep::shard::DataSetError;
-use glm_prep::shard::published::Published;
+use glm_prep::shard::published::{Published, local};
 
 /// First and last bytes of every Parquet file.
 const MAGIC: [u8; 4] = *b"PAR1";
@@ -50,6 +50,7 @@ pub(super) struct Source {
 impl Source {
     /// Finds the files of a path and checks that they are Parquet files.
     pub(super) fn open(path: &Path, split: Option<Split>) -> Result<Self, InspectError> {
+        let path = &*local(path).map_err(DataSetError::from)?;
         let metadata = fs::metadata(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => InspectError::Missing { path: path.to_owned() },
             _ => file_error(path)(source),

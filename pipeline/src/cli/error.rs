@@ -2,6 +2,7 @@
 
 use std::io;
 
+use glm_remote::RemoteError;
 use glm_support::command::manual::ManualError;
 use thiserror::Error;
 
@@ -27,6 +28,27 @@ pub enum CliError {
     NoPatternTask {
         /// The option.
         option: &'static str,
+    },
+    /// The URL or the cache cannot be used.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The raw data is at a URL, and there is no place for the shards.
+    #[error(
+        "the raw data is at {url}, so the shards need a place: give --out DIR, or --out with a URL such as s3://bucket/name"
+    )]
+    NoOut {
+        /// The URL.
+        url: String,
+    },
+    /// Parts are written to an object store.
+    #[error(
+        "--partition {part} needs a folder that all machines share, not {url}; give --out DIR, then merge DIR and copy its shards"
+    )]
+    PartOfUrl {
+        /// The part.
+        part: String,
+        /// The URL.
+        url: String,
     },
     /// Two pattern files are given.
     #[error("both {task} and {file} are pattern files; give one of them")]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use glm_remote::RemoteError;
 use glm_schemas::manifest::Tokenizer;
 use thiserror::Error;
 
@@ -21,6 +22,9 @@ pub enum CheckpointError {
         /// Reason, with the files that were expected.
         reason: String,
     },
+    /// Weights in an object store cannot be read.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// A file cannot be read or written.
     #[error("{doing} {}: {source}", path.display())]
     Io {

@@ -5,12 +5,16 @@
 //! - the folder of a checkpoint, or of a run, whose best checkpoint is used unless another is chosen, or the latest if none is evaluated;
 //! - a published folder: `latest_checkpointed_iteration.txt` and `<iteration>/mp_rank_00_model_states.pt`, or all model-parallel parts;
 //! - a Hugging Face folder: `model.safetensors` or `pytorch_model.bin`, or shards with an index;
+//! - the URL of one of these in an object store, from which it is brought into the cache;
 //! - a folder that contains one of these under its published name, as a folder or an archive.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use glm_remote::{Location, Step, local_weights};
+use glm_support::files::progress;
 use serde::{Serialize, Serializer};
 
 use super::model_parallel::parts_in;
@@ -34,7 +38,7 @@ pub const LATEST_FILE: &str = "latest";
 /// File with the name of the best checkpoint, in [`CHECKPOINTS_FOLDER`].
 pub const BEST_FILE: &str = "best";
 /// Prefix of the name of a checkpoint's folder, before its optimizer step.
-const STEP_PREFIX: &str = "step-";
+pub(super) const STEP_PREFIX: &str = "step-";
 /// Suffix of published archives.
 const ARCHIVE_SUFFIX: &str = ".bz2";
 
@@ -90,6 +94,21 @@ pub struct Located {
     pub step: Option<u64>,
     /// The checkpoint that was chosen in the folder of a run; `None` for other paths.
     pub checkpoint: Option<CheckpointChoice>,
+}
+
+/// Returns the local path for a path of weights, which are downloaded if it is a URL.
+///
+/// # Errors
+/// [`CheckpointError::Remote`].
+pub fn local(path: &Path, choice: Option<CheckpointChoice>) -> Result<Cow<'_, Path>, CheckpointError> {
+    let Some(location) = Location::of_path(path)? else { return Ok(Cow::Borrowed(path)) };
+    let step = choice.map(|choice| match choice {
+        CheckpointChoice::Best => Step::Best,
+        CheckpointChoice::Latest => Step::Latest,
+        CheckpointChoice::Step(step) => Step::Number(step),
+    });
+    let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
+    Ok(Cow::Owned(local_weights(&location, step, progress.as_ref())?))
 }
 
 /// Finds the file of weights for `path`. In the folder of a run, it is that of `choice`; without one, of the best checkpoint, or of the

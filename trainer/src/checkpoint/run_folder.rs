@@ -37,7 +37,8 @@ const METRICS_FILE: &str = "metrics.jsonl";
 /// Files of a checkpoint that [`SUMS_FILE`] lists.
 const LISTED_FILES: [&str; 4] = [WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
 const LOCK_FILE: &str = ".lock";
-const TEMPORARY: &str = ".writing-";
+/// Prefix of the name of a folder that is not complete; such folders are removed when a run begins.
+pub(super) const TEMPORARY: &str = ".writing-";
 
 /// Folder of a run, locked by this process.
 #[derive(Debug, Clone)]

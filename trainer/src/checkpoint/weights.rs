@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use tch::{Tensor, no_grad};
 
 use super::layout::{self, FINAL_LAYERNORM, POSITION_EMBEDDINGS, WORD_EMBEDDINGS, layer_of};
-use super::locate::{CheckpointChoice, Located, locate};
+use super::locate::{CheckpointChoice, Located, local, locate};
 use super::model_parallel::{self, Share};
 use super::pickle::read_module;
 use super::stored::{StoredKind, StoredTensor, TensorFile, TensorHeader};
@@ -70,7 +70,9 @@ impl Weights {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_checkpoint(path: &Path, choice: Option<CheckpointChoice>) -> Result<Self, CheckpointError> {
-        let located = locate(path, choice)?;
+        let local = local(path, choice)?;
+        // A folder in the cache is a run with one checkpoint; a file needs no choice.
+        let located = locate(&local, choice)?;
         if let Some(chosen) = located.checkpoint {
             tracing::info!("using the {chosen} checkpoint of {}: {}", path.display(), located.path.display());
         }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use glm_remote::is_url;
 use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, TaskName, Tokenizer};
 use glm_text::tokenize::TokenizerError;
 use libtorch_ext::stream::available_bytes;
@@ -70,16 +71,17 @@ pub fn data_folder(given: Option<PathBuf>) -> PathBuf {
 /// # Errors
 /// [`SetupError`] with the command that creates a missing data set.
 pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
-    if folder.is_file() {
+    let is_local = !is_url(folder);
+    if is_local && folder.is_file() {
         return Err(SetupError::Invalid(format!(
             "{} is a file; specify the folder given to `glm-prep ingest`: --data {}",
             folder.display(),
             ingested(folder).display()
         )));
     }
-    if !folder.is_dir() {
+    if is_local && !folder.is_dir() {
         return Err(SetupError::Invalid(format!(
-            "folder {} does not exist; specify the data folder with --data DIR or {DATA_VARIABLE}. \
+            "folder {} does not exist; specify the data folder or URL with --data DIR or {DATA_VARIABLE}. \
              `glm-prep ingest DIR` creates a data set from the raw ReCoRD files in DIR",
             folder.display()
         )));
@@ -89,7 +91,7 @@ pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
     let splits: Vec<String> = splits.iter().map(|(split, content)| format!("{split} {}", content.rows)).collect();
     tracing::debug!(
         "data set in {}: {} {}, format {}, vocabulary {}, fingerprint {fingerprint}",
-        data.folder().display(),
+        data.place().display(),
         data.manifest().task.rows(),
         splits.join(", "),
         settings.format,
@@ -121,7 +123,7 @@ pub fn check_objective(wanted: Option<Objective>, data: &DataSet) -> Result<(), 
              or specify another data set",
             wanted.name(),
             wanted.table().name(),
-            data.folder().display(),
+            data.place().display(),
             Objective::on(table).name()
         ))),
     }
@@ -142,7 +144,7 @@ pub fn complete(config: &mut Config, data: &DataSet) -> Result<(), SetupError> {
     config.cloze.complete(manifest).map_err(|error| {
         SetupError::Invalid(format!(
             "the metrics of the data set in {}: {error}; choose others with --set cloze.metrics=NAMES",
-            data.folder().display()
+            data.place().display()
         ))
     })
 }
