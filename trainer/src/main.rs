@@ -76,6 +76,7 @@ fn main() -> ExitCode {
             })
         }
         Command::Config(args) => print(&args.text()),
+        Command::Presets(args) => args.text().context("cannot print the presets").and_then(|text| print(&text)),
         Command::Completions(args) => print(&String::from_utf8_lossy(&completions::script(Cli::command(), args.shell))),
         Command::Man(args) => {
             manual::write(Cli::command(), &args.dir).map_err(Into::into).and_then(|pages| print(&pages.to_string()))

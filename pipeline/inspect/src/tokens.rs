@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use glm_schemas::cloze::METADATA_TOKENIZER_SHA256;
-use glm_schemas::vocab::{BERT_UNCASED_SHA256, TokenId};
+use glm_schemas::vocab::TokenId;
 use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::error::InspectError;
@@ -28,7 +28,7 @@ impl Vocabulary {
     pub(super) fn find(source: &Source, given: Option<&Path>) -> Result<Self, InspectError> {
         let expected = tokenizer_sha256(source);
         if let Some(path) = given {
-            let tokenizer = Tokenizer::from_path(path)?;
+            let tokenizer = Tokenizer::load(Some(path))?;
             let found = &tokenizer.identity().sha256;
             return match expected {
                 Some(expected) if expected != *found => Err(InspectError::OtherTokenizer {
@@ -41,12 +41,12 @@ impl Vocabulary {
             };
         }
         match expected {
-            Some(expected) if expected == BERT_UNCASED_SHA256 => {
-                Ok(Self { tokenizer: Some(Tokenizer::bert_uncased()?), note: None })
-            }
             Some(expected) => {
+                if let Some(tokenizer) = Tokenizer::built_in(&expected)? {
+                    return Ok(Self { tokenizer: Some(tokenizer), note: None });
+                }
                 let start: String = expected.chars().take(12).collect();
-                let note = format!("The vocabulary (sha256 {start}…) is not the built-in one; {ADVICE}");
+                let note = format!("The vocabulary (sha256 {start}…) is not the built-in BERT's or GPT-2's; {ADVICE}");
                 Ok(Self { tokenizer: None, note: Some(note) })
             }
             None => Ok(Self { tokenizer: None, note: Some(format!("The vocabulary of this file is unknown; {ADVICE}")) }),

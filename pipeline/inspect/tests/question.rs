@@ -232,7 +232,12 @@ fn another_vocabulary_must_be_specified() {
     let other = message(&InspectArgs { tokenizer: Some(vocabulary), ..base.clone() });
     assert!(other.contains("was made with another vocabulary (sha256 "), "{other}");
     let gone = message(&InspectArgs { tokenizer: Some("/no/such/vocab.txt".into()), ..base });
-    assert!(gone.starts_with("there is no file /no/such/vocab.txt; a tokenizer is the path of a vocab.txt"), "{gone}");
+    assert!(
+        gone.starts_with(
+            "there is no file /no/such/vocab.txt; a tokenizer is bert-large-uncased, gpt2, or the path of a vocab.txt"
+        ),
+        "{gone}"
+    );
 }
 
 fn inspect(dir: &Path, more: &[&str]) -> Output {

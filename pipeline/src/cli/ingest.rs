@@ -43,6 +43,7 @@ Examples:
   zcat big.jsonl.gz | glm-prep ingest out --train - --format plain
   glm-prep ingest own --train own/data.jsonl --val-fraction 0.1
   glm-prep ingest books --task text --val-fraction 0.01    # documents
+  glm-prep ingest books --task text --tokenizer gpt2       # for GLM-2B and GLM-10B
   glm-prep ingest data/boolq --task superglue/boolq
   glm-prep ingest own --pattern my.toml    # lines of JSON with any fields
   glm-prep ingest data/record --dry-run --limit 1000
@@ -101,8 +102,8 @@ pub(super) struct IngestArgs {
     /// Read [gMASK] and [sMASK] in texts as tokens, for weights that were trained with them, with --task seq2seq
     #[arg(long)]
     task_mask: bool,
-    /// Path of a vocab.txt or tokenizer.json [default: the built-in BERT-large-uncased vocabulary]
-    #[arg(long, value_name = "PATH")]
+    /// Tokenizer: bert-large-uncased or gpt2, which are built in, or the path of a vocab.txt, tokenizer.json, vocab.json (with merges.txt next to it) or SentencePiece .model [default: bert-large-uncased]
+    #[arg(long, value_name = "PATH|NAME")]
     tokenizer: Option<PathBuf>,
     /// Number of threads; does not affect the output [default: number of cores]
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -161,8 +162,8 @@ pub(super) struct MergeArgs {
     /// Folder of the raw data, as given to `ingest --partition`
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Tokenizer of the parts [default: the built-in BERT-large-uncased vocabulary]
-    #[arg(long, value_name = "PATH")]
+    /// Tokenizer of the parts, as for `ingest` [default: bert-large-uncased]
+    #[arg(long, value_name = "PATH|NAME")]
     tokenizer: Option<PathBuf>,
     /// Number of threads [default: number of cores]
     #[arg(long, value_name = "N", value_parser = positive)]

@@ -60,7 +60,7 @@ pub struct IngestOptions {
     pub keep: Option<Keep>,
     /// Makes `[gMASK]` and `[sMASK]` in texts tokens, as for the published models that were trained with them.
     pub task_mask: bool,
-    /// A vocab.txt or tokenizer.json; `None` uses the built-in vocabulary.
+    /// Name or file of a tokenizer; `None` uses BERT-large-uncased.
     pub tokenizer: Option<PathBuf>,
     /// Number of worker threads. The output does not depend on it.
     pub threads: NonZeroUsize,

@@ -65,6 +65,14 @@ pub enum CheckpointError {
         /// Reason.
         reason: String,
     },
+    /// Model-parallel parts do not make up a model.
+    #[error("{}: {reason}", path.display())]
+    Parts {
+        /// A part.
+        path: PathBuf,
+        /// Reason and remedy.
+        reason: String,
+    },
     /// The file does not contain the weights of a GLM.
     #[error("{}: {reason}", path.display())]
     NotAGlm {
@@ -122,6 +130,20 @@ pub enum CheckpointError {
         path: PathBuf,
         /// Vocabulary of the weights.
         own: Box<Tokenizer>,
+        /// Vocabulary of the data set or of the questions.
+        given: Box<Tokenizer>,
+    },
+    /// The sizes are those of published weights with another vocabulary.
+    #[error(
+        "the weights in {} have the sizes of published ones with the vocabulary {own}, these tokens are of the vocabulary {}; use the \
+         vocabulary of the weights with --tokenizer in `glm-prep ingest` or `score` (`glm-trainer presets` lists them), or use other weights",
+        path.display(), vocabulary(given)
+    )]
+    PublishedVocabulary {
+        /// The weights.
+        path: PathBuf,
+        /// Vocabulary of the weights.
+        own: String,
         /// Vocabulary of the data set or of the questions.
         given: Box<Tokenizer>,
     },

@@ -3,7 +3,7 @@
 //! - a file: safetensors, PyTorch's container, an index of shards (`*.index.json`), or a published archive, which is unpacked once
 //!   (see [`super::archive`]);
 //! - the folder of a checkpoint, or of a run, whose best checkpoint is used unless another is chosen, or the latest if none is evaluated;
-//! - a published folder: `latest_checkpointed_iteration.txt` and `<iteration>/mp_rank_00_model_states.pt`;
+//! - a published folder: `latest_checkpointed_iteration.txt` and `<iteration>/mp_rank_00_model_states.pt`, or all model-parallel parts;
 //! - a Hugging Face folder: `model.safetensors` or `pytorch_model.bin`, or shards with an index;
 //! - the URL of one of these in an object store, from which it is brought into the cache;
 //! - a folder that contains one of these under its published name, as a folder or an archive.
@@ -17,9 +17,10 @@ use glm_remote::{Location, Step, local_weights};
 use glm_support::files::progress;
 use serde::{Serialize, Serializer};
 
+use super::model_parallel::parts_in;
 use super::published::{PUBLISHED_FILE, PUBLISHED_LATEST};
 use super::{CheckpointError, archive};
-use crate::model::config::{PRESETS, PublishedWeights};
+use crate::model::preset::{PRESETS, PublishedWeights};
 
 /// File of weights in a checkpoint of a run.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -202,7 +203,7 @@ pub(super) fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if let Some(file) = in_folder(path, 3) {
         return Ok(file);
     }
-    match published().map(|weights| path.join(weights.archive())).find(|archive| archive.is_file()) {
+    match published().map(|weights| path.join(weights.archive)).find(|archive| archive.is_file()) {
         Some(archive) => in_folder_or(&archive::unpacked(&archive)?),
         None => in_folder_or(path),
     }
@@ -219,8 +220,8 @@ fn in_folder_or(folder: &Path) -> Result<PathBuf, CheckpointError> {
         0 => format!(
             "expected {WEIGHTS_FILE} or pytorch_model.bin (or shards with an index), \
              {CHECKPOINTS_FOLDER}/{LATEST_FILE} (a run), {PUBLISHED_LATEST} with <iteration>/{PUBLISHED_FILE} (published weights), \
-             or {}",
-            published().map(|weights| weights.archive()).collect::<Vec<_>>().join(" or ")
+             or a published archive such as {}",
+            published().next().map(|weights| weights.archive).unwrap_or_default()
         ),
         _ => {
             let more = if inner.len() > SHOWN_FOLDERS { ", …" } else { "" };
@@ -235,6 +236,10 @@ fn in_folder(folder: &Path, depth: usize) -> Option<PathBuf> {
     let direct = [WEIGHTS_FILE, PUBLISHED_FILE].into_iter().chain(HUGGING_FACE_FILES).map(|name| folder.join(name));
     if let Some(file) = direct.into_iter().find(|file| file.is_file()) {
         return Some(file);
+    }
+    // Without the first, so that the missing one is named.
+    if let Some((_, part)) = parts_in(folder).into_iter().next() {
+        return Some(part);
     }
     if depth == 0 {
         return None;

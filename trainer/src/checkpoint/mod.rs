@@ -4,10 +4,11 @@
 //! - [`locate`] finds the file of weights for a path; [`archive`] unpacks published archives.
 //! - [`weights`] reads weights by name from one file or several shards. [`safetensors_file`] and [`pickle`] open the two containers
 //!   as [`stored::TensorFile`]; the pickle reader never executes code from a file.
+//! - [`model_parallel`] joins the parts of published weights of large models.
 //! - [`layout`] lists the parameters of a GLM; [`sizes`] compares weights with the requested model.
 //! - [`numbers`] decodes elements and converts them to another format.
 //!
-//! Writing weights: [`safetensors_file`] and [`published`] write the two containers, [`tensors`] writes libtorch's tensors.
+//! Writing weights: [`safetensors_file`], [`published`] and [`hugging_face`] write the two containers, [`tensors`] writes libtorch's tensors.
 //!
 //! Checkpoints of a run: [`snapshot`] copies weights and optimizer state, from a GPU by [`device_copy`]. [`background`] writes the
 //! copy into a [`run_folder`] while training continues, [`copy`] uploads it to an object store, and [`seal`] detects damage. [`run_state`] is the state of a run beside its tensors.
@@ -19,9 +20,10 @@ pub mod background;
 pub mod copy;
 pub mod device_copy;
 mod error;
-mod hugging_face;
+pub mod hugging_face;
 pub mod layout;
 pub mod locate;
+pub mod model_parallel;
 pub mod numbers;
 pub mod pickle;
 pub mod published;
@@ -34,5 +36,7 @@ pub mod snapshot;
 pub mod stored;
 pub mod tensors;
 pub mod weights;
+#[cfg(test)]
+mod weights_tests;
 
 pub use error::{CheckpointError, SizeMismatch};

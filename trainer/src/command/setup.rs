@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use glm_remote::is_url;
 use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, TaskName, Tokenizer};
+use glm_text::tokenize::TokenizerError;
 use libtorch_ext::stream::available_bytes;
 use tch::{Device, Kind, TchError};
 use thiserror::Error;
@@ -18,6 +19,7 @@ use crate::data::mmap::DataSet;
 use crate::device::DeviceError;
 use crate::distributed::{DistributedError, World};
 use crate::model::memory::tokens_that_fit;
+use crate::model::preset::Vocabulary;
 use crate::model::{Glm, ModelConfig, Pass};
 use crate::record::metrics::MetricsError;
 use crate::task::cloze::ClozeForm;
@@ -253,6 +255,18 @@ pub fn load_model(
     Ok(model)
 }
 
+/// Loads the tokenizer for texts that weights are given: `given`, or the built-in one that the weights were trained with, or BERT's.
+///
+/// # Errors
+/// [`TokenizerError`] if it cannot be loaded.
+pub fn tokenizer_for(weights: &Weights, given: Option<&Path>) -> Result<glm_text::tokenize::Tokenizer, TokenizerError> {
+    use glm_text::tokenize::Tokenizer;
+    match (given, weights.tokenizer(), weights.published_vocabularies().as_slice()) {
+        (None, None, [Vocabulary::Gpt2]) => Tokenizer::gpt2(),
+        (given, recorded, _) => Tokenizer::load_recorded(given, recorded.as_ref()),
+    }
+}
+
 /// Loads the tokenizer of a data set, `data.tokenizer` or the built-in one, if the task is evaluated by texts.
 ///
 /// # Errors
@@ -266,7 +280,8 @@ pub fn text_tokenizer(
         return Ok(None);
     }
     let path = Some(Path::new(path)).filter(|path| !path.as_os_str().is_empty());
-    let tokenizer = glm_text::tokenize::Tokenizer::load(path).map_err(|error| SetupError::Invalid(error.to_string()))?;
+    let tokenizer = glm_text::tokenize::Tokenizer::load_recorded(path, Some(of_data));
+    let tokenizer = tokenizer.map_err(|error| SetupError::Invalid(error.to_string()))?;
     if tokenizer.identity().sha256 != of_data.sha256 {
         return Err(SetupError::Invalid(format!(
             "the data set was made with the tokenizer {}, not with {}; give the path of its file with --set data.tokenizer=PATH",

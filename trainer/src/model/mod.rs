@@ -15,12 +15,14 @@ pub mod memory;
 pub mod ops;
 pub mod parameters;
 pub mod pass;
+pub mod preset;
 pub mod product;
 
 pub use backend::Backend;
 pub use cache::KeyValueCache;
-pub use config::{ModelConfig, Preset};
+pub use config::ModelConfig;
 pub use glm::Glm;
 pub use incremental::NewToken;
 pub use pass::{Kernels, Pass};
+pub use preset::Preset;
 pub use product::matmul_flops;

@@ -40,6 +40,7 @@ use crate::data::verify::Verify;
 use crate::device::{DeviceChoice, Precision, device_name};
 use crate::distributed::{DistributedError, Environment, Identity, OnHang, World};
 use crate::model::flops::flop_rates;
+use crate::model::preset::PublishedWeights;
 use crate::model::{Glm, ModelConfig};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
@@ -367,9 +368,12 @@ fn initial_model(
     device: Device,
 ) -> Result<Glm, SetupError> {
     let path = match &request.init {
-        Some(Init::Path(path)) => path.clone(),
+        Some(Init::Path(path)) => match path.to_str().filter(|_| !path.exists()).and_then(PublishedWeights::named) {
+            Some(weights) => published_weights(data, weights)?,
+            None => path.clone(),
+        },
         Some(Init::Random) => return random_model(config, manifest, device),
-        None => match config.model.preset.weights {
+        None => match config.model.preset.default_weights() {
             Some(weights) => published_weights(data, weights)?,
             None => {
                 tracing::info!("no --init: GLM-{} starts from random weights", config.model.preset.name);

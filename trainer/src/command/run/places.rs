@@ -10,7 +10,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::copy::fetch_run;
 use crate::command::setup::SetupError;
 use crate::model::Preset;
-use crate::model::config::PublishedWeights;
+use crate::model::preset::PublishedWeights;
 
 /// Finds published weights next to the data or its `shards`: their folder, or the archive that contains it.
 pub(super) fn published_weights(data: &Path, weights: PublishedWeights) -> Result<PathBuf, SetupError> {
@@ -21,15 +21,15 @@ pub(super) fn published_weights(data: &Path, weights: PublishedWeights) -> Resul
             data.display()
         )));
     }
-    let (folder, archive) = (weights.folder, weights.archive());
+    let (folder, archive) = (weights.folder, weights.archive);
     let parents = || [Some(data), data.parent()].into_iter().flatten();
-    let mut places = [folder, archive.as_str()].into_iter().flat_map(|name| parents().map(move |parent| parent.join(name)));
+    let mut places = [folder, archive].into_iter().flat_map(|name| parents().map(move |parent| parent.join(name)));
     places.find(|path| path.exists()).ok_or_else(|| {
         SetupError::Invalid(format!(
             "no initial weights: neither {folder} nor {archive} in {dir}; \
              download them with `glm-trainer fetch {name} {dir}`, use other weights with --init PATH, \
              or start from random weights with --init random",
-            name = weights.name,
+            name = weights.name(),
             dir = data.display()
         ))
     })
