@@ -8,6 +8,14 @@ macro_rules! files {
 
 /// Name and text of every embedded file.
 pub const ALL: &[(&str, &str)] = files![
+    "agnews",
+    "glue/cola",
+    "glue/mnli",
+    "glue/mnli-mm",
+    "glue/mrpc",
+    "glue/qnli",
+    "glue/qqp",
+    "glue/sst-2",
     "superglue/ax-b",
     "superglue/ax-g",
     "superglue/boolq",
@@ -18,6 +26,9 @@ pub const ALL: &[(&str, &str)] = files![
     "superglue/wic",
     "superglue/wsc",
     "superglue/wsc-candidates",
+    "yahoo",
+    "yelp-full",
+    "yelp-polarity",
 ];
 
 /// Returns the text of the file with this name.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use glm_schemas::manifest::ClozeLoss;
+use glm_schemas::manifest::{ClozeLoss, Split};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 pub use super::text::Edit;
+pub use crate::source::table::RecordForm;
 
 /// Content of a pattern file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -18,6 +19,9 @@ pub struct PatternFile {
     /// Folder of the raw files, as in the archives of SuperGLUE.
     #[serde(default)]
     pub folder: Option<String>,
+    /// The raw files.
+    #[serde(default)]
+    pub files: Files,
     /// Metrics; the first one chooses the best checkpoint.
     #[serde(default = "accuracy")]
     pub metrics: Vec<String>,
@@ -56,6 +60,65 @@ pub struct PatternFile {
 
 fn accuracy() -> Vec<String> {
     vec!["accuracy".to_owned()]
+}
+
+/// Raw files of a task.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// File of the training split. If no split has one, files are found by the names of splits.
+    #[serde(default)]
+    pub train: Option<RawFile>,
+    /// File of the validation split.
+    #[serde(default)]
+    pub val: Option<RawFile>,
+    /// File of the test split.
+    #[serde(default)]
+    pub test: Option<RawFile>,
+    /// Form of the records [default: by the extension of each file].
+    #[serde(default)]
+    pub format: Option<RecordForm>,
+    /// Names of the columns of tables whose first line does not have them.
+    #[serde(default)]
+    pub columns: Vec<String>,
+}
+
+/// Raw file of a split.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum RawFile {
+    /// Its name.
+    Name(String),
+    /// A file in another form than those of the other splits.
+    Form {
+        /// Its name.
+        name: String,
+        /// True if the first line names the columns.
+        header: bool,
+    },
+}
+
+impl Files {
+    /// The files by split.
+    pub fn named(&self) -> impl Iterator<Item = (Split, &RawFile)> {
+        let files = [(Split::Train, &self.train), (Split::Val, &self.val), (Split::Test, &self.test)];
+        files.into_iter().filter_map(|(split, file)| Some((split, file.as_ref()?)))
+    }
+
+    /// Columns of the tables of a split; `None` if their first line names them.
+    pub fn columns(&self, split: Split) -> Option<&[String]> {
+        let has_header = self.named().any(|(of, file)| of == split && matches!(file, RawFile::Form { header: true, .. }));
+        (!self.columns.is_empty() && !has_header).then_some(&self.columns)
+    }
+}
+
+impl RawFile {
+    /// Its name, relative to the folder of the task.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Name(name) | Self::Form { name, .. } => name,
+        }
+    }
 }
 
 /// One of the patterns of a file.

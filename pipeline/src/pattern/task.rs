@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use glm_schemas::cloze::encoding::{BlankPosition, ChoiceEncoder};
-use glm_schemas::manifest::{ClozeManifest, hex};
+use glm_schemas::manifest::{ClozeManifest, Split, hex};
 use glm_schemas::vocab::SpecialIds;
 use glm_text::tokenize::{Tokenizer, TokenizerError};
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,10 @@ use sha2::{Digest, Sha256};
 
 use super::catalogue;
 use super::error::PatternError;
-use super::file::{ChoiceSource, PatternFile, TextSource};
+use super::file::{ChoiceSource, PatternFile, RecordForm, TextSource};
 use super::template::{Part, Template};
+use crate::source::input::TaskFiles;
+use crate::source::table::Table;
 
 /// Extension of pattern files.
 pub const EXTENSION: &str = "toml";
@@ -147,6 +149,35 @@ impl PatternTask {
     /// [`PatternError`] if the source is not that of a task.
     pub fn from_source(source: PatternSource) -> Result<Self, PatternError> {
         Self::parse(&source.name, &source.text, Some(source.number), source.multi_token)
+    }
+
+    /// The raw files of the task.
+    pub fn raw_files(&self) -> TaskFiles {
+        let named = self.file.files.named().map(|(split, file)| (split, file.name().to_owned()));
+        TaskFiles { folder: self.file.folder.clone(), named: named.collect() }
+    }
+
+    /// How a raw file of a split is read if it is a table.
+    pub fn table(&self, split: Split, name: &str) -> Option<Table<'_>> {
+        let is_csv = match self.file.files.format.unwrap_or_else(|| RecordForm::of_name(name)) {
+            RecordForm::Jsonl => return None,
+            RecordForm::Tsv => false,
+            RecordForm::Csv => true,
+        };
+        Some(Table { is_csv, columns: self.file.files.columns(split), needed: self.needed(split) })
+    }
+
+    /// Fields that every record needs.
+    fn needed(&self, split: Split) -> Vec<&str> {
+        let templates = [&self.context].into_iter().chain(&self.words).chain(&self.answer);
+        let of_joined = |name| self.joined.get(name).map_or(vec![name], |template| template.names().collect());
+        let field = |name| match self.file.texts.get(name) {
+            Some(TextSource::Field(source)) => source.field.as_str(),
+            Some(TextSource::Template(_)) | None => name,
+        };
+        let mut needed: Vec<_> = templates.flat_map(Template::names).flat_map(of_joined).map(field).collect();
+        needed.extend((split == Split::Train).then_some(self.file.label.field.as_str()));
+        needed
     }
 
     /// What the manifest says about the task.

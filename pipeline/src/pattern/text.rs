@@ -13,8 +13,10 @@ pub enum Edit {
     Rstrip,
     /// ASCII punctuation at the end is dropped.
     Depunct,
-    /// Backslashes become spaces, as in lines of CSV of news and reviews.
-    Unescape,
+    /// The two characters `\\n`, as which some tables write the end of a line, become a space.
+    Newline,
+    /// Backslashes become spaces.
+    Backslash,
 }
 
 impl Edit {
@@ -24,7 +26,8 @@ impl Edit {
             Self::Std => standardise(text),
             Self::Rstrip => text.trim_end_matches(is_space).to_owned(),
             Self::Depunct => text.trim_end_matches(|c: char| c.is_ascii_punctuation()).to_owned(),
-            Self::Unescape => text.replace("\\n", " ").replace('\\', " "),
+            Self::Newline => text.replace("\\n", " "),
+            Self::Backslash => text.replace('\\', " "),
         }
     }
 }
@@ -67,7 +70,8 @@ mod tests {
         assert_eq!(Edit::Depunct.apply("..."), "");
         assert_eq!(Edit::Rstrip.apply("so \u{1c}\u{a0}\n"), "so");
         assert_eq!(Edit::Std.apply("‘a’ – “b”"), "'a' - \"b\"");
-        assert_eq!(Edit::Unescape.apply("a\\nb\\c"), "a b c");
+        assert_eq!(Edit::Newline.apply("a\\nb\\c\n"), "a b\\c\n");
+        assert_eq!(Edit::Backslash.apply("a\\nb\\\"c"), "a nb \"c");
     }
 
     #[test]

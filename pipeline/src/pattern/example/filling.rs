@@ -34,6 +34,8 @@ impl Filling<'_> {
     pub(super) fn label(&self, purpose: Use) -> Result<Option<usize>, ExampleError> {
         let source = &self.task.file.label;
         let value = if purpose == Use::Predict { None } else { self.record.get(&source.field) };
+        // In tables, an empty field is all that a missing label leaves.
+        let value = value.filter(|value| value.as_str() != Some(""));
         let Some(value) = value else {
             return if purpose == Use::Train { Err(ExampleError::NoLabel(source.field.clone())) } else { Ok(None) };
         };

@@ -1,0 +1,151 @@
+//! Every task that is no part of SuperGLUE: a record as each of its patterns lays it out, written by hand from the published patterns.
+
+use glm_prep::pattern::PatternTask;
+use glm_prep::pattern::example::{Example, Use};
+use serde_json::{Value, json};
+
+/// The context in one line: truncatable segments in `<…>`, `■` for the blank, `|` before group B.
+fn laid_out(example: &Example) -> String {
+    let mut line = String::new();
+    for at in 0..=example.segments.len() {
+        if at == example.group_b && at < example.segments.len() {
+            line.push('|');
+        }
+        if at == example.blank {
+            line.push('■');
+        }
+        match example.segments.get(at) {
+            Some(segment) if segment.truncatable => line.extend(["<", &segment.text, ">"]),
+            Some(segment) => line.push_str(&segment.text),
+            None => {}
+        }
+    }
+    line
+}
+
+fn examples(task: &str, pattern: usize, record: &Value) -> Vec<Example> {
+    let task = PatternTask::open(task, Some(pattern), false).expect("a pattern");
+    let found = task.examples(&record.to_string(), Use::Train).expect("a record");
+    found.examples.into_iter().map(|example| example.expect("an example")).collect()
+}
+
+fn example(task: &str, pattern: usize, record: &Value) -> Example {
+    let mut found = examples(task, pattern, record);
+    assert_eq!(found.len(), 1);
+    found.remove(0)
+}
+
+/// Words in the order of the labels, separated by commas.
+fn choices(example: &Example) -> String {
+    example.choices.iter().map(|choice| choice.text.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Checks the patterns of a task, each with its context and words, and the word of the right label.
+fn check(task: &str, record: &Value, patterns: &[(&str, &str)], right: &[&str]) {
+    let count = PatternTask::open(task, None, false).expect("a pattern").file().patterns.len();
+    assert_eq!(count, patterns.len(), "{task}");
+    for (number, (context, words)) in patterns.iter().enumerate() {
+        let example = example(task, number, record);
+        assert_eq!((laid_out(&example).as_str(), choices(&example).as_str()), (*context, *words), "{task}, pattern {number}");
+        let found: Vec<_> = example.choices.iter().filter(|choice| choice.correct).map(|choice| choice.text.as_str()).collect();
+        assert_eq!(found, [right[number % right.len()]], "{task}, pattern {number}");
+    }
+}
+
+#[test]
+fn mnli() {
+    let record = json!({"index": "7", "sentence1": "It ‘rained’.", "sentence2": "It was wet.", "gold_label": "entailment"});
+    // The quote in front of the full stop is punctuation as well, once it is a plain one.
+    let quoted = "\"<It 'rained>\" ?|■, \"<It was wet.>\"";
+    let plain = "<It 'rained>?|■, <It was wet.>";
+    let (wrong, no) = ("Wrong, Right, Maybe", "No, Yes, Maybe");
+    for task in ["glue/mnli", "glue/mnli-mm"] {
+        check(task, &record, &[(quoted, wrong), (plain, wrong), (quoted, no), (plain, no)], &["Right", "Right", "Yes", "Yes"]);
+        assert_eq!(example(task, 0, &record).ids.idx.as_deref(), Some("7"));
+    }
+}
+
+#[test]
+fn questions_and_sentences_of_glue() {
+    let qnli = json!({"index": "0", "question": "Who – came?", "sentence": "Bo came.", "label": "not_entailment"});
+    check(
+        "glue/qnli",
+        &qnli,
+        &[
+            ("<Bo came.> Question: <Who - came>? Do you know the answer? ■.", "Yes, No"),
+            ("<Bo came.> Based on the previous passage, do you know the answer <Who - came>? ■.", "Yes, No"),
+            ("Based on the following passage, do you know the answer <Who - came>? ■. <Bo came.>", "Yes, No"),
+        ],
+        &["No"],
+    );
+    let qqp = json!({"id": "5", "qid1": "1", "qid2": "2", "question1": "Is it?", "question2": "“Is” it?", "is_duplicate": "1"});
+    check(
+        "glue/qqp",
+        &qqp,
+        &[("<Is it?>| Do you mean <\"Is\" it?> ■.", "No, Yes"), ("<Is it?>|■, <\"Is\" it?>", "No, Yes")],
+        &["Yes"],
+    );
+    let mrpc = json!({"Quality": "0", "#1 ID": "1", "#2 ID": "2", "#1 String": "Bo ran .", "#2 String": "Bo ‘sat’ ."});
+    check(
+        "glue/mrpc",
+        &mrpc,
+        // The space in front of the full stop stays.
+        &[("<Bo ran .>|■, <Bo 'sat' .>", "No, Yes"), ("<Bo ran .>| Does it mean that <Bo 'sat' >? ■", "No, Yes")],
+        &["No"],
+    );
+}
+
+#[test]
+fn single_sentences_of_glue() {
+    let record = json!({"sentence": "a “fine” film ", "label": "1"});
+    let context = "<a \"fine\" film > It was ■.";
+    check("glue/sst-2", &record, &[(context, "terrible, great"), (context, "bad, good")], &["great", "good"]);
+    let record = json!({"source": "gj04", "label": "0", "mark": "*", "sentence": "They drank the pub."});
+    check("glue/cola", &record, &[("\"<They drank the pub.>\" This is ■.", "incorrect, correct")], &["incorrect"]);
+}
+
+#[test]
+fn topics() {
+    let record = json!({"class": "3", "title": r"Oil\up", "description": r"At \$46 a barrel\n."});
+    let words = "World, Sports, Business, Tech";
+    let contexts = [
+        "■: <Oil up><At  $46 a barrel n.>",
+        "■ News: <Oil up><At  $46 a barrel n.>",
+        "<Oil up> (■) <At  $46 a barrel n.>",
+        "<Oil up><At  $46 a barrel n.> (■)",
+        "[ Category: ■] <Oil up><At  $46 a barrel n.>",
+        "■- <Oil up><At  $46 a barrel n.>",
+    ];
+    check("agnews", &record, &contexts.map(|context| (context, words)), &["Business"]);
+
+    let record = json!({"class": "10", "title": "Who?", "content": r"a\nb", "answer": "“Bo”"});
+    let words = "Society, Science, Health, Education, Computer, Sports, Business, Entertainment, Relationship, Politics";
+    let contexts = [
+        "■: <Who? a b><\"Bo\">",
+        "■ Question: <Who? a b><\"Bo\">",
+        "<Who? a b> (■) <\"Bo\">",
+        "<Who? a b><\"Bo\"> (■)",
+        "[ Category: ■] <Who? a b><\"Bo\">",
+        "■- <Who? a b><\"Bo\">",
+    ];
+    check("yahoo", &record, &contexts.map(|context| (context, words)), &["Politics"]);
+    // A question may have no answer.
+    let record = json!({"class": "1", "title": "Who?", "content": "", "answer": ""});
+    assert_eq!(laid_out(&example("yahoo", 2, &record)), "<Who? > (■) <>");
+}
+
+#[test]
+fn reviews() {
+    let contexts = [
+        "It was ■. <So  \"good \">",
+        "<So  \"good \">. All in all, it was ■.",
+        "Just ■!| <So  \"good \">",
+        "<So  \"good \">| In summary, the restaurant is ■.",
+    ];
+    for (task, class, words, right) in
+        [("yelp-polarity", "1", "bad, good", "bad"), ("yelp-full", "4", "terrible, bad, okay, good, great", "good")]
+    {
+        let record = json!({"class": class, "text": r#"So\n\"good\""#});
+        check(task, &record, &contexts.map(|context| (context, words)), &[right]);
+    }
+}
