@@ -82,7 +82,7 @@ fn questions_and_sentences_of_glue() {
     check(
         "glue/qqp",
         &qqp,
-        &[("<Is it?>| Do you mean <\"Is\" it?> ■.", "No, Yes"), ("<Is it?>|■, <\"Is\" it?>", "No, Yes")],
+        &[("<Is it?>| Do you mean <\"Is\" it?>■.", "No, Yes"), ("<Is it?>|■, <\"Is\" it?>", "No, Yes")],
         &["Yes"],
     );
     let mrpc = json!({"Quality": "0", "#1 ID": "1", "#2 ID": "2", "#1 String": "Bo ran .", "#2 String": "Bo ‘sat’ ."});
@@ -139,7 +139,7 @@ fn reviews() {
     let contexts = [
         "It was ■. <So  \"good \">",
         "<So  \"good \">. All in all, it was ■.",
-        "Just ■!| <So  \"good \">",
+        "Just ■!|<So  \"good \">",
         "<So  \"good \">| In summary, the restaurant is ■.",
     ];
     for (task, class, words, right) in
@@ -148,4 +148,75 @@ fn reviews() {
         let record = json!({"class": class, "text": r#"So\n\"good\""#});
         check(task, &record, &contexts.map(|context| (context, words)), &[right]);
     }
+}
+
+#[test]
+fn proposals_and_comments() {
+    let record = json!({"id": 9, "language": "de", "question": "Soll “es” sein?", "comment": "Nein – nie.", "label": "AGAINST"});
+    let (quoted, plain) = ("\"<Soll \"es\" sein?>\"|■. \"<Nein - nie.>\"", "<Soll \"es\" sein?>|■. <Nein - nie.>");
+    let words = ["Ja, Nein", "Yes, No", "Oui, Non"];
+    let patterns: Vec<_> = words.iter().flat_map(|words| [(quoted, *words), (plain, *words)]).collect();
+    check("xstance", &record, &patterns, &["Nein", "Nein", "No", "No", "Non", "Non"]);
+    let task = PatternTask::open("xstance", None, false).expect("a pattern");
+    assert_eq!(task.manifest().pattern.as_deref(), Some("2"));
+}
+
+#[test]
+fn questions_of_exams() {
+    let record = json!({
+        "id": "high1.txt",
+        "article": "Bo  ran .\nHe\tfell . ",
+        "questions": ["Who ran?", "Bo  _ . \n And _", "He fell because _"],
+        "options": [["Bo", "“Al” . \n"], ["ran", "sat"], ["of rain", "of ice"]],
+        "answers": ["A", "B", "B"],
+    });
+    let contexts = |pattern| -> Vec<String> { examples("race", pattern, &record).iter().map(laid_out).collect() };
+    assert_eq!(
+        contexts(0),
+        [
+            "<Bo ran. He fell. >| Question: <Who ran?> Answer: ■",
+            "<Bo ran. He fell. >|<Bo>■<. And _>",
+            "<Bo ran. He fell. >|<He fell because>■<>",
+        ]
+    );
+    assert_eq!(
+        contexts(1),
+        [
+            "<Bo ran. He fell. >| Based on the previous passage, <Who ran?>■",
+            "<Bo ran. He fell. >| Based on the previous passage, <Bo>■<. And _>",
+            "<Bo ran. He fell. >| Based on the previous passage, <He fell because>■<>",
+        ]
+    );
+    let found = examples("race", 0, &record);
+    // Quotes stay as they are.
+    assert_eq!(found.iter().map(choices).collect::<Vec<_>>(), ["Bo, “Al”. ", "ran, sat", "of rain, of ice"]);
+    let ids: Vec<_> = found.iter().map(|one| (one.ids.name.as_deref(), one.ids.idx.as_deref(), one.label.as_deref())).collect();
+    let id = |name, idx, label| (Some(name), Some(idx), Some(label));
+    assert_eq!(
+        ids,
+        [
+            id("high1.txt-0", "\"high1.txt-0\"", "A"),
+            id("high1.txt-1", "\"high1.txt-1\"", "B"),
+            id("high1.txt-2", "\"high1.txt-2\"", "B"),
+        ]
+    );
+    let task = PatternTask::open("race", None, false).expect("a pattern").manifest();
+    assert_eq!((task.end_of_piece, task.labels.join("")), (true, "ABCD".to_owned()));
+    let mut uneven = record;
+    uneven["answers"] = json!(["A"]);
+    let task = PatternTask::open("race", None, false).expect("a pattern");
+    let error = task.examples(&uneven.to_string(), Use::Train).expect_err("uneven").to_string();
+    assert_eq!(error, "the list `answers` has 1 items, but `questions` has 3; they must have equally many");
+}
+
+#[test]
+fn texts_with_choices_of_their_own() {
+    let record = |text: &str| json!({"inputs_pretokenized": text, "choices_pretokenized": ["a dog", "two"], "label": 1});
+    let laid_out_as = |text: &str| laid_out(&example("multichoice", 0, &record(text)));
+    assert_eq!(laid_out_as("Bo has [MASK]. Or [MASK]?"), "<Bo has >■<. Or [MASK]?>");
+    assert_eq!(laid_out_as("How many?"), "<How many?>■");
+    let one = example("multichoice", 0, &record("How many?"));
+    assert_eq!((choices(&one).as_str(), one.label.as_deref()), ("a dog, two", Some("1")));
+    let task = PatternTask::open("multichoice", None, false).expect("a pattern").manifest();
+    assert_eq!((task.end_of_piece, task.keep_end, task.labels.len()), (false, true, 0));
 }

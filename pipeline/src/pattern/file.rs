@@ -25,9 +25,15 @@ pub struct PatternFile {
     /// Metrics; the first one chooses the best checkpoint.
     #[serde(default = "accuracy")]
     pub metrics: Vec<String>,
-    /// True if choices have any number of tokens, behind which the end of piece is predicted.
+    /// True if choices have any number of tokens.
     #[serde(default)]
     pub multi_token: bool,
+    /// True if the end of piece is predicted behind the tokens of a choice [default: as `multi_token`].
+    #[serde(default)]
+    pub end_of_piece: Option<bool>,
+    /// Part of a context that is too long which is kept.
+    #[serde(default)]
+    pub keep: ContextPart,
     /// Loss.
     #[serde(default)]
     pub loss: ClozeLoss,
@@ -39,7 +45,7 @@ pub struct PatternFile {
     pub pattern: usize,
     /// Lists, each inside the one before it, whose items are examples.
     #[serde(default)]
-    pub each: Vec<String>,
+    pub each: Vec<Lists>,
     /// Two texts that every training example exchanges once more, with the other of two labels.
     #[serde(default)]
     pub mirror: Option<[String; 2]>,
@@ -60,6 +66,17 @@ pub struct PatternFile {
 
 fn accuracy() -> Vec<String> {
     vec!["accuracy".to_owned()]
+}
+
+/// Part of a context.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContextPart {
+    /// Its beginning.
+    #[default]
+    Start,
+    /// Its end.
+    End,
 }
 
 /// Raw files of a task.
@@ -125,11 +142,33 @@ impl RawFile {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pattern {
-    /// Context with one blank, as a template.
-    pub context: String,
+    /// Context with one blank, as a template; of several, the first one whose texts the record has.
+    #[serde(deserialize_with = "one_or_several")]
+    pub context: Vec<String>,
     /// What fills the blank for each label, in the order of the labels, as templates.
     #[serde(default)]
     pub words: Vec<String>,
+}
+
+/// Field with a list, or fields with lists whose items belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lists(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Lists {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        one_or_several(deserializer).map(Self)
+    }
+}
+
+/// A text, or a list of at least one.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::String(one) => Ok(vec![one]),
+        other => match Vec::deserialize(other).map_err(D::Error::custom)? {
+            several if several.is_empty() => Err(D::Error::custom("expected a text, or a list of at least one")),
+            several => Ok(several),
+        },
+    }
 }
 
 /// Source of a text.
@@ -147,6 +186,12 @@ pub enum TextSource {
 pub struct FieldText {
     /// Name of the field, with dots for nested ones.
     pub field: String,
+    /// Takes what is in front of the first such mark; without it, the text is missing.
+    #[serde(default)]
+    pub before: Option<String>,
+    /// Takes what is behind the first such mark; without it, the text is missing.
+    #[serde(default)]
+    pub after: Option<String>,
     /// Changes, in order.
     #[serde(default = "standard")]
     pub edits: Vec<Edit>,
@@ -208,6 +253,9 @@ pub enum ChoiceSource {
     List {
         /// Name of the field.
         list: String,
+        /// Changes of each choice, in order.
+        #[serde(default = "standard")]
+        edits: Vec<Edit>,
     },
     /// An answer that is right if the example has the second of two labels, and other answers that are never right.
     Answer {

@@ -9,7 +9,7 @@ use super::super::file::{ChoiceSource, FieldText, TextSource};
 use super::super::record::{Record, number, scalar};
 use super::super::task::PatternTask;
 use super::super::template::{Part, Template};
-use super::super::text::with_marked_word;
+use super::super::text::{edited, with_marked_word};
 use super::{Example, ExampleIds, TextSegment, Use};
 
 /// The filled context, as in [`Example`].
@@ -25,6 +25,8 @@ struct Context {
 pub(super) struct Filling<'a> {
     pub(super) task: &'a PatternTask,
     pub(super) record: Record<'a>,
+    /// Number of the record among those of its lists.
+    pub(super) number: usize,
     /// True if two texts are exchanged.
     pub(super) mirrored: bool,
 }
@@ -75,7 +77,14 @@ impl Filling<'_> {
         self.task.file.label.names.get(label).cloned().unwrap_or_else(|| label.to_string())
     }
 
+    /// The first context whose texts the record has.
     fn context(&self) -> Result<Context, ExampleError> {
+        let mut preferred = self.task.preferred.iter().map(|template| self.laid_out(template));
+        let found = preferred.find(|found| !found.as_ref().is_err_and(ExampleError::is_missing));
+        found.unwrap_or_else(|| self.laid_out(&self.task.context))
+    }
+
+    fn laid_out(&self, template: &Template) -> Result<Context, ExampleError> {
         let (mut passage, mut query, mut segments) = (None, String::new(), Vec::new());
         let (mut blank, mut group_b, mut fixed) = (0, None, String::new());
         let end = |fixed: &mut String, segments: &mut Vec<TextSegment>| {
@@ -84,7 +93,7 @@ impl Filling<'_> {
                 segments.push(TextSegment { text, truncatable: false });
             }
         };
-        for part in &self.task.context.0 {
+        for part in &template.0 {
             match part {
                 Part::Literal(text) => {
                     fixed.push_str(text);
@@ -160,7 +169,7 @@ impl Filling<'_> {
     }
 
     fn field(&self, source: &FieldText) -> Result<String, ExampleError> {
-        let raw = self.record.text(&source.field)?;
+        let raw = cut(self.record.text(&source.field)?, source)?;
         let raw = if source.map.is_empty() {
             raw
         } else {
@@ -170,7 +179,7 @@ impl Filling<'_> {
                 expected: source.map.keys().cloned().collect::<Vec<_>>().join(", "),
             })?
         };
-        let text = source.edits.iter().fold(raw, |text, edit| edit.apply(&text));
+        let text = edited(raw, &source.edits);
         let Some(mark) = &source.mark else { return Ok(text) };
         let (word, index) = (self.record.text(&mark.word)?, self.record.number(&mark.index)?);
         with_marked_word(&text, &word, index).ok_or(ExampleError::NoWord { word, index })
@@ -188,8 +197,10 @@ impl Filling<'_> {
         let names = [("p", Some(of_record)), ("q", of_question), ("a", of_answer)]
             .map(|(letter, value)| value.and_then(name).map(|name| format!("{letter}{name}")));
         let is_nested = ids.question.is_some() || ids.answer.is_some();
+        // Examples of a list that have no ids of their own are numbered.
+        let number = (!is_nested && !self.task.file.each.is_empty()).then_some(self.number);
         let joined = |names: &[Option<String>]| names.iter().flatten().cloned().collect::<Vec<_>>().join("-");
-        let plain = name(of_record);
+        let plain = name(of_record).map(|name| number.map_or(name.clone(), |number| format!("{name}-{number}")));
         let mut full = if is_nested { Some(joined(&names)) } else { plain.clone() };
         if self.mirrored {
             full = full.map(|name| format!("{name}m"));
@@ -200,7 +211,7 @@ impl Filling<'_> {
             of_all.extend(of_answer.map(|value| ("answer".to_owned(), json(value))));
             Value::Object(of_all).to_string()
         } else {
-            json(of_record).to_string()
+            number.map_or_else(|| json(of_record), |_| plain.clone().into()).to_string()
         };
         ExampleIds {
             name: full,
@@ -210,5 +221,19 @@ impl Filling<'_> {
             record: number(of_record),
             question: of_question.and_then(number),
         }
+    }
+}
+
+/// The part of a text that its source names.
+fn cut(text: String, source: &FieldText) -> Result<String, ExampleError> {
+    let FieldText { field, before, after, .. } = source;
+    let divided = |mark: &str| {
+        let no_mark = || ExampleError::NoMark { field: field.clone(), mark: mark.to_owned() };
+        text.split_once(mark).ok_or_else(no_mark)
+    };
+    match (before, after) {
+        (Some(mark), _) => divided(mark).map(|(before, _)| before.to_owned()),
+        (None, Some(mark)) => divided(mark).map(|(_, after)| after.to_owned()),
+        (None, None) => Ok(text),
     }
 }
