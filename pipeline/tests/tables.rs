@@ -71,12 +71,12 @@ fn mnli(dir: &Path, folder: &str) {
     write(
         dir,
         &[
-            (&name("train.tsv"), MNLI_TRAIN),
-            (&name("dev_matched.tsv"), MNLI_DEV),
-            (&name("dev_mismatched.tsv"), &MNLI_DEV.replace("A cat", "A dog")),
-            (&name("test_matched.tsv"), MNLI_TEST),
-            (&name("test_mismatched.tsv"), MNLI_TEST),
-            (&name("original/multinli_1.0_train.txt"), "not read"),
+            (name("train.tsv").as_str(), MNLI_TRAIN),
+            (name("dev_matched.tsv").as_str(), MNLI_DEV),
+            (name("dev_mismatched.tsv").as_str(), MNLI_DEV.replace("A cat", "A dog").as_str()),
+            (name("test_matched.tsv").as_str(), MNLI_TEST),
+            (name("test_mismatched.tsv").as_str(), MNLI_TEST),
+            (name("original/multinli_1.0_train.txt").as_str(), "not read"),
         ],
     );
 }
@@ -174,7 +174,7 @@ fn fields_in_quotes_may_hold_commas_quotes_and_lines() {
 fn the_output_does_not_depend_on_threads_parts_or_compression() {
     let dir = tempfile::tempdir().expect("folder");
     let reviews: String = (0..40_000).map(|i| format!("{},\"Visit {i},\nfine\"\n", 1 + i % 2)).collect();
-    write(dir.path(), &[("train.csv", &reviews), ("test.csv", "1,Stale.\n")]);
+    write(dir.path(), &[("train.csv", reviews.as_str()), ("test.csv", "1,Stale.\n")]);
     let fingerprint = || support::manifest(dir.path()).fingerprint;
     let one = NonZeroUsize::MIN;
     support::run(&IngestOptions { threads: one, ..options(dir.path(), "yelp-polarity") }).expect("ingested");
@@ -219,20 +219,21 @@ fn rows_and_tables_of_other_columns_are_named() {
     fs::write(&pattern, OWN).expect("written");
     let mine = pattern.to_str().expect("a path");
     let good = "r1,Fine bread.,5\nr2,\"Cold, stale.\",1\n";
+    let train = format!("id,review,stars\n{good}r3,Cold, stale.,1\n\nr4,No label,\nr5,Odd,7\n");
     write(
         dir.path(),
-        &[("train.csv", &format!("id,review,stars\n{good}r3,Cold, stale.,1\n\nr4,No label,\nr5,Odd,7\n")), ("val.tsv", "stars\treview\n1\tA \"b\n\tNo label.\n5\n")],
+        &[("train.csv", train.as_str()), ("val.tsv", "stars\treview\n1\tA \"b\n\tNo label.\n5\n")],
     );
     let all = RejectLimit::Percent(100.0);
     support::run(&IngestOptions { max_rejects: all, ..options(dir.path(), mine) }).expect("ingested");
     assert_eq!(
         rejects(dir.path()),
         [
-            "train.csv, line 4: the row has 4 fields, but the table has 3 columns; fields are separated by commas, and those with \
+            "train.csv, line 4: expected 3 fields, one for each column, but found 4; fields are separated by commas, and those with \
              commas, quotes or line breaks are in quotes",
             "train.csv, line 6: no label in the field `stars`, and examples for training need one",
             "train.csv, line 7: the field `stars` holds `7`, expected one of 1, 5",
-            "val.tsv, line 4: the row has 1 fields, but the table has 2 columns; fields are separated by tabs, and quotes are part of \
+            "val.tsv, line 4: expected 2 fields, one for each column, but found 1; fields are separated by tabs, and quotes are part of \
              them",
         ]
     );
@@ -246,7 +247,8 @@ fn rows_and_tables_of_other_columns_are_named() {
     let error = support::run(&options(dir.path(), mine)).expect_err("another column").to_string();
     assert_eq!(error, "train.csv has no column `review`, which the pattern needs; its first line names id, text, stars");
     // A test set needs no labels.
-    write(dir.path(), &[("train.csv", &format!("id,review,stars\n{good}")), ("test.csv", "review\nA.\n")]);
+    let train = format!("id,review,stars\n{good}");
+    write(dir.path(), &[("train.csv", train.as_str()), ("test.csv", "review\nA.\n")]);
     support::run(&IngestOptions { max_rejects: all, ..options(dir.path(), mine) }).expect("ingested");
     assert_eq!(rows(dir.path(), Split::Test).len(), 1);
     // Any name, if the pattern file says the form.

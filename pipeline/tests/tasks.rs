@@ -15,7 +15,7 @@ fn laid_out(example: &Example) -> String {
             line.push('■');
         }
         match example.segments.get(at) {
-            Some(segment) if segment.truncatable => line.extend(["<", &segment.text, ">"]),
+            Some(segment) if segment.truncatable => line.extend(["<", segment.text.as_str(), ">"]),
             Some(segment) => line.push_str(&segment.text),
             None => {}
         }
@@ -206,7 +206,7 @@ fn questions_of_exams() {
     uneven["answers"] = json!(["A"]);
     let task = PatternTask::open("race", None, false).expect("a pattern");
     let error = task.examples(&uneven.to_string(), Use::Train).expect_err("uneven").to_string();
-    assert_eq!(error, "the list `answers` has 1 items, but `questions` has 3; they must have equally many");
+    assert_eq!(error, "the lists `questions` and `answers` must have equally many items, but have 3 and 1");
 }
 
 #[test]

@@ -118,8 +118,8 @@ fn choices_are_scored_without_an_end_and_without_training() {
     let folder = tempfile::tempdir().expect("folder");
     let questions = folder.path().join("questions.jsonl");
     // Long texts are cut at their beginning, in front of the blank.
-    let long = "Ada keeps a dog and a cat. ".repeat(60);
-    let texts = ["The dog barked all [MASK].", "Who barked?", &format!("{long} The [MASK] barked.")];
+    let long = format!("{}The [MASK] barked.", "Ada keeps a dog and a cat. ".repeat(60));
+    let texts = ["The dog barked all [MASK].", "Who barked?", &long];
     let line = |text: &&str| json!({"inputs_pretokenized": text, "choices_pretokenized": ["dog", "dog house", "cat"], "label": 0}).to_string();
     std::fs::write(&questions, texts.iter().map(line).collect::<Vec<_>>().join("\n")).expect("write");
     let data = folder.path().join("data");

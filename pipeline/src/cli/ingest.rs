@@ -43,7 +43,7 @@ Examples:
   glm-prep ingest books --task text --val-fraction 0.01    # documents
   glm-prep ingest data/boolq --task superglue/boolq
   glm-prep ingest data/MNLI --task glue/mnli
-  glm-prep ingest own --pattern my.toml    # JSON lines, CSV or TSV with any fields
+  glm-prep ingest own --pattern my.toml    # JSON lines, CSV or TSV
   glm-prep ingest data/record --dry-run --limit 1000
   glm-prep ingest data/record --partition 0/8    # part 1 of 8, then merge
 

@@ -78,7 +78,7 @@ pub enum ExampleError {
         mark: String,
     },
     /// Lists whose items belong together have different lengths.
-    #[error("the list `{other}` has {found} items, but `{list}` has {expected}; they must have equally many")]
+    #[error("the lists `{list}` and `{other}` must have equally many items, but have {expected} and {found}")]
     Lengths {
         /// Name of the first list.
         list: String,

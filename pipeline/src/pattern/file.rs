@@ -125,7 +125,7 @@ impl Files {
     /// Columns of the tables of a split; `None` if their first line names them.
     pub fn columns(&self, split: Split) -> Option<&[String]> {
         let has_header = self.named().any(|(of, file)| of == split && matches!(file, RawFile::Form { header: true, .. }));
-        (!self.columns.is_empty() && !has_header).then_some(&self.columns)
+        (!self.columns.is_empty() && !has_header).then_some(self.columns.as_slice())
     }
 }
 

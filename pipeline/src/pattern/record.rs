@@ -150,7 +150,7 @@ mod tests {
         let items = record.items(&paths).expect("lists");
         assert_eq!((items[1].text("q"), items[1].texts("options")), (Ok("y".to_owned()), Ok(vec!["b".to_owned(), "c".to_owned()])));
         let error = record.items(&short).expect_err("another length").to_string();
-        assert_eq!(error, "the list `short` has 1 items, but `q` has 2; they must have equally many");
+        assert_eq!(error, "the lists `q` and `short` must have equally many items, but have 2 and 1");
     }
 
     #[test]

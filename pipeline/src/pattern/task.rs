@@ -189,12 +189,14 @@ impl PatternTask {
         // Of several contexts, the record decides.
         let context = Some(&self.context).filter(|_| self.preferred.is_empty());
         let templates = context.into_iter().chain(&self.words).chain(&self.answer);
-        let of_joined = |name| self.joined.get(name).map_or(vec![name], |template| template.names().collect());
-        let field = |name| match self.file.texts.get(name) {
-            Some(TextSource::Field(source)) => source.field.as_str(),
-            Some(TextSource::Template(_)) | None => name,
-        };
-        let mut needed: Vec<_> = templates.flat_map(Template::names).flat_map(of_joined).map(field).collect();
+        let mut needed = Vec::new();
+        for name in templates.flat_map(Template::names) {
+            let names = self.joined.get(name).map_or_else(|| vec![name], |template| template.names().collect());
+            needed.extend(names.into_iter().map(|name| match self.file.texts.get(name) {
+                Some(TextSource::Field(source)) => source.field.as_str(),
+                Some(TextSource::Template(_)) | None => name,
+            }));
+        }
         needed.extend((split == Split::Train).then_some(self.file.label.field.as_str()));
         needed
     }

@@ -73,7 +73,7 @@ impl Wanted<'_> {
         }
         let is_preferred = |folder: &str| folder.rsplit('/').next() == Some(self.folder);
         let mut folders: Vec<&str> = [self.folder, ""].into_iter().find(|folder| found.contains_key(folder)).into_iter().collect();
-        for is_possible in [&is_preferred as &dyn Fn(&str) -> bool, &|_| true] {
+        for is_possible in [&is_preferred as &dyn Fn(&str) -> bool, &|_: &str| true] {
             if folders.is_empty() {
                 folders = found.keys().copied().filter(|folder| is_possible(folder)).collect();
             }

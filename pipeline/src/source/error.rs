@@ -35,7 +35,7 @@ pub enum RecordError {
     },
     /// A row has not the fields of its table.
     #[error(
-        "the row has {found} fields, but the table has {expected} columns; fields are separated by {}",
+        "expected {expected} fields, one for each column, but found {found}; fields are separated by {}",
         if *is_csv { "commas, and those with commas, quotes or line breaks are in quotes" } else { "tabs, and quotes are part of them" }
     )]
     Fields {

@@ -130,7 +130,9 @@ impl<'a> Rows<'a> {
             if row.ends.is_empty() {
                 row.line = self.reader.line() - breaks - u64::from(is_last && ends_line);
             }
-            row.ends.push(row.text.len());
+            if row.ends.len() <= self.kept {
+                row.ends.push(row.text.len());
+            }
             if !is_last {
                 continue;
             }

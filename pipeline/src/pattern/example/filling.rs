@@ -193,14 +193,19 @@ impl Filling<'_> {
         let name = |value: &Value| number(value).map(|number| number.to_string()).or_else(|| scalar(value));
         let (of_question, of_answer) = (value(&ids.question), value(&ids.answer));
         let json = |value: &Value| number(value).map_or_else(|| value.clone(), Value::from);
+        // In tables, an empty field is all that a missing id leaves.
+        let of_record = of_record.filter(|value| value.as_str() != Some(""));
         let Some(of_record) = of_record else { return ExampleIds::default() };
         let names = [("p", Some(of_record)), ("q", of_question), ("a", of_answer)]
             .map(|(letter, value)| value.and_then(name).map(|name| format!("{letter}{name}")));
         let is_nested = ids.question.is_some() || ids.answer.is_some();
         // Examples of a list that have no ids of their own are numbered.
-        let number = (!is_nested && !self.task.file.each.is_empty()).then_some(self.number);
+        let position = (!is_nested && !self.task.file.each.is_empty()).then_some(self.number);
         let joined = |names: &[Option<String>]| names.iter().flatten().cloned().collect::<Vec<_>>().join("-");
-        let plain = name(of_record).map(|name| number.map_or(name.clone(), |number| format!("{name}-{number}")));
+        let plain = name(of_record).map(|name| match position {
+            Some(position) => format!("{name}-{position}"),
+            None => name,
+        });
         let mut full = if is_nested { Some(joined(&names)) } else { plain.clone() };
         if self.mirrored {
             full = full.map(|name| format!("{name}m"));
@@ -211,7 +216,7 @@ impl Filling<'_> {
             of_all.extend(of_answer.map(|value| ("answer".to_owned(), json(value))));
             Value::Object(of_all).to_string()
         } else {
-            number.map_or_else(|| json(of_record), |_| plain.clone().into()).to_string()
+            position.map_or_else(|| json(of_record), |_| plain.clone().into()).to_string()
         };
         ExampleIds {
             name: full,
