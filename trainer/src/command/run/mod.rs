@@ -46,6 +46,7 @@ use crate::record::sessions::Session;
 use crate::task::{Objective, Purpose, words_of};
 use crate::train::step::Stepper;
 use crate::train::{Records, Run, TrainError};
+use crate::version;
 
 pub use args::RunArgs;
 pub use outcome::{log_outcome, quoted};
@@ -300,6 +301,7 @@ fn session(run: &Run, data: &Path, device: Device) -> Session {
         parameters: run.stepper.model.config().parameters(),
         train_questions: run.train_data.rows(),
         val_questions: run.val_data.as_ref().map_or(0, |data| data.rows()),
+        provenance: Some(version::provenance()),
     }
 }
 
