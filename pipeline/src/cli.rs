@@ -91,18 +91,31 @@ impl Cli {
         self.log.start(Level::WARN, Times::None)
     }
 
+    /// The arguments of `inspect`, if that is the command.
+    pub fn inspect(&self) -> Option<&InspectArgs> {
+        match &self.command {
+            Command::Inspect(args) => Some(args),
+            _ => None,
+        }
+    }
+
+    /// True if messages that are not errors are left out.
+    pub fn is_quiet(&self) -> bool {
+        self.log.quiet > 0
+    }
+
     /// Runs the command and writes its output to `out`.
     ///
     /// # Errors
     /// [`CliError`], whose message is one sentence.
     pub fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CliError> {
-        let quiet = self.log.quiet > 0;
+        let quiet = self.is_quiet();
         match &self.command {
             Command::Ingest(args) => return args.run(quiet, out),
             Command::Merge(args) => return args.run(quiet, out),
             Command::Fetch(args) => fetch::run(args, quiet, progress::of(quiet).as_ref(), out)?,
             Command::Patterns(args) => command::run(args, out)?,
-            Command::Inspect(args) => inspect::run(args, quiet, out)?,
+            Command::Inspect(_) => return Err(inspect::start().into()),
             Command::Verify(args) => {
                 // The Parquet library panics on some damaged files; `verify` catches the panic and reports the damage.
                 std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));

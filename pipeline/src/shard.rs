@@ -2,7 +2,7 @@
 
 mod error;
 pub mod publish;
-pub(crate) mod published;
+pub mod published;
 mod table;
 mod writer;
 

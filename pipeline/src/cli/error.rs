@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::fetch::FetchCommandError;
 use crate::ingest::IngestError;
-use crate::inspect::InspectError;
+use crate::inspect::StartError;
 use crate::pattern::command::PatternsCommandError;
 use crate::report::ReportError;
 use crate::sample::SampleError;
@@ -39,9 +39,9 @@ pub enum CliError {
     /// `patterns` failed.
     #[error(transparent)]
     Patterns(#[from] PatternsCommandError),
-    /// `inspect` failed.
+    /// `inspect` cannot be started.
     #[error(transparent)]
-    Inspect(#[from] InspectError),
+    Inspect(#[from] StartError),
     /// `fetch` failed.
     #[error(transparent)]
     Fetch(#[from] FetchCommandError),

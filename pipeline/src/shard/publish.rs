@@ -151,8 +151,8 @@ fn check_replaceable(target: &Path) -> Result<(), WriteError> {
     let data = target.join(DATA_FOLDER);
     let shards = if data.is_dir() { self::names(&data)? } else { Vec::new() };
     // Version 1 of the data contract had the Parquet files next to the manifest.
-    let is_ours =
-        |name: &String| [MANIFEST_FILE, REJECTS_FILE, REPORT_FILE, DATA_FOLDER].contains(&name.as_str()) || is_shard(name);
+    let known = [MANIFEST_FILE, PROVENANCE_FILE, REJECTS_FILE, REPORT_FILE, DATA_FOLDER];
+    let is_ours = |name: &String| known.contains(&name.as_str()) || is_shard(name);
     let foreign = names.into_iter().find(|name| !is_ours(name));
     match foreign.or_else(|| Some(format!("{DATA_FOLDER}/{}", shards.into_iter().find(|name| !is_shard(name))?))) {
         Some(other) => refuse(&format!("contains `{other}`")),

@@ -62,16 +62,16 @@ pub enum DataSetError {
 
 /// Published data set, as it was when it was found.
 #[derive(Debug)]
-pub(crate) struct Published {
+pub struct Published {
     /// Folder of the manifest.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     /// Content of the manifest.
-    pub(crate) manifest: Vec<u8>,
+    pub manifest: Vec<u8>,
 }
 
 impl Published {
     /// Finds the data set of `path`: the folder given to `ingest`, its subfolder `shards`, or that of the Parquet files.
-    pub(crate) fn find(path: &Path) -> Result<Self, DataSetError> {
+    pub fn find(path: &Path) -> Result<Self, DataSetError> {
         let above = data_folder(path).map(Path::to_owned);
         for folder in [Some(path.to_owned()), Some(path.join(SHARDS_FOLDER)), above].into_iter().flatten() {
             let file = folder.join(MANIFEST_FILE);
@@ -92,28 +92,28 @@ impl Published {
     }
 
     /// Finds the data set that a shard belongs to.
-    pub(crate) fn of_shard(shard: &Path) -> Option<Self> {
+    pub fn of_shard(shard: &Path) -> Option<Self> {
         let folder = data_folder(shard.parent()?)?.to_owned();
         let manifest = fs::read(folder.join(MANIFEST_FILE)).ok()?;
         Some(Self { folder, manifest })
     }
 
     /// Returns the folder given to `ingest`, or the folder of the manifest if its name is not the usual one.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         let is_usual = self.folder.file_name().is_some_and(|name| name == SHARDS_FOLDER);
         let above = self.folder.parent().filter(|_| is_usual).unwrap_or(&self.folder);
         if above.as_os_str().is_empty() { Path::new(".") } else { above }
     }
 
     /// Parses the manifest.
-    pub(crate) fn parse(&self) -> Result<Manifest, DataSetError> {
+    pub fn parse(&self) -> Result<Manifest, DataSetError> {
         let path = self.folder.join(MANIFEST_FILE);
         Manifest::from_json(&String::from_utf8_lossy(&self.manifest))
             .map_err(|source| DataSetError::Manifest { source: source.at(&path), path })
     }
 
     /// Returns true if an ingest has replaced the data set since it was found.
-    pub(crate) fn is_replaced(&self) -> bool {
+    pub fn is_replaced(&self) -> bool {
         fs::read(self.folder.join(MANIFEST_FILE)).map_or(true, |manifest| manifest != self.manifest)
     }
 }
@@ -124,7 +124,7 @@ fn data_folder(path: &Path) -> Option<&Path> {
 }
 
 /// Passes the data set of `path` to `read`, again if an ingest replaced it meanwhile.
-pub(crate) fn read<T, E: From<DataSetError>>(path: &Path, mut read: impl FnMut(&Published) -> Result<T, E>) -> Result<T, E> {
+pub fn read<T, E: From<DataSetError>>(path: &Path, mut read: impl FnMut(&Published) -> Result<T, E>) -> Result<T, E> {
     for _ in 0..MAX_ATTEMPTS {
         let published = Published::find(path)?;
         let result = read(&published);

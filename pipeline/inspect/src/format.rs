@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use clap::ValueEnum;
+use glm_prep::inspect::Format;
+use glm_support::command::paint::shorten;
 use polars::error::PolarsError;
 use polars::prelude::DataFrame;
 
@@ -10,17 +11,6 @@ use super::json::{self, PrintError};
 
 /// Maximum length of a text in a table.
 const CELL_CHARS: usize = 48;
-
-/// Output format of rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Aligned columns; long texts are shortened.
-    Table,
-    /// Comma-separated values with a header; lists are JSON.
-    Csv,
-    /// One JSON object per line.
-    Json,
-}
 
 /// Printer of frames with the same columns, one after another.
 pub(super) struct Printer {
@@ -88,18 +78,6 @@ fn print_line(cells: impl Iterator<Item = String>, out: &mut dyn Write) -> Resul
     Ok(writeln!(out, "{}", cells.map(quoted).collect::<Vec<_>>().join(","))?)
 }
 
-/// Shortens a text to one line of at most `chars` characters.
-pub(crate) fn shorten(text: &str, chars: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= chars {
-        return line;
-    }
-    let mut cut: String = line.chars().take(chars.saturating_sub(1)).collect();
-    cut.truncate(cut.trim_end().len());
-    cut.push('…');
-    cut
-}
-
 #[cfg(test)]
 mod tests {
     use polars::prelude::{IntoColumn, NamedFrom, Series};
@@ -142,13 +120,5 @@ mod tests {
         }
         assert!(printer.finish(&mut out).is_ok());
         assert_eq!(String::from_utf8(out).expect("text"), "number\n6.666666666666667\n\n6.666666666666667\n\n");
-    }
-
-    #[test]
-    fn long_text_is_cut_between_characters() {
-        assert_eq!(shorten("a  b\n c", 9), "a b c");
-        assert_eq!(shorten("ééééé", 4), "ééé…");
-        assert_eq!(shorten("ab cd", 4), "ab…");
-        assert_eq!(shorten("", 0), "");
     }
 }

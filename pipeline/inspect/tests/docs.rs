@@ -1,5 +1,6 @@
 //! The Rust examples of `docs/polars.md`, word for word; `scripts/test-docs` checks that.
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use glm_prep::ingest::IngestOptions;
@@ -41,7 +42,7 @@ fn polars_reads_the_folder_of_the_shards() {
         .expect("ingest");
     let report = ReportArgs { dir: dir.path().to_owned(), out: None, max_seq_len: None, json: false };
     glm_prep::report::run(&report, &mut Vec::new()).expect("report");
-    assert_eq!(support::names(&dir.path().join("shards")), ["data", "manifest.json", "rejects.jsonl", "report.html"]);
+    assert_eq!(support::names(&dir.path().join("shards")), ["data", "manifest.json", "provenance.json", "rejects.jsonl", "report.html"]);
 
     let folder = dir.path().join("shards/data").display().to_string();
     let frame = LazyFrame::scan_parquet(PlRefPath::new(&folder), Default::default()).expect("a folder");

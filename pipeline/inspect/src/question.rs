@@ -6,13 +6,15 @@ use glm_schemas::vocab::TokenId;
 use serde::Deserialize;
 
 use super::error::InspectError;
-use super::format::{self, Format, shorten};
+use super::format;
 use super::found::find;
 use super::marks::{Mark, marked, occurrences};
 use super::page::print_rows;
 use super::rows::origin_of;
 use super::source::{Source, print_error};
 use super::tokens::Vocabulary;
+use glm_prep::inspect::Format;
+use glm_support::command::paint::shorten;
 use glm_support::command::paint::{Glyph, Kind, Screen, Style, glyphs, paint, text_columns, wrap};
 use glm_text::question::PLACEHOLDER;
 

@@ -11,8 +11,8 @@ use polars::error::PolarsError;
 
 use super::error::InspectError;
 use super::json::PrintError;
-use crate::shard::DataSetError;
-use crate::shard::published::Published;
+use glm_prep::shard::DataSetError;
+use glm_prep::shard::published::Published;
 
 /// First and last bytes of every Parquet file.
 const MAGIC: [u8; 4] = *b"PAR1";

@@ -1,5 +1,6 @@
 //! `glm-prep inspect` on small generated shards.
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
@@ -7,7 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use glm_prep::inspect::{Format, InspectArgs, InspectError, run};
+use glm_inspect::{InspectError, run};
+use glm_prep::inspect::{Format, InspectArgs};
 use glm_prep::shard::DataSetError;
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::cloze;

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use glm_text::tokenize::TokenizerError;
 
-use crate::shard::DataSetError;
+use glm_prep::shard::DataSetError;
 
 /// Error of `inspect`. Every message is one sentence.
 #[derive(Debug, Error)]

@@ -1,5 +1,6 @@
 //! `glm-prep inspect` with `--where`, `--sample` and `--id`.
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::fs;
@@ -7,8 +8,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use glm_inspect::run;
 use glm_prep::ingest::IngestOptions;
-use glm_prep::inspect::{InspectArgs, run};
+use glm_prep::inspect::InspectArgs;
 use glm_schemas::manifest::Split;
 use glm_support::command::paint::ColourWhen;
 use serde_json::{Value, json};
@@ -234,7 +236,7 @@ fn another_vocabulary_must_be_specified() {
 }
 
 fn inspect(dir: &Path, more: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_glm-prep"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_glm-prep-inspect"));
     command.arg("inspect").arg(dir).args(more).env_remove("NO_COLOR").output().expect("run")
 }
 

@@ -9,9 +9,10 @@ use polars::prelude::{
 use polars::sql::SQLContext;
 
 use super::error::InspectError;
-use super::format::{self, Format};
+use super::format;
 use super::json::PrintError;
 use super::source::{Part, Source, polars_error};
+use glm_prep::inspect::Format;
 
 /// Name of the table in a query.
 const TABLE: &str = "shards";

@@ -8,11 +8,13 @@ use polars::prelude::{AnyValue, DataFrame, DataType, all, col, len};
 use serde_json::Value;
 
 use super::error::InspectError;
-use super::format::{Format, Printer, shorten};
+use super::format::Printer;
 use super::json::{self, PrintError};
 use super::selection::Selection;
 use super::source::{Source, polars_error, print_error};
 use super::sql::scan;
+use glm_prep::inspect::Format;
+use glm_support::command::paint::shorten;
 
 /// Maximum length of a passage or text in the output.
 const PASSAGE_CHARS: usize = 400;
