@@ -125,7 +125,7 @@ fn archives_of_glue_are_found_by_the_folder_in_them() {
         assert_eq!(support::manifest(dir.path()).raw_files[0].file, file);
     }
     let error = support::run(&options(dir.path(), "glue/sst-2")).expect_err("no such files").to_string();
-    assert!(error.contains("looked for SST-2/train.tsv, SST-2/dev.tsv, SST-2/test.tsv in it"), "{error}");
+    assert!(error.contains("looked for SST-2/train.tsv, SST-2/dev.tsv, SST-2/test.tsv in it, below it"), "{error}");
 }
 
 #[test]

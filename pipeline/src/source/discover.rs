@@ -59,7 +59,8 @@ impl Wanted<'_> {
         if self.files.is_empty() { self.choose_by_split(paths) } else { self.choose_named(paths) }
     }
 
-    /// Chooses the named files of one folder: the preferred one, the top folder, one of the preferred name, or the only other one.
+    /// Chooses the named files of one folder: the preferred one, the top folder, or the only one of the preferred name further below. In
+    /// other folders, files of such names can be those of other tasks.
     fn choose_named(&self, paths: &[String]) -> Result<Chosen, String> {
         let mut found: BTreeMap<&str, Chosen> = BTreeMap::new();
         for (index, path) in paths.iter().enumerate().filter(|(_, path)| !is_hidden(path)) {
@@ -71,13 +72,11 @@ impl Wanted<'_> {
                 }
             }
         }
-        let is_preferred = |folder: &str| folder.rsplit('/').next() == Some(self.folder);
-        let mut folders: Vec<&str> = [self.folder, ""].into_iter().find(|folder| found.contains_key(folder)).into_iter().collect();
-        for is_possible in [&is_preferred as &dyn Fn(&str) -> bool, &|_: &str| true] {
-            if folders.is_empty() {
-                folders = found.keys().copied().filter(|folder| is_possible(folder)).collect();
-            }
-        }
+        let is_preferred = |folder: &&str| folder.rsplit('/').next() == Some(self.folder);
+        let folders: Vec<&str> = match [self.folder, ""].into_iter().find(|folder| found.contains_key(folder)) {
+            Some(folder) => vec![folder],
+            None => found.keys().copied().filter(is_preferred).collect(),
+        };
         let first = |folder: &str| paths[found[folder][0].1].as_str();
         match folders.as_slice() {
             [] => Ok(Chosen::new()),
@@ -257,12 +256,11 @@ mod tests {
             (&["MNLI/train.tsv", "MNLI/dev_matched.tsv", "MNLI/dev_mismatched.tsv", "train.tsv"][..], &["train MNLI/train.tsv", "val MNLI/dev_matched.tsv"][..]),
             (&["train.tsv.gz", "x/train.tsv", "my_train.tsv"], &["train train.tsv.gz"]),
             (&["glue/MNLI/train.tsv", "glue/QQP/train.tsv"], &["train glue/MNLI/train.tsv"]),
-            (&["__MACOSX/train.tsv", "y/train.tsv"], &["train y/train.tsv"]),
-            (&["train.jsonl", "dev.tsv"], &[]),
+            (&["__MACOSX/train.tsv", "QQP/train.tsv", "train.jsonl", "dev.tsv"], &[]),
         ] {
             assert_eq!(of(wanted, paths).expect("unambiguous"), expected, "{paths:?}");
         }
-        for paths in [&["train.tsv", "train.tsv.gz"][..], &["x/train.tsv", "y/train.tsv"]] {
+        for paths in [&["train.tsv", "train.tsv.gz"][..], &["x/MNLI/train.tsv", "y/MNLI/train.tsv"]] {
             assert_eq!(of(wanted, paths).expect_err("ambiguous"), several(paths[0], paths[1]));
         }
     }

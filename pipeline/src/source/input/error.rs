@@ -23,7 +23,7 @@ pub enum InputError {
     )]
     NoData(PathBuf),
     /// The folder has none of a task's files.
-    #[error("no raw data in {}: looked for {files} in it, in its folders and archives; --train, --val and --test name other files", dir.display())]
+    #[error("no raw data in {}: looked for {files} in it, below it and in its archives, and for the files alone; --train, --val and --test name other files", dir.display())]
     NoFiles {
         /// The folder.
         dir: PathBuf,
