@@ -147,7 +147,7 @@ fn while_replaced(dir: &Path, times: usize, read: impl Fn() + Sync) {
                 read();
             }
         });
-        let ingest = |time| {
+        let ingest = |time: usize| {
             let rows_per_shard = (10 + time).try_into().expect("some");
             support::run(&IngestOptions { rows_per_shard, ..IngestOptions::new(dir) })
         };

@@ -29,7 +29,7 @@ fn rows_of_a_data_set_are_not_mixed_with_those_of_the_one_that_replaces_it() {
                 }
             }
         });
-        let ingest = |time| {
+        let ingest = |time: usize| {
             let rows_per_shard = (10 + time).try_into().expect("some");
             support::run(&IngestOptions { rows_per_shard, ..IngestOptions::new(dir.path()) })
         };
