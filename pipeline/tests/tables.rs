@@ -55,7 +55,12 @@ fn rejects(dir: &Path) -> Vec<String> {
     let text = fs::read_to_string(dir.join("shards/rejects.jsonl")).expect("rejects");
     let line = |line: &str| {
         let value: Value = serde_json::from_str(line).expect("json");
-        format!("{}, line {}: {}", value["file"].as_str().expect("a file"), value["line"], value["reason"].as_str().expect("a reason"))
+        format!(
+            "{}, line {}: {}",
+            value["file"].as_str().expect("a file"),
+            value["line"],
+            value["reason"].as_str().expect("a reason")
+        )
     };
     text.lines().map(line).collect()
 }
@@ -63,7 +68,8 @@ fn rejects(dir: &Path) -> Vec<String> {
 const MNLI_TRAIN: &str = "index\tpromptID\tsentence1\tsentence2\tlabel1\tgold_label\n\
     0\t3\tIt rained.\tIt was wet.\tneutral\tneutral\n\
     1\t3\tHe said \"no.\tHe said yes.\tcontradiction\tcontradiction\n";
-const MNLI_DEV: &str = "index\tsentence1\tsentence2\tlabel1\tlabel2\tgold_label\n0\tA cat.\tAn animal.\tneutral\tentailment\tentailment\n";
+const MNLI_DEV: &str =
+    "index\tsentence1\tsentence2\tlabel1\tlabel2\tgold_label\n0\tA cat.\tAn animal.\tneutral\tentailment\tentailment\n";
 const MNLI_TEST: &str = "index\tsentence1\tsentence2\n0\tB.\tC.\n1\tD.\tE.\n";
 
 fn mnli(dir: &Path, folder: &str) {
@@ -190,7 +196,8 @@ fn the_output_does_not_depend_on_threads_parts_or_compression() {
     let merge = MergeOptions { dir: dir_of, tokenizer: None, threads, max_rejects, stop: Stop::default() };
     ingest::merge(&merge, &Silent).expect("merged");
     assert_eq!(fingerprint(), first);
-    let lines: Vec<_> = support::batches(dir.path(), Split::Train).iter().flat_map(|batch| support::numbers(batch, "raw_line")).collect();
+    let lines: Vec<_> =
+        support::batches(dir.path(), Split::Train).iter().flat_map(|batch| support::numbers(batch, "raw_line")).collect();
     assert_eq!((lines[0][0], lines[39_999][0]), (1, 79_999));
 
     let packed = zstd::encode_all(reviews.as_bytes(), 1).expect("zstd");
@@ -220,10 +227,7 @@ fn rows_and_tables_of_other_columns_are_named() {
     let mine = pattern.to_str().expect("a path");
     let good = "r1,Fine bread.,5\nr2,\"Cold, stale.\",1\n";
     let train = format!("id,review,stars\n{good}r3,Cold, stale.,1\n\nr4,No label,\nr5,Odd,7\n");
-    write(
-        dir.path(),
-        &[("train.csv", train.as_str()), ("val.tsv", "stars\treview\n1\tA \"b\n\tNo label.\n5\n")],
-    );
+    write(dir.path(), &[("train.csv", train.as_str()), ("val.tsv", "stars\treview\n1\tA \"b\n\tNo label.\n5\n")]);
     let all = RejectLimit::Percent(100.0);
     support::run(&IngestOptions { max_rejects: all, ..options(dir.path(), mine) }).expect("ingested");
     assert_eq!(
@@ -239,7 +243,13 @@ fn rows_and_tables_of_other_columns_are_named() {
     );
     assert_eq!(rows(dir.path(), Split::Train)[1].2, "Cold, stale. All in all, it was [BLANK].");
     let val = rows(dir.path(), Split::Val);
-    assert_eq!(val, [row("dev-0", None, "A \"b All in all, it was [BLANK].", Some("1"), 2), row("dev-1", None, "No label. All in all, it was [BLANK].", None, 3)]);
+    assert_eq!(
+        val,
+        [
+            row("dev-0", None, "A \"b All in all, it was [BLANK].", Some("1"), 2),
+            row("dev-1", None, "No label. All in all, it was [BLANK].", None, 3)
+        ]
+    );
     let error = support::run(&IngestOptions { force: true, ..options(dir.path(), mine) }).expect_err("too many").to_string();
     assert!(error.contains("rejected") && error.contains("train.csv, line 4"), "{error}");
 
@@ -252,7 +262,11 @@ fn rows_and_tables_of_other_columns_are_named() {
     support::run(&IngestOptions { max_rejects: all, ..options(dir.path(), mine) }).expect("ingested");
     assert_eq!(rows(dir.path(), Split::Test).len(), 1);
     // Any name, if the pattern file says the form.
-    fs::write(&pattern, format!("[files]\ntrain = \"reviews.txt\"\nformat = \"tsv\"\ncolumns = [\"stars\", \"review\"]\n{OWN}")).expect("written");
+    fs::write(
+        &pattern,
+        format!("[files]\ntrain = \"reviews.txt\"\nformat = \"tsv\"\ncolumns = [\"stars\", \"review\"]\n{OWN}"),
+    )
+    .expect("written");
     write(dir.path(), &[("reviews.txt", "5\tGood \"bread.\n")]);
     support::run(&options(dir.path(), mine)).expect("ingested");
     assert_eq!(rows(dir.path(), Split::Train)[0].2, "Good \"bread. All in all, it was [BLANK].");

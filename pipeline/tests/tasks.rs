@@ -152,7 +152,8 @@ fn reviews() {
 
 #[test]
 fn proposals_and_comments() {
-    let record = json!({"id": 9, "language": "de", "question": "Soll “es” sein?", "comment": "Nein – nie.", "label": "AGAINST"});
+    let record =
+        json!({"id": 9, "language": "de", "question": "Soll “es” sein?", "comment": "Nein – nie.", "label": "AGAINST"});
     let (quoted, plain) = ("\"<Soll \"es\" sein?>\"|■. \"<Nein - nie.>\"", "<Soll \"es\" sein?>|■. <Nein - nie.>");
     let words = ["Ja, Nein", "Yes, No", "Oui, Non"];
     let patterns: Vec<_> = words.iter().flat_map(|words| [(quoted, *words), (plain, *words)]).collect();

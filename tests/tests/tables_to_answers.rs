@@ -109,7 +109,10 @@ fn a_table_of_ones_own_goes_to_answers() {
     assert_eq!(ids, (0..6).map(|i| json!(format!("r{i}"))).collect::<Vec<_>>());
     for answer in &answers {
         let predicted = answer["predicted"].as_u64().expect("index") as usize;
-        assert_eq!((&answer["predicted_text"], &answer["label"]), (&json!(["bad", "good"][predicted]), &json!(moods[predicted])));
+        assert_eq!(
+            (&answer["predicted_text"], &answer["label"]),
+            (&json!(["bad", "good"][predicted]), &json!(moods[predicted]))
+        );
     }
 }
 
@@ -120,7 +123,9 @@ fn choices_are_scored_without_an_end_and_without_training() {
     // Long texts are cut at their beginning, in front of the blank.
     let long = format!("{}The [MASK] barked.", "Ada keeps a dog and a cat. ".repeat(60));
     let texts = ["The dog barked all [MASK].", "Who barked?", &long];
-    let line = |text: &&str| json!({"inputs_pretokenized": text, "choices_pretokenized": ["dog", "dog house", "cat"], "label": 0}).to_string();
+    let line = |text: &&str| {
+        json!({"inputs_pretokenized": text, "choices_pretokenized": ["dog", "dog house", "cat"], "label": 0}).to_string()
+    };
     std::fs::write(&questions, texts.iter().map(line).collect::<Vec<_>>().join("\n")).expect("write");
     let data = folder.path().join("data");
     ingest(&data, &["--task", "multichoice", "--val", questions.to_str().expect("a path"), "--max-seq-len", "64"]);
@@ -143,7 +148,8 @@ fn choices_are_scored_without_an_end_and_without_training() {
         let best = score("dog").max(score("cat"));
         assert!((score(line["predicted_text"].as_str().expect("a text")) - best).abs() < 1e-9, "{line}");
     }
-    let row = run(command("glm-prep").args(["inspect", "--model-input", "--rows", "3", "--max-seq-len", "64"]).arg(&data)).success();
+    let row =
+        run(command("glm-prep").args(["inspect", "--model-input", "--rows", "3", "--max-seq-len", "64"]).arg(&data)).success();
     let last: Value = serde_json::from_str(row.stdout().lines().last().expect("a line")).expect("json");
     let ids: Vec<_> = last["ids"].as_array().expect("ids").iter().filter_map(Value::as_i64).collect();
     assert!(ids.len() <= 64 && ids.contains(&103), "{last}");

@@ -385,10 +385,7 @@ mod tests {
         let options = Arguments::try_parse_from(arguments).expect("parsed").args.options().expect("valid");
         let named =
             [(Split::Train, "a"), (Split::Train, "b*"), (Split::Val, "v")].map(|(split, path)| (split, path.to_owned()));
-        assert_eq!(
-            options.selection,
-            Selection { named: named.to_vec(), splits: vec![Split::Val, Split::Train], task: None }
-        );
+        assert_eq!(options.selection, Selection { named: named.to_vec(), splits: vec![Split::Val, Split::Train], task: None });
         assert_eq!(options.partition.map(|part| part.to_string()).as_deref(), Some("1/3"));
     }
 

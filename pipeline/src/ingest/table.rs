@@ -67,7 +67,9 @@ fn key(column: &str) -> Vec<u8> {
 
 /// Checks that a table has the columns that are needed.
 fn check(table: &Table<'_>, columns: &[String], name: &str) -> Result<(), ReadError> {
-    let Some(missing) = table.needed.iter().find(|needed| !columns.iter().any(|column| column == *needed)) else { return Ok(()) };
+    let Some(missing) = table.needed.iter().find(|needed| !columns.iter().any(|column| column == *needed)) else {
+        return Ok(());
+    };
     let shown: Vec<_> = columns.iter().take(SHOWN_COLUMNS).map(String::as_str).collect();
     let source = if table.columns.is_some() { "`files.columns` of the pattern file names" } else { "its first line names" };
     let what = format!("has no column `{missing}`, which the pattern needs; {source} {}", shown.join(", "));

@@ -148,7 +148,10 @@ mod tests {
         let [paths, short] = [["q", "options"], ["q", "short"]].map(|paths| paths.map(str::to_owned));
         let record = Record::new(&value);
         let items = record.items(&paths).expect("lists");
-        assert_eq!((items[1].text("q"), items[1].texts("options")), (Ok("y".to_owned()), Ok(vec!["b".to_owned(), "c".to_owned()])));
+        assert_eq!(
+            (items[1].text("q"), items[1].texts("options")),
+            (Ok("y".to_owned()), Ok(vec!["b".to_owned(), "c".to_owned()]))
+        );
         let error = record.items(&short).expect_err("another length").to_string();
         assert_eq!(error, "the lists `q` and `short` must have equally many items, but have 2 and 1");
     }

@@ -93,7 +93,8 @@ impl Wanted<'_> {
     }
 
     fn choose_by_split(&self, paths: &[String]) -> Result<Chosen, String> {
-        let candidates: Vec<_> = paths.iter().enumerate().filter_map(|(index, path)| candidate(index, path, self.tables)).collect();
+        let candidates: Vec<_> =
+            paths.iter().enumerate().filter_map(|(index, path)| candidate(index, path, self.tables)).collect();
         let in_folder = |folder: &str, rank| -> Vec<&Candidate<'_>> {
             candidates.iter().filter(|found| found.rank == rank && found.folder == folder).collect()
         };
@@ -244,7 +245,10 @@ mod tests {
     #[test]
     fn tables_are_raw_data_of_patterns_only() {
         let tables = Wanted { folder: "Mine", tables: true, files: &[] };
-        assert_eq!(of(tables, &["train.csv", "dev.TSV.gz", "notes.csv"]), Ok(vec!["train train.csv".into(), "val dev.TSV.gz".into()]));
+        assert_eq!(
+            of(tables, &["train.csv", "dev.TSV.gz", "notes.csv"]),
+            Ok(vec!["train train.csv".into(), "val dev.TSV.gz".into()])
+        );
         assert_eq!(chosen(&["train.csv", "dev.tsv"]), Ok(Vec::new()));
     }
 
@@ -253,7 +257,10 @@ mod tests {
         let files = [(Split::Train, "train.tsv".to_owned()), (Split::Val, "dev_matched.tsv".to_owned())];
         let wanted = Wanted { folder: "MNLI", tables: true, files: &files };
         for (paths, expected) in [
-            (&["MNLI/train.tsv", "MNLI/dev_matched.tsv", "MNLI/dev_mismatched.tsv", "train.tsv"][..], &["train MNLI/train.tsv", "val MNLI/dev_matched.tsv"][..]),
+            (
+                &["MNLI/train.tsv", "MNLI/dev_matched.tsv", "MNLI/dev_mismatched.tsv", "train.tsv"][..],
+                &["train MNLI/train.tsv", "val MNLI/dev_matched.tsv"][..],
+            ),
             (&["train.tsv.gz", "x/train.tsv", "my_train.tsv"], &["train train.tsv.gz"]),
             (&["glue/MNLI/train.tsv", "glue/QQP/train.tsv"], &["train glue/MNLI/train.tsv"]),
             (&["__MACOSX/train.tsv", "QQP/train.tsv", "train.jsonl", "dev.tsv"], &[]),

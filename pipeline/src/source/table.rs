@@ -186,11 +186,17 @@ mod tests {
     #[test]
     fn quotes_are_characters_in_tsv_and_none_in_csv() {
         let tsv = "\u{feff}a\tb\r\n\n\"x\t\"\"y\" z\r\n\r\n 1,2 \t\n\t\nlast\rone\tend";
-        let expected =
-            owned(&[(1, &["a", "b"]), (3, &["\"x", "\"\"y\" z"]), (5, &[" 1,2 ", ""]), (6, &["", ""]), (7, &["last\rone", "end"])]);
+        let expected = owned(&[
+            (1, &["a", "b"]),
+            (3, &["\"x", "\"\"y\" z"]),
+            (5, &[" 1,2 ", ""]),
+            (6, &["", ""]),
+            (7, &["last\rone", "end"]),
+        ]);
         assert_eq!(rows(tsv.as_bytes(), false, 64, KEPT), expected);
         let csv = "\n\"1\",\"a \"\"b\"\",\nc\"\r\n2,d\"e\n\"f\n\n g\",\"\"\r\n3,\"open\nto the end";
-        let expected = owned(&[(2, &["1", "a \"b\",\nc"]), (4, &["2", "d\"e"]), (5, &["f\n\n g", ""]), (8, &["3", "open\nto the end"])]);
+        let expected =
+            owned(&[(2, &["1", "a \"b\",\nc"]), (4, &["2", "d\"e"]), (5, &["f\n\n g", ""]), (8, &["3", "open\nto the end"])]);
         assert_eq!(rows(csv.as_bytes(), true, 64, KEPT), expected);
         assert_eq!(rows(b"", true, 8, KEPT), []);
     }
