@@ -43,7 +43,7 @@ Examples:
   zcat big.jsonl.gz | glm-prep ingest out --train - --format plain
   glm-prep ingest own --train own/data.jsonl --val-fraction 0.1
   glm-prep ingest books --task text --val-fraction 0.01    # documents
-  glm-prep ingest books --task text --tokenizer gpt2       # for GLM-2B and GLM-10B
+  glm-prep ingest books --task text --tokenizer gpt2    # GLM-2B and GLM-10B
   glm-prep ingest data/boolq --task superglue/boolq
   glm-prep ingest data/MNLI --task glue/mnli
   glm-prep ingest own --pattern my.toml    # JSON lines, CSV or TSV
