@@ -70,6 +70,21 @@ c10::intrusive_ptr<c10d::Work> ext_start_sum(c10d::ProcessGroup& group, const at
   return work;
 }
 
+c10::intrusive_ptr<c10d::Work> ext_start_scatter(c10d::ProcessGroup& group, const at::Tensor& part, const at::Tensor& whole) {
+  at::Tensor output = part, input = whole;
+  auto work = group._reduce_scatter_base(output, input);
+  TORCH_CHECK(work, "the backend started no work");
+  return work;
+}
+
+c10::intrusive_ptr<c10d::Work> ext_start_gather(c10d::ProcessGroup& group, const at::Tensor& whole, const at::Tensor& part) {
+  // NCCL allows the part to be in the whole; gloo would copy it onto itself.
+  at::Tensor output = whole, input = part.is_cuda() ? part : part.clone();
+  auto work = group._allgather_base(output, input);
+  TORCH_CHECK(work, "the backend started no work");
+  return work;
+}
+
 void ext_wait_on_stream(const c10::intrusive_ptr<c10d::Work>& work, bool on_gpu, uint64_t timeout) {
   if (on_gpu) {
     work->wait();
@@ -211,6 +226,16 @@ char* glm_ext_group_all_gather(
     }
     std::vector<at::Tensor> inputs = {*tensor};
     wait_for(group->group->allgather(lists, inputs), tensor->is_cuda(), timeout);
+  });
+}
+
+// Fills `whole` with the parts of all ranks. For tensors on a GPU only the current stream waits.
+char* glm_ext_group_queue_gather(const ext_group* group, ext_tensor whole, ext_tensor part, uint64_t timeout) {
+  return ext_guarded([&] {
+    c10::NoGradGuard no_grad;
+    ext_check_tensor(*group, *whole);
+    ext_check_tensor(*group, *part);
+    ext_wait_on_stream(ext_start_gather(*group->group, *whole, *part), whole->is_cuda(), timeout);
   });
 }
 

@@ -25,6 +25,8 @@ struct Options {
   int64_t bucket;
   // Gradients are sent as bf16.
   bool bf16;
+  // Each rank receives the sums of its part of every slice only.
+  bool scatter;
 };
 
 // A parameter, and the place of its gradient in the buffer, in elements.
@@ -51,13 +53,17 @@ struct Slice {
   at::Tensor gradients;
   // Copy that is sent instead of `gradients`, if the kinds differ.
   at::Tensor copy;
+  // Where this rank receives sums: all of `gradients` or its part, and the same of `copy`.
+  at::Tensor sums;
+  at::Tensor sums_of_copy;
   // Number of parameters whose gradients the current pass has not completed.
   size_t pending = 0;
   c10::intrusive_ptr<c10d::Work> work;
 };
 
-// Finds the places of the gradients, which must fill the buffer. Returns the parameters in the order of their places.
-std::vector<size_t> locate(std::vector<Parameter>& parameters, const at::Tensor& buffer) {
+// Finds the places of the gradients, which must fill the buffer, each up to a multiple of `multiple`. Returns the parameters in the
+// order of their places.
+std::vector<size_t> locate(std::vector<Parameter>& parameters, const at::Tensor& buffer, int64_t multiple) {
   for (size_t i = 0; i < parameters.size(); ++i) {
     const auto& gradient = parameters[i].tensor.grad();
     TORCH_CHECK(
@@ -65,7 +71,7 @@ std::vector<size_t> locate(std::vector<Parameter>& parameters, const at::Tensor&
             gradient.scalar_type() == buffer.scalar_type(),
         "the gradient of parameter ", i, " is not a view of the buffer");
     parameters[i].begin = gradient.storage_offset() - buffer.storage_offset();
-    parameters[i].end = parameters[i].begin + gradient.numel();
+    parameters[i].end = parameters[i].begin + (gradient.numel() + multiple - 1) / multiple * multiple;
   }
   std::vector<size_t> order(parameters.size());
   std::iota(order.begin(), order.end(), 0);
@@ -114,7 +120,8 @@ std::vector<Slice> cut(std::vector<Parameter>& parameters, const std::vector<siz
 
 // Fails on every rank if the parameters of any rank differ.
 void check_same_parameters(c10d::ProcessGroup& group, const std::vector<Parameter>& parameters, const Options& options) {
-  const auto counts = ext_gather(group, {static_cast<int64_t>(parameters.size()), options.bucket, options.bf16 ? 1 : 0});
+  const int64_t flags = (options.bf16 ? 1 : 0) + (options.scatter ? 2 : 0);
+  const auto counts = ext_gather(group, {static_cast<int64_t>(parameters.size()), options.bucket, flags});
   for (size_t rank = 1; rank < counts.size(); ++rank) {
     const auto *found = counts[rank].const_data_ptr<int64_t>(), *first = counts[0].const_data_ptr<int64_t>();
     TORCH_CHECK(found[0] == first[0], "rank ", rank, " has ", found[0], " parameters, rank 0 has ", first[0]);
@@ -142,12 +149,14 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
  public:
   // Waits for all ranks, and fails if their parameters differ.
   Reducer(const ext_group& group, const std::vector<at::Tensor>& parameters, const at::Tensor& buffer, const Options& options)
-      : group_(group.group), on_gpu_(buffer.is_cuda()), buffer_(buffer) {
+      : group_(group.group), on_gpu_(buffer.is_cuda()), scatter_(options.scatter), buffer_(buffer) {
     for (const auto& tensor : parameters) {
       parameters_.emplace_back();
       parameters_.back().tensor = tensor;
     }
-    const auto places = locate(parameters_, buffer);
+    // Every rank has an equal part of a slice.
+    const int64_t ranks = options.scatter ? group_->getSize() : 1;
+    const auto places = locate(parameters_, buffer, ranks);
     check_same_parameters(*group_, parameters_, options);
     slices_ = cut(parameters_, places, std::max<int64_t>(options.bucket / static_cast<int64_t>(buffer.element_size()), 1));
     at::Tensor copy;
@@ -159,6 +168,12 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
       if (copy.defined()) {
         slice.copy = copy.slice(0, slice.begin, slice.end);
       }
+      const auto own = [&](const at::Tensor& whole) {
+        const auto count = (slice.end - slice.begin) / ranks;
+        return options.scatter && whole.defined() ? whole.narrow(0, group_->getRank() * count, count) : whole;
+      };
+      slice.sums = own(slice.gradients);
+      slice.sums_of_copy = own(slice.copy);
     }
     overlapped_ = next_ = slices_.size();
   }
@@ -227,7 +242,7 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
     for (auto& slice : slices_) {
       ext_wait_on_stream(std::exchange(slice.work, nullptr), on_gpu_, timeout);
       if (slice.copy.defined()) {
-        slice.gradients.copy_(slice.copy);
+        slice.sums.copy_(slice.sums_of_copy);
       }
     }
   }
@@ -256,12 +271,15 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
     if (slice.copy.defined()) {
       slice.copy.copy_(slice.gradients);
     }
-    slice.work = ext_start_sum(*group_, slice.copy.defined() ? slice.copy : slice.gradients);
+    const auto& sent = slice.copy.defined() ? slice.copy : slice.gradients;
+    slice.work = scatter_ ? ext_start_scatter(*group_, slice.copy.defined() ? slice.sums_of_copy : slice.sums, sent)
+                          : ext_start_sum(*group_, sent);
     next_ += 1;
   }
 
   const c10::intrusive_ptr<c10d::ProcessGroup> group_;
   const bool on_gpu_;
+  const bool scatter_;
   const at::Tensor buffer_;
   // Modified by hooks, with the mutex held: `is_complete`, and of slices `pending` and `work`.
   std::vector<Parameter> parameters_;
@@ -307,8 +325,8 @@ struct ext_reducer {
 
 extern "C" {
 
-// `gradients` is one-dimensional. The gradients of the parameters are views of it that fill it. The parameters are in the order
-// in which a forward pass uses them first.
+// `gradients` is one-dimensional. The gradients of the parameters are views of it that fill it; with `scatter`, each up to a multiple
+// of the number of ranks. The parameters are in the order in which a forward pass uses them first.
 char* glm_ext_reducer_new(
     const ext_group* group,
     const ext_tensor* parameters,
@@ -316,6 +334,7 @@ char* glm_ext_reducer_new(
     ext_tensor gradients,
     uint64_t bucket,
     int bf16,
+    int scatter,
     ext_reducer** out) {
   return ext_guarded([&] {
     c10::NoGradGuard no_grad;
@@ -328,7 +347,7 @@ char* glm_ext_reducer_new(
     ext_check_tensor(*group, *gradients);
     TORCH_CHECK(gradients->dim() == 1 && gradients->numel() > 0, "the buffer of gradients is not a vector, or is empty");
     auto reducer = std::make_unique<ext_reducer>();
-    const Options options{static_cast<int64_t>(bucket), bf16 != 0};
+    const Options options{static_cast<int64_t>(bucket), bf16 != 0, scatter != 0};
     reducer->reducer = std::make_shared<Reducer>(*group, list, *gradients, options);
     reducer->reducer->add_hooks();
     *out = reducer.release();

@@ -10,11 +10,13 @@
 //! Writing weights: [`safetensors_file`] and [`published`] write the two containers, [`tensors`] writes libtorch's tensors.
 //!
 //! Checkpoints of a run: [`snapshot`] copies weights and optimizer state, from a GPU by [`device_copy`]. [`background`] writes the
-//! copy into a [`run_folder`] while training continues, and [`seal`] detects damage. [`run_state`] is the state of a run beside its tensors.
+//! copy into a [`run_folder`] while training continues. Ranks that divide the state among themselves write a checkpoint together:
+//! [`averages`] and [`parts`]. [`seal`] detects damage. [`run_state`] is the state of a run beside its tensors.
 
 pub mod archive;
 #[cfg(test)]
 mod archive_tests;
+pub mod averages;
 pub mod background;
 pub mod device_copy;
 mod error;
@@ -22,6 +24,7 @@ mod hugging_face;
 pub mod layout;
 pub mod locate;
 pub mod numbers;
+pub mod parts;
 pub mod pickle;
 pub mod published;
 pub mod run_folder;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use glm_schemas::manifest::{Split, TaskName, Tokenizer};
 use glm_schemas::vocab::SpecialIds;
-use tch::{Device, Kind};
+use tch::Device;
 
 use super::setup::{
-    SetupError, check_rows, check_target_length, data_folder, load_model, open_data, resolve_micro_batch_tokens, set_threads,
+    SetupError, Use, check_rows, check_target_length, data_folder, load_model, open_data, resolve_micro_batch_tokens, set_threads,
     text_tokenizer,
 };
 use super::weights::{Provenance, WeightArgs};
@@ -71,8 +71,8 @@ impl Scorer {
             tracing::info!("truncating {} to {max_seq_len} tokens, because {path} has {positions} positions", task.rows());
             config.data.max_seq_len = max_seq_len;
         }
-        let model = load_model(weights, &config, tokenizer, device, Kind::Float)?;
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
+        let model = load_model(weights, &config, tokenizer, device, Use::Inference(pass.kind))?;
         let task = task::open(task, config.task(special));
         check_rows(&*task, &model)?;
         resolve_micro_batch_tokens(&mut config, task.scored_share(), &model, &pass, false, None)?;

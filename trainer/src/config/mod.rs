@@ -5,17 +5,19 @@
 
 pub mod args;
 pub mod changes;
+mod distributed;
 pub mod overrides;
 pub mod page;
 pub mod plan;
 pub mod recipe;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use distributed::{DistributedSettings, ReduceKind, ShardKind};
 
 use crate::data::loader::LoaderConfig;
 use crate::data::pack::Packer;
@@ -136,6 +138,9 @@ pub struct DataSettings {
 pub struct TrainSettings {
     pub precision: Precision,
     pub kernels: Kernels,
+    // Runs of earlier versions do not have it.
+    #[serde(default)]
+    pub checkpoint_activations: Checkpointing,
     pub threads: u64,
     pub epochs: u64,
     pub max_steps: u64,
@@ -152,36 +157,17 @@ pub struct TrainSettings {
     pub skip_on_spike: bool,
 }
 
-/// `[distributed]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "reference.toml documents every key")]
-pub struct DistributedSettings {
-    pub timeout: f64,
-    pub bucket_mib: f64,
-    pub reduce_dtype: ReduceKind,
-}
-
-/// Number format in which gradients are sent to other ranks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether blocks keep only their input for the backward pass, which computes them again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ReduceKind {
-    /// Single precision, as they are.
-    Fp32,
-    /// bfloat16, in half the bytes.
-    Bf16,
-}
-
-impl DistributedSettings {
-    /// Maximum time to wait for another rank.
-    pub fn timeout(&self) -> Duration {
-        Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::MAX)
-    }
-
-    /// Approximate size of a gradient bucket in bytes.
-    pub fn bucket_bytes(&self) -> usize {
-        (self.bucket_mib * f64::from(1 << 20)) as usize
-    }
+pub enum Checkpointing {
+    /// If memory asks for it.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// Invalid settings.

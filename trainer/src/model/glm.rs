@@ -8,8 +8,9 @@ use super::config::ModelConfig;
 use super::embeddings::Embeddings;
 use super::layers::LayerNorm;
 use super::ops::{Ops, Queries};
-use super::parameters::Parameters;
+use super::parameters::{BLOCKS, Parameters};
 use super::pass::Pass;
+use super::recompute::Recompute;
 use crate::batch::device::DeviceBatch;
 
 /// GLM ("General Language Model Pretraining with Autoregressive Blank Infilling", Du et al. 2022): a pre-LayerNorm
@@ -21,6 +22,8 @@ pub struct Glm {
     final_layernorm: LayerNorm,
     parameters: Parameters,
     config: ModelConfig,
+    /// Blocks keep only their input for the backward pass.
+    recomputes: bool,
 }
 
 impl Glm {
@@ -35,6 +38,29 @@ impl Glm {
         Ok(model)
     }
 
+    /// As [`Self::new`], with flat buffers that are divisible into as many parts as there are ranks, see
+    /// [`Parameters::make_divisible`].
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn divisible(config: &ModelConfig, kind: Kind, device: Device, ranks: usize) -> Result<Self, TchError> {
+        let mut model = Self::unallocated(config, kind, device)?;
+        model.parameters.make_divisible(ranks);
+        model.parameters.flatten()?;
+        Ok(model)
+    }
+
+    /// As [`Self::new`], without training: the matrices of blocks are in the kind of the activations, and nowhere else.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn for_inference(config: &ModelConfig, activations: Kind, device: Device) -> Result<Self, TchError> {
+        let mut model = Self::unallocated(config, Kind::Float, device)?;
+        model.parameters.hold_matrices(activations);
+        model.parameters.flatten()?;
+        Ok(model)
+    }
+
     /// Returns a model whose parameters have names and shapes, but no memory.
     ///
     /// # Errors
@@ -43,11 +69,11 @@ impl Glm {
         let mut parameters = Parameters::new(kind, device);
         let embeddings = Embeddings::new(&mut parameters, config)?;
         let blocks = (0..config.layers)
-            .map(|i| Block::new(&mut parameters, &format!("transformer.layers.{i}"), i, config))
+            .map(|i| Block::new(&mut parameters, &format!("{BLOCKS}{i}"), i, config))
             .collect::<Result<_, _>>()?;
         let final_layernorm =
             LayerNorm::new(&mut parameters, "transformer.final_layernorm", config.hidden, config.layernorm_eps)?;
-        Ok(Self { embeddings, blocks, final_layernorm, parameters, config: config.clone() })
+        Ok(Self { embeddings, blocks, final_layernorm, parameters, config: config.clone(), recomputes: false })
     }
 
     /// Returns a model with random weights drawn from libtorch's generator, see [`tch::manual_seed`].
@@ -66,6 +92,17 @@ impl Glm {
     /// A [`TchError`], for example out of memory.
     pub fn alloc_grads(&mut self) -> Result<(), TchError> {
         self.parameters.alloc_grads()
+    }
+
+    /// Makes all blocks but the last keep only their input for the backward pass, which computes them again: less memory, more time, and
+    /// the same results bit for bit.
+    pub fn checkpoint_activations(&mut self, checkpoint: bool) {
+        self.recomputes = checkpoint;
+    }
+
+    /// Returns true if blocks keep only their input for the backward pass.
+    pub fn recomputes_activations(&self) -> bool {
+        self.recomputes
     }
 
     /// Sizes of the model.
@@ -101,7 +138,7 @@ impl Glm {
     /// As [`Self::target_log_probs`].
     pub fn smoothed_log_probs(&self, batch: &DeviceBatch, pass: &Pass, epsilon: f64) -> Result<Tensor, TchError> {
         let ops = &*self.backend(pass).ops(batch, pass, &self.parameters)?;
-        let hidden = self.scored(ops, pass)?;
+        let hidden = self.scored(ops, pass, self.recompute(batch, pass)?.as_ref())?;
         let log_probs = ops.target_log_probs(self.embeddings.logits(ops, &hidden)?)?;
         if epsilon == 0.0 {
             return Ok(log_probs);
@@ -125,11 +162,24 @@ impl Glm {
 
     /// Logits of the scored tokens, `[scored, vocabulary]`.
     pub(super) fn scored_logits(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
-        self.embeddings.logits(ops, &self.scored(ops, pass)?)
+        self.embeddings.logits(ops, &self.scored(ops, pass, None)?)
+    }
+
+    /// What blocks need to be computed again, if they are.
+    fn recompute(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Option<Recompute>, TchError> {
+        if !self.recomputes {
+            return Ok(None);
+        }
+        let backend = self.backend(pass);
+        if let (Backend::Cuda, Some(first)) = (backend, self.parameters.iter().next()) {
+            // The copies must exist before they are shared.
+            let _copy = self.parameters.cast(&first.tensor, pass.kind)?;
+        }
+        Ok(Some(Recompute::new(backend, pass, batch, &self.parameters)))
     }
 
     /// Output of the final LayerNorm at the scored tokens, `[scored, hidden]`.
-    fn scored(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
+    fn scored(&self, ops: &dyn Ops, pass: &Pass, recompute: Option<&Recompute>) -> Result<Tensor, TchError> {
         let Some((last, blocks)) = self.blocks.split_last() else {
             return Err(TchError::Shape("a model without blocks".to_owned()));
         };
@@ -137,7 +187,10 @@ impl Glm {
         let normed = ops.norm(&residual, self.blocks[0].input_layernorm())?;
         let mut x = Stream { residual, normed };
         for (block, next) in blocks.iter().zip(&self.blocks[1..]) {
-            x = block.forward(ops, pass, &x, Queries::All, next.input_layernorm())?;
+            x = match recompute {
+                Some(recompute) => recompute.forward(block, ops, &x, next.input_layernorm())?,
+                None => block.forward(ops, pass, &x, Queries::All, next.input_layernorm())?,
+            };
         }
         Ok(last.forward(ops, pass, &x, Queries::Scored, &self.final_layernorm)?.normed)
     }

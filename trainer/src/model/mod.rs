@@ -13,8 +13,10 @@ pub mod incremental;
 pub mod layers;
 pub mod memory;
 pub mod ops;
+mod parameter;
 pub mod parameters;
 pub mod pass;
+mod recompute;
 
 pub use backend::Backend;
 pub use cache::KeyValueCache;

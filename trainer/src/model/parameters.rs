@@ -2,70 +2,12 @@
 
 use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
+use std::ops::Range;
 
 use libtorch_ext::autograd::set_gradient;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
-/// Initialization of a parameter.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Init {
-    /// Normal distribution with mean 0 and the given standard deviation.
-    Normal(f64),
-    /// All ones.
-    Ones,
-    /// All zeros.
-    Zeros,
-}
-
-/// Parameter: a leaf tensor of the autograd graph that accumulates its gradient.
-#[derive(Debug)]
-pub struct Parameter {
-    /// Name, as in the published weights.
-    pub name: String,
-    /// Values (master copy).
-    pub tensor: Tensor,
-    /// True if weight decay applies: for weights and embeddings, not for biases and LayerNorm parameters.
-    pub decay: bool,
-    init: Init,
-    shape: Vec<i64>,
-}
-
-impl Parameter {
-    /// Sizes, outermost dimension first.
-    pub fn shape(&self) -> &[i64] {
-        &self.shape
-    }
-
-    fn count(&self) -> i64 {
-        self.shape.iter().product()
-    }
-
-    /// Initializes the values. Normal values are drawn on the CPU in fp32 for every kind and device, so that a seed gives the
-    /// same values everywhere.
-    ///
-    /// # Errors
-    /// A [`TchError`].
-    pub fn draw(&self) -> Result<(), TchError> {
-        no_grad(|| self.fill())
-    }
-
-    fn fill(&self) -> Result<(), TchError> {
-        let mut values = self.tensor.shallow_clone();
-        let _filled = match self.init {
-            Init::Normal(std) if (values.kind(), values.device()) == (Kind::Float, Device::Cpu) => {
-                values.f_normal_(0.0, std)?
-            }
-            Init::Normal(std) => {
-                let drawn = Tensor::f_empty(&self.shape[..], (Kind::Float, Device::Cpu))?.f_normal_(0.0, std)?;
-                values.f_copy_(&drawn)?;
-                values
-            }
-            Init::Ones => values.f_fill_(1.0)?,
-            Init::Zeros => values.f_zero_()?,
-        };
-        Ok(())
-    }
-}
+pub use super::parameter::{BLOCKS, Init, Parameter};
 
 /// Slice of the flat buffers that one call of the optimizer updates; tensors have shape `[n]`.
 #[derive(Debug)]
@@ -91,6 +33,10 @@ pub struct Parameters {
     groups: Vec<Group>,
     values: Tensor,
     gradients: Tensor,
+    /// Each parameter takes a multiple of this number of elements of the flat buffers.
+    multiple: i64,
+    /// Kind of the matrices of blocks, if they are held in another one.
+    held: Option<Kind>,
     /// True while the gradients are known to be zero.
     cleared: Cell<bool>,
     cast: OnceCell<Cast>,
@@ -108,7 +54,19 @@ impl Parameters {
     /// Creates an empty set of parameters with the given kind ([`Kind::Float`] for training) and device.
     pub fn new(kind: Kind, device: Device) -> Self {
         let (values, gradients, cleared, cast) = (Tensor::new(), Tensor::new(), Cell::new(false), OnceCell::new());
-        Self { named: Vec::new(), kind, device, groups: Vec::new(), values, gradients, cleared, cast }
+        Self { named: Vec::new(), kind, device, groups: Vec::new(), values, gradients, multiple: 1, held: None, cleared, cast }
+    }
+
+    /// Makes each parameter take a multiple of `parts` elements of the flat buffers, so that any run of parameters is divisible into as
+    /// many equal parts, one per rank. The elements between parameters are zero. Call it before [`Self::flatten`].
+    pub fn make_divisible(&mut self, parts: usize) {
+        self.multiple = parts.max(1) as i64;
+    }
+
+    /// Holds the matrices of blocks in this kind only, for computations in it without training: neither in 32 bits nor in a copy. Call it
+    /// before [`Self::flatten`].
+    pub fn hold_matrices(&mut self, kind: Kind) {
+        self.held = (kind != self.kind).then_some(kind);
     }
 
     /// Adds a parameter and returns a handle to it, which is empty before [`Self::flatten`].
@@ -128,11 +86,19 @@ impl Parameters {
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn flatten(&mut self) -> Result<(), TchError> {
-        let values = Tensor::f_empty([self.count()], (self.kind, self.device))?;
+        if let Some(kind) = self.held {
+            return self.flatten_held(kind);
+        }
+        let options = (self.kind, self.device);
+        let values = match self.multiple {
+            1 => Tensor::f_empty([self.count()], options)?,
+            _ => Tensor::f_zeros([self.count()], options)?,
+        };
         self.groups.clear();
         let mut first = 0;
         for decay in [true, false] {
-            let count = self.named.iter().filter(|parameter| parameter.decay == decay).map(Parameter::count).sum();
+            let of_group = self.named.iter().filter(|parameter| parameter.decay == decay);
+            let count = of_group.map(|parameter| self.taken(parameter)).sum();
             let values = values.f_narrow(0, first, count)?;
             self.groups.push(Group { values, gradients: Tensor::f_empty([0], (self.kind, self.device))?, decay });
             first += count;
@@ -142,6 +108,26 @@ impl Parameters {
         self.cast = OnceCell::new();
         // Handles stay valid: only the memory of the variables changes.
         no_grad(|| self.named.iter_mut().zip(&views).try_for_each(|(parameter, view)| parameter.tensor.f_set_data(view)))
+    }
+
+    /// As [`Self::flatten`], in two buffers.
+    fn flatten_held(&mut self, kind: Kind) -> Result<(), TchError> {
+        let mut values = Vec::with_capacity(2);
+        for (is_matrix, kind) in [(false, self.kind), (true, kind)] {
+            let of_buffer = |parameter: &&mut Parameter| parameter.is_matrix_of_block() == is_matrix;
+            let count: i64 = self.named.iter_mut().filter(of_buffer).map(|parameter| parameter.count()).sum();
+            let buffer = Tensor::f_empty([count], (kind, self.device))?;
+            let mut next = 0;
+            for parameter in self.named.iter_mut().filter(of_buffer) {
+                let view = buffer.f_narrow(0, next, parameter.count())?.f_view(&parameter.shape[..])?;
+                next += parameter.count();
+                no_grad(|| parameter.tensor.f_set_data(&view))?;
+            }
+            values.push(buffer);
+        }
+        self.values = values.swap_remove(0);
+        self.cast = OnceCell::new();
+        Ok(())
     }
 
     /// Initializes the parameters in the order in which they were added.
@@ -157,6 +143,9 @@ impl Parameters {
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn alloc_grads(&mut self) -> Result<(), TchError> {
+        if let Some(kind) = self.held {
+            return Err(TchError::Kind(format!("weights that are held in {kind:?} cannot be trained")));
+        }
         self.gradients = Tensor::f_zeros([self.count()], (self.kind, self.device))?;
         for (parameter, view) in self.named.iter().zip(&self.unflatten(&self.gradients)?) {
             set_gradient(&parameter.tensor, view)?;
@@ -170,8 +159,14 @@ impl Parameters {
         Ok(())
     }
 
+    /// Elements of the flat buffers.
     fn count(&self) -> i64 {
-        self.named.iter().map(Parameter::count).sum()
+        self.named.iter().map(|parameter| self.taken(parameter)).sum()
+    }
+
+    /// Elements that a parameter takes of the flat buffers.
+    fn taken(&self, parameter: &Parameter) -> i64 {
+        (parameter.count() + self.multiple - 1) / self.multiple * self.multiple
     }
 
     /// Iterates over the parameters in order.
@@ -194,16 +189,26 @@ impl Parameters {
     /// # Errors
     /// A [`TchError`] if the vector is too short.
     pub fn unflatten(&self, vector: &Tensor) -> Result<Vec<Tensor>, TchError> {
+        let places = self.places().into_iter().zip(&self.named);
+        places.map(|(place, parameter)| vector.f_narrow(0, place.start, parameter.count())?.f_view(&parameter.shape[..])).collect()
+    }
+
+    /// Places of the parameters in the flat buffers, in the order of the parameters.
+    pub fn places(&self) -> Vec<Range<i64>> {
         let mut next = 0;
-        let mut views: Vec<Option<Tensor>> = self.named.iter().map(|_| None).collect();
+        let mut places = vec![0..0; self.named.len()];
         for decay in [true, false] {
-            for (parameter, view) in self.named.iter().zip(&mut views).filter(|(parameter, _)| parameter.decay == decay) {
-                let count = parameter.count();
-                *view = Some(vector.f_narrow(0, next, count)?.f_view(&parameter.shape[..])?);
-                next += count;
+            for (parameter, place) in self.named.iter().zip(&mut places).filter(|(parameter, _)| parameter.decay == decay) {
+                *place = next..next + parameter.count();
+                next += self.taken(parameter);
             }
         }
-        Ok(views.into_iter().flatten().collect())
+        places
+    }
+
+    /// Values of all parameters as one vector.
+    pub fn values(&self) -> &Tensor {
+        &self.values
     }
 
     /// Number of parameter tensors.
@@ -236,9 +241,18 @@ impl Parameters {
         let cast = match self.cast.get() {
             Some(cast) => cast,
             None => {
-                // A copy even if it is the same kind, which tests compute in.
-                let values = no_grad(|| self.values.f_to_device_(self.device, kind, false, true))?;
-                let views = self.unflatten(&values)?;
+                let (values, views) = match self.held {
+                    Some(_) => {
+                        let views = self.named.iter().map(|parameter| parameter.tensor.f_detach()?.f_totype(kind));
+                        (Tensor::f_empty([0], (kind, self.device))?, views.collect::<Result<_, _>>()?)
+                    }
+                    None => {
+                        // A copy even if it is the same kind, which tests compute in.
+                        let values = no_grad(|| self.values.f_to_device_(self.device, kind, false, true))?;
+                        let views = self.unflatten(&values)?;
+                        (values, views)
+                    }
+                };
                 let address = |parameter: &Parameter| parameter.tensor.data_ptr() as usize;
                 let views = self.named.iter().map(address).zip(views).collect();
                 self.cast.get_or_init(|| Cast { values, views })
@@ -255,6 +269,17 @@ impl Parameters {
     /// The copies of all values as one vector, if there are any; see [`Self::cast`].
     pub fn cast_values(&self) -> Option<&Tensor> {
         self.cast.get().map(|cast| &cast.values)
+    }
+
+    /// Handles to the copies of the values, for a backward pass: a set of parameters that has nothing else.
+    #[must_use]
+    pub(super) fn share_cast(&self) -> Self {
+        let shared = Self::new(self.kind, self.device);
+        if let Some(Cast { values, views }) = self.cast.get() {
+            let views = views.iter().map(|(address, view)| (*address, view.shallow_clone())).collect();
+            let _new = shared.cast.set(Cast { values: values.shallow_clone(), views });
+        }
+        shared
     }
 
     /// Drops the copies of the values.
@@ -304,5 +329,41 @@ mod tests {
         assert_eq!((numbers(&views[0]), views[1].size()), (vec![1.0; 2], vec![2, 3]));
         parameters.zero_grad().expect("zero");
         assert_eq!(numbers(&weight.grad()), [0.0; 6]);
+    }
+
+    #[test]
+    fn matrices_of_blocks_are_held_in_half_precision_once() {
+        let mut parameters = Parameters::new(Kind::Float, Device::Cpu);
+        let table = parameters.add("word_embeddings.weight".into(), &[2, 3], Init::Normal(1.0)).expect("table");
+        let weight = parameters.add("transformer.layers.0.weight".into(), &[3, 4], Init::Normal(1.0)).expect("weight");
+        let bias = parameters.add("transformer.layers.0.bias".into(), &[4], Init::Ones).expect("bias");
+        parameters.hold_matrices(Kind::BFloat16);
+        parameters.flatten().expect("flatten");
+        parameters.draw().expect("draw");
+        assert_eq!([&table, &weight, &bias].map(Tensor::kind), [Kind::Float, Kind::BFloat16, Kind::Float]);
+        assert_eq!(parameters.values().numel(), 6 + 4);
+        let cast = |parameter: &Tensor| parameters.cast(parameter, Kind::BFloat16).expect("cast").shallow_clone();
+        assert_eq!(cast(&weight).data_ptr(), weight.data_ptr(), "not a copy");
+        assert_eq!(cast(&table), table.to_kind(Kind::BFloat16));
+        assert!(parameters.cast(&weight, Kind::Half).is_err());
+        assert!(parameters.alloc_grads().is_err());
+    }
+
+    #[test]
+    fn parameters_of_divisible_buffers_start_at_multiples() {
+        let mut parameters = Parameters::new(Kind::Float, Device::Cpu);
+        let bias = parameters.add("bias".into(), &[3], Init::Ones).expect("bias");
+        let weight = parameters.add("weight".into(), &[2, 5], Init::Ones).expect("weight");
+        let other = parameters.add("other".into(), &[3], Init::Ones).expect("other");
+        parameters.make_divisible(4);
+        parameters.flatten().expect("flatten");
+        parameters.draw().expect("draw");
+        parameters.alloc_grads().expect("gradients");
+        assert_eq!(parameters.places(), [12..15, 0..10, 16..19]);
+        let expected = [[1.0; 4], [1.0; 4], [1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]].concat();
+        assert_eq!(Vec::<f64>::try_from(parameters.values()).expect("numbers"), expected);
+        (weight.sum(Kind::Float) + bias.sum(Kind::Float) + other.sum(Kind::Float)).backward();
+        assert_eq!(Vec::<f64>::try_from(parameters.gradients()).expect("numbers"), expected);
+        assert_eq!(parameters.groups()[1].values.size(), [8]);
     }
 }

@@ -1,5 +1,6 @@
 //! One optimizer step: forward and backward pass over its batches, then the update.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,15 +8,17 @@ use libtorch_ext::distributed::Reducer;
 use libtorch_ext::stream::{Event, Stream};
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
-use crate::config::Config;
+use crate::config::{Config, ShardKind};
 use crate::data::feed::DeviceStep;
 use crate::device::Precision;
 use crate::distributed::{Phase, World};
 use crate::model::ops::clock::{Stage, timed};
+use crate::model::parameters::Parameters;
 use crate::model::{Backend, Glm, Pass};
 use crate::optim::adamw::{AdamW, StepRates};
-use crate::optim::clip::global_norm;
+use crate::optim::clip::squared_norm_of;
 use crate::optim::control::{ControlState, Report, StepControl};
+use crate::optim::shard::Shard;
 use crate::task::Task;
 
 /// A model, its task and its optimizer.
@@ -39,13 +42,43 @@ pub struct Stepper {
 
 /// The other ranks, whose gradients are added to those of this rank.
 #[derive(Debug)]
-struct Ranks {
+pub struct Ranks {
     reducer: Reducer,
     world: Rc<World>,
 }
 
+impl Ranks {
+    /// Connects the gradients of a model on all ranks, which call it together.
+    ///
+    /// # Errors
+    /// A [`TchError`] if another rank failed or timed out.
+    pub fn new(world: Rc<World>, parameters: &Parameters) -> Result<Self, TchError> {
+        Ok(Self { reducer: world.reducer(parameters)?, world })
+    }
+
+    /// The part of the optimizer state that this rank holds.
+    pub fn shard(&self, parameters: &Parameters) -> Shard {
+        match self.world.shard_kind() {
+            ShardKind::None => Shard::whole(parameters),
+            _ => Shard::of_rank(parameters, self.reducer.slices(), self.world.rank(), self.world.size()),
+        }
+    }
+
+    /// Gives every rank the parts of the weights that the others have updated.
+    fn exchange(&self, shard: &Shard, parameters: &Parameters) -> Result<(), TchError> {
+        let part = |range: &Range<i64>| parameters.values().f_narrow(0, range.start, range.end - range.start);
+        for piece in shard.pieces() {
+            self.world.queue_gather(&mut part(&piece.slice)?, &part(&piece.place)?)?;
+        }
+        match parameters.cast_values() {
+            Some(cast) => no_grad(|| cast.shallow_clone().f_copy_(parameters.values()).map(drop)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Stepper {
-    /// Continues from `state`; with the other ranks of `world`, if any.
+    /// Continues from `state`; with the other ranks, if any, of which the optimizer may have a part of the state.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -56,15 +89,11 @@ impl Stepper {
         config: &Config,
         precision: Precision,
         state: ControlState,
-        world: Option<Rc<World>>,
+        ranks: Option<Ranks>,
     ) -> Result<Self, TchError> {
         let device = model.parameters().device();
         let control = StepControl::new(config.schedule(), config.optim.max_grad_norm, config.spikes(), state, device)?;
         let pass = Pass { kind: precision.kind(), dropout: Some(config.train.seed), kernels: config.train.kernels };
-        let ranks = match world {
-            Some(world) => Some(Ranks { reducer: world.reducer(model.parameters())?, world }),
-            None => None,
-        };
         Ok(Self { ranks, task, model, optimizer, control, pass, steps: state.step, before_update: None })
     }
 
@@ -117,19 +146,31 @@ impl Stepper {
                 learner.accumulate_gradients(step, control, Some(&mut reduce))?
             }
         };
-        metrics = Tensor::f_stack(&[&metrics, &metrics.f_full_like(f64::from(u8::from(stop)))?], 0)?;
-        if let Some(Ranks { world, .. }) = &self.ranks {
-            world.queue_sum(&mut metrics)?;
-            world.set_phase(number, Phase::Outcome);
-        }
         let device = self.model.parameters().device();
-        let norm = timed(Stage::Norm, device, || global_norm(self.model.parameters()))?;
+        let squares = || timed(Stage::Norm, device, || squared_norm_of(self.optimizer.shard(), self.model.parameters()));
+        let is_sharded = self.optimizer.shard().ranks() > 1;
+        metrics = Tensor::f_stack(&[&metrics, &metrics.f_full_like(f64::from(u8::from(stop)))?], 0)?;
+        let mut norm = squares()?;
+        if let Some(Ranks { world, .. }) = &self.ranks {
+            // In one vector, so that ranks wait for each other once. Without shards, all of them have the same norm.
+            let mut sums = if is_sharded { Tensor::f_cat(&[&metrics, &norm.f_reshape([1])?], 0)? } else { metrics };
+            world.queue_sum(&mut sums)?;
+            world.set_phase(number, Phase::Outcome);
+            metrics = sums.f_narrow(0, 0, 2)?;
+            if is_sharded {
+                norm = sums.f_select(0, 2)?;
+            }
+        }
+        let norm = norm.f_sqrt()?;
         let decision = self.control.decide(&norm, &metrics)?;
         let rates = StepRates { lr: &decision.lr, gradient_divisor: &decision.gradient_divisor, skip: &decision.skip };
         if let (Some(event), Device::Cuda(index)) = (self.before_update.take(), self.model.parameters().device()) {
             event.block(&Stream::current(index)?)?;
         }
         timed(Stage::Optimizer, device, || self.optimizer.step(self.model.parameters(), &rates))?;
+        if let Some(ranks) = self.ranks.as_ref().filter(|_| is_sharded) {
+            ranks.exchange(self.optimizer.shard(), self.model.parameters())?;
+        }
         Ok(decision.report)
     }
 }

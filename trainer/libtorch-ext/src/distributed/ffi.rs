@@ -93,6 +93,12 @@ unsafe extern "C" {
         n: usize,
         timeout: u64,
     ) -> *mut c_char;
+    pub(super) fn glm_ext_group_queue_gather(
+        group: *const c_void,
+        whole: TensorPtr,
+        part: TensorPtr,
+        timeout: u64,
+    ) -> *mut c_char;
     pub(super) fn glm_ext_group_barrier(group: *const c_void, timeout: u64) -> *mut c_char;
 
     pub(super) fn glm_ext_reducer_new(
@@ -102,6 +108,7 @@ unsafe extern "C" {
         gradients: TensorPtr,
         bucket: u64,
         bf16: c_int,
+        scatter: c_int,
         out: *mut *mut c_void,
     ) -> *mut c_char;
     pub(super) fn glm_ext_reducer_free(reducer: *mut c_void) -> *mut c_char;

@@ -19,12 +19,15 @@ pub struct ReducerOptions {
     pub bucket: usize,
     /// Sends gradients as bf16, in half the bytes of fp32: the gradients of each rank are rounded to bf16, and so is each sum.
     pub bf16: bool,
+    /// Reduces and scatters: each rank receives the sums of its part of every slice only, see [`Reducer::slices`]. The rest of the
+    /// gradients is undefined afterwards. Then the gradient of a parameter takes a multiple of the number of ranks in the vector.
+    pub scatter: bool,
 }
 
 impl Default for ReducerOptions {
     /// The bucket size of PyTorch's `DistributedDataParallel`, 25 MiB, and the format of the gradients.
     fn default() -> Self {
-        Self { bucket: 25 << 20, bf16: false }
+        Self { bucket: 25 << 20, bf16: false, scatter: false }
     }
 }
 
@@ -82,6 +85,7 @@ impl Reducer {
                 as_raw(gradients),
                 options.bucket.min(isize::MAX as usize) as u64,
                 options.bf16.into(),
+                options.scatter.into(),
                 &mut raw,
             )
         });
@@ -114,7 +118,8 @@ impl Reducer {
         self.finish()
     }
 
-    /// Returns the slices as ranges of the vector of gradients, in the order in which they are reduced.
+    /// Returns the slices as ranges of the vector of gradients, in the order in which they are reduced. With
+    /// [`ReducerOptions::scatter`], each is divided into as many equal parts as there are ranks, in the order of ranks.
     pub fn slices(&self) -> Vec<Range<usize>> {
         // SAFETY: the reducer is alive.
         let count = unsafe { ffi::glm_ext_reducer_slices(self.raw) };

@@ -19,15 +19,21 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
+        Self::padded(1)
+    }
+
+    /// The gradient of each parameter takes a multiple of `multiple` in the buffer.
+    fn padded(multiple: i64) -> Self {
         tch::manual_seed(7);
         let options = (Kind::Double, Device::Cpu);
-        let gradients = Tensor::zeros([WIDTH * WIDTH * 2 + WIDTH + WIDTH], options);
+        let taken = |count: i64| (count + multiple - 1) / multiple * multiple;
+        let gradients = Tensor::zeros([2 * taken(WIDTH * WIDTH) + 2 * taken(WIDTH)], options);
         let mut next = 0;
         let mut parameter = |shape: &[i64]| {
             let values = Tensor::randn(shape, options).set_requires_grad(true);
             let count = values.numel() as i64;
             set_gradient(&values, &gradients.narrow(0, next, count).view(shape)).expect("set_gradient");
-            next += count;
+            next += taken(count);
             values
         };
         let (first, bias) = (parameter(&[WIDTH, WIDTH]), parameter(&[WIDTH]));
@@ -95,7 +101,7 @@ fn assert_bit_identical_on_all_ranks(group: &ProcessGroup, gradients: &Tensor) {
 }
 
 /// A bucket size with which each parameter is a slice of its own.
-const SMALL_BUCKETS: ReducerOptions = ReducerOptions { bucket: 64, bf16: false };
+const SMALL_BUCKETS: ReducerOptions = ReducerOptions { bucket: 64, bf16: false, scatter: false };
 
 fn gradients_equal_those_of_one_process(ranks: &Rank) {
     let (model, single) = (Model::new(), Model::new());
@@ -121,6 +127,39 @@ fn gradients_of_2_ranks_equal_those_of_one_process() {
 #[test]
 fn gradients_of_4_ranks_equal_those_of_one_process() {
     on_ranks("reducer::gradients_of_4_ranks_equal_those_of_one_process", 4, gradients_equal_those_of_one_process);
+}
+
+#[test]
+fn each_rank_receives_its_part_of_the_gradients() {
+    on_ranks("reducer::each_rank_receives_its_part_of_the_gradients", 4, |ranks| {
+        let group = ranks.group(long());
+        for (bucket, bf16) in [(64, false), (400, false), (400, true)] {
+            let (model, single) = (Model::padded(4), Model::padded(4));
+            let mut reducer = model.reducer(&group, &ReducerOptions { bucket, bf16, scatter: true });
+            assert_eq!(reducer.slices().iter().map(|slice| slice.len()).sum::<usize>(), 88, "two times 36, two times 8");
+            for step in 0..3 {
+                let questions = questions(step, ranks.world_size);
+                single.zero();
+                single.loss(&Tensor::cat(&questions, 0)).backward();
+                model.zero();
+                reducer.backward(&model.loss(&questions[ranks.rank])).expect("backward");
+                let mut whole = Tensor::zeros_like(&model.gradients);
+                for slice in reducer.slices() {
+                    let part = (slice.len() / 4) as i64;
+                    let first = slice.start as i64 + part * ranks.rank as i64;
+                    let mut gathered = whole.narrow(0, slice.start as i64, slice.len() as i64);
+                    group.queue_gather(&mut gathered, &model.gradients.narrow(0, first, part)).expect("gathered");
+                }
+                if bf16 {
+                    let error = (&whole - &single.gradients).norm() / single.gradients.norm();
+                    assert!(error.double_value(&[]) < 0.02, "{error}");
+                } else {
+                    assert_close(&whole, &single.gradients, &format!("step {step}"));
+                }
+                assert_bit_identical_on_all_ranks(&group, &whole);
+            }
+        }
+    });
 }
 
 #[test]
