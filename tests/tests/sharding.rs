@@ -68,17 +68,18 @@ fn sharded_runs_equal_those_that_divide_nothing() {
     let [(_, whole)] = averages(&out("whole"))[..] else { panic!("one file") };
     train("1", 1, &[SHARD]);
     assert!(weights(&out("1")) == weights(&out("whole")), "the weights of one rank differ");
-    for processes in [2, 4] {
-        let name = processes.to_string();
-        // Small slices, of several parameters and of one.
-        train(&name, processes, &[SHARD, "distributed.bucket_mib=0.05"]);
+    // Small slices, of several parameters and of one. With gradients, ranks have several batches, and not the same number.
+    let kinds = [("optimizer", 2), ("optimizer", 4), ("gradients", 1), ("gradients", 2), ("gradients", 4)];
+    for (shard, processes) in kinds {
+        let name = format!("{shard}-{processes}");
+        train(&name, processes, &[&format!("distributed.shard={shard}"), "distributed.bucket_mib=0.05"]);
         assert_same_run(&out(&name), &out("whole"));
         let parts = averages(&out(&name));
         assert_eq!(parts.len(), processes);
         for (name, size) in parts {
             let share = whole as f64 / processes as f64;
             // Names and places take some thousand bytes.
-            assert!((size as f64 - share).abs() < 0.001 * share + 8000.0, "{name} has {size} of {whole} bytes");
+            assert!((size as f64 - share).abs() < 20_000.0, "{name} has {size} of {whole} bytes");
         }
         let records = steps(&out(&name));
         assert!(records.values().all(|record| record["ranks"] == processes));
@@ -115,7 +116,7 @@ fn a_killed_run_resumes_with_other_ranks_and_other_shards() {
     assert_eq!(averages(&killed).len(), 3);
     resume(1, "none", 4);
     assert_eq!(averages(&killed).len(), 1);
-    resume(2, "optimizer", 4);
+    resume(2, "gradients", 4);
     assert_eq!(averages(&killed).len(), 2);
     let last = steps(&killed).last_key_value().expect("steps").0.to_string();
     run(train(&uninterrupted, "none").args(["--max-steps", &last])).success();
@@ -159,7 +160,8 @@ fn blocks_that_are_computed_again_give_the_same_bits() {
 fn the_plan_of_a_run_names_what_makes_it_fit() {
     let folder = tempfile::tempdir().expect("folder");
     let plan = |args: &[&str]| {
-        let output = run(command("glm-trainer").args(["run", "--plan"]).args(args).arg("--out").arg(folder.path().join("none")));
+        let output =
+            run(command("glm-trainer").args(["run", "--plan"]).args(args).arg("--out").arg(folder.path().join("none")));
         assert_eq!(output.code(), Some(0), "{}", output.stderr());
         output.stdout()
     };
@@ -169,7 +171,9 @@ fn the_plan_of_a_run_names_what_makes_it_fit() {
         serde_json::from_str(&text).expect("json")
     };
     let fits = json("80GB", &[]);
-    assert_eq!((&fits["fits"], &fits["ranks"], &fits["choices"]["shard"]), (&true.into(), &8.into(), &"none".into()));
+    assert_eq!(fits["fits"], true);
+    assert_eq!(fits["ranks"], 8);
+    assert_eq!(fits["choices"]["shard"], "none");
     let whole = fits["bytes"]["optimizer"].as_u64().expect("bytes");
     assert_eq!(whole, 8 * fits["bytes"]["parameters"].as_u64().expect("parameters"));
     let shared = json("80GB", &["--set", SHARD]);
@@ -195,4 +199,23 @@ fn a_run_that_cannot_fit_is_refused() {
     assert_eq!(refused.code(), Some(1));
     assert!(refused.stderr().contains("GB of memory on each rank, which has "), "{}", refused.stderr());
     assert!(refused.stderr().contains("no setting makes it fit"), "{}", refused.stderr());
+}
+
+#[test]
+fn the_plan_is_within_a_tenth_of_the_measured_peak() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let settings =
+        ["model.layers=6", "model.hidden=512", "model.heads=8", "data.micro_batch_tokens=2048", "data.batch_size=16"];
+    let more = ["train.eval_every=0", "train.save_every=16", "train.eval_questions=4"];
+    let out = folder.path().join("out");
+    let mut plan = trainer(folder.path(), &out);
+    let plan = run(set(set(&mut plan, &settings), &more).args(["--plan", "--json"])).success();
+    let plan: Value = serde_json::from_str(&plan.stdout()).expect("json");
+    let planned = plan["bytes"]["total"].as_f64().expect("bytes");
+    let mut train = trainer(folder.path(), &out);
+    run(set(set(&mut train, &settings), &more).args(["--max-steps", "4"])).success();
+    let peaks = metrics(&out);
+    let measured = peaks.iter().filter_map(|record| record["peak_memory_bytes"].as_f64()).fold(0.0, f64::max);
+    assert!((planned / measured - 1.0).abs() < 0.1, "{planned} bytes planned, {measured} measured: {plan}");
 }

@@ -1,6 +1,7 @@
 // Reduction of gradients during the backward pass, in slices of the one buffer that holds them.
 
 #include "group.h"
+#include "memory.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -29,9 +30,20 @@ struct Options {
   bool scatter;
 };
 
-// A parameter, and the place of its gradient in the buffer, in elements.
+// A run of parameters whose gradients are views of one tensor.
+struct Unit {
+  at::Tensor gradients;
+  // Place of its first element among the gradients of all units.
+  int64_t begin;
+  // The memory exists only while gradients are in it: from the backward pass of its parameters until they are reduced.
+  bool temporary;
+};
+
+// A parameter, and the place of its gradient among all gradients, in elements.
 struct Parameter {
   at::Tensor tensor;
+  // Unit of the gradient.
+  size_t unit = 0;
   int64_t begin = 0;
   int64_t end = 0;
   // Slice that contains the gradient.
@@ -44,8 +56,9 @@ struct Parameter {
   bool is_complete = false;
 };
 
-// A part of the buffer that is reduced at once.
+// A part of the gradients of a unit that is reduced at once.
 struct Slice {
+  size_t unit = 0;
   int64_t begin = 0;
   int64_t end = 0;
   // Its parameters, in descending order.
@@ -56,22 +69,29 @@ struct Slice {
   // Where this rank receives sums: all of `gradients` or its part, and the same of `copy`.
   at::Tensor sums;
   at::Tensor sums_of_copy;
+  // This rank's part of a vector to which the sums are added.
+  at::Tensor total;
+  // Sums on their way to `total`.
+  at::Tensor received;
   // Number of parameters whose gradients the current pass has not completed.
   size_t pending = 0;
   c10::intrusive_ptr<c10d::Work> work;
 };
 
-// Finds the places of the gradients, which must fill the buffer, each up to a multiple of `multiple`. Returns the parameters in the
+// Finds the places of the gradients, which must fill the units, each up to a multiple of `multiple`. Returns the parameters in the
 // order of their places.
-std::vector<size_t> locate(std::vector<Parameter>& parameters, const at::Tensor& buffer, int64_t multiple) {
+std::vector<size_t> locate(std::vector<Parameter>& parameters, const std::vector<Unit>& units, int64_t multiple) {
   for (size_t i = 0; i < parameters.size(); ++i) {
-    const auto& gradient = parameters[i].tensor.grad();
-    TORCH_CHECK(
-        gradient.defined() && gradient.is_contiguous() && gradient.is_alias_of(buffer) &&
-            gradient.scalar_type() == buffer.scalar_type(),
-        "the gradient of parameter ", i, " is not a view of the buffer");
-    parameters[i].begin = gradient.storage_offset() - buffer.storage_offset();
-    parameters[i].end = parameters[i].begin + (gradient.numel() + multiple - 1) / multiple * multiple;
+    auto& parameter = parameters[i];
+    const auto& gradient = parameter.tensor.grad();
+    const auto unit = std::find_if(units.begin(), units.end(), [&](const Unit& unit) {
+      return gradient.defined() && gradient.is_alias_of(unit.gradients) && gradient.is_contiguous() &&
+          gradient.scalar_type() == unit.gradients.scalar_type();
+    });
+    TORCH_CHECK(unit != units.end(), "the gradient of parameter ", i, " is not a view of the buffer");
+    parameter.unit = static_cast<size_t>(unit - units.begin());
+    parameter.begin = unit->begin + gradient.storage_offset() - unit->gradients.storage_offset();
+    parameter.end = parameter.begin + (gradient.numel() + multiple - 1) / multiple * multiple;
   }
   std::vector<size_t> order(parameters.size());
   std::iota(order.begin(), order.end(), 0);
@@ -83,11 +103,16 @@ std::vector<size_t> locate(std::vector<Parameter>& parameters, const at::Tensor&
     TORCH_CHECK(parameters[i].begin == next, "the gradients overlap or have gaps before that of parameter ", i);
     next = parameters[i].end;
   }
-  TORCH_CHECK(next == buffer.numel(), "the gradients do not fill the buffer");
+  int64_t all = 0;
+  for (const auto& unit : units) {
+    TORCH_CHECK(unit.begin == all, "the units overlap or have gaps");
+    all += unit.gradients.numel();
+  }
+  TORCH_CHECK(next == all, "the gradients do not fill the buffer");
   return order;
 }
 
-// Cuts the buffer into slices, and returns them in the order in which they are reduced.
+// Cuts the units into slices, and returns them in the order in which they are reduced.
 //
 // A backward pass completes gradients in roughly the reverse order of the parameters, so a slice is complete when its first
 // parameter is. Slices are cut from the end of the buffer. Wherever the order of the buffer is not that of the parameters, a new
@@ -100,8 +125,10 @@ std::vector<Slice> cut(std::vector<Parameter>& parameters, const std::vector<siz
     const auto held = slices.empty() ? 0 : slices.back().end - slices.back().begin;
     // Adding the parameter would be further from the size of a bucket.
     const bool is_full = std::abs(held - bucket) < std::abs(held + size - bucket);
-    if (slices.empty() || (held > 0 && is_full) || *place > slices.back().parameters.back()) {
+    if (slices.empty() || (held > 0 && is_full) || *place > slices.back().parameters.back() ||
+        parameter.unit != slices.back().unit) {
       slices.push_back(Slice());
+      slices.back().unit = parameter.unit;
       slices.back().end = parameter.end;
     }
     slices.back().begin = parameter.begin;
@@ -147,33 +174,47 @@ void check_same_parameters(c10d::ProcessGroup& group, const std::vector<Paramete
 
 class Reducer final : public std::enable_shared_from_this<Reducer> {
  public:
-  // Waits for all ranks, and fails if their parameters differ.
-  Reducer(const ext_group& group, const std::vector<at::Tensor>& parameters, const at::Tensor& buffer, const Options& options)
-      : group_(group.group), on_gpu_(buffer.is_cuda()), scatter_(options.scatter), buffer_(buffer) {
+  // Waits for all ranks, and fails if their parameters differ. If `totals` is defined, the sums of this rank's parts are added to it.
+  Reducer(
+      const ext_group& group,
+      const std::vector<at::Tensor>& parameters,
+      const std::vector<Unit>& units,
+      const at::Tensor& totals,
+      const Options& options)
+      : group_(group.group), on_gpu_(units[0].gradients.is_cuda()), scatter_(options.scatter), units_(units) {
     for (const auto& tensor : parameters) {
       parameters_.emplace_back();
       parameters_.back().tensor = tensor;
     }
     // Every rank has an equal part of a slice.
     const int64_t ranks = options.scatter ? group_->getSize() : 1;
-    const auto places = locate(parameters_, buffer, ranks);
+    const auto places = locate(parameters_, units_, ranks);
     check_same_parameters(*group_, parameters_, options);
-    slices_ = cut(parameters_, places, std::max<int64_t>(options.bucket / static_cast<int64_t>(buffer.element_size()), 1));
-    at::Tensor copy;
-    if (options.bf16 && buffer.scalar_type() != at::kBFloat16) {
-      copy = at::empty_like(buffer, buffer.options().dtype(at::kBFloat16));
-    }
+    const auto element = static_cast<int64_t>(units[0].gradients.element_size());
+    slices_ = cut(parameters_, places, std::max<int64_t>(options.bucket / element, 1));
+    half_ = options.bf16 && units[0].gradients.scalar_type() != at::kBFloat16;
     for (auto& slice : slices_) {
-      slice.gradients = buffer.slice(0, slice.begin, slice.end);
-      if (copy.defined()) {
-        slice.copy = copy.slice(0, slice.begin, slice.end);
+      const auto& unit = units_[slice.unit];
+      slice.gradients = unit.gradients.slice(0, slice.begin - unit.begin, slice.end - unit.begin);
+      if (half_ && !totals.defined()) {
+        slice.copy = at::empty_like(slice.gradients, slice.gradients.options().dtype(at::kBFloat16));
       }
-      const auto own = [&](const at::Tensor& whole) {
-        const auto count = (slice.end - slice.begin) / ranks;
-        return options.scatter && whole.defined() ? whole.narrow(0, group_->getRank() * count, count) : whole;
-      };
       slice.sums = own(slice.gradients);
       slice.sums_of_copy = own(slice.copy);
+    }
+    if (totals.defined()) {
+      std::vector<Slice*> ascending;
+      for (auto& slice : slices_) {
+        ascending.push_back(&slice);
+      }
+      std::sort(ascending.begin(), ascending.end(), [](const Slice* a, const Slice* b) { return a->begin < b->begin; });
+      int64_t next = 0;
+      for (auto* slice : ascending) {
+        const auto count = (slice->end - slice->begin) / ranks;
+        slice->total = totals.narrow(0, next, count);
+        next += count;
+      }
+      TORCH_CHECK(next == totals.numel(), "the vector of sums does not have the size of this rank's parts");
     }
     overlapped_ = next_ = slices_.size();
   }
@@ -197,12 +238,15 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
       }
     }
     std::lock_guard<std::mutex> lock(mutex_);
+    timeout_ = timeout;
+    settled_ = 0;
     for (size_t i = 0; i < parameters_.size(); ++i) {
       auto& parameter = parameters_[i];
       const auto& gradient = parameter.tensor.grad();
       TORCH_CHECK(
-          gradient.defined() && gradient.is_alias_of(buffer_) &&
-              gradient.storage_offset() == buffer_.storage_offset() + parameter.begin,
+          gradient.defined() && gradient.is_alias_of(units_[parameter.unit].gradients) &&
+              gradient.storage_offset() ==
+                  units_[parameter.unit].gradients.storage_offset() + parameter.begin - units_[parameter.unit].begin,
           "the gradient of parameter ", i, " is no longer a view of the buffer");
       parameter.is_complete = false;
     }
@@ -239,12 +283,7 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
         start_next();
       }
     }
-    for (auto& slice : slices_) {
-      ext_wait_on_stream(std::exchange(slice.work, nullptr), on_gpu_, timeout);
-      if (slice.copy.defined()) {
-        slice.sums.copy_(slice.sums_of_copy);
-      }
-    }
+    settle(slices_.size());
   }
 
   // After a failed pass. Does not wait for the slices that it has started, because other ranks may be gone.
@@ -264,23 +303,64 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
   }
 
  private:
+  // This rank's part of a slice, or all of it if ranks have all of them.
+  at::Tensor own(const at::Tensor& whole) const {
+    if (!scatter_ || !whole.defined()) {
+      return whole;
+    }
+    const auto count = whole.numel() / group_->getSize();
+    return whole.narrow(0, group_->getRank() * count, count);
+  }
+
   // All ranks start their slices in the same order, because NCCL does not tell collectives apart otherwise.
   void start_next() {
     c10::NoGradGuard no_grad;
     auto& slice = slices_[next_];
-    if (slice.copy.defined()) {
-      slice.copy.copy_(slice.gradients);
+    if (slice.total.defined()) {
+      // One slice is sent while the next one is computed.
+      settle(next_ == 0 ? 0 : next_ - 1);
+      if (units_[slice.unit].temporary) {
+        // Of a rank that has nothing to add.
+        ext_allocate_zeros(slice.gradients);
+      }
+      slice.copy = half_ ? slice.gradients.to(at::kBFloat16) : at::Tensor();
+      const auto& sent = half_ ? slice.copy : slice.gradients;
+      slice.received = at::empty_like(own(sent));
+      slice.work = ext_start_scatter(*group_, slice.received, sent);
+    } else {
+      if (slice.copy.defined()) {
+        slice.copy.copy_(slice.gradients);
+      }
+      const auto& sent = slice.copy.defined() ? slice.copy : slice.gradients;
+      slice.work = scatter_ ? ext_start_scatter(*group_, slice.copy.defined() ? slice.sums_of_copy : slice.sums, sent)
+                            : ext_start_sum(*group_, sent);
     }
-    const auto& sent = slice.copy.defined() ? slice.copy : slice.gradients;
-    slice.work = scatter_ ? ext_start_scatter(*group_, slice.copy.defined() ? slice.sums_of_copy : slice.sums, sent)
-                          : ext_start_sum(*group_, sent);
     next_ += 1;
+  }
+
+  // Waits for the first `count` slices, and puts their sums where they belong; see ext_wait_on_stream.
+  void settle(size_t count) {
+    for (; settled_ < count; ++settled_) {
+      auto& slice = slices_[settled_];
+      ext_wait_on_stream(std::exchange(slice.work, nullptr), on_gpu_, timeout_);
+      if (slice.total.defined()) {
+        slice.total.add_(slice.received);
+        slice.received = slice.copy = at::Tensor();
+        if (units_[slice.unit].temporary) {
+          ext_release(slice.gradients);
+        }
+      } else if (slice.copy.defined()) {
+        slice.sums.copy_(slice.sums_of_copy);
+      }
+    }
   }
 
   const c10::intrusive_ptr<c10d::ProcessGroup> group_;
   const bool on_gpu_;
   const bool scatter_;
-  const at::Tensor buffer_;
+  // Gradients are sent in half the bytes.
+  bool half_ = false;
+  const std::vector<Unit> units_;
   // Modified by hooks, with the mutex held: `is_complete`, and of slices `pending` and `work`.
   std::vector<Parameter> parameters_;
   std::vector<Slice> slices_;
@@ -289,6 +369,9 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
   bool is_active_ = false;
   // Guarded by the mutex. The next slice to be started.
   size_t next_ = 0;
+  // Guarded by the mutex during a pass. The number of slices whose sums have arrived.
+  size_t settled_ = 0;
+  uint64_t timeout_ = 0;
   size_t overlapped_ = 0;
 };
 
@@ -325,13 +408,18 @@ struct ext_reducer {
 
 extern "C" {
 
-// `gradients` is one-dimensional. The gradients of the parameters are views of it that fill it; with `scatter`, each up to a multiple
-// of the number of ranks. The parameters are in the order in which a forward pass uses them first.
+// The gradients of the parameters are views of the `units`, vectors that they fill in this order; with `scatter`, each up to a
+// multiple of the number of ranks. The parameters are in the order in which a forward pass uses them first. If `totals` is not null,
+// the sums of this rank's parts are added to that vector, in ascending order of places, and the memory of `temporary` units is
+// released afterwards.
 char* glm_ext_reducer_new(
     const ext_group* group,
     const ext_tensor* parameters,
     size_t n,
-    ext_tensor gradients,
+    const ext_tensor* units,
+    const uint8_t* temporary,
+    size_t n_units,
+    ext_tensor totals,
     uint64_t bucket,
     int bf16,
     int scatter,
@@ -344,11 +432,19 @@ char* glm_ext_reducer_new(
           parameters[i]->is_leaf() && parameters[i]->requires_grad(), "parameter ", i, " is not a leaf that requires a gradient");
       list.push_back(*parameters[i]);
     }
-    ext_check_tensor(*group, *gradients);
-    TORCH_CHECK(gradients->dim() == 1 && gradients->numel() > 0, "the buffer of gradients is not a vector, or is empty");
+    std::vector<Unit> parts;
+    int64_t begin = 0;
+    for (size_t i = 0; i < n_units; ++i) {
+      ext_check_tensor(*group, *units[i]);
+      TORCH_CHECK(units[i]->dim() == 1 && units[i]->numel() > 0, "the buffer of gradients is not a vector, or is empty");
+      parts.push_back({*units[i], begin, temporary[i] != 0});
+      begin += units[i]->numel();
+    }
+    TORCH_CHECK(!parts.empty(), "there are no gradients");
     auto reducer = std::make_unique<ext_reducer>();
     const Options options{static_cast<int64_t>(bucket), bf16 != 0, scatter != 0};
-    reducer->reducer = std::make_shared<Reducer>(*group, list, *gradients, options);
+    const auto sums = totals == nullptr ? at::Tensor() : *totals;
+    reducer->reducer = std::make_shared<Reducer>(*group, list, parts, sums, options);
     reducer->reducer->add_hooks();
     *out = reducer.release();
   });

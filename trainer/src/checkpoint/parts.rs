@@ -49,15 +49,17 @@ impl Peers {
     /// # Errors
     /// [`CheckpointError::Ranks`] of the first rank that has failed.
     pub(super) fn wait(&self) -> Result<Vec<(String, String)>, CheckpointError> {
-        let of_rank = |exchange: &Exchange, name: &str, rank: usize| {
+        let of_rank = |exchange: &Exchange, name: &str, rank: usize| -> Result<(String, String), String> {
             let outcome: Result<String, String> = exchange.wait(name, rank).map_err(|error| error.to_string())?;
             let sum = outcome.map_err(|reason| {
                 format!("rank {rank}: {reason} (with distributed.shard, every rank must have access to the folder of the run)")
             })?;
             Ok((part_file(rank, exchange.ranks()), sum))
         };
-        self.with_exchange(|exchange, name| (1..exchange.ranks()).map(|rank| of_rank(exchange, name, rank)).collect())
-            .map_err(|reason| CheckpointError::Ranks { reason })
+        let all = |exchange: &Exchange, name: &str| {
+            (1..exchange.ranks()).map(|rank| of_rank(exchange, name, rank)).collect::<Result<Vec<_>, String>>()
+        };
+        self.with_exchange(all).map_err(|reason| CheckpointError::Ranks { reason })
     }
 }
 

@@ -82,9 +82,7 @@ pub(super) fn write_with_metadata<'a>(
     let host = tensors.into_iter().map(|(name, tensor)| HostTensor::new(name, tensor)).collect::<Result<Vec<_>, TchError>>()?;
     let headers: Vec<TensorHeader> = host.iter().map(|tensor| tensor.header.clone()).collect();
     let mut remaining = host.iter();
-    write(path, &headers, metadata, |_| {
-        Ok(Cow::Borrowed(remaining.next().map(HostTensor::data).unwrap_or_default()))
-    })
+    write(path, &headers, metadata, |_| Ok(Cow::Borrowed(remaining.next().map(HostTensor::data).unwrap_or_default())))
 }
 
 /// Returns the metadata of a safetensors file: the configuration of the model, and its vocabulary if it is known.

@@ -8,8 +8,8 @@ use glm_schemas::vocab::SpecialIds;
 use tch::Device;
 
 use super::setup::{
-    SetupError, Use, check_rows, check_target_length, data_folder, load_model, open_data, resolve_micro_batch_tokens, set_threads,
-    text_tokenizer,
+    SetupError, Use, check_rows, check_target_length, data_folder, load_model, open_data, resolve_micro_batch_tokens,
+    set_threads, text_tokenizer,
 };
 use super::weights::{Provenance, WeightArgs};
 use crate::checkpoint::run_folder::{RunFolder, RunState};

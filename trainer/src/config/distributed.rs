@@ -27,6 +27,8 @@ pub enum ShardKind {
     None,
     /// The state of the optimizer: ZeRO stage 1.
     Optimizer,
+    /// Gradients as well: ZeRO stage 2.
+    Gradients,
 }
 
 impl fmt::Display for ShardKind {
@@ -34,6 +36,7 @@ impl fmt::Display for ShardKind {
         f.write_str(match self {
             Self::None => "none",
             Self::Optimizer => "optimizer",
+            Self::Gradients => "gradients",
         })
     }
 }

@@ -17,12 +17,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Sets the value of a key.
-pub(super) fn put(
-    context: &RankContext,
-    store: &Store,
-    key: &str,
-    value: &impl Serialize,
-) -> Result<(), DistributedError> {
+pub(super) fn put(context: &RankContext, store: &Store, key: &str, value: &impl Serialize) -> Result<(), DistributedError> {
     let json = serde_json::to_vec(value).map_err(|source| invalid_value(key, context.rank, source))?;
     store.set(key, &json).map_err(|error| context.store_error(error))
 }

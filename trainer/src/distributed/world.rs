@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use libtorch_ext::distributed::{Backend, GroupOptions, ProcessGroup, Reducer, ReducerOptions, Store, available};
+use libtorch_ext::distributed::{Backend, GroupOptions, ProcessGroup, Reducer, ReducerOptions, Store, Unit, available};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::{Device, TchError, Tensor, no_grad};
@@ -218,6 +218,13 @@ impl World {
         let bf16 = self.settings.reduce_dtype == ReduceKind::Bf16;
         let scatter = self.shard_kind() != ShardKind::None;
         let options = ReducerOptions { bucket: self.settings.bucket_bytes(), bf16, scatter };
+        if let Some(totals) = parameters.totals() {
+            let units = parameters.units().iter();
+            let units = units.map(|unit| Unit { gradients: &unit.gradients, temporary: unit.temporary }).collect::<Vec<_>>();
+            // The memory of a unit is released at once.
+            let options = ReducerOptions { bucket: usize::MAX, ..options };
+            return Reducer::accumulating(Rc::clone(&self.group), &list, &units, totals, &options);
+        }
         Reducer::new(Rc::clone(&self.group), &list, parameters.gradients(), &options)
     }
 

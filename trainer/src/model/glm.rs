@@ -1,5 +1,7 @@
 //! The whole model.
 
+use libtorch_ext::autograd::record;
+use libtorch_ext::memory::allocate_zeros;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::backend::Backend;
@@ -94,6 +96,14 @@ impl Glm {
         self.parameters.alloc_grads()
     }
 
+    /// Allocates gradients that ranks divide, see [`Parameters::alloc_divided_grads`].
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn alloc_divided_grads(&mut self, ranks: usize) -> Result<(), TchError> {
+        self.parameters.alloc_divided_grads(ranks)
+    }
+
     /// Makes all blocks but the last keep only their input for the backward pass, which computes them again: less memory, more time, and
     /// the same results bit for bit.
     pub fn checkpoint_activations(&mut self, checkpoint: bool) {
@@ -186,12 +196,26 @@ impl Glm {
         let residual = self.embeddings.forward(ops, pass)?;
         let normed = ops.norm(&residual, self.blocks[0].input_layernorm())?;
         let mut x = Stream { residual, normed };
-        for (block, next) in blocks.iter().zip(&self.blocks[1..]) {
+        for (layer, (block, next)) in blocks.iter().zip(&self.blocks[1..]).enumerate() {
             x = match recompute {
                 Some(recompute) => recompute.forward(block, ops, &x, next.input_layernorm())?,
                 None => block.forward(ops, pass, &x, Queries::All, next.input_layernorm())?,
             };
+            x = self.with_gradients(layer, x)?;
         }
-        Ok(last.forward(ops, pass, &x, Queries::Scored, &self.final_layernorm)?.normed)
+        x = last.forward(ops, pass, &x, Queries::Scored, &self.final_layernorm)?;
+        Ok(self.with_gradients(blocks.len(), x)?.normed)
+    }
+
+    /// Makes the backward pass allocate the gradients of a block, whose output is `x`, before it computes them.
+    fn with_gradients(&self, layer: usize, x: Stream) -> Result<Stream, TchError> {
+        let Some(gradients) = self.parameters.temporary_gradients(layer) else { return Ok(x) };
+        let gradients = gradients.shallow_clone();
+        let out = Stream { residual: x.residual.f_detach()?, normed: x.normed.f_detach()? };
+        record(c"glm::gradients", &[&x.residual, &x.normed], &[&out.residual, &out.normed], move |grads| {
+            allocate_zeros(&gradients)?;
+            Ok(grads.iter().map(|grad| grad.as_ref().map(Tensor::shallow_clone)).collect())
+        })?;
+        Ok(out)
     }
 }

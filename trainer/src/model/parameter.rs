@@ -45,6 +45,12 @@ impl Parameter {
         self.decay && self.name.starts_with(BLOCKS)
     }
 
+    /// Parameters with the same unit have their gradients in one vector: those of tables, of the matrices of a block, and all others.
+    pub(super) fn unit(&self) -> (bool, Option<&str>) {
+        let block = self.is_matrix_of_block().then(|| self.name.strip_prefix(BLOCKS).and_then(|rest| rest.split('.').next()));
+        (self.decay, block.flatten())
+    }
+
     /// Initializes the values. Normal values are drawn on the CPU in fp32 for every kind and device, so that a seed gives the
     /// same values everywhere.
     ///

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use libtorch_ext::autograd::set_gradient;
+use libtorch_ext::memory::release;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 pub use super::parameter::{BLOCKS, Init, Parameter};
@@ -33,6 +34,10 @@ pub struct Parameters {
     groups: Vec<Group>,
     values: Tensor,
     gradients: Tensor,
+    /// Gradients by unit, if ranks divide them.
+    units: Vec<GradientUnit>,
+    /// Sums of this rank's part of the gradients, if ranks divide them.
+    totals: Option<Tensor>,
     /// Each parameter takes a multiple of this number of elements of the flat buffers.
     multiple: i64,
     /// Kind of the matrices of blocks, if they are held in another one.
@@ -40,6 +45,15 @@ pub struct Parameters {
     /// True while the gradients are known to be zero.
     cleared: Cell<bool>,
     cast: OnceCell<Cast>,
+}
+
+/// Gradients of a run of parameters as one vector.
+#[derive(Debug)]
+pub struct GradientUnit {
+    /// The gradients.
+    pub gradients: Tensor,
+    /// True if there is memory for them in the backward pass only.
+    pub temporary: bool,
 }
 
 /// Copy of all values in another kind.
@@ -54,7 +68,20 @@ impl Parameters {
     /// Creates an empty set of parameters with the given kind ([`Kind::Float`] for training) and device.
     pub fn new(kind: Kind, device: Device) -> Self {
         let (values, gradients, cleared, cast) = (Tensor::new(), Tensor::new(), Cell::new(false), OnceCell::new());
-        Self { named: Vec::new(), kind, device, groups: Vec::new(), values, gradients, multiple: 1, held: None, cleared, cast }
+        Self {
+            named: Vec::new(),
+            kind,
+            device,
+            groups: Vec::new(),
+            values,
+            gradients,
+            units: Vec::new(),
+            totals: None,
+            multiple: 1,
+            held: None,
+            cleared,
+            cast,
+        }
     }
 
     /// Makes each parameter take a multiple of `parts` elements of the flat buffers, so that any run of parameters is divisible into as
@@ -159,6 +186,53 @@ impl Parameters {
         Ok(())
     }
 
+    /// Allocates gradients for ranks that divide them: of the matrices of a block only while a backward pass is there, and this rank's
+    /// part of the sums, [`Self::totals`].
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn alloc_divided_grads(&mut self, ranks: usize) -> Result<(), TchError> {
+        let options = (self.kind, self.device);
+        self.totals = Some(Tensor::f_zeros([self.count() / ranks as i64], options)?);
+        self.units.clear();
+        let places = self.places();
+        let mut order: Vec<usize> = (0..self.named.len()).collect();
+        order.sort_by_key(|&index| places[index].start);
+        for unit in order.chunk_by(|&one, &other| self.named[one].unit() == self.named[other].unit()) {
+            let Some(&first) = unit.first() else { continue };
+            let count = unit.iter().map(|&index| self.taken(&self.named[index])).sum::<i64>();
+            let gradients = Tensor::f_zeros([count], options)?;
+            for &index in unit {
+                let parameter = &self.named[index];
+                let start = places[index].start - places[first].start;
+                let view = gradients.f_narrow(0, start, parameter.count())?.f_view(&parameter.shape[..])?;
+                set_gradient(&parameter.tensor, &view)?;
+            }
+            let temporary = self.named[first].is_matrix_of_block();
+            if temporary {
+                // SAFETY: a backward pass allocates it before it writes gradients, and nothing else uses it.
+                unsafe { release(&gradients) }?;
+            }
+            self.units.push(GradientUnit { gradients, temporary });
+        }
+        Ok(())
+    }
+
+    /// Gradients by unit, if ranks divide them.
+    pub fn units(&self) -> &[GradientUnit] {
+        &self.units
+    }
+
+    /// Gradients of the matrices of a block, if there is memory for them in its backward pass only.
+    pub fn temporary_gradients(&self, block: usize) -> Option<&Tensor> {
+        self.units.iter().filter(|unit| unit.temporary).nth(block).map(|unit| &unit.gradients)
+    }
+
+    /// Sums of this rank's part of the gradients, if ranks divide them.
+    pub fn totals(&self) -> Option<&Tensor> {
+        self.totals.as_ref()
+    }
+
     /// Elements of the flat buffers.
     fn count(&self) -> i64 {
         self.named.iter().map(|parameter| self.taken(parameter)).sum()
@@ -190,7 +264,9 @@ impl Parameters {
     /// A [`TchError`] if the vector is too short.
     pub fn unflatten(&self, vector: &Tensor) -> Result<Vec<Tensor>, TchError> {
         let places = self.places().into_iter().zip(&self.named);
-        places.map(|(place, parameter)| vector.f_narrow(0, place.start, parameter.count())?.f_view(&parameter.shape[..])).collect()
+        places
+            .map(|(place, parameter)| vector.f_narrow(0, place.start, parameter.count())?.f_view(&parameter.shape[..]))
+            .collect()
     }
 
     /// Places of the parameters in the flat buffers, in the order of the parameters.
@@ -297,6 +373,10 @@ impl Parameters {
     /// # Errors
     /// A [`TchError`].
     pub fn zero_grad(&self) -> Result<(), TchError> {
+        if self.totals.is_some() {
+            let kept = self.units.iter().filter(|unit| !unit.temporary);
+            return no_grad(|| kept.map(|unit| unit.gradients.shallow_clone().f_zero_().map(drop)).collect());
+        }
         if self.cleared.replace(false) {
             return Ok(());
         }

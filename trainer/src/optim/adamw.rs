@@ -149,7 +149,7 @@ impl AdamW {
             adamw::step(launcher, &vectors, &rates)?;
         }
         let _counted = no_grad(|| self.steps.f_add_(&done))?;
-        if self.shard.ranks() == 1 {
+        if self.shard.ranks() == 1 && parameters.totals().is_none() {
             parameters.gradients_are_zero();
         }
         Ok(())
@@ -187,7 +187,10 @@ impl AdamW {
         let count = piece.place.end - piece.place.start;
         Ok(Views {
             values: parameters.values().f_narrow(0, piece.place.start, count)?,
-            gradient: parameters.gradients().f_narrow(0, piece.place.start, count)?,
+            gradient: match parameters.totals() {
+                Some(totals) => totals.f_narrow(0, piece.start, count)?,
+                None => parameters.gradients().f_narrow(0, piece.place.start, count)?,
+            },
             first: self.exp_avg.f_narrow(0, piece.start, count)?,
             second: self.exp_avg_sq.f_narrow(0, piece.start, count)?,
         })

@@ -24,6 +24,9 @@ pub fn global_norm(parameters: &Parameters) -> Result<Tensor, TchError> {
 /// # Errors
 /// A [`TchError`].
 pub fn squared_norm_of(shard: &Shard, parameters: &Parameters) -> Result<Tensor, TchError> {
+    if let Some(totals) = parameters.totals() {
+        return squared_norm(totals);
+    }
     if shard.ranks() == 1 {
         return squared_norm(parameters.gradients());
     }

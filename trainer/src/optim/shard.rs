@@ -131,7 +131,8 @@ mod tests {
             let parameters = parameters(ranks);
             let [decayed, rest] = parameters.groups() else { panic!("two groups") };
             let [decayed, all] = [decayed.values.numel(), decayed.values.numel() + rest.values.numel()];
-            let mut seen: Vec<Vec<i64>> = parameters.iter().map(|p| vec![0; p.shape().iter().product::<i64>() as usize]).collect();
+            let mut seen: Vec<Vec<i64>> =
+                parameters.iter().map(|p| vec![0; p.shape().iter().product::<i64>() as usize]).collect();
             for rank in 0..ranks {
                 let shard = Shard::of_rank(&parameters, vec![decayed..all, 0..decayed], rank, ranks);
                 assert_eq!(shard.count() as usize * ranks, all);

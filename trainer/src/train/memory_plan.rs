@@ -85,10 +85,19 @@ impl MemoryPlan {
         let tokens = choices.micro_batch_tokens as f64;
         // On a CPU, the backward pass keeps weights in half precision as well.
         let kept = if on_gpu || layout == LayoutKind::Blocks { 0 } else { half * parameters };
+        // Of the matrices of blocks, one is computed while another one is sent; tables and vectors are whole.
+        let blocks = 12 * (model.layers * model.hidden * model.hidden) as u64;
+        let of_block = blocks / (model.layers as u64).max(1);
+        let gradients = match choices.shard {
+            ShardKind::None | ShardKind::Optimizer => MASTER * parameters,
+            ShardKind::Gradients => {
+                MASTER * (parameters.div_ceil(ranks as u64) + parameters.saturating_sub(blocks) + 2 * of_block)
+            }
+        };
         let mut plan = Self {
             parameters,
             weights: MASTER * parameters + copies,
-            gradients: MASTER * parameters,
+            gradients,
             optimizer,
             activations: (tokens * activations) as u64 + kept,
             logits: (tokens * logits) as u64,
@@ -165,7 +174,7 @@ pub fn choices_that_fit(
     config: &Config,
     available: u64,
 ) -> Option<(Choices, MemoryPlan)> {
-    let shards = [ShardKind::None, ShardKind::Optimizer];
+    let shards = [ShardKind::None, ShardKind::Optimizer, ShardKind::Gradients];
     let shards = shards.into_iter().filter(|&shard| shard == wanted.shard || (shard > wanted.shard && subject.ranks > 1));
     let least = config.data.max_seq_len.next_multiple_of(256);
     let smaller = std::iter::successors(Some(wanted.micro_batch_tokens), |tokens| Some(tokens / 2));

@@ -136,6 +136,14 @@ impl Stepper {
             None => learner.accumulate_gradients(step, control, None)?,
             Some(Ranks { reducer, world }) => {
                 world.set_phase(number, Phase::Compute);
+                let passes = match self.model.parameters().totals() {
+                    Some(totals) => {
+                        no_grad(|| totals.shallow_clone().f_zero_().map(drop))?;
+                        let of_ranks = world.gather(&[step.batches.len() as f64])?;
+                        Some(of_ranks.iter().flatten().fold(0.0, |most: f64, &passes| most.max(passes)) as usize)
+                    }
+                    None => None,
+                };
                 let mut reduce = |loss: Option<&Tensor>| {
                     world.set_phase(number, Phase::Reduce);
                     match loss {
@@ -143,7 +151,7 @@ impl Stepper {
                         None => reducer.reduce(),
                     }
                 };
-                learner.accumulate_gradients(step, control, Some(&mut reduce))?
+                learner.accumulate_gradients(step, control, Some(Reduction { backward: &mut reduce, passes }))?
             }
         };
         let device = self.model.parameters().device();
@@ -178,6 +186,15 @@ impl Stepper {
 /// Backward pass of a loss, if there is one, that also adds the gradients of other ranks.
 pub type ReducingBackward<'a> = &'a mut dyn FnMut(Option<&Tensor>) -> Result<(), TchError>;
 
+/// Reduction of the gradients of a step over all ranks.
+pub struct Reduction<'a> {
+    /// The backward pass that reduces.
+    pub backward: ReducingBackward<'a>,
+    /// The largest number of batches of any rank, if every batch is reduced; `None` if the gradients of all batches are reduced with those
+    /// of the last one.
+    pub passes: Option<usize>,
+}
+
 /// A model with its task and the settings of its forward pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Learner<'a> {
@@ -194,8 +211,8 @@ impl Learner<'_> {
     /// scale of `control` if there is one, and returns the mean loss, without the scale, as a scalar on the device.
     ///
     /// With several ranks, the mean is over the samples of all, the returned loss is this rank's part of it, and the backward
-    /// pass of the last batch is `reduce`; the ones before it only accumulate on this rank. A rank without samples calls it
-    /// without a loss, because the other ranks wait for its part.
+    /// pass of the last batch reduces; the ones before it only accumulate on this rank, unless all of them reduce. A rank that has no batch
+    /// when others have reduces without a loss, because they wait for its part.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
@@ -203,12 +220,16 @@ impl Learner<'_> {
         &self,
         step: &DeviceStep,
         control: Option<&StepControl>,
-        mut reduce: Option<ReducingBackward<'_>>,
+        mut reduce: Option<Reduction<'_>>,
     ) -> Result<Tensor, TchError> {
         let parameters = self.model.parameters();
         parameters.zero_grad()?;
         let mut loss = Tensor::f_zeros([1; 0], (Kind::Double, parameters.device()))?;
+        let each = reduce.as_ref().is_some_and(|reduce| reduce.passes.is_some());
         for (batch, left) in step.batches.iter().zip((0..step.batches.len()).rev()) {
+            if each {
+                parameters.zero_grad()?;
+            }
             let log_probs = self.model.smoothed_log_probs(batch, self.pass, self.task.label_smoothing())?;
             let mean = self.task.loss(&log_probs, batch)?.f_div_scalar(step.weight.max(f64::MIN_POSITIVE))?;
             let scaled = match control {
@@ -216,15 +237,18 @@ impl Learner<'_> {
                 None => mean.shallow_clone(),
             };
             match &mut reduce {
-                Some(reduce) if left == 0 => reduce(Some(&scaled))?,
+                Some(reduce) if left == 0 || each => (reduce.backward)(Some(&scaled))?,
                 _ => scaled.f_backward()?,
             }
             no_grad(|| loss.f_add_(&mean.f_detach()?.f_totype(Kind::Double)?).map(drop))?;
         }
-        if let Some(reduce) = reduce
-            && step.batches.is_empty()
-        {
-            reduce(None)?;
+        if let Some(Reduction { backward, passes }) = reduce {
+            for _ in step.batches.len()..passes.unwrap_or(1) {
+                if each {
+                    parameters.zero_grad()?;
+                }
+                backward(None)?;
+            }
         }
         Ok(loss)
     }

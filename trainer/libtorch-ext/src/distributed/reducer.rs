@@ -31,6 +31,15 @@ impl Default for ReducerOptions {
     }
 }
 
+/// Vector of the gradients of a run of parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct Unit<'a> {
+    /// The gradients.
+    pub gradients: &'a Tensor,
+    /// Their memory is released when they have been reduced.
+    pub temporary: bool,
+}
+
 /// Sums the gradients of all ranks during the backward pass.
 ///
 /// The gradients are views of one buffer, which is divided into slices. During [`Self::backward`], a slice is reduced in place as
@@ -74,15 +83,48 @@ impl Reducer {
         gradients: &Tensor,
         options: &ReducerOptions,
     ) -> Result<Self, TchError> {
+        Self::create(group, parameters, &[Unit { gradients, temporary: false }], None, options)
+    }
+
+    /// Creates a reducer that scatters sums and adds them to the vector `totals`: those of this rank's part of each slice, in ascending
+    /// order of places. The gradients of the parameters are views of `units`, vectors that they fill one after the other.
+    ///
+    /// Every backward pass reduces then, and gradients must be set to zero before each. The memory of temporary units is released after
+    /// their reduction: before gradients are computed again it must be allocated ([`crate::memory::allocate_zeros`]).
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn accumulating(
+        group: Rc<ProcessGroup>,
+        parameters: &[&Tensor],
+        units: &[Unit<'_>],
+        totals: &Tensor,
+        options: &ReducerOptions,
+    ) -> Result<Self, TchError> {
+        Self::create(group, parameters, units, Some(totals), &ReducerOptions { scatter: true, ..*options })
+    }
+
+    fn create(
+        group: Rc<ProcessGroup>,
+        parameters: &[&Tensor],
+        units: &[Unit<'_>],
+        totals: Option<&Tensor>,
+        options: &ReducerOptions,
+    ) -> Result<Self, TchError> {
         let list: Vec<TensorPtr> = parameters.iter().map(|tensor| as_raw(tensor)).collect();
+        let vectors: Vec<TensorPtr> = units.iter().map(|unit| as_raw(unit.gradients)).collect();
+        let temporary: Vec<u8> = units.iter().map(|unit| u8::from(unit.temporary)).collect();
         let mut raw = null_mut();
-        // SAFETY: group and tensors outlive the call, the length matches the list, and `raw` is valid for writes.
+        // SAFETY: group and tensors outlive the call, the lengths match the lists, and `raw` is valid for writes.
         let created = check(unsafe {
             ffi::glm_ext_reducer_new(
                 group.raw(),
                 list.as_ptr(),
                 list.len(),
-                as_raw(gradients),
+                vectors.as_ptr(),
+                temporary.as_ptr(),
+                vectors.len(),
+                totals.map_or(null_mut(), as_raw),
                 options.bucket.min(isize::MAX as usize) as u64,
                 options.bf16.into(),
                 options.scatter.into(),

@@ -175,7 +175,9 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         }
     };
     let begun = match world.as_deref().filter(|world| !world.is_rank_zero()) {
-        None => begin(&request, &folder, &mut config, precision, &data, (&*task, train_data.samples()), device, world.as_deref())?,
+        None => {
+            begin(&request, &folder, &mut config, precision, &data, (&*task, train_data.samples()), device, world.as_deref())?
+        }
         Some(world) => {
             let InitialState { sizes, state, root, recomputes, resumed } = world.broadcast_value(START, None)?;
             keep_recorded(&mut config, &state.config);
@@ -193,7 +195,10 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         world.broadcast([model.parameters().values()])?;
     }
     model.checkpoint_activations(recomputes);
-    model.alloc_grads()?;
+    match world.as_deref().filter(|world| world.shard_kind() >= ShardKind::Gradients) {
+        Some(world) => model.alloc_divided_grads(world.size())?,
+        None => model.alloc_grads()?,
+    }
     let ranks = world.as_ref().map(|world| Ranks::new(Rc::clone(world), model.parameters())).transpose()?;
     let shard = ranks.as_ref().map_or_else(|| Shard::whole(model.parameters()), |ranks| ranks.shard(model.parameters()));
     let mut optimizer = AdamW::sharded(config.adamw(), model.parameters(), shard)?;

@@ -32,9 +32,7 @@ pub(super) fn restore(
             let whole = on_all_ranks(read, parameter, vector, world)?;
             for Part { elements, start, .. } in parts.iter().filter(|part| part.parameter == index) {
                 let count = elements.end - elements.start;
-                no_grad(|| {
-                    vector.f_narrow(0, *start, count)?.f_copy_(&whole.f_narrow(0, elements.start, count)?).map(drop)
-                })?;
+                no_grad(|| vector.f_narrow(0, *start, count)?.f_copy_(&whole.f_narrow(0, elements.start, count)?).map(drop))?;
             }
         }
     }
@@ -42,12 +40,7 @@ pub(super) fn restore(
 }
 
 /// Sends the elements of a parameter from rank 0, which has `read` them, to all ranks. `like` has their device and kind.
-fn on_all_ranks(
-    read: Option<Tensor>,
-    parameter: &Parameter,
-    like: &Tensor,
-    world: Option<&World>,
-) -> Result<Tensor, TchError> {
+fn on_all_ranks(read: Option<Tensor>, parameter: &Parameter, like: &Tensor, world: Option<&World>) -> Result<Tensor, TchError> {
     let options: (Kind, _) = (like.f_kind()?, like.device());
     let whole = match read {
         Some(read) => read.f_to_device_(options.1, options.0, false, false)?,
