@@ -144,7 +144,7 @@ fn each_rank_receives_its_part_of_the_gradients() {
                 single.loss(&Tensor::cat(&questions, 0)).backward();
                 model.zero();
                 reducer.backward(&model.loss(&questions[ranks.rank])).expect("backward");
-                let mut whole = Tensor::zeros_like(&model.gradients);
+                let whole = Tensor::zeros_like(&model.gradients);
                 for slice in reducer.slices() {
                     let part = (slice.len() / 4) as i64;
                     let first = slice.start as i64 + part * ranks.rank as i64;
