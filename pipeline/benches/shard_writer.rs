@@ -56,20 +56,24 @@ fn shard_writer(criterion: &mut Criterion) {
                             .iter()
                             .zip(choices)
                             .enumerate()
-                            .map(|(at, (text, ids))| ChoiceRow { text, ids, correct: at == 0, index: at })
+                            .map(|(at, (text, ids))| ChoiceRow { text, ids, correct: at == 0, index: at, name: None })
                             .collect();
                         let row = ClozeRow {
                             example_id: &format!("dev-p{number}-q{number}"),
                             origin: Origin::NONE,
                             passage_id: number as i64,
                             question_id: number as i64,
+                            group_id: None,
+                            idx: None,
                             source: "bench",
                             passage: &passage.text,
                             query: "@placeholder agreed.",
-                            tokens: Question { passage: &tokens.ids, query_left: &[], query_right: &[2056, 2061, 1012] },
+                            tokens: &Question::about(&tokens.ids, &[], &[2056, 2061, 1012]),
                             entities: &entities,
                             choices: &choices,
                             labelled: true,
+                            label_name: None,
+                            end_of_piece: true,
                         };
                         writer.append(&row).expect("append");
                     }

@@ -18,6 +18,7 @@ pub use self::error::CliError;
 use self::ingest::{IngestArgs, MergeArgs};
 use crate::fetch::{self, FetchArgs};
 use crate::inspect::{self, InspectArgs};
+use crate::pattern::command::{self, PatternsArgs};
 use crate::report::{self, ReportArgs};
 use crate::sample::{self, SampleArgs};
 use crate::stats::{self, StatsArgs};
@@ -59,6 +60,8 @@ enum Command {
     Merge(MergeArgs),
     /// Download raw data
     Fetch(FetchArgs),
+    /// List the tasks with patterns, such as those of SuperGLUE, or print the patterns of one
+    Patterns(PatternsArgs),
     /// Show rows of a shard or a data set
     Inspect(InspectArgs),
     /// Check every byte and every row of a data set
@@ -93,6 +96,7 @@ impl Cli {
             Command::Ingest(args) => return args.run(quiet, out),
             Command::Merge(args) => return args.run(quiet, out),
             Command::Fetch(args) => fetch::run(args, quiet, progress::of(quiet).as_ref(), out)?,
+            Command::Patterns(args) => command::run(args, out)?,
             Command::Inspect(args) => inspect::run(args, quiet, out)?,
             Command::Verify(args) => {
                 // The Parquet library panics on some damaged files; `verify` catches the panic and reports the damage.

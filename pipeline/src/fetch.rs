@@ -12,29 +12,74 @@ use glm_support::files::progress::Progress;
 use thiserror::Error;
 use zip::ZipArchive;
 
-/// URL of ReCoRD as published by SuperGLUE.
-const RECORD_URL: &str = "https://dl.fbaipublicfiles.com/glue/superglue/data/v2/ReCoRD.zip";
+/// File name of an archive of SuperGLUE, its URL, and a member that it must have.
+macro_rules! archive {
+    ($folder:literal) => {
+        (
+            concat!($folder, ".zip"),
+            concat!("https://dl.fbaipublicfiles.com/glue/superglue/data/v2/", $folder, ".zip"),
+            concat!($folder, "/train.jsonl"),
+        )
+    };
+}
 
 /// Data set to download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DataSet {
     /// SuperGLUE's ReCoRD
     Record,
+    /// SuperGLUE's BoolQ
+    #[value(name = "superglue/boolq")]
+    BoolQ,
+    /// SuperGLUE's CommitmentBank
+    #[value(name = "superglue/cb")]
+    Cb,
+    /// SuperGLUE's COPA
+    #[value(name = "superglue/copa")]
+    Copa,
+    /// SuperGLUE's MultiRC
+    #[value(name = "superglue/multirc")]
+    MultiRc,
+    /// SuperGLUE's RTE
+    #[value(name = "superglue/rte")]
+    Rte,
+    /// SuperGLUE's WiC
+    #[value(name = "superglue/wic")]
+    WiC,
+    /// SuperGLUE's WSC
+    #[value(name = "superglue/wsc")]
+    Wsc,
 }
 
 impl DataSet {
     /// Options to download the published file into `dir`.
     pub fn options(self, dir: impl Into<PathBuf>) -> FetchOptions {
-        match self {
-            Self::Record => FetchOptions::new("ReCoRD.zip", Archive::Zip, RECORD_URL, dir),
-        }
+        let (file, url, _) = self.archive();
+        FetchOptions::new(file, Archive::Zip, url, dir)
     }
 
     /// Required member of the archive.
     fn member(self) -> &'static str {
+        self.archive().2
+    }
+
+    fn archive(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::Record => "ReCoRD/train.jsonl",
+            Self::Record => archive!("ReCoRD"),
+            Self::BoolQ => archive!("BoolQ"),
+            Self::Cb => archive!("CB"),
+            Self::Copa => archive!("COPA"),
+            Self::MultiRc => archive!("MultiRC"),
+            Self::Rte => archive!("RTE"),
+            Self::WiC => archive!("WiC"),
+            Self::Wsc => archive!("WSC"),
         }
+    }
+
+    /// Option of `ingest` that reads the data; empty for the default.
+    fn ingest_option(self) -> String {
+        let name = self.to_possible_value().map(|value| value.get_name().to_owned());
+        name.filter(|_| self != Self::Record).map_or_else(String::new, |name| format!(" --task {name}"))
     }
 }
 
@@ -46,6 +91,7 @@ are compared with it.
 
 Examples:
   glm-prep fetch record data
+  glm-prep fetch superglue/boolq data/boolq
   glm-prep fetch record data --url https://mirror.example/ReCoRD.zip")]
 pub struct FetchArgs {
     /// Data set to download
@@ -83,7 +129,7 @@ pub fn run(args: &FetchArgs, quiet: bool, progress: &dyn Progress, out: &mut dyn
     } else {
         writeln!(out, "{path}: {} bytes, sha256 {}", fetched.bytes, fetched.sha256)?;
     }
-    writeln!(out, "next: `glm-prep ingest {dir}`")?;
+    writeln!(out, "next: `glm-prep ingest {dir}{}`", args.data_set.ingest_option())?;
     Ok(())
 }
 
@@ -113,4 +159,22 @@ fn check_archive(path: &Path, member: &'static str) -> Result<(), ContentFault> 
         io::copy(&mut content, &mut io::sink()).map_err(|error| ContentFault::Damaged(format!("{name}: {error}")))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::PatternTask;
+
+    #[test]
+    fn archives_are_those_in_which_patterns_look() {
+        for set in DataSet::value_variants() {
+            let option = set.ingest_option();
+            let Some(task) = option.strip_prefix(" --task ") else { continue };
+            let folder = PatternTask::open(task, None, false).expect("a pattern").file().folder.clone().expect("a folder");
+            assert_eq!(set.member(), format!("{folder}/train.jsonl"));
+            assert_eq!(set.options("x").url, format!("https://dl.fbaipublicfiles.com/glue/superglue/data/v2/{folder}.zip"));
+        }
+        assert_eq!(DataSet::Record.ingest_option(), "");
+    }
 }

@@ -30,7 +30,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use glm_schemas::cloze::encoding::{ChoiceEncoder, PUBLISHED_SEQUENCE_LENGTH};
+use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::{Split, TaskName};
 use glm_support::command::paint::ColourWhen;
 
@@ -154,7 +154,7 @@ fn show(source: &Source, args: &InspectArgs, quiet: bool, out: &mut dyn Write) -
         return Err(InspectError::NoModelInput { path: source.path.clone(), rows: source.task.rows() });
     }
     if args.model_input {
-        let encoder = ChoiceEncoder::new(source.special, args.max_seq_len);
+        let encoder = source.cloze.encoder(source.special, args.max_seq_len);
         return model_input::print(source, &encoder, args.rows.unwrap_or(usize::MAX), out);
     }
     if args.schema {

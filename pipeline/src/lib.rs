@@ -11,6 +11,7 @@
 //! - [`annotate`]: mapping of entity mentions to token spans.
 //! - [`choices`]: choices of training questions.
 //! - [`ingest`]: the pipeline of `glm-prep ingest`.
+//! - [`pattern`]: cloze tasks as data: fields of records, texts around a blank, words to fill it.
 //! - [`shard`]: Parquet shards, checksums and atomic publication.
 //! - [`inspect`]: display of shards and questions.
 //! - [`verify`]: verification of every byte and every row of a data set.
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod fetch;
 pub mod ingest;
 pub mod inspect;
+pub mod pattern;
 pub mod report;
 pub mod sample;
 pub mod shard;

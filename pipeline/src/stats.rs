@@ -111,7 +111,7 @@ pub(crate) fn counts_of(published: &Published, extent: &Extent<'_>) -> Result<Co
     }
 }
 
-/// What to count.
+/// Data set and lengths to count.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent<'a> {
     /// Sequence length that truncation is computed for; `None` for the one given to `ingest`.
@@ -145,7 +145,7 @@ fn count_published(published: &Published, extent: &Extent<'_>) -> Result<Stats, 
     // Splits are in the order of `Split::ALL`: the training split precedes the validation split.
     for (&split, content) in &manifest.splits {
         let other = train.as_ref().filter(|_| split == Split::Val);
-        let mut counter = SplitCounter::new(split, manifest.special_ids, &lengths, other);
+        let mut counter = SplitCounter::new(split, &manifest, &lengths, other);
         for shard in &content.shards {
             counter.add_shard(&shard.path(&shards))?;
         }

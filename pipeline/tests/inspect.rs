@@ -27,21 +27,25 @@ fn write_shard(path: &Path, prefix: &str, first: i64, rows: i64, split: Split) {
     let mut builder = ClozeBatchBuilder::new();
     for number in first..first + rows {
         let choices = [
-            ChoiceRow { text: "Zoé Müller", ids: &[21, 22], correct: false, index: 1 },
-            ChoiceRow { text: "Oslo", ids: &[23], correct: labelled, index: 0 },
+            ChoiceRow { text: "Zoé Müller", ids: &[21, 22], correct: false, index: 1, name: None },
+            ChoiceRow { text: "Oslo", ids: &[23], correct: labelled, index: 0, name: None },
         ];
         let row = ClozeRow {
             example_id: &format!("{prefix}-p{number}-q{number}"),
             origin: Origin { split, ..Origin::NONE },
             passage_id: number,
             question_id: number,
+            group_id: None,
+            idx: None,
             source: if number % 2 == 0 { "even" } else { "odd" },
             passage: "Zoé Müller went\nto Oslo.",
             query: "It rained in @placeholder.",
-            tokens: Question { passage: &[21, 22, 7, 8, 23, 9], query_left: &[11, 12], query_right: &[9] },
+            tokens: &Question::about(&[21, 22, 7, 8, 23, 9], &[11, 12], &[9]),
             entities: &[],
             choices: &choices,
             labelled,
+            label_name: None,
+            end_of_piece: true,
         };
         builder.append(&row).expect("append");
     }
@@ -78,6 +82,7 @@ fn data_set() -> TempDir {
         tokenizer: Tokenizer { name: "bert-large-uncased".into(), sha256: "ab".into(), vocab_size: 30524 },
         special_ids: SpecialIds::BERT_UNCASED,
         blank: "@placeholder".into(),
+        cloze: None,
         splits,
         raw_files: vec![],
         rejects: None,
@@ -199,8 +204,8 @@ fn json_rows_have_every_column() {
     assert_eq!(ids[..6], ["train-p0-q0", "train-p1-q1", "train-p2-q2", "train-p3-q3", "train-p4-q4", "dev-p0-q0"]);
     assert_eq!(rows[0]["split"], "train");
     assert_eq!(rows[1]["source"], "odd");
-    assert_eq!(rows[0]["passage_ids"], json!([21, 22, 7, 8, 23, 9]));
-    assert_eq!(rows[0]["choices"][1], json!({"text": "Oslo", "ids": [23], "correct": true, "choice_index": 0}));
+    assert_eq!(rows[0]["segments"][0], json!({ "ids": [21, 22, 7, 8, 23, 9], "truncatable": true }));
+    assert_eq!(rows[0]["choices"][1], json!({"text": "Oslo", "ids": [23], "correct": true, "choice_index": 0, "name": null}));
     assert_eq!((&rows[0]["label"], &rows[6]["label"]), (&json!(1), &Value::Null));
     for column in cloze::schema().fields() {
         assert!(rows[0].get(column.name()).is_some(), "{}", column.name());

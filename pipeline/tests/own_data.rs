@@ -157,7 +157,7 @@ fn divided(dir: &Path, fraction: &str, seed: u64) -> Result<Summary, IngestError
 
 fn divide(dir: &Path, fraction: &str, seed: u64) -> IngestOptions {
     let named = vec![(Split::Train, dir.join("data.jsonl").to_string_lossy().into_owned())];
-    let selection = Selection { named, splits: Vec::new() };
+    let selection = Selection { named, ..Selection::default() };
     IngestOptions {
         selection,
         val_fraction: Some(fraction.parse().expect("a fraction")),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use glm_prep::sample::record::{Generator, Record};
-use glm_prep::sample::{Kind, Recipe, SampleArgs, SampleError, run};
+use glm_prep::sample::{Difficulty, Kind, Recipe, SampleArgs, SampleError, run};
 use glm_schemas::manifest::Split;
 use proptest::prelude::*;
 use tempfile::tempdir;
@@ -29,7 +29,8 @@ fn mentions(record: &Record) -> Vec<String> {
 }
 
 fn args(out: &Path, seed: u64) -> SampleArgs {
-    SampleArgs { out: out.to_owned(), kind: Kind::Record, passages: 50, val_passages: Some(5), vocab: None, seed, force: false }
+    let (kind, difficulty) = (Kind::Record, Difficulty::Normal);
+    SampleArgs { out: out.to_owned(), kind, difficulty, passages: 50, val_passages: Some(5), vocab: None, seed, force: false }
 }
 
 /// Writes a corpus and returns train.jsonl, val.jsonl and the printed summary.

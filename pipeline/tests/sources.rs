@@ -99,7 +99,7 @@ fn several_files_of_a_split_are_concatenated() {
     let named = |patterns: &[&Path]| {
         let out = tempfile::tempdir().expect("folder");
         let named = patterns.iter().map(|path| (Split::Train, path.to_string_lossy().into_owned())).collect();
-        let selection = Selection { named, splits: Vec::new() };
+        let selection = Selection { named, ..Selection::default() };
         support::run(&IngestOptions { selection, ..IngestOptions::new(out.path()) })
             .map(|_| support::rows_without_places(out.path()))
     };
@@ -253,7 +253,7 @@ fn bom_crlf_and_blank_lines_are_accepted_and_bad_lines_rejected() {
     let entries: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
     for (entry, (number, reason)) in entries.iter().zip([
         (4, "not valid JSON: trailing characters at column"),
-        (5, "the record has 52428809 bytes; the limit is 4194304"),
+        (5, "the record has 52428809 bytes; the limit is 4194304, which --max-record-mib raises for documents"),
         (6, "question 0 (idx 2): another question of this split has this idx; give each question its own id"),
     ]) {
         assert_eq!(entry["line"], number);

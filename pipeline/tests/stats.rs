@@ -59,20 +59,27 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
                 ShardWriter::<ClozeBatchBuilder>::create(&data, name, &tokenizer, ShardCompression::default()).expect("create");
             for row in rows {
                 let ids: Vec<_> = row.choices.iter().map(|&length| vec![300; length]).collect();
-                let choices: Vec<_> =
-                    ids.iter().enumerate().map(|(i, ids)| ChoiceRow { text: "x", ids, correct: i == 0, index: i }).collect();
+                let choices: Vec<_> = ids
+                    .iter()
+                    .enumerate()
+                    .map(|(i, ids)| ChoiceRow { text: "x", ids, correct: i == 0, index: i, name: None })
+                    .collect();
                 let row = ClozeRow {
                     example_id: &format!("{split}-p{}-q{}", row.passage_id, row.question_id),
                     origin: Origin { split: *split, ..Origin::NONE },
                     passage_id: row.passage_id,
                     question_id: row.question_id,
+                    group_id: None,
+                    idx: None,
                     source: row.source,
                     passage: row.passage,
                     query: "a b @placeholder c",
-                    tokens: Question { passage: &row.passage_ids, query_left: &[200, UNK], query_right: &[200] },
+                    tokens: &Question::about(&row.passage_ids, &[200, UNK], &[200]),
                     entities: &[],
                     choices: &choices,
                     labelled: *split != Split::Test,
+                    label_name: None,
+                    end_of_piece: true,
                 };
                 writer.append(&row).expect("append");
             }
@@ -88,6 +95,7 @@ fn write_set(shards: &[(Split, Vec<Vec<Row>>)]) -> TempDir {
         tokenizer,
         special_ids: SpecialIds::BERT_UNCASED,
         blank: "@placeholder".into(),
+        cloze: None,
         splits,
         raw_files: vec![],
         rejects: None,

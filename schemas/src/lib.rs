@@ -1,8 +1,8 @@
 //! Data contract between `glm-prep`, which writes data sets, and `glm-trainer`, which reads them.
 //!
 //! A data set is a folder with a `manifest.json` and a folder `data` of Parquet shards. The manifest names the [kind of rows](manifest::TaskName) of the data set,
-//! and each kind has a table with one module here. A row of the table [`cloze`] is one question of multi-token cloze: a passage,
-//! a query with one blank, and the candidate answers, as text and as token ids. A row of the table [`document`] is one document,
+//! and each kind has a table with one module here. A row of the table [`cloze`] is one cloze question: a context
+//! with one blank, and the choices that may fill it, as text and as token ids. A row of the table [`document`] is one document,
 //! a row of [`seq2seq`] a pair of a source and a target.
 //!
 //! - [`cloze`]: columns of the table, and [`cloze::ClozeView`], zero-copy access to the token ids of a record batch.
@@ -22,7 +22,7 @@
 //! use glm_schemas::cloze::encoding::{ChoiceEncoder, Question};
 //! use glm_schemas::vocab::SpecialIds;
 //!
-//! let question = Question { passage: &[7, 8, 9], query_left: &[5], query_right: &[6] };
+//! let question = Question::about(&[7, 8, 9], &[5], &[6]);
 //! let encoder = ChoiceEncoder::new(SpecialIds::BERT_UNCASED, 512);
 //! let input = encoder.encode(&question, &[11, 12])?;
 //! assert_eq!(input.ids, [101, 7, 8, 9, 5, 103, 6, 0, 30522, 11, 12]);
@@ -40,4 +40,4 @@ mod split;
 pub mod vocab;
 
 /// Version of the contract. Readers reject data sets of other versions.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;

@@ -1,5 +1,6 @@
 //! Content of `manifest.json`. The manifest is written last; a folder without it is not a data set.
 
+mod cloze;
 mod error;
 
 use std::collections::BTreeMap;
@@ -10,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::SCHEMA_VERSION;
+use crate::seq2seq::encoding::Keep;
 use crate::vocab::SpecialIds;
 
+pub use self::cloze::{ClozeLoss, ClozeManifest};
 pub use self::error::ManifestError;
 pub use crate::split::Split;
 
@@ -26,7 +29,7 @@ pub const DATA_FOLDER: &str = "data";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskName {
-    /// Multi-token cloze questions; see [`cloze`](crate::cloze).
+    /// Cloze questions; see [`cloze`](crate::cloze).
     #[default]
     Cloze,
     /// Documents, for blank infilling; see [`document`](crate::document).
@@ -48,7 +51,7 @@ impl TaskName {
         }
     }
 
-    /// What a row is called, in the plural.
+    /// Word for rows, in the plural.
     pub fn rows(self) -> &'static str {
         match self {
             Self::Cloze => "questions",
@@ -154,6 +157,9 @@ pub struct IngestSettings {
     /// Maximum number of records per split; `None` for all. Sizes and checksums of raw files cover the bytes read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Maximum size of a record in bytes, if another than the default was set; larger ones were rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_record_bytes: Option<usize>,
     /// Name of the raw format, as for `--format`.
     #[serde(default)]
     pub format: String,
@@ -169,12 +175,21 @@ pub struct IngestSettings {
     /// Rows that were dropped because an earlier one has the same text: `exact`; `None` if all were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedup: Option<String>,
+    /// Part of a source that is kept if it is too long; `None` for that of the format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
+    /// True if `[gMASK]` and `[sMASK]` in texts are tokens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub task_mask: bool,
     /// Share of the training passages or documents that became the validation split; `None` if the validation split has its own files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_fraction: Option<f64>,
     /// Seed for choosing them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_seed: Option<u64>,
+    /// Name and checksum of the pattern file and choice of a pattern; `None` for rows without a pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
     /// True if unknown fields of the raw records are kept in the column `extra`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_fields: bool,
@@ -198,6 +213,9 @@ pub struct Manifest {
     /// Marker of the blank in the column `query`, which depends on the raw format; empty for rows without a query.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub blank: String,
+    /// Task of cloze questions; `None` for rows of other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloze: Option<ClozeManifest>,
     /// Splits by name.
     pub splits: BTreeMap<Split, SplitManifest>,
     /// Raw files.
@@ -210,6 +228,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Task of the cloze questions; the form of ReCoRD if the manifest names none.
+    pub fn cloze(&self) -> ClozeManifest {
+        self.cloze.clone().unwrap_or_else(|| ClozeManifest::record(&self.settings.format))
+    }
+
     /// Parses and checks a manifest: every byte of the text is covered by the checksum at its end.
     ///
     /// # Errors
@@ -297,6 +320,7 @@ mod tests {
             tokenizer: Tokenizer { name: "t".into(), sha256: "cd".into(), vocab_size: 30524 },
             special_ids: SpecialIds::BERT_UNCASED,
             blank: "[BLANK]".into(),
+            cloze: Some(ClozeManifest::record("plain")),
             splits: BTreeMap::from([(Split::Val, val)]),
             raw_files: vec![],
             rejects: Some(RejectsFile { bytes: 3, sha256: "ef".into() }),
@@ -306,13 +330,17 @@ mod tests {
                 rows_per_group: 1024,
                 compression: "zstd:3".into(),
                 limit: None,
+                max_record_bytes: None,
                 format: "record".into(),
                 max_distractors: Some(9),
                 distractor_seed: Some(42),
                 column: None,
                 dedup: None,
+                keep: None,
+                task_mask: false,
                 val_fraction: None,
                 val_seed: None,
+                pattern: None,
                 keep_fields: false,
             },
         };
@@ -334,11 +362,11 @@ mod tests {
         assert!(matches!(Manifest::from_json(text.trim_end()), Err(ManifestError::NoChecksum)));
         let other = Manifest { fingerprint: "00".into(), ..manifest() }.to_json().expect("json");
         assert!(matches!(Manifest::from_json(&other), Err(ManifestError::Fingerprint { .. })));
-        let older = text.replace("\"schema_version\": 2", "\"schema_version\": 1");
+        let older = text.replace("\"schema_version\": 3", "\"schema_version\": 2");
         let error = Manifest::from_json(&older).expect_err("an older version");
         assert_eq!(
             error.at(Path::new("data/own/shards/manifest.json")).to_string(),
-            "data set has schema version 1, this program reads version 2; \
+            "data set has schema version 2, this program reads version 3; \
              make it anew with `glm-prep ingest data/own` and the options used before"
         );
         assert!(matches!(Manifest::from_json("version https://git-lfs"), Err(ManifestError::Syntax(_))));

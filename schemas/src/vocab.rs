@@ -36,7 +36,7 @@ pub struct SpecialIds {
     pub eop: TokenId,
 }
 
-/// Ids of the mask tokens of GLM's pretraining, which follow the special tokens of the vocabulary. They are no text, so no shard holds
+/// Ids of the mask tokens of GLM's pretraining, which follow the special tokens of the vocabulary. They are not text, so no shard of documents holds
 /// them, but the embedding table has rows for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaskIds {

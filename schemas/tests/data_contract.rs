@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DataType, Field, Fields};
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::manifest::{IngestSettings, Manifest, RawFile, RejectsFile, Shard, Split, SplitManifest, TaskName, Tokenizer};
+use glm_schemas::manifest::{
+    ClozeManifest, IngestSettings, Manifest, RawFile, RejectsFile, Shard, Split, SplitManifest, TaskName, Tokenizer,
+};
+use glm_schemas::seq2seq::encoding::Keep;
 use glm_schemas::vocab::SpecialIds;
 use serde_json::Value;
 
@@ -85,6 +88,10 @@ fn paths(prefix: &str, value: &Value, all: &mut BTreeSet<String>) {
                 all.insert(path);
             }
         }
+        // A list of texts is a leaf.
+        Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
+            all.insert(prefix.to_owned());
+        }
         Value::Array(items) => items.iter().for_each(|item| paths(&format!("{prefix}[]"), item, all)),
         _ => {}
     }
@@ -102,6 +109,7 @@ fn the_page_lists_the_keys_of_the_manifest() {
         tokenizer: Tokenizer { name: "t".into(), sha256: "00".into(), vocab_size: 1 },
         special_ids: SpecialIds::BERT_UNCASED,
         blank: "[BLANK]".into(),
+        cloze: Some(ClozeManifest { pattern: Some("0".into()), labels: vec!["no".into()], ..ClozeManifest::record("plain") }),
         splits: BTreeMap::from([(Split::Val, SplitManifest { rows: 1, choices: Some(1), tokens: 1, shards: vec![shard] })]),
         raw_files: vec![raw],
         rejects: Some(RejectsFile { bytes: 1, sha256: "00".into() }),
@@ -111,13 +119,17 @@ fn the_page_lists_the_keys_of_the_manifest() {
             rows_per_group: 1,
             compression: "none".into(),
             limit: Some(1),
+            max_record_bytes: Some(1),
             format: "plain".into(),
             max_distractors: Some(1),
             distractor_seed: Some(1),
             column: Some("text".into()),
             dedup: Some("exact".into()),
+            keep: Some(Keep::End),
+            task_mask: true,
             val_fraction: Some(0.5),
             val_seed: Some(1),
+            pattern: Some("00 pattern 0".into()),
             keep_fields: true,
         },
     };

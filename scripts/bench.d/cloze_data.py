@@ -67,8 +67,7 @@ class Split:
         paths = sorted(Path(folder, "shards/data").glob(f"{split}-*.parquet"))
         if not paths:
             raise SystemExit(f"no shards {split}-*.parquet in {folder}/shards/data; glm-prep ingest writes them")
-        names = ["example_id", "passage_ids", "query_left_ids", "query_right_ids",
-                 "choices.list.element.ids", "choices.list.element.correct"]
+        names = ["example_id", "segments.list.element.ids", "choices.list.element.ids", "choices.list.element.correct"]
         self.chunks, self.starts = [], [0]
         for path in paths:
             table = pq.ParquetFile(path).read(columns=names).combine_chunks()
@@ -79,7 +78,9 @@ class Split:
             choices = columns["choices"]
             self.chunks.append({
                 "example_id": columns["example_id"].to_pylist(),
-                **{name: Column(columns[name]) for name in names[1:4]},
+                # Passage, query before and query after the blank.
+                "segments": columns["segments"].offsets.to_numpy(),
+                "segment_ids": Column(columns["segments"].values.field("ids")),
                 "choices": choices.offsets.to_numpy(),
                 "choice_ids": Column(choices.values.field("ids")),
                 "correct": choices.values.field("correct").to_numpy(zero_copy_only=False),
@@ -93,11 +94,12 @@ class Split:
         chunk = int(np.searchsorted(self.starts, row, side="right")) - 1
         columns, i = self.chunks[chunk], row - self.starts[chunk]
         first, last = columns["choices"][i], columns["choices"][i + 1]
+        passage, query_left, query_right = (columns["segment_ids"][columns["segments"][i] + n] for n in range(3))
         return Question(
             example_id=columns["example_id"][i],
-            passage=columns["passage_ids"][i],
-            query_left=columns["query_left_ids"][i],
-            query_right=columns["query_right_ids"][i],
+            passage=passage,
+            query_left=query_left,
+            query_right=query_right,
             choices=[columns["choice_ids"][c] for c in range(first, last)],
             correct=columns["correct"][first:last],
         )

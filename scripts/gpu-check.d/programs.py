@@ -16,11 +16,11 @@ REMOVED = ("GLM_DATA_DIR", "RUST_LOG", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MAST
 
 
 class Failed(Exception):
-    """A check failed; the text says why."""
+    """A check failed; the text is the reason."""
 
 
 class Skipped(Exception):
-    """A check does not apply to this machine; the text says why."""
+    """A check does not apply to this machine; the text is the reason."""
 
 
 class Log:

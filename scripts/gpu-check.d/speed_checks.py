@@ -144,6 +144,21 @@ def published(context):
     ]
 
 
+def infilling(context):
+    """Tokens per second of training on synthetic questions and on synthetic documents, in as many samples per step."""
+    plan = context.plan
+    results = bench(
+        context, "--task", "cloze,infill", "--steps", plan.bench_steps, *settings(plan, plan.precisions[0], plan.questions))
+    figures = [equal("tasks", [result["task"] for result in results], ["cloze", "infill"])]
+    for result in results:
+        task = result["task"]
+        figures.append(for_the_record(f"tokens/s, {task}", result["tokens_per_second"]))
+        figures.append(for_the_record(f"predicted tokens/s, {task}", result["targets_per_second"]))
+        figures.append(for_the_record(f"share of a matrix product, {task}", result["utilisation"]))
+    figures.append(equal("skipped steps", sum(result["skipped_steps"] for result in results), 0))
+    return figures
+
+
 def generation(context):
     """Tokens per second of generation, one text at a time and several together, and of a plain loop in PyTorch."""
     plan = context.plan
@@ -162,5 +177,5 @@ def generation(context):
 
 CHECKS = {
     "checkpoint": checkpoint, "speed": speed, "bench": first_table, "bench-second": second_table, "profile": profile,
-    "published": published, "generation-speed": generation, "nccl-speed": group_speed,
+    "published": published, "infill-speed": infilling, "generation-speed": generation, "nccl-speed": group_speed,
 }

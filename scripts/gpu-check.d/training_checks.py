@@ -25,12 +25,19 @@ class Run:
         self.weights = hashlib.sha256((latest / "model.safetensors").read_bytes()).hexdigest()
 
 
-def train(context, name, precision, *options, steps=STEPS, settings=()):
+# Short spans, sentences and long spans, several per sample, in samples of different lengths.
+INFILLING = (
+    "infill.token=0.5", "infill.sentence=0.25", "infill.document=0.25", "infill.task_mask=true", "infill.input_masking=0.1",
+    "data.max_seq_len=128",
+)
+
+
+def train(context, name, precision, *options, steps=STEPS, settings=(), data="sample"):
     folder = context.scratch / f"{name}-{precision}"
     words = [word for setting in (*SETTINGS, f"train.precision={precision}", *settings) for word in ("--set", setting)]
     context.programs.run(
         "glm-trainer", "run", "--device", context.plan.device, "--preset", "tiny", "--init", "random", "--seed", 3,
-        "--data", context.package / "data/sample", "--out", folder, "--max-steps", steps, *words, *options, budget=BUDGET)
+        "--data", context.package / "data" / data, "--out", folder, "--max-steps", steps, *words, *options, budget=BUDGET)
     return Run(folder)
 
 
@@ -165,7 +172,40 @@ def predictions(context):
     ]
 
 
+def documents_run(context, name, precision, *options, **more):
+    settings = (*INFILLING, *more.pop("settings", ()))
+    return train(context, f"infill-{name}", precision, "--task", "infill", *options, settings=settings, data="documents", **more)
+
+
+def infilling(context):
+    """Losses of samples with several spans, by objective, against the CPU; and training in smaller batches and resumed."""
+    plan = context.plan
+    run = documents_run(context, "first", plan.precisions[0])
+
+    def losses(device, precision):
+        words = [word for setting in (f"train.precision={precision}", *INFILLING) for word in ("--set", setting)]
+        output, _ = context.programs.run(
+            "glm-trainer", "eval", "--device", device, "--json", "--data", context.package / "data/documents", "--init", run.folder,
+            *words, budget=BUDGET)
+        return json.loads(output)
+
+    expected = losses("cpu", "fp32")
+    figures = []
+    for precision in ("fp32", *plan.precisions):
+        found, tolerance = losses(plan.device, precision), plan.loss_tolerances[precision]
+        figures.append(equal("predicted tokens", found["target_tokens"], expected["target_tokens"], precision))
+        for key in ("loss", "loss_token", "loss_sentence", "loss_document"):
+            deviation = abs(found[key] - expected[key]) / expected[key]
+            figures.append(at_most(f"{key}, to the CPU in fp32", deviation, tolerance, precision))
+    precision = plan.precisions[0]
+    small = documents_run(context, "small", precision, settings=["data.micro_batch_tokens=600"])
+    figures.append(at_most("losses with smaller batches", distance(small, run), plan.loss_tolerances[precision], precision))
+    documents_run(context, "halved", precision, steps=STEPS // 2)
+    whole = documents_run(context, "halved", precision, "--resume")
+    return figures + same_bits("a resumed run", whole, run, precision)
+
+
 CHECKS = {
     "repeat": repeat, "resume": resume, "packing": packing, "nccl": process_group, "eval": evaluation,
-    "eval-published": published_evaluation, "predict": predictions,
+    "eval-published": published_evaluation, "predict": predictions, "infill": infilling,
 }

@@ -68,7 +68,7 @@ fn batch_sizes_are_compared_in_one_call() {
     assert!(finished.stderr().contains("2 questions per step: "), "{}", finished.stderr());
 }
 
-/// Writes a program that stands in for Python: `import torch` succeeds, and a script's output is `line`.
+/// Writes a program in place of Python: `import torch` succeeds, and a script's output is `line`.
 fn stand_in(folder: &Path, name: &str, line: &str) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = -c ] && exit 0\n{line}\n")).expect("write");

@@ -108,7 +108,7 @@ fn the_best_checkpoint_is_used_unless_another_is_chosen() {
         let direct = result(&mut eval(folder.path(), &folder_of_step, &[]));
         assert_eq!((metrics(&chosen), &direct["weights"]["checkpoint"]), (metrics(&direct), &Value::Null));
     }
-    // Every command says which.
+    // Every command names it.
     for mut command in readers(folder.path(), &out) {
         let stderr = run(&mut command).success().stderr();
         assert!(stderr.contains("using the best checkpoint of ") && stderr.contains("step-00000004"), "{stderr}");

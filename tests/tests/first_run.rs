@@ -59,7 +59,7 @@ fn the_schedule_follows_the_length_of_the_run() {
     let train = of_kind(&out, "train");
     let rates: Vec<f64> = train.iter().map(|line| line["lr"].as_f64().expect("lr")).collect();
     assert!(rates.iter().any(|&lr| lr > 1.7e-3) && *rates.last().expect("a line") < 2.5e-4, "{rates:?}");
-    // Ten questions a step: the shortest distance of evaluations is ten steps.
+    // Ten questions per step: the shortest distance of evaluations is ten steps.
     let evals: Vec<_> = of_kind(&out, "eval").iter().map(|line| line["step"].as_u64().expect("step")).collect();
     assert_eq!(evals, [10, 20, 30, 40, 50, 60, 70, 72]);
     // A resumed run keeps its schedule, unless it is asked for another one.

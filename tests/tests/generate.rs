@@ -150,6 +150,41 @@ fn seeds_and_numbers_of_results() {
 }
 
 #[test]
+fn texts_have_settings_of_their_own() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("texts.jsonl");
+    let text = "It was [MASK] who came.";
+    let own = [
+        (json!({}), &["--seed", "5"][..]),
+        (json!({"beams": 3, "num_return": 2, "max_tokens": 4}), &["--beams", "3", "--num-return", "2", "--max-tokens", "4"]),
+        (json!({"greedy": true, "max_tokens": 6}), &["--greedy", "--max-tokens", "6"]),
+        (json!({"temperature": 1.5, "top_k": 0, "seed": 8}), &["--temperature", "1.5", "--top-k", "0", "--seed", "8"]),
+        (json!({"beams": 2, "length_penalty": 0.5}), &["--beams", "2", "--length-penalty", "0.5"]),
+    ];
+    let mut requests = String::new();
+    for (settings, _) in &own {
+        let mut request = settings.clone();
+        request["text"] = text.into();
+        requests += &format!("{request}\n");
+    }
+    std::fs::write(&file, &requests).expect("write");
+    let defaults = ["--max-tokens", "9"];
+    let together = run(full().args(defaults).args(["--seed", "5", "--json", "--file"]).arg(&file)).success().stdout();
+    let together = lines(&together);
+    assert_eq!(together.len(), own.len());
+    for (number, (found, (settings, options))) in together.iter().zip(&own).enumerate() {
+        let mut alone = full();
+        // The last of repeated options counts; samples depend on the number of a text.
+        let max_tokens = if options.contains(&"--max-tokens") { &[][..] } else { &defaults[..] };
+        let texts = vec![text; number + 1];
+        let alone = run(alone.args(max_tokens).args(*options).arg("--json").args(texts)).success().stdout();
+        assert_eq!(found["outputs"], lines(&alone)[number]["outputs"], "{settings}");
+    }
+    let plain = run(full().args(defaults).args(["--seed", "5", "--file"]).arg(&file)).success().stdout();
+    assert_eq!(plain.lines().count(), 6, "{plain}");
+}
+
+#[test]
 fn a_precision_of_16_bits_fills_texts_as_well() {
     let options = ["--greedy", "--max-tokens", "8", "--json", "--precision"];
     let found = |precision: &str| {
@@ -174,6 +209,15 @@ fn errors_name_the_text_and_a_remedy() {
         (
             json!({"text": "It was [gMASK]"}).to_string(),
             "line 1: [gMASK] is a blank only for weights that were trained with it; write [MASK] instead, or add --task-mask",
+        ),
+        (
+            format!("{}\n{}\n", json!({"text": "a", "seed": 4}), json!({"text": "b", "max_length": 3})),
+            "texts.jsonl, line 2: unknown setting `max_length`; a text can have max_tokens, min_tokens, no_repeat_ngram, greedy,",
+        ),
+        (json!({"text": "a", "top_p": 2}).to_string(), "line 1: top-p is 2; it must be between 0 and 1"),
+        (
+            json!({"text": "a", "max_tokens": 512}).to_string(),
+            "line 1: the maximum number of tokens is 512; it must be 1 to 511",
         ),
         (json!({"text": "UNMASK]"}).to_string(), "line 1: the text has `MASK]` but no blank; write [MASK]"),
         (String::new(), "texts.jsonl: contains no text"),

@@ -1,6 +1,6 @@
 //! Comparison of generation with outputs of the published code: filters, beam search with and without a model, filling of several blanks.
 //!
-//! Where the published code is corrected (see the notes in the recorded cases), outputs are compared up to the place where the correction
+//! Outputs of cases in which the published code is corrected (see the notes in the recorded cases) are compared up to the place where the correction
 //! matters.
 
 #[path = "support/generation.rs"]
@@ -193,7 +193,7 @@ fn beam_search_with_a_model_finds_the_published_hypotheses() {
             let special = special(name);
             let contexts: Vec<_> = together.iter().map(|case| context(case)).collect();
             let pass = models.pass(kernels);
-            let found = beam_search(models.get(name), &pass, special, &contexts, &settings(first)).expect("search");
+            let found = beam_search(models.get(name), &pass, special, &contexts, &settings(first), 32).expect("search");
             for (case, found) in together.into_iter().zip(found) {
                 // Another rounding may change the order of candidates that are this close.
                 if kind == Kind::Double || number(&case["min_gap"]) > 1e-4 {
@@ -208,7 +208,7 @@ fn beam_search_with_a_model_finds_the_published_hypotheses() {
 fn fill(model: &Glm, pass: Pass, contexts: Vec<Context>, settings: &Settings) -> Vec<Vec<Vec<Hypothesis>>> {
     let mut found = vec![Vec::new(); contexts.len()];
     let mut tokens = vec![Vec::new(); contexts.len()];
-    let requests: Vec<_> = contexts.into_iter().map(|context| Request { context, key: 0 }).collect();
+    let requests: Vec<_> = contexts.into_iter().map(|context| Request { context, key: 0, search: None }).collect();
     Generator::new(model, pass, settings.clone())
         .run(&requests, &mut |event| {
             match event {

@@ -1,6 +1,6 @@
 //! Language-model evaluation reproduces the windows, log probabilities and figures of the published code.
 //!
-//! What differs on purpose: the published figures divide by the number of all tokens less one, ours by the tokens that were scored, which
+//! Intended differences: the published figures divide by the number of all tokens less one, ours by the tokens that were scored, which
 //! is the same for a single text; texts of one token or none and strides out of range, which the published code cannot evaluate, add
 //! nothing and are refused; a unidirectional passage that is too long loses its front.
 

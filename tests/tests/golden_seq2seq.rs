@@ -275,24 +275,27 @@ fn a_learning_curve_follows_the_published_one() {
     tch::set_num_threads(1);
     let losses = losses();
     let published = Published::read("tiny_cnn_dm", MAX_TARGETS[0]);
-    for kernels in [Kernels::Auto, Kernels::Torch] {
+    let (fp64, fp32) = ((Kind::Double, "fp64", 1e-9, 1e-9), (Kind::Float, "fp32", 1e-4, 1e-3));
+    for (kernels, (kind, precision, tolerance, norm_tolerance)) in
+        [Kernels::Auto, Kernels::Torch].into_iter().flat_map(|kernels| [(kernels, fp64), (kernels, fp32)])
+    {
         let (task, special) = task(&published, MAX_TARGETS[0], 0.1, 512);
         let step = published.step(&task, special);
-        let expected = &losses["curve_tiny_cnn_dm_smoothing_0.1"]["fp32"];
+        let expected = &losses["curve_tiny_cnn_dm_smoothing_0.1"][precision];
         let mut config = Config::default();
         (config.optim.lr, config.optim.decay_steps, config.optim.warmup) = (1e-3, 20, 0.06);
         (config.train.kernels, config.train.spike_zscore) = (kernels, 0.0);
-        let model = model("tiny", Kind::Float);
+        let model = model("tiny", kind);
         let optimizer = AdamW::new(config.adamw(), model.parameters()).expect("optimizer");
         let state = ControlState::new(config.loss_scale(Precision::Fp32));
         let mut stepper = Stepper::new(task, model, optimizer, &config, Precision::Fp32, state, None).expect("stepper");
         for at in 0..20 {
             let on_device = DeviceStep::on(&step, Device::Cpu, stepper.backend().layout()).expect("step");
             let outcome = stepper.step(&on_device, false).expect("step").read().expect("report");
-            let what = format!("{kernels:?} step {at}");
+            let what = format!("{kernels:?} {precision} step {at}");
             close(outcome.lr, number(&expected["lr"][at]), 1e-9, &what);
-            close(outcome.loss, number(&expected["loss"][at]), 1e-4, &what);
-            close(outcome.gradient_norm, number(&expected["grad_norm_before_clip"][at]), 1e-3, &what);
+            close(outcome.loss, number(&expected["loss"][at]), tolerance, &what);
+            close(outcome.gradient_norm, number(&expected["grad_norm_before_clip"][at]), norm_tolerance, &what);
         }
     }
 }

@@ -73,6 +73,12 @@ fn documents_are_learned() {
     assert_eq!(last["samples"].as_u64(), Some(6 * per_epoch));
     assert!(last["targets_per_second"].as_f64().expect("a number") < last["tokens_per_second"].as_f64().expect("a number"));
 
+    // Speed of the model, absolute and in relation to a matrix product.
+    assert!(log.contains(" GFLOP/s (MFU ") && log.contains(" tokens/s ("), "{log}");
+    let [flops, product, utilization] = ["model_flops_per_second", "product_flops_per_second", "utilisation"]
+        .map(|name| last[name].as_f64().unwrap_or_else(|| panic!("{name} in {last}")));
+    assert!((0.0..1.5).contains(&utilization) && (utilization * product / flops - 1.0).abs() < 1e-9, "{last}");
+
     let evaluations = evaluations(&out);
     let loss = |record: &Value| record["loss"].as_f64().expect("loss");
     let (begin, end) = (&evaluations[0], &evaluations[evaluations.len() - 1]);
@@ -104,9 +110,14 @@ fn documents_are_learned() {
     assert!(error.code() != Some(0) && error.stderr().contains("has no choices"), "{}", error.stderr());
 
     let mut report = command("glm-trainer");
-    run(report.arg("report").arg(&out)).success();
+    let reported = run(report.arg("report").arg(&out).arg("--json")).success();
+    let reported: Value = serde_json::from_str(&reported.stdout()).expect("json");
+    for name in ["tokens_per_second", "model_flops_per_second", "utilisation"] {
+        assert!(reported[name].as_f64().is_some_and(|value| value > 0.0), "{name} in {reported}");
+    }
     let page = std::fs::read_to_string(out.join("report.html")).expect("page");
     assert!(page.contains("Training loss per predicted token") && page.contains("Samples per second"), "words of documents");
+    assert!(page.contains(", MFU ") && page.contains("Model FLOP utilization"), "speed of the model");
     assert!(!page.contains(" questions") && !page.contains("Hardest"), "no questions");
 }
 
@@ -168,7 +179,7 @@ fn training_continues_from_weights_with_other_settings() {
     let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
     run(trainer(folder.path(), &first).args(["--max-steps", "6"])).success();
     let mut command = small_model(folder.path(), &second);
-    // The data set says what is trained.
+    // The task follows from the data set.
     command.args(["--seed", "4", "--max-steps", "3", "--init"]).arg(&first);
     set(&mut command, &["data.max_seq_len=96", "infill.token=0", "infill.document=1", "optim.schedule=cosine"]);
     let log = run(&mut command).success().stderr();

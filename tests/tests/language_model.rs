@@ -74,7 +74,7 @@ fn lambada_has_the_published_accuracy() {
             eval.args(["--metric", "lambada", "--json", "--seq-len", seq_len, "--scores"]).arg(&lines);
             result(&run(eval.args((group["mode"] == "unidirectional").then_some("--unidirectional"))).success())
         };
-        // Passages that are too long lose their front, and the result says how many did.
+        // Passages that are too long lose their front, and the result counts them.
         assert!(number(&evaluated("16")["truncated"]) > 8.0);
         let found = evaluated("64");
         let published = number(&group["published"]["full-gen"]["accuracy"]);

@@ -31,7 +31,7 @@ fn check(page: &Path) -> String {
     assert_eq!(in_frame(page, PHONE, EXCESS), "0", "{} is wider than a phone", page.display());
     let headings = in_frame(page, PHONE, "[...page.querySelectorAll('h1,h2,h3')].map((h) => h.tagName[1]).join('')");
     assert!(headings.starts_with("12") && !headings[1..].contains('1'), "headings out of order: {headings}");
-    // Whatever is wider than its place scrolls, with a shadow where it goes on.
+    // Whatever is wider than its place scrolls, with a shadow where it continues.
     let shadows = "[...page.querySelectorAll('.scroll')].every((table) => \
                    page.defaultView.getComputedStyle(table).backgroundAttachment === 'local, local, scroll, scroll')";
     assert_eq!(in_frame(page, PHONE, shadows), "true");
@@ -314,7 +314,7 @@ fn check_data_page(page: &Path) {
                 const share = parseFloat(row.cells[2].textContent); const bar = row.querySelector('rect.bar'); \
                 return Math.abs(share - bar.getAttribute('width')) < 0.11; })";
     assert_eq!(in_frame(page, DESKTOP, bars), "true");
-    // One question of each split is open, and says which split it is from.
+    // One question of each split is open, and names its split.
     let open = "[...page.querySelectorAll('#questions details[open] summary .note')].map((note) => note.textContent.split(',')[0]).join()";
     assert_eq!(in_frame(page, DESKTOP, open), "train,val");
 }

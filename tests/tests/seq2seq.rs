@@ -93,6 +93,82 @@ fn own_pairs_become_predictions() {
     assert_eq!(json_lines(&again), lines, "predictions are the same every time");
 }
 
+/// Columns of the first row of a split as the program prints them.
+fn row(data: &Path, columns: &str) -> String {
+    let sql = format!("select {columns} from shards where split = 'train' order by example_id limit 1");
+    let mut inspect = command("glm-prep");
+    run(inspect.arg("inspect").arg(data).args(["--json", "--sql", &sql])).success().stdout()
+}
+
+#[test]
+fn sources_with_several_blanks_have_a_target_for_each() {
+    let folder = tempfile::tempdir().expect("folder");
+    let [own, lines, out] = ["own", "lines", "run"].map(|name| folder.path().join(name));
+    let (words, places) = (["boat", "lamp", "goat"], ["hill", "pool", "road", "lake"]);
+    for split in ["train", "val", "test"] {
+        let pair = |number: usize| {
+            let (word, place) = (words[number % 3], places[number % 4]);
+            (format!("A [MASK] number {number} near the [MASK] of {split}"), [word, place])
+        };
+        fs::create_dir_all(&own).expect("folder");
+        fs::create_dir_all(&lines).expect("folder");
+        let json = |(source, targets)| format!("{}\n", json!({ "source": source, "targets": targets }));
+        fs::write(own.join(format!("{split}.jsonl")), (0..24).map(pair).map(json).collect::<String>()).expect("write");
+        let (sources, targets): (Vec<_>, Vec<_>) = (0..24).map(pair).unzip();
+        fs::write(lines.join(format!("{split}.source")), sources.join("\n")).expect("write");
+        let targets: Vec<_> = targets.iter().map(|parts| parts.join("|")).collect();
+        fs::write(lines.join(format!("{split}.target")), targets.join("\n")).expect("write");
+    }
+    run(&mut prep(&own)).success();
+    run(prep(&lines).args(["--format", "extraction"])).success();
+    let columns = "prefix_ids, source_ids, suffix_ids, target_ids, keep, focus, target";
+    let expected = row(&own, columns);
+    assert!(expected.contains(r#""keep":"around","focus":1,"target":"boat|hill""#), "{expected}");
+    assert!(expected.contains(r#""target_ids":[4049,30523,2940]"#), "{expected}");
+    assert_eq!(row(&lines, columns), expected, "both forms of the data have the same rows");
+    run(command("glm-prep").arg("verify").arg(&own)).success();
+
+    let settings = ["train.max_steps=8", "train.eval_every=0", "seq2seq.max_target_len=12", "data.max_seq_len=40"];
+    run(set(&mut small_model(&own, &out), &settings).args(["--init", "random", "--seed", "3"])).success();
+    let records = metrics(&out);
+    let losses: Vec<f64> =
+        records.iter().filter(|record| record["kind"] == "train").filter_map(|record| record["loss"].as_f64()).collect();
+    assert!(losses.len() == 8 && losses[7] < losses[0], "{losses:?}");
+    let predictions = folder.path().join("predictions.jsonl");
+    let mut predict = command("glm-trainer");
+    predict.args(["predict", "--device", "cpu"]).arg("--data").arg(&own).arg("--init").arg(&out).arg("--out").arg(&predictions);
+    run(&mut predict).success();
+    for line in json_lines(&predictions) {
+        let prediction = line["prediction"].as_str().expect("text");
+        assert_eq!(prediction.matches('|').count(), 1, "a piece for each blank: {line}");
+    }
+
+    fs::write(own.join("train.jsonl"), r#"{"source": "no blank", "targets": ["x"]}"#).expect("write");
+    let rejected = failed(&mut prep(&own));
+    assert!(rejected.contains("the source has no [MASK] for its targets; write [MASK] in place of each blank"), "{rejected}");
+}
+
+#[test]
+fn the_kept_side_and_task_masks_are_options_of_ingest() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = folder.path();
+    fs::write(data.join("train.jsonl"), r#"{"source": "a [sMASK] b [gMASK]", "target": "x"}"#).expect("write");
+    run(&mut prep(data)).success();
+    let plain = row(data, "keep, source_ids");
+    assert!(plain.contains(r#""keep":"end""#) && !plain.contains("30525"), "{plain}");
+    run(prep(data).args(["--keep", "start", "--task-mask"])).success();
+    assert_eq!(row(data, "keep, source_ids").trim(), r#"{"keep":"start","source_ids":[1037,30525,1038,30524]}"#);
+    run(command("glm-prep").arg("verify").arg(data)).success();
+    let refused = run(prep(data).args(["--keep", "middle"]));
+    assert!(refused.code() == Some(2) && refused.stderr().contains("expected start or end"), "{}", refused.stderr());
+    let whole = fs::read(data.join("shards/manifest.json")).expect("manifest");
+    for part in ["0/2", "1/2"] {
+        run(prep(data).args(["--keep", "start", "--task-mask", "--partition", part])).success();
+    }
+    run(command("glm-prep").arg("merge").arg(data)).success();
+    assert!(fs::read(data.join("shards/manifest.json")).expect("manifest") == whole, "parts have the same settings");
+}
+
 #[test]
 fn articles_of_xsum_are_listed_by_split() {
     let folder = tempfile::tempdir().expect("folder");

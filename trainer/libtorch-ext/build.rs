@@ -41,7 +41,7 @@ fn main() {
         nccl(&build, &libtorch);
     }
     let sources =
-        ["autograd", "operators", "device", "store", "group", "reducer", "memory"].map(|name| format!("csrc/{name}.cpp"));
+        ["autograd", "operators", "device", "store", "group", "slices", "reducer", "memory"].map(|name| format!("csrc/{name}.cpp"));
     build.files(sources).compile("torch_ext");
 
     link(&libtorch.join("lib"));

@@ -56,6 +56,8 @@ Examples:
   glm-trainer run --resume --out runs/first --epochs 20
   glm-trainer run --data DIR --init glm-large-blank.tar.bz2 --nproc gpu
   glm-trainer run --data DIR --config my.toml --lr 2e-5
+  glm-trainer run --data rte --init glm-large-blank.tar.bz2 --seeds 1,2,3 \\
+    --out runs/rte
 
 --nproc starts several processes on this machine. For several machines use torchrun, or set MASTER_ADDR and \
 GLM_STORE_SECRET for Slurm's srun, or also RANK, WORLD_SIZE and MASTER_PORT; docs/distributed.md has example scripts."
@@ -71,12 +73,13 @@ Examples:
 
 --task lm scores texts instead of questions: docs/language-model.md.")]
     Eval(Box<EvalArgs>),
-    /// Predict the answers of a split and write them, for ReCoRD in SuperGLUE's format
+    /// Predict the answers of a split and write them, for its tasks in SuperGLUE's format
     #[command(after_help = "\
 Examples:
   glm-trainer predict --data DIR --init runs/first --out ReCoRD.jsonl
   glm-trainer predict --data DIR --split val --init runs/first --out val.jsonl
-  glm-trainer predict --data own --init runs/own --out - | head")]
+  glm-trainer predict --data own --init runs/own --out - | head
+  glm-trainer predict --all runs/rte runs/boolq --out submission.zip")]
     Predict(Box<PredictArgs>),
     /// Rank the choices of your own questions, given as JSON, as arguments, or interactively
     #[command(after_help = "\

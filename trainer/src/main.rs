@@ -21,10 +21,10 @@ use glm_trainer::command::inspect;
 use glm_trainer::command::predict;
 use glm_trainer::command::report;
 use glm_trainer::command::run::plan::Machine;
-use glm_trainer::command::run::{self, Resume, RunArgs, RunError, log_outcome};
+use glm_trainer::command::run::{self, Resume, RunArgs, RunError, SeedRuns, log_outcome, quoted};
 use glm_trainer::command::score;
 use glm_trainer::config::SettingsError;
-use glm_trainer::distributed::launcher::{self, Processes, WorkerCommand};
+use glm_trainer::distributed::launcher::{self, LaunchError, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
 use glm_trainer::exit_code::{ABORTED, FAILED, INTERRUPTED, USAGE, exit_now};
 use glm_trainer::train::{Outcome, train};
@@ -45,10 +45,9 @@ fn main() -> ExitCode {
     let log = cli.log.start(level, if trains { Times::Shown } else { Times::None });
     let result = match cli.command {
         Command::Run(args) if args.plan => plan_memory(*args),
-        Command::Run(args) => match args.nproc {
-            Some(processes) => launch_workers(*args, processes),
-            None => train_model(*args),
-        },
+        Command::Run(args) if !args.seeds.is_empty() => launch_seeds(&args),
+        Command::Run(args) if args.nproc.is_some() => launch_workers(*args),
+        Command::Run(args) => train_model(*args),
         Command::Eval(args) => {
             eval::run(&args).map_err(Into::into).and_then(|result| print_beside([args.scores], &show(&result, args.json)?))
         }
@@ -112,26 +111,70 @@ fn print_beside(files: impl IntoIterator<Item = Option<PathBuf>>, text: &str) ->
     print(text)
 }
 
-/// Runs this program once per process and supervises the processes.
-fn launch_workers(args: RunArgs, processes: Processes) -> Result<ExitCode> {
-    launcher::check_environment(|name| std::env::var_os(name))?;
-    let world_size = processes.count().context("--nproc gpu starts one process per GPU")?;
+/// Options of a launch of as many processes as the arguments ask for, each of which is this program.
+fn launch_options(args: &RunArgs, option: &'static str) -> Result<launcher::Options> {
+    launcher::check_environment(option, |name| std::env::var_os(name))?;
+    let world_size = match args.nproc {
+        Some(processes) => processes.count().context("--nproc gpu starts one process per GPU")?,
+        None => 1,
+    };
     if world_size > 1 {
         libtorch_ext::distributed::available()?;
     }
-    let options = launcher::Options {
+    Ok(launcher::Options {
+        alone: args.nproc.is_none(),
         max_restarts: args.max_restarts.unwrap_or(0),
         threads: launcher::threads_per_worker(world_size, args.device),
         ..launcher::Options::new(world_size)
-    };
+    })
+}
+
+/// Runs this program once per process and supervises the processes.
+fn launch_workers(args: RunArgs) -> Result<ExitCode> {
+    let options = launch_options(&args, "--nproc")?;
     // Reports invalid settings once instead of from every worker.
     args.resolve()?;
     let command = WorkerCommand::this_program_without(&["--nproc", "--max-restarts"]).context("cannot find this program")?;
-    Ok(match launcher::launch(&options, &command)? {
+    Ok(exit_code(launcher::launch(&options, &command)?))
+}
+
+/// Runs this program once per seed, in processes of its own, so that no run has anything of the one before.
+fn launch_seeds(args: &RunArgs) -> Result<ExitCode> {
+    let options = launch_options(args, "--seeds")?;
+    let runs = SeedRuns::of(args)?;
+    let launched = ["--nproc", "--max-restarts", "--seeds", "--out"];
+    let command = WorkerCommand::this_program_without(&launched).context("cannot find this program")?;
+    let mut summary = runs.note()?;
+    let count = runs.runs().len();
+    for (number, (seed, folder)) in runs.runs().enumerate() {
+        tracing::info!("seed {seed}, run {} of {count}", number + 1);
+        let mut of_seed = command.clone();
+        of_seed.arguments.extend(["--seed".into(), seed.to_string().into(), "--out".into(), folder.into_os_string()]);
+        let outcome = match launcher::launch(&options, &of_seed) {
+            // The run has said why.
+            Err(LaunchError::Worker(_)) if options.alone => {
+                anyhow::bail!("the run with seed {seed} has failed; the same command continues there")
+            }
+            outcome => outcome?,
+        };
+        summary = runs.note()?;
+        if outcome != launcher::Outcome::Finished {
+            return Ok(exit_code(outcome));
+        }
+    }
+    for line in summary.to_string().lines() {
+        tracing::info!("{line}");
+    }
+    tracing::info!("next: glm-trainer report {}", quoted(runs.folder()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(outcome: launcher::Outcome) -> ExitCode {
+    match outcome {
         launcher::Outcome::Finished => ExitCode::SUCCESS,
         launcher::Outcome::Interrupted => ExitCode::from(INTERRUPTED),
         launcher::Outcome::Aborted => ExitCode::from(ABORTED),
-    })
+    }
 }
 
 /// Prints the memory plan of a run.

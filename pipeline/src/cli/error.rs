@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::fetch::FetchCommandError;
 use crate::ingest::IngestError;
 use crate::inspect::InspectError;
+use crate::pattern::command::PatternsCommandError;
 use crate::report::ReportError;
 use crate::sample::SampleError;
 use crate::stats::StatsError;
@@ -19,6 +20,25 @@ pub enum CliError {
     /// `ingest` failed.
     #[error(transparent)]
     Ingest(#[from] IngestError),
+    /// An option needs the task of a pattern.
+    #[error(
+        "{option} has no effect without a task of patterns: give --task NAME, which `glm-prep patterns` lists, or --pattern FILE.toml"
+    )]
+    NoPatternTask {
+        /// The option.
+        option: &'static str,
+    },
+    /// Two pattern files are given.
+    #[error("both {task} and {file} are pattern files; give one of them")]
+    TwoPatterns {
+        /// That of `--task`.
+        task: String,
+        /// That of `--pattern`.
+        file: String,
+    },
+    /// `patterns` failed.
+    #[error(transparent)]
+    Patterns(#[from] PatternsCommandError),
     /// `inspect` failed.
     #[error(transparent)]
     Inspect(#[from] InspectError),

@@ -4,10 +4,13 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::Args;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::{Split, TaskName};
+use glm_schemas::seq2seq::encoding::Keep;
 use glm_support::command::positive::positive;
 use glm_support::files::progress;
 use serde::Serialize;
@@ -15,9 +18,11 @@ use serde::Serialize;
 use super::error::CliError;
 use super::interrupt;
 use crate::ingest::{
-    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Dedup, Fraction, IngestError, IngestOptions, MergeOptions, Outcome,
-    Partition, RejectLimit, Stop, Summary,
+    self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Dedup, Fraction, IngestError, IngestOptions, MAX_RECORD_BYTES,
+    MergeOptions, Outcome, Partition, RejectLimit, Stop, Summary,
 };
+use crate::pattern::task::is_path;
+use crate::pattern::{PatternTask, catalogue};
 use crate::shard::ShardCompression;
 use crate::source::input::Selection;
 use crate::source::recognise::FormatName;
@@ -36,6 +41,8 @@ Examples:
   zcat big.jsonl.gz | glm-prep ingest out --train - --format plain
   glm-prep ingest own --train own/data.jsonl --val-fraction 0.1
   glm-prep ingest books --task text --val-fraction 0.01    # documents
+  glm-prep ingest data/boolq --task superglue/boolq
+  glm-prep ingest own --pattern my.toml    # lines of JSON with any fields
   glm-prep ingest data/record --dry-run --limit 1000
   glm-prep ingest data/record --partition 0/8    # part 1 of 8, then merge
 
@@ -47,12 +54,20 @@ Exit codes:
      shards/rejects.jsonl lists them
   130  stopped by Ctrl-C or SIGTERM; nothing was published")]
 pub(super) struct IngestArgs {
-    /// Folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD or in DIR, one folder per split, or an archive in DIR
+    /// Folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD (or the task's folder of SuperGLUE) or in DIR, one folder per
+    /// split, or an archive in DIR
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// What the raw data holds: cloze (questions), text (documents) or seq2seq (pairs) [default: that of --format, or cloze]
-    #[arg(long, value_name = "TASK", value_parser = task)]
-    task: Option<TaskName>,
+    /// What the raw data holds: cloze (questions), text (documents), seq2seq (pairs), or a task that `glm-prep patterns` lists, such
+    /// as superglue/boolq [default: that of --format, or cloze]
+    #[arg(long, value_name = "TASK")]
+    task: Option<TaskArg>,
+    /// Number of a pattern of the task, from 0, or a pattern file of your own, whose name ends in .toml
+    #[arg(long, value_name = "N|FILE")]
+    pattern: Option<PatternArg>,
+    /// Predict an end of piece behind the words of a pattern, which can then have several tokens
+    #[arg(long)]
+    multi_token: bool,
     /// Raw data of the training split: a file, a glob, an archive, or - for standard input; can be repeated
     #[arg(long, value_name = "PATH")]
     train: Vec<String>,
@@ -74,6 +89,12 @@ pub(super) struct IngestArgs {
     /// Drop documents whose text an earlier one has, with --task text
     #[arg(long, value_enum, value_name = "KIND")]
     dedup: Option<Dedup>,
+    /// Part of a source that training keeps if it is too long, start or end, with --task seq2seq [default: that of the format]
+    #[arg(long, value_name = "SIDE", value_parser = keep)]
+    keep: Option<Keep>,
+    /// Read [gMASK] and [sMASK] in texts as tokens, for weights that were trained with them, with --task seq2seq
+    #[arg(long)]
+    task_mask: bool,
     /// Path of a vocab.txt or tokenizer.json [default: the built-in BERT-large-uncased vocabulary]
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
@@ -83,6 +104,9 @@ pub(super) struct IngestArgs {
     /// Reject questions whose query and longest choice exceed this many tokens; passages are never truncated
     #[arg(long, value_name = "N", default_value_t = PUBLISHED_SEQUENCE_LENGTH)]
     max_seq_len: usize,
+    /// Maximum size of a document in MiB, with --task text; larger ones are rejected [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    max_record_mib: Option<u16>,
     /// Maximum number of records to read per split
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -146,19 +170,30 @@ pub(super) struct MergeArgs {
 }
 
 impl IngestArgs {
-    fn options(&self) -> IngestOptions {
+    fn options(&self) -> Result<IngestOptions, CliError> {
         let defaults = IngestOptions::new(&self.dir);
+        let pattern = self.pattern_task()?;
+        let format = if pattern.is_some() { self.format.or(FormatName::pattern()) } else { self.format };
+        let folder = pattern.as_ref().and_then(|pattern| pattern.file().folder.clone());
         let named = [(Split::Train, &self.train), (Split::Val, &self.val), (Split::Test, &self.test)];
         let named = named.into_iter().flat_map(|(split, paths)| paths.iter().map(move |path| (split, path.clone()))).collect();
-        IngestOptions {
-            selection: Selection { named, splits: self.splits.clone() },
-            task: self.task,
-            format: self.format,
+        Ok(IngestOptions {
+            selection: Selection { named, splits: self.splits.clone(), folder },
+            task: match &self.task {
+                Some(TaskArg::Kind(task)) => Some(*task),
+                Some(TaskArg::Pattern(_)) => Some(TaskName::Cloze),
+                None => pattern.as_ref().map(|_| TaskName::Cloze),
+            },
+            format,
+            pattern: pattern.map(Arc::new),
             column: self.column.clone(),
             dedup: self.dedup,
+            keep: self.keep,
+            task_mask: self.task_mask,
             tokenizer: self.tokenizer.clone(),
             threads: self.threads.unwrap_or(defaults.threads),
             max_seq_len: self.max_seq_len,
+            max_record_bytes: self.max_record_mib.map_or(MAX_RECORD_BYTES, |mib| usize::from(mib) << 20),
             limit: self.limit,
             rows_per_shard: self.rows_per_shard,
             compression: self.compression,
@@ -170,11 +205,31 @@ impl IngestArgs {
             dry_run: self.dry_run,
             force: self.force,
             ..defaults
-        }
+        })
+    }
+
+    /// Returns the pattern, if one is given.
+    fn pattern_task(&self) -> Result<Option<PatternTask>, CliError> {
+        let number = match &self.pattern {
+            Some(PatternArg::Number(number)) => Some(*number),
+            Some(PatternArg::File(_)) | None => None,
+        };
+        let name = match (&self.task, &self.pattern) {
+            (Some(TaskArg::Pattern(name)), Some(PatternArg::File(file))) => {
+                return Err(CliError::TwoPatterns { task: name.clone(), file: file.clone() });
+            }
+            (Some(TaskArg::Pattern(name)), _) => name,
+            (None | Some(TaskArg::Kind(TaskName::Cloze)), Some(PatternArg::File(file))) => file,
+            (_, Some(_)) => return Err(CliError::NoPatternTask { option: "--pattern" }),
+            (_, None) if self.multi_token => return Err(CliError::NoPatternTask { option: "--multi-token" }),
+            (_, None) => return Ok(None),
+        };
+        let task = PatternTask::open(name, number, self.multi_token).map_err(IngestError::from)?;
+        Ok(Some(task))
     }
 
     pub(super) fn run(&self, quiet: bool, out: &mut dyn Write) -> Result<ExitCode, CliError> {
-        let options = self.options();
+        let options = self.options()?;
         interrupt::stop_on_signals(&options.stop)?;
         match ingest::run(&options, progress::of(quiet).as_ref()) {
             Err(IngestError::Stopped(_)) => Ok(interrupt::report()),
@@ -210,12 +265,53 @@ impl MergeArgs {
     }
 }
 
-/// Parses the name of a task.
-fn task(name: &str) -> Result<TaskName, String> {
-    TaskName::ALL
-        .into_iter()
-        .find(|task| task.name() == name)
-        .ok_or_else(|| format!("expected {}", TaskName::ALL.map(TaskName::name).join(" or ")))
+/// Parses a side of a source.
+fn keep(name: &str) -> Result<Keep, String> {
+    let sides = [Keep::Start, Keep::End];
+    sides.into_iter().find(|side| side.name() == name).ok_or_else(|| "expected start or end".to_owned())
+}
+
+/// Value of `--task`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum TaskArg {
+    /// A kind of rows.
+    Kind(TaskName),
+    /// Name of an embedded pattern file, or path of another one.
+    Pattern(String),
+}
+
+impl FromStr for TaskArg {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if let Some(task) = TaskName::ALL.into_iter().find(|task| task.name() == name) {
+            return Ok(Self::Kind(task));
+        }
+        // A mistake in the name of a pattern gets an answer that names the list.
+        if name.contains('/') || is_path(name) || catalogue::find(name).is_some() {
+            return Ok(Self::Pattern(name.to_owned()));
+        }
+        let kinds = TaskName::ALL.map(TaskName::name).join(", ");
+        Err(format!("expected {kinds}, or a task that `glm-prep patterns` lists"))
+    }
+}
+
+/// Value of `--pattern`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum PatternArg {
+    Number(usize),
+    File(String),
+}
+
+impl FromStr for PatternArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if is_path(text) {
+            return Ok(Self::File(text.to_owned()));
+        }
+        text.parse().map(Self::Number).map_err(|_| "expected a number from 0, or the path of a .toml file".to_owned())
+    }
 }
 
 fn print_summary(summary: &Summary, json: bool, quiet: bool, out: &mut dyn Write) -> Result<ExitCode, CliError> {
@@ -248,7 +344,7 @@ mod tests {
 
     #[test]
     fn defaults_match_the_library() {
-        let options = Arguments::try_parse_from(["ingest", "there"]).expect("parsed").args.options();
+        let options = Arguments::try_parse_from(["ingest", "there"]).expect("parsed").args.options().expect("valid");
         assert_eq!(format!("{options:?}"), format!("{:?}", IngestOptions::new("there")));
     }
 
@@ -256,11 +352,38 @@ mod tests {
     fn files_and_splits_are_parsed() {
         let arguments =
             ["ingest", "d", "--val", "v", "--train", "a", "--train", "b*", "--splits", "val,train", "--partition", "1/3"];
-        let options = Arguments::try_parse_from(arguments).expect("parsed").args.options();
+        let options = Arguments::try_parse_from(arguments).expect("parsed").args.options().expect("valid");
         let named =
             [(Split::Train, "a"), (Split::Train, "b*"), (Split::Val, "v")].map(|(split, path)| (split, path.to_owned()));
-        assert_eq!(options.selection, Selection { named: named.to_vec(), splits: vec![Split::Val, Split::Train] });
+        assert_eq!(
+            options.selection,
+            Selection { named: named.to_vec(), splits: vec![Split::Val, Split::Train], folder: None }
+        );
         assert_eq!(options.partition.map(|part| part.to_string()).as_deref(), Some("1/3"));
+    }
+
+    #[test]
+    fn patterns_are_chosen_by_task_and_number() {
+        let options = |arguments: &[&str]| {
+            let arguments = ["ingest", "d"].iter().chain(arguments);
+            Arguments::try_parse_from(arguments).expect("parsed").args.options().map_err(|error| error.to_string())
+        };
+        let found = options(&["--task", "superglue/boolq", "--pattern", "1", "--multi-token"]).expect("a pattern");
+        let pattern = found.pattern.as_ref().expect("a pattern");
+        assert_eq!((pattern.manifest().pattern.as_deref(), pattern.multi_token()), (Some("1"), true));
+        assert_eq!((found.task(), found.selection.folder.as_deref()), (TaskName::Cloze, Some("BoolQ")));
+        for (arguments, expected) in [
+            (&["--task", "superglue/bool"][..], "there is no pattern `superglue/bool`"),
+            (&["--task", "superglue/boolq", "--pattern", "6"], "its patterns are 0 to 5"),
+            (&["--pattern", "1"], "--pattern has no effect"),
+            (&["--multi-token"], "--multi-token has no effect"),
+            (&["--task", "text", "--pattern", "my.toml"], "--pattern has no effect"),
+            (&["--task", "superglue/rte", "--pattern", "my.toml"], "both superglue/rte and my.toml"),
+            (&["--pattern", "no/such.toml"], "cannot read the pattern file no/such.toml"),
+        ] {
+            let error = options(arguments).expect_err("refused");
+            assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
     }
 
     #[test]
@@ -278,6 +401,10 @@ mod tests {
             &["--val-fraction", "1"],
             &["--val-seed", "3"],
             &["--format", "boolq"],
+            &["--keep", "around"],
+            &["--task", "boolq"],
+            &["--pattern", "x"],
+            &["--pattern", "-1"],
         ] {
             assert!(Arguments::try_parse_from(["ingest", "there"].iter().chain(invalid)).is_err(), "{invalid:?}");
         }

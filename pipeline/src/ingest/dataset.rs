@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use glm_schemas::SCHEMA_VERSION;
-use glm_schemas::manifest::{IngestSettings, MANIFEST_FILE, Manifest, RawFile, Shard, Split, SplitManifest, TaskName};
+use glm_schemas::manifest::{
+    ClozeManifest, IngestSettings, MANIFEST_FILE, Manifest, RawFile, Shard, Split, SplitManifest, TaskName,
+};
 use glm_support::files::checksum::FileDigest;
 use glm_support::files::progress::Progress;
 use glm_text::tokenize::Tokenizer;
@@ -204,6 +206,7 @@ fn manifest<R: RowKind>(
             rejects: counts.rejected_records,
         })
     });
+    let of_pattern = options.pattern.as_ref().map(|pattern| pattern.manifest());
     let mut manifest = Manifest {
         schema_version: SCHEMA_VERSION,
         task: R::TASK,
@@ -212,6 +215,7 @@ fn manifest<R: RowKind>(
         tokenizer: tokenizer.identity().clone(),
         special_ids: tokenizer.special(),
         blank: FormatName::named(&format).unwrap_or(FormatName::first(R::TASK)).format().content().blank().to_owned(),
+        cloze: (R::TASK == TaskName::Cloze).then(|| of_pattern.unwrap_or_else(|| ClozeManifest::record(&format))),
         splits: content.collect(),
         raw_files: raw_files.collect(),
         rejects: None,

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::options::Fraction;
 use super::reject_limit::RejectLimit;
 use super::stop::Stopped;
+use crate::pattern::PatternError;
 use crate::shard::WriteError;
 use crate::source::input::InputError;
 use crate::source::recognise::FormatName;
@@ -68,6 +69,12 @@ pub enum IngestError {
         /// Format of the file.
         format: FormatName,
     },
+    /// The pattern cannot be used.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// A pattern and a format of its own are given, or a format that needs a pattern.
+    #[error("a pattern reads lines of JSON: give --pattern FILE or --task NAME without --format")]
+    NoPattern,
     /// The format has data of another task.
     #[error("the format `{format}` has {}; leave out --task {}, or give --task {}", found.rows(), given.name(), found.name())]
     OtherTask {
@@ -79,10 +86,12 @@ pub enum IngestError {
         given: TaskName,
     },
     /// An option has no effect on the task.
-    #[error("{option} has no effect on {}; leave it out{}", task.rows(), if *task == TaskName::Cloze { ", or give --task text" } else { "" })]
+    #[error("{option} has no effect on {}; leave it out{}", task.rows(), other_task(*task, *of))]
     NoEffect {
         /// The option.
         option: &'static str,
+        /// Task of the option.
+        of: TaskName,
         /// The task.
         task: TaskName,
     },
@@ -159,4 +168,9 @@ pub enum IngestError {
     /// The manifest cannot be serialized.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+}
+
+/// Advice to name the task of an option, where no task was named.
+fn other_task(task: TaskName, of: TaskName) -> String {
+    if task == TaskName::Cloze { format!(", or give --task {}", of.name()) } else { String::new() }
 }

@@ -10,6 +10,7 @@
 //!    [`merge`](super::merge).
 
 use glm_schemas::manifest::{Split, TaskName};
+use glm_schemas::seq2seq::encoding::Keep;
 use glm_text::tokenize::{Session, Tokenizer, TokenizerError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::options::IngestOptions;
 use super::spool::SpoolWriter;
 use super::stages::Clock;
+use crate::pattern::PatternTask;
 use crate::shard::{ShardWriter, Table, WriteError};
 use crate::source::{Format, RecordError};
 
@@ -89,6 +91,12 @@ pub(super) struct Context<'a> {
     pub(super) format: &'a dyn Format,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) max_seq_len: usize,
+    /// Maximum size of a record.
+    pub(super) max_record_bytes: usize,
+    /// Part of a long source that is kept; `None`: that of its format.
+    pub(super) keep: Option<Keep>,
+    /// Pattern that records fill.
+    pub(super) pattern: Option<&'a PatternTask>,
     /// True if questions must have answers.
     pub(super) labelled: bool,
     /// True if the rows are for training.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use glm_schemas::manifest::{SHARDS_FOLDER, TaskName};
@@ -19,10 +20,12 @@ use super::reject_limit::RejectLimit;
 use super::report::Summary;
 use super::rows::cloze::Questions;
 use super::rows::document::Documents;
+use super::rows::example::Examples;
 use super::rows::pair::Pairs;
 use super::stages::{Clock, Stage};
 use super::stop::Stop;
 use super::{reuse, run};
+use crate::pattern::PatternTask;
 use crate::shard::publish;
 
 /// Options of a merge; the parts determine all other settings.
@@ -51,6 +54,7 @@ pub fn merge(options: &MergeOptions, progress: &dyn Progress) -> Result<Summary,
     let parts = open(dir)?;
     match parts.first().map(|part| part.plan.task) {
         None => merged_before(options, started),
+        Some(TaskName::Cloze) if parts[0].plan.pattern.is_some() => merge_rows::<Examples>(options, parts, progress, started),
         Some(TaskName::Cloze) => merge_rows::<Questions>(options, parts, progress, started),
         Some(TaskName::Text) => merge_rows::<Documents>(options, parts, progress, started),
         Some(TaskName::Seq2seq) => merge_rows::<Pairs>(options, parts, progress, started),
@@ -65,17 +69,22 @@ fn merge_rows<R: RowKind>(
 ) -> Result<Summary, IngestError> {
     let dir = &options.dir;
     let Some(plan) = parts.first().map(|part| part.plan.clone()) else { return Err(IngestError::NoParts(dir.clone())) };
-    let tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
+    let mut tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
     if tokenizer.identity().sha256 != plan.tokenizer.sha256 {
         return Err(IngestError::OtherTokenizer { parts: plan.tokenizer.name, given: tokenizer.identity().name.clone() });
     }
+    let pattern = plan.pattern.map(PatternTask::from_source).transpose()?.map(Arc::new);
     let ingest_options = IngestOptions {
+        pattern,
         tokenizer: options.tokenizer.clone(),
         threads: options.threads,
         max_rejects: options.max_rejects,
         stop: options.stop.clone(),
         ..IngestOptions::from_settings(dir, R::TASK, &plan.settings).map_err(|difference| different(dir, &difference))?
     };
+    if ingest_options.task_mask {
+        tokenizer = tokenizer.with_task_masks()?;
+    }
     let mut builder = DataSetBuilder::<R>::new(&ingest_options, &tokenizer, progress, started)?;
     for (&split, files) in &plan.files {
         let started = Instant::now();

@@ -4,14 +4,18 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::{IngestSettings, TaskName};
+use glm_schemas::seq2seq::encoding::Keep;
 
+use super::records::MAX_RECORD_BYTES;
 use super::reject_limit::RejectLimit;
 use super::stop::Stop;
 use crate::choices::{DISTRACTOR_SEED, MAX_DISTRACTORS};
+use crate::pattern::PatternTask;
 use crate::shard::{ROWS_PER_GROUP, ShardCompression};
 use crate::source::input::Selection;
 use crate::source::recognise::FormatName;
@@ -39,16 +43,24 @@ pub struct IngestOptions {
     pub selection: Selection,
     /// Format of the raw files; `None` detects it from the first bytes.
     pub format: Option<FormatName>,
+    /// Pattern of cloze questions that the raw records fill; `None` for records that are questions themselves.
+    pub pattern: Option<Arc<PatternTask>>,
     /// Column of the text in Parquet files.
     pub column: Option<String>,
     /// Drops rows whose text an earlier row has.
     pub dedup: Option<Dedup>,
+    /// Part of a source that is kept if it is too long; `None`: that of the format.
+    pub keep: Option<Keep>,
+    /// Makes `[gMASK]` and `[sMASK]` in texts tokens, as for the published models that were trained with them.
+    pub task_mask: bool,
     /// A vocab.txt or tokenizer.json; `None` uses the built-in vocabulary.
     pub tokenizer: Option<PathBuf>,
     /// Number of worker threads. The output does not depend on it.
     pub threads: NonZeroUsize,
     /// Sequence length that a question must fit without its passage; longer questions are rejected.
     pub max_seq_len: usize,
+    /// Maximum size of a record in bytes; larger ones are rejected.
+    pub max_record_bytes: usize,
     /// Maximum number of records read per split.
     pub limit: Option<usize>,
     /// Number of rows per shard.
@@ -81,11 +93,15 @@ impl IngestOptions {
             task: None,
             selection: Selection::default(),
             format: None,
+            pattern: None,
             column: None,
             dedup: None,
+            keep: None,
+            task_mask: false,
             tokenizer: None,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             max_seq_len: PUBLISHED_SEQUENCE_LENGTH,
+            max_record_bytes: MAX_RECORD_BYTES,
             limit: None,
             rows_per_shard: NonZeroUsize::new(DEFAULT_ROWS_PER_SHARD).unwrap_or(NonZeroUsize::MIN),
             compression: ShardCompression::default(),
@@ -108,20 +124,24 @@ impl IngestOptions {
 
     /// Returns the settings that the manifest records.
     pub(super) fn settings(&self) -> IngestSettings {
-        let is_cloze = self.task() == TaskName::Cloze;
+        let has_distractors = self.task() == TaskName::Cloze && self.pattern.is_none();
         IngestSettings {
             max_seq_len: (self.task() != TaskName::Text).then_some(self.max_seq_len),
             rows_per_shard: self.rows_per_shard.get(),
             rows_per_group: ROWS_PER_GROUP,
             compression: self.compression.to_string(),
+            max_record_bytes: (self.max_record_bytes != MAX_RECORD_BYTES).then_some(self.max_record_bytes),
             limit: self.limit,
             format: self.format.map(|format| format.to_string()).unwrap_or_default(),
-            max_distractors: is_cloze.then_some(MAX_DISTRACTORS),
-            distractor_seed: is_cloze.then_some(DISTRACTOR_SEED),
+            max_distractors: has_distractors.then_some(MAX_DISTRACTORS),
+            distractor_seed: has_distractors.then_some(DISTRACTOR_SEED),
             column: self.column.clone(),
             dedup: self.dedup.map(|dedup| dedup.to_string()),
+            keep: self.keep,
+            task_mask: self.task_mask,
             val_fraction: self.val_fraction.map(|Fraction(fraction)| fraction),
             val_seed: self.val_fraction.map(|_| self.val_seed),
+            pattern: self.pattern.as_ref().map(|pattern| pattern.identity()),
             keep_fields: self.keep_fields,
         }
     }
@@ -132,7 +152,10 @@ impl IngestOptions {
             task: Some(task),
             column: settings.column.clone(),
             dedup: settings.dedup.as_deref().map(str::parse).transpose()?,
+            keep: settings.keep,
+            task_mask: settings.task_mask,
             max_seq_len: settings.max_seq_len.unwrap_or(PUBLISHED_SEQUENCE_LENGTH),
+            max_record_bytes: settings.max_record_bytes.unwrap_or(MAX_RECORD_BYTES),
             limit: settings.limit,
             rows_per_shard: NonZeroUsize::new(settings.rows_per_shard).unwrap_or(NonZeroUsize::MIN),
             compression: settings.compression.parse()?,
@@ -241,16 +264,18 @@ mod tests {
     fn options_survive_conversion_to_settings() {
         let options = IngestOptions {
             limit: Some(3),
+            max_record_bytes: 9 << 20,
             compression: "snappy".parse().expect("snappy"),
             keep_fields: true,
             val_seed: 7,
             ..IngestOptions::new("x")
         };
         let options = IngestOptions { val_fraction: Some("0.25".parse().expect("a fraction")), ..options };
-        for task in [TaskName::Cloze, TaskName::Text] {
+        for task in TaskName::ALL {
+            let keep = (task == TaskName::Seq2seq).then_some(Keep::End);
             let dedup = (task == TaskName::Text).then_some(Dedup::Exact);
             let column = dedup.map(|_| "body".to_owned());
-            let options = IngestOptions { task: Some(task), dedup, column, ..options.clone() };
+            let options = IngestOptions { task: Some(task), dedup, keep, task_mask: keep.is_some(), column, ..options.clone() };
             let restored = IngestOptions::from_settings(Path::new("x"), task, &options.settings()).expect("valid");
             assert_eq!(format!("{options:?}"), format!("{restored:?}"));
         }

@@ -20,6 +20,7 @@ use super::error::IngestError;
 use super::kind::RowKind;
 use super::options::Partition;
 use super::prepare::PreparedBatch;
+use crate::pattern::task::PatternSource;
 use crate::shard::WriteError;
 
 /// Name of the folder of the parts, inside the folder of the raw data.
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) task: TaskName,
     pub(super) parts: usize,
     pub(super) settings: IngestSettings,
+    /// Pattern of the rows.
+    pub(super) pattern: Option<PatternSource>,
     pub(super) tokenizer: manifest::Tokenizer,
     /// File names per split.
     pub(super) files: BTreeMap<Split, Vec<String>>,
@@ -206,7 +209,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         let settings = IngestOptions::new(dir.path()).settings();
         let tokenizer = manifest::Tokenizer { name: "t".into(), sha256: "ab".into(), vocab_size: 30 };
-        let plan = Plan { tool: "t".into(), task: TaskName::Cloze, parts: 1, settings, tokenizer, files: BTreeMap::new() };
+        let plan = Plan {
+            tool: "t".into(),
+            task: TaskName::Cloze,
+            parts: 1,
+            settings,
+            pattern: None,
+            tokenizer,
+            files: BTreeMap::new(),
+        };
         let partition = || "0/1".parse::<Partition>().expect("a part");
         let path = PartWriter::create(dir.path(), partition(), &plan).and_then(PartWriter::finish).expect("written");
         assert!(path.is_file());

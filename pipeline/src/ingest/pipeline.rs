@@ -22,7 +22,8 @@ use crate::source::input::{self, Input, InputError, ReadError};
 use crate::source::recognise::{FormatName, Recognised, recognise};
 use crate::source::unpack::{fill, unpacked};
 
-/// Batches in flight in addition to one per worker, so that workers wait neither for the reader nor for the ordered stage.
+/// Batches in flight in addition to one per worker, so that workers wait neither for the reader nor for the ordered stage. Batches of
+/// large records take the place of several.
 const SPARE_BATCHES: usize = 6;
 
 /// Maximum length of the beginning of a file in a message, in characters.
@@ -40,6 +41,7 @@ pub(super) struct SplitPipeline<'a> {
     /// Column of the text in Parquet files.
     pub(super) column: Option<&'a str>,
     pub(super) limit: Option<usize>,
+    pub(super) max_record_bytes: usize,
     pub(super) partition: Option<Partition>,
     /// True if fields that the format does not define are kept, which not all formats can.
     pub(super) keep_fields: bool,
@@ -57,6 +59,11 @@ pub(super) struct ReadFiles {
 /// Result of a batch; `None` if the worker panicked.
 type WorkerResult<T> = Option<Result<PreparedBatch<T>, TokenizerError>>;
 
+/// Maximum number of batches in flight with this number of workers.
+pub(super) fn in_flight(threads: usize) -> usize {
+    threads + SPARE_BATCHES
+}
+
 impl SplitPipeline<'_> {
     /// Passes the prepared batches to `take` in order, on the calling thread.
     pub(super) fn run<R: RowKind>(
@@ -64,7 +71,7 @@ impl SplitPipeline<'_> {
         preparation: Preparation<'_>,
         take: impl FnMut(&PreparedBatch<R::Item>) -> Result<(), IngestError>,
     ) -> Result<ReadFiles, IngestError> {
-        let in_flight = self.threads + SPARE_BATCHES;
+        let in_flight = in_flight(self.threads);
         let (permits, permit) = bounded::<()>(in_flight);
         for _ in 0..in_flight {
             // Cannot fail: the channel has room for all permits.
@@ -91,10 +98,12 @@ impl SplitPipeline<'_> {
         let mut clock = Clock::start();
         // Set before the first batch of a file is sent.
         let format = Cell::new(self.format.unwrap_or(FormatName::first(self.task)));
-        let mut batcher = Batcher::new(self.limit, |batch: RecordBatch| {
+        let most_permits = in_flight(self.threads);
+        let mut batcher = Batcher::new(self.limit, self.max_record_bytes, |batch: RecordBatch| {
             clock.lap(Stage::Read);
             let is_ours = self.partition.is_none_or(|part| part.contains(batch.sequence));
-            let is_wanted = !is_ours || (permit.recv().is_ok() && raw.send((format.get(), batch)).is_ok());
+            let has_room = || (0..batch.permits(most_permits)).all(|_| permit.recv().is_ok());
+            let is_wanted = !is_ours || (has_room() && raw.send((format.get(), batch)).is_ok());
             clock.skip();
             is_wanted
         });
@@ -180,8 +189,10 @@ impl SplitPipeline<'_> {
             while let Some(batch) = early.remove(&next) {
                 take(&batch)?;
                 next += step;
-                // Fails once the reader has finished, which needs no more permits.
-                let _ = permits.send(());
+                for _ in 0..batch.permits {
+                    // Fails once the reader has finished, which needs no more permits.
+                    let _ = permits.send(());
+                }
             }
             clock.lap(Stage::Order);
         }

@@ -4,7 +4,7 @@ use glm_text::tokenize::{Session, TokenizerError};
 use serde::{Deserialize, Serialize};
 
 use super::kind::{Context, PrepareError, RowKind};
-use super::records::{KEPT_OF_REJECT, MAX_RECORD_BYTES, Record, RecordBatch};
+use super::records::{KEPT_OF_REJECT, Record, RecordBatch};
 use super::stages::{Clock, Stages};
 use crate::source::{Framing, RecordError};
 
@@ -14,6 +14,8 @@ pub(super) struct Preparation<'a> {
     pub(super) context: Context<'a>,
     /// True if fields that the format does not define are kept.
     pub(super) keep_fields: bool,
+    /// Number of permits that a batch takes at most.
+    pub(super) most_permits: usize,
     pub(super) stages: &'a Stages,
 }
 
@@ -24,6 +26,9 @@ pub(super) struct PreparedBatch<T> {
     /// Index among the files of the split.
     pub(super) file: usize,
     pub(super) raw_bytes: u64,
+    /// Number of permits that the raw batch holds; not in part files.
+    #[serde(skip)]
+    pub(super) permits: usize,
     pub(super) records: Vec<PreparedRecord<T>>,
 }
 
@@ -63,7 +68,7 @@ impl Reject {
     /// Creates the entry for a record, of which `bytes` is all or the beginning.
     fn of_record(parts: usize, reason: &str, record: Record, bytes: &[u8]) -> Self {
         let kept = &bytes[..bytes.len().min(KEPT_OF_REJECT)];
-        let is_cut = record.is_too_long() || kept.len() < bytes.len();
+        let is_cut = record.is_too_long || kept.len() < bytes.len();
         let mut raw = String::from_utf8_lossy(kept).into_owned();
         if is_cut {
             // The last character may be cut, which must not look like an error of the data.
@@ -96,7 +101,8 @@ impl Preparation<'_> {
         let prepared = batch.records().map(|(record, bytes)| self.record::<R>(session, record, bytes, &mut clock));
         let records = prepared.collect::<Result<_, _>>()?;
         self.stages.add(&clock);
-        Ok(PreparedBatch { sequence: batch.sequence, file: batch.file, raw_bytes: batch.raw_bytes, records })
+        let RecordBatch { sequence, file, raw_bytes, .. } = *batch;
+        Ok(PreparedBatch { sequence, file, raw_bytes, permits: batch.permits(self.most_permits), records })
     }
 
     fn record<R: RowKind>(
@@ -113,7 +119,7 @@ impl Preparation<'_> {
             _ => String::new(),
         };
         let reject = |parts: usize, reason: &str| Reject::of_record(parts, &format!("{place}{reason}"), record, bytes);
-        let text = text(record, bytes);
+        let text = text(record, bytes, self.context.max_record_bytes);
         let prepared = text.as_ref().map_err(|error| PrepareError::from(error.clone()));
         match prepared.and_then(|text| R::prepare(&self.context, session, text, clock)) {
             Ok(found) => {
@@ -131,9 +137,9 @@ impl Preparation<'_> {
 }
 
 /// Returns the text of a record, which is all or the beginning of its bytes.
-fn text(record: Record, bytes: &[u8]) -> Result<&str, RecordError> {
-    if record.is_too_long() {
-        return Err(RecordError::TooLong { bytes: record.bytes, limit: MAX_RECORD_BYTES });
+fn text(record: Record, bytes: &[u8], max_record_bytes: usize) -> Result<&str, RecordError> {
+    if record.is_too_long {
+        return Err(RecordError::TooLong { bytes: record.bytes, limit: max_record_bytes });
     }
     std::str::from_utf8(bytes).map_err(|e| RecordError::NotText { position: e.valid_up_to() })
 }

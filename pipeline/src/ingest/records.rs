@@ -10,8 +10,8 @@ use super::frame::{Framer, RecordSink};
 use crate::source::Framing;
 use crate::source::unpack::fill;
 
-/// Maximum size of a record; larger records are rejected. A passage with its questions takes a few kilobytes; the memory for a record
-/// of this size is up to about a hundred times as large.
+/// Maximum size of a record, unless another is set; larger records are rejected. A passage with its questions takes a few kilobytes; the
+/// memory for a record of questions of this size is up to about a hundred times as large, for a document up to about twelve times.
 pub const MAX_RECORD_BYTES: usize = 4 << 20;
 /// Bytes kept of a rejected record, for the list of rejects.
 pub(super) const KEPT_OF_REJECT: usize = 4 << 10;
@@ -27,15 +27,10 @@ pub(super) struct Record {
     pub(super) position: u64,
     start: usize,
     end: usize,
-    /// Length in the file; if it exceeds [`MAX_RECORD_BYTES`], only the beginning of the record is kept.
+    /// Length in the file.
     pub(super) bytes: u64,
-}
-
-impl Record {
-    /// Returns true if only the beginning of the record is kept.
-    pub(super) fn is_too_long(&self) -> bool {
-        self.bytes > MAX_RECORD_BYTES as u64
-    }
+    /// True if the record exceeds the maximum size, so that only its beginning is kept.
+    pub(super) is_too_long: bool,
 }
 
 /// Consecutive records of a file.
@@ -52,6 +47,11 @@ pub(super) struct RecordBatch {
 }
 
 impl RecordBatch {
+    /// Number of permits that the batch takes while it is in flight: one for each [`MAX_RECORD_BYTES`], up to `most`.
+    pub(super) fn permits(&self, most: usize) -> usize {
+        self.data.len().div_ceil(MAX_RECORD_BYTES).clamp(1, most)
+    }
+
     /// Returns the records and their bytes without line ends. No record is blank.
     pub(super) fn records(&self) -> impl Iterator<Item = (Record, &[u8])> {
         self.records.iter().map(|record| (*record, &self.data[record.start..record.end]))
@@ -68,15 +68,18 @@ pub(super) struct Batcher<F> {
     position: u64,
     records: u64,
     limit: u64,
+    max_record_bytes: usize,
     stopped: bool,
     send: F,
 }
 
 impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
-    /// Passes batches to `send` until it returns false or `limit` records are read.
-    pub(super) fn new(limit: Option<usize>, send: F) -> Self {
+    /// Passes batches to `send` until it returns false or `limit` records are read. Only the beginning is kept of records that are longer
+    /// than `max_record_bytes`.
+    pub(super) fn new(limit: Option<usize>, max_record_bytes: usize, send: F) -> Self {
         let limit = limit.map_or(u64::MAX, |limit| limit as u64);
-        Self { batch: RecordBatch::default(), start: 0, bytes: 0, position: 0, records: 0, limit, stopped: limit == 0, send }
+        let (batch, stopped) = (RecordBatch::default(), limit == 0);
+        Self { batch, start: 0, bytes: 0, position: 0, records: 0, limit, max_record_bytes, stopped, send }
     }
 
     /// Reads `file` and returns the digest of what was read; `None` if `send` returned false.
@@ -155,13 +158,13 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
 
 impl<F: FnMut(RecordBatch) -> bool> RecordSink for Batcher<F> {
     fn extend(&mut self, bytes: &[u8]) {
-        let is_long = |bytes: u64| bytes > MAX_RECORD_BYTES as u64;
-        let was_long = is_long(self.bytes);
+        let is_long = |bytes: u64| bytes > self.max_record_bytes as u64;
+        let (was_long, is_long) = (is_long(self.bytes), is_long(self.bytes + bytes.len() as u64));
         self.bytes += bytes.len() as u64;
         if !was_long {
             self.batch.data.extend_from_slice(bytes);
         }
-        if is_long(self.bytes) {
+        if is_long {
             self.batch.data.truncate(self.start + KEPT_OF_REJECT);
         }
     }
@@ -178,7 +181,8 @@ impl<F: FnMut(RecordBatch) -> bool> RecordSink for Batcher<F> {
         }
         let carriage_return = usize::from(content.ends_with(b"\r"));
         let end = self.batch.data.len() - carriage_return;
-        self.batch.records.push(Record { line, position: self.position, start, end, bytes });
+        let is_too_long = bytes > self.max_record_bytes as u64;
+        self.batch.records.push(Record { line, position: self.position, start, end, bytes, is_too_long });
         self.start = self.batch.data.len();
         self.position += 1;
         self.records += 1;
@@ -211,11 +215,11 @@ mod tests {
         let mut lines = Vec::new();
         let mut raw = 0;
         let mut sequence = 0;
-        let mut batcher = Batcher::new(limit, |batch: RecordBatch| {
+        let mut batcher = Batcher::new(limit, MAX_RECORD_BYTES, |batch: RecordBatch| {
             assert_eq!((batch.sequence, batch.file), (sequence, 3));
             sequence += 1;
             raw += batch.raw_bytes;
-            lines.extend(batch.records().map(|(record, bytes)| (record.line, bytes.to_vec(), record.is_too_long())));
+            lines.extend(batch.records().map(|(record, bytes)| (record.line, bytes.to_vec(), record.is_too_long)));
             true
         });
         let digest = batcher.read(3, framing, &mut file).expect("read").expect("wanted");
@@ -244,10 +248,25 @@ mod tests {
     }
 
     #[test]
+    fn long_records_are_kept_if_they_may_be() {
+        let length = MAX_RECORD_BYTES + 10;
+        let (mut file, mut found) = (vec![b'x'; length], Vec::new());
+        file.extend_from_slice(b"\ny");
+        let mut batcher = Batcher::new(None, length, |batch: RecordBatch| {
+            found.push((batch.permits(8), batch.permits(1)));
+            found.extend(batch.records().map(|(record, bytes)| (bytes.len(), usize::from(record.is_too_long))));
+            true
+        });
+        batcher.read(0, Framing::Lines, &mut file.as_slice()).expect("read");
+        drop(batcher);
+        assert_eq!(found, [(2, 1), (length, 0), (1, 1), (1, 0)]);
+    }
+
+    #[test]
     fn reading_stops_when_the_receiver_stops() {
         let file = b"x\n".repeat(400_000);
         let mut batches = 0;
-        let mut batcher = Batcher::new(None, |_| {
+        let mut batcher = Batcher::new(None, MAX_RECORD_BYTES, |_| {
             batches += 1;
             false
         });

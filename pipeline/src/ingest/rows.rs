@@ -2,5 +2,6 @@
 
 pub(super) mod cloze;
 pub(super) mod document;
+pub(super) mod example;
 pub(super) mod pair;
 mod token_ids;

@@ -13,15 +13,18 @@ use super::kind::{Context, RowKind};
 use super::options::{IngestOptions, Partition, TOOL};
 use super::outcome::{Outcome, PartSummary};
 use super::part::{self, PartWriter, Plan, SplitEnd};
-use super::pipeline::{ReadFiles, SplitPipeline};
+use super::pipeline::{ReadFiles, SplitPipeline, in_flight};
 use super::prepare::{Preparation, PreparedBatch};
+use super::records::MAX_RECORD_BYTES;
 use super::rejects::listed_reasons;
 use super::report::{RowRate, Summary};
 use super::reuse;
 use super::rows::cloze::Questions;
 use super::rows::document::Documents;
+use super::rows::example::Examples;
 use super::rows::pair::Pairs;
 use super::stages::Stages;
+use crate::pattern::PatternTask;
 use crate::shard::publish;
 use crate::source::input::{self, Input, InputError};
 use crate::source::recognise::{FormatName, Recognised, recognise};
@@ -34,6 +37,7 @@ use crate::source::unpack::{fill, unpacked};
 pub fn run(options: &IngestOptions, progress: &dyn Progress) -> Result<Outcome, IngestError> {
     check(options)?;
     match options.task() {
+        TaskName::Cloze if options.pattern.is_some() => run_rows::<Examples>(options, progress),
         TaskName::Cloze => run_rows::<Questions>(options, progress),
         TaskName::Text => run_rows::<Documents>(options, progress),
         TaskName::Seq2seq => run_rows::<Pairs>(options, progress),
@@ -47,6 +51,12 @@ fn run_rows<R: RowKind>(options: &IngestOptions, progress: &dyn Progress) -> Res
     let mut tokenizer = Tokenizer::load(options.tokenizer.as_deref())?;
     if !R::HAS_COMMANDS {
         tokenizer = tokenizer.without_commands();
+    }
+    if options.task_mask {
+        tokenizer = tokenizer.with_task_masks()?;
+    }
+    if let Some(pattern) = &options.pattern {
+        pattern.check_tokens(&tokenizer)??;
     }
     if let Some(partition) = options.partition {
         return prepare_part::<R>(options, partition, &inputs, &tokenizer, progress).map(Outcome::Part);
@@ -88,15 +98,24 @@ fn run_rows<R: RowKind>(options: &IngestOptions, progress: &dyn Progress) -> Res
 /// Checks that the options belong to the task.
 fn check(options: &IngestOptions) -> Result<(), IngestError> {
     let task = options.task();
+    if options.pattern.is_some() != options.format.is_some_and(FormatName::needs_pattern) {
+        return Err(IngestError::NoPattern);
+    }
     if let Some(format) = options.format {
         let found = format.format().content().task();
         if found != task {
             return Err(IngestError::OtherTask { format, found, given: task });
         }
     }
-    let special = [("--column", options.column.is_some()), ("--dedup", options.dedup.is_some())];
-    match special.into_iter().find(|&(_, given)| given && task != TaskName::Text) {
-        Some((option, _)) => Err(IngestError::NoEffect { option, task }),
+    let special = [
+        ("--column", TaskName::Text, options.column.is_some()),
+        ("--dedup", TaskName::Text, options.dedup.is_some()),
+        ("--max-record-mib", TaskName::Text, options.max_record_bytes != MAX_RECORD_BYTES),
+        ("--keep", TaskName::Seq2seq, options.keep.is_some()),
+        ("--task-mask", TaskName::Seq2seq, options.task_mask),
+    ];
+    match special.into_iter().find(|&(_, of, given)| given && task != of) {
+        Some((option, of, _)) => Err(IngestError::NoEffect { option, of, task }),
         None => Ok(()),
     }
 }
@@ -184,13 +203,26 @@ fn read_split<R: RowKind>(
 ) -> Result<ReadFiles, IngestError> {
     let (labelled, trains) = (inputs[0].split != Split::Test, inputs[0].split == Split::Train);
     let format = FormatName::first(R::TASK).format();
-    let IngestOptions { max_seq_len, keep_fields, .. } = *options;
-    let context = Context { format, tokenizer, max_seq_len, labelled, trains };
-    let preparation = Preparation { context, keep_fields, stages };
+    let IngestOptions { max_seq_len, max_record_bytes, keep_fields, keep, .. } = *options;
+    let pattern = options.pattern.as_deref();
+    let context = Context { format, tokenizer, max_seq_len, max_record_bytes, keep, pattern, labelled, trains };
+    let most_permits = in_flight(options.threads.get());
+    let preparation = Preparation { context, keep_fields, most_permits, stages };
     let IngestOptions { format, limit, partition, .. } = *options;
     let (task, threads, column) = (R::TASK, options.threads.get(), options.column.as_deref());
-    let pipeline =
-        SplitPipeline { inputs, task, format, previous_format, column, limit, partition, keep_fields, threads, stages };
+    let pipeline = SplitPipeline {
+        inputs,
+        task,
+        format,
+        previous_format,
+        column,
+        limit,
+        max_record_bytes,
+        partition,
+        keep_fields,
+        threads,
+        stages,
+    };
     pipeline.run::<R>(preparation, take)
 }
 
@@ -221,7 +253,8 @@ fn prepare_part<R: RowKind>(
     }
     let tokenizer_identity = tokenizer.identity().clone();
     let (tool, settings) = (TOOL.to_owned(), options.settings());
-    let plan = Plan { tool, task: R::TASK, parts: count, settings, tokenizer: tokenizer_identity, files };
+    let pattern = options.pattern.as_deref().map(PatternTask::source);
+    let plan = Plan { tool, task: R::TASK, parts: count, settings, pattern, tokenizer: tokenizer_identity, files };
     if !options.force
         && let Some(records) = reuse::part::<R>(options, partition, &plan, inputs)?
     {

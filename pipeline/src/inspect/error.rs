@@ -96,7 +96,7 @@ pub enum InspectError {
     NoModelInput {
         /// The data set or shard.
         path: PathBuf,
-        /// What its rows are, in the plural.
+        /// Word for its rows, in the plural.
         rows: &'static str,
     },
     /// No row has this id.
@@ -104,7 +104,7 @@ pub enum InspectError {
     NoSuchRow {
         /// The data set or shard.
         path: PathBuf,
-        /// What a row is called.
+        /// Word for a row.
         row: &'static str,
         /// The id.
         id: String,
@@ -134,7 +134,7 @@ pub enum InspectError {
     BadRow {
         /// The data set or shard.
         path: PathBuf,
-        /// What rows are called.
+        /// Word for rows.
         rows: &'static str,
         /// Description of the difference.
         reason: String,
@@ -156,6 +156,6 @@ pub enum InspectError {
 fn first_line(message: &impl ToString) -> String {
     let message = message.to_string();
     let line = message.lines().next().unwrap_or("no reason given").trim_end();
-    // Polars' name of the kind of error, before a sentence that says the same.
+    // Polars' name of the kind of error, which the sentence after it repeats.
     line.strip_prefix("not found: ").unwrap_or(line).to_owned()
 }

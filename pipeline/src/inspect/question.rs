@@ -38,12 +38,33 @@ struct Question {
     source: String,
     passage: String,
     query: String,
-    passage_ids: Vec<TokenId>,
-    query_left_ids: Vec<TokenId>,
-    query_right_ids: Vec<TokenId>,
+    group_id: Option<String>,
+    idx: Option<String>,
+    segments: Vec<Segment>,
+    blank: usize,
+    group_b: usize,
     entities: Vec<Mention>,
     choices: Vec<Choice>,
+    label_name: Option<String>,
     context_tokens: i64,
+}
+
+impl Question {
+    /// Tokens of the passage and of both sides of the query; `None` if the context is that of a pattern.
+    fn as_record(&self) -> Option<[&[TokenId]; 3]> {
+        match &self.segments[..] {
+            [passage, left, right] if self.choices.iter().all(|choice| choice.name.is_none()) => {
+                Some([&passage.ids, &left.ids, &right.ids])
+            }
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Segment {
+    ids: Vec<TokenId>,
+    truncatable: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,6 +80,8 @@ struct Mention {
 #[derive(Debug, Deserialize)]
 struct Choice {
     text: String,
+    /// Label that it stands for, in rows of patterns.
+    name: Option<String>,
     ids: Vec<TokenId>,
     correct: bool,
 }
@@ -108,7 +131,7 @@ pub(super) fn find(source: &Source, id: &str) -> Result<DataFrame, InspectError>
     Err(unknown(source, id, closest.ids()))
 }
 
-/// What a row is called.
+/// Word for a row.
 fn row_of(source: &Source) -> &'static str {
     let rows = source.task.rows();
     rows.strip_suffix('s').unwrap_or(rows)
@@ -157,6 +180,12 @@ impl Page<'_> {
             let origin = origin_of(file, &line, question.source_id.as_deref().unwrap_or_default());
             self.text(&format!("record {origin}"), INDENT)?;
         }
+        let ids = [("idx", &question.idx), ("group", &question.group_id), ("label", &question.label_name)];
+        let ids: Vec<_> =
+            ids.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {value}"))).collect();
+        if !ids.is_empty() {
+            self.text(&ids.join(", "), INDENT)?;
+        }
         if let Some(extra) = &question.extra {
             self.text(&format!("other fields {extra}"), INDENT)?;
         }
@@ -164,7 +193,6 @@ impl Page<'_> {
 
         let answers: Vec<&str> = question.choices.iter().filter(|c| c.correct).map(|c| c.text.as_str()).collect();
         let kind = |text: &str| if answers.contains(&text) { Kind::Answer } else { Kind::Name };
-        self.heading("passage")?;
         let mentions = question.entities.iter().enumerate();
         let marks: Vec<Mark> = mentions
             .map(|(number, mention)| {
@@ -173,9 +201,16 @@ impl Page<'_> {
                 Mark { start: mention.char_start, end: mention.char_end, kind, label: format!("{star}{number}") }
             })
             .collect();
-        self.wrapped(&marked(&question.passage, &marks, self.screen.colour), INDENT)?;
-        self.heading("query")?;
-        self.wrapped(&marked(&question.query, &query_marks(question, kind), self.screen.colour), INDENT)?;
+        if question.as_record().is_some() {
+            self.heading("passage")?;
+            self.wrapped(&marked(&question.passage, &marks, self.screen.colour), INDENT)?;
+            self.heading("query")?;
+            self.wrapped(&marked(&question.query, &query_marks(question, kind), self.screen.colour), INDENT)?;
+        } else {
+            // The query of a pattern is the whole context, its passage included.
+            self.heading("context")?;
+            self.text(&question.query, INDENT)?;
+        }
         self.note()?;
         self.choices(&question.choices)?;
         self.tokens(question, &marks)
@@ -224,9 +259,10 @@ impl Page<'_> {
     }
 
     fn tokens(&mut self, question: &Question, marks: &[Mark]) -> Result<(), InspectError> {
-        self.heading(&format!("tokens of the passage ({})", question.passage_ids.len()))?;
+        let Some([passage, left, right]) = question.as_record() else { return self.segments(question) };
+        self.heading(&format!("tokens of the passage ({})", passage.len()))?;
         self.text(&self.vocabulary.heading("mention"), 0)?;
-        for (index, &id) in question.passage_ids.iter().enumerate() {
+        for (index, &id) in passage.iter().enumerate() {
             let (mut kind, mut of) = (Kind::Plain, Vec::new());
             for (mention, mark) in question.entities.iter().zip(marks) {
                 if (mention.token_start..mention.token_end).contains(&(index as i64)) {
@@ -241,12 +277,38 @@ impl Page<'_> {
                 self.text(&format!("mention {} ({}) has no token", mark.label, mention.text), INDENT)?;
             }
         }
-        let (left, right) = (&question.query_left_ids, &question.query_right_ids);
         self.heading(&format!("tokens of the query ({} before the blank, {} after it)", left.len(), right.len()))?;
         self.text(&self.vocabulary.heading(""), 0)?;
         let ids = left.iter().map(|&id| (id, "")).chain([(self.mask, "the blank")]).chain(right.iter().map(|&id| (id, "")));
         for (index, (id, about)) in ids.enumerate() {
             self.token(index, id, if about.is_empty() { Kind::Plain } else { Kind::Blank }, about)?;
+        }
+        Ok(())
+    }
+
+    /// Tokens of a context of any form, with the segment of each.
+    fn segments(&mut self, question: &Question) -> Result<(), InspectError> {
+        let count: usize = question.segments.iter().map(|segment| segment.ids.len()).sum();
+        self.heading(&format!("tokens of the context ({count} and the blank)"))?;
+        self.text(&self.vocabulary.heading("segment"), 0)?;
+        let mut index = 0;
+        for number in 0..=question.segments.len() {
+            if number == question.blank {
+                self.token(index, self.mask, Kind::Blank, "the blank")?;
+                index += 1;
+            }
+            let Some(segment) = question.segments.get(number) else { break };
+            let mut about = number.to_string();
+            if segment.truncatable {
+                about.push_str(", truncatable");
+            }
+            if number >= question.group_b {
+                about.push_str(", group B");
+            }
+            for &id in &segment.ids {
+                self.token(index, id, Kind::Plain, &about)?;
+                index += 1;
+            }
         }
         Ok(())
     }

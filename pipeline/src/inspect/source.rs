@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use glm_schemas::manifest::{Manifest, Split, TaskName};
+use glm_schemas::manifest::{ClozeManifest, Manifest, Split, TaskName};
 use glm_schemas::vocab::SpecialIds;
 use parquet::file::metadata::ParquetMetaDataReader;
 use polars::error::PolarsError;
@@ -39,6 +39,8 @@ pub(super) struct Source {
     pub(super) task: TaskName,
     /// Ids of the special tokens.
     pub(super) special: SpecialIds,
+    /// Task of cloze questions; the form of ReCoRD for a single file without a manifest.
+    pub(super) cloze: ClozeManifest,
     /// Manifest; `None` for a single file.
     pub(super) manifest: Option<Manifest>,
     /// The data set; `None` for a single file.
@@ -71,7 +73,8 @@ impl Source {
         let parts = parts(&published.folder, &manifest);
         let special = manifest.special_ids;
         let task = manifest.task;
-        Ok(Self { path: path.to_owned(), parts, task, special, manifest: Some(manifest), published: Some(published) })
+        let cloze = manifest.cloze();
+        Ok(Self { path: path.to_owned(), parts, task, special, cloze, manifest: Some(manifest), published: Some(published) })
     }
 
     /// Opens a single file. If it belongs to a data set, split and first row come from its manifest.
@@ -79,12 +82,14 @@ impl Source {
         let absolute = std::path::absolute(path).map_err(file_error(path))?;
         let mut part = Part { path: path.to_owned(), split: split_of_file(path), first_row: 0 };
         let mut special = SpecialIds::BERT_UNCASED;
+        let mut cloze = ClozeManifest::record("record");
         if let Some(published) = Published::of_shard(&absolute) {
             let manifest = published.parse()?;
             let mut known = parts(&published.folder, &manifest).into_iter();
             if let Some(known) = known.find(|known| known.path.file_name() == path.file_name()) {
                 part = Part { path: path.to_owned(), ..known };
                 special = manifest.special_ids;
+                cloze = manifest.cloze();
             }
         }
         Ok(Self {
@@ -92,6 +97,7 @@ impl Source {
             parts: vec![part],
             task: TaskName::default(),
             special,
+            cloze,
             manifest: None,
             published: None,
         })

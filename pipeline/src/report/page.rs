@@ -144,6 +144,7 @@ pub(super) fn facts_of(manifest: &Manifest) -> Markup {
         ("Distractors", distractors),
         ("Column of the text", settings.column.clone()),
         ("Copies dropped", settings.dedup.clone()),
+        ("Part of long sources that is kept", settings.keep.map(|keep| keep.name().to_owned())),
     ] {
         list.extend(value.map(|value| (name, text(value))));
     }

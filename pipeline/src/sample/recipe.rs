@@ -1,5 +1,18 @@
 //! Difficulty of the sample corpus.
 
+use clap::ValueEnum;
+
+/// Difficulty of a corpus, by name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Difficulty {
+    /// One or two people and places and one organisation per passage: who knows which names belong to women, men, places and
+    /// organisations answers most questions
+    Easy,
+    /// Several people, places and organisations per passage: most questions require a look at the passage
+    #[default]
+    Normal,
+}
+
 /// Settings of the generator. Ranges are inclusive.
 ///
 /// The defaults give passages of about 60 to 110 BERT tokens, 84 in the median. The cues for the answer are graded: the query alone
@@ -36,6 +49,15 @@ pub struct Recipe {
     pub opener_share: f64,
     /// Share of the documents for pretraining that are short.
     pub short_share: f64,
+}
+
+impl From<Difficulty> for Recipe {
+    fn from(difficulty: Difficulty) -> Self {
+        match difficulty {
+            Difficulty::Easy => Self { persons: (1, 2), places: (1, 2), groups: (1, 1), ..Self::default() },
+            Difficulty::Normal => Self::default(),
+        }
+    }
 }
 
 impl Recipe {

@@ -152,6 +152,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::phrases::Names;
+    use super::super::recipe::Difficulty;
     use super::super::scene::Gender;
     use super::*;
 
@@ -189,11 +190,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_query_alone_does_not_answer_most_questions() {
-        let generator = Generator::new(3, Recipe::default()).expect("phrases");
+    /// Shares of the questions that a reader answers who sees only the query and the candidates, and of those answered by chance.
+    fn without_passage(difficulty: Difficulty) -> (f64, f64) {
+        let generator = Generator::new(3, difficulty.into()).expect("phrases");
         let kind = |name: &str| kind(&generator.phrases.names, name);
-        let (mut questions, mut hits) = (0.0, 0.0);
+        let (mut questions, mut hits, mut chance) = (0.0, 0.0, 0.0);
         for index in 0..2000 {
             let record = generator.record(Split::Val, index, 0);
             let text: Vec<char> = record.passage.text.chars().collect();
@@ -205,12 +206,20 @@ mod tests {
                 let compatible: Vec<_> =
                     candidates.iter().filter(|name| is_compatible(&kind(name), &correct, gender)).collect();
                 let hit = compatible.iter().filter(|name| question.answers.iter().any(|answer| answer.text == ***name)).count();
+                let is_right = |name: &&String| question.answers.iter().any(|answer| answer.text == **name);
+                chance += candidates.iter().filter(is_right).count() as f64 / candidates.len() as f64;
                 questions += 1.0;
                 hits += hit as f64 / compatible.len() as f64;
             }
         }
-        // About 0.49; a model that scores more uses the passage.
-        let share = hits / questions;
-        assert!((0.40..0.52).contains(&share), "{share}");
+        (hits / questions, chance / questions)
+    }
+
+    #[test]
+    fn the_query_alone_answers_half_of_the_normal_and_most_of_the_easy_questions() {
+        let (share, chance) = without_passage(Difficulty::Normal);
+        assert!((0.47..0.51).contains(&share) && (0.14..0.18).contains(&chance), "{share}, {chance}");
+        let (share, chance) = without_passage(Difficulty::Easy);
+        assert!((0.75..0.81).contains(&share) && (0.23..0.28).contains(&chance), "{share}, {chance}");
     }
 }

@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use glm_schemas::cloze::builder::{ClozeBatchBuilder, ClozeRow};
+use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::document::{DocumentBatchBuilder, DocumentRow};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::origin::Origin;
@@ -64,12 +64,15 @@ impl Table for ClozeBatchBuilder {
 
     fn row_bytes(row: &ClozeRow<'_>) -> usize {
         let texts = [row.example_id, row.source, row.passage, row.query].map(text);
-        let tokens = [row.tokens.passage, row.tokens.query_left, row.tokens.query_right].map(ids);
+        let optional = [row.group_id, row.idx, row.label_name].map(|value| text(value.unwrap_or_default()));
+        let segments = row.tokens.segments.iter().map(|segment| ids(segment.ids) + size_of::<bool>());
         let entities: usize = row.entities.iter().map(|entity| text(entity.text) + 4 * size_of::<i32>()).sum();
-        let choices: usize =
-            row.choices.iter().map(|choice| text(choice.text) + ids(choice.ids) + size_of::<bool>() + size_of::<i32>()).sum();
-        let numbers = size_of_val(&row.passage_id) + size_of_val(&row.question_id);
-        let lists = texts.iter().chain(&tokens).sum::<usize>() + 2 * OFFSET;
+        let choice = |choice: &ChoiceRow<'_>| {
+            text(choice.text) + ids(choice.ids) + size_of::<bool>() + size_of::<i32>() + text(choice.name.unwrap_or_default())
+        };
+        let choices: usize = row.choices.iter().map(choice).sum();
+        let numbers = size_of_val(&row.passage_id) + size_of_val(&row.question_id) + 2 * size_of::<i32>();
+        let lists = texts.iter().chain(&optional).copied().chain(segments).sum::<usize>() + 3 * OFFSET;
         numbers + lists + entities + choices + origin(&row.origin)
     }
 

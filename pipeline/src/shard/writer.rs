@@ -73,7 +73,7 @@ pub fn file_name(split: Split, index: usize, count: usize) -> String {
     format!("{split}-{index:05}-of-{count:05}.parquet")
 }
 
-/// Writer of one shard of a table. Its rows must be sorted by [`Table::SORTED_BY`], as the metadata says.
+/// Writer of one shard of a table. Its rows must be sorted by [`Table::SORTED_BY`], which the metadata records.
 pub struct ShardWriter<T> {
     path: PathBuf,
     file: String,
@@ -246,20 +246,24 @@ mod tests {
         .expect("create");
         let entities =
             [EntityRow { text: "Bo", chars: CharSpan { start: 0, end: 2 }, tokens: Some(TokenSpan { start: 0, end: 1 }) }];
-        let choices = [ChoiceRow { text: "Bo", ids: &[5], correct: true, index: 0 }];
+        let choices = [ChoiceRow { text: "Bo", ids: &[5], correct: true, index: 0, name: None }];
         for id in 0..ROWS_PER_GROUP as i64 + 3 {
             let row = ClozeRow {
                 example_id: &format!("dev-p{id}-q0"),
                 origin: Origin::NONE,
                 passage_id: id,
                 question_id: 0,
+                group_id: None,
+                idx: None,
                 source: "own",
                 passage: "Bo",
                 query: "@placeholder",
-                tokens: Question { passage: &[5], query_left: &[], query_right: &[7] },
+                tokens: &Question::about(&[5], &[], &[7]),
                 entities: &entities,
                 choices: &choices,
                 labelled: true,
+                label_name: None,
+                end_of_piece: true,
             };
             writer.append(&row).expect("append");
         }

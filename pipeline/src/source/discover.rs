@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use glm_schemas::manifest::Split;
 
-/// Folder in SuperGLUE's archive.
-const RECORD_FOLDER: &str = "ReCoRD";
+/// Folder of ReCoRD in SuperGLUE's archive.
+pub(super) const RECORD_FOLDER: &str = "ReCoRD";
 const DATA: [&str; 6] = ["jsonl", "ndjson", "json", "txt", "parquet", "source"];
 /// Beginnings of the names of files that describe data.
 const NOTES: [&str; 4] = ["readme", "license", "licence", "copying"];
@@ -37,24 +37,23 @@ enum Rank {
     Folder,
 }
 
-/// Chooses the raw files among relative paths with forward slashes.
+/// Chooses the raw files among relative paths with forward slashes. Files in `preferred`, a folder of the top one, take precedence.
 ///
 /// # Errors
 /// A message if the choice is ambiguous.
-pub(super) fn choose(paths: &[String]) -> Result<Chosen, String> {
+pub(super) fn choose(paths: &[String], preferred: &str) -> Result<Chosen, String> {
     let candidates: Vec<_> = paths.iter().enumerate().filter_map(|(index, path)| candidate(index, path)).collect();
     let in_folder = |folder: &str, rank| -> Vec<&Candidate<'_>> {
         candidates.iter().filter(|found| found.rank == rank && found.folder == folder).collect()
     };
     let folders: BTreeSet<_> = candidates.iter().map(|found| found.folder).collect();
-    // ReCoRD/ takes precedence over the top folder, the top folder over others.
-    let order =
-        [RECORD_FOLDER, ""].into_iter().chain(folders.iter().copied().filter(|folder| ![RECORD_FOLDER, ""].contains(folder)));
+    // The preferred folder takes precedence over the top folder, the top folder over others.
+    let order = [preferred, ""].into_iter().chain(folders.iter().copied().filter(|folder| ![preferred, ""].contains(folder)));
     for rank in [Rank::Bare, Rank::Word] {
         let mut found: Vec<Vec<&Candidate<'_>>> = Vec::new();
         for folder in order.clone() {
             let here = in_folder(folder, rank);
-            if !here.is_empty() && [RECORD_FOLDER, ""].contains(&folder) {
+            if !here.is_empty() && [preferred, ""].contains(&folder) {
                 return of_one_set(here);
             }
             found.extend((!here.is_empty()).then_some(here));
@@ -173,7 +172,7 @@ mod tests {
 
     fn chosen(paths: &[&str]) -> Result<Vec<String>, String> {
         let paths: Vec<_> = paths.iter().map(|&path| path.to_owned()).collect();
-        Ok(choose(&paths)?.into_iter().map(|(split, index)| format!("{split} {}", paths[index])).collect())
+        Ok(choose(&paths, RECORD_FOLDER)?.into_iter().map(|(split, index)| format!("{split} {}", paths[index])).collect())
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub enum RecordError {
         /// Offset of the first invalid byte.
         position: usize,
     },
-    /// The record exceeds the limit; the file is probably not text with one record per line.
-    #[error("the record has {bytes} bytes; the limit is {limit}")]
+    /// The record exceeds the limit; the file is a book, or probably not text with one record per line.
+    #[error("the record has {bytes} bytes; the limit is {limit}, which --max-record-mib raises for documents")]
     TooLong {
         /// Length of the record.
         bytes: u64,
@@ -56,7 +56,7 @@ pub enum RecordError {
     Syntax {
         /// Name of the format.
         format: &'static str,
-        /// What is wrong.
+        /// Description of the fault.
         message: String,
     },
     /// Not JSON.

@@ -1,6 +1,7 @@
 //! Interface of a raw format.
 
 use glm_schemas::manifest::TaskName;
+use glm_text::question::BLANK;
 use serde::Deserialize;
 use serde_json::error::Category;
 
@@ -33,7 +34,7 @@ pub trait Format: Sync {
     /// One line for `--help`.
     fn about(&self) -> &'static str;
 
-    /// What [`Format::detect`] looks for, for messages.
+    /// Signs that [`Format::detect`] looks for, for messages.
     fn signs(&self) -> &'static str;
 
     /// Rule that splits a file into records.
@@ -63,6 +64,8 @@ pub trait Format: Sync {
 pub enum Content<'a> {
     /// Cloze questions.
     Questions(&'a dyn ClozeFormat),
+    /// Records that a pattern turns into cloze questions.
+    Examples,
     /// Documents.
     Documents(&'a dyn DocumentFormat),
     /// Pairs of a source and a target.
@@ -73,7 +76,7 @@ impl Content<'_> {
     /// Returns the task of the data.
     pub fn task(&self) -> TaskName {
         match self {
-            Self::Questions(_) => TaskName::Cloze,
+            Self::Questions(_) | Self::Examples => TaskName::Cloze,
             Self::Documents(_) => TaskName::Text,
             Self::Pairs(_) => TaskName::Seq2seq,
         }
@@ -83,6 +86,7 @@ impl Content<'_> {
     pub fn blank(&self) -> &'static str {
         match self {
             Self::Questions(format) => format.blank(),
+            Self::Examples => BLANK,
             Self::Documents(_) | Self::Pairs(_) => "",
         }
     }
@@ -113,7 +117,7 @@ pub trait ClozeFormat: Format {
 
 /// Format of documents.
 pub trait DocumentFormat: Format {
-    /// Parses one record: one document in most formats. `None` stands for one that the published filters of the corpus leave out.
+    /// Parses one record: one document in most formats. `None`: one that the published filters of the corpus leave out.
     ///
     /// # Errors
     /// [`RecordError`] if the record is not of the format, or a document is empty.

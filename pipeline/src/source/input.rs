@@ -27,6 +27,8 @@ pub struct Selection {
     pub named: Vec<(Split, String)>,
     /// Splits to ingest; empty for all.
     pub splits: Vec<Split>,
+    /// Folder that is searched first, and name of the archive that is; `None` for that of ReCoRD.
+    pub folder: Option<String>,
 }
 
 /// Raw file.
@@ -62,8 +64,8 @@ enum Place {
     Stdin,
 }
 
-/// Finds the raw files, in the order of [`Split::ALL`] and then of names. If the selection names no files, searches `dir/ReCoRD`,
-/// then `dir`, then folders of splits below it, then an archive in it.
+/// Finds the raw files, in the order of [`Split::ALL`] and then of names. If the selection names no files, searches `dir/ReCoRD`
+/// or another given folder, then `dir`, then folders of splits below it, then an archive in it.
 ///
 /// # Errors
 /// [`InputError`] if there is neither a training nor a validation file, or if the choice of files is ambiguous.
@@ -88,8 +90,12 @@ fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<
         Ok(found) if !found.is_dir() => return Err(InputError::NotAFolder(dir.to_owned())),
         Ok(_) => {}
     }
-    let mut inputs =
-        if selection.named.is_empty() { listed(dir)?.map_or_else(|| search(dir), Ok)? } else { named(dir, &selection.named)? };
+    let folder = selection.folder.as_deref().unwrap_or(discover::RECORD_FOLDER);
+    let mut inputs = if selection.named.is_empty() {
+        listed(dir)?.map_or_else(|| search(dir, folder), Ok)?
+    } else {
+        named(dir, &selection.named, folder)?
+    };
     if inputs.is_empty() && takes_all {
         inputs = all(dir)?;
     }
@@ -130,21 +136,27 @@ fn listed(dir: &Path) -> Result<Option<Vec<Input>>, InputError> {
     Split::ALL.into_iter().map(of_split).collect::<Result<_, _>>().map(Some)
 }
 
-fn search(dir: &Path) -> Result<Vec<Input>, InputError> {
+fn search(dir: &Path, folder: &str) -> Result<Vec<Input>, InputError> {
     let mut paths = Vec::new();
     for depth in [1, MAX_DEPTH] {
         paths.clear();
-        list(dir, "", depth, &mut paths)?;
-        let chosen = discover::choose(&paths).map_err(|reason| InputError::Ambiguous { place: dir.to_owned(), reason })?;
+        list((dir, folder), "", depth, &mut paths)?;
+        let chosen =
+            discover::choose(&paths, folder).map_err(|reason| InputError::Ambiguous { place: dir.to_owned(), reason })?;
         if !chosen.is_empty() {
             let input = |(split, index): (Split, usize)| file_input(split, paths[index].clone(), dir.join(&paths[index]));
             return chosen.into_iter().map(input).collect();
         }
     }
-    let archives: Vec<_> = paths.iter().filter(|path| !path.contains('/') && archive::Kind::of(path).is_some()).collect();
+    let mut archives: Vec<_> = paths.iter().filter(|path| !path.contains('/') && archive::Kind::of(path).is_some()).collect();
+    // One folder can hold the archives of several tasks.
+    let is_ours = |name: &str| name.split_once('.').is_some_and(|(stem, _)| stem.eq_ignore_ascii_case(folder));
+    if archives.iter().any(|name| is_ours(name)) {
+        archives.retain(|name| is_ours(name));
+    }
     let mut found: Vec<(&String, Vec<Input>)> = Vec::new();
     for name in archives {
-        let inputs = members(&dir.join(name), name)?;
+        let inputs = members(&dir.join(name), name, folder)?;
         if !inputs.is_empty() {
             found.push((name, inputs));
         }
@@ -159,7 +171,7 @@ fn search(dir: &Path) -> Result<Vec<Input>, InputError> {
 /// Returns all files of raw data in `dir` and below it, for the training split.
 fn all(dir: &Path) -> Result<Vec<Input>, InputError> {
     let mut paths = Vec::new();
-    list(dir, "", MAX_DEPTH, &mut paths)?;
+    list((dir, discover::RECORD_FOLDER), "", MAX_DEPTH, &mut paths)?;
     let data = paths.into_iter().filter(|path| discover::is_data(path));
     data.map(|path| file_input(Split::Train, path.clone(), dir.join(&path))).collect()
 }
@@ -167,12 +179,12 @@ fn all(dir: &Path) -> Result<Vec<Input>, InputError> {
 /// Returns the first file of `dir` itself whose extension is that of raw data.
 fn data_without_split(dir: &Path) -> Result<Option<String>, InputError> {
     let mut paths = Vec::new();
-    list(dir, "", 1, &mut paths)?;
+    list((dir, discover::RECORD_FOLDER), "", 1, &mut paths)?;
     Ok(paths.into_iter().find(|path| !path.contains('/') && discover::has_records(path)))
 }
 
-/// Collects the files below `dir` as sorted relative paths; at depth 1 those of `dir` and of its folder `ReCoRD`.
-fn list(dir: &Path, prefix: &str, depth: usize, paths: &mut Vec<String>) -> Result<(), InputError> {
+/// Collects the files below `dir` as sorted relative paths; at depth 1 those of `dir` and of its folder `preferred`.
+fn list((dir, preferred): (&Path, &str), prefix: &str, depth: usize, paths: &mut Vec<String>) -> Result<(), InputError> {
     let unreadable = |source| InputError::Read { name: dir.join(prefix).display().to_string(), source };
     let mut entries: Vec<_> = fs::read_dir(dir.join(prefix))
         .and_then(Iterator::collect)
@@ -190,9 +202,9 @@ fn list(dir: &Path, prefix: &str, depth: usize, paths: &mut Vec<String>) -> Resu
         let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         if found.is_file() {
             paths.push(path);
-        } else if found.is_dir() && (depth > 1 || path == "ReCoRD") {
-            match list(dir, &path, depth.saturating_sub(1), paths) {
-                Err(_) if path != "ReCoRD" => tracing::debug!("{} cannot be searched", dir.join(&path).display()),
+        } else if found.is_dir() && (depth > 1 || path == preferred) {
+            match list((dir, preferred), &path, depth.saturating_sub(1), paths) {
+                Err(_) if path != preferred => tracing::debug!("{} cannot be searched", dir.join(&path).display()),
                 other => other?,
             }
         }
@@ -217,12 +229,12 @@ fn file_input(split: Split, name: String, path: PathBuf) -> Result<Input, InputE
     Ok(Input { split, name, bytes: found.len(), place: Place::File(path) })
 }
 
-fn members(path: &Path, name: &str) -> Result<Vec<Input>, InputError> {
+fn members(path: &Path, name: &str, folder: &str) -> Result<Vec<Input>, InputError> {
     let Some(kind) = archive::Kind::of(name) else { return Ok(Vec::new()) };
     let refuse = |reason: String| InputError::Archive { path: path.to_owned(), reason };
     let members = archive::members(path, kind).map_err(|error| refuse(error.to_string()))?;
     let names: Vec<_> = members.iter().map(|member| member.name.trim_start_matches("./").to_owned()).collect();
-    let chosen = discover::choose(&names).map_err(|reason| InputError::Ambiguous { place: path.to_owned(), reason })?;
+    let chosen = discover::choose(&names, folder).map_err(|reason| InputError::Ambiguous { place: path.to_owned(), reason })?;
     let mut inputs: Vec<_> = chosen
         .into_iter()
         .map(|(split, at)| Input {
@@ -238,7 +250,7 @@ fn members(path: &Path, name: &str) -> Result<Vec<Input>, InputError> {
 }
 
 /// Finds the files named on the command line, relative to the current folder.
-fn named(dir: &Path, named: &[(Split, String)]) -> Result<Vec<Input>, InputError> {
+fn named(dir: &Path, named: &[(Split, String)], folder: &str) -> Result<Vec<Input>, InputError> {
     let mut inputs = Vec::new();
     for (split, pattern) in named {
         let wrong = |reason: String| InputError::Named { split: *split, pattern: pattern.clone(), reason };
@@ -255,7 +267,7 @@ fn named(dir: &Path, named: &[(Split, String)]) -> Result<Vec<Input>, InputError
                 continue;
             }
             let before = inputs.len();
-            inputs.extend(members(&path, &name)?.into_iter().filter(|input| input.split == *split));
+            inputs.extend(members(&path, &name, folder)?.into_iter().filter(|input| input.split == *split));
             if inputs.len() == before {
                 return Err(wrong(format!("the archive holds no file of the {split} split")));
             }

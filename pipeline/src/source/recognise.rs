@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use glm_schemas::manifest::TaskName;
 
-use super::format::Format;
+use super::format::{Content, Format};
 use super::formats::FORMATS;
 use super::head::{Head, MAX_KEY_BYTES};
 
@@ -45,6 +45,16 @@ impl FormatName {
     /// Returns the first format of a task.
     pub(crate) fn first(task: TaskName) -> Self {
         NAMES.into_iter().find(|format| format.task() == task).unwrap_or_default()
+    }
+
+    /// Returns true if the records of the format say nothing without a pattern.
+    pub(crate) fn needs_pattern(self) -> bool {
+        matches!(self.format().content(), Content::Examples)
+    }
+
+    /// The format of records that fill a pattern.
+    pub(crate) fn pattern() -> Option<Self> {
+        NAMES.into_iter().find(|format| format.needs_pattern())
     }
 
     fn task(self) -> TaskName {

@@ -7,8 +7,7 @@ use std::path::Path;
 use arrow::array::{Array, AsArray, RecordBatch};
 use glm_schemas::cloze::encoding::{ChoiceEncoder, Question};
 use glm_schemas::cloze::{self, ClozeView, TOKEN_COLUMNS, ViewError};
-use glm_schemas::manifest::Split;
-use glm_schemas::vocab::SpecialIds;
+use glm_schemas::manifest::{Manifest, Split};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -43,13 +42,14 @@ pub(super) struct SplitCounter<'a> {
 }
 
 impl<'a> SplitCounter<'a> {
-    pub(super) fn new(split: Split, special: SpecialIds, lengths: &[usize], other: Option<&'a Passages>) -> Self {
+    pub(super) fn new(split: Split, manifest: &Manifest, lengths: &[usize], other: Option<&'a Passages>) -> Self {
+        let (special, cloze) = (manifest.special_ids, manifest.cloze());
         Self {
             split,
             unk: special.unk,
             truncations: lengths
                 .iter()
-                .map(|&length| (length, ChoiceEncoder::new(special, length), Truncation::default()))
+                .map(|&length| (length, cloze.encoder(special, length), Truncation::default()))
                 .collect(),
             other,
             passages: Passages::default(),
@@ -94,9 +94,7 @@ impl<'a> SplitCounter<'a> {
             self.passages.add(passage, index.value(row), view.example_id(row), self.other);
             let question = view.question(row);
             self.context.add(question.context_tokens());
-            self.count_unknown(question.passage);
-            self.count_unknown(question.query_left);
-            self.count_unknown(question.query_right);
+            question.segments.iter().for_each(|segment| self.count_unknown(segment.ids));
             let choices = view.choices(row);
             self.choices.add(choices.len());
             self.single_choice += usize::from(choices.len() == 1);
@@ -121,9 +119,8 @@ impl<'a> SplitCounter<'a> {
     /// Counts truncation, which is largest for the longest choice.
     fn count_truncation(&mut self, question: &Question<'_>, longest: usize) {
         for (_, encoder, truncation) in &mut self.truncations {
-            match encoder.kept_passage(question, longest) {
-                Ok(kept) => {
-                    let lost = question.passage.len() - kept;
+            match encoder.excess(question, longest) {
+                Ok(lost) => {
                     truncation.questions += usize::from(lost > 0);
                     truncation.tokens_lost += lost;
                 }

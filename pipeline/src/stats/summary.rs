@@ -32,7 +32,7 @@ pub struct SplitStats {
     pub questions: usize,
     /// Number of questions with a single choice, which is always right.
     pub single_choice: usize,
-    /// Number of questions in which several choices have the same tokens, so that no model can tell them apart.
+    /// Number of questions in which several choices have the same tokens, so that no model can distinguish them.
     pub indistinguishable: usize,
     /// Number of passages, distinguished by their index in the raw data.
     pub passages: usize,

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use arrow::array::{Array, AsArray, Int32Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
-use glm_schemas::cloze::encoding::ChoiceEncoder;
+use glm_schemas::cloze::encoding::{ChoiceEncoder, Question};
 use glm_schemas::cloze::{self, CharSpan, ClozeView, ViewError};
 use glm_schemas::manifest::Split;
 use glm_schemas::origin::OriginView;
@@ -28,6 +28,8 @@ pub(super) struct Columns<'a> {
     entity_spans: [&'a Int32Array; 4],
     origins: OriginView<'a>,
     label: &'a Int32Array,
+    blank: &'a Int32Array,
+    group_b: &'a Int32Array,
     context_tokens: &'a Int32Array,
     choice_tokens: &'a Int32Array,
     num_choices: &'a Int32Array,
@@ -57,6 +59,8 @@ impl<'a> Columns<'a> {
             entity_spans: [span("char_start")?, span("char_end")?, span("token_start")?, span("token_end")?],
             origins: OriginView::try_new(batch)?,
             label: int32("label")?,
+            blank: int32("blank")?,
+            group_b: int32("group_b")?,
             context_tokens: int32("context_tokens")?,
             choice_tokens: int32("choice_tokens")?,
             num_choices: int32("num_choices")?,
@@ -75,6 +79,8 @@ pub(super) struct Rules {
     pub(super) vocab_size: usize,
     pub(super) special: SpecialIds,
     pub(super) max_seq_len: usize,
+    /// Encoder of the choices.
+    pub(super) encoder: ChoiceEncoder,
     /// Split of the shard.
     pub(super) split: Split,
     /// Names of the raw files.
@@ -95,9 +101,7 @@ impl Rules {
     pub(super) fn check(&self, columns: &Columns<'_>, row: usize) -> Result<Counted, Violation> {
         let (choices, choice_tokens) = self.check_choices(columns, row)?;
         let question = columns.view.question(row);
-        self.check_ids("passage_ids", question.passage)?;
-        self.check_ids("query_left_ids", question.query_left)?;
-        self.check_ids("query_right_ids", question.query_right)?;
+        self.check_segments(columns, &question, row)?;
         let context_tokens = question.context_tokens();
         for (column, found, expected) in [
             ("context_tokens", columns.context_tokens, context_tokens),
@@ -110,6 +114,20 @@ impl Rules {
         self.check_origin(&columns.origins, row)?;
         check_entities(columns, row)?;
         Ok(Counted { choices, tokens: context_tokens + choice_tokens })
+    }
+
+    fn check_segments(&self, columns: &Columns<'_>, question: &Question<'_>, row: usize) -> Result<(), Violation> {
+        for (number, segment) in question.segments.iter().enumerate() {
+            self.check_ids("segments.ids", segment.ids)
+                .map_err(|violation| Violation { found: format!("segment {number}: {}", violation.found), ..violation })?;
+        }
+        let last = question.segments.len();
+        for (column, found) in [("blank", columns.blank.value(row)), ("group_b", columns.group_b.value(row))] {
+            if usize::try_from(found).map_or(true, |found| found > last) {
+                return Err(Violation::new(column, found, format!("a number from 0 to {last}, the number of segments")));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the number of choices and of the tokens that they predict.
@@ -130,8 +148,7 @@ impl Rules {
             }
             self.check_ids("choices.ids", choice.ids)
                 .map_err(|violation| Violation { found: format!("choice {number}: {}", violation.found), ..violation })?;
-            // The end of the piece is also predicted.
-            tokens += choice.ids.len() + 1;
+            tokens += self.encoder.targets(choice.ids.len());
         }
         Ok((count, tokens))
     }
@@ -152,7 +169,16 @@ impl Rules {
         if self.split == Split::Test {
             return if found.is_none() { Ok(()) } else { Err(Violation::new("label", shown, "null in the test split")) };
         }
-        let Some(first) = columns.view.choices(row).position(|choice| choice.correct) else {
+        let first = columns.view.choices(row).position(|choice| choice.correct);
+        // Of a pattern, the label can be unknown, or that of none of the choices.
+        if first.is_none() && found.is_none() && columns.view.choices(row).all(|choice| choice.name.is_some()) {
+            return if self.split != Split::Train {
+                Ok(())
+            } else {
+                Err(Violation::new("label", shown, "a label in the training split"))
+            };
+        }
+        let Some(first) = first else {
             return Err(Violation::new("choices.correct", "no correct choice", "at least one outside the test split"));
         };
         if found.and_then(|label| usize::try_from(label).ok()) != Some(first) {
@@ -182,9 +208,8 @@ impl Rules {
 
     /// Checks that the question fits the sequence length; `ingest` rejects questions that do not.
     fn check_length(&self, columns: &Columns<'_>, row: usize) -> Result<(), Violation> {
-        let encoder = ChoiceEncoder::new(self.special, self.max_seq_len);
         let longest = columns.view.choices(row).map(|choice| choice.ids.len()).max().unwrap_or(0);
-        match encoder.kept_passage(&columns.view.question(row), longest) {
+        match self.encoder.excess(&columns.view.question(row), longest) {
             Ok(_) => Ok(()),
             Err(error) => Err(Violation::new("choices.ids", error, "a question that fits max_seq_len of the manifest")),
         }
@@ -198,7 +223,8 @@ fn check_entities(columns: &Columns<'_>, row: usize) -> Result<(), Violation> {
         return Ok(());
     }
     let passage = CharOffsets::new(columns.passage.value(row));
-    let tokens = columns.view.question(row).passage.len();
+    // Mentions are of the passage, the first segment.
+    let tokens = columns.view.question(row).segments.first().map_or(0, |passage| passage.ids.len());
     for (number, at) in entities.enumerate() {
         let [char_start, char_end, token_start, token_end] = columns.entity_spans.map(|span| span.value(at));
         let chars = span(char_start, char_end).and_then(|(start, end)| passage.slice(CharSpan { start, end }));

@@ -172,10 +172,12 @@ impl Open<'_> {
 
     fn check_rows(&self, metadata: &ArrowReaderMetadata) -> Result<Checked, Stop> {
         let manifest = &self.set.manifest;
+        let max_seq_len = manifest.settings.max_seq_len.unwrap_or(PUBLISHED_SEQUENCE_LENGTH);
         let rules = Rules {
             vocab_size: manifest.tokenizer.vocab_size,
             special: manifest.special_ids,
-            max_seq_len: manifest.settings.max_seq_len.unwrap_or(PUBLISHED_SEQUENCE_LENGTH),
+            max_seq_len,
+            encoder: manifest.cloze().encoder(manifest.special_ids, max_seq_len),
             split: self.part.split,
             raw_files: manifest.raw_files.iter().map(|raw| raw.file.clone()).collect(),
         };

@@ -36,13 +36,17 @@ pub(crate) fn settings() -> IngestSettings {
         rows_per_group: 1024,
         compression: "zstd:3".into(),
         limit: None,
+        max_record_bytes: None,
         format: "record".into(),
         max_distractors: Some(9),
         distractor_seed: Some(42),
         column: None,
         dedup: None,
+        keep: None,
+        task_mask: false,
         val_fraction: None,
         val_seed: None,
+        pattern: None,
         keep_fields: false,
     }
 }

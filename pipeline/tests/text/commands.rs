@@ -42,6 +42,12 @@ fn the_task_is_named_if_it_was_not_given() {
     assert_eq!(error, "the format `lines` has documents; leave out --task cloze, or give --task text");
     let error = failure(&["ingest", "--dedup", "exact"], dir.path());
     assert_eq!(error, "--dedup has no effect on questions; leave it out, or give --task text");
+    let error = failure(&["ingest", "--keep", "end"], dir.path());
+    assert_eq!(error, "--keep has no effect on questions; leave it out, or give --task seq2seq");
+    let error = failure(&["ingest", "--task", "text", "--task-mask"], dir.path());
+    assert_eq!(error, "--task-mask has no effect on documents; leave it out");
+    let error = failure(&["ingest", "--max-record-mib", "64"], dir.path());
+    assert_eq!(error, "--max-record-mib has no effect on questions; leave it out, or give --task text");
     let empty = tempfile::tempdir().expect("folder");
     let error = failure(&["ingest", "--task", "text"], empty.path());
     assert!(error.starts_with(&format!("no documents in {}: looked for files", empty.path().display())), "{error}");
@@ -195,7 +201,7 @@ fn standard_input_and_named_files_are_read() {
     let raw = tempfile::tempdir().expect("folder");
     write(raw.path(), "one.jsonl", json!({"text": "One."}).to_string());
     let named = vec![(Split::Train, raw.path().join("*.jsonl").display().to_string())];
-    let selection = Selection { named, splits: Vec::new() };
+    let selection = Selection { named, ..Selection::default() };
     support::run(&IngestOptions { selection, ..options(dir.path()) }).expect("ingested");
     assert_eq!(texts(dir.path(), Split::Train), ["One."]);
 }

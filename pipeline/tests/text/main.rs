@@ -275,6 +275,38 @@ fn dedup_keeps_the_first_of_equal_documents() {
 }
 
 #[test]
+fn large_documents_are_rows_if_they_may_be() {
+    let dir = tempfile::tempdir().expect("folder");
+    let small = |number: usize| json!({"text": format!("Small document {number}.")}).to_string();
+    let large =
+        |number: usize| json!({"text": format!("Book {number}. {}", "The keeper lit the lamp. ".repeat(220_000))}).to_string();
+    let lines = [small(0), large(1), small(2), large(3), large(4), small(5)];
+    write(dir.path(), "train.jsonl", lines.join("\n"));
+    let rejects = IngestOptions { max_rejects: RejectLimit::Percent(100.0), ..options(dir.path()) };
+    let summary = support::run(&rejects).expect("ingested");
+    assert_eq!((summary.splits[0].questions, summary.rejected_records()), (3, 3));
+    let list = fs::read_to_string(dir.path().join("shards/rejects.jsonl")).expect("rejects");
+    assert!(list.contains("the limit is 4194304, which --max-record-mib raises for documents"), "{list}");
+
+    let allows = |threads: usize| IngestOptions {
+        max_record_bytes: 6 << 20,
+        threads: threads.try_into().expect("some"),
+        force: true,
+        ..options(dir.path())
+    };
+    let mut contents = Vec::new();
+    for threads in [1, 3] {
+        let summary = support::run(&allows(threads)).expect("ingested");
+        assert_eq!((summary.splits[0].questions, summary.rejected_records()), (6, 0));
+        contents.push(support::contents(&dir.path().join("shards")));
+    }
+    assert!(contents[0] == contents[1], "threads change nothing");
+    let lengths: Vec<_> = texts(dir.path(), Split::Train).iter().map(String::len).collect();
+    assert_eq!(lengths.iter().filter(|length| **length > 5 << 20).count(), 3, "{lengths:?}");
+    assert_eq!(support::manifest(dir.path()).settings.max_record_bytes, Some(6 << 20));
+}
+
+#[test]
 fn published_filters_leave_documents_out() {
     let dir = tempfile::tempdir().expect("folder");
     let line = |part: &str, text: &str| format!("{}\n", json!({"text": text, "meta": {"pile_set_name": part}}));

@@ -104,9 +104,10 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
                 let entities: Vec<_> =
                     row.entities.iter().map(|&(ref text, chars, tokens)| EntityRow { text, chars, tokens }).collect();
                 let choices = row.choices.iter().zip(&row.choice_indices);
-                let choices: Vec<_> =
-                    choices.map(|((ids, correct), &index)| ChoiceRow { text: "x", ids, correct: *correct, index }).collect();
-                let tokens = Question { passage: &row.passage_ids, query_left: &row.left, query_right: &row.right };
+                let choices: Vec<_> = choices
+                    .map(|((ids, correct), &index)| ChoiceRow { text: "x", ids, correct: *correct, index, name: None })
+                    .collect();
+                let tokens = Question::about(&row.passage_ids, &row.left, &row.right);
                 content.rows += 1;
                 content.choices = Some(content.choices.unwrap_or(0) + choices.len());
                 content.tokens += tokens.context_tokens() + choices.iter().map(|choice| choice.ids.len() + 1).sum::<usize>();
@@ -115,13 +116,17 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
                     origin: row.origin,
                     passage_id: number as i64,
                     question_id: number as i64,
+                    group_id: None,
+                    idx: None,
                     source: "own",
                     passage: PASSAGE,
                     query: "a @placeholder b",
-                    tokens,
+                    tokens: &tokens,
                     entities: &entities,
                     choices: &choices,
                     labelled: row.labelled,
+                    label_name: None,
+                    end_of_piece: true,
                 };
                 writer.append(&row).expect("append");
             }
@@ -136,6 +141,7 @@ pub(crate) fn write_set(shards: &Shards) -> TempDir {
         tokenizer,
         special_ids: SpecialIds { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4, sop: 38, eop: 39 },
         blank: "@placeholder".into(),
+        cloze: None,
         splits,
         raw_files: vec![RawFile {
             file: RAW_FILE.into(),

@@ -76,7 +76,7 @@ fn the_program_reports_by_exit_code_and_names_the_location() {
     assert_eq!(unsound.status.code(), Some(4), "{unsound:?}");
     let text = String::from_utf8(unsound.stdout).expect("text");
     let place = format!(
-        "{TRAIN_0}, row group 0, row 1 (\"train-p1-q1\"), column `query_left_ids`: found id 40 at position 0, \
+        "{TRAIN_0}, row group 0, row 1 (\"train-p1-q1\"), column `segments.ids`: found segment 1: id 40 at position 0, \
          expected ids from 0 to below vocab_size = 40; ingest the raw data again"
     );
     assert_eq!(text.lines().last(), Some(place.as_str()));
@@ -85,7 +85,7 @@ fn the_program_reports_by_exit_code_and_names_the_location() {
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one object");
     assert_eq!(
         (&json["sound"], &json["fault"]["row"], &json["fault"]["column"]),
-        (&false.into(), &1.into(), &"query_left_ids".into())
+        (&false.into(), &1.into(), &"segments.ids".into())
     );
     assert_eq!((&json["splits"][0]["ok"], &json["splits"][1]["ok"]), (&false.into(), &serde_json::Value::Null));
 
@@ -222,7 +222,7 @@ fn every_inconsistency_of_the_manifest_is_found() {
         dir
     };
     assert_manifest_fault(&text_changed("{", ""), "not a manifest", "JSON");
-    assert_manifest_fault(&text_changed("\"schema_version\": 2", "\"schema_version\": 7"), "schema version 7", "2");
+    assert_manifest_fault(&text_changed("\"schema_version\": 3", "\"schema_version\": 7"), "schema version 7", "3");
     let fingerprint = sound_set();
     let manifest = Manifest { fingerprint: "00".into(), ..read_manifest(fingerprint.path()) };
     fs::write(fingerprint.path().join("shards/manifest.json"), manifest.to_json().expect("json")).expect("write");

@@ -62,9 +62,19 @@ fn wrong_schema_and_metadata_are_found() {
 #[test]
 fn violated_rules_are_located() {
     let ids = "ids from 0 to below vocab_size = 40";
-    assert_row_fault(&changed_rows(|rows| train(rows).passage_ids[3] = 40), "passage_ids", "id 40 at position 3", ids);
-    assert_row_fault(&changed_rows(|rows| train(rows).left[0] = -1), "query_left_ids", "id -1 at position 0", ids);
-    assert_row_fault(&changed_rows(|rows| train(rows).right[1] = i32::MAX), "query_right_ids", "at position 1", ids);
+    assert_row_fault(
+        &changed_rows(|rows| train(rows).passage_ids[3] = 40),
+        "segments.ids",
+        "segment 0: id 40 at position 3",
+        ids,
+    );
+    assert_row_fault(&changed_rows(|rows| train(rows).left[0] = -1), "segments.ids", "segment 1: id -1 at position 0", ids);
+    assert_row_fault(
+        &changed_rows(|rows| train(rows).right[1] = i32::MAX),
+        "segments.ids",
+        "segment 2: id 2147483647 at position 1",
+        ids,
+    );
     assert_row_fault(
         &changed_rows(|rows| train(rows).choices[1].0[1] = 99),
         "choices.ids",

@@ -38,6 +38,8 @@ pub struct ChoiceRow<'a> {
     pub correct: bool,
     /// Index in the list of choices of the raw record.
     pub index: usize,
+    /// Label that it stands for, as the raw data have it; `None` if choices have no names.
+    pub name: Option<&'a str>,
 }
 
 /// Question to be stored in a shard.
@@ -51,20 +53,28 @@ pub struct ClozeRow<'a> {
     pub passage_id: i64,
     /// Index of the question in the raw data.
     pub question_id: i64,
+    /// Name of the questions that are scored together.
+    pub group_id: Option<&'a str>,
+    /// Index of the raw record, in JSON.
+    pub idx: Option<&'a str>,
     /// Origin of the passage.
     pub source: &'a str,
     /// Passage in standard form.
     pub passage: &'a str,
     /// Query in standard form, including the marker of the blank.
     pub query: &'a str,
-    /// Tokens of passage and query.
-    pub tokens: Question<'a>,
+    /// Tokens of the context.
+    pub tokens: &'a Question<'a>,
     /// Mentions of entities in the passage.
     pub entities: &'a [EntityRow<'a>],
     /// Candidate answers.
     pub choices: &'a [ChoiceRow<'a>],
     /// True if the correct answer is known; false in the test split.
     pub labelled: bool,
+    /// Right label as the raw data have it; `None` if it is unknown or choices have no names.
+    pub label_name: Option<&'a str>,
+    /// True if an end of piece is predicted behind the tokens of a choice.
+    pub end_of_piece: bool,
 }
 
 /// Builder of record batches with the schema of [`cloze::schema`](super::schema()).
@@ -73,12 +83,16 @@ pub struct ClozeBatchBuilder {
     origin: OriginBuilder,
     passage_id: Int64Builder,
     question_id: Int64Builder,
+    group_id: StringBuilder,
+    idx: StringBuilder,
     source: StringDictionaryBuilder<Int32Type>,
     passage: StringBuilder,
     query: StringBuilder,
-    passage_ids: ListBuilder<Int32Builder>,
-    query_left_ids: ListBuilder<Int32Builder>,
-    query_right_ids: ListBuilder<Int32Builder>,
+    segment_offsets: Vec<i32>,
+    segment_ids: ListBuilder<Int32Builder>,
+    segment_truncatable: BooleanBuilder,
+    blank: Int32Builder,
+    group_b: Int32Builder,
     entity_offsets: Vec<i32>,
     entity_text: StringBuilder,
     entity_spans: [Int32Builder; 4],
@@ -87,7 +101,9 @@ pub struct ClozeBatchBuilder {
     choice_ids: ListBuilder<Int32Builder>,
     choice_correct: BooleanBuilder,
     choice_index: Int32Builder,
+    choice_name: StringBuilder,
     label: Int32Builder,
+    label_name: StringBuilder,
     context_tokens: Int32Builder,
     choice_tokens: Int32Builder,
     num_choices: Int32Builder,
@@ -107,12 +123,16 @@ impl ClozeBatchBuilder {
             origin: OriginBuilder::default(),
             passage_id: Int64Builder::new(),
             question_id: Int64Builder::new(),
+            group_id: StringBuilder::new(),
+            idx: StringBuilder::new(),
             source: StringDictionaryBuilder::new(),
             passage: StringBuilder::new(),
             query: StringBuilder::new(),
-            passage_ids: id_lists(),
-            query_left_ids: id_lists(),
-            query_right_ids: id_lists(),
+            segment_offsets: vec![0],
+            segment_ids: id_lists(),
+            segment_truncatable: BooleanBuilder::new(),
+            blank: Int32Builder::new(),
+            group_b: Int32Builder::new(),
             entity_offsets: vec![0],
             entity_text: StringBuilder::new(),
             entity_spans: std::array::from_fn(|_| Int32Builder::new()),
@@ -121,7 +141,9 @@ impl ClozeBatchBuilder {
             choice_ids: id_lists(),
             choice_correct: BooleanBuilder::new(),
             choice_index: Int32Builder::new(),
+            choice_name: StringBuilder::new(),
             label: Int32Builder::new(),
+            label_name: StringBuilder::new(),
             context_tokens: Int32Builder::new(),
             choice_tokens: Int32Builder::new(),
             num_choices: Int32Builder::new(),
@@ -150,9 +172,15 @@ impl ClozeBatchBuilder {
         self.question_id.append_value(row.question_id);
         self.passage.append_value(row.passage);
         self.query.append_value(row.query);
-        push_ids(&mut self.passage_ids, row.tokens.passage);
-        push_ids(&mut self.query_left_ids, row.tokens.query_left);
-        push_ids(&mut self.query_right_ids, row.tokens.query_right);
+        self.group_id.append_option(row.group_id);
+        self.idx.append_option(row.idx);
+        for segment in &row.tokens.segments {
+            push_ids(&mut self.segment_ids, segment.ids);
+            self.segment_truncatable.append_value(segment.truncatable);
+        }
+        push_offset(&mut self.segment_offsets, row.tokens.segments.len());
+        self.blank.append_value(row.tokens.blank as i32);
+        self.group_b.append_value(row.tokens.group_b as i32);
 
         for entity in row.entities {
             let tokens = entity.tokens.map_or([-1, -1], |span| [span.start as i32, span.end as i32]);
@@ -169,13 +197,16 @@ impl ClozeBatchBuilder {
             push_ids(&mut self.choice_ids, choice.ids);
             self.choice_correct.append_value(choice.correct);
             self.choice_index.append_value(choice.index as i32);
+            self.choice_name.append_option(choice.name);
         }
         push_offset(&mut self.choice_offsets, row.choices.len());
 
         let label = row.choices.iter().position(|choice| choice.correct).filter(|_| row.labelled);
         self.label.append_option(label.map(|label| label as i32));
+        self.label_name.append_option(row.label_name);
         self.context_tokens.append_value(row.tokens.context_tokens() as i32);
-        self.choice_tokens.append_value(row.choices.iter().map(|choice| choice.ids.len() as i32 + 1).sum());
+        self.choice_tokens
+            .append_value(row.choices.iter().map(|choice| choice.ids.len() as i32 + i32::from(row.end_of_piece)).sum());
         self.num_choices.append_value(row.choices.len() as i32);
         Ok(())
     }
@@ -188,11 +219,15 @@ impl ClozeBatchBuilder {
         let mut entity_columns: Vec<ArrayRef> = vec![Arc::new(self.entity_text.finish())];
         entity_columns.extend(self.entity_spans.iter_mut().map(|span| Arc::new(span.finish()) as ArrayRef));
         let entities = structs(schema::entity_fields(), entity_columns, &mut self.entity_offsets)?;
+        let segment_columns: Vec<ArrayRef> =
+            vec![Arc::new(self.segment_ids.finish()), Arc::new(self.segment_truncatable.finish())];
+        let segments = structs(schema::segment_fields(), segment_columns, &mut self.segment_offsets)?;
         let choice_columns: Vec<ArrayRef> = vec![
             Arc::new(self.choice_text.finish()),
             Arc::new(self.choice_ids.finish()),
             Arc::new(self.choice_correct.finish()),
             Arc::new(self.choice_index.finish()),
+            Arc::new(self.choice_name.finish()),
         ];
         let choices = structs(schema::choice_fields(), choice_columns, &mut self.choice_offsets)?;
         let [split, source_id, raw_file, raw_line, extra] = self.origin.finish();
@@ -204,17 +239,20 @@ impl ClozeBatchBuilder {
                 source_id,
                 Arc::new(self.passage_id.finish()),
                 Arc::new(self.question_id.finish()),
+                Arc::new(self.group_id.finish()),
+                Arc::new(self.idx.finish()),
                 Arc::new(self.source.finish()),
                 raw_file,
                 raw_line,
                 Arc::new(self.passage.finish()),
                 Arc::new(self.query.finish()),
-                Arc::new(self.passage_ids.finish()),
-                Arc::new(self.query_left_ids.finish()),
-                Arc::new(self.query_right_ids.finish()),
+                Arc::new(segments),
+                Arc::new(self.blank.finish()),
+                Arc::new(self.group_b.finish()),
                 Arc::new(entities),
                 Arc::new(choices),
                 Arc::new(self.label.finish()),
+                Arc::new(self.label_name.finish()),
                 Arc::new(self.context_tokens.finish()),
                 Arc::new(self.choice_tokens.finish()),
                 Arc::new(self.num_choices.finish()),
@@ -248,8 +286,8 @@ mod tests {
         let mut builder = ClozeBatchBuilder::new();
         let entities = [EntityRow { text: "Ada", chars: CharSpan { start: 0, end: 3 }, tokens: None }];
         let choices = [
-            ChoiceRow { text: "Bo", ids: &[21, 22], correct: false, index: 4 },
-            ChoiceRow { text: "Ada", ids: &[20], correct: true, index: 0 },
+            ChoiceRow { text: "Bo", ids: &[21, 22], correct: false, index: 4, name: None },
+            ChoiceRow { text: "Ada", ids: &[20], correct: true, index: 0, name: Some("yes") },
         ];
         let origin = Origin {
             split: Split::Val,
@@ -263,16 +301,22 @@ mod tests {
             origin,
             passage_id: 1,
             question_id: 2,
+            group_id: Some("1"),
+            idx: None,
             source: "ours",
             passage: "Ada met Bo.",
             query: "@placeholder met Bo",
-            tokens: Question { passage: &[20, 4, 21, 22], query_left: &[], query_right: &[4, 21, 22] },
+            tokens: &Question::about(&[20, 4, 21, 22], &[], &[4, 21, 22]),
             entities: &entities,
             choices: &choices,
             labelled: true,
+            label_name: Some("yes"),
+            end_of_piece: true,
         };
         builder.append(&row).expect("append");
-        builder.append(&ClozeRow { labelled: false, origin: Origin::NONE, ..row }).expect("append");
+        builder
+            .append(&ClozeRow { labelled: false, label_name: None, idx: Some("7"), origin: Origin::NONE, ..row })
+            .expect("append");
         assert_eq!(builder.len(), 2);
         let batch = builder.finish().expect("finish");
         assert!(builder.is_empty());
@@ -280,7 +324,7 @@ mod tests {
 
         let view = ClozeView::try_new(&batch).expect("view");
         assert_eq!(view.len(), 2);
-        assert_eq!(view.question(0), row.tokens);
+        assert_eq!(view.question(0), *row.tokens);
         assert_eq!((view.label(0), view.label(1)), (Some(1), None));
         assert_eq!(view.context_tokens(1), 10);
         let read: Vec<_> = view.choices(1).collect();
@@ -288,6 +332,8 @@ mod tests {
         assert_eq!((read[1].text, read[1].correct), (Some("Ada"), true));
         assert_eq!((read[0].index, read[1].index), (Some(4), Some(0)));
         assert_eq!((view.source_id(0), view.source_id(1), view.question_id(1)), (Some("mine-7"), None, Some(2)));
+        assert_eq!((view.label_name(0), view.label_name(1), view.group_id(1)), (Some("yes"), None, Some("1")));
+        assert_eq!((view.idx(0), view.idx(1), read[0].name, read[1].name), (None, Some("7"), None, Some("yes")));
         let origins = OriginView::try_new(&batch).expect("view");
         assert_eq!((origins.get(0), origins.get(1)), (Ok(origin), Ok(Origin::NONE)));
     }

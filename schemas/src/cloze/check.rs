@@ -4,21 +4,27 @@ use super::ClozeView;
 use crate::column::ValueError;
 
 impl ClozeView<'_> {
-    /// Checks that all ids are in a vocabulary of `vocab_size` tokens, that every row has choices, that labels are first correct choices
+    /// Checks that all ids are in a vocabulary of `vocab_size` tokens, that blanks are in
+    /// their context, that every row has choices, that labels are first correct choices
     /// and that lengths are those of the lists.
     ///
     /// # Errors
     /// [`ValueError`] of the first column with such a value.
     pub fn check_values(&self, vocab_size: usize) -> Result<(), ValueError> {
-        self.passage_ids.check("passage_ids", self.len(), |row| row..row + 1, vocab_size)?;
-        self.query_left_ids.check("query_left_ids", self.len(), |row| row..row + 1, vocab_size)?;
-        self.query_right_ids.check("query_right_ids", self.len(), |row| row..row + 1, vocab_size)?;
+        self.segment_ids.check("segments.ids", self.len(), |row| self.segment_range(row), vocab_size)?;
         self.choice_ids.check("choices.ids", self.len(), |row| self.choice_range(row), vocab_size)?;
         (0..self.len()).try_for_each(|row| self.check_row(row))
     }
 
     fn check_row(&self, row: usize) -> Result<(), ValueError> {
         let fault = |column, found: String, expected: String| Err(ValueError { row, column, found, expected });
+        let segments = self.segment_range(row).len();
+        for (name, column) in [("blank", self.blank), ("group_b", self.group_b)] {
+            let found = column.value(row);
+            if usize::try_from(found).map_or(true, |found| found > segments) {
+                return fault(name, found.to_string(), format!("a number from 0 to {segments}, the number of segments"));
+            }
+        }
         let choices = self.choice_range(row);
         if choices.is_empty() {
             return fault("choices", "no choice".to_owned(), "at least one".to_owned());
@@ -60,20 +66,24 @@ mod tests {
     fn rows() -> RecordBatch {
         let mut builder = ClozeBatchBuilder::new();
         for row in 0..3 {
-            let choice = |ids: &'static [TokenId], correct| ChoiceRow { text: "c", ids, correct, index: 0 };
+            let choice = |ids: &'static [TokenId], correct| ChoiceRow { text: "c", ids, correct, index: 0, name: None };
             builder
                 .append(&ClozeRow {
                     example_id: "e",
                     origin: Origin::NONE,
                     passage_id: 0,
                     question_id: row,
+                    group_id: None,
+                    idx: None,
                     source: "s",
                     passage: "",
                     query: "",
-                    tokens: Question { passage: &[1, 2, 99], query_left: &[4], query_right: &[5, 6] },
+                    tokens: &Question::about(&[1, 2, 99], &[4], &[5, 6]),
                     entities: &[],
                     choices: &[choice(&[7], false), choice(&[8, 0], true), choice(&[9], true)],
                     labelled: row < 2,
+                    label_name: None,
+                    end_of_piece: true,
                 })
                 .expect("row");
         }
@@ -112,27 +122,30 @@ mod tests {
     #[test]
     fn ids_outside_of_the_vocabulary_are_errors() {
         let batch = rows();
-        for (name, at) in [("passage_ids", 8), ("query_left_ids", 2), ("query_right_ids", 4)] {
+        let with_ids = |name: &str, id_at: usize, id: i32| {
+            let structs = batch.column_by_name(name).expect("column").as_list::<i32>();
+            let (fields, mut columns, _) = structs.values().as_struct().clone().into_parts();
+            let (at, _) = fields.find("ids").expect("ids");
+            columns[at] = Arc::new(with_id(columns[at].as_list(), id_at, id));
+            let arrow::datatypes::DataType::List(field) = structs.data_type() else { panic!("a list") };
+            let values = Arc::new(StructArray::new(fields, columns, None));
+            let lists = ListArray::new(Arc::clone(field), structs.offsets().clone(), values, None);
+            replaced(&batch, name, Arc::new(lists))
+        };
+        // Six ids in each row.
+        for at in [12, 15, 17] {
             for id in [100, -1, i32::MIN, i32::MAX] {
-                let lists = with_id(batch.column_by_name(name).expect("column").as_list(), at, id);
-                let error = check(&replaced(&batch, name, Arc::new(lists))).expect_err("outside");
+                let error = check(&with_ids("segments", at, id)).expect_err("outside");
                 assert_eq!(
                     error,
                     format!(
-                        "row 2: token id {id} in column `{name}`, expected ids from 0 to 99, the vocabulary of the manifest"
+                        "row 2: token id {id} in column `segments.ids`, expected ids from 0 to 99, the vocabulary of the manifest"
                     )
                 );
             }
         }
-        let choices = batch.column_by_name("choices").expect("column").as_list::<i32>();
-        let (fields, mut columns, _) = choices.values().as_struct().clone().into_parts();
-        let (at, _) = fields.find("ids").expect("ids");
         // Four ids in each row.
-        columns[at] = Arc::new(with_id(columns[at].as_list(), 6, 100));
-        let arrow::datatypes::DataType::List(field) = choices.data_type() else { panic!("a list") };
-        let values = Arc::new(StructArray::new(fields, columns, None));
-        let lists = ListArray::new(Arc::clone(field), choices.offsets().clone(), values, None);
-        let batch = replaced(&batch, "choices", Arc::new(lists));
+        let batch = with_ids("choices", 6, 100);
         let error = check(&batch).expect_err("outside");
         assert!(error.starts_with("row 1: token id 100 in column `choices.ids`"), "{error}");
         // Rows outside of a slice are not checked.
@@ -151,6 +164,14 @@ mod tests {
             assert_eq!(error, format!("row 1: {label} in column `label`, expected 1, the first correct choice"));
         }
         assert_eq!(changed("label", 1, 1), Ok(()));
+        for (name, found) in [("blank", 4), ("blank", -1), ("group_b", 4), ("group_b", i32::MIN)] {
+            let error = changed(name, 2, found).expect_err("no such segment");
+            assert_eq!(
+                error,
+                format!("row 2: {found} in column `{name}`, expected a number from 0 to 3, the number of segments")
+            );
+        }
+        assert_eq!(changed("blank", 1, 3), Ok(()));
         let error = changed("context_tokens", 2, -5).expect_err("another length");
         assert!(error.starts_with("row 2: -5 in column `context_tokens`, expected 9"), "{error}");
     }

@@ -1,45 +1,104 @@
-//! Encoding of one choice of a question as model input, as in the published recipe.
+//! Encoding of one choice of a question as model input, as in the published recipes.
 //!
-//! For a question with passage tokens `P`, query tokens `L` before and `R` after the blank, and a choice with tokens `c`:
+//! A question is a context of segments with one blank, and choices. For segments `S`, of which the blank stands before number `b`,
+//! and a choice with tokens `c`:
 //!
 //! ```text
-//! context = [CLS] P[..keep] L [MASK] R [PAD]          sep = its length
+//! context = [CLS] S[..b] [MASK] S[b..] [PAD]          sep = its length
 //! piece   = <sop> c                                    predicts  c <eop>
 //! ```
 //!
-//! Only the passage is truncated, at its end, and by as much as the length of the choice requires. The contexts of two choices of a
-//! long question can therefore differ by a few tokens; see [`ChoiceEncoder::kept_passage`].
+//! In tasks whose choices are single tokens, no end of piece is predicted: `c` has one token, and the piece is `<sop>` alone.
+//!
+//! Only truncatable segments are cut, by as much as the length of the choice requires. The contexts of two choices of a long question
+//! can therefore differ by a few tokens; see [`ChoiceEncoder::excess`]. The published code removes one token after the other: of the
+//! groups A and B, the one with more truncatable tokens loses the next, B if they have equally many; inside a group, the last token of
+//! the last segment that has one left. [`Question::kept`] computes the result from the lengths.
 
 use thiserror::Error;
 
 use crate::vocab::{SpecialIds, TokenId};
 
-/// Number of tokens of a context besides passage and query: `[CLS]`, `[MASK]` and the end of the context.
+/// Number of tokens of a context besides its segments: `[CLS]`, `[MASK]` and the end of the context.
 pub const CONTEXT_OVERHEAD: usize = 3;
 
 /// Sequence length of the published recipe.
 pub const PUBLISHED_SEQUENCE_LENGTH: usize = 512;
 
-/// Tokens of a question that all its choices share.
+/// Part of a context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question<'a> {
-    /// Tokens of the passage, not truncated.
-    pub passage: &'a [TokenId],
-    /// Tokens of the query before the blank.
-    pub query_left: &'a [TokenId],
-    /// Tokens of the query after the blank.
-    pub query_right: &'a [TokenId],
+pub struct Segment<'a> {
+    /// Tokens.
+    pub ids: &'a [TokenId],
+    /// True if tokens at its end may be left out to fit the sequence length.
+    pub truncatable: bool,
 }
 
-impl Question<'_> {
-    /// Number of context tokens without truncation.
-    pub fn context_tokens(&self) -> usize {
-        self.passage.len() + self.query_tokens() + CONTEXT_OVERHEAD
+impl<'a> Segment<'a> {
+    /// A segment that is never cut.
+    pub fn fixed(ids: &'a [TokenId]) -> Self {
+        Self { ids, truncatable: false }
     }
 
-    /// Number of query tokens on both sides of the blank, excluding the blank.
-    pub fn query_tokens(&self) -> usize {
-        self.query_left.len() + self.query_right.len()
+    /// A segment that may be cut.
+    pub fn truncatable(ids: &'a [TokenId]) -> Self {
+        Self { ids, truncatable: true }
+    }
+}
+
+/// Tokens of a question that all its choices share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// The context in order, without the blank.
+    pub segments: Vec<Segment<'a>>,
+    /// The blank stands before the segment with this number; at the end if it is the number of segments.
+    pub blank: usize,
+    /// First segment of group B; the number of segments if there is one group.
+    pub group_b: usize,
+}
+
+impl<'a> Question<'a> {
+    /// A passage that may be truncated, and a query with a blank: the form of ReCoRD.
+    pub fn about(passage: &'a [TokenId], query_left: &'a [TokenId], query_right: &'a [TokenId]) -> Self {
+        let segments = vec![Segment::truncatable(passage), Segment::fixed(query_left), Segment::fixed(query_right)];
+        Self { segments, blank: 2, group_b: 3 }
+    }
+
+    /// Number of context tokens without truncation.
+    pub fn context_tokens(&self) -> usize {
+        self.segments.iter().map(|segment| segment.ids.len()).sum::<usize>() + CONTEXT_OVERHEAD
+    }
+
+    /// Number of truncatable tokens in the groups A and B.
+    pub fn truncatable_tokens(&self) -> [usize; 2] {
+        let (a, b) = self.segments.split_at(self.group_b.min(self.segments.len()));
+        [a, b].map(|group| group.iter().filter(|segment| segment.truncatable).map(|segment| segment.ids.len()).sum())
+    }
+
+    /// Number of tokens of the segments that are never cut, excluding the blank.
+    pub fn fixed_tokens(&self) -> usize {
+        self.segments.iter().filter(|segment| !segment.truncatable).map(|segment| segment.ids.len()).sum()
+    }
+
+    /// Returns what every segment keeps if `excess` tokens are removed in all, at most as many as can be.
+    pub fn kept(&self, excess: usize) -> impl Iterator<Item = &'a [TokenId]> + '_ {
+        let [a, b] = self.truncatable_tokens();
+        // What the longer group has more comes off it alone; the rest alternates between both, starting with B.
+        let longer = excess.min(a.abs_diff(b));
+        let rest = excess - longer;
+        let (from_a, from_b) =
+            if a > b { (longer + rest / 2, rest.div_ceil(2)) } else { (rest / 2, longer + rest.div_ceil(2)) };
+        let (mut left_a, mut left_b) = (a.saturating_sub(from_a), b.saturating_sub(from_b));
+        self.segments.iter().enumerate().map(move |(number, segment)| {
+            if !segment.truncatable {
+                return segment.ids;
+            }
+            // A group loses its end: what it keeps belongs to its first segments.
+            let left = if number < self.group_b { &mut left_a } else { &mut left_b };
+            let kept = segment.ids.len().min(*left);
+            *left -= kept;
+            &segment.ids[..kept]
+        })
     }
 }
 
@@ -63,12 +122,12 @@ pub struct ChoiceInput {
 /// Error of encoding a question.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum EncodingError {
-    /// Query and choice are too long even without the passage.
+    /// Query and choice are too long even if everything is cut that may be.
     #[error(
         "the query ({query} tokens) and a choice ({choice} tokens) do not fit a sequence length of {max_seq_len}; at least {needed} are needed"
     )]
     DoesNotFit {
-        /// Number of query tokens.
+        /// Number of tokens of the segments that are never cut.
         query: usize,
         /// Number of choice tokens.
         choice: usize,
@@ -79,69 +138,109 @@ pub enum EncodingError {
     },
 }
 
+/// Position that the tokens of a piece get.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BlankPosition {
+    /// That of the first `[MASK]` of the context, even if it is part of a text; as published for ReCoRD.
+    #[default]
+    FirstMask,
+    /// That of the blank.
+    Blank,
+}
+
 /// Encoder for one vocabulary and sequence length.
 #[derive(Debug, Clone, Copy)]
 pub struct ChoiceEncoder {
     special: SpecialIds,
     max_seq_len: usize,
+    end_of_piece: bool,
+    position: BlankPosition,
 }
 
 impl ChoiceEncoder {
-    /// Creates an encoder for sequences of at most `max_seq_len` tokens, context and piece together.
+    /// Creates an encoder for sequences of at most `max_seq_len` tokens, context and piece together, in the form of ReCoRD: an end of
+    /// piece is predicted, and the piece has the position of the first `[MASK]`.
     pub fn new(special: SpecialIds, max_seq_len: usize) -> Self {
-        Self { special, max_seq_len }
+        Self { special, max_seq_len, end_of_piece: true, position: BlankPosition::FirstMask }
     }
 
-    /// Returns the number of passage tokens that fit beside a choice of `choice_len` tokens.
+    /// Returns the same encoder in another form: whether an end of piece is predicted, and the position of the piece.
+    #[must_use]
+    pub fn with_form(self, end_of_piece: bool, position: BlankPosition) -> Self {
+        Self { end_of_piece, position, ..self }
+    }
+
+    /// Returns true if an end of piece is predicted behind the tokens of a choice.
+    pub fn end_of_piece(&self) -> bool {
+        self.end_of_piece
+    }
+
+    /// Number of tokens that a choice of `choice_len` tokens predicts.
+    pub fn targets(&self, choice_len: usize) -> usize {
+        choice_len + usize::from(self.end_of_piece)
+    }
+
+    /// Returns the number of context tokens that have to be removed to fit a choice of `choice_len` tokens. Choices of a question with
+    /// the same number have the same context.
     ///
     /// # Errors
-    /// [`EncodingError::DoesNotFit`] if query and choice alone are too long.
-    pub fn kept_passage(&self, question: &Question<'_>, choice_len: usize) -> Result<usize, EncodingError> {
-        // The piece is <sop> followed by the choice.
-        let needed = question.query_tokens() + CONTEXT_OVERHEAD + choice_len + 1;
-        match self.max_seq_len.checked_sub(needed) {
-            Some(room) => Ok(room.min(question.passage.len())),
-            None => Err(EncodingError::DoesNotFit {
-                query: question.query_tokens(),
-                choice: choice_len,
-                max_seq_len: self.max_seq_len,
-                needed,
-            }),
+    /// [`EncodingError::DoesNotFit`] if more have to be removed than may be.
+    pub fn excess(&self, question: &Question<'_>, choice_len: usize) -> Result<usize, EncodingError> {
+        // A piece has as many tokens as it predicts.
+        let all = question.context_tokens() + self.targets(choice_len);
+        let excess = all.saturating_sub(self.max_seq_len);
+        let truncatable: usize = question.truncatable_tokens().iter().sum();
+        if excess > truncatable {
+            let (query, needed) = (question.fixed_tokens(), all - truncatable);
+            return Err(EncodingError::DoesNotFit { query, choice: choice_len, max_seq_len: self.max_seq_len, needed });
         }
+        Ok(excess)
     }
 
-    /// Appends the context with the first `kept` passage tokens to `ids` and returns the index of its first `[MASK]` within the
-    /// context. Like the published code, this uses the first one even if it occurs in the text of the passage.
-    pub fn push_context(&self, question: &Question<'_>, kept: usize, ids: &mut Vec<TokenId>) -> usize {
+    /// Appends the context without `excess` of its tokens to `ids` and returns the position of the piece, an index in the context.
+    pub fn push_context(&self, question: &Question<'_>, excess: usize, ids: &mut Vec<TokenId>) -> usize {
         let start = ids.len();
+        let mut blank = None;
         ids.push(self.special.cls);
-        ids.extend_from_slice(&question.passage[..kept]);
-        ids.extend_from_slice(question.query_left);
-        let blank = ids.len() - start;
-        ids.push(self.special.mask);
-        ids.extend_from_slice(question.query_right);
+        for (number, kept) in question.kept(excess).enumerate() {
+            if number == question.blank {
+                blank = Some(ids.len() - start);
+                ids.push(self.special.mask);
+            }
+            ids.extend_from_slice(kept);
+        }
+        let blank = blank.unwrap_or_else(|| {
+            ids.push(self.special.mask);
+            ids.len() - start - 1
+        });
         ids.push(self.special.pad);
-        ids[start..start + blank].iter().position(|&id| id == self.special.mask).unwrap_or(blank)
+        match self.position {
+            BlankPosition::Blank => blank,
+            BlankPosition::FirstMask => {
+                ids[start..start + blank].iter().position(|&id| id == self.special.mask).unwrap_or(blank)
+            }
+        }
     }
 
     /// Returns the complete input of one choice.
     ///
     /// # Errors
-    /// [`EncodingError::DoesNotFit`] if query and choice alone are too long.
+    /// [`EncodingError::DoesNotFit`] if more has to be cut than may be.
     pub fn encode(&self, question: &Question<'_>, choice: &[TokenId]) -> Result<ChoiceInput, EncodingError> {
-        let kept = self.kept_passage(question, choice.len())?;
-        let piece = choice.len() + 1;
-        let mut ids = Vec::with_capacity(kept + question.query_tokens() + CONTEXT_OVERHEAD + piece);
-        let mask_position = self.push_context(question, kept, &mut ids);
+        let excess = self.excess(question, choice.len())?;
+        let piece = self.targets(choice.len());
+        let mut ids = Vec::with_capacity(question.context_tokens() - excess + piece);
+        let mask_position = self.push_context(question, excess, &mut ids);
         let sep = ids.len();
-        ids.push(self.special.sop);
-        ids.extend_from_slice(choice);
+        let mut target = vec![0; sep];
+        target.extend_from_slice(choice);
+        if self.end_of_piece {
+            target.push(self.special.eop);
+        }
+        ids.extend([self.special.sop].into_iter().chain(target[sep..].iter().copied()).take(piece));
 
         let position = (0..sep as i32).chain(std::iter::repeat_n(mask_position as i32, piece)).collect();
         let block_position = std::iter::repeat_n(0, sep).chain(1..=piece as i32).collect();
-        let mut target = vec![0; sep];
-        target.extend_from_slice(choice);
-        target.push(self.special.eop);
         let mut loss_mask = vec![0; sep];
         loss_mask.resize(sep + piece, 1);
         Ok(ChoiceInput { sep, ids, position, block_position, target, loss_mask })
@@ -160,30 +259,60 @@ mod tests {
     }
 
     #[test]
-    fn positions_refer_to_the_first_mask_even_within_the_passage() {
-        let question = Question { passage: &[7, SPECIAL.mask, 9], query_left: &[5], query_right: &[] };
-        let input = ChoiceEncoder::new(SPECIAL, 512).encode(&question, &[11]).expect("fits");
+    fn positions_refer_to_the_first_mask_or_to_the_blank() {
+        let question = Question::about(&[7, SPECIAL.mask, 9], &[5], &[]);
+        let encoder = ChoiceEncoder::new(SPECIAL, 512);
+        let input = encoder.encode(&question, &[11]).expect("fits");
         assert_eq!(input.ids, [101, 7, 103, 9, 5, 103, 0, 30522, 11]);
         assert_eq!(input.position, [0, 1, 2, 3, 4, 5, 6, 2, 2]);
         assert_eq!(input.block_position, [0, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(input.target, [0, 0, 0, 0, 0, 0, 0, 11, 30523]);
         assert_eq!(input.loss_mask, [0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        let single = encoder.with_form(false, BlankPosition::Blank).encode(&question, &[11]).expect("fits");
+        assert_eq!(single.ids, [101, 7, 103, 9, 5, 103, 0, 30522]);
+        assert_eq!((single.position[7], single.target[7], single.loss_mask[7]), (5, 11, 1));
     }
 
     #[test]
     fn a_query_that_does_not_fit_is_an_error_with_the_needed_length() {
-        let question = Question { passage: &[1, 2, 3], query_left: &[4; 5], query_right: &[4; 2] };
+        let question = Question::about(&[1, 2, 3], &[4; 5], &[4; 2]);
         let error = ChoiceEncoder::new(SPECIAL, 12).encode(&question, &[9, 9]).expect_err("too long");
         assert_eq!(error, EncodingError::DoesNotFit { query: 7, choice: 2, max_seq_len: 12, needed: 13 });
         assert!(ChoiceEncoder::new(SPECIAL, 13).encode(&question, &[9, 9]).is_ok());
     }
 
+    /// Removes one token after the other, as the published code does.
+    fn one_by_one(question: &Question<'_>, excess: usize) -> Vec<Vec<TokenId>> {
+        let mut kept: Vec<Vec<TokenId>> = question.segments.iter().map(|segment| segment.ids.to_vec()).collect();
+        let left = |kept: &[Vec<TokenId>], b: bool| -> Vec<usize> {
+            let of = |&i: &usize| question.segments[i].truncatable && (i >= question.group_b) == b && !kept[i].is_empty();
+            (0..kept.len()).filter(of).flat_map(|i| vec![i; kept[i].len()]).collect()
+        };
+        for _ in 0..excess {
+            let (a, b) = (left(&kept, false), left(&kept, true));
+            let loses = if a.len() > b.len() { a.last() } else { b.last() };
+            kept[*loses.expect("a token")].pop();
+        }
+        kept
+    }
+
     proptest! {
+        #[test]
+        fn truncation_is_that_of_the_published_loop(
+            segments in prop::collection::vec((tokens(12), any::<bool>()), 0..6), group_b in 0_usize..7, excess in 0_usize..60,
+        ) {
+            let segments: Vec<_> = segments.iter().map(|(ids, truncatable)| Segment { ids, truncatable: *truncatable }).collect();
+            let question = Question { blank: 0, group_b: group_b.min(segments.len()), segments };
+            let excess = excess.min(question.truncatable_tokens().iter().sum());
+            let kept: Vec<_> = question.kept(excess).map(<[TokenId]>::to_vec).collect();
+            prop_assert_eq!(kept, one_by_one(&question, excess));
+        }
+
         #[test]
         fn lengths_agree_and_only_the_passage_shrinks(
             passage in tokens(60), left in tokens(10), right in tokens(10), choice in tokens(8), max in 24_usize..64,
         ) {
-            let question = Question { passage: &passage, query_left: &left, query_right: &right };
+            let question = Question::about(&passage, &left, &right);
             let encoder = ChoiceEncoder::new(SPECIAL, max);
             let Ok(input) = encoder.encode(&question, &choice) else {
                 prop_assert!(left.len() + right.len() + choice.len() + 4 > max);
@@ -192,7 +321,7 @@ mod tests {
             let n = input.ids.len();
             prop_assert!(n <= max);
             prop_assert!([input.position.len(), input.block_position.len(), input.target.len(), input.loss_mask.len()].iter().all(|&l| l == n));
-            let kept = encoder.kept_passage(&question, choice.len()).expect("it fitted");
+            let kept = passage.len() - encoder.excess(&question, choice.len()).expect("it fitted");
             // The passage is truncated only if necessary.
             prop_assert!(kept == passage.len() || n == max);
             prop_assert_eq!(&input.ids[1..=kept], &passage[..kept]);

@@ -8,15 +8,18 @@ use crate::column::list_field;
 use crate::origin::origin_fields;
 
 /// Columns that training and evaluation read: ids and tokens. The others hold text and origins.
-pub const TOKEN_COLUMNS: [&str; 9] = [
+pub const TOKEN_COLUMNS: [&str; 12] = [
     "example_id",
     "source_id",
     "question_id",
-    "passage_ids",
-    "query_left_ids",
-    "query_right_ids",
+    "group_id",
+    "idx",
+    "segments",
+    "blank",
+    "group_b",
     "choices",
     "label",
+    "label_name",
     "context_tokens",
 ];
 
@@ -49,6 +52,11 @@ pub fn entity_fields() -> Fields {
     ])
 }
 
+/// Fields of an entry of `segments`.
+pub fn segment_fields() -> Fields {
+    Fields::from(vec![list_field("ids", DataType::Int32), Field::new("truncatable", DataType::Boolean, false)])
+}
+
 /// Fields of an entry of `choices`.
 pub fn choice_fields() -> Fields {
     Fields::from(vec![
@@ -56,6 +64,7 @@ pub fn choice_fields() -> Fields {
         list_field("ids", DataType::Int32),
         Field::new("correct", DataType::Boolean, false),
         Field::new("choice_index", DataType::Int32, false),
+        Field::new("name", DataType::Utf8, true),
     ])
 }
 
@@ -68,17 +77,20 @@ pub fn schema() -> SchemaRef {
         source_id,
         Field::new("passage_id", DataType::Int64, false),
         Field::new("question_id", DataType::Int64, false),
+        Field::new("group_id", DataType::Utf8, true),
+        Field::new("idx", DataType::Utf8, true),
         Field::new_dictionary("source", DataType::Int32, DataType::Utf8, false),
         raw_file,
         raw_line,
         Field::new("passage", DataType::Utf8, false),
         Field::new("query", DataType::Utf8, false),
-        list_field("passage_ids", DataType::Int32),
-        list_field("query_left_ids", DataType::Int32),
-        list_field("query_right_ids", DataType::Int32),
+        list_field("segments", DataType::Struct(segment_fields())),
+        Field::new("blank", DataType::Int32, false),
+        Field::new("group_b", DataType::Int32, false),
         list_field("entities", DataType::Struct(entity_fields())),
         list_field("choices", DataType::Struct(choice_fields())),
         Field::new("label", DataType::Int32, true),
+        Field::new("label_name", DataType::Utf8, true),
         Field::new("context_tokens", DataType::Int32, false),
         Field::new("choice_tokens", DataType::Int32, false),
         Field::new("num_choices", DataType::Int32, false),

@@ -120,13 +120,17 @@ mod tests {
                     origin: Origin::NONE,
                     passage_id: 0,
                     question_id: 0,
+                    group_id: None,
+                    idx: None,
                     source,
                     passage: "Ann in Rome",
                     query,
-                    tokens: Question { passage: &[], query_left: &[], query_right: &[] },
+                    tokens: &Question::about(&[], &[], &[]),
                     entities: &[mention("Ann", 0, 3), mention("Rome", 7, 11)],
                     choices: &[],
                     labelled: false,
+                    label_name: None,
+                    end_of_piece: true,
                 })
                 .expect("row");
         }

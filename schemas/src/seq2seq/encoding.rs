@@ -7,8 +7,17 @@
 //! piece   = <sop> t'                predicts  t' <eop>,  cut to the maximum target length
 //! ```
 //!
+//! If neither `A` nor `B` holds a blank, the mask tokens of the source are the blanks, and the target has a part for each, with an end of
+//! piece between two parts. Each part is a piece of its own, and sees the pieces before it:
+//!
+//! ```text
+//! context = [CLS] s'
+//! pieces  = <sop> t1 <sop> t2 …      predict  t1 <eop> t2 <eop> …,  cut to the maximum target length
+//! ```
+//!
 //! The published code pads the context to the maximum source length with tokens that everything sees, and takes the first `[MASK]`
-//! of the context as the blank, even one that is written in the source; [`PairLayout::Published`] reproduces both.
+//! of the context as the blank, even one that is written in the source; a context whose blanks are those of its source has no `[CLS]`.
+//! [`PairLayout::Published`] reproduces all three.
 
 use std::ops::Range;
 
@@ -21,9 +30,9 @@ use crate::vocab::{SpecialIds, TokenId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
-    /// Its start.
+    /// The start.
     Start,
-    /// Its end.
+    /// The end.
     End,
     /// The part around its focus, or its start if it has none.
     Around,
@@ -61,11 +70,16 @@ pub struct Pair<'a> {
     pub keep: Keep,
     /// Index in `source` of the token around which it is kept, for [`Keep::Around`].
     pub focus: Option<usize>,
-    /// The target, without end of piece; empty if it is unknown.
+    /// The target, without end of piece at its end; empty if it is unknown.
     pub target: &'a [TokenId],
 }
 
 impl Pair<'_> {
+    /// Returns true if the blanks are mask tokens of the source, because there are none before and after it.
+    pub fn has_blanks_in_source(&self, mask: TokenId) -> bool {
+        !self.prefix.contains(&mask) && !self.suffix.contains(&mask)
+    }
+
     /// Number of context tokens besides the source.
     fn fixed(&self) -> usize {
         1 + self.prefix.len() + self.suffix.len()
@@ -98,8 +112,10 @@ pub enum PairError {
         /// Maximum source length.
         max_source: usize,
     },
-    /// Neither prefix nor suffix holds a mask token.
-    #[error("neither `prefix_ids` nor `suffix_ids` holds the mask token {mask}")]
+    /// There is no mask token.
+    #[error(
+        "neither `prefix_ids` nor `suffix_ids` holds the mask token {mask}, nor does the part of `source_ids` that is kept"
+    )]
     NoBlank {
         /// The mask token.
         mask: TokenId,
@@ -111,7 +127,7 @@ pub enum PairError {
 pub struct PairSize {
     /// Number of context tokens.
     pub context: usize,
-    /// Number of predicted tokens, end of piece included; it is also the number of piece tokens, start of piece included.
+    /// Number of predicted tokens, ends of pieces included; it is also the number of piece tokens, starts of pieces included.
     pub targets: usize,
     /// Number of tokens of the source that are cut.
     pub cut_source: usize,
@@ -119,7 +135,20 @@ pub struct PairSize {
     pub is_target_cut: bool,
 }
 
-/// Model input for a pair, without padding behind it. All lists have one entry per position.
+/// Token of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PieceToken {
+    /// Token id of the input: the start of piece, or the token that was predicted before.
+    pub input: TokenId,
+    /// Index of the blank in the context.
+    pub blank: usize,
+    /// Number of the token in its piece, from 1.
+    pub block_position: usize,
+    /// Token to be predicted.
+    pub target: TokenId,
+}
+
+/// Model input for a pair, without padding after it. All lists have one entry per position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairInput {
     /// Number of context tokens; the piece starts at this position.
@@ -162,12 +191,27 @@ impl PairEncoder {
         self.max_target
     }
 
+    /// Returns true if the blanks of a pair are in its source.
+    fn is_cloze(&self, pair: &Pair<'_>) -> bool {
+        pair.has_blanks_in_source(self.special.mask)
+    }
+
+    /// True if the context starts with `[CLS]`.
+    fn has_cls(&self, pair: &Pair<'_>) -> bool {
+        self.layout == PairLayout::Compact || !self.is_cloze(pair)
+    }
+
+    /// Number of context tokens besides the source.
+    fn fixed(&self, pair: &Pair<'_>) -> usize {
+        pair.fixed() - usize::from(!self.has_cls(pair))
+    }
+
     /// Range of the source that is kept.
     ///
     /// # Errors
     /// [`PairError::DoesNotFit`] if the other tokens alone are too many.
     pub fn kept_source(&self, pair: &Pair<'_>) -> Result<Range<usize>, PairError> {
-        let (fixed, length) = (pair.fixed(), pair.source.len());
+        let (fixed, length) = (self.fixed(pair), pair.source.len());
         let max_source = self.max_source;
         let room = max_source.checked_sub(fixed).ok_or(PairError::DoesNotFit { fixed, max_source })?;
         if length <= room {
@@ -193,7 +237,7 @@ impl PairEncoder {
             PairLayout::Compact => pair.fixed() + kept.len(),
             PairLayout::Published => self.max_source,
         };
-        let targets = pair.target.len() + 1;
+        let targets = self.whole_targets(pair).count();
         Ok(PairSize {
             context,
             targets: targets.min(self.max_target),
@@ -202,142 +246,99 @@ impl PairEncoder {
         })
     }
 
-    /// Appends the context to `ids` and returns the index of its blank within the context.
+    /// Appends the context to `ids` and returns the indices of its blanks within the context.
     ///
     /// # Errors
-    /// [`PairError`] if the tokens besides the source are too many, or none of them is the mask token.
-    pub fn push_context(&self, pair: &Pair<'_>, ids: &mut Vec<TokenId>) -> Result<usize, PairError> {
+    /// [`PairError`] if the tokens besides the source are too many, or there is no mask token.
+    pub fn push_context(&self, pair: &Pair<'_>, ids: &mut Vec<TokenId>) -> Result<Vec<usize>, PairError> {
         let kept = self.kept_source(pair)?;
         let start = ids.len();
-        ids.push(self.special.cls);
+        if self.has_cls(pair) {
+            ids.push(self.special.cls);
+        }
         ids.extend_from_slice(pair.prefix);
+        let source = ids.len() - start;
         ids.extend_from_slice(&pair.source[kept]);
         let suffix = ids.len() - start;
         ids.extend_from_slice(pair.suffix);
-        // A question before the source may hold mask tokens of its own, the layout's own one follows it; in a suffix it comes first.
         let is_mask = |id: &TokenId| *id == self.special.mask;
-        let in_prefix = pair.prefix.iter().rposition(is_mask).map(|at| at + 1);
-        let own = in_prefix.or_else(|| pair.suffix.iter().position(is_mask).map(|at| at + suffix));
-        let own = own.ok_or(PairError::NoBlank { mask: self.special.mask })?;
-        ids[start + own] = self.mask;
-        match self.layout {
-            PairLayout::Compact => Ok(own),
-            PairLayout::Published => {
-                let first = ids[start..].iter().position(|&id| id == self.mask);
-                ids.resize(start + self.max_source, self.special.pad);
-                Ok(first.unwrap_or(own))
+        let mut blanks = match self.is_cloze(pair) {
+            true => (source..suffix).filter(|at| is_mask(&ids[start + at])).collect(),
+            false => {
+                // A question before the source may hold mask tokens of its own, the layout's own one follows it; in a suffix it comes first.
+                let in_prefix = pair.prefix.iter().rposition(is_mask).map(|at| at + 1);
+                let own = in_prefix.or_else(|| pair.suffix.iter().position(is_mask).map(|at| at + suffix));
+                own.inspect(|own| ids[start + own] = self.mask).into_iter().collect::<Vec<_>>()
+            }
+        };
+        if blanks.is_empty() {
+            return Err(PairError::NoBlank { mask: self.special.mask });
+        }
+        if self.layout == PairLayout::Published {
+            let first = ids[start..].iter().position(|&id| id == self.mask);
+            ids.resize(start + self.max_source, self.special.pad);
+            if let (Some(first), false) = (first, self.is_cloze(pair)) {
+                blanks = vec![first];
             }
         }
+        Ok(blanks)
     }
 
-    /// Iterates over the predicted tokens: the target and the end of piece, cut to the maximum length.
+    /// Iterates over the predicted tokens: the target and the end of piece, cut to the maximum length. Parts of the target whose blanks
+    /// are cut are left out.
     pub fn targets<'a>(&self, pair: &Pair<'a>) -> impl Iterator<Item = TokenId> + use<'a> {
-        pair.target.iter().copied().chain([self.special.eop]).take(self.max_target)
+        self.whole_targets(pair).take(self.max_target)
+    }
+
+    fn whole_targets<'a>(&self, pair: &Pair<'a>) -> impl Iterator<Item = TokenId> + use<'a> {
+        let eop = self.special.eop;
+        let mut pieces = match self.is_cloze(pair) {
+            true => {
+                let kept = self.kept_source(pair).unwrap_or_default();
+                pair.source[kept].iter().filter(|id| **id == self.special.mask).count()
+            }
+            // All of the target is one piece.
+            false => usize::MAX,
+        };
+        pair.target.iter().copied().chain([eop]).take_while(move |&id| {
+            let is_wanted = pieces > 0;
+            pieces -= usize::from(is_wanted && id == eop && pieces < usize::MAX);
+            is_wanted
+        })
+    }
+
+    /// Iterates over the tokens of the pieces for `blanks`, which [`Self::push_context`] returned.
+    pub fn pieces<'a>(&self, pair: &Pair<'a>, blanks: &'a [usize]) -> impl Iterator<Item = PieceToken> + use<'a> {
+        let (SpecialIds { sop, eop, .. }, is_cloze) = (self.special, self.is_cloze(pair));
+        let (mut input, mut block_position, mut number) = (sop, 1, 0);
+        self.targets(pair).map(move |target| {
+            let blank = blanks.get(number).or(blanks.last()).copied().unwrap_or(0);
+            let token = PieceToken { input, blank, block_position, target };
+            if is_cloze && target == eop {
+                (input, block_position, number) = (sop, 1, number + 1);
+            } else {
+                (input, block_position) = (target, block_position + 1);
+            }
+            token
+        })
     }
 
     /// Returns the complete input of a pair.
     ///
     /// # Errors
-    /// [`PairError`] if the tokens besides the source are too many, or none of them is the mask token.
+    /// [`PairError`] if the tokens besides the source are too many, or there is no mask token.
     pub fn encode(&self, pair: &Pair<'_>) -> Result<PairInput, PairError> {
         let mut ids = Vec::new();
-        let blank = self.push_context(pair, &mut ids)?;
-        let (sep, targets) = (ids.len(), self.targets(pair).collect::<Vec<_>>());
-        let length = targets.len();
-        ids.push(self.special.sop);
-        ids.extend_from_slice(&targets[..length.saturating_sub(1)]);
-        let position = (0..sep as i32).chain(std::iter::repeat_n(blank as i32, length)).collect();
-        let block_position = std::iter::repeat_n(0, sep).chain(1..=length as i32).collect();
-        Ok(PairInput { sep, ids, position, block_position, targets })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SPECIAL: SpecialIds = SpecialIds::BERT_UNCASED;
-
-    fn pair(keep: Keep, focus: Option<usize>) -> Pair<'static> {
-        const SOURCE: [TokenId; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
-        Pair { prefix: &[], source: &SOURCE, suffix: &[103, 50], keep, focus, target: &[60, 61] }
-    }
-
-    fn context(encoder: &PairEncoder, pair: &Pair<'_>) -> (Vec<TokenId>, usize) {
-        let mut ids = Vec::new();
-        let blank = encoder.push_context(pair, &mut ids).expect("fits");
-        (ids, blank)
-    }
-
-    #[test]
-    fn the_kept_part_of_a_long_source_depends_on_the_pair() {
-        let encoder = PairEncoder::new(SPECIAL, 7, 3, PairLayout::Compact);
-        for (keep, focus, expected) in [
-            (Keep::Start, None, [1, 2, 3, 4]),
-            (Keep::End, None, [5, 6, 7, 8]),
-            (Keep::Around, Some(4), [3, 4, 5, 6]),
-            (Keep::Around, Some(1), [1, 2, 3, 4]),
-            (Keep::Around, None, [1, 2, 3, 4]),
-        ] {
-            let (ids, blank) = context(&encoder, &pair(keep, focus));
-            assert_eq!((&ids[1..5], &ids[5..], blank), (&expected[..], &[103, 50][..], 5));
+        let blanks = self.push_context(pair, &mut ids)?;
+        let sep = ids.len();
+        let mut input =
+            PairInput { sep, ids, position: (0..sep as i32).collect(), block_position: vec![0; sep], targets: Vec::new() };
+        for token in self.pieces(pair, &blanks) {
+            input.ids.push(token.input);
+            input.position.push(token.blank as i32);
+            input.block_position.push(token.block_position as i32);
+            input.targets.push(token.target);
         }
-        // Near the end, the published window is shorter.
-        assert_eq!(encoder.kept_source(&pair(Keep::Around, Some(7))), Ok(5..8));
-    }
-
-    #[test]
-    fn a_cut_target_has_no_end_of_piece() {
-        let pair = pair(Keep::Start, None);
-        for (max_target, expected, is_cut) in [(3, &[60, 61, SPECIAL.eop][..], false), (2, &[60, 61], true), (1, &[60], true)] {
-            let encoder = PairEncoder::new(SPECIAL, 20, max_target, PairLayout::Compact);
-            assert_eq!(encoder.targets(&pair).collect::<Vec<_>>(), expected);
-            let size = encoder.size(&pair).expect("fits");
-            assert_eq!((size.context, size.targets, size.is_target_cut), (11, expected.len(), is_cut));
-        }
-    }
-
-    #[test]
-    fn masks_of_the_source_are_the_blank_only_as_published() {
-        let pair = Pair { source: &[9, 103], ..pair(Keep::End, None) };
-        let compact = PairEncoder::new(SPECIAL, 8, 3, PairLayout::Compact);
-        assert_eq!(context(&compact, &pair), (vec![101, 9, 103, 103, 50], 3));
-        let published = PairEncoder::new(SPECIAL, 8, 3, PairLayout::Published);
-        assert_eq!(context(&published, &pair), (vec![101, 9, 103, 103, 50, 0, 0, 0], 2));
-        // A question before the source comes before the blank.
-        let asked = Pair { prefix: &[103, 7, 103, 8], suffix: &[], ..pair };
-        assert_eq!(context(&compact, &asked).1, 3);
-        assert_eq!(context(&compact.with_mask(30525), &asked).0, [101, 103, 7, 30525, 8, 9, 103]);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_an_error() {
-        let encoder = PairEncoder::new(SPECIAL, 2, 3, PairLayout::Compact);
-        assert_eq!(encoder.size(&pair(Keep::Start, None)), Err(PairError::DoesNotFit { fixed: 3, max_source: 2 }));
-        let encoder = PairEncoder::new(SPECIAL, 20, 3, PairLayout::Compact);
-        let error = encoder.push_context(&Pair { suffix: &[1], ..pair(Keep::Start, None) }, &mut Vec::new());
-        assert_eq!(error, Err(PairError::NoBlank { mask: 103 }));
-    }
-
-    proptest! {
-        #[test]
-        fn contexts_have_the_measured_size_and_never_exceed_the_maximum(
-            source in prop::collection::vec(1000..2000_i32, 0..40), prefix in 0..5_usize, max_source in 8..30_usize,
-            keep in prop::sample::select(Keep::ALL.to_vec()), focus in prop::option::of(0..50_usize), published: bool,
-        ) {
-            let fixed = vec![7; prefix];
-            let pair = Pair { prefix: &fixed, source: &source, suffix: &[103, 0], keep, focus, target: &[] };
-            let layout = if published { PairLayout::Published } else { PairLayout::Compact };
-            let encoder = PairEncoder::new(SPECIAL, max_source, 4, layout);
-            let mut ids = vec![5, 5];
-            let blank = encoder.push_context(&pair, &mut ids).expect("fits");
-            let size = encoder.size(&pair).expect("fits");
-            prop_assert_eq!(ids.len() - 2, size.context);
-            prop_assert!(size.context <= max_source);
-            prop_assert_eq!(ids[2 + blank], 103);
-            prop_assert_eq!(size.targets, 1);
-        }
+        Ok(input)
     }
 }

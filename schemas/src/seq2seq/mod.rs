@@ -3,6 +3,8 @@
 mod builder;
 mod check;
 pub mod encoding;
+#[cfg(test)]
+mod encoding_tests;
 mod schema;
 mod view;
 

@@ -7,6 +7,7 @@
 //! | [`Template::Answer`] | `question [MASK] . source` | the answer |
 //! | [`Template::Question`] | `source Question: [MASK] Answer: answer`, the source is kept around the answer | the question |
 //! | [`Template::ChineseAnswer`] | `问题：question答案：[MASK] source` | the answer |
+//! | [`Template::Blanks`] | `source`, which holds `[MASK]` itself; the source is kept around the first one | a part for each `[MASK]` |
 //!
 //! All contexts start with `[CLS]`, which is not part of the tokens here.
 
@@ -33,11 +34,17 @@ pub enum Template {
     Question,
     /// The target answers a Chinese question about the source.
     ChineseAnswer,
+    /// The target has a part for each `[MASK]` of the source, with [`PART_END`] between two parts.
+    Blanks,
 }
+
+/// Separator of the parts of a target for several blanks.
+pub const PART_END: &str = "|";
 
 impl Template {
     /// All templates.
-    pub const ALL: [Self; 5] = [Self::Continuation, Self::Summary, Self::Answer, Self::Question, Self::ChineseAnswer];
+    pub const ALL: [Self; 6] =
+        [Self::Continuation, Self::Summary, Self::Answer, Self::Question, Self::ChineseAnswer, Self::Blanks];
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {
@@ -47,6 +54,7 @@ impl Template {
             Self::Answer => "answer",
             Self::Question => "question",
             Self::ChineseAnswer => "chinese-answer",
+            Self::Blanks => "blanks",
         }
     }
 }
@@ -102,8 +110,8 @@ impl Template {
         let special = session.tokenizer().special();
         let mut encode = |text: String| session.encode(&text).map(|tokens| tokens.ids);
         let PairText { source, prompt, target } = *text;
-        let (prompt, target) = (prompt.trim(), encode(format!(" {target}"))?);
-        let pair = PairTokens { prefix: vec![], source: vec![], suffix: vec![], keep: Keep::Start, focus: None, target };
+        let (prompt, whole) = (prompt.trim(), encode(format!(" {target}"))?);
+        let pair = PairTokens { prefix: vec![], source: vec![], suffix: vec![], keep: Keep::Start, focus: None, target: whole };
         Ok(match self {
             Self::Continuation => PairTokens {
                 source: encode(source.to_owned())?,
@@ -132,6 +140,12 @@ impl Template {
                     answer => source.windows(answer.len()).position(|window| window == answer),
                 };
                 PairTokens { source, suffix, keep: Keep::Around, focus, ..pair }
+            }
+            Self::Blanks => {
+                let source = encode(source.to_owned())?;
+                let parts = target.split(PART_END).map(|part| encode(format!(" {part}"))).collect::<Result<Vec<_>, _>>()?;
+                let focus = source.iter().position(|id| *id == special.mask);
+                PairTokens { source, keep: Keep::Around, focus, target: parts.join(&special.eop), ..pair }
             }
             Self::ChineseAnswer => {
                 let mut prefix = encode(format!("问题：{prompt}答案："))?;

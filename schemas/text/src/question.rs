@@ -131,7 +131,7 @@ pub struct QuestionTokens {
 impl QuestionTokens {
     /// Borrows the tokens for the encoder.
     pub fn question(&self) -> Question<'_> {
-        Question { passage: &self.passage, query_left: &self.query_left, query_right: &self.query_right }
+        Question::about(&self.passage, &self.query_left, &self.query_right)
     }
 }
 
@@ -187,7 +187,7 @@ impl Choices {
         self.candidate_of.len()
     }
 
-    /// Returns, for every candidate, the index of the first given choice that it stands for.
+    /// Returns, for every candidate, the index of the first given choice that it represents.
     pub fn first_given(&self) -> Vec<usize> {
         let mut first = vec![usize::MAX; self.candidates.len()];
         for (given, &candidate) in self.candidate_of.iter().enumerate().rev() {

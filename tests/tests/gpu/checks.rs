@@ -28,7 +28,7 @@ pub(crate) enum Checked {
 /// A check.
 #[derive(Debug)]
 pub(crate) struct Check {
-    /// Its name.
+    /// Name of the check.
     pub(crate) name: &'static str,
     /// Runs it.
     pub(crate) run: fn(&Setup) -> Checked,

@@ -17,7 +17,7 @@ const OTHER_SEED: u64 = 8;
 const STEPS: usize = 10;
 /// The reference.
 const CPU: Mode = Mode { device: Device::Cpu, kind: Kind::Float, kernels: Kernels::Auto };
-/// How much more another seed must change than what is tolerated.
+/// Factor by which the change from another seed must exceed the tolerance.
 const MARGIN: f64 = 3.0;
 
 /// Largest deviations from the reference that rounding explains.

@@ -32,7 +32,7 @@ pub(crate) fn check(setup: &Setup) -> Checked {
         for group in cases.chunk_by(|a, b| settings(a) == settings(b)) {
             let settings: BeamSettings = settings(group[0]);
             let contexts: Vec<Context> = group.iter().map(|case| context(case)).collect();
-            let found = beam_search(&model, &mode.pass(), special(MODEL), &contexts, &settings).expect("search");
+            let found = beam_search(&model, &mode.pass(), special(MODEL), &contexts, &settings, 32).expect("search");
             for (case, found) in group.iter().zip(found) {
                 let at = || format!("{settings:?} {}", case["context"]);
                 let expected = number(&case["score"]);

@@ -16,7 +16,7 @@ use glm_trainer::data::pack::{Packed, Sample};
 use glm_trainer::data::sampler::Position;
 use glm_trainer::model::{Glm, ModelConfig, Pass};
 use glm_trainer::optim::control::StepControl;
-use glm_trainer::task::cloze::{Cloze, Truncation};
+use glm_trainer::task::cloze::{Cloze, ClozeForm, ClozeSettings, Truncation};
 use glm_trainer::task::{self, Purpose, Task};
 use glm_trainer::train::step::Learner;
 use tch::{Device, Kind};
@@ -70,7 +70,7 @@ pub(crate) fn tiny(weights: &str, kind: Kind, dropout: f64, device: Device) -> G
 /// Accumulates the gradients of a step in the parameters, with the loss scale of `control`, if any. Returns the loss, without it.
 pub(crate) fn scaled_backward(model: &Glm, step: &Step, pass: &Pass, control: Option<&StepControl>) -> f64 {
     let step = DeviceStep::on(step, model.parameters().device(), model.backend(pass).layout()).expect("step");
-    let cloze = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice);
+    let cloze = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice, ClozeSettings::default(), ClozeForm::default());
     let learner = Learner { task: &cloze, model, pass };
     learner.accumulate_gradients(&step, control, None).expect("backward").double_value(&[])
 }

@@ -10,6 +10,8 @@
 //! - [`scores`]: log softmax at the target positions only.
 //! - [`embedding`]: sum of three embedding tables, and their gradients.
 //! - [`dropout`]: dropout derived from a key instead of a stored mask.
+//! - [`few_rows`]: matrix products with few rows, in generation.
+//! - [`cached`]: attention to stored keys and values, in generation.
 //! - [`accumulate`]: accumulation of gradients in 32 bits.
 //! - [`cuda`]: the same operations on a GPU, and AdamW: Triton kernels, compiled ahead of time and embedded.
 //!
@@ -30,9 +32,11 @@
 
 pub mod accumulate;
 pub mod attention;
+pub mod cached;
 pub mod cuda;
 pub mod dropout;
 pub mod embedding;
+pub mod few_rows;
 pub mod gelu;
 pub mod number;
 pub mod residual;

@@ -1,7 +1,7 @@
 //! Log softmax at the target positions only. The forward pass reads each row of logits, and the backward pass replaces it by
 //! its gradient.
 
-use crate::number::{Element, LANES, Real, largest};
+use crate::number::{self, Element, LANES, Real};
 use crate::simd::{self, Kernel};
 
 /// Log-sum-exp of each row of `logits`. A row has `width` elements.
@@ -23,14 +23,38 @@ impl<T: Element> Kernel for LogSumExp<'_, T> {
     #[inline(always)]
     fn run(self) {
         for (row, out) in self.logits.chunks_exact(self.width).zip(self.out) {
-            let most = largest(row);
+            let most = number::largest(row);
             // Summed in blocks, to keep the rounding error of a sum over thirty thousand small numbers low.
             let mut total = T::Real::ZERO;
+            // Exponentials apart from their sum, which the compiler makes vectors of.
+            let mut exps = [T::Real::ZERO; 64 * LANES];
             for block in row.chunks(64 * LANES) {
-                total += crate::number::sum(block.len(), |i| (block[i].load() - most).exp());
+                for (exp, value) in exps.iter_mut().zip(block) {
+                    *exp = (value.load() - most).exp();
+                }
+                total += number::sum(block.len(), |i| exps[i]);
             }
             *out = most + total.ln();
         }
+    }
+}
+
+/// Largest of some numbers; minus infinity if there are none. NaN is left out.
+pub fn largest<T: Element>(numbers: &[T]) -> T::Real {
+    let mut most = T::Real::MINUS_INFINITY;
+    simd::run(Largest { numbers, most: &mut most });
+    most
+}
+
+struct Largest<'a, T: Element> {
+    numbers: &'a [T],
+    most: &'a mut T::Real,
+}
+
+impl<T: Element> Kernel for Largest<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        *self.most = number::largest(self.numbers);
     }
 }
 
@@ -92,6 +116,15 @@ mod tests {
         assert!((gradient[0] + gradient[1] + 1.0).abs() < 1e-12);
         assert!((gradient[2] + gradient[3] - 2.0).abs() < 1e-12);
         assert!((gradient[1] / gradient[0] - 1_f64.exp()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_largest_is_found_among_nan() {
+        let mut numbers: Vec<f32> = (0..50).map(|i| (i * 37 % 50) as f32).collect();
+        assert_eq!(largest(&numbers), 49.0);
+        numbers[3] = f32::NAN;
+        assert_eq!(largest(&numbers), 49.0);
+        assert_eq!(largest(&[f64::NAN]), f64::NEG_INFINITY);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #include "group.h"
 #include "memory.h"
+#include "slices.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -10,167 +11,17 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
-#include <numeric>
 #include <utility>
 
 namespace {
 
-using torch::autograd::Node;
+using ext_slices::Options;
+using ext_slices::Parameter;
+using ext_slices::Slice;
+using ext_slices::Unit;
 using torch::autograd::variable_list;
-
-struct Options {
-  // Approximate size of a slice in bytes.
-  int64_t bucket;
-  // Gradients are sent as bf16.
-  bool bf16;
-  // Each rank receives the sums of its part of every slice only.
-  bool scatter;
-};
-
-// A run of parameters whose gradients are views of one tensor.
-struct Unit {
-  at::Tensor gradients;
-  // Place of its first element among the gradients of all units.
-  int64_t begin;
-  // The memory exists only while gradients are in it: from the backward pass of its parameters until they are reduced.
-  bool temporary;
-};
-
-// A parameter, and the place of its gradient among all gradients, in elements.
-struct Parameter {
-  at::Tensor tensor;
-  // Unit of the gradient.
-  size_t unit = 0;
-  int64_t begin = 0;
-  int64_t end = 0;
-  // Slice that contains the gradient.
-  size_t slice = 0;
-  // Calls the reducer after each backward pass that uses the parameter. The parameter has only a weak reference to it.
-  std::shared_ptr<Node> accumulator;
-  // Key of the hook on `accumulator`.
-  uintptr_t hook = 0;
-  // The current pass has completed the gradient.
-  bool is_complete = false;
-};
-
-// A part of the gradients of a unit that is reduced at once.
-struct Slice {
-  size_t unit = 0;
-  int64_t begin = 0;
-  int64_t end = 0;
-  // Its parameters, in descending order.
-  std::vector<size_t> parameters;
-  at::Tensor gradients;
-  // Copy that is sent instead of `gradients`, if the kinds differ.
-  at::Tensor copy;
-  // Where this rank receives sums: all of `gradients` or its part, and the same of `copy`.
-  at::Tensor sums;
-  at::Tensor sums_of_copy;
-  // This rank's part of a vector to which the sums are added.
-  at::Tensor total;
-  // Sums on their way to `total`.
-  at::Tensor received;
-  // Number of parameters whose gradients the current pass has not completed.
-  size_t pending = 0;
-  c10::intrusive_ptr<c10d::Work> work;
-};
-
-// Finds the places of the gradients, which must fill the units, each up to a multiple of `multiple`. Returns the parameters in the
-// order of their places.
-std::vector<size_t> locate(std::vector<Parameter>& parameters, const std::vector<Unit>& units, int64_t multiple) {
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    auto& parameter = parameters[i];
-    const auto& gradient = parameter.tensor.grad();
-    const auto unit = std::find_if(units.begin(), units.end(), [&](const Unit& unit) {
-      return gradient.defined() && gradient.is_alias_of(unit.gradients) && gradient.is_contiguous() &&
-          gradient.scalar_type() == unit.gradients.scalar_type();
-    });
-    TORCH_CHECK(unit != units.end(), "the gradient of parameter ", i, " is not a view of the buffer");
-    parameter.unit = static_cast<size_t>(unit - units.begin());
-    parameter.begin = unit->begin + gradient.storage_offset() - unit->gradients.storage_offset();
-    parameter.end = parameter.begin + (gradient.numel() + multiple - 1) / multiple * multiple;
-  }
-  std::vector<size_t> order(parameters.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return std::make_pair(parameters[a].begin, parameters[a].end) < std::make_pair(parameters[b].begin, parameters[b].end);
-  });
-  int64_t next = 0;
-  for (const auto i : order) {
-    TORCH_CHECK(parameters[i].begin == next, "the gradients overlap or have gaps before that of parameter ", i);
-    next = parameters[i].end;
-  }
-  int64_t all = 0;
-  for (const auto& unit : units) {
-    TORCH_CHECK(unit.begin == all, "the units overlap or have gaps");
-    all += unit.gradients.numel();
-  }
-  TORCH_CHECK(next == all, "the gradients do not fill the buffer");
-  return order;
-}
-
-// Cuts the units into slices, and returns them in the order in which they are reduced.
-//
-// A backward pass completes gradients in roughly the reverse order of the parameters, so a slice is complete when its first
-// parameter is. Slices are cut from the end of the buffer. Wherever the order of the buffer is not that of the parameters, a new
-// slice begins, because one gradient would keep the other waiting for most of the pass.
-std::vector<Slice> cut(std::vector<Parameter>& parameters, const std::vector<size_t>& places, int64_t bucket) {
-  std::vector<Slice> slices;
-  for (auto place = places.rbegin(); place != places.rend(); ++place) {
-    const auto& parameter = parameters[*place];
-    const auto size = parameter.end - parameter.begin;
-    const auto held = slices.empty() ? 0 : slices.back().end - slices.back().begin;
-    // Adding the parameter would be further from the size of a bucket.
-    const bool is_full = std::abs(held - bucket) < std::abs(held + size - bucket);
-    if (slices.empty() || (held > 0 && is_full) || *place > slices.back().parameters.back() ||
-        parameter.unit != slices.back().unit) {
-      slices.push_back(Slice());
-      slices.back().unit = parameter.unit;
-      slices.back().end = parameter.end;
-    }
-    slices.back().begin = parameter.begin;
-    slices.back().parameters.push_back(*place);
-  }
-  std::sort(slices.begin(), slices.end(), [](const Slice& a, const Slice& b) {
-    return a.parameters.back() > b.parameters.back();
-  });
-  for (size_t i = 0; i < slices.size(); ++i) {
-    for (const auto parameter : slices[i].parameters) {
-      parameters[parameter].slice = i;
-    }
-  }
-  return slices;
-}
-
-// Fails on every rank if the parameters of any rank differ.
-void check_same_parameters(c10d::ProcessGroup& group, const std::vector<Parameter>& parameters, const Options& options) {
-  const int64_t flags = (options.bf16 ? 1 : 0) + (options.scatter ? 2 : 0);
-  const auto counts = ext_gather(group, {static_cast<int64_t>(parameters.size()), options.bucket, flags});
-  for (size_t rank = 1; rank < counts.size(); ++rank) {
-    const auto *found = counts[rank].const_data_ptr<int64_t>(), *first = counts[0].const_data_ptr<int64_t>();
-    TORCH_CHECK(found[0] == first[0], "rank ", rank, " has ", found[0], " parameters, rank 0 has ", first[0]);
-    TORCH_CHECK(found[1] == first[1] && found[2] == first[2], "the options of rank ", rank, " differ from those of rank 0");
-  }
-  std::vector<int64_t> shapes;
-  for (const auto& parameter : parameters) {
-    auto shape = static_cast<uint64_t>(parameter.tensor.scalar_type());
-    for (const auto size : parameter.tensor.sizes()) {
-      shape = shape * 1000003 + static_cast<uint64_t>(size) + 1;
-    }
-    shapes.push_back(static_cast<int64_t>(shape * 1000003 + static_cast<uint64_t>(parameter.begin)));
-  }
-  const auto all = ext_gather(group, shapes);
-  for (size_t rank = 1; rank < all.size(); ++rank) {
-    for (size_t i = 0; i < parameters.size(); ++i) {
-      TORCH_CHECK(
-          all[rank].const_data_ptr<int64_t>()[i] == all[0].const_data_ptr<int64_t>()[i],
-          "parameter ", i, " of rank ", rank, " differs in shape, kind or place from that of rank 0");
-    }
-  }
-}
 
 class Reducer final : public std::enable_shared_from_this<Reducer> {
  public:
@@ -188,10 +39,10 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
     }
     // Every rank has an equal part of a slice.
     const int64_t ranks = options.scatter ? group_->getSize() : 1;
-    const auto places = locate(parameters_, units_, ranks);
-    check_same_parameters(*group_, parameters_, options);
+    const auto places = ext_slices::locate(parameters_, units_, ranks);
+    ext_slices::check_same_parameters(*group_, parameters_, options);
     const auto element = static_cast<int64_t>(units[0].gradients.element_size());
-    slices_ = cut(parameters_, places, std::max<int64_t>(options.bucket / element, 1));
+    slices_ = ext_slices::cut(parameters_, places, std::max<int64_t>(options.bucket / element, 1));
     half_ = options.bf16 && units[0].gradients.scalar_type() != at::kBFloat16;
     for (auto& slice : slices_) {
       const auto& unit = units_[slice.unit];
@@ -222,7 +73,7 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
   // Registers the hooks. They do not keep the reducer alive.
   void add_hooks();
 
-  // Fails if hooks are missing, which then stay behind without effect.
+  // Fails if hooks are missing; those that exist stay, without effect.
   void remove_hooks() {
     for (auto& parameter : parameters_) {
       TORCH_CHECK(parameter.accumulator->del_post_hook(parameter.hook), "the hook of a parameter is missing");
@@ -312,7 +163,7 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
     return whole.narrow(0, group_->getRank() * count, count);
   }
 
-  // All ranks start their slices in the same order, because NCCL does not tell collectives apart otherwise.
+  // All ranks start their slices in the same order, because NCCL matches collectives by their order alone.
   void start_next() {
     c10::NoGradGuard no_grad;
     auto& slice = slices_[next_];

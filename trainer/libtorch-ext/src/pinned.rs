@@ -25,7 +25,7 @@ pub fn empty_pinned(shape: &[i64], kind: Kind) -> Result<Tensor, TchError> {
 
 /// Starts a copy between a GPU and page-locked memory, or within the GPU, on the GPU's current stream. The tensors have the same
 /// shape. The values arrive when that stream gets there; until then, `from` must not change and `to` must not be read. An
-/// [`Event`](crate::stream::Event) tells when. libtorch's allocators do not reuse memory that is freed meanwhile.
+/// [`Event`](crate::stream::Event) marks that time. libtorch's allocators do not reuse memory that is freed meanwhile.
 ///
 /// Between tensors on the CPU, the copy is done when this returns.
 ///

@@ -20,9 +20,9 @@ pub fn explain<E: From<OutOfMemory> + From<TchError>>(error: TchError, doing: &'
     if is_out_of_memory(&error) { OutOfMemory { doing, tokens, source: error }.into() } else { error.into() }
 }
 
-/// libtorch has no code for this error, so it is known by its texts: of the allocator for GPUs, of CUDA's runtime, of cuBLAS, and
+/// Returns true if memory has run out. libtorch has no code for this error, so it is known by its texts: of the allocator for GPUs, of CUDA's runtime, of cuBLAS, and
 /// of the allocator for CPUs.
-fn is_out_of_memory(error: &TchError) -> bool {
+pub fn is_out_of_memory(error: &TchError) -> bool {
     const TEXTS: [&str; 4] =
         ["CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory"];
     let text = error.to_string();

@@ -83,7 +83,7 @@ impl Weights {
         Self::from_files(located, files)
     }
 
-    /// Returns the files that `path` stands for: itself, or the shards that it lists.
+    /// Returns the files of `path`: itself, or the shards that it lists.
     fn files(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         match path.to_str().is_some_and(|text| text.ends_with(hugging_face::INDEX_SUFFIX)) {
             true => hugging_face::shards(path),

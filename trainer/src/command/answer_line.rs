@@ -10,10 +10,10 @@ pub(crate) struct AnswerLine<'a> {
     example_id: &'a str,
     source_id: Option<&'a str>,
     question_id: Option<i64>,
-    /// Index of the best choice in the raw data.
-    predicted: usize,
+    /// Index of the best choice in the raw data; none if the model would write another answer.
+    predicted: Option<usize>,
     /// Text of the best choice.
-    predicted_text: &'a str,
+    predicted_text: Option<&'a str>,
     /// True if it is correct.
     #[serde(skip_serializing_if = "Option::is_none")]
     hit: Option<bool>,
@@ -25,14 +25,14 @@ impl<'a> AnswerLine<'a> {
     pub(crate) fn new(answer: &'a Answer) -> Self {
         let mut choices: Vec<&ScoredChoice> = answer.choices.iter().collect();
         choices.sort_by_key(|choice| choice.choice_index);
-        let (predicted, predicted_text) = answer.predicted_choice();
+        let best = answer.predicted_choice();
         let Answer { example_id, source_id, question_id, hit, .. } = answer;
         Self {
             example_id,
             source_id: source_id.as_deref(),
             question_id: *question_id,
-            predicted,
-            predicted_text,
+            predicted: best.map(|choice| choice.choice_index),
+            predicted_text: best.map(|choice| choice.text.as_str()),
             hit: answer.is_labelled().then_some(*hit),
             choices,
         }
@@ -47,14 +47,21 @@ mod tests {
 
     #[test]
     fn choices_have_the_order_of_the_raw_data() {
-        let choice =
-            |text: &str, choice_index, score, correct| ScoredChoice { text: text.into(), choice_index, score, correct };
+        let choice = |text: &str, choice_index, score, correct| ScoredChoice {
+            text: text.into(),
+            name: None,
+            choice_index,
+            score,
+            correct,
+        };
         let answer = |correct: fn(bool) -> Option<bool>| Answer {
             example_id: "val-0".into(),
             source_id: Some("mine".into()),
             question_id: Some(7),
+            group_id: None,
+            idx: None,
             choices: vec![choice("pond", 2, -1.5, correct(false)), choice("tree", 0, -2.0, correct(true))],
-            predicted: 0,
+            predicted: Some(0),
             hit: false,
         };
         assert_eq!(

@@ -39,7 +39,7 @@ pub struct EvalArgs {
     /// [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// What to evaluate [default: the task of the data set]
+    /// Task to evaluate [default: the task of the data set]
     #[arg(long, value_enum)]
     pub task: Option<EvalTask>,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub struct EvalArgs {
     /// Split: train or val; with --task lm also test
     #[arg(long, default_value = "val", value_parser = parse_split)]
     pub split: Split,
-    /// What to measure: of a language model perplexity or lambada [default: perplexity]; of pairs a metric of generated texts [default:
+    /// Metric: of a language model perplexity or lambada [default: perplexity]; of pairs a metric of generated texts [default:
     /// seq2seq.metric]
     #[arg(long, value_name = "NAME", value_enum)]
     pub metric: Option<EvalMetric>,
@@ -70,10 +70,10 @@ pub struct EvalArgs {
     pub settings: SettingArgs,
 }
 
-/// What is evaluated.
+/// Task that is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvalTask {
-    /// What is trained on the table of the data set.
+    /// Task that is trained on the table of the data set.
     Objective(Objective),
     /// A language model.
     Lm,
@@ -98,7 +98,7 @@ impl ValueEnum for EvalTask {
     }
 }
 
-/// What is measured.
+/// Metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvalMetric {
     /// Of a language model.
@@ -210,7 +210,7 @@ pub struct Evaluated {
     /// The metrics.
     #[serde(flatten)]
     pub evaluation: Evaluation,
-    /// How a language model was evaluated.
+    /// Settings of the evaluation of a language model.
     #[serde(flatten)]
     pub language_model: Option<LmSettings>,
     /// Weights and data.

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use glm_schemas::manifest::{Split, TaskName, Tokenizer};
-use glm_schemas::vocab::SpecialIds;
+use glm_schemas::manifest::{Manifest, Split, TaskName, Tokenizer};
 use tch::Device;
 
 use super::setup::{
-    SetupError, Use, check_rows, check_target_length, data_folder, load_model, open_data, resolve_micro_batch_tokens,
-    set_threads, text_tokenizer,
+    SetupError, Use, check_rows, check_target_length, complete, data_folder, load_model, open_data, open_task,
+    resolve_micro_batch_tokens, set_threads, text_tokenizer,
 };
 use super::weights::{Provenance, WeightArgs};
 use crate::checkpoint::run_folder::{RunFolder, RunState};
@@ -17,10 +16,11 @@ use crate::checkpoint::weights::Weights;
 use crate::config::Config;
 use crate::config::args::{Flag, SettingArgs};
 use crate::config::overrides::Layers;
+use crate::config::recipe::Recipe;
 use crate::data::mmap::{DataSet, SplitData};
 use crate::device::DeviceChoice;
 use crate::model::{Glm, Pass};
-use crate::task;
+use crate::task::Task;
 use crate::train::evaluate::EvaluationConfig;
 
 /// A model that is ready to score rows.
@@ -43,7 +43,7 @@ pub struct SplitScorer {
     pub scorer: Scorer,
     /// The data set.
     pub data: DataSet,
-    /// Its split.
+    /// Split that is scored.
     pub split: Arc<SplitData>,
     /// Weights and data, for results.
     pub provenance: Provenance,
@@ -59,21 +59,20 @@ impl Scorer {
     pub fn load(
         weights: &Weights,
         mut config: Config,
-        task: TaskName,
         tokenizer: &Tokenizer,
-        special: SpecialIds,
         device: Device,
+        task: impl FnOnce(&Config) -> Arc<dyn Task>,
     ) -> Result<Self, SetupError> {
         let positions = weights.sizes()?.positions;
         let max_seq_len = positions.saturating_sub(1);
         if config.data.max_seq_len > max_seq_len && max_seq_len > 0 {
             let path = weights.path().display();
-            tracing::info!("truncating {} to {max_seq_len} tokens, because {path} has {positions} positions", task.rows());
+            tracing::info!("truncating rows to {max_seq_len} tokens, because {path} has {positions} positions");
             config.data.max_seq_len = max_seq_len;
         }
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
         let model = load_model(weights, &config, tokenizer, device, Use::Inference(pass.kind))?;
-        let task = task::open(task, config.task(special));
+        let task = task(&config);
         check_rows(&*task, &model)?;
         resolve_micro_batch_tokens(&mut config, task.scored_share(), &model, &pass, false, None)?;
         let evaluation = EvaluationConfig::new(&config, task, device);
@@ -93,9 +92,10 @@ impl Scorer {
         flags: &[Flag<'_>],
     ) -> Result<SplitScorer, SetupError> {
         // Mistakes in settings show first, whatever the data set.
-        settings.resolve_over(defaults(TaskName::Cloze, &weights.init), flags)?;
+        settings.resolve(flags)?;
         let data = open_data(&data_folder(data))?;
-        let config = settings.resolve_over(defaults(data.manifest().task, &weights.init), flags)?;
+        let mut config = settings.resolve_over(defaults(data.manifest(), &weights.init), flags)?;
+        complete(&mut config, &data)?;
         set_threads(&config);
         let device = device.resolve()?;
         let rows = data.split_verified(split, config.data.verify)?;
@@ -103,7 +103,7 @@ impl Scorer {
         check_target_length(&config, manifest.task)?;
         let weights = weights.open()?;
         let path = config.data.tokenizer.clone();
-        let scorer = Self::load(&weights, config, manifest.task, &manifest.tokenizer, manifest.special_ids, device)?;
+        let scorer = Self::load(&weights, config, &manifest.tokenizer, device, |config| open_task(config, manifest))?;
         let rows = Arc::new(rows.counted(&*scorer.config.packer.task)?);
         let tokenizer = text_tokenizer(&path, &manifest.tokenizer, &*scorer.config.packer.task)?;
         let scorer = Self { config: EvaluationConfig { tokenizer, ..scorer.config }, ..scorer };
@@ -113,13 +113,34 @@ impl Scorer {
     }
 }
 
-/// Settings that the command line can change. Lengths and search of sequence to sequence are by default those of the run that made the
-/// weights, if a run did.
-fn defaults(task: TaskName, weights: &Path) -> Layers {
+/// Settings that the command line can change. Lengths, the search of sequence to sequence and the scoring of questions are by default those
+/// of the run that made the weights, if a run did; of questions only if it used the same data set. Without such a run, the maximum sequence
+/// length of questions is that of the recipe of their task.
+fn defaults(manifest: &Manifest, weights: &Path) -> Layers {
     // Weights that cannot be read are an error later.
-    let run = Some(weights).filter(|path| task == TaskName::Seq2seq && path.is_dir());
-    let Some(Ok(Some(RunState { config: run, .. }))) = run.map(RunFolder::recorded) else { return Layers::default() };
-    let mut config = Config { seq2seq: run.seq2seq, ..Config::default() };
-    (config.data.max_seq_len, config.data.tokenizer) = (run.data.max_seq_len, run.data.tokenizer);
-    Layers::over(&config)
+    let run = Some(weights).filter(|path| path.is_dir()).map(RunFolder::recorded);
+    let run = run.and_then(Result::ok).flatten();
+    match (manifest.task, run) {
+        (TaskName::Seq2seq, Some(RunState { config: run, .. })) => {
+            let mut config = Config { seq2seq: run.seq2seq, ..Config::default() };
+            (config.data.max_seq_len, config.data.tokenizer) = (run.data.max_seq_len, run.data.tokenizer);
+            Layers::over(&config)
+        }
+        (TaskName::Cloze, Some(RunState { config: run, fingerprint, .. })) if fingerprint == manifest.fingerprint => {
+            let mut config = Config { cloze: run.cloze, ..Config::default() };
+            (config.data.max_seq_len, config.data.truncation) = (run.data.max_seq_len, run.data.truncation);
+            Layers::over(&config)
+        }
+        (TaskName::Cloze, _) => of_recipe(manifest).map_or_else(Layers::default, |config| Layers::over(&config)),
+        _ => Layers::default(),
+    }
+}
+
+/// The default settings with the maximum sequence length of the recipe of a data set's task, if there is one.
+fn of_recipe(manifest: &Manifest) -> Option<Config> {
+    let mut layers = Layers::default();
+    layers.recipe(Recipe::of_task(&manifest.cloze.as_ref()?.task)?).ok()?;
+    let mut config = Config::default();
+    config.data.max_seq_len = layers.resolve().ok()?.data.max_seq_len;
+    Some(config)
 }

@@ -19,7 +19,8 @@ use crate::distributed::{DistributedError, World};
 use crate::model::memory::{Workload, tokens_that_fit};
 use crate::model::{Glm, ModelConfig, Pass};
 use crate::record::metrics::MetricsError;
-use crate::task::{self, Objective, Task};
+use crate::task::cloze::ClozeForm;
+use crate::task::{self, Objective, Task, TaskSettings};
 
 /// Data folder of the published benchmark.
 const PUBLISHED_DATA: &str = "/home/data/perf/glm";
@@ -126,7 +127,22 @@ pub fn check_objective(wanted: Option<Objective>, data: &DataSet) -> Result<(), 
 
 /// Opens the task of a data set.
 pub fn open_task(config: &Config, manifest: &Manifest) -> Arc<dyn Task> {
-    task::open(manifest.task, config.task(manifest.special_ids))
+    let form = manifest.cloze.as_ref().map(ClozeForm::of).unwrap_or_default();
+    task::open(manifest.task, TaskSettings { form, ..config.task(manifest.special_ids) })
+}
+
+/// Replaces what the settings leave to the data set by what its manifest says.
+///
+/// # Errors
+/// [`SetupError::Invalid`] if the manifest names an unknown metric.
+pub fn complete(config: &mut Config, data: &DataSet) -> Result<(), SetupError> {
+    let Some(manifest) = &data.manifest().cloze else { return Ok(()) };
+    config.cloze.complete(manifest).map_err(|error| {
+        SetupError::Invalid(format!(
+            "the metrics of the data set in {}: {error}; choose others with --set cloze.metrics=NAMES",
+            data.folder().display()
+        ))
+    })
 }
 
 /// Checks that there is a position for every token of a target.

@@ -66,7 +66,7 @@ pub(crate) fn settings(config: &Config) -> BTreeMap<String, String> {
 }
 
 /// Settings that do not affect what is learned, in addition to those of `[distributed]` other than [`REDUCE_DTYPE`].
-const NONE: [&str; 10] = [
+const NONE: [&str; 11] = [
     "model.init_std",
     "data.verify",
     "data.decode_threads",
@@ -77,11 +77,19 @@ const NONE: [&str; 10] = [
     "train.save_every",
     "train.keep_checkpoints",
     "train.max_consecutive_skips",
+    "seq2seq.decode_batch_size",
 ];
 /// Rounds gradients.
 const REDUCE_DTYPE: &str = "distributed.reduce_dtype";
-const LENGTH: [&str; 6] =
-    ["train.epochs", "train.max_steps", "train.max_samples", "train.target_metric", "train.eval_every", "train.eval_questions"];
+const LENGTH: [&str; 7] = [
+    "train.epochs",
+    "train.max_steps",
+    "train.max_samples",
+    "train.target_metric",
+    "train.eval_every",
+    "train.eval_each_epoch",
+    "train.eval_questions",
+];
 // The batch size is not among these: positions in the order of samples count samples, not steps.
 const NEVER: [&str; 6] = ["model.preset", "model.layers", "model.hidden", "model.heads", "data.max_seq_len", "train.seed"];
 

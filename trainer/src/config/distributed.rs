@@ -1,4 +1,4 @@
-//! Settings for several processes.
+//! Settings of distributed training.
 
 use std::fmt;
 use std::time::Duration;

@@ -17,8 +17,7 @@ use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use distributed::{DistributedSettings, ReduceKind, ShardKind};
-
+pub use self::distributed::{DistributedSettings, ReduceKind, ShardKind};
 use crate::data::loader::LoaderConfig;
 use crate::data::pack::Packer;
 use crate::data::sampler::{Order, Position};
@@ -30,7 +29,7 @@ use crate::optim::adamw::AdamWConfig;
 use crate::optim::loss_scale::LossScale;
 use crate::optim::schedule::{Decay, Schedule};
 use crate::optim::spikes::SpikeRules;
-use crate::task::cloze::Truncation;
+use crate::task::cloze::{ClozeForm, ClozeSettings, Truncation};
 use crate::task::infill::InfillSettings;
 use crate::task::seq2seq::Seq2seqSettings;
 use crate::task::{Purpose, Task, TaskSettings};
@@ -53,6 +52,9 @@ pub struct Config {
     pub loss_scale: LossScaleSettings,
     /// Data loading.
     pub data: DataSettings,
+    /// Questions with choices. Runs of earlier versions have no such section.
+    #[serde(default)]
+    pub cloze: ClozeSettings,
     /// Blank infilling. Runs of earlier versions have no such section.
     #[serde(default)]
     pub infill: InfillSettings,
@@ -147,6 +149,9 @@ pub struct TrainSettings {
     pub max_samples: u64,
     pub target_metric: f64,
     pub eval_every: u64,
+    // Runs of earlier versions do not have it.
+    #[serde(default)]
+    pub eval_each_epoch: bool,
     pub eval_questions: usize,
     pub save_every: u64,
     pub log_every: u64,
@@ -263,7 +268,15 @@ impl Config {
     /// Settings of the task, for a data set whose vocabulary has these special tokens.
     pub fn task(&self, special: SpecialIds) -> TaskSettings {
         let DataSettings { max_seq_len, truncation, .. } = self.data;
-        TaskSettings { special, max_seq_len, truncation, infill: self.infill, seq2seq: self.seq2seq }
+        TaskSettings {
+            special,
+            max_seq_len,
+            truncation,
+            cloze: self.cloze,
+            form: ClozeForm::default(),
+            infill: self.infill,
+            seq2seq: self.seq2seq,
+        }
     }
 
     /// Packer of a task's rows. On a GPU, `data.micro_batch_tokens` must be resolved before, see
@@ -321,6 +334,9 @@ impl Config {
             max_consecutive_skips,
             "at least 1 with train.skip_on_spike",
         )?;
+        if let Some((key, value, rule)) = self.cloze.out_of_range() {
+            return Err(SettingsError::Range { key, value, rule });
+        }
         if let Some((key, value, rule)) = self.infill.out_of_range() {
             return Err(SettingsError::Range { key, value: value.to_string(), rule });
         }
@@ -359,6 +375,7 @@ mod tests {
     #[test]
     fn settings_that_earlier_versions_do_not_have_are_optional() {
         let mut table = toml::Table::try_from(Config::default()).expect("settings");
+        table.remove("cloze");
         table.remove("infill");
         table.remove("seq2seq");
         table["optim"].as_table_mut().expect("a section").remove("schedule");

@@ -38,8 +38,8 @@ same, unless they are named by `--allow KEY`. The learning rate schedule belongs
 const RECIPES: &str = "
 ## recipes
 
-`run` chooses a recipe, names it in its log, and `--recipe NAME` chooses another one: `record` for published weights on data in
-ReCoRD's format, for random weights `scratch`, or `pretrain` if the data set holds documents, `seq2seq` for weights on pairs, and
+`run` chooses a recipe, names it in its log, and `--recipe NAME` chooses another one: for published weights that of the data set's task,
+`record` or one of [SuperGLUE](superglue.md), for random weights `scratch`, or `pretrain` if the data set holds documents, `seq2seq` for weights on pairs, and
 `finetune` in all other cases. The recipes `pretrain-...` are never chosen: they are the published ones, for clusters, with a batch of
 1,024 as in the paper; nor are `cnn-dm` and the others of published [data sets of pairs](seq2seq.md).
 ";

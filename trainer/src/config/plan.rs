@@ -46,7 +46,10 @@ pub fn resolve(config: &mut Config, samples: usize) {
     }
     if config.train.eval_every == 0 {
         let least = STEPS_BETWEEN_EVALUATIONS.saturating_mul(config.samples_per_update() as u64);
-        config.train.eval_every = plan.samples.div_ceil(EVALUATIONS).max(least);
+        config.train.eval_every = match config.train.eval_each_epoch {
+            true => (samples as u64).max(1),
+            false => plan.samples.div_ceil(EVALUATIONS).max(least),
+        };
     }
 }
 
@@ -95,6 +98,9 @@ mod tests {
         assert_eq!(resolved(config(4, 0, 0)), (400, 1280));
         // At most one evaluation per 10 steps.
         assert_eq!(resolved(config(4, 15, 0)), (15, 320));
+        let mut each = config(4, 0, 0);
+        each.train.eval_each_epoch = true;
+        assert_eq!(resolved(each), (400, 3200));
         let mut set = config(4, 0, 0);
         (set.optim.decay_steps, set.train.eval_every) = (4338, 19200);
         assert_eq!(resolved(set), (4338, 19200));

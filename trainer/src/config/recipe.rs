@@ -38,6 +38,30 @@ pub enum Recipe {
     SquadGeneration,
     /// Published fine-tuning that answers the questions of SQuAD
     Squad,
+    /// Published fine-tuning on BoolQ of SuperGLUE
+    #[value(name = "superglue/boolq")]
+    SuperglueBoolq,
+    /// Published fine-tuning on CB of SuperGLUE
+    #[value(name = "superglue/cb")]
+    SuperglueCb,
+    /// Published fine-tuning on COPA of SuperGLUE
+    #[value(name = "superglue/copa")]
+    SuperglueCopa,
+    /// Published fine-tuning on MultiRC of SuperGLUE
+    #[value(name = "superglue/multirc")]
+    SuperglueMultirc,
+    /// Published fine-tuning on ReCoRD of SuperGLUE
+    #[value(name = "superglue/record")]
+    SuperglueRecord,
+    /// Published fine-tuning on RTE of SuperGLUE
+    #[value(name = "superglue/rte")]
+    SuperglueRte,
+    /// Published fine-tuning on WiC of SuperGLUE
+    #[value(name = "superglue/wic")]
+    SuperglueWic,
+    /// Published fine-tuning on WSC of SuperGLUE
+    #[value(name = "superglue/wsc")]
+    SuperglueWsc,
 }
 
 impl Recipe {
@@ -59,7 +83,23 @@ impl Recipe {
             Self::Gigaword => "gigaword",
             Self::SquadGeneration => "squad-generation",
             Self::Squad => "squad",
+            Self::SuperglueBoolq => "superglue/boolq",
+            Self::SuperglueCb => "superglue/cb",
+            Self::SuperglueCopa => "superglue/copa",
+            Self::SuperglueMultirc => "superglue/multirc",
+            Self::SuperglueRecord => "superglue/record",
+            Self::SuperglueRte => "superglue/rte",
+            Self::SuperglueWic => "superglue/wic",
+            Self::SuperglueWsc => "superglue/wsc",
         }
+    }
+
+    /// The published recipe of a task of cloze questions, by its name in manifests.
+    pub fn of_task(task: &str) -> Option<Self> {
+        // Both forms of WSC have the same.
+        let task = task.strip_suffix("-candidates").unwrap_or(task);
+        let of_task = |recipe: &&Self| recipe.name() == task && (task == "record" || task.starts_with("superglue/"));
+        Self::value_variants().iter().find(of_task).copied()
     }
 
     /// Settings in TOML, as for `--config`.
@@ -80,6 +120,14 @@ impl Recipe {
             Self::Gigaword => include_str!("recipes/gigaword.toml"),
             Self::SquadGeneration => include_str!("recipes/squad-generation.toml"),
             Self::Squad => include_str!("recipes/squad.toml"),
+            Self::SuperglueBoolq => include_str!("recipes/superglue/boolq.toml"),
+            Self::SuperglueCb => include_str!("recipes/superglue/cb.toml"),
+            Self::SuperglueCopa => include_str!("recipes/superglue/copa.toml"),
+            Self::SuperglueMultirc => include_str!("recipes/superglue/multirc.toml"),
+            Self::SuperglueRecord => include_str!("recipes/superglue/record.toml"),
+            Self::SuperglueRte => include_str!("recipes/superglue/rte.toml"),
+            Self::SuperglueWic => include_str!("recipes/superglue/wic.toml"),
+            Self::SuperglueWsc => include_str!("recipes/superglue/wsc.toml"),
         }
     }
 }
@@ -119,6 +167,23 @@ mod tests {
         };
         assert_eq!(of(Recipe::Record), (4338, 0.81, 19200));
         assert_eq!([of(Recipe::Finetune), of(Recipe::Scratch)], [(0, 0.0, 0); 2]);
+    }
+
+    #[test]
+    fn the_recipes_of_superglue_have_the_published_lengths() {
+        let of = |recipe| {
+            let Config { optim, data, train, .. } = config(recipe);
+            assert_eq!((optim.lr, optim.warmup, optim.decay_steps, optim.min_lr_ratio), (1e-5, 0.1, 0, 0.1), "{recipe}");
+            assert_eq!((optim.weight_decay, optim.beta2, train.seed), (0.1, 0.999, 1234), "{recipe}");
+            assert!(train.eval_each_epoch && train.eval_every == 0, "{recipe}");
+            (data.max_seq_len, data.batch_size, train.epochs)
+        };
+        assert_eq!(of(Recipe::SuperglueBoolq), (256, 16, 20));
+        assert_eq!([of(Recipe::SuperglueCb), of(Recipe::SuperglueCopa), of(Recipe::SuperglueRte)], [(256, 16, 50); 3]);
+        assert_eq!(of(Recipe::SuperglueMultirc), (512, 64, 15));
+        assert_eq!(of(Recipe::SuperglueRecord), (512, 64, 5));
+        assert_eq!(of(Recipe::SuperglueWic), (256, 16, 30));
+        assert_eq!(of(Recipe::SuperglueWsc), (128, 16, 50));
     }
 
     #[test]

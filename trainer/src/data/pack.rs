@@ -301,7 +301,7 @@ mod tests {
         let long = SyntheticQuestion { correct: vec![false, true], ..SyntheticQuestion::of_length(20, 2) };
         let packed = packer(64, 100).pack(&samples(&group(&[short, long]), 0)).expect("fits");
         // The longer question comes first; 3 stands for the choice that the shorter one does not have.
-        assert_eq!(packed.batches[0].task_columns, [vec![0, 1, 2, 3], vec![1, 0]]);
+        assert_eq!(packed.batches[0].task_columns, [vec![0, 1, 2, 3], vec![1, 0], vec![]]);
         assert_eq!(packed.batches[0].examples.iter().map(|question| question.sample).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(packed.weight, 2.0);
     }

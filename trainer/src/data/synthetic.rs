@@ -8,12 +8,18 @@ use glm_schemas::vocab::SpecialIds;
 use super::mmap::DecodedGroup;
 use super::pack::{Packer, Sample};
 use crate::task::cloze::questions::{SyntheticQuestion, rows};
-use crate::task::cloze::{Cloze, Truncation};
+use crate::task::cloze::{Cloze, ClozeForm, ClozeSettings, Truncation};
 use crate::task::{Purpose, Task};
 
 /// Cloze questions of at most `max_seq_len` tokens per choice, truncated as published.
 pub(super) fn task(max_seq_len: usize) -> Arc<dyn Task> {
-    Arc::new(Cloze::new(SpecialIds::BERT_UNCASED, max_seq_len, Truncation::Choice))
+    Arc::new(Cloze::new(
+        SpecialIds::BERT_UNCASED,
+        max_seq_len,
+        Truncation::Choice,
+        ClozeSettings::default(),
+        ClozeForm::default(),
+    ))
 }
 
 /// Row group that begins its split.

@@ -254,7 +254,7 @@ mod tests {
         verified(&shards, &path, &sum, Verify::FirstUse).expect("intact");
         assert!(fs::read_to_string(&record).expect("record").contains("train-00000-of-00001.parquet"));
 
-        // A record of the file as it is now stands for its content; `always` reads it nevertheless.
+        // A record of the file as it is now is taken for its content; `always` reads it nevertheless.
         let modified = fs::metadata(&path).and_then(|found| found.modified()).expect("time");
         fs::write(&path, "abd").expect("write");
         File::options().write(true).open(&path).and_then(|file| file.set_modified(modified)).expect("time");

@@ -1,4 +1,4 @@
-//! Rendezvous: opens the store, where the environment says that it is.
+//! Rendezvous: opens the store at the address in the environment.
 
 use std::net::ToSocketAddrs;
 use std::time::Duration;

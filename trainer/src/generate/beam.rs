@@ -91,7 +91,7 @@ pub struct BeamSearch {
     length: usize,
 }
 
-/// What follows a step of a search.
+/// Outcome of a step of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Tokens to feed: for each beam, the number of the beam that it continues and its token.

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use glm_kernels::number::{Element, Real};
+use glm_kernels::scores::largest;
 use glm_schemas::vocab::TokenId;
 
 /// A token with its log probability.
@@ -29,9 +31,9 @@ pub fn best_first(a: &Candidate, b: &Candidate) -> Ordering {
 
 /// Returns the wanted candidates of a distribution, best first, without tokens of probability zero. `log_probs` has one number per token
 /// of the vocabulary; numbers that are not a number are left out.
-pub fn candidates<R: Copy + Into<f64>>(log_probs: &[R], wanted: Wanted) -> Vec<Candidate> {
+pub fn candidates<R: Real + Element<Real = R>>(log_probs: &[R], wanted: Wanted) -> Vec<Candidate> {
     let possible = log_probs.iter().zip(0..).filter_map(|(&log_prob, token)| {
-        let log_prob = log_prob.into();
+        let log_prob = log_prob.wide();
         (log_prob > f64::NEG_INFINITY).then_some(Candidate { token, log_prob })
     });
     let Wanted::Best(count) = wanted else {
@@ -39,6 +41,10 @@ pub fn candidates<R: Copy + Into<f64>>(log_probs: &[R], wanted: Wanted) -> Vec<C
         all.sort_unstable_by(best_first);
         return all;
     };
+    if count == 1 {
+        let most = largest(log_probs).wide();
+        return possible.filter(|candidate| candidate.log_prob == most).collect();
+    }
     // Candidates that may be wanted, cut back to those that are whenever there are many.
     let mut best: Vec<Candidate> = Vec::with_capacity(3 * count + 64);
     let mut least = f64::NEG_INFINITY;

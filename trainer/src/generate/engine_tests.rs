@@ -69,7 +69,8 @@ fn without_cache(model: &Glm, pass: &Pass, context: &Context, pieces: &[&Hypothe
 }
 
 fn run(model: &Glm, pass: Pass, contexts: &[Context], settings: &Settings) -> Vec<Vec<Vec<Hypothesis>>> {
-    let requests: Vec<_> = (0..).zip(contexts).map(|(key, context)| Request { context: context.clone(), key }).collect();
+    let requests: Vec<_> =
+        (0..).zip(contexts).map(|(key, context)| Request { context: context.clone(), key, search: None }).collect();
     let mut found = vec![Vec::new(); contexts.len()];
     Generator::new(model, pass, settings.clone())
         .run(&requests, &mut |event| {
@@ -92,7 +93,7 @@ fn deviation(model: &Glm, pass: &Pass, context: &Context, pieces: &[&Hypothesis]
 }
 
 fn settings(search: Search, sequences: usize) -> Settings {
-    Settings { search, start: SOP, ends: vec![EOP], sequences, batch_tokens: 30 }
+    Settings { search, start: SOP, ends: vec![EOP], sequences, batch_tokens: 30, ..Settings::default() }
 }
 
 fn sampling(max_length: usize, seed: u64) -> Search {
@@ -167,7 +168,7 @@ fn invalid_requests_and_settings_are_refused_before_anything_is_generated() {
     let (model, pass) = (model(Kind::Float), Pass::evaluation(Kind::Float, Kernels::Auto));
     let context = |tokens, blanks: &[usize]| Context { ids: vec![1; tokens], blanks: blanks.to_vec() };
     let refused = |contexts: &[Context], search| {
-        let requests: Vec<_> = contexts.iter().cloned().map(|context| Request { context, key: 0 }).collect();
+        let requests: Vec<_> = contexts.iter().cloned().map(|context| Request { context, key: 0, search: None }).collect();
         let generator = Generator::new(&model, pass, settings(search, 2));
         let result = generator.run(&requests, &mut |_| panic!("something was generated"));
         result.expect_err("refused").to_string()
@@ -213,7 +214,7 @@ fn weights_that_are_not_a_number_are_reported() {
     let contexts = [Context { ids: vec![1, 2, 3], blanks: vec![1] }];
     let special = SpecialIds { sop: SOP, eop: EOP, ..SpecialIds::BERT_UNCASED };
     let pass = Pass::evaluation(Kind::Float, Kernels::Auto);
-    let error = beam_search(&model, &pass, special, &contexts, &BeamSettings { max_length: 3, ..BeamSettings::default() });
+    let error = beam_search(&model, &pass, special, &contexts, &BeamSettings { max_length: 3, ..BeamSettings::default() }, 2);
     assert!(error.is_err_and(|error| error.to_string().contains("request 0: the model's output is not a number")));
 }
 
@@ -233,4 +234,57 @@ fn memory_is_that_of_the_longest_sequences() {
     assert!(model.append_to_beams(&tokens[..3], &pass, &mut cache).is_err());
     cache.remove(0).expect("remove");
     assert_eq!((cache.sequences(), cache.shared_lengths()), (1, &[21][..]));
+}
+
+#[test]
+fn requests_have_searches_of_their_own() {
+    let (model, pass) = (model(Kind::Double), Pass::evaluation(Kind::Double, Kernels::Auto));
+    let limits = |max_length| Limits { ngram: 0, min_length: 0, max_length };
+    let beam = |beams| Search::Beam(BeamSettings { beams, max_length: 5, ..BeamSettings::default() });
+    let searches = [Some(beam(3)), None, Some(sampling(7, 4)), Some(Search::Greedy(limits(2))), Some(beam(2)), Some(beam(3))];
+    let default = Search::Greedy(limits(6));
+    let request = |(number, search): (usize, &Option<Search>)| {
+        let context = Context { ids: (1..8 + number as i32).collect(), blanks: vec![number, 2] };
+        Request { context, key: 9, search: *search }
+    };
+    let requests: Vec<_> = searches.iter().enumerate().map(request).collect();
+    let mut found = vec![Vec::new(); requests.len()];
+    let generator = Generator::new(&model, pass, settings(default, 2));
+    let run = generator.run(&requests, &mut |event| {
+        if let Event::Done { request, pieces } = event {
+            found[request] = pieces;
+        }
+        Ok(())
+    });
+    run.expect("generation");
+    for (request, found) in requests.iter().zip(&found) {
+        let settings = settings(request.search.unwrap_or(default), 1);
+        let mut alone = Vec::new();
+        let only = Request { search: None, ..request.clone() };
+        let run = Generator::new(&model, pass, settings).run(&[only], &mut |event| {
+            if let Event::Done { pieces, .. } = event {
+                alone = pieces;
+            }
+            Ok(())
+        });
+        run.expect("generation");
+        let tokens = |pieces: &[Vec<Hypothesis>]| pieces.iter().flatten().map(|piece| piece.tokens.clone()).collect::<Vec<_>>();
+        assert_eq!(tokens(found), tokens(&alone), "{:?}", request.search);
+    }
+    let invalid = Request { search: Some(Search::Greedy(limits(0))), ..requests[0].clone() };
+    assert!(generator.run(&[requests[0].clone(), invalid], &mut |_| panic!("something was generated")).is_err());
+}
+
+#[test]
+fn memory_that_runs_out_names_the_setting_to_change() {
+    let error = |texts, beams| {
+        let source = tch::TchError::Torch("CUDA out of memory".to_owned());
+        GenerateError::OutOfMemory { texts, beams, tokens: 300, setting: "--batch-size", source }.to_string()
+    };
+    assert_eq!(
+        error(9, 2),
+        "out of memory in generation for 9 texts together; set --batch-size to 4 or less, which does not change results"
+    );
+    assert!(error(1, 5).ends_with("with 5 beams for a text of 300 tokens; use fewer beams"));
+    assert!(error(1, 1).ends_with("for a text of 300 tokens; shorten it, or use precision bf16"));
 }

@@ -15,7 +15,7 @@
 //! // `[CLS] it was [MASK] . [eos]`
 //! let context = Context { ids: vec![special.cls, 2009, 2001, special.mask, 1012, special.pad], blanks: vec![3] };
 //! let settings = BeamSettings { beams: 3, max_length: 4, ..BeamSettings::default() };
-//! let found = beam_search(&model, &pass, special, &[context], &settings)?;
+//! let found = beam_search(&model, &pass, special, &[context], &settings, 32)?;
 //! assert!(found[0].len() == 3 && found[0][0].score >= found[0][1].score);
 //! # Ok::<(), glm_trainer::generate::GenerateError>(())
 //! ```
@@ -26,6 +26,7 @@ pub mod engine;
 #[cfg(test)]
 mod engine_tests;
 pub mod filter;
+pub mod request;
 mod scores;
 pub mod single;
 
@@ -36,8 +37,9 @@ use tch::TchError;
 use thiserror::Error;
 
 pub use self::beam::{BeamSettings, Hypothesis};
-pub use self::engine::{Event, Generator, Request, Search, Settings};
+pub use self::engine::Generator;
 pub use self::filter::Filter;
+pub use self::request::{Event, Request, Search, Settings};
 pub use self::single::Limits;
 use crate::model::{Glm, Pass};
 
@@ -56,6 +58,20 @@ pub enum GenerateError {
     /// Error of libtorch, for example out of memory.
     #[error(transparent)]
     Torch(#[from] TchError),
+    /// The contexts and their pieces do not fit into memory.
+    #[error("{}", out_of_memory(*texts, *beams, *tokens, setting))]
+    OutOfMemory {
+        /// Number of texts that were decoded together.
+        texts: usize,
+        /// Number of beams per text.
+        beams: usize,
+        /// Number of tokens of the longest text, with the piece so far.
+        tokens: usize,
+        /// Setting that limits the number of texts.
+        setting: &'static str,
+        /// Error of libtorch.
+        source: TchError,
+    },
     /// The receiver of events failed.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
@@ -96,11 +112,20 @@ pub enum GenerateError {
     },
 }
 
-/// Number of contexts that [`beam_search`] decodes together.
-const SEQUENCES: usize = 32;
+/// Sentence for [`GenerateError::OutOfMemory`].
+fn out_of_memory(texts: usize, beams: usize, tokens: usize, setting: &str) -> String {
+    match (texts, beams) {
+        (2.., _) => format!(
+            "out of memory in generation for {texts} texts together; set {setting} to {} or less, which does not change results",
+            texts / 2
+        ),
+        (_, 2..) => format!("out of memory in generation with {beams} beams for a text of {tokens} tokens; use fewer beams"),
+        _ => format!("out of memory in generation for a text of {tokens} tokens; shorten it, or use precision bf16"),
+    }
+}
 
 /// Fills the blanks of contexts by beam search with `<|endofpiece|>` as the only end. Returns the hypotheses for the last blank of each
-/// context, best first; earlier blanks are filled with their best piece.
+/// context, best first; earlier blanks are filled with their best piece. Up to `sequences` contexts are decoded together.
 ///
 /// # Errors
 /// A [`GenerateError`]: contexts or settings that do not fit the model, or an error of libtorch.
@@ -110,19 +135,37 @@ pub fn beam_search(
     special: SpecialIds,
     contexts: &[Context],
     settings: &BeamSettings,
+    sequences: usize,
 ) -> Result<Vec<Vec<Hypothesis>>, GenerateError> {
+    let found = fill_blanks(model, pass, special, contexts, settings, sequences)?;
+    Ok(found.into_iter().map(|mut pieces| pieces.pop().unwrap_or_default()).collect())
+}
+
+/// As [`beam_search`], but returns the hypotheses for each blank of each context.
+///
+/// # Errors
+/// As [`beam_search`].
+pub fn fill_blanks(
+    model: &Glm,
+    pass: &Pass,
+    special: SpecialIds,
+    contexts: &[Context],
+    settings: &BeamSettings,
+    sequences: usize,
+) -> Result<Vec<Vec<Vec<Hypothesis>>>, GenerateError> {
     let settings = Settings {
         search: Search::Beam(*settings),
         start: special.sop,
         ends: vec![special.eop],
-        sequences: SEQUENCES,
+        sequences,
+        sequences_setting: "seq2seq.decode_batch_size",
         ..Settings::default()
     };
-    let requests: Vec<_> = contexts.iter().cloned().map(|context| Request { context, key: 0 }).collect();
+    let requests: Vec<_> = contexts.iter().cloned().map(|context| Request { context, key: 0, search: None }).collect();
     let mut found = vec![Vec::new(); contexts.len()];
     Generator::new(model, *pass, settings).run(&requests, &mut |event| {
         if let Event::Done { request, pieces } = event {
-            found[request] = pieces.last().cloned().unwrap_or_default();
+            found[request] = pieces;
         }
         Ok(())
     })?;

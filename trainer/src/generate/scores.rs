@@ -1,5 +1,8 @@
 //! Log probabilities of the next tokens, from the logits of a model.
 
+use glm_kernels::number::{Element, Real};
+use glm_kernels::scores::log_sum_exp;
+use libtorch_ext::parallel::for_each;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::candidates::{Candidate, Wanted, best_first, candidates};
@@ -12,18 +15,21 @@ const MANY: usize = 2048;
 /// Log probabilities of some rows, `log softmax(logits)` in 32 bits at least.
 #[derive(Debug)]
 pub(super) struct LogProbs {
-    rows: Tensor,
     vocabulary: usize,
     copy: Copied,
 }
 
-/// What was copied from the device.
+/// Log probabilities on the host.
 #[derive(Debug)]
 enum Copied {
     Single(Vec<f32>),
     Double(Vec<f64>),
-    /// The best of each row, best first, in no order among equals.
-    Best(Vec<Vec<Candidate>>),
+    Best {
+        /// The best of each row, best first, in no order among equals.
+        best: Vec<Vec<Candidate>>,
+        /// Log probabilities on the device, `[rows, vocabulary]`.
+        rows: Tensor,
+    },
 }
 
 impl LogProbs {
@@ -32,20 +38,31 @@ impl LogProbs {
     /// # Errors
     /// A [`TchError`].
     pub(super) fn new(logits: &Tensor, wanted: Wanted) -> Result<Self, TchError> {
-        let copies_all = logits.device() == Device::Cpu;
-        tch::no_grad(|| Self::with(logits, wanted, copies_all))
+        let is_on_host = logits.device() == Device::Cpu;
+        tch::no_grad(|| Self::with(logits, wanted, is_on_host))
     }
 
-    fn with(logits: &Tensor, wanted: Wanted, copies_all: bool) -> Result<Self, TchError> {
+    fn with(logits: &Tensor, wanted: Wanted, is_on_host: bool) -> Result<Self, TchError> {
+        let vocabulary = logits.size2()?.1 as usize;
         let kind = if logits.f_kind()? == Kind::Double { Kind::Double } else { Kind::Float };
+        if is_on_host {
+            let copy = match copy_all(&logits.f_totype(kind)?)? {
+                Copied::Double(mut rows) => normalize(&mut rows, vocabulary).map(|()| Copied::Double(rows)),
+                Copied::Single(mut rows) => normalize(&mut rows, vocabulary).map(|()| Copied::Single(rows)),
+                best => Ok(best),
+            };
+            return Ok(Self { vocabulary, copy: copy? });
+        }
         let rows = logits.f_log_softmax(-1, kind)?;
-        let vocabulary = rows.size2()?.1 as usize;
         let count = match wanted {
             Wanted::Best(count) => count + SPARE,
             Wanted::All => vocabulary,
         };
-        let copy = if copies_all || count > MANY.min(vocabulary) { copy_all(&rows)? } else { copy_best(&rows, count)? };
-        Ok(Self { rows, vocabulary, copy })
+        let copy = match count > MANY.min(vocabulary) {
+            true => copy_all(&rows)?,
+            false => Copied::Best { best: copy_best(&rows, count)?, rows },
+        };
+        Ok(Self { vocabulary, copy })
     }
 
     /// The wanted candidates of a row, best first; no more than was asked for.
@@ -57,7 +74,7 @@ impl LogProbs {
         Ok(match (&self.copy, wanted) {
             (Copied::Single(all), _) => candidates(&all[numbers], wanted),
             (Copied::Double(all), _) => candidates(&all[numbers], wanted),
-            (Copied::Best(best), Wanted::Best(count)) => {
+            (Copied::Best { best, rows }, Wanted::Best(count)) => {
                 let best = &best[row];
                 // If all that was copied ties with the last one wanted, there may be more of them.
                 let is_cut = count.checked_sub(1).is_some_and(|last| match (best.get(last), best.last()) {
@@ -65,24 +82,34 @@ impl LogProbs {
                     _ => best.len() < count,
                 });
                 if is_cut {
-                    return self.whole_row(row, wanted);
+                    return whole_row(rows, row, wanted);
                 }
                 let mut best = best.clone();
                 super::candidates::keep_best(&mut best, count);
                 best
             }
-            (Copied::Best(_), Wanted::All) => self.whole_row(row, wanted)?,
+            (Copied::Best { rows, .. }, Wanted::All) => whole_row(rows, row, wanted)?,
         })
     }
+}
 
-    fn whole_row(&self, row: usize, wanted: Wanted) -> Result<Vec<Candidate>, TchError> {
-        let row = self.rows.f_narrow(0, row as i64, 1)?.f_to_device(Device::Cpu)?;
-        Ok(match copy_all(&row)? {
-            Copied::Double(all) => candidates(&all, wanted),
-            Copied::Single(all) => candidates(&all, wanted),
-            Copied::Best(_) => Vec::new(),
-        })
-    }
+fn whole_row(rows: &Tensor, row: usize, wanted: Wanted) -> Result<Vec<Candidate>, TchError> {
+    Ok(match copy_all(&rows.f_narrow(0, row as i64, 1)?)? {
+        Copied::Double(all) => candidates(&all, wanted),
+        Copied::Single(all) => candidates(&all, wanted),
+        Copied::Best { .. } => Vec::new(),
+    })
+}
+
+/// Replaces rows of logits by log probabilities.
+fn normalize<R: Real + Element<Real = R>>(rows: &mut [R], vocabulary: usize) -> Result<(), TchError> {
+    for_each(rows.chunks_mut(vocabulary), |row| {
+        let mut sum = [R::ZERO];
+        log_sum_exp(row, vocabulary, &mut sum);
+        for number in row {
+            *number -= sum[0];
+        }
+    })
 }
 
 fn copy_all(rows: &Tensor) -> Result<Copied, TchError> {
@@ -97,7 +124,7 @@ fn copy_all(rows: &Tensor) -> Result<Copied, TchError> {
     Ok(Copied::Single(all))
 }
 
-fn copy_best(rows: &Tensor, count: usize) -> Result<Copied, TchError> {
+fn copy_best(rows: &Tensor, count: usize) -> Result<Vec<Vec<Candidate>>, TchError> {
     let (values, tokens) = rows.f_topk(count as i64, -1, true, true)?;
     let values = Vec::<f64>::try_from(values.f_to_device(Device::Cpu)?.f_totype(Kind::Double)?.f_reshape([-1])?)?;
     let tokens = Vec::<i64>::try_from(tokens.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
@@ -108,7 +135,7 @@ fn copy_best(rows: &Tensor, count: usize) -> Result<Copied, TchError> {
         row.sort_unstable_by(best_first);
         row
     });
-    Ok(Copied::Best(rows.collect()))
+    Ok(rows.collect())
 }
 
 #[cfg(test)]
@@ -126,7 +153,11 @@ mod tests {
             let all = LogProbs::with(&logits, wanted, true).expect("log probabilities");
             let best = LogProbs::with(&logits, wanted, false).expect("log probabilities");
             for row in 0..4 {
-                assert_eq!(best.row(row, wanted).expect("row"), all.row(row, wanted).expect("row"), "{wanted:?} {row}");
+                let (best, all) = (best.row(row, wanted).expect("row"), all.row(row, wanted).expect("row"));
+                assert_eq!(best.len(), all.len(), "{wanted:?} {row}");
+                for (best, all) in best.iter().zip(&all) {
+                    assert!(best.token == all.token && (best.log_prob - all.log_prob).abs() < 1e-5, "{wanted:?} {row}");
+                }
             }
         }
         assert_eq!(LogProbs::with(&logits, Wanted::Best(5), true).expect("rows").row(2, Wanted::All).expect("row").len(), 1);

@@ -6,6 +6,7 @@
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use super::config::ModelConfig;
+use super::ops::cpu::cached::{Cached, attention_of_beams};
 
 /// Memory grows in multiples of this many shared tokens.
 const SHARED_CHUNK: usize = 64;
@@ -192,6 +193,13 @@ impl KeyValueCache {
     /// Writes keys and values `[2 · sequences · heads · beams, head size]` to rows of a block's own keys and values.
     pub(super) fn write_own(&self, layer: usize, rows: &Tensor, values: &Tensor) -> Result<(), TchError> {
         self.layers[layer].own.f_view([-1, self.head_size as i64])?.f_index_copy_(0, rows, values).map(drop)
+    }
+
+    /// Appends keys and values of a new token per beam to a block's own tokens, and returns its attention, see [`attention_of_beams`].
+    pub(super) fn attend(&self, layer: usize, projected: &Tensor, bias: &Tensor) -> Result<Tensor, TchError> {
+        let Layer { shared, own } = &self.layers[layer];
+        let (shared_lengths, own_lengths) = (&self.shared_lengths[..], &self.own_lengths[..]);
+        attention_of_beams(projected, bias, Cached { shared, own, shared_lengths, own_lengths })
     }
 
     /// The first `shared` and `own` tokens of all sequences of a block.

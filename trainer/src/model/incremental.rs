@@ -11,9 +11,11 @@ use glm_schemas::vocab::TokenId;
 use libtorch_ext::operators::matmul_nt;
 use tch::{Kind, TchError, Tensor, no_grad};
 
+use super::backend::Backend;
 use super::cache::KeyValueCache;
 use super::glm::Glm;
 use super::layers::{LayerNorm, Linear};
+use super::ops::cpu::linear::{FEW_ROWS, linear_of_few_rows};
 use super::ops::{Ops, Projection, Queries};
 use super::parameters::Parameters;
 use super::pass::Pass;
@@ -71,7 +73,10 @@ impl Glm {
         let shared = cache.shared_lengths().iter().copied().max().unwrap_or(0);
         let own = 1 + cache.own_lengths().iter().copied().max().unwrap_or(0);
         cache.reserve(cache.sequences(), shared, own)?;
-        let feed = Feed::Beams(StepTables::new(cache, shared, own)?);
+        let feed = match self.backend(pass) {
+            Backend::Cpu => Feed::FusedBeams,
+            _ => Feed::Beams(StepTables::new(cache, shared, own)?),
+        };
         let logits = self.forward_cached(&new_tokens(tokens, false), pass, cache, feed)?;
         cache.count_step();
         logits.f_narrow(0, 0, tokens.len() as i64)
@@ -107,7 +112,8 @@ impl Glm {
         no_grad(|| {
             let on_device = batch.to_device(parameters.device(), backend.layout())?;
             let inner = backend.ops(&on_device, pass, parameters)?;
-            let ops = CachedOps { inner, batch, parameters, kind: pass.kind, cache, feed, layer: Cell::new(0) };
+            let is_fused = backend == Backend::Cpu;
+            let ops = CachedOps { inner, batch, parameters, kind: pass.kind, is_fused, cache, feed, layer: Cell::new(0) };
             self.scored_logits(&ops, pass)
         })
     }
@@ -132,7 +138,9 @@ fn new_tokens(tokens: &[NewToken], only_last: bool) -> Arc<Batch> {
 enum Feed {
     /// Contexts of new sequences, each with the start of a piece.
     Contexts,
-    /// A token for each beam of all sequences.
+    /// A token for each beam of all sequences, by a kernel.
+    FusedBeams,
+    /// The same by libtorch's operators.
     Beams(StepTables),
     /// Tokens for all beams of one sequence.
     Shared {
@@ -181,6 +189,8 @@ struct CachedOps<'a> {
     batch: &'a Batch,
     parameters: &'a Parameters,
     kind: Kind,
+    /// True if there are kernels for new tokens.
+    is_fused: bool,
     cache: &'a KeyValueCache,
     feed: Feed,
     /// Number of the block whose attention comes next.
@@ -188,15 +198,26 @@ struct CachedOps<'a> {
 }
 
 impl CachedOps<'_> {
+    /// `x Wᵀ`, with weights in the kind of `x`.
+    fn product(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor, TchError> {
+        match self.is_fused && x.size2()?.0 <= FEW_ROWS {
+            true => linear_of_few_rows(x, weight),
+            false => matmul_nt(x, weight),
+        }
+    }
+
+    /// A parameter in the kind of the activations. It is cast once, not in every step.
+    fn cast(&self, parameter: &Tensor) -> Result<Tensor, TchError> {
+        match self.kind == self.parameters.kind() {
+            true => parameter.f_detach(),
+            false => Ok(self.parameters.cast(parameter, self.kind)?.shallow_clone()),
+        }
+    }
+
     /// Some outputs of `x Wᵀ + b`: `[tokens, outputs]`.
     fn project(&self, x: &Tensor, linear: &Linear, first: i64, outputs: i64) -> Result<Tensor, TchError> {
-        let (weight, bias) = if self.kind == self.parameters.kind() {
-            (linear.weight().shallow_clone(), linear.bias().shallow_clone())
-        } else {
-            let cast = |parameter| self.parameters.cast(parameter, self.kind).map(Tensor::shallow_clone);
-            (cast(linear.weight())?, cast(linear.bias())?)
-        };
-        matmul_nt(x, &weight.f_narrow(0, first, outputs)?)?.f_add_(&bias.f_narrow(0, first, outputs)?)
+        let (weight, bias) = (self.cast(linear.weight())?, self.cast(linear.bias())?);
+        self.product(x, &weight.f_narrow(0, first, outputs)?)?.f_add_(&bias.f_narrow(0, first, outputs)?)
     }
 
     /// Attention of a new token per beam, `[sequences · beams, hidden]`.
@@ -247,11 +268,10 @@ impl Ops for CachedOps<'_> {
     }
 
     fn linear<'a>(&self, x: &Tensor, weight: &Tensor, bias: Option<&'a Tensor>) -> Result<Projection<'a>, TchError> {
-        if self.kind == self.parameters.kind() {
+        if self.kind == self.parameters.kind() && !(self.is_fused && x.size2()?.0 <= FEW_ROWS) {
             return self.inner.linear(x, weight, bias);
         }
-        // Weights are cast once, not in every step.
-        Ok(Projection { values: matmul_nt(x, self.parameters.cast(weight, self.kind)?)?, bias })
+        Ok(Projection { values: self.product(x, &self.cast(weight)?)?, bias })
     }
 
     fn bias_gelu(&self, x: Projection<'_>) -> Result<Tensor, TchError> {
@@ -292,6 +312,10 @@ impl Ops for CachedOps<'_> {
                     self.cache.write_shared(layer, first + number, 0, &of_row)?;
                 }
                 return self.inner.attention(x, query_key_value, heads, queries, dropout);
+            }
+            Feed::FusedBeams => {
+                let projected = self.product(x, &self.cast(query_key_value.weight())?)?;
+                self.cache.attend(layer, &projected, query_key_value.bias())?
             }
             Feed::Beams(tables) => self.of_beams(x, query_key_value, layer, tables)?,
             Feed::Shared { sequence, before, count, bias } => {

@@ -5,7 +5,7 @@ use tch::Kind;
 use super::config::ModelConfig;
 use crate::batch::layout::LayoutKind;
 
-/// Share of the available memory to plan with. The estimate is no upper bound, and rows of one batch may be longer than others.
+/// Share of the available memory to plan with. The estimate is not an upper bound, and rows of one batch may be longer than others.
 const PLANNED: f64 = 0.8;
 /// Plans are a multiple of this many tokens, so that a little more or less available memory gives the same plan.
 const MULTIPLE: usize = 1024;

@@ -15,8 +15,11 @@ pub mod memory;
 pub mod ops;
 mod parameter;
 pub mod parameters;
+#[cfg(test)]
+mod parameters_tests;
 pub mod pass;
 mod recompute;
+pub mod product;
 
 pub use backend::Backend;
 pub use cache::KeyValueCache;
@@ -24,3 +27,4 @@ pub use config::{ModelConfig, Preset};
 pub use glm::Glm;
 pub use incremental::NewToken;
 pub use pass::{Kernels, Pass};
+pub use product::matmul_flops;

@@ -158,6 +158,18 @@ impl AdamW {
     fn step_by_libtorch(&mut self, parameters: &Parameters, rates: &StepRates<'_>) -> Result<(), TchError> {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         let before = self.steps.f_detach_copy()?;
+        // The operator divides by a number in fp32, which would round gradients in fp64.
+        let gradient_divisor = match parameters.kind() {
+            Kind::Double => {
+                no_grad(|| {
+                    self.shard.pieces().iter().try_for_each(|piece| {
+                        self.views(piece, parameters)?.gradient.f_div_(rates.gradient_divisor).map(drop)
+                    })
+                })?;
+                None
+            }
+            _ => Some(rates.gradient_divisor.f_totype(Kind::Float)?),
+        };
         for piece in self.shard.pieces() {
             let Views { values, gradient, first, second } = self.views(piece, parameters)?;
             // The operator increments the step counter, once per piece.
@@ -175,7 +187,7 @@ impl AdamW {
                 beta2,
                 weight_decay: if piece.decay { weight_decay } else { 0.0 },
                 eps,
-                gradient_divisor: Some(rates.gradient_divisor),
+                gradient_divisor: gradient_divisor.as_ref(),
                 skip: Some(rates.skip),
             };
             fused_adamw(&[entry], &rates)?;

@@ -47,7 +47,7 @@ impl ControlState {
 pub struct Decision {
     /// Learning rate, shape `[]`.
     pub lr: Tensor,
-    /// Divisor of the gradients (loss scale and clipping), fp32, shape `[]`.
+    /// Divisor of the gradients (loss scale and clipping), shape `[]`.
     pub gradient_divisor: Tensor,
     /// 1 if the step is skipped, else 0; fp32, shape `[1]`.
     pub skip: Tensor,
@@ -155,10 +155,11 @@ impl StepControl {
             let own = Tensor::f_stack(&[&lr, &unscaled, &skipped, &spiked, &self.step], 0)?;
             let (scale, spikes) = (self.loss_scale.state()?, self.spikes.state()?);
             let values = Tensor::f_cat(&[own, scale, spikes, observation.numbers()?, metrics], 0)?;
-            let on_cpu = lr.device() == Device::Cpu;
+            // In fp64 on a CPU, in fp32 on a GPU.
+            let rate = |rate: Tensor| if rate.device() == Device::Cpu { Ok(rate) } else { rate.f_totype(Kind::Float) };
             Ok(Decision {
-                lr: if on_cpu { lr } else { lr.f_totype(Kind::Float)? },
-                gradient_divisor: divisor.f_totype(Kind::Float)?,
+                lr: rate(lr)?,
+                gradient_divisor: rate(divisor)?,
                 skip: skipped.f_totype(Kind::Float)?.f_reshape([1])?,
                 report: Report::send(values, self.loss_scale.rules())?,
             })

@@ -73,7 +73,7 @@ pub struct Count {
 pub struct Judged {
     /// The question.
     pub example_id: String,
-    /// Its id in the raw data, if it has one.
+    /// Id in the raw data, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_id: Option<String>,
     /// Score of its best right choice minus that of its best wrong one.
@@ -83,8 +83,8 @@ pub struct Judged {
     /// Index of every choice in the raw data.
     #[serde(default)]
     pub choice_index: Vec<usize>,
-    /// Index of the chosen answer.
-    pub predicted: usize,
+    /// Index of the chosen answer; `None` if the model would write another one.
+    pub predicted: Option<usize>,
     /// Indices of the right choices.
     pub correct: Vec<usize>,
     /// True if the chosen answer is right.
@@ -272,14 +272,25 @@ mod tests {
     fn answer(id: usize, scores: &[f64], correct: &[usize]) -> Answer {
         let predicted = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("choices");
         let hit = correct.contains(&predicted);
+        let predicted = Some(predicted);
         let choice = |(place, &score): (usize, &f64)| ScoredChoice {
             text: format!("choice {place}"),
+            name: None,
             choice_index: place,
             score,
             correct: Some(correct.contains(&place)),
         };
         let choices = scores.iter().enumerate().map(choice).collect();
-        Answer { example_id: format!("q{id:04}"), source_id: None, question_id: None, choices, predicted, hit }
+        Answer {
+            example_id: format!("q{id:04}"),
+            source_id: None,
+            question_id: None,
+            group_id: None,
+            idx: None,
+            choices,
+            predicted,
+            hit,
+        }
     }
 
     fn read(answers: Answers) -> (Summary, Vec<Judged>) {

@@ -66,6 +66,11 @@ pub struct TrainRecord {
     pub padding: f64,
     /// Operations of the model per second, excluding padding (see [`crate::batch::work`]).
     pub model_flops_per_second: f64,
+    /// Operations per second of a matrix product alone, of all ranks together, measured when the program started; `None` if that
+    /// was not possible.
+    pub product_flops_per_second: Option<f64>,
+    /// Model FLOP utilization (MFU): operations of the model over those of a matrix product, as `glm-trainer bench` has it.
+    pub utilisation: Option<f64>,
     /// Peak memory of a rank in bytes, if the system reports it.
     pub peak_memory_bytes: Option<u64>,
     /// Fraction of time spent waiting for data, on the rank that waited most.

@@ -6,3 +6,4 @@ pub mod metrics;
 pub mod progress;
 pub mod sessions;
 pub mod tensorboard;
+pub mod window;

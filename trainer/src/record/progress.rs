@@ -5,16 +5,13 @@ use std::time::{Duration, Instant};
 
 use glm_support::page::number::duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tch::Device;
 
-use crate::batch::work::Work;
 use crate::checkpoint::background::Written;
 use crate::checkpoint::run_folder::RunState;
 use crate::config::plan::Plan;
-use crate::memory::peak_bytes;
 use crate::record::metrics::{EvalRecord, TrainRecord};
+use crate::task::Words;
 use crate::task::metrics::Evaluation;
-use crate::task::{MeanOf, Words};
 
 /// Progress display on stderr.
 #[derive(Debug)]
@@ -35,7 +32,7 @@ impl Progress {
             true => ProgressBar::with_draw_target(Some(plan.samples), ProgressDrawTarget::stderr()),
             false => ProgressBar::hidden(),
         };
-        let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {}, {{eta}} left", words.samples);
+        let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {}{{msg}}, {{eta}} left", words.samples);
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
@@ -52,6 +49,7 @@ impl Progress {
     /// Logs a train record.
     pub fn train(&self, record: &TrainRecord) {
         if self.is_on_a_terminal() {
+            self.bar.set_message(format!(", {}", bar_text(record)));
             self.line(&short_train_line(record, self.words));
         } else {
             let left = seconds_left(self.plan.samples, self.before, record.samples, self.start.elapsed());
@@ -139,13 +137,31 @@ fn train_line(record: &TrainRecord, words: Words, steps: u64, seconds_left: f64)
     };
     format!(
         "step {step}/{steps}, {samples} {word}, epoch {epoch:.2}: loss {loss:.4}, lr {lr:.2e}, gradient norm \
-         {gradient_norm:.2}, {:.1} {word}/s, {:.0} tokens/s{predicted}, {:.2} TFLOP/s, waiting for data {:.1} %{spread}, {} left",
+         {gradient_norm:.2}, {:.1} {word}/s, {:.0} tokens/s{predicted}, {}, waiting for data {:.1} %{spread}, {} left",
         record.samples_per_second,
         record.tokens_per_second,
-        record.model_flops_per_second / 1e12,
+        flops_text(record),
         100.0 * record.data_wait,
         duration(seconds_left),
     )
+}
+
+/// Formats the speed of the model: "85.3 GFLOP/s (MFU 41 %)".
+fn flops_text(record: &TrainRecord) -> String {
+    let utilisation = record.utilisation.map_or_else(String::new, |share| format!(" (MFU {:.0} %)", 100.0 * share));
+    match record.model_flops_per_second {
+        flops if flops < 1e12 => format!("{:.1} GFLOP/s{utilisation}", flops / 1e9),
+        flops => format!("{:.1} TFLOP/s{utilisation}", flops / 1e12),
+    }
+}
+
+/// Formats what the progress bar shows of a train record: "300000 tokens/s, MFU 41 %".
+fn bar_text(record: &TrainRecord) -> String {
+    let speed = match record.utilisation {
+        Some(share) => format!("MFU {:.0} %", 100.0 * share),
+        None => flops_text(record),
+    };
+    format!("{:.0} tokens/s, {speed}", record.tokens_per_second)
 }
 
 /// Formats a train record for a terminal of 80 columns, after time and level; the progress bar shows the rest.
@@ -174,146 +190,11 @@ fn short_evaluation_line(record: &EvalRecord) -> String {
     format!("step {}: {}", record.step, record.evaluation.metrics.summary)
 }
 
-/// Report of one optimizer step.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct StepReport {
-    /// Mean loss.
-    pub loss: f64,
-    /// Learning rate.
-    pub lr: f64,
-    /// Norm of the gradient before clipping.
-    pub gradient_norm: f64,
-    /// True if padding was computed.
-    pub pads: bool,
-    /// True if the step was skipped.
-    pub skipped: bool,
-    /// Number of samples of all ranks.
-    pub samples: usize,
-    /// Weight of these samples, over which the loss is the mean.
-    pub weight: f64,
-    /// Imbalance between the ranks' shares of work, see [`crate::data::balance::spread`].
-    pub spread: f64,
-    /// Operations of the model on this rank.
-    pub flops: f64,
-    /// Work of this rank.
-    pub work: Work,
-}
-
-/// Sums over the steps since the last log line.
-#[derive(Debug)]
-pub struct LogWindow {
-    start: Instant,
-    waited_before: Duration,
-    loss: f64,
-    /// Samples of all steps.
-    samples: usize,
-    /// Weight of the steps that were not skipped.
-    weight: f64,
-    tokens: usize,
-    padded: usize,
-    flops: f64,
-    spread: f64,
-    steps: usize,
-    last: StepReport,
-}
-
-impl LogWindow {
-    /// Starts a window.
-    pub fn start() -> Self {
-        Self {
-            start: Instant::now(),
-            waited_before: Duration::ZERO,
-            loss: 0.0,
-            samples: 0,
-            weight: 0.0,
-            tokens: 0,
-            padded: 0,
-            flops: 0.0,
-            spread: 0.0,
-            steps: 0,
-            last: StepReport::default(),
-        }
-    }
-
-    /// Adds a step.
-    pub fn add(&mut self, report: &StepReport) {
-        let Work { tokens, padded, .. } = report.work;
-        // Fused operations compute no padding.
-        let padded = if report.pads { padded } else { tokens };
-        // The loss of a skipped step may not be finite.
-        if !report.skipped {
-            self.loss += report.loss * report.weight;
-            self.weight += report.weight;
-        }
-        self.samples += report.samples;
-        self.spread += report.spread;
-        self.steps += 1;
-        self.tokens += tokens;
-        self.padded += padded;
-        self.flops += report.flops;
-        self.last = *report;
-    }
-
-    /// Returns true if there is no step that was not skipped.
-    pub fn is_empty(&self) -> bool {
-        self.weight <= 0.0
-    }
-
-    /// Restarts the window, to exclude the time of an evaluation; `waited` is the loader's total.
-    pub fn restart(&mut self, waited: Duration) {
-        *self = Self { waited_before: waited, ..Self::start() };
-    }
-
-    /// Returns this rank's totals of the window: tokens, tokens with padding, operations, seconds spent waiting for data, and
-    /// peak memory in bytes (0 if unknown). `device` is the model's device.
-    pub fn numbers(&self, waited: Duration, device: Device) -> [f64; 5] {
-        let bytes = peak_bytes(device).unwrap_or(0) as f64;
-        let wait = waited.saturating_sub(self.waited_before).as_secs_f64();
-        [self.tokens as f64, self.padded as f64, self.flops, wait, bytes]
-    }
-
-    /// Returns the averages and restarts the window. An epoch has `samples` samples; `numbers` are the totals of all ranks.
-    pub fn take(
-        &mut self,
-        state: &RunState,
-        words: Words,
-        samples: usize,
-        waited: Duration,
-        numbers: &[Vec<f64>],
-    ) -> TrainRecord {
-        let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
-        let of = |i: usize| numbers.iter().filter_map(move |of_rank| of_rank.get(i).copied());
-        let [tokens, padded, flops] = [0, 1, 2].map(|i| of(i).sum::<f64>());
-        let peak = of(4).fold(0.0, f64::max) as u64;
-        let record = TrainRecord {
-            step: state.step,
-            samples: state.samples,
-            epoch: state.samples as f64 / samples as f64,
-            loss: self.loss / self.weight.max(f64::MIN_POSITIVE),
-            lr: self.last.lr,
-            gradient_norm: self.last.gradient_norm,
-            loss_scale: state.loss_scale.scale(),
-            skipped: state.skipped,
-            samples_per_second: self.samples as f64 / seconds,
-            tokens_per_second: tokens / seconds,
-            padding: 1.0 - tokens / padded.max(1.0),
-            targets_per_second: (words.mean_of == MeanOf::Targets).then_some(self.weight / seconds),
-            model_flops_per_second: flops / seconds,
-            peak_memory_bytes: (peak > 0).then_some(peak),
-            data_wait: of(3).fold(0.0, f64::max) / seconds,
-            ranks: numbers.len(),
-            rank_spread: self.spread / self.steps.max(1) as f64,
-        };
-        self.restart(waited);
-        record
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::metrics::SplitRows;
-    use crate::task::cloze::{Cloze, Truncation};
+    use crate::task::cloze::{Cloze, ClozeForm, ClozeSettings, Truncation};
     use crate::task::{Task, words_of};
     use glm_schemas::manifest::TaskName;
     use glm_schemas::vocab::SpecialIds;
@@ -336,6 +217,8 @@ mod tests {
             targets_per_second: None,
             padding: 0.0,
             model_flops_per_second: 1e14,
+            product_flops_per_second: None,
+            utilisation: None,
             peak_memory_bytes: None,
             data_wait: 0.001,
             ranks: 1,
@@ -350,8 +233,11 @@ mod tests {
         assert!(line.len() <= ROOM, "{line}");
         let slow = TrainRecord { samples_per_second: 0.352, data_wait: 0.25, ..record() };
         assert!(short_train_line(&slow, words_of(TaskName::Cloze)).ends_with("0.35 questions/s, waiting 25 %"));
-        let totals = [1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0];
-        let metrics = Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice).evaluator().metrics(&totals);
+        let totals = vec![1234.0, 10_000.0, 5000.0, 2500.0, 1234.0, 2000.0].into();
+        let metrics =
+            Cloze::new(SpecialIds::BERT_UNCASED, 512, Truncation::Choice, ClozeSettings::default(), ClozeForm::default())
+                .evaluator()
+                .metrics(&totals);
         let record = EvalRecord {
             step: 43_380,
             samples: 1,
@@ -370,6 +256,17 @@ mod tests {
             evaluation_line(&record, words_of(TaskName::Cloze), Some(10_000))
                 .contains("evaluation of 10000 of 20000 questions in 1.2 s")
         );
+    }
+
+    #[test]
+    fn lines_have_operations_per_second_and_utilization() {
+        let line = train_line(&record(), words_of(TaskName::Cloze), 40, 0.0);
+        assert!(line.contains(", 300000 tokens/s, 100.0 TFLOP/s, waiting"), "{line}");
+        assert_eq!(bar_text(&record()), "300000 tokens/s, 100.0 TFLOP/s");
+        let known = TrainRecord { model_flops_per_second: 8.53e10, utilisation: Some(0.414), ..record() };
+        let line = train_line(&known, words_of(TaskName::Text), 40, 0.0);
+        assert!(line.contains(", 85.3 GFLOP/s (MFU 41 %), waiting"), "{line}");
+        assert_eq!(bar_text(&known), "300000 tokens/s, MFU 41 %");
     }
 
     #[test]

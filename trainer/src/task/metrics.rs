@@ -1,5 +1,6 @@
 //! Named metrics: their description, their values, and the one that selects the best checkpoint.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::ser::{Serialize, Serializer};
@@ -71,8 +72,8 @@ pub struct Metrics {
 
 impl Metrics {
     /// Creates metrics from descriptions and values in the same order.
-    pub fn new(infos: &'static [MetricInfo], values: &[f64]) -> Self {
-        Self { values: infos.iter().zip(values.iter().copied()).collect(), ..Self::default() }
+    pub fn new(infos: impl IntoIterator<Item = &'static MetricInfo>, values: &[f64]) -> Self {
+        infos.into_iter().zip(values.iter().copied()).collect()
     }
 
     /// Adds the human-readable texts.
@@ -105,6 +106,40 @@ impl Serialize for Metrics {
             Unit::Share | Unit::Number | Unit::Outcomes => serde_json::Value::from(value),
         };
         serializer.collect_map(self.iter().map(|(info, value)| (info.name, number(info.unit, value))))
+    }
+}
+
+/// Sums over the examples of an evaluation, from which metrics are computed. Those of several ranks are added, so that metrics do not depend
+/// on which rank has which example.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Totals {
+    /// Sums, in the order of the task.
+    pub sums: Vec<f64>,
+    /// Counts of what the data defines, such as classes and groups of examples.
+    pub counts: BTreeMap<String, Vec<u64>>,
+}
+
+impl Totals {
+    /// The sum with this index, or 0.
+    pub fn sum(&self, index: usize) -> f64 {
+        self.sums.get(index).copied().unwrap_or(0.0)
+    }
+
+    /// Adds other totals.
+    pub fn add(&mut self, sums: &[f64], counts: BTreeMap<String, Vec<u64>>) {
+        self.sums.resize(self.sums.len().max(sums.len()), 0.0);
+        self.sums.iter_mut().zip(sums).for_each(|(sum, other)| *sum += other);
+        for (name, others) in counts {
+            let own = self.counts.entry(name).or_default();
+            own.resize(own.len().max(others.len()), 0);
+            own.iter_mut().zip(others).for_each(|(count, other)| *count += other);
+        }
+    }
+}
+
+impl From<Vec<f64>> for Totals {
+    fn from(sums: Vec<f64>) -> Self {
+        Self { sums, counts: BTreeMap::new() }
     }
 }
 
@@ -144,7 +179,7 @@ pub struct Selection {
 
 impl Selection {
     /// Selects the first metric of quality.
-    pub fn of(infos: &[MetricInfo]) -> Option<Self> {
+    pub fn of(infos: &[&'static MetricInfo]) -> Option<Self> {
         infos.iter().find_map(|info| match info.role {
             Role::Quality { higher_is_better } => Some(Self { metric: info.name, higher_is_better }),
             Role::Baseline | Role::Total => None,

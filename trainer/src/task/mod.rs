@@ -12,6 +12,7 @@
 //! A new task requires one module here, one line each in [`open`], [`metrics_of`], [`words_of`] and [`Objective`], and the name of its
 //! table in [`TaskName`].
 
+mod answer;
 pub mod cloze;
 pub mod generation;
 pub mod infill;
@@ -33,10 +34,11 @@ use serde::Serialize;
 use tch::{TchError, Tensor};
 use thiserror::Error;
 
-use self::cloze::{Cloze, Truncation};
+pub use self::answer::{Answer, ScoredChoice};
+use self::cloze::{Cloze, ClozeForm, ClozeSettings, Truncation};
 use self::generation::Generation;
 use self::infill::{Infill, InfillSettings};
-use self::metrics::{MetricInfo, Metrics};
+use self::metrics::{MetricInfo, Metrics, Totals};
 use self::seq2seq::{Seq2seq, Seq2seqSettings};
 use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
@@ -120,7 +122,12 @@ pub trait Task: fmt::Debug + Send + Sync {
     fn evaluator(&self) -> Box<dyn Evaluator>;
 
     /// Descriptions of the metrics; the first quality metric selects the best checkpoint.
-    fn metrics(&self) -> &'static [MetricInfo];
+    fn metrics(&self) -> Vec<&'static MetricInfo>;
+
+    /// True if the evaluator needs to know whether the model would have written the targets of a group itself, see [`Scores::greedy`].
+    fn needs_greedy(&self) -> bool {
+        false
+    }
 
     /// Generation of texts, if the task is evaluated by them besides its log probabilities.
     fn generation(&self) -> Option<&dyn Generation> {
@@ -133,7 +140,7 @@ pub trait Task: fmt::Debug + Send + Sync {
     }
 }
 
-/// What rows and samples of a task are called in messages, and what its loss is a mean of.
+/// Words for the rows and samples of a task in messages, and the unit of its mean loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Words {
     /// Rows of a split, in the plural. Evaluations count them.
@@ -142,7 +149,7 @@ pub struct Words {
     pub samples: &'static str,
     /// Name of the metric that counts the samples of an evaluation.
     pub evaluated: &'static str,
-    /// What the loss is the mean of, see [`Task::weight`].
+    /// Unit of the mean loss, see [`Task::weight`].
     pub mean_of: MeanOf,
 }
 
@@ -154,7 +161,7 @@ impl Words {
     }
 }
 
-/// What a loss is the mean of.
+/// Unit of a mean loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MeanOf {
     /// Samples.
@@ -227,6 +234,17 @@ pub enum RowError {
         /// The pair.
         example_id: String,
     },
+    /// A question with several choices where one is expected.
+    #[error(
+        "question {example_id} has {choices} choices, but with cloze.loss = token_cross_entropy the only choice of a question is its \
+         answer; choose another loss, such as generative"
+    )]
+    SeveralChoices {
+        /// The question.
+        example_id: String,
+        /// Number of its choices.
+        choices: usize,
+    },
     /// A training question without a correct choice.
     #[error(
         "question {example_id} has no correct choice and cannot be used for training; `glm-prep verify` checks the whole data set"
@@ -237,63 +255,30 @@ pub enum RowError {
     },
 }
 
+/// What a model gives to the groups of a sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Scores<'a> {
+    /// Log probability of each group: the sum of those of its targets.
+    pub log_probs: &'a [f64],
+    /// For each group, true if each of its targets is the most probable token in its place, the first of equal ones; empty without
+    /// [`Task::needs_greedy`].
+    pub greedy: &'a [bool],
+}
+
 /// Accumulates the metrics of an evaluation.
 pub trait Evaluator {
-    /// Adds a sample with the log probability of each of its groups; returns the answer, if the task has answers. `key` is that with
-    /// which it was packed, see [`RowPacker::measure`].
+    /// Adds a sample with the scores of its groups; returns the answer, if the task has answers. `key` is that with which it was packed,
+    /// see [`RowPacker::measure`].
     ///
     /// # Errors
     /// Returns a [`RowError`] if the columns violate the contract.
-    fn add(&mut self, rows: &RecordBatch, row: usize, key: u64, log_probs: &[f64]) -> Result<Option<Answer>, RowError>;
+    fn add(&mut self, rows: &RecordBatch, row: usize, key: u64, scores: Scores<'_>) -> Result<Option<Answer>, RowError>;
 
     /// Returns the sums over the examples so far, which are added over all ranks.
-    fn totals(&self) -> Vec<f64>;
+    fn totals(&self) -> Totals;
 
     /// Computes the metrics from such sums.
-    fn metrics(&self, totals: &[f64]) -> Metrics;
-}
-
-/// Scored choices of one example.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    /// Id of the example.
-    pub example_id: String,
-    /// Id of the example in the raw data, if it has one.
-    pub source_id: Option<String>,
-    /// Index of the example in the raw data.
-    pub question_id: Option<i64>,
-    /// The choices, in stored order.
-    pub choices: Vec<ScoredChoice>,
-    /// Place of the best choice in `choices`; the first one if several are equal.
-    pub predicted: usize,
-    /// True if the best choice is correct.
-    pub hit: bool,
-}
-
-impl Answer {
-    /// Returns the index in the raw data and the text of the best choice.
-    pub fn predicted_choice(&self) -> (usize, &str) {
-        self.choices.get(self.predicted).map_or((0, ""), |best| (best.choice_index, &best.text))
-    }
-
-    /// Returns true if the correct choices are known.
-    pub fn is_labelled(&self) -> bool {
-        self.choices.iter().any(|choice| choice.correct.is_some())
-    }
-}
-
-/// Choice of an example with its score.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ScoredChoice {
-    /// Text.
-    pub text: String,
-    /// Index in the list of choices of the raw data.
-    pub choice_index: usize,
-    /// Score: a sum of log probabilities.
-    pub score: f64,
-    /// True if it is correct; `None` if that is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub correct: Option<bool>,
+    fn metrics(&self, totals: &Totals) -> Metrics;
 }
 
 /// Returns the descriptions of the metrics of a task; none for an unknown one.
@@ -305,7 +290,7 @@ pub fn metrics_of(task: TaskName) -> &'static [MetricInfo] {
     }
 }
 
-/// What is trained, as on the command line. It follows from the table of the data set.
+/// Task to train, as on the command line. It follows from the table of the data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Objective {
@@ -371,6 +356,10 @@ pub struct TaskSettings {
     pub max_seq_len: usize,
     /// Truncation of contexts.
     pub truncation: Truncation,
+    /// Questions with choices.
+    pub cloze: ClozeSettings,
+    /// Form of their encoding, of which the manifest tells; [`Default`] is that of ReCoRD.
+    pub form: ClozeForm,
     /// Blank infilling.
     pub infill: InfillSettings,
     /// Sequence to sequence.
@@ -379,9 +368,9 @@ pub struct TaskSettings {
 
 /// Makes the task with this name.
 pub fn open(task: TaskName, settings: TaskSettings) -> Arc<dyn Task> {
-    let TaskSettings { special, max_seq_len, truncation, infill, seq2seq } = settings;
+    let TaskSettings { special, max_seq_len, truncation, cloze, form, infill, seq2seq } = settings;
     match task {
-        TaskName::Cloze => Arc::new(Cloze::new(special, max_seq_len, truncation)),
+        TaskName::Cloze => Arc::new(Cloze::new(special, max_seq_len, truncation, cloze, form)),
         TaskName::Text => Arc::new(Infill::new(special, max_seq_len, infill)),
         TaskName::Seq2seq => Arc::new(Seq2seq::new(special, max_seq_len, seq2seq)),
     }

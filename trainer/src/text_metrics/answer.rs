@@ -65,7 +65,7 @@ pub fn joined(prediction: &str) -> String {
     out.join(" ")
 }
 
-/// Removes the spaces of `phrase` wherever it stands in a text with a word boundary at both ends.
+/// Removes the spaces of `phrase` wherever it has a word boundary at both ends.
 fn without_spaces(text: &str, phrase: &str) -> String {
     let in_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     let is_boundary = |at: usize| in_word(text[..at].chars().next_back()) != in_word(text[at..].chars().next());

@@ -180,7 +180,7 @@ impl Walk<'_> {
             return at + 1;
         }
         let mut end = at + 3;
-        // The published code looks one word too far, so that this rarely goes on.
+        // The published code looks one word too far, so that this rarely continues.
         while end + 2 < self.words.len() && is_letter(self.words[end + 1]) && is_stop(end + 2) {
             end += 2;
         }

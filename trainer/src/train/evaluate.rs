@@ -10,6 +10,7 @@ use tch::{Device, Kind, TchError, Tensor, no_grad};
 use super::generation::Texts;
 use crate::batch::device::DeviceBatch;
 use crate::batch::out_of_memory::explain;
+use crate::batch::packed::Targets;
 use crate::config::Config;
 use crate::data::DataError;
 use crate::data::feed::{DeviceStep, Feeder};
@@ -20,8 +21,8 @@ use crate::data::sampler::{Order, Position, Sampler, subset};
 use crate::distributed::World;
 use crate::model::{Glm, Kernels, Pass};
 use crate::task::generation::Prediction;
-use crate::task::metrics::{Evaluation, Metrics};
-use crate::task::{Answer, Purpose, Task};
+use crate::task::metrics::{Evaluation, Metrics, Totals};
+use crate::task::{Answer, Purpose, Scores, Task};
 
 /// Rows that are sorted by length and packed together; more would pad less and hold more in memory.
 const WINDOW: usize = 256;
@@ -43,7 +44,7 @@ pub struct EvaluationConfig {
     pub tokenizer: Option<Arc<Tokenizer>>,
 }
 
-/// What a model makes of a sample.
+/// Output of a model for a sample.
 #[derive(Debug)]
 pub enum Outcome<'a> {
     /// Log probabilities alone.
@@ -93,8 +94,8 @@ pub struct ScoredRow<'a> {
     pub split_row: usize,
     /// Key of the sample's draws, see [`Packer::key`].
     pub key: u64,
-    /// Log probability of each group.
-    pub log_probs: &'a [f64],
+    /// Scores of its groups.
+    pub scores: Scores<'a>,
 }
 
 /// Evaluates a model on a split and calls `on_sample` for each sample, in stored order.
@@ -145,9 +146,9 @@ fn evaluate_with(
     let mut texts = Texts::of_task(model, config.pass(), task.generation(), config.tokenizer.as_ref())?;
     score_split(model, data, config, |scored| {
         if in_subset(scored.split_row) {
-            of_subset.add(scored.rows, scored.row, scored.key, scored.log_probs)?;
+            of_subset.add(scored.rows, scored.row, scored.key, scored.scores)?;
         }
-        let answer = evaluator.add(scored.rows, scored.row, scored.key, scored.log_probs)?;
+        let answer = evaluator.add(scored.rows, scored.row, scored.key, scored.scores)?;
         match (answer, &mut texts) {
             (_, Some(texts)) => {
                 texts.add(scored.rows, scored.row, scored.split_row, &mut |text| on_sample(Outcome::Text(text)))?;
@@ -158,22 +159,28 @@ fn evaluate_with(
         Ok(())
     })?;
     let predictions = texts.map(|texts| texts.finish(world, &mut |text| on_sample(Outcome::Text(text)))).transpose()?;
-    let mut totals = evaluator.totals();
-    let count = totals.len();
-    totals.extend(of_subset.totals());
-    if let Some(world) = world {
-        let of_ranks = world.gather(&totals)?;
-        for (i, total) in totals.iter_mut().enumerate() {
-            *total = of_ranks.iter().filter_map(|of_rank| of_rank.get(i)).sum();
-        }
-    }
-    let (totals, totals_of_subset) = totals.split_at(count);
-    let (mut metrics, mut metrics_of_subset) = (evaluator.metrics(totals), of_subset.metrics(totals_of_subset));
+    let [totals, totals_of_subset] = over_ranks([evaluator.totals(), of_subset.totals()], world)?;
+    let (mut metrics, mut metrics_of_subset) = (evaluator.metrics(&totals), of_subset.metrics(&totals_of_subset));
     if let Some(predictions) = predictions {
         metrics = predictions.metrics(&metrics, |_| true);
         metrics_of_subset = predictions.metrics(&metrics_of_subset, in_subset);
     }
     Ok((Evaluation { metrics, seconds: start.elapsed().as_secs_f64() }, metrics_of_subset))
+}
+
+/// Adds the totals of all ranks, in their order.
+fn over_ranks<const N: usize>(own: [Totals; N], world: Option<&World>) -> Result<[Totals; N], DataError> {
+    let Some(world) = world else { return Ok(own) };
+    let mut all = [(); N].map(|()| Totals::default());
+    for (of_all, Totals { sums, counts }) in all.iter_mut().zip(own) {
+        let sums = world.gather(&sums)?;
+        let counts = world.gather_bytes(&serde_json::to_vec(&counts).unwrap_or_default())?;
+        for (sums, counts) in sums.iter().zip(counts) {
+            let counts = serde_json::from_slice(&counts).map_err(|error| DataError::OtherRank(error.to_string()))?;
+            of_all.add(sums, counts);
+        }
+    }
+    Ok(all)
 }
 
 /// Scores the rows of a split in stored order and passes each to `on_row`. With several ranks, each gets the share that the
@@ -234,25 +241,34 @@ fn score_step(
     let mut scored = Vec::with_capacity(step.samples.len());
     for batch in &step.batches {
         let failed = |error| explain::<DataError>(error, "an evaluation", batch.host.tokens());
-        let log_probs = log_probs(model, batch, pass).map_err(failed)?;
-        scored.extend(
-            batch
-                .host
-                .examples
-                .iter()
-                .map(|example| (example.row, example.sample, log_probs[example.first_group..][..example.groups].to_vec())),
-        );
+        let (log_probs, greedy) = group_scores(model, batch, pass, packer.task.needs_greedy()).map_err(failed)?;
+        for example in &batch.host.examples {
+            let own = example.first_group..example.first_group + example.groups;
+            let greedy = greedy.get(own.clone()).unwrap_or_default().to_vec();
+            scored.push((example.row, example.sample, log_probs[own].to_vec(), greedy));
+        }
     }
-    scored.sort_by_key(|(row, sample, _)| (*row, *sample));
-    scored.iter().try_for_each(|(split_row, sample, log_probs)| {
+    scored.sort_by_key(|(row, sample, ..)| (*row, *sample));
+    scored.iter().try_for_each(|(split_row, sample, log_probs, greedy)| {
         let sample = &step.samples[*sample];
         let key = packer.key(sample);
-        on_row(ScoredRow { rows: sample.group.columns(), row: sample.row, split_row: *split_row, key, log_probs })
+        let scores = Scores { log_probs, greedy };
+        on_row(ScoredRow { rows: sample.group.columns(), row: sample.row, split_row: *split_row, key, scores })
     })
 }
 
-/// Log probability of each group of a batch.
-fn log_probs(model: &Glm, batch: &DeviceBatch, pass: &Pass) -> Result<Vec<f64>, TchError> {
-    let log_probs: Tensor = no_grad(|| model.target_log_probs(batch, pass))?;
-    Vec::<f64>::try_from(log_probs.f_to_device(Device::Cpu)?.f_totype(Kind::Double)?)
+/// Log probability of each group of a batch, and with `needs_greedy` whether each of its targets is the most probable token.
+fn group_scores(model: &Glm, batch: &DeviceBatch, pass: &Pass, needs_greedy: bool) -> Result<(Vec<f64>, Vec<bool>), TchError> {
+    let on_host = |log_probs: Tensor| Vec::<f64>::try_from(log_probs.f_to_device(Device::Cpu)?.f_totype(Kind::Double)?);
+    if !needs_greedy {
+        return Ok((on_host(no_grad(|| model.target_log_probs(batch, pass))?)?, Vec::new()));
+    }
+    let (log_probs, best) = no_grad(|| model.target_log_probs_and_best(batch, pass))?;
+    let best = Vec::<i64>::try_from(best.f_to_device(Device::Cpu)?)?;
+    let Targets { scored_index, token, group, groups, .. } = &batch.host.targets;
+    let mut greedy = vec![true; *groups];
+    for ((&scored, &token), &group) in scored_index.iter().zip(token).zip(group) {
+        greedy[group as usize] &= best[scored as usize] == token;
+    }
+    Ok((on_host(log_probs)?, greedy))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use glm_text::pair::PART_END;
 use glm_text::tokenize::Tokenizer;
 use tch::no_grad;
 
@@ -64,7 +65,9 @@ impl<'a> Texts<'a> {
         let contexts = contexts.collect::<Result<Vec<_>, _>>()?;
         let found = no_grad(|| self.generation.generate(self.model, &self.pass, &contexts))?;
         for ((rows, row, split_row), hypothesis) in self.pending.drain(..).zip(found) {
-            let text = self.tokenizer.decode(&hypothesis.tokens);
+            // Pieces for several blanks are written as their targets are.
+            let pieces = hypothesis.tokens.split(|token| *token == self.tokenizer.special().eop);
+            let text = pieces.map(|piece| self.tokenizer.decode(piece)).collect::<Vec<_>>().join(PART_END);
             let prediction = self.generation.prediction(&rows, row, text, hypothesis.score)?;
             on_text(&prediction);
             self.predictions.push((split_row, prediction));

@@ -37,7 +37,7 @@ pub struct WindowScorer<'a> {
 pub struct WindowScores {
     /// Log probability of each token in nats.
     pub log_probs: Vec<f64>,
-    /// Most probable token in the place of each, the first of equal ones; empty without [`WindowScorer::guesses`].
+    /// The most probable token in the place of each, the first of equal ones; empty without [`WindowScorer::guesses`].
     pub guesses: Vec<TokenId>,
 }
 
@@ -60,7 +60,7 @@ impl WindowScorer<'_> {
         mut on_window: impl FnMut(usize, WindowScores) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut order: Vec<usize> = (0..windows.len()).collect();
-        // `[CLS]`, the blank, its end and the start of piece; the last token of the piece is no input.
+        // `[CLS]`, the blank, its end and the start of piece; the last token of the piece is not an input.
         let size = |number: &usize| windows[*number].tokens.len() + 3;
         let budget = self.micro_batch_tokens.min(MAX_TOKENS);
         for run in sort_into_batches(&mut order, budget, |number| (size(number), size(number))) {

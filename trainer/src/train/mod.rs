@@ -42,7 +42,8 @@ use crate::distributed::{Phase, World};
 use crate::model::flops::flop_rates;
 use crate::optim::control::{self, Report};
 use crate::record::metrics::Record;
-use crate::record::progress::{LogWindow, Progress, StepReport};
+use crate::record::progress::Progress;
+use crate::record::window::{LogWindow, StepReport};
 use crate::task::metrics::Metrics;
 use crate::train::anomaly::{AnomalousStep, Anomaly};
 use crate::train::step::Stepper;
@@ -120,7 +121,7 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
     )?;
     let mut feeder = run.feed(loader)?;
     let progress = Progress::new(run.plan(), &run.state, run.packer.task.words(), run.records.is_some());
-    let mut log = Log { window: LogWindow::start(), progress };
+    let mut log = Log { window: LogWindow::start(run.stepper.matmul_flops()), progress };
     let mut in_flight = VecDeque::new();
     let mut outcome = Outcome::Finished;
 

@@ -13,9 +13,11 @@ impl Run {
         self.publish_phase(Phase::Checkpoint);
         let start = Instant::now();
         let is_best = match (&self.state.latest, &self.state.best) {
-            (Some(latest), Some(best)) => self.selection().is_some_and(|metric| metric.improves(latest.value, best.value)),
-            (latest, None) => latest.is_some(),
-            (None, _) => false,
+            (Some(latest), Some(best)) if latest.metric == best.metric => {
+                self.selection().is_some_and(|metric| metric.improves(latest.value, best.value))
+            }
+            // Also after another metric was chosen for the rest of a run.
+            (latest, _) => latest.is_some(),
         };
         if is_best {
             self.state.best = self.state.latest.clone();

@@ -14,7 +14,7 @@ use crate::device::Precision;
 use crate::distributed::{Phase, World};
 use crate::model::ops::clock::{Stage, timed};
 use crate::model::parameters::Parameters;
-use crate::model::{Backend, Glm, Pass};
+use crate::model::{Backend, Glm, Pass, matmul_flops};
 use crate::optim::adamw::{AdamW, StepRates};
 use crate::optim::clip::squared_norm_of;
 use crate::optim::control::{ControlState, Report, StepControl};
@@ -78,7 +78,8 @@ impl Ranks {
 }
 
 impl Stepper {
-    /// Continues from `state`; with the other ranks, if any, of which the optimizer may have a part of the state.
+    /// Continues from `state`; with the other ranks, if any, which may hold parts of the optimizer's state. A model in fp64, as in
+    /// comparisons with double precision, is trained in fp64 whatever the `precision`.
     ///
     /// # Errors
     /// A [`TchError`].
@@ -93,7 +94,8 @@ impl Stepper {
     ) -> Result<Self, TchError> {
         let device = model.parameters().device();
         let control = StepControl::new(config.schedule(), config.optim.max_grad_norm, config.spikes(), state, device)?;
-        let pass = Pass { kind: precision.kind(), dropout: Some(config.train.seed), kernels: config.train.kernels };
+        let kind = if model.parameters().kind() == Kind::Double { Kind::Double } else { precision.kind() };
+        let pass = Pass { kind, dropout: Some(config.train.seed), kernels: config.train.kernels };
         Ok(Self { ranks, task, model, optimizer, control, pass, steps: state.step, before_update: None })
     }
 
@@ -110,6 +112,14 @@ impl Stepper {
     /// Implementation of the model's operations; batches must have its layout.
     pub fn backend(&self) -> Backend {
         self.model.backend(&self.pass)
+    }
+
+    /// Measures a matrix product, with which the speed of the model is compared. `None` if that fails, and for fp16 on a CPU, where
+    /// one product takes seconds.
+    pub fn matmul_flops(&self) -> Option<f64> {
+        let (kind, device) = (self.pass.kind, self.model.parameters().device());
+        let is_fast = kind != Kind::Half || device.is_cuda();
+        is_fast.then(|| matmul_flops(self.model.config(), kind, device).ok()).flatten()
     }
 
     /// Makes the next update wait for an event on another stream of the GPU, if any: until then, weights and moments are read.

@@ -71,7 +71,7 @@ impl Run {
 
     /// The metric that selects the best checkpoint.
     pub(super) fn selection(&self) -> Option<Selection> {
-        Selection::of(self.packer.task.metrics())
+        Selection::of(&self.packer.task.metrics())
     }
 
     /// Returns true if the latest evaluation is that of the current weights.

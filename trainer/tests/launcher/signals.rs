@@ -32,7 +32,7 @@ fn every_signal_is_forwarded() {
     assert!(!launched.path("int.0.3").exists() && !launched.path("int.1.3").exists());
 }
 
-/// It has written no checkpoint, so the exit code must not say so.
+/// It has written no checkpoint, so the exit code must not be that of a checkpoint.
 #[test]
 fn a_worker_killed_by_a_stop_signal_is_not_a_failure() {
     let mut launched = Launched::start(&["--nproc", "2", "--max-restarts", "3"], ": > ready.$RANK; exec sleep 1000");

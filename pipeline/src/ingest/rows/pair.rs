@@ -262,6 +262,12 @@ fn one(
         return Ok(Err(format!("{error}; ingest with a larger --max-seq-len")));
     }
     let PairTokens { prefix, source, suffix, keep, focus, target } = tokens;
+    let is_cloze = pair.template == Template::Blanks;
+    if is_cloze && focus.is_none() {
+        return Ok(Err("the source has no [MASK]; write [MASK] in place of each blank".to_owned()));
+    }
+    // A source with blanks of its own is kept around them.
+    let keep = context.keep.filter(|_| !is_cloze).unwrap_or(keep);
     Ok(Ok(Tokenized {
         name: pair.id,
         id,

@@ -12,6 +12,7 @@ mod members;
 pub(super) mod near_miss;
 pub mod original_record;
 pub mod pairs;
+pub mod pattern;
 pub mod plain;
 pub mod record;
 pub mod text;
@@ -29,6 +30,7 @@ pub const FORMATS: &[&dyn Format] = &[
     &lambada::Lambada,
     &cbt::Cbt,
     &plain::Plain,
+    &pattern::PatternLines,
     &text::parquet::Parquet,
     &text::published::CcNews,
     &text::published::Pile,
@@ -46,6 +48,7 @@ pub const FORMATS: &[&dyn Format] = &[
     &pairs::PairLines(Corpus::CnnDm),
     &pairs::PairLines(Corpus::CnnDmOriginal),
     &pairs::PairLines(Corpus::Gigaword),
+    &pairs::PairLines(Corpus::Extraction),
     &pairs::Xsum,
     &pairs::Squad(Purpose::Answer),
     &pairs::Squad(Purpose::AnswerAlways),

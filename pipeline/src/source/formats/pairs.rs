@@ -3,6 +3,7 @@
 //! The modules below turn the text of a record into [`RawPair`]s: what the published code reads, after its clean-up and before
 //! tokenization.
 
+mod blanks;
 pub mod clean;
 pub mod lines;
 pub mod own;
@@ -41,7 +42,7 @@ impl Format for Pairs {
     }
 
     fn about(&self) -> &'static str {
-        r#"Pairs: one {"source", "target"} per line, with optional "references""#
+        r#"Pairs: one {"source", "target"} per line, or {"source", "targets"} with [MASK] in the source; optional "references""#
     }
 
     fn signs(&self) -> &'static str {
@@ -85,6 +86,7 @@ impl Format for PairLines {
             Corpus::CnnDm => "cnn-dm",
             Corpus::CnnDmOriginal => "cnn-dm-original",
             Corpus::Gigaword => "gigaword",
+            Corpus::Extraction => "extraction",
         }
     }
 
@@ -94,6 +96,7 @@ impl Format for PairLines {
             Corpus::CnnDm => "Pairs: lines of CNN/DailyMail as tokenized for the published recipe",
             Corpus::CnnDmOriginal => "Pairs: lines of CNN/DailyMail in plain text",
             Corpus::Gigaword => "Pairs: lines of Gigaword",
+            Corpus::Extraction => "Pairs: lines of texts with [MASK], and the texts of their blanks, separated by |",
         }
     }
 
@@ -119,7 +122,8 @@ impl PairFormat for PairLines {
         if labelled && target_line.is_none() {
             return Err(RecordError::Missing { field: "target_line", instead: None });
         }
-        Ok(vec![self.0.pair(&source_line, target_line.as_deref())])
+        let pair = self.0.pair(&source_line, target_line.as_deref());
+        pair.map(|pair| vec![pair]).map_err(|message| RecordError::Syntax { format: self.name(), message })
     }
 }
 

@@ -127,7 +127,7 @@ pub(super) fn classify(task: TaskName, text: &str) -> Recognised {
     }
 }
 
-/// Classifies JSON that is to hold `rows` of a task; `rename` says which fields to rename if it does not.
+/// Classifies JSON that is to hold `rows` of a task; `rename` has the fields to rename if it does not.
 fn classify_as(task: TaskName, keys: Keys, text: &str, rows: &str, rename: &str) -> Recognised {
     let summary = keys.summary();
     match FormatName::detect(task, &Head::Json(keys)) {

@@ -109,7 +109,7 @@ pub fn write(command: Command, dir: &Path) -> Result<Written, ManualError> {
 /// First line of the list of exit codes below a help text.
 const EXIT_CODES: &str = "Exit codes:\n";
 
-/// What all pages of a program have in common.
+/// Elements that all pages of a program have in common.
 struct Program {
     /// The program and its version, for the footer.
     source: String,

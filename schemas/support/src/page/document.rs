@@ -87,7 +87,7 @@ fn link_to(id: &str, name: &str) -> Markup {
     html! { a.here href={ "#" (id) } aria-label={ "Link to " (name) } { "#" } }
 }
 
-/// Returns the name of a folder with that of its parent, as names like `run` say little alone: `runs/first`.
+/// Returns the name of a folder with that of its parent, as names like `run` mean little alone: `runs/first`.
 #[must_use]
 pub fn folder_name(folder: &Path) -> String {
     let path = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());

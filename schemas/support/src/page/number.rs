@@ -44,7 +44,7 @@ pub fn value(number: f64) -> String {
     trimmed(&format!("{number:.decimals$}"))
 }
 
-/// Formats a mean of counts, whose further digits say nothing: 6.6, 163.
+/// Formats a mean of counts, without digits that are noise: 6.6, 163.
 #[must_use]
 pub fn mean(number: f64) -> String {
     match number.is_finite() {

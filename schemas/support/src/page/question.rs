@@ -51,10 +51,12 @@ impl Question {
     pub fn of_row(view: &ClozeView<'_>, text: &TextView<'_>, row: usize) -> Self {
         let range = |span: CharSpan| span.start..span.end;
         let choices = view.choices(row);
+        // The query of a pattern is the whole context, its passage included.
+        let is_pattern = view.choices(row).any(|choice| choice.name.is_some());
         Self {
             id: view.example_id(row).to_owned(),
             about: format!("source {}, {} context tokens", text.source(row), number::count(view.context_tokens(row) as u64)),
-            passage: text.passage(row).to_owned(),
+            passage: if is_pattern { String::new() } else { text.passage(row).to_owned() },
             mentions: text.mentions(row).map(|mention| (range(mention.chars), mention.text.to_owned())).collect(),
             query: text.query(row).to_owned(),
             blank: text.blank(row).map(range),
@@ -75,9 +77,11 @@ impl Question {
                 // Browsers open what is folded if the target of a link is inside.
                 div.card id=(anchor) {
                     div.text {
-                        div.passage dir="auto" tabindex="0" role="region" aria-label={ "Passage of " (self.id) } {
-                            @let spans = self.passage_spans();
-                            (marked(&self.passage, &spans))
+                        @if !self.passage.is_empty() {
+                            div.passage dir="auto" tabindex="0" role="region" aria-label={ "Passage of " (self.id) } {
+                                @let spans = self.passage_spans();
+                                (marked(&self.passage, &spans))
+                            }
                         }
                         p.query dir="auto" {
                             @let blank: Vec<Span> =

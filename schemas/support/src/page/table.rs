@@ -57,7 +57,7 @@ pub enum Column {
     Number,
 }
 
-/// Renders a table that scrolls if it is too wide; shadows show where it goes on. `name` is its accessible name.
+/// Renders a table that scrolls if it is too wide; shadows show where it continues. `name` is its accessible name.
 #[must_use]
 pub fn table(name: &str, columns: &[(&str, Column)], rows: &[Vec<Markup>]) -> Markup {
     let column = |index: usize| columns.get(index).map(|(_, column)| *column);

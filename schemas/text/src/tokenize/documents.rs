@@ -1,8 +1,14 @@
 //! Tokens of documents: their text has no commands, and their sentences end at marks.
 
 use glm_schemas::vocab::TokenId;
+use tokenizers::AddedToken;
 
-use super::Tokenizer;
+use super::{Tokenizer, TokenizerError, invalid};
+
+/// Written mask of a long text.
+const DOCUMENT_MASK: &str = "[gMASK]";
+/// Written mask of a sentence.
+const SENTENCE_MASK: &str = "[sMASK]";
 
 /// Characters that end a sentence, wherever they stand in a token.
 const MARKS: [char; 11] = ['.', '?', '!', ';', ':', '\n', '。', '？', '！', '；', '…'];
@@ -23,6 +29,26 @@ impl Tokenizer {
         self.pipeline.set_encode_special_tokens(true);
         self.has_commands = false;
         self
+    }
+
+    /// Makes `[gMASK]` and `[sMASK]` special tokens as well, as in the vocabulary of the published models that were trained with them.
+    ///
+    /// # Errors
+    /// [`TokenizerError::NoTaskMasks`] if the vocabulary has other tokens in their places.
+    pub fn with_task_masks(mut self) -> Result<Self, TokenizerError> {
+        let masks = self.special.masks();
+        let mut tokens = [(DOCUMENT_MASK, masks.document), (SENTENCE_MASK, masks.sentence)];
+        tokens.sort_by_key(|(_, id)| *id);
+        let name = self.identity.name.clone();
+        for (token, id) in tokens {
+            let added = [AddedToken::from(token, true).normalized(false)];
+            self.pipeline.add_special_tokens(added).map_err(|error| invalid(&name, error))?;
+            if self.pipeline.token_to_id(token) != u32::try_from(id).ok() {
+                return Err(TokenizerError::NoTaskMasks { name, token, id });
+            }
+            self.identity.vocab_size = self.identity.vocab_size.max(id as usize + 1);
+        }
+        Ok(self)
     }
 
     /// Returns the exclusive ends of the sentences among some tokens, ascending: i + 1 for each token i that [ends a
@@ -53,6 +79,21 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn task_masks_are_tokens_on_request() {
+        let plain = Tokenizer::bert_uncased().expect("built in");
+        let text = "a [sMASK]b[gMASK] [MASK]";
+        assert!(plain.session().encode(text).expect("encode").ids.len() > 8);
+        let masks = Tokenizer::bert_uncased().expect("built in").with_task_masks().expect("masks");
+        assert_eq!(masks.session().encode(text).expect("encode").ids, [1037, 30525, 1038, 30524, 103]);
+        assert_eq!((masks.identity().vocab_size, masks.decode(&[30524])), (30526, "[gMASK]".to_owned()));
+        assert_eq!(masks.identity().sha256, plain.identity().sha256);
+        let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n<|startofpiece|>\n<|endofpiece|>\na\n";
+        let other = Tokenizer::from_vocabulary("v.txt", vocabulary.as_bytes()).expect("vocabulary");
+        let error = other.with_task_masks().expect_err("the word a follows the end of piece").to_string();
+        assert!(error.starts_with("the vocabulary v.txt has no room for [gMASK] as token 7"), "{error}");
+    }
 
     #[test]
     fn the_ends_of_the_published_vocabulary_are_the_recorded_ones() {

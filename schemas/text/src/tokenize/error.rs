@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use glm_schemas::vocab::BERT_UNCASED_SHA256;
+use glm_schemas::vocab::{BERT_UNCASED_SHA256, TokenId};
 use thiserror::Error;
 
 use super::{MAX_TEXT_BYTES, MAX_WORD_BYTES};
@@ -45,7 +45,7 @@ pub enum TokenizerError {
     NotATokenizer {
         /// The file.
         name: String,
-        /// Its first keys.
+        /// Keys at the top of the file.
         keys: String,
     },
     /// The vocabulary is not text.
@@ -69,6 +69,18 @@ pub enum TokenizerError {
         name: String,
         /// Missing tokens.
         missing: String,
+    },
+    /// The vocabulary has another token in place of a mask token.
+    #[error(
+        "the vocabulary {name} has no room for {token} as token {id}; use one that ends with the special tokens, or leave --task-mask out"
+    )]
+    NoTaskMasks {
+        /// The vocabulary.
+        name: String,
+        /// The mask token.
+        token: &'static str,
+        /// Id that the token would have.
+        id: TokenId,
     },
     /// The built-in vocabulary is not the published one.
     #[error(

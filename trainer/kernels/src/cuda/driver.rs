@@ -152,7 +152,7 @@ impl Kernels {
         })
     }
 
-    /// Queues a launch on a stream of this GPU. A grid without programs is no launch.
+    /// Queues a launch on a stream of this GPU. A grid without programs launches nothing.
     ///
     /// # Errors
     /// If there is no such kernel, if the arguments do not match it, or if the driver fails.

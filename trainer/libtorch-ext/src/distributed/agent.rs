@@ -1,4 +1,4 @@
-//! Store of `torchrun`'s agent: c10d's `TCPStore`, through which rank 0 tells the others where its own [`Store`] is.
+//! Store of `torchrun`'s agent: c10d's `TCPStore`, through which rank 0 publishes the address of its own [`Store`].
 //!
 //! [`Store`]: super::Store
 

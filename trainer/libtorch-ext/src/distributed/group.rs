@@ -130,7 +130,7 @@ impl ProcessGroup {
 
     /// As [`Self::all_reduce_sum`], but for a tensor on a GPU only the current stream waits for the other ranks, not the calling
     /// thread: work that it queues on the stream afterwards sees the sum. If another rank fails or hangs, the stream waits
-    /// forever; [`Self::check`] tells whether NCCL has noticed.
+    /// forever; [`Self::check`] returns an error once NCCL has noticed.
     ///
     /// # Errors
     /// As [`Self::all_reduce_sum`] for a tensor on the CPU. A [`TchError`] for a tensor on a GPU if it is not supported.

@@ -4,3 +4,4 @@ mod collectives;
 mod failures;
 mod ranks;
 mod reducer;
+mod scatter;

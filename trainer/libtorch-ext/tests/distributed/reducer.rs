@@ -3,28 +3,27 @@
 use std::rc::Rc;
 
 use libtorch_ext::autograd::{record, set_gradient};
-use libtorch_ext::distributed::{ProcessGroup, Reducer, ReducerOptions, Unit};
-use libtorch_ext::memory::allocate_zeros;
+use libtorch_ext::distributed::{ProcessGroup, Reducer, ReducerOptions};
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use crate::ranks::{Rank, long, numbers, on_ranks};
 
 /// Parameters whose gradients are views of one buffer, as in the trainer.
-struct Model {
-    first: Tensor,
-    bias: Tensor,
-    shared: Tensor,
-    last: Tensor,
-    gradients: Tensor,
+pub struct Model {
+    pub first: Tensor,
+    pub bias: Tensor,
+    pub shared: Tensor,
+    pub last: Tensor,
+    pub gradients: Tensor,
 }
 
 impl Model {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::padded(1)
     }
 
     /// The gradient of each parameter takes a multiple of `multiple` in the buffer.
-    fn padded(multiple: i64) -> Self {
+    pub fn padded(multiple: i64) -> Self {
         tch::manual_seed(7);
         let options = (Kind::Double, Device::Cpu);
         let taken = |count: i64| (count + multiple - 1) / multiple * multiple;
@@ -42,29 +41,29 @@ impl Model {
         Self { first, bias, shared, last, gradients }
     }
 
-    fn parameters(&self) -> [&Tensor; 4] {
+    pub fn parameters(&self) -> [&Tensor; 4] {
         [&self.first, &self.bias, &self.shared, &self.last]
     }
 
     /// A loss that is a sum over questions. `shared` is used three times: twice by a function that accumulates its gradient
     /// itself, once by a function of libtorch.
-    fn loss(&self, questions: &Tensor) -> Tensor {
+    pub fn loss(&self, questions: &Tensor) -> Tensor {
         let x = (questions.matmul(&self.first) + &self.bias).tanh();
         let x = product(&x, &self.shared).tanh();
         let x = product(&x, &self.shared).tanh() + x.matmul(&self.shared).sin();
         x.matmul(&self.last).square().sum(Kind::Double)
     }
 
-    fn reducer(&self, group: &Rc<ProcessGroup>, options: &ReducerOptions) -> Reducer {
+    pub fn reducer(&self, group: &Rc<ProcessGroup>, options: &ReducerOptions) -> Reducer {
         Reducer::new(Rc::clone(group), &self.parameters(), &self.gradients, options).expect("a reducer")
     }
 
-    fn zero(&self) {
+    pub fn zero(&self) {
         let _zeros = self.gradients.shallow_clone().zero_();
     }
 }
 
-const WIDTH: i64 = 6;
+pub const WIDTH: i64 = 6;
 
 /// `x @ weight`. The backward pass accumulates the weight's gradient itself and returns none for it.
 fn product(x: &Tensor, weight: &Tensor) -> Tensor {
@@ -80,12 +79,12 @@ fn product(x: &Tensor, weight: &Tensor) -> Tensor {
 }
 
 /// Returns the questions of every rank in a step. The ranks have different numbers of questions.
-fn questions(step: u64, ranks: usize) -> Vec<Tensor> {
+pub fn questions(step: u64, ranks: usize) -> Vec<Tensor> {
     tch::manual_seed(100 + step as i64);
     (0..ranks as i64).map(|rank| Tensor::randn([rank + 1, WIDTH], (Kind::Double, Device::Cpu))).collect()
 }
 
-fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
+pub fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
     let scale = expected.abs().max().double_value(&[]);
     let error = (found - expected).abs().max().double_value(&[]) / scale;
     assert!(scale > 0.0 && error < 1e-12, "{what}: {error:e}");
@@ -95,7 +94,7 @@ fn bits(tensor: &Tensor) -> Vec<u64> {
     numbers(tensor).into_iter().map(f64::to_bits).collect()
 }
 
-fn assert_bit_identical_on_all_ranks(group: &ProcessGroup, gradients: &Tensor) {
+pub fn assert_bit_identical_on_all_ranks(group: &ProcessGroup, gradients: &Tensor) {
     let all = group.all_gather(gradients).expect("all_gather");
     assert_eq!(all.len(), group.world_size());
     assert!(all.iter().all(|other| bits(other) == bits(&all[0])));
@@ -128,106 +127,6 @@ fn gradients_of_2_ranks_equal_those_of_one_process() {
 #[test]
 fn gradients_of_4_ranks_equal_those_of_one_process() {
     on_ranks("reducer::gradients_of_4_ranks_equal_those_of_one_process", 4, gradients_equal_those_of_one_process);
-}
-
-#[test]
-fn each_rank_receives_its_part_of_the_gradients() {
-    on_ranks("reducer::each_rank_receives_its_part_of_the_gradients", 4, |ranks| {
-        let group = ranks.group(long());
-        for (bucket, bf16) in [(64, false), (400, false), (400, true)] {
-            let (model, single) = (Model::padded(4), Model::padded(4));
-            let mut reducer = model.reducer(&group, &ReducerOptions { bucket, bf16, scatter: true });
-            assert_eq!(reducer.slices().iter().map(|slice| slice.len()).sum::<usize>(), 88, "two times 36, two times 8");
-            for step in 0..3 {
-                let questions = questions(step, ranks.world_size);
-                single.zero();
-                single.loss(&Tensor::cat(&questions, 0)).backward();
-                model.zero();
-                reducer.backward(&model.loss(&questions[ranks.rank])).expect("backward");
-                let whole = Tensor::zeros_like(&model.gradients);
-                for slice in reducer.slices() {
-                    let part = (slice.len() / 4) as i64;
-                    let first = slice.start as i64 + part * ranks.rank as i64;
-                    let mut gathered = whole.narrow(0, slice.start as i64, slice.len() as i64);
-                    group.queue_gather(&mut gathered, &model.gradients.narrow(0, first, part)).expect("gathered");
-                }
-                if bf16 {
-                    let error = (&whole - &single.gradients).norm() / single.gradients.norm();
-                    assert!(error.double_value(&[]) < 0.02, "{error}");
-                } else {
-                    assert_close(&whole, &single.gradients, &format!("step {step}"));
-                }
-                assert_bit_identical_on_all_ranks(&group, &whole);
-            }
-        }
-    });
-}
-
-#[test]
-fn sums_of_several_passes_add_up_and_temporary_memory_is_released() {
-    on_ranks("reducer::sums_of_several_passes_add_up_and_temporary_memory_is_released", 2, |ranks| {
-        let group = ranks.group(long());
-        let (model, single) = (Model::new(), Model::new());
-        // The gradients of `first` and `bias` are one unit, those of `shared` another, which is temporary.
-        let sizes = [WIDTH * WIDTH + WIDTH, WIDTH * WIDTH, WIDTH];
-        let units = sizes.map(|size| Tensor::zeros([size], (Kind::Double, Device::Cpu)));
-        let views = [
-            (&model.first, &units[0], 0),
-            (&model.bias, &units[0], WIDTH * WIDTH),
-            (&model.shared, &units[1], 0),
-            (&model.last, &units[2], 0),
-        ];
-        for (parameter, unit, start) in views {
-            let count = parameter.numel() as i64;
-            set_gradient(parameter, &unit.narrow(0, start, count).view(&parameter.size()[..])).expect("set_gradient");
-        }
-        let list: Vec<Unit<'_>> =
-            units.iter().zip([false, true, false]).map(|(gradients, temporary)| Unit { gradients, temporary }).collect();
-        let mut totals = Tensor::zeros([sizes.iter().sum::<i64>() / 2], (Kind::Double, Device::Cpu));
-        let options = ReducerOptions { bucket: 1 << 20, ..ReducerOptions::default() };
-        let mut reducer =
-            Reducer::accumulating(Rc::clone(&group), &model.parameters(), &list, &totals, &options).expect("a reducer");
-        for step in 0..3 {
-            let _zeros = totals.zero_();
-            single.zero();
-            for pass in 0..2 {
-                let questions = questions(10 * step + pass, 2);
-                // The second rank has nothing in the second pass.
-                let idle = pass == 1;
-                let all = if idle { questions[0].shallow_clone() } else { Tensor::cat(&questions, 0) };
-                single.loss(&all).backward();
-                units
-                    .iter()
-                    .zip([true, false, true])
-                    .filter(|(_, kept)| *kept)
-                    .for_each(|(unit, _)| drop(unit.shallow_clone().zero_()));
-                if idle && ranks.rank == 1 {
-                    reducer.reduce().expect("reduce");
-                } else {
-                    let loss = model.loss(&questions[ranks.rank]);
-                    allocate_zeros(&units[1]).expect("memory");
-                    reducer.backward(&loss).expect("backward");
-                }
-            }
-            let slices = {
-                let mut slices = reducer.slices();
-                slices.sort_by_key(|slice| slice.start);
-                slices
-            };
-            let mut next = 0;
-            for slice in slices {
-                let part = slice.len() as i64 / 2;
-                let mut whole = Tensor::zeros([slice.len() as i64], (Kind::Double, Device::Cpu));
-                group.queue_gather(&mut whole, &totals.narrow(0, next, part)).expect("gathered");
-                assert_close(
-                    &whole,
-                    &single.gradients.narrow(0, slice.start as i64, slice.len() as i64),
-                    &format!("{slice:?}"),
-                );
-                next += part;
-            }
-        }
-    });
 }
 
 #[test]

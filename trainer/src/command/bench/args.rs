@@ -17,7 +17,7 @@ pub struct BenchArgs {
     /// Data set [default: synthetic questions with the lengths of ReCoRD, or documents as long as their contexts]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// What to train on synthetic data; several are compared, each with a new model
+    /// Task to train on synthetic data; several are compared, each with a new model
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', conflicts_with_all = ["data", "baseline", "batch_sizes"], default_values_t = [Objective::Cloze])]
     pub task: Vec<Objective>,
     /// Device: auto, cpu, cuda or cuda:N

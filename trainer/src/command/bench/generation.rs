@@ -146,7 +146,7 @@ fn requests(count: usize) -> Vec<Request> {
             ids.extend(random.tokens(length));
             ids.insert(blank, special.mask);
             ids.push(special.pad);
-            Request { context: Context { ids, blanks: vec![blank] }, key }
+            Request { context: Context { ids, blanks: vec![blank] }, key, search: None }
         })
         .collect()
 }

@@ -5,7 +5,6 @@ mod baseline;
 mod batch_sizes;
 mod generation;
 mod print;
-mod product;
 mod reading;
 mod synthetic;
 mod tasks;

@@ -132,19 +132,24 @@ fn questions(count: usize, random: &mut Random) -> Result<RecordBatch, BenchErro
             })
             .collect();
         let choices = choices.iter().enumerate();
-        let choices: Vec<_> = choices.map(|(i, ids)| ChoiceRow { text: "", ids, correct: i == 0, index: i }).collect();
+        let choices: Vec<_> =
+            choices.map(|(i, ids)| ChoiceRow { text: "", ids, correct: i == 0, index: i, name: None }).collect();
         let row = ClozeRow {
             example_id: &format!("synthetic-{i}"),
             origin: Origin::NONE,
             passage_id: 0,
             question_id: 0,
+            group_id: None,
+            idx: None,
             source: "",
             passage: "",
             query: "",
-            tokens: Question { passage: &passage, query_left: &query_left, query_right: &query_right },
+            tokens: &Question::about(&passage, &query_left, &query_right),
             entities: &[],
             choices: &choices,
             labelled: true,
+            label_name: None,
+            end_of_piece: true,
         };
         builder.append(&row)?;
     }

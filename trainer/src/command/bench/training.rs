@@ -9,7 +9,7 @@ use glm_schemas::vocab::{SpecialIds, embedding_rows};
 use serde::Serialize;
 use tch::{Device, Kind, TchError};
 
-use super::{BenchError, Plan, product, synthetic};
+use super::{BenchError, Plan, synthetic};
 use crate::batch::layout::LayoutKind;
 use crate::batch::out_of_memory::explain;
 use crate::batch::work::Work;
@@ -23,7 +23,7 @@ use crate::data::sampler::Position;
 use crate::memory::peak_bytes;
 use crate::model::flops::flop_rates;
 use crate::model::ops::clock;
-use crate::model::{Backend, Glm};
+use crate::model::{Backend, Glm, matmul_flops};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
 use crate::task::{self, Objective, Purpose};
@@ -32,7 +32,7 @@ use crate::train::step::Stepper;
 /// Number of token ids of BERT's uncased vocabulary, for synthetic questions.
 pub(super) const VOCABULARY: usize = 30522;
 
-/// What is trained on.
+/// Data to train on.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Subject<'a> {
     /// A data set.
@@ -236,7 +236,7 @@ pub(super) fn measure(config: &Config, subject: Subject<'_>, device: Device, pla
     };
     let Series { seconds, host_seconds, work: total, batches, skipped, waited, loss } = series;
     let flops = flop_rates(stepper.model.config()).training(&total) / plan.steps as f64;
-    let product = product::speed(stepper.model.config(), precision.kind(), device)?;
+    let product = matmul_flops(stepper.model.config(), precision.kind(), device)?;
     let median = median(&seconds);
     let per_question = |count: usize| count as f64 / total.examples.max(1) as f64;
     let (questions, computed) =

@@ -17,7 +17,7 @@ const JSON_LINES: [&str; 3] = ["jsonl", "ndjson", "json"];
 /// A text to be evaluated.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Document {
-    /// Its own id, the number of its line, or the name of its file.
+    /// Id of the document, the number of its line, or the name of its file.
     pub(super) id: Value,
     /// The text.
     pub(super) text: String,
@@ -68,7 +68,7 @@ pub enum DocumentError {
         path: PathBuf,
         /// The line.
         line: usize,
-        /// What is wrong.
+        /// Description of the fault.
         reason: String,
     },
     /// The data set has another table.
@@ -80,7 +80,7 @@ pub enum DocumentError {
     Table {
         /// The data set.
         path: PathBuf,
-        /// Its table.
+        /// Table of the data set.
         found: TaskName,
     },
     /// The data set was made with another vocabulary.

@@ -138,10 +138,10 @@ pub enum LmError {
     Nothing(PathBuf),
 }
 
-/// How a language model was evaluated.
+/// Settings of the evaluation of a language model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LmSettings {
-    /// What was measured.
+    /// Metric.
     pub metric: LmMetric,
     /// Maximum number of tokens per sequence.
     pub seq_len: usize,

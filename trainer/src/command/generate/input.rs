@@ -16,7 +16,7 @@ const DOCUMENT: &str = "[gMASK]";
 const MASK_END: &str = "MASK]";
 
 /// A text whose blanks are to be filled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
     /// Origin, for messages.
     pub origin: String,
@@ -24,6 +24,8 @@ pub struct Asked {
     pub id: Option<Value>,
     /// The text.
     pub text: String,
+    /// Settings in place of the options, by name; unchecked.
+    pub settings: Vec<(String, Value)>,
 }
 
 /// Errors of reading texts.
@@ -44,6 +46,14 @@ pub enum InputError {
         origin: String,
         /// Description of the fault.
         reason: &'static str,
+    },
+    /// Settings of the text cannot be used.
+    #[error("{origin}: {reason}")]
+    Settings {
+        /// File and line.
+        origin: String,
+        /// Description of the fault and remedy.
+        reason: String,
     },
     /// The input contains only white space.
     #[error("{origin}: contains no text")]
@@ -85,7 +95,7 @@ pub enum InputError {
 impl Asked {
     /// A text without an id.
     pub fn new(origin: String, text: &str) -> Self {
-        Self { origin, id: None, text: text.to_owned() }
+        Self { origin, id: None, text: text.to_owned(), settings: Vec::new() }
     }
 }
 
@@ -113,7 +123,9 @@ fn request(origin: String, value: &Value) -> Result<Asked, InputError> {
         None => Err(InputError::Fields { origin, reason: "no `text`" }),
         Some(Value::String(text)) => {
             let id = object.get("id").filter(|id| !id.is_null()).cloned();
-            Ok(Asked { id, ..Asked::new(origin, text) })
+            let settings = object.iter().filter(|(name, _)| !["id", "text"].contains(&name.as_str()));
+            let settings = settings.map(|(name, value)| (name.clone(), value.clone())).collect();
+            Ok(Asked { id, settings, ..Asked::new(origin, text) })
         }
         Some(_) => Err(InputError::Fields { origin, reason: "`text` is not a string" }),
     }

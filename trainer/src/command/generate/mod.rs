@@ -4,6 +4,7 @@ mod args;
 mod filled;
 mod input;
 mod print;
+mod search;
 
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -17,10 +18,11 @@ use thiserror::Error;
 pub use self::args::GenerateArgs;
 pub use self::input::{Asked, InputError, parse};
 use self::input::{Reader, text_request};
-use self::print::{Format, Printer};
+use self::print::{Format, Printer, Results};
+pub use self::search::SearchArgs;
 use crate::checkpoint::locate::Located;
 use crate::command::setup::{SetupError, Use, load_model, set_threads};
-use crate::generate::{GenerateError, Generator, Hypothesis, Request, Settings};
+use crate::generate::{GenerateError, Generator, Hypothesis, Request, Search, Settings};
 use crate::model::{Glm, Pass};
 
 /// Errors of `generate`.
@@ -61,7 +63,7 @@ pub struct Generated<'a> {
     pub id: Option<&'a Value>,
     /// The text, with a blank at its end if none was written.
     pub text: &'a str,
-    /// Filled texts, best first; as many as `--num-return` asks for.
+    /// Filled texts, best first; as many as `num_return` asks for.
     pub outputs: Vec<Output<'a>>,
     /// Weights.
     pub weights: &'a Located,
@@ -162,17 +164,18 @@ impl Program {
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
         let model = load_model(&weights, &config, tokenizer.identity(), device, Use::Inference(pass.kind))?;
         let settings = Settings {
-            search: args.search(model.config().positions).map_err(GenerateCommandError::Options)?,
+            search: args.search.resolve(model.config().positions).map_err(GenerateCommandError::Options)?,
             start: special.sop,
             ends: vec![special.eop, special.pad],
             sequences: args.batch_size,
+            sequences_setting: "--batch-size",
             batch_tokens: match config.data.micro_batch_tokens {
                 0 => Settings::default().batch_tokens,
                 tokens => tokens,
             },
         };
         let program = Self { tokenizer, model, pass, settings, weights: weights.located().clone() };
-        program.generator().check_settings()?;
+        program.settings.search.check(program.model.config().positions)?;
         Ok(program)
     }
 
@@ -184,25 +187,39 @@ impl Program {
         Reader::new(&self.tokenizer, args.task_mask, self.model.config().positions)
     }
 
+    /// The way to choose tokens for a text, and the number of its results.
+    fn search(&self, args: &GenerateArgs, asked: &Asked) -> Result<(Search, Results), InputError> {
+        let invalid = |reason| InputError::Settings { origin: asked.origin.clone(), reason };
+        let positions = self.model.config().positions;
+        let own = args.search.with(&asked.settings).map_err(invalid)?;
+        let search = own.resolve(positions).map_err(invalid)?;
+        search.check(positions).map_err(|error| invalid(error.to_string()))?;
+        Ok((search, Results { samples: own.samples(), outputs: own.num_return }))
+    }
+
     /// Fills texts, all of which are checked before the first is filled.
     fn fill(&self, args: &GenerateArgs, asked: &[Asked], out: &mut dyn Write) -> Result<(), GenerateCommandError> {
         let mut reader = self.reader(args);
         let texts = asked.iter().map(|asked| reader.read(asked)).collect::<Result<Vec<_>, _>>()?;
-        let samples = args.samples();
+        let searches = asked.iter().map(|asked| self.search(args, asked)).collect::<Result<Vec<_>, _>>()?;
+        let results: Vec<_> = searches.iter().map(|(_, results)| *results).collect();
         let requests: Vec<_> = texts
             .iter()
             .zip(0_u64..)
-            .flat_map(|(text, number)| {
-                (0..samples as u64).map(move |sample| Request { context: text.context.clone(), key: number << 32 | sample })
+            .zip(searches)
+            .flat_map(|((text, number), (search, Results { samples, .. }))| {
+                (0..samples as u64).map(move |sample| Request {
+                    context: text.context.clone(),
+                    key: number << 32 | sample,
+                    search: Some(search),
+                })
             })
             .collect();
         let format = match (args.json, io::stdout().is_terminal()) {
-            (true, _) => Format::Json { outputs: args.num_return, weights: &self.weights },
-            (false, is_terminal) => {
-                Format::Text { outputs: args.num_return, flush: is_terminal, colour: args.color.for_stdout().colour }
-            }
+            (true, _) => Format::Json { weights: &self.weights },
+            (false, is_terminal) => Format::Text { flush: is_terminal, colour: args.color.for_stdout().colour },
         };
-        let mut printer = Printer::new(&self.tokenizer, asked, &texts, samples, format, out);
+        let mut printer = Printer::new(&self.tokenizer, asked, &texts, &results, format, out);
         self.generator().run(&requests, &mut |event| printer.receive(event))?;
         Ok(out.flush()?)
     }

@@ -18,8 +18,6 @@ use crate::generate::{Event, Hypothesis};
 pub(super) enum Format<'a> {
     /// Texts with their blanks filled, one after the other.
     Text {
-        /// Number of results per text.
-        outputs: usize,
         /// True to show every token at once.
         flush: bool,
         /// True to color generated text.
@@ -27,31 +25,41 @@ pub(super) enum Format<'a> {
     },
     /// A JSON line per text.
     Json {
-        /// Number of results per text.
-        outputs: usize,
         /// Weights.
         weights: &'a Located,
     },
 }
 
-/// What is known of a request whose turn has not come.
+/// Numbers of the results of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Results {
+    /// Number of requests, each for one sample.
+    pub(super) samples: usize,
+    /// Number of results to print.
+    pub(super) outputs: usize,
+}
+
+/// Events of a request whose turn has not come.
 #[derive(Debug, Default)]
 struct Waiting {
     tokens: Vec<(usize, TokenId)>,
     pieces: Option<Vec<Vec<Hypothesis>>>,
 }
 
-/// Writer of results. Each text has `samples` requests, one after the other.
+/// Writer of results. The requests of a text, one per sample, come one after the other.
 pub(super) struct Printer<'a> {
     tokenizer: &'a Tokenizer,
     asked: &'a [Asked],
     texts: &'a [Text],
-    samples: usize,
+    results: &'a [Results],
     format: Format<'a>,
     out: &'a mut dyn Write,
     waiting: BTreeMap<usize, Waiting>,
     /// Request whose turn it is.
     current: usize,
+    /// Text of that request, and the number of the text's requests before it.
+    text: usize,
+    sample: usize,
     filled: Option<Filled<'a>>,
 }
 
@@ -60,11 +68,21 @@ impl<'a> Printer<'a> {
         tokenizer: &'a Tokenizer,
         asked: &'a [Asked],
         texts: &'a [Text],
-        samples: usize,
+        results: &'a [Results],
         format: Format<'a>,
         out: &'a mut dyn Write,
     ) -> Self {
-        Self { tokenizer, asked, texts, samples, format, out, waiting: BTreeMap::new(), current: 0, filled: None }
+        let waiting = BTreeMap::new();
+        Self { tokenizer, asked, texts, results, format, out, waiting, current: 0, text: 0, sample: 0, filled: None }
+    }
+
+    /// Moves on by some requests of the current text.
+    fn advance(&mut self, requests: usize) {
+        self.current += requests;
+        self.sample += requests;
+        if self.sample >= self.results[self.text].samples {
+            (self.text, self.sample) = (self.text + 1, 0);
+        }
     }
 
     /// Prints what an event allows to print.
@@ -81,22 +99,23 @@ impl<'a> Printer<'a> {
             Event::Done { request, pieces } => {
                 self.waiting.entry(request).or_default().pieces = Some(pieces);
                 match self.format {
-                    Format::Json { outputs, weights } => self.json_lines(outputs, weights),
-                    Format::Text { outputs, .. } => self.texts(outputs),
+                    Format::Json { weights } => self.json_lines(weights),
+                    Format::Text { .. } => self.texts(),
                 }
             }
         }
     }
 
     /// Prints the texts that are done, from the current one on, and what is known of the next.
-    fn texts(&mut self, outputs: usize) -> io::Result<()> {
+    fn texts(&mut self) -> io::Result<()> {
         while let Some(Waiting { tokens, pieces }) = self.waiting.remove(&self.current) {
             for (blank, token) in tokens {
                 self.token(blank, token)?;
             }
             let Some(pieces) = pieces else { return Ok(()) };
             self.end()?;
-            if self.samples == 1 {
+            let Results { samples, outputs } = self.results[self.text];
+            if samples == 1 {
                 // Other pieces for the last blank.
                 let others = pieces.last().map(|last| last.iter().skip(1).take(outputs - 1)).into_iter().flatten();
                 for other in others {
@@ -110,20 +129,20 @@ impl<'a> Printer<'a> {
                     self.end()?;
                 }
             }
-            self.current += 1;
+            self.advance(1);
         }
         Ok(())
     }
 
     fn token(&mut self, blank: usize, token: TokenId) -> io::Result<()> {
-        let (tokenizer, parts) = (self.tokenizer, &self.texts[self.current / self.samples].parts);
+        let (tokenizer, parts) = (self.tokenizer, &self.texts[self.text].parts);
         let added = self.filled.get_or_insert_with(|| Filled::new(tokenizer, parts)).token(blank, token);
         self.write(&added)
     }
 
     /// Ends the text.
     fn end(&mut self) -> io::Result<()> {
-        let parts = &self.texts[self.current / self.samples].parts;
+        let parts = &self.texts[self.text].parts;
         let rest = self.filled.take().unwrap_or_else(|| Filled::new(self.tokenizer, parts)).end();
         self.write(&rest)?;
         writeln!(self.out)?;
@@ -141,19 +160,19 @@ impl<'a> Printer<'a> {
     }
 
     /// Prints the lines of texts all of whose requests are done.
-    fn json_lines(&mut self, outputs: usize, weights: &Located) -> io::Result<()> {
-        loop {
-            let requests = self.current..self.current + self.samples;
+    fn json_lines(&mut self, weights: &Located) -> io::Result<()> {
+        while let Some(&Results { samples, outputs }) = self.results.get(self.text) {
+            let requests = self.current..self.current + samples;
             let is_done = |request| self.waiting.get(&request).is_some_and(|waiting| waiting.pieces.is_some());
             if !requests.clone().all(is_done) {
                 return Ok(());
             }
-            let number = self.current / self.samples;
+            let number = self.text;
             let done: Vec<_> =
                 requests.filter_map(|request| self.waiting.remove(&request).and_then(|waiting| waiting.pieces)).collect();
             let mut found = Vec::new();
             for pieces in &done {
-                let ranks = if self.samples > 1 { 1 } else { outputs.min(pieces.last().map_or(0, Vec::len)) };
+                let ranks = if samples > 1 { 1 } else { outputs.min(pieces.last().map_or(0, Vec::len)) };
                 found.extend((0..ranks).map(|rank| self.output(number, pieces, rank)));
             }
             let line =
@@ -161,8 +180,9 @@ impl<'a> Printer<'a> {
             serde_json::to_writer(&mut *self.out, &line)?;
             writeln!(self.out)?;
             self.out.flush()?;
-            self.current += self.samples;
+            self.advance(samples);
         }
+        Ok(())
     }
 
     /// A text with the piece of some rank for its last blank, and the best pieces for the others.
@@ -196,13 +216,13 @@ mod tests {
     use super::*;
 
     /// Prints events of texts and returns what was written.
-    fn printed(texts: &[&str], samples: usize, format: Format<'_>, events: Vec<Event>) -> String {
+    fn printed(texts: &[&str], results: &[Results], format: Format<'_>, events: Vec<Event>) -> String {
         let tokenizer = Tokenizer::bert_uncased().expect("built in");
         let asked: Vec<_> = texts.iter().map(|text| Asked::new("text".to_owned(), text)).collect();
         let mut reader = Reader::new(&tokenizer, false, 513);
         let texts: Vec<_> = asked.iter().map(|asked| reader.read(asked).expect("text")).collect();
         let mut out = Vec::new();
-        let mut printer = Printer::new(&tokenizer, &asked, &texts, samples, format, &mut out);
+        let mut printer = Printer::new(&tokenizer, &asked, &texts, results, format, &mut out);
         events.into_iter().for_each(|event| printer.receive(event).expect("in memory"));
         String::from_utf8(out).expect("text")
     }
@@ -211,7 +231,8 @@ mod tests {
         Hypothesis { tokens: tokens.to_vec(), log_probs: vec![-0.5; tokens.len()], end: None, score: -1.0 }
     }
 
-    const TEXT: Format<'static> = Format::Text { outputs: 1, flush: true, colour: false };
+    const TEXT: Format<'static> = Format::Text { flush: true, colour: false };
+    const ONE: Results = Results { samples: 1, outputs: 1 };
 
     #[test]
     fn texts_come_in_the_order_of_requests() {
@@ -230,7 +251,7 @@ mod tests {
             token(2, 0, 2061),
             done(2, &[&[2061, 2061]]),
         ];
-        let text = printed(&["a [MASK] b [MASK]", "c [MASK].", "d"], 1, TEXT, events);
+        let text = printed(&["a [MASK] b [MASK]", "c [MASK].", "d"], &[ONE; 3], TEXT, events);
         assert_eq!(text, "a what b so\nc so.\nd so so\n");
     }
 
@@ -244,9 +265,22 @@ mod tests {
                 pieces: vec![vec![piece(&[2054]), piece(&[2061])], vec![piece(&[2061]), piece(&[2054])]],
             },
         ];
-        let format = Format::Text { outputs: 2, flush: false, colour: true };
-        let text = printed(&["[MASK]-[MASK]\u{7}"], 1, format, events);
+        let format = Format::Text { flush: false, colour: true };
+        let text = printed(&["[MASK]-[MASK]\u{7}"], &[Results { outputs: 2, ..ONE }], format, events);
         let what = "\x1b[1;32mwhat\x1b[0m";
         assert_eq!(text, format!("{what}-\x1b[1;32mso\x1b[0m\u{fffd}\n{what}-{what}\u{fffd}\n"));
+    }
+
+    #[test]
+    fn texts_have_numbers_of_results_of_their_own() {
+        let done = |request, token| Event::Done { request, pieces: vec![vec![piece(&[token]), piece(&[2000])]] };
+        let token = |request, token| Event::Token { request, blank: 0, token };
+        // One result; two samples; two hypotheses; one result.
+        let results = [ONE, Results { samples: 2, outputs: 2 }, Results { samples: 1, outputs: 2 }, ONE];
+        let tokens = [2054, 2061, 2009, 2054, 2061];
+        let order = [4, 2, 0, 1, 3];
+        let events = order.iter().flat_map(|&request| [token(request, tokens[request]), done(request, tokens[request])]);
+        let text = printed(&["a", "b", "c", "d"], &results, TEXT, events.collect());
+        assert_eq!(text, "a what\nb so\nb it\nc what\nc to\nd so\n");
     }
 }

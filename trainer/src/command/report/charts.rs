@@ -33,17 +33,23 @@ const LOSS_OF_TOKENS: Quantity = Quantity {
     ..quantity("loss", "Training loss per predicted token", "loss", ("loss", 1.0))
 };
 
-/// How it is learned.
+/// Quantities of learning.
 const LEARNING: [Quantity; 2] = [
     Quantity { shape: Shape::Line, ..quantity("learning-rate", "Learning rate", "learning rate", ("lr", 1.0)) },
     Quantity { log: true, ..quantity("gradient-norm", "Gradient norm before clipping", "norm", ("gradient_norm", 1.0)) },
 ];
 
-/// What it costs.
-const COST: [Quantity; 8] = [
+/// Quantities of speed and memory.
+const COST: [Quantity; 10] = [
     quantity("questions", "Questions per second", "questions/s", ("samples_per_second", 1.0)),
     quantity("samples", "Samples per second", "samples/s", ("samples_per_second", 1.0)),
     quantity("targets", "Predicted tokens per second", "tokens/s", ("targets_per_second", 1.0)),
+    quantity("tokens", "Tokens per second, excluding padding", "tokens/s", ("tokens_per_second", 1.0)),
+    Quantity {
+        unit: " %",
+        note: "Operations of the model per second, relative to those of a matrix product alone, measured when the program started.",
+        ..quantity("utilization", "Model FLOP utilization (MFU)", "MFU", ("utilisation", 100.0))
+    },
     Quantity { unit: " %", ..quantity("data-wait", "Time spent waiting for data", "waiting", ("data_wait", 100.0)) },
     Quantity {
         shape: Shape::Line,

@@ -105,7 +105,7 @@ fn answered(mut question: Question, judged: &Judged) -> Question {
         // A score that is not finite was still computed.
         choice.score = Some(score.unwrap_or(f64::NAN));
     }
-    question.chosen = Some(judged.predicted);
+    question.chosen = judged.predicted;
     let stored_id =
         judged.source_id.as_ref().map(|own| format!("stored as {}", std::mem::replace(&mut question.id, own.clone())));
     question.about = [margin(judged), question.about, stored_id.unwrap_or_default()]
@@ -145,7 +145,12 @@ fn scores(shown: &[Judged]) -> Markup {
         let right = judged.correct.iter().map(|&i| score(judged, i)).collect::<Vec<_>>().join(", ");
         let margin = judged.margin.map_or_else(|| "n/a".to_owned(), |margin| format!("{margin:.3}"));
         let id = judged.source_id.as_ref().unwrap_or(&judged.example_id);
-        vec![html! { bdi { (id) } }, text(margin), text(score(judged, judged.predicted)), text(right)]
+        vec![
+            html! { bdi { (id) } },
+            text(margin),
+            text(judged.predicted.map_or_else(String::new, |predicted| score(judged, predicted))),
+            text(right),
+        ]
     };
     let columns = [
         ("question", Column::Text),

@@ -9,6 +9,7 @@
 //! - `settings`: settings of the run.
 //! - `hardest`: hardest questions of the latest evaluation.
 //! - `reported`: the result as JSON.
+//! - `sweep`: the runs of a seed sweep.
 
 mod charts;
 mod events;
@@ -18,6 +19,7 @@ mod provenance;
 mod records;
 mod reported;
 mod settings;
+mod sweep;
 mod warnings;
 
 use std::fs::File;
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use glm_schemas::manifest::TaskName;
+use glm_schemas::vocab::SpecialIds;
 use glm_support::files::output::OutputError;
 use glm_support::page::document::{Document, folder_name};
 use glm_support::page::number::moment;
@@ -35,9 +38,11 @@ use crate::checkpoint::run_folder::RunFolder;
 use crate::config::{Config, overrides::Layers};
 use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
-use crate::task::{Words, metrics_of, words_of};
+use crate::task::{self, Words, metrics_of, words_of};
 use records::{Entry, Records};
-pub use reported::{Measurement, Reported};
+pub use reported::{Measurement, Reported, ReportedRun, ReportedSweep};
+use sweep::Sweep;
+pub use sweep::{SEEDS_FILE, SeedResult, SweepSummary, run_folder, seeds};
 
 const METRICS_FILE: &str = "metrics.jsonl";
 const CONFIG_FILE: &str = "config.toml";
@@ -47,7 +52,7 @@ const REPORT_FILE: &str = "report.html";
 /// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// Run folder, as given to `run --out`
+    /// Run folder, as given to `run --out`, also of a run with several seeds
     #[arg(value_name = "RUNDIR")]
     pub run: PathBuf,
     /// Output file, or - for standard output [default: RUNDIR/report.html]
@@ -87,6 +92,14 @@ pub enum ReportError {
         /// Error of the operating system.
         source: std::io::Error,
     },
+    /// A file about a seed sweep cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Note {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
     /// The page cannot be written.
     #[error(transparent)]
     Write(#[from] OutputError),
@@ -99,6 +112,8 @@ struct Known {
     sessions: Vec<Session>,
     /// The settings, or the reason why they cannot be read.
     config: Result<Config, String>,
+    /// Descriptions of the metrics of the run's task; the first quality metric selects the best checkpoint.
+    metrics: Vec<&'static MetricInfo>,
     /// True if a process is training in the folder.
     going_on: bool,
     /// Steps of the latest and of the best checkpoint.
@@ -110,10 +125,15 @@ struct Known {
 /// # Errors
 /// Returns a [`ReportError`] if the folder is not a run folder or the page cannot be written.
 pub fn run(args: &ReportArgs) -> Result<Reported, ReportError> {
-    let known = Known::read(&args.run)?;
     let out = args.out.clone().unwrap_or_else(|| args.run.join(REPORT_FILE));
+    if let Some(seeds) = seeds(&args.run) {
+        let sweep = Sweep::read(&args.run, &seeds)?;
+        sweep.page(args.data.as_deref())?.write(&out)?;
+        return Ok(Reported::Sweep(ReportedSweep { page: out, summary: sweep.summary() }));
+    }
+    let known = Known::read(&args.run)?;
     known.page(args.data.as_deref()).write(&out)?;
-    Ok(known.reported(&out))
+    Ok(Reported::Run(Box::new(known.reported(&out))))
 }
 
 impl Known {
@@ -133,11 +153,19 @@ impl Known {
         };
         let mut layers = Layers::default();
         let config = layers.file(&config).and_then(|()| layers.resolve()).map_err(|error| error.to_string());
+        let sessions = Session::read(folder);
+        let task = sessions.last().map_or(TaskName::Cloze, |session| session.task);
+        let metrics = match &config {
+            // The special tokens do not matter.
+            Ok(config) => task::open(task, config.task(SpecialIds::BERT_UNCASED)).metrics(),
+            Err(_) => metrics_of(task).iter().collect(),
+        };
         Ok(Self {
             folder: folder.to_owned(),
             records,
-            sessions: Session::read(folder),
+            sessions,
             config,
+            metrics,
             going_on: RunFolder::is_in_use(folder),
             checkpoints: RunFolder::latest_and_best_step(folder),
         })
@@ -148,18 +176,18 @@ impl Known {
     }
 
     /// Descriptions of the metrics of the run's task.
-    fn metrics(&self) -> &'static [MetricInfo] {
-        metrics_of(self.task())
+    fn metrics(&self) -> &[&'static MetricInfo] {
+        &self.metrics
     }
 
-    /// What rows and samples of the run's task are called.
+    /// Words for rows and samples of the run's task.
     fn words(&self) -> Words {
         words_of(self.task())
     }
 
     /// The metric that selects checkpoints.
     fn selected(&self) -> Option<&'static MetricInfo> {
-        self.metrics().iter().find(|info| matches!(info.role, Role::Quality { .. }))
+        self.metrics().iter().copied().find(|info| matches!(info.role, Role::Quality { .. }))
     }
 
     /// The best evaluation.

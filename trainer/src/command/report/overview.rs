@@ -76,7 +76,7 @@ impl Known {
         let chance = self.metrics().iter().find(|info| info.role == Role::Baseline);
         let [best_of, last_of] = ["Best", "Last"].map(|which| format!("{which} {}", first.label));
         let note = |eval: &Entry| format!("{}, step {}", self.evaluated_on(eval), count(eval.step));
-        // An evaluation on more samples says more.
+        // An evaluation on more samples is more precise.
         let ((name, chosen), other) = match best.value(self.words().evaluated) < last.value(self.words().evaluated) {
             true => ((last_of, last), Some((best_of, best))),
             false => ((best_of, best), Some((last_of, last)).filter(|_| last.step != best.step)),
@@ -123,7 +123,8 @@ impl Known {
             let speed = last.map_or(0, |train| train.samples) as f64 / seconds;
             let tokens = records.mean("tokens_per_second").map(|tokens| format!("{} tokens/s", mean(tokens)));
             let operations = records.mean("model_flops_per_second").map(|flops| format!("{} TFLOP/s", value(flops * 1e-12)));
-            let note = [tokens, operations].into_iter().flatten().collect::<Vec<_>>().join(", ");
+            let utilization = records.mean("utilisation").map(|share| format!("MFU {:.0} %", 100.0 * share));
+            let note = [tokens, operations, utilization].into_iter().flatten().collect::<Vec<_>>().join(", ");
             minor.push(Tile::new("speed", format!("{} {}/s", mean(speed), self.words().samples), note));
         }
         if let Some(peak) = last.and_then(|train| train.value("peak_memory_bytes")) {

@@ -1,4 +1,4 @@
-//! What was trained, on what, and where.
+//! Model, data set and device of a run.
 
 use glm_support::page::number::{count, moment};
 use glm_support::page::table::{facts, text};

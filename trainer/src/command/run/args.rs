@@ -32,7 +32,7 @@ pub struct RunArgs {
     /// Checkpoint, if --init is the folder of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]
     #[arg(long, value_name = "WHICH", requires = "init")]
     pub checkpoint: Option<CheckpointChoice>,
-    /// What to train; an error if it is not what the data set is for [default: as the data set says]
+    /// Task to train; an error if it is not that of the data set [default: that of the data set]
     #[arg(long, value_name = "NAME")]
     pub task: Option<Objective>,
     /// Device: auto, cpu, cuda or cuda:N
@@ -47,7 +47,7 @@ pub struct RunArgs {
     /// Allow this setting to differ from the original run; can be repeated
     #[arg(long, value_name = "KEY", requires = "resume", value_parser = KeyParser::keys(), hide_possible_values = true)]
     pub allow: Vec<String>,
-    /// Settings for a kind of run [default: record for published weights on data in ReCoRD's format, for random weights scratch, or pretrain on documents, else finetune]
+    /// Settings for a kind of run [default: for published weights that of the data set's task, such as record or superglue/rte; for random weights scratch, or pretrain on documents; else finetune]
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<Recipe>,
     /// Number of latest checkpoints to keep, in addition to the best one (train.keep_checkpoints)
@@ -77,6 +77,9 @@ pub struct RunArgs {
     /// Random seed (train.seed)
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Random seeds of several runs, separated by commas: one after the other, each in a folder RUNDIR/seed-N, with a summary. The same command resumes them
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', requires = "out", conflicts_with_all = ["seed", "resume"])]
+    pub seeds: Vec<u64>,
     /// Number of processes to start on this machine; `gpu`: one per GPU
     #[arg(long, value_name = "N")]
     pub nproc: Option<Processes>,
@@ -102,7 +105,7 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// Validates the arguments and splits them into a request and settings. A resumed run has the settings and the data set with
-    /// which it was started, unless arguments say otherwise.
+    /// which it was started, unless arguments replace them.
     ///
     /// # Errors
     /// [`SetupError`] if a setting is invalid, or there is no run to resume.
@@ -124,7 +127,7 @@ impl RunArgs {
                 layers = Layers::over(&recorded.config);
                 data = data.or(recorded.data);
             }
-            // Of the recipe's settings, none says what the model is.
+            // None of the recipe's settings defines the model.
             None if recipe.is_none() => {
                 let preset = self.config(Layers::default())?.model.preset;
                 recipe = Some(suitable_recipe(&data_folder(data.clone()), init.as_ref(), preset));

@@ -9,24 +9,23 @@ mod recipe;
 mod restore;
 mod resume;
 mod schedule;
+mod seeds;
+mod source;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use glm_schemas::manifest::{Manifest, Split};
-use glm_schemas::vocab::embedding_rows;
+use glm_schemas::manifest::Split;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::checkpoint::background::Background;
 use crate::checkpoint::locate::CheckpointChoice;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
-use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::snapshot::Snapshots;
-use crate::checkpoint::weights::Weights;
 use crate::command::setup::{
-    SetupError, Use, check_objective, check_rows, check_target_length, data_folder, load_model, open_data, open_task,
+    SetupError, check_objective, check_rows, check_target_length, complete, data_folder, open_data, open_task,
     resolve_micro_batch_tokens, set_threads, text_tokenizer,
 };
 use crate::config::plan::{keep_recorded, resolve};
@@ -52,17 +51,19 @@ use crate::train::{Records, Run};
 
 pub use args::RunArgs;
 pub use error::RunError;
-pub use outcome::log_outcome;
-use places::{new_run_folder, published_weights};
+pub use outcome::{log_outcome, quoted};
+use places::new_run_folder;
 use restore::{join_checkpoints, restore};
 use schedule::log_schedule;
+pub use seeds::SeedRuns;
+use source::Source;
 
 /// Arguments of a run that are not settings.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Data folder; `None`: see [`data_folder`].
     pub data: Option<PathBuf>,
-    /// What to train; `None`: what the data set is for.
+    /// Task to train; `None`: that of the data set.
     pub task: Option<Objective>,
     /// Initial weights; `None`: the published ones of the preset if there are any, else random ones.
     pub init: Option<Init>,
@@ -153,6 +154,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     let data = open_data(&folder)?;
     let manifest = data.manifest();
     check_objective(request.task, &data)?;
+    complete(&mut config, &data)?;
     if let Some(world) = &world {
         let kind = if device.is_cuda() { "a GPU" } else { "the CPU" };
         world.check_identity(&Identity::of_process(&config, &manifest.fingerprint, kind))?;
@@ -349,56 +351,4 @@ fn begin(
     let root = std::path::absolute(&root).unwrap_or(root);
     let (resumed, records) = (checkpoint.is_some(), Some(Records { checkpoints, metrics }));
     Ok(Begun { model, state, root, checkpoint, recomputes, resumed, records })
-}
-
-/// Where the weights of a run come from.
-enum Source {
-    Weights(Weights),
-    Random(ModelConfig),
-}
-
-impl Source {
-    /// Opens the weights of a checkpoint, or the initial ones.
-    fn open(
-        request: &Request,
-        data: &Path,
-        config: &Config,
-        manifest: &Manifest,
-        checkpoint: Option<&Path>,
-    ) -> Result<Self, SetupError> {
-        let random = || Ok(Self::Random(config.random_model(embedding_rows(manifest.tokenizer.vocab_size))?));
-        let path = match (checkpoint, &request.init) {
-            (Some(checkpoint), _) => return Ok(Self::Weights(Weights::open_verified(checkpoint)?)),
-            (None, Some(Init::Path(path))) => path.clone(),
-            (None, Some(Init::Random)) => return random(),
-            (None, None) => match config.model.preset.weights {
-                Some(weights) => published_weights(data, weights)?,
-                None => {
-                    tracing::info!("no --init: GLM-{} starts from random weights", config.model.preset.name);
-                    return random();
-                }
-            },
-        };
-        Ok(Self::Weights(Weights::open_checkpoint(&path, request.checkpoint)?))
-    }
-
-    fn sizes(&self, config: &Config) -> Result<ModelConfig, SetupError> {
-        Ok(match self {
-            Self::Weights(weights) => checked_sizes(weights, &config.model)?,
-            Self::Random(sizes) => sizes.clone(),
-        })
-    }
-
-    /// Makes the model, with buffers that are divisible into `parts` parts.
-    fn load(self, config: &Config, manifest: &Manifest, device: Device, parts: usize) -> Result<Glm, SetupError> {
-        match self {
-            Self::Weights(weights) => load_model(&weights, config, &manifest.tokenizer, device, Use::Training(parts)),
-            Self::Random(sizes) => {
-                tch::manual_seed(config.train.seed as i64);
-                let model = Glm::divisible(&sizes, Kind::Float, device, parts)?;
-                model.parameters().draw()?;
-                Ok(model)
-            }
-        }
-    }
 }

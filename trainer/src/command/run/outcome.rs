@@ -42,7 +42,7 @@ pub fn log_outcome(run: &Run, outcome: Outcome, elapsed: Duration) {
 /// Formats the metric that selects the best checkpoint: of the last evaluation, and the best one.
 fn quality(run: &Run) -> String {
     let metrics = run.packer.task.metrics();
-    let find = |measured: &Measured| metrics.iter().find(|info| info.name == measured.metric);
+    let find = |measured: &Measured| metrics.iter().copied().find(|info| info.name == measured.metric);
     let of_questions = |all: bool| match (all, run.config.train.eval_questions, &run.val_data) {
         (false, count, Some(data)) if (1..data.rows()).contains(&count) => {
             format!(" on {count} {}", run.packer.task.words().rows)
@@ -94,7 +94,7 @@ fn longer(run: &Run) -> String {
 }
 
 /// Quotes a path for a shell.
-fn quoted(path: &Path) -> impl Display {
+pub fn quoted(path: &Path) -> impl Display {
     let text = path.to_string_lossy();
     shlex::try_quote(&text).map_or_else(|_| text.clone().into_owned(), |quoted| quoted.into_owned())
 }

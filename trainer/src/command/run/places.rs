@@ -1,4 +1,4 @@
-//! Places that a run uses without being told: published weights next to the data, and a new run folder.
+//! Default places of a run: published weights next to the data, and a new run folder.
 
 use std::path::{Path, PathBuf};
 

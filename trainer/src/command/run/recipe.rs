@@ -10,9 +10,6 @@ use crate::data::mmap::DataSet;
 use crate::model::Preset;
 use crate::model::config::PRESETS;
 
-/// Name of ReCoRD's format in a manifest.
-const RECORD: &str = "record";
-
 /// Returns the recipe of a run without `--recipe`: it depends on the weights that the run starts from, and on the format of the
 /// raw data.
 pub(super) fn suitable_recipe(data: &Path, init: Option<&Init>, preset: Preset) -> Recipe {
@@ -28,8 +25,8 @@ pub(super) fn suitable_recipe(data: &Path, init: Option<&Init>, preset: Preset) 
     if is_of(TaskName::Seq2seq) {
         return Recipe::Seq2seq;
     }
-    let is_record = || DataSet::open(data).is_ok_and(|data| data.manifest().settings.format == RECORD);
-    if published && is_record() { Recipe::Record } else { Recipe::Finetune }
+    let of_task = || Recipe::of_task(&DataSet::open(data).ok()?.manifest().cloze.as_ref()?.task);
+    if published { of_task().unwrap_or(Recipe::Finetune) } else { Recipe::Finetune }
 }
 
 /// Returns true if the path is that of published weights, by its name.

@@ -33,7 +33,7 @@ use crate::data::mmap::DecodedGroup;
 use crate::data::pack::Sample;
 use crate::device::DeviceChoice;
 use crate::model::Glm;
-use crate::task::Task;
+use crate::task::{self, Task};
 use crate::train::evaluate::{EvaluationConfig, score_samples};
 
 /// Number of questions scored together, which bounds memory.
@@ -254,14 +254,10 @@ impl Ranker {
         set_threads(&config);
         let device = args.device.resolve().map_err(SetupError::from)?;
         let special = tokenizer.special();
-        let scorer = Scorer::load(
-            &args.weights.open().map_err(SetupError::from)?,
-            config,
-            TaskName::Cloze,
-            tokenizer.identity(),
-            special,
-            device,
-        )?;
+        let scorer =
+            Scorer::load(&args.weights.open().map_err(SetupError::from)?, config, tokenizer.identity(), device, |config| {
+                task::open(TaskName::Cloze, config.task(special))
+            })?;
         let encoder = ChoiceEncoder::new(special, scorer.max_seq_len);
         let Scorer { model, config, max_seq_len, positions, .. } = scorer;
         Ok(Self { tokenizer, model, config, encoder, max_seq_len, positions })
@@ -274,7 +270,7 @@ impl Ranker {
         let mut rankings = Vec::with_capacity(questions.len());
         score_samples(&self.model, &samples, &self.config, |scored| {
             let (question, encoded) = (&questions[scored.split_row], &encoded[scored.split_row]);
-            rankings.push(ranking(question, encoded, scored.log_probs));
+            rankings.push(ranking(question, encoded, scored.scores.log_probs));
             Ok(())
         })?;
         Ok(rankings)
@@ -288,10 +284,11 @@ impl Ranker {
             .map(|choice| Ok(session.encode(choice)?.ids))
             .collect::<Result<Vec<_>, TokenizerError>>()?;
         let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
-        let read_tokens = self
+        let excess = self
             .encoder
-            .kept_passage(&tokens.question(), longest)
+            .excess(&tokens.question(), longest)
             .map_err(|EncodingError::DoesNotFit { needed, .. }| self.too_long(&question.origin, needed))?;
+        let read_tokens = tokens.passage.len() - excess;
         Ok(Encoded { tokens, choices, read_tokens })
     }
 
@@ -321,19 +318,24 @@ fn samples(task: &dyn Task, questions: &[Asked], encoded: &[Encoded]) -> Result<
     let mut builder = ClozeBatchBuilder::new();
     for (question, Encoded { tokens, choices, .. }) in questions.iter().zip(encoded) {
         let texts = question.choices.iter().zip(choices).enumerate();
-        let choices: Vec<_> = texts.map(|(index, (text, ids))| ChoiceRow { text, ids, correct: false, index }).collect();
+        let choices: Vec<_> =
+            texts.map(|(index, (text, ids))| ChoiceRow { text, ids, correct: false, index, name: None }).collect();
         let row = ClozeRow {
             example_id: &question.origin,
             origin: Origin::NONE,
             passage_id: 0,
             question_id: 0,
+            group_id: None,
+            idx: None,
             source: "",
             passage: &question.text.passage,
             query: &question.text.query,
-            tokens: tokens.question(),
+            tokens: &tokens.question(),
             entities: &[],
             choices: &choices,
             labelled: false,
+            label_name: None,
+            end_of_piece: true,
         };
         builder.append(&row)?;
     }

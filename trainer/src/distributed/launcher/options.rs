@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Options {
     /// Number of workers; at least one.
     pub world_size: usize,
+    /// True if the only worker is not to know of ranks: it trains as it would without a launcher.
+    pub alone: bool,
     /// Maximum number of restarts after a failure.
     pub max_restarts: u32,
     /// Time from the failure of a worker to SIGTERM for the others.
@@ -22,7 +24,7 @@ impl Options {
     /// Creates options without restarts and with timeouts of 10 seconds.
     pub fn new(world_size: usize) -> Self {
         let timeout = Duration::from_secs(10);
-        Self { world_size, max_restarts: 0, grace: timeout, kill_after: timeout, threads: None }
+        Self { world_size, alone: false, max_restarts: 0, grace: timeout, kill_after: timeout, threads: None }
     }
 }
 

@@ -46,30 +46,31 @@ impl Processes {
     }
 }
 
-/// Error of `--nproc` in a process that was started by a launcher.
+/// Error of an option that starts processes in a process that was started by a launcher.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "--nproc cannot be used in a process that another launcher (torchrun, srun or --nproc) has started, as indicated by \
-     {variable}={value:?}; omit --nproc, or unset {variable}"
+    "{option} cannot be used in a process that another launcher (torchrun, srun or --nproc) has started, as indicated by \
+     {variable}={value:?}; omit {option}, or unset {variable}"
 )]
 pub struct OtherLauncher {
+    option: &'static str,
     variable: &'static str,
     value: OsString,
 }
 
-/// Checks that this process was not started by a launcher. `variable` reads an environment variable.
+/// Checks that this process, which was given `option`, was not started by a launcher. `variable` reads an environment variable.
 ///
 /// # Errors
 /// [`OtherLauncher`] if it was.
-pub fn check_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), OtherLauncher> {
+pub fn check_environment(option: &'static str, variable: impl Fn(&str) -> Option<OsString>) -> Result<(), OtherLauncher> {
     for name in ["RANK", "WORLD_SIZE"] {
         if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
-            return Err(OtherLauncher { variable: name, value });
+            return Err(OtherLauncher { option, variable: name, value });
         }
     }
     // Several tasks of `srun` would each start a run in the same folder.
     match (variable("SLURM_STEP_ID"), variable("SLURM_NTASKS")) {
-        (Some(_), Some(value)) if value != "1" => Err(OtherLauncher { variable: "SLURM_NTASKS", value }),
+        (Some(_), Some(value)) if value != "1" => Err(OtherLauncher { option, variable: "SLURM_NTASKS", value }),
         _ => Ok(()),
     }
 }
@@ -101,7 +102,7 @@ mod tests {
     #[test]
     fn workers_cannot_launch() {
         let environment = |set: &'static [(&str, &str)]| {
-            check_environment(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into()))
+            check_environment("--nproc", |name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into()))
         };
         assert_eq!(environment(&[("RANK", ""), ("HOME", "/")]), Ok(()));
         assert_eq!(environment(&[("SLURM_STEP_ID", "0"), ("SLURM_NTASKS", "1")]), Ok(()));

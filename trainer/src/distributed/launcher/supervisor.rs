@@ -79,10 +79,11 @@ impl<'a> Attempt<'a> {
     ) -> Result<Self, LaunchError> {
         let (forwarding, output) = channel();
         let start = |rank| {
-            let Options { world_size, threads, .. } = *options;
+            let Options { world_size, alone, threads, .. } = *options;
             let spec = WorkerSpec {
                 rank,
                 world_size,
+                alone,
                 store_port: service.store.port(),
                 store_secret: &service.secret,
                 attempt: number,

@@ -56,6 +56,8 @@ fn without(flags: &[&str], mut arguments: impl Iterator<Item = OsString>) -> Vec
 pub(super) struct WorkerSpec<'a> {
     pub(super) rank: usize,
     pub(super) world_size: usize,
+    /// See [`Options::alone`](super::Options::alone).
+    pub(super) alone: bool,
     /// Port of the store.
     pub(super) store_port: u16,
     /// Secret of the store.
@@ -69,7 +71,10 @@ pub(super) struct WorkerSpec<'a> {
 impl WorkerSpec<'_> {
     /// Returns the worker's environment variables: those of torchrun, except that the launcher serves the store.
     fn environment(&self) -> Vec<(&'static str, String)> {
-        let Self { rank, world_size, store_port, store_secret, attempt, threads } = *self;
+        let Self { rank, world_size, alone, store_port, store_secret, attempt, threads } = *self;
+        if alone {
+            return Vec::new();
+        }
         let mut variables = vec![
             ("RANK", rank.to_string()),
             ("LOCAL_RANK", rank.to_string()),
@@ -280,7 +285,14 @@ mod tests {
     }
 
     fn spec(store_secret: &Secret) -> WorkerSpec<'_> {
-        WorkerSpec { rank: 1, world_size: 2, store_port: 1, store_secret, attempt: 0, threads: None }
+        WorkerSpec { rank: 1, world_size: 2, alone: false, store_port: 1, store_secret, attempt: 0, threads: None }
+    }
+
+    #[test]
+    fn a_worker_alone_does_not_know_of_ranks() {
+        let secret = Secret::none();
+        assert!(spec(&secret).environment().iter().any(|(name, _)| *name == "RANK"));
+        assert_eq!(WorkerSpec { rank: 0, world_size: 1, alone: true, ..spec(&secret) }.environment(), []);
     }
 
     #[test]

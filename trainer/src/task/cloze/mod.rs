@@ -1,24 +1,30 @@
-//! Multi-token cloze: selects the choice that fills the blank of a context.
+//! Cloze: selects the choice that fills the blank of a context.
 //!
 //! A question becomes one row of a batch, or several if its choices truncate the context differently: the context, the
-//! start of piece, then the tokens of its choices. Each choice is a group, and the log probability of the group is the score of
-//! the choice, without length normalization. The loss is the cross entropy over a question's choices.
+//! start of piece, then the tokens of its choices. Each choice is a group, and the log probability of the group, divided by a power of the
+//! number of its targets if the settings ask for it, is the score of the choice. The loss is by default the cross entropy over a question's
+//! choices. Where all choices are single tokens, and no end of piece is predicted, the start of piece alone predicts them all.
 
 mod evaluator;
+mod loss;
+mod metrics;
 #[cfg(test)]
 pub(crate) mod questions;
+mod settings;
 mod text_match;
 mod truncate;
 
 use arrow::array::RecordBatch;
-use glm_schemas::cloze::encoding::ChoiceEncoder;
+use glm_schemas::cloze::encoding::{BlankPosition, ChoiceEncoder};
 use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ValueError, ViewError};
-use glm_schemas::manifest::TaskName;
+use glm_schemas::manifest::{ClozeManifest, TaskName};
 use glm_schemas::vocab::{SpecialIds, TokenId};
-use tch::{Reduction, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use self::evaluator::ClozeEvaluator;
-pub use self::evaluator::{METRICS, answer};
+use self::loss::LossColumns;
+pub use self::metrics::METRICS;
+pub use self::settings::{ClozeMetric, ClozeSettings, Loss, MetricList};
 use self::truncate::TruncatedQuestion;
 pub use self::truncate::Truncation;
 use super::metrics::MetricInfo;
@@ -27,21 +33,49 @@ use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
 
-/// Score of missing choices, which pad a question to the largest number of choices in the batch; as in the published loss.
-const MISSING_CHOICE: f64 = -10000.0;
-
-/// Multi-token cloze.
+/// Questions with choices.
 #[derive(Debug)]
 pub struct Cloze {
     encoder: ChoiceEncoder,
     special: SpecialIds,
     truncation: Truncation,
+    settings: ClozeSettings,
+}
+
+/// Form of the encoding of questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClozeForm {
+    /// True if an end of piece is predicted behind the tokens of a choice; without it every choice is a single token.
+    pub end_of_piece: bool,
+    /// Position of a piece.
+    pub position: BlankPosition,
+}
+
+impl Default for ClozeForm {
+    fn default() -> Self {
+        Self { end_of_piece: true, position: BlankPosition::FirstMask }
+    }
+}
+
+impl ClozeForm {
+    /// The form of a data set.
+    pub fn of(manifest: &ClozeManifest) -> Self {
+        let position = if manifest.first_mask { BlankPosition::FirstMask } else { BlankPosition::Blank };
+        Self { end_of_piece: manifest.end_of_piece, position }
+    }
 }
 
 impl Cloze {
     /// Creates the task for a vocabulary with these special tokens and sequences of at most `max_seq_len` tokens.
-    pub fn new(special: SpecialIds, max_seq_len: usize, truncation: Truncation) -> Self {
-        Self { encoder: ChoiceEncoder::new(special, max_seq_len), special, truncation }
+    pub fn new(
+        special: SpecialIds,
+        max_seq_len: usize,
+        truncation: Truncation,
+        settings: ClozeSettings,
+        form: ClozeForm,
+    ) -> Self {
+        let encoder = ChoiceEncoder::new(special, max_seq_len).with_form(form.end_of_piece, form.position);
+        Self { encoder, special, truncation, settings }
     }
 }
 
@@ -75,26 +109,28 @@ impl Task for Cloze {
     }
 
     fn loss(&self, log_probs: &Tensor, batch: &DeviceBatch) -> Result<Tensor, TchError> {
-        let [table, label] = &batch.task_columns[..] else {
+        let [table, label, targets] = &batch.task_columns[..] else {
             return Err(TchError::Shape("a batch without the columns of the cloze task".to_owned()));
         };
-        let missing = Tensor::f_full([1], MISSING_CHOICE, (log_probs.f_kind()?, log_probs.device()))?;
-        let with_missing = Tensor::f_cat(&[log_probs, &missing], 0)?;
-        let by_question = with_missing.f_index_select(0, table)?.f_view([label.numel() as i64, -1])?;
-        by_question.f_cross_entropy_loss(label, None::<&Tensor>, Reduction::Sum, -100, 0.0)
+        let ClozeSettings { loss, .. } = self.settings;
+        loss::loss(loss, self.settings.penalty(), log_probs, LossColumns { table, label, targets })
     }
 
-    /// Every question has weight 1.
+    /// Every question has weight 1, or every target.
     fn weight(&self, work: &Work) -> f64 {
-        work.examples as f64
+        if self.settings.loss.is_of_tokens() { work.targets as f64 } else { work.examples as f64 }
     }
 
     fn evaluator(&self) -> Box<dyn Evaluator> {
-        Box::new(ClozeEvaluator::default())
+        Box::new(ClozeEvaluator::new(self.settings, self.encoder))
     }
 
-    fn metrics(&self) -> &'static [MetricInfo] {
-        &METRICS
+    fn metrics(&self) -> Vec<&'static MetricInfo> {
+        metrics::infos(self.settings.metrics)
+    }
+
+    fn needs_greedy(&self) -> bool {
+        self.settings.loss.is_of_tokens()
     }
 }
 
@@ -132,6 +168,10 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
         if self.purpose == Purpose::Train && label(&view, row).is_none() {
             return Err(RowError::Unlabelled { example_id: view.example_id(row).to_owned() });
         }
+        let choices = view.choices(row).len();
+        if self.task.settings.loss.is_of_tokens() && choices != 1 {
+            return Err(RowError::SeveralChoices { example_id: view.example_id(row).to_owned(), choices });
+        }
         self.questions.push((view, row));
         Ok(RowSize { work: self.truncated.work(), longest_row: self.truncated.longest_row() })
     }
@@ -143,10 +183,11 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
         let row = *row;
         Self::truncate(&mut self.truncated, self.task, view, row)?;
         let (question, SpecialIds { sop, eop, .. }) = (view.question(row), self.task.special);
+        let end_of_piece = self.task.encoder.end_of_piece().then_some(eop);
         let first_group = batch.targets.groups;
         for (number, part) in self.truncated.rows().iter().enumerate() {
             self.context.clear();
-            let blank = self.task.encoder.push_context(&question, part.kept_passage, &mut self.context) as i64;
+            let blank = self.task.encoder.push_context(&question, part.excess, &mut self.context) as i64;
             batch.push_context(&self.context);
             // The start of piece attends to the context and itself only, so all choices share one.
             let start_of_piece = batch.push_scored(sop, blank, 1, part.context);
@@ -156,13 +197,16 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
                     continue;
                 }
                 let group = first_group + choice;
-                let mut previous = start_of_piece;
-                for (block_position, &id) in (2..).zip(tokens.ids) {
+                let (mut previous, mut block_position, start) = (start_of_piece, 2, index);
+                let mut targets = tokens.ids.iter().copied().chain(end_of_piece).peekable();
+                while let Some(id) = targets.next() {
                     batch.push_target(previous, id, group);
-                    previous = batch.push_scored(id, blank, block_position, index);
+                    // The last target is no input.
+                    if targets.peek().is_some() {
+                        previous = batch.push_scored(id, blank, block_position, start);
+                        (block_position, index) = (block_position + 1, index + 1);
+                    }
                 }
-                batch.push_target(previous, eop, group);
-                index += tokens.ids.len();
             }
             batch.end_row(ordinal, number);
         }
@@ -170,8 +214,9 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
         Ok(view.choices(row).len())
     }
 
-    /// Writes two columns: the groups of each question's choices, padded to the largest number of choices with the number of
-    /// groups (the index of a missing choice) `[questions · choices]`, and the index of the first correct choice `[questions]`.
+    /// Writes three columns: the groups of each question's choices, padded to the largest number of choices with the number of
+    /// groups (the index of a missing choice) `[questions · choices]`, the index of the first correct choice `[questions]`, and the number
+    /// of targets of each group `[groups]`, which is left empty without a length penalty.
     fn finish(&mut self, batch: &mut Batch) {
         let max_choices = batch.examples.iter().map(|question| question.groups).max().unwrap_or(0);
         let mut table = Vec::with_capacity(max_choices * batch.examples.len());
@@ -180,6 +225,11 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
             table.extend(own.map(|choice| choice as i64));
             table.extend(std::iter::repeat_n(batch.targets.groups as i64, max_choices - question.groups));
         }
-        batch.task_columns = vec![table, std::mem::take(&mut self.labels)];
+        let mut targets = Vec::new();
+        if self.task.settings.penalty() > 0.0 {
+            targets.resize(batch.targets.groups, 0);
+            batch.targets.group.iter().for_each(|&group| targets[group as usize] += 1);
+        }
+        batch.task_columns = vec![table, std::mem::take(&mut self.labels), targets];
     }
 }

@@ -32,7 +32,7 @@ impl SyntheticQuestion {
     }
 
     pub(crate) fn tokens(&self) -> Question<'_> {
-        Question { passage: &self.passage, query_left: &self.query_left, query_right: &self.query_right }
+        Question::about(&self.passage, &self.query_left, &self.query_right)
     }
 }
 
@@ -49,6 +49,7 @@ pub(crate) fn rows(questions: &[SyntheticQuestion], first_row: usize) -> RecordB
                 ids,
                 correct: question.correct.get(choice).copied().unwrap_or(false),
                 index: choice,
+                name: None,
             })
             .collect();
         let row = ClozeRow {
@@ -56,13 +57,17 @@ pub(crate) fn rows(questions: &[SyntheticQuestion], first_row: usize) -> RecordB
             origin: Origin::NONE,
             passage_id: 0,
             question_id: 0,
+            group_id: None,
+            idx: None,
             source: "",
             passage: "",
             query: "",
-            tokens: question.tokens(),
+            tokens: &question.tokens(),
             entities: &[],
             choices: &choices,
             labelled: true,
+            label_name: None,
+            end_of_piece: true,
         };
         builder.append(&row).expect("appends");
     }

@@ -18,8 +18,8 @@ pub enum Truncation {
 /// One row of a question in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TruncatedRow {
-    /// Number of passage tokens that the context keeps.
-    pub(super) kept_passage: usize,
+    /// Number of tokens that the context lacks.
+    pub(super) excess: usize,
     /// Number of context tokens.
     pub(super) context: usize,
     /// Number of tokens.
@@ -34,10 +34,12 @@ pub(super) struct TruncatedQuestion {
     rows: Vec<TruncatedRow>,
     row_of_choice: Vec<usize>,
     lengths: Vec<usize>,
+    /// Targets of all choices.
+    targets: usize,
 }
 
 impl TruncatedQuestion {
-    /// Computes the rows of a question whose choices have these lengths. Choices that keep the same part of the passage share a
+    /// Computes the rows of a question whose choices have these lengths. Choices with the same context share a
     /// row; rows are in the order of their first choice.
     ///
     /// # Errors
@@ -52,6 +54,7 @@ impl TruncatedQuestion {
         self.rows.clear();
         self.row_of_choice.clear();
         self.lengths.clear();
+        self.targets = 0;
         self.lengths.extend(lengths);
         let longest = self.lengths.iter().copied().max().unwrap_or(0);
         for &length in &self.lengths {
@@ -59,21 +62,24 @@ impl TruncatedQuestion {
                 Truncation::Choice => length,
                 Truncation::Question => longest,
             };
-            let kept_passage = encoder.kept_passage(question, decides)?;
-            let row = match self.rows.iter().position(|row| row.kept_passage == kept_passage) {
+            let excess = encoder.excess(question, decides)?;
+            let row = match self.rows.iter().position(|row| row.excess == excess) {
                 Some(row) => row,
                 None => {
-                    let context = question.context_tokens() - question.passage.len() + kept_passage;
+                    let context = question.context_tokens() - excess;
                     // The start of piece follows the context.
-                    self.rows.push(TruncatedRow { kept_passage, context, length: context + 1, scored_pairs: context + 1 });
+                    self.rows.push(TruncatedRow { excess, context, length: context + 1, scored_pairs: context + 1 });
                     self.rows.len() - 1
                 }
             };
-            let row_size = &mut self.rows[row];
-            row_size.length += length;
+            let (row_size, targets) = (&mut self.rows[row], encoder.targets(length));
+            // The last target of a choice is no input.
+            let inputs = targets.saturating_sub(1);
+            row_size.length += inputs;
             // A piece's tokens see the context, the start of piece, and the piece up to themselves.
-            row_size.scored_pairs += length * (row_size.context + 1) + length * (length + 1) / 2;
+            row_size.scored_pairs += inputs * (row_size.context + 1) + inputs * (inputs + 1) / 2;
             self.row_of_choice.push(row);
+            self.targets += targets;
         }
         Ok(())
     }
@@ -96,9 +102,7 @@ impl TruncatedQuestion {
     /// Work that the question adds to a batch, without padding, which depends on the batch.
     pub(super) fn work(&self) -> Work {
         let choices = self.row_of_choice.len();
-        // Each choice predicts its tokens and the end of piece.
-        let targets = choices + self.lengths.iter().sum::<usize>();
-        let mut work = Work { examples: 1, groups: choices, targets, ..Work::default() };
+        let mut work = Work { examples: 1, groups: choices, targets: self.targets, ..Work::default() };
         for row in &self.rows {
             work.tokens += row.length;
             work.context += row.context;
@@ -113,11 +117,12 @@ impl TruncatedQuestion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use glm_schemas::cloze::encoding::BlankPosition;
     use glm_schemas::vocab::SpecialIds;
 
     #[test]
     fn one_setting_gives_every_question_one_context() {
-        let question = Question { passage: &[1; 50], query_left: &[2; 3], query_right: &[3; 3] };
+        let question = Question::about(&[1; 50], &[2; 3], &[3; 3]);
         let encoder = ChoiceEncoder::new(SpecialIds::BERT_UNCASED, 30);
         let cut = |truncation| {
             let mut cut = TruncatedQuestion::default();
@@ -131,6 +136,17 @@ mod tests {
         assert_eq!((work.tokens, by_choice.longest_row(), work.scored, work.groups), (61, 31, 6, 3));
         let by_question = cut(Truncation::Question);
         assert_eq!(by_question.row_of_choice, [0, 0, 0]);
-        assert_eq!(by_question.rows[0].kept_passage, by_choice.rows[1].kept_passage);
+        assert_eq!(by_question.rows[0].excess, by_choice.rows[1].excess);
+    }
+    #[test]
+    fn choices_of_one_token_share_the_start_of_piece() {
+        let question = Question::about(&[1; 50], &[2; 3], &[3; 3]);
+        let encoder = ChoiceEncoder::new(SpecialIds::BERT_UNCASED, 30).with_form(false, BlankPosition::Blank);
+        let mut cut = TruncatedQuestion::default();
+        cut.question(&encoder, Truncation::Choice, &question, [1, 1, 1].into_iter()).expect("fits");
+        assert_eq!((cut.row_of_choice.as_slice(), cut.longest_row()), ([0, 0, 0].as_slice(), 30));
+        let work = cut.work();
+        assert_eq!((work.tokens, work.context, work.scored, work.groups, work.targets), (30, 29, 1, 3, 3));
+        assert_eq!((work.scored_pairs, work.pairs), (30, 29 * 29 + 30));
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::batch::key::mix;
 
-/// What numbers are drawn for. Each purpose has a sequence of its own, so that a change in the use of one leaves the others alone.
+/// Purpose of random numbers. Each purpose has a sequence of its own, so that a change in the use of one leaves the others alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     /// Part of a long document.

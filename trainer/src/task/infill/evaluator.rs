@@ -3,8 +3,8 @@
 use arrow::array::RecordBatch;
 use glm_schemas::document::DocumentView;
 
-use super::super::metrics::{MetricInfo, Metrics, Role, Unit};
-use super::super::{Answer, Evaluator, RowError};
+use super::super::metrics::{MetricInfo, Metrics, Role, Totals, Unit};
+use super::super::{Answer, Evaluator, RowError, Scores};
 use super::Infill;
 
 const QUALITY: Role = Role::Quality { higher_is_better: false };
@@ -46,22 +46,22 @@ impl InfillEvaluator {
 }
 
 impl Evaluator for InfillEvaluator {
-    fn add(&mut self, rows: &RecordBatch, row: usize, key: u64, log_probs: &[f64]) -> Result<Option<Answer>, RowError> {
+    fn add(&mut self, rows: &RecordBatch, row: usize, key: u64, scores: Scores<'_>) -> Result<Option<Answer>, RowError> {
         // The draws are a function of the key: they need not be kept.
         let sample = self.task.sample(&DocumentView::try_new(rows)?, row, key);
         let [loss, targets] = &mut self.sums[sample.objective.level()];
-        *loss -= log_probs.iter().sum::<f64>();
+        *loss -= scores.log_probs.iter().sum::<f64>();
         *targets += sample.size(&self.task).work.targets as f64;
         self.samples += 1;
         Ok(None)
     }
 
-    fn totals(&self) -> Vec<f64> {
-        std::iter::once(self.samples as f64).chain(self.sums.into_iter().flatten()).collect()
+    fn totals(&self) -> Totals {
+        std::iter::once(self.samples as f64).chain(self.sums.into_iter().flatten()).collect::<Vec<_>>().into()
     }
 
-    fn metrics(&self, totals: &[f64]) -> Metrics {
-        let total = |i: usize| totals.get(i).copied().unwrap_or(0.0);
+    fn metrics(&self, totals: &Totals) -> Metrics {
+        let total = |i: usize| totals.sum(i);
         let sums: [(f64, f64); 3] = [0, 1, 2].map(|level| (total(1 + 2 * level), total(2 + 2 * level)));
         let (loss, targets) = sums.iter().fold((0.0, 0.0), |all, of| (all.0 + of.0, all.1 + of.1));
         let mean = |(loss, targets): (f64, f64)| (targets > 0.0).then(|| loss / targets);

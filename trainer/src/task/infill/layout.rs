@@ -6,7 +6,7 @@ use super::text::Span;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
 
-/// What is predicted.
+/// Blanks to predict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Blanks {
     /// Spans, in the order in which they are predicted.
@@ -20,7 +20,7 @@ pub(super) enum Blanks {
 pub(super) struct Row<'a> {
     /// Tokens of the sample.
     pub(super) ids: &'a [TokenId],
-    /// What is predicted.
+    /// Blanks to predict.
     pub(super) blanks: &'a Blanks,
     /// Token in the place of a blank.
     pub(super) mask: TokenId,

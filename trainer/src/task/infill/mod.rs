@@ -129,7 +129,7 @@ impl Task for Infill {
         Box::new(InfillEvaluator::new(self.clone()))
     }
 
-    fn metrics(&self) -> &'static [MetricInfo] {
-        &METRICS
+    fn metrics(&self) -> Vec<&'static MetricInfo> {
+        METRICS.iter().collect()
     }
 }

@@ -21,7 +21,7 @@ pub(super) enum Objective {
     Document,
 }
 
-/// What is drawn for a sample as a whole.
+/// Draws for a sample as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Drawn {
     /// The objective.

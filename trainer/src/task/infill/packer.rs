@@ -54,7 +54,7 @@ impl Infill {
         let tokens = prompt.iter().chain(text).chain([&self.special.pad]).skip(window.start).take(window.len());
         ids.extend(tokens);
         let prompt_left = prompt.len().saturating_sub(window.start).min(window.len());
-        // Ends in the sample, behind `[CLS]`.
+        // Ends in the sample, after `[CLS]`.
         let marks = ends.iter().map(|end| prompt.len() + *end as usize).filter(|end| *end > window.start && *end <= window.end);
         let marks: Vec<usize> = marks.map(|end| end - window.start + 1).collect();
         let whole = (ids, 1 + prompt_left, marks);

@@ -1,4 +1,4 @@
-//! What holds for every document, mixture and key.
+//! Properties of every document, mixture and key.
 
 use arrow::array::RecordBatch;
 use glm_schemas::document::{DocumentBatchBuilder, DocumentRow};
@@ -25,7 +25,7 @@ struct Written {
 
 impl Written {
     fn tokens(&self) -> (Vec<TokenId>, Vec<TokenId>, Vec<i32>) {
-        // Tokens are different, so that a place in the document can be told by its token.
+        // Tokens are different, so that a token identifies its place in the document.
         let prompt = (0..self.prompt).map(|i| PROMPT + i as TokenId).collect();
         let text = (0..self.text).map(|i| 1000 + i as TokenId).collect();
         let ends = (1..=self.text as i32).filter(|end| self.sentence > 0 && end % self.sentence as i32 == 0).collect();

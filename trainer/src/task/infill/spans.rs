@@ -1,4 +1,4 @@
-//! Which spans of a sample are blanks.
+//! Spans of a sample that become blanks.
 
 use super::draws::Draws;
 use super::text::{Marks, Span, Text};

@@ -75,7 +75,7 @@ impl Text<'_> {
             if self.is_end(index) {
                 start = index + 1;
             } else if index == start && self.ids[index] == self.special.cls {
-                // The head of another document is no text.
+                // The head of another document is not text.
                 start = index + 1;
             } else if marks.peek() == Some(&&(index + 1)) {
                 found.push(Span::new(start, index + 1));

@@ -7,8 +7,8 @@ use glm_schemas::seq2seq::PairView;
 use glm_schemas::seq2seq::encoding::PairEncoder;
 
 use super::super::generation::Prediction;
-use super::super::metrics::{MetricInfo, Metrics, Role, Unit};
-use super::super::{Answer, Evaluator, RowError};
+use super::super::metrics::{MetricInfo, Metrics, Role, Totals, Unit};
+use super::super::{Answer, Evaluator, RowError, Scores};
 use super::settings::Metric;
 use super::unfit;
 use crate::text_metrics::answer::{self, AnswerScore};
@@ -157,21 +157,21 @@ impl PairEvaluator {
 }
 
 impl Evaluator for PairEvaluator {
-    fn add(&mut self, rows: &RecordBatch, row: usize, _key: u64, log_probs: &[f64]) -> Result<Option<Answer>, RowError> {
+    fn add(&mut self, rows: &RecordBatch, row: usize, _key: u64, scores: Scores<'_>) -> Result<Option<Answer>, RowError> {
         let view = PairView::try_new(rows)?;
         let size = self.encoder.size(&view.pair(row)?).map_err(unfit(&view, row))?;
-        self.log_prob += log_probs.iter().sum::<f64>();
+        self.log_prob += scores.log_probs.iter().sum::<f64>();
         self.tokens += size.targets;
         self.pairs += 1;
         Ok(None)
     }
 
-    fn totals(&self) -> Vec<f64> {
-        vec![self.log_prob, self.tokens as f64, self.pairs as f64]
+    fn totals(&self) -> Totals {
+        vec![self.log_prob, self.tokens as f64, self.pairs as f64].into()
     }
 
-    fn metrics(&self, totals: &[f64]) -> Metrics {
-        let total = |i: usize| totals.get(i).copied().unwrap_or(0.0);
+    fn metrics(&self, totals: &Totals) -> Metrics {
+        let total = |i: usize| totals.sum(i);
         let (loss, pairs) = (-total(0) / total(1).max(1.0), total(2));
         let summary = format!("loss {loss:.4} ({pairs} pairs)");
         Metrics::new(&TARGETS, &[loss, pairs]).described(format!("{pairs} pairs"), summary)

@@ -1,6 +1,7 @@
 //! Sequence to sequence: a target is generated for a source.
 //!
-//! A pair becomes one row of a batch: the context with its blank, the start of piece, then the target. All its targets are one group. The
+//! A pair becomes one row of a batch: the context with its blank, the start of piece, then the target; or, if the source has blanks of its
+//! own, a piece for each. All its targets are one group. The
 //! loss is the cross entropy with label smoothing, a mean over the target tokens of the whole optimizer step. The model is evaluated by
 //! the texts that it generates with beam search.
 
@@ -10,7 +11,7 @@ mod settings;
 use arrow::array::RecordBatch;
 use glm_schemas::column::{ValueError, ViewError};
 use glm_schemas::manifest::TaskName;
-use glm_schemas::seq2seq::encoding::{PairEncoder, PairSize};
+use glm_schemas::seq2seq::encoding::{PairEncoder, PairSize, PieceToken};
 use glm_schemas::seq2seq::{PairView, TOKEN_COLUMNS};
 use glm_schemas::vocab::{SpecialIds, TokenId};
 use tch::{TchError, Tensor};
@@ -24,7 +25,7 @@ use super::{Evaluator, Purpose, RowError, RowPacker, RowSize, Task};
 use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
 use crate::batch::work::Work;
-use crate::generate::{BeamSettings, Context, GenerateError, Hypothesis, beam_search};
+use crate::generate::{BeamSettings, Context, GenerateError, Hypothesis, fill_blanks};
 use crate::model::{Glm, Pass};
 
 /// Sequence to sequence.
@@ -94,8 +95,8 @@ impl Task for Seq2seq {
         Box::new(PairEvaluator::new(self.encoder))
     }
 
-    fn metrics(&self) -> &'static [MetricInfo] {
-        evaluator::metrics_of(self.settings.metric)
+    fn metrics(&self) -> Vec<&'static MetricInfo> {
+        evaluator::metrics_of(self.settings.metric).iter().collect()
     }
 
     fn generation(&self) -> Option<&dyn Generation> {
@@ -107,16 +108,16 @@ impl Generation for Seq2seq {
     fn context(&self, rows: &RecordBatch, row: usize) -> Result<Context, RowError> {
         let view = PairView::try_new(rows)?;
         let mut ids = Vec::new();
-        let blank = self.encoder.push_context(&view.pair(row)?, &mut ids).map_err(unfit(&view, row))?;
-        Ok(Context { ids, blanks: vec![blank] })
+        let blanks = self.encoder.push_context(&view.pair(row)?, &mut ids).map_err(unfit(&view, row))?;
+        Ok(Context { ids, blanks })
     }
 
     fn generate(&self, model: &Glm, pass: &Pass, contexts: &[Context]) -> Result<Vec<Hypothesis>, GenerateError> {
-        let Seq2seqSettings { beams, length_penalty, ngram, min_target_len: min_length, max_target_len: max_length, .. } =
-            self.settings;
+        let Seq2seqSettings { beams, length_penalty, ngram, decode_batch_size, .. } = self.settings;
+        let (min_length, max_length) = (self.settings.min_target_len, self.settings.max_target_len);
         let settings = BeamSettings { beams, length_penalty, ngram, min_length, max_length, ..BeamSettings::default() };
-        let found = beam_search(model, pass, self.special, contexts, &settings)?;
-        Ok(found.into_iter().map(|hypotheses| hypotheses.into_iter().next().unwrap_or_default()).collect())
+        let found = fill_blanks(model, pass, self.special, contexts, &settings, decode_batch_size)?;
+        Ok(found.into_iter().map(|pieces| joined(pieces, self.special.eop)).collect())
     }
 
     fn prediction(&self, rows: &RecordBatch, row: usize, text: String, score: f64) -> Result<Prediction, RowError> {
@@ -135,6 +136,19 @@ impl Generation for Seq2seq {
     fn metrics(&self, predictions: &[Prediction], targets: &Metrics) -> Metrics {
         evaluator::metrics(self.settings.metric, predictions, targets)
     }
+}
+
+/// Joins the best pieces of several blanks, with an end of piece between two.
+fn joined(pieces: Vec<Vec<Hypothesis>>, eop: TokenId) -> Hypothesis {
+    let mut best = pieces.into_iter().map(|hypotheses| hypotheses.into_iter().next().unwrap_or_default());
+    let first = best.next().unwrap_or_default();
+    best.fold(first, |mut all, next| {
+        all.tokens.push(eop);
+        all.log_probs.push(all.end.map_or(0.0, |end| end.log_prob));
+        all.tokens.extend(next.tokens);
+        all.log_probs.extend(next.log_probs);
+        Hypothesis { end: next.end, score: all.score + next.score, ..all }
+    })
 }
 
 /// Packer of pairs.
@@ -184,20 +198,17 @@ impl<'a> RowPacker<'a> for PairPacker<'a> {
     /// # Panics
     /// If no row has this number.
     fn pack(&mut self, number: usize, ordinal: u64, batch: &mut Batch) -> Result<usize, RowError> {
-        let Seq2seq { encoder, special, .. } = self.task;
+        let encoder = &self.task.encoder;
         let (view, row) = &self.pairs[number];
         let pair = view.pair(*row)?;
         self.context.clear();
-        let blank = encoder.push_context(&pair, &mut self.context).map_err(unfit(view, *row))?;
+        let blanks = encoder.push_context(&pair, &mut self.context).map_err(unfit(view, *row))?;
         batch.push_context(&self.context);
         let (group, start) = (batch.targets.groups, self.context.len());
-        let mut input = special.sop;
-        for (token, target) in encoder.targets(&pair).enumerate() {
-            // The start of piece is visible to all; the target's own tokens follow it.
-            let piece_start = if token == 0 { start } else { start + 1 };
-            let scored = batch.push_scored(input, blank as i64, token as i64 + 1, piece_start);
+        for PieceToken { input, blank, block_position, target } in encoder.pieces(&pair, &blanks) {
+            // Everything after the context sees what comes before it.
+            let scored = batch.push_scored(input, blank as i64, block_position as i64, start);
             batch.push_target(scored, target, group);
-            input = target;
         }
         batch.end_row(ordinal, 0);
         Ok(1)

@@ -18,6 +18,7 @@ pub struct Seq2seqSettings {
     pub length_penalty: f64,
     pub ngram: usize,
     pub min_target_len: usize,
+    pub decode_batch_size: usize,
 }
 
 /// Metric of generated texts.
@@ -55,6 +56,7 @@ impl Default for Seq2seqSettings {
             length_penalty: 0.7,
             ngram: 3,
             min_target_len: 0,
+            decode_batch_size: 32,
         }
     }
 }
@@ -67,7 +69,7 @@ impl Seq2seqSettings {
 
     /// Returns key, value and allowed range of the first setting that is out of range.
     pub fn out_of_range(&self) -> Option<(&'static str, String, &'static str)> {
-        let Self { max_target_len, label_smoothing, beams, length_penalty, min_target_len, .. } = *self;
+        let Self { max_target_len, label_smoothing, beams, length_penalty, min_target_len, decode_batch_size, .. } = *self;
         let rules = [
             (max_target_len > 0, "seq2seq.max_target_len", max_target_len.to_string(), "at least 1"),
             (
@@ -84,6 +86,7 @@ impl Seq2seqSettings {
                 min_target_len.to_string(),
                 "below seq2seq.max_target_len",
             ),
+            (decode_batch_size > 0, "seq2seq.decode_batch_size", decode_batch_size.to_string(), "at least 1"),
         ];
         rules.into_iter().find(|(holds, ..)| !holds).map(|(_, key, value, rule)| (key, value, rule))
     }

@@ -204,8 +204,8 @@ impl Preparation<'_> {
     ) -> Result<Result<PreparedQuestion, QuestionError>, TokenizerError> {
         let Question { id, name, text, blank, answers } = question;
         let (left_ids, right_ids) = query_tokens(session, &text, &blank)?;
-        let tokens = encoding::Question { passage: &passage.data.ids, query_left: &left_ids, query_right: &right_ids };
-        if let Err(error) = ChoiceEncoder::new(self.tokenizer.special(), self.max_seq_len).kept_passage(&tokens, longest) {
+        let tokens = encoding::Question::about(&passage.data.ids, &left_ids, &right_ids);
+        if let Err(error) = ChoiceEncoder::new(self.tokenizer.special(), self.max_seq_len).excess(&tokens, longest) {
             return Ok(Err(error.into()));
         }
         let query = Query { text, left_ids, right_ids };

@@ -102,7 +102,7 @@ impl Row<'_> {
         let entities: Vec<_> = mentions.iter().map(entity).collect::<Option<_>>()?;
         let choices = self.choices.iter().map(|choice| {
             let Candidate { text, ids, index } = &*choice.candidate;
-            ChoiceRow { text, ids, correct: choice.correct, index: *index as usize }
+            ChoiceRow { text, ids, correct: choice.correct, index: *index as usize, name: None }
         });
         let choices: Vec<_> = choices.collect();
         let Query { text: query, left_ids: query_left, right_ids: query_right } = &*self.query;
@@ -118,13 +118,17 @@ impl Row<'_> {
             origin,
             passage_id: self.passage_id,
             question_id: self.question_id,
+            group_id: None,
+            idx: None,
             source,
             passage: text,
             query,
-            tokens: encoding::Question { passage: ids, query_left, query_right },
+            tokens: &encoding::Question::about(ids, query_left, query_right),
             entities: &entities,
             choices: &choices,
             labelled: split != Split::Test,
+            label_name: None,
+            end_of_piece: true,
         }))
     }
 }
@@ -169,11 +173,11 @@ mod tests {
         let check = |row: &ClozeRow<'_>| {
             assert_eq!((row.example_id, row.passage_id, row.question_id), ("dev-p-3-q9", -3, 9));
             assert_eq!((row.source, row.passage, row.query, row.labelled), ("own", "Éa met Bo", "@placeholder", true));
-            let tokens = encoding::Question { passage: &[5, 6, 30_000], query_left: &[], query_right: &[8] };
-            assert_eq!(row.tokens, tokens);
+            let tokens = encoding::Question::about(&[5, 6, 30_000], &[], &[8]);
+            assert_eq!(*row.tokens, tokens);
             assert_eq!((row.entities[0].text, row.entities[0].tokens), ("Éa", Some(TokenSpan { start: 0, end: 1 })));
             assert_eq!((row.entities[1].text, row.entities[1].tokens), (" ", None));
-            assert_eq!(row.choices[1], ChoiceRow { text: "Bo", ids: &[7], correct: true, index: 3 });
+            assert_eq!(row.choices[1], ChoiceRow { text: "Bo", ids: &[7], correct: true, index: 3, name: None });
             let Origin { split, source_id, raw_file, raw_line, extra } = row.origin;
             assert_eq!((split, source_id, raw_file, raw_line, extra), (Split::Val, Some("9"), "b", Some(4), None));
         };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::source::pair::{RawPair, References, Windows};
 
-/// What is learned from the questions.
+/// Task that is learned from the questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// SQuAD 2: answers, or `N/A` in windows without one.
@@ -49,7 +49,7 @@ struct Answer {
 /// Parses an element of the array `data`.
 ///
 /// # Errors
-/// A message that says what is wrong with it.
+/// A description of the fault.
 pub fn parse(article: &str, purpose: Purpose) -> Result<Vec<RawPair>, String> {
     let article: Article = serde_json::from_str(article).map_err(|error| error.to_string())?;
     Ok(article.paragraphs.into_iter().flat_map(|paragraph| pairs(&paragraph, purpose)).collect())

@@ -19,7 +19,7 @@ const MARK: &str = "[SN]";
 /// Parses the file of splits: ids of articles.
 ///
 /// # Errors
-/// A message that says what is wrong with it.
+/// A description of the fault.
 pub fn ids(text: &str, split: Split) -> Result<Vec<String>, String> {
     let mut splits: BTreeMap<String, Vec<String>> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let name = match split {

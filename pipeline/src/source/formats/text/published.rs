@@ -183,7 +183,7 @@ fn baike(raw: RawArticle<'_>) -> Result<Vec<Option<Document>>, RecordError> {
     Ok(vec![document("baike", None, text)?])
 }
 
-/// Returns the description of a question as it stands in a prompt.
+/// Returns the description of a question as it is written in a prompt.
 fn description(content: &str) -> String {
     match content.char_indices().nth(DESCRIPTION_CHARS) {
         Some((end, _)) => [&content[..end], "......"].concat(),

@@ -43,7 +43,7 @@ impl Table {
         self.changed.notify_all();
     }
 
-    /// Replies to a request, after waiting for its keys if it says so.
+    /// Replies to a request, after waiting for its keys if it asks for that.
     pub(super) fn reply(&self, request: &Request<'_>) -> Reply {
         match request {
             Request::Set { key, value } => self.change(|state| state.insert(key, value.to_vec()).map(|()| Reply::Done)),

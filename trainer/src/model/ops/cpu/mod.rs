@@ -9,6 +9,7 @@
 //! Activations are fp32, fp64 or bf16; parameters are fp32 for fp32 and bf16 activations, fp64 for fp64 ones.
 
 pub mod attention;
+pub mod cached;
 pub mod embedding;
 pub mod gelu;
 pub mod linear;
@@ -37,10 +38,22 @@ const TOKENS_PER_TASK: usize = 32;
 /// Numbers per task where there are no tokens.
 const NUMBERS_PER_TASK: usize = 1 << 16;
 
+/// Multiplications up to which starting other threads takes longer than the work.
+const SMALL: usize = 1 << 18;
+
 /// Returns true if there are kernels for activations of one kind and parameters of another on a device.
 pub fn is_supported(device: Device, activations: Kind, parameters: Kind) -> bool {
     let kinds = matches!((activations, parameters), (Kind::Float | Kind::BFloat16, Kind::Float) | (Kind::Double, Kind::Double));
     device == Device::Cpu && kinds
+}
+
+/// Calls `body` with each task: on all threads if the tasks have many multiplications together, else on this one.
+fn for_each_if_large<T: Send>(multiplications: usize, tasks: Vec<T>, body: impl Fn(T) + Sync) -> Result<(), TchError> {
+    if multiplications > SMALL {
+        return for_each(tasks, body);
+    }
+    tasks.into_iter().for_each(body);
+    Ok(())
 }
 
 /// Operations on one batch.

@@ -1,36 +1,42 @@
 //! `glm-trainer predict`: writes the answers to a split, one JSON line per question.
+//!
+//! - `submission`: lines as SuperGLUE's leaderboard expects them.
+//! - `all`: the answers of several runs in one archive.
+
+mod all;
+mod submission;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use glm_schemas::cloze::ClozeView;
 use glm_schemas::manifest::{Split, TaskName};
 use glm_support::files::output::Output;
 use glm_support::files::progress::{self, Unit};
 use serde::Serialize;
+use serde_json::Value;
 use thiserror::Error;
 
+pub use self::all::{Submitted, SubmittedFile};
+use self::submission::{Duplicate, Submission};
+use crate::checkpoint::locate::CheckpointChoice;
 use crate::command::answer_line::AnswerLine;
 use crate::command::eval::{EvalError, parse_split, write_line, write_lines};
+use crate::command::report::ReportError;
 use crate::command::scorer::{Scorer, SplitScorer};
 use crate::command::weights::{Provenance, WeightArgs};
 use crate::config::args::SettingArgs;
 use crate::device::DeviceChoice;
-use crate::task::cloze::answer;
-use crate::task::{Answer, RowError};
-use crate::train::evaluate::{EvaluationConfig, Outcome, evaluate, score_split};
-
-/// Name of SuperGLUE's raw format in manifests.
-const RECORD: &str = "record";
+use crate::task::Answer;
+use crate::train::evaluate::{EvaluationConfig, Outcome, evaluate};
 
 /// Format of the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AnswerFormat {
-    /// SuperGLUE's ReCoRD submission: {"idx", "label"}, sorted by idx
+    /// The task's file in a submission to SuperGLUE: {"idx", "label"}, of MultiRC a line per passage
     Superglue,
-    /// {"id", "predicted", "predicted_text"} in the order of the raw data
+    /// {"id", "predicted", "predicted_text", "label"} in the order of the raw data, the label of choices that have names
     Plain,
 }
 
@@ -40,16 +46,22 @@ pub struct PredictArgs {
     /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
-    pub weights: WeightArgs,
+    /// Weights: a file, folder or archive, as for `run --init`; of a run, the best checkpoint
+    #[arg(long, value_name = "PATH", required_unless_present = "all")]
+    pub init: Option<PathBuf>,
+    /// Checkpoint of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]
+    #[arg(long, value_name = "WHICH")]
+    pub checkpoint: Option<CheckpointChoice>,
+    /// Answer the test split of each run's data set, and write an archive with SuperGLUE's file for each; of a run with several seeds, the best answers
+    #[arg(long, value_name = "RUNDIR", num_args = 1.., conflicts_with_all = ["init", "data", "split", "format", "scores"])]
+    pub all: Vec<PathBuf>,
     /// Split: test or val
     #[arg(long, default_value = "test", value_parser = parse_split)]
     pub split: Split,
-    /// Write one JSON line per question with its answer, or per pair with its generated text; -: to standard output, and the summary to standard error
+    /// Write one JSON line per question with its answer, or per pair with its generated text; with --all, the archive. -: to standard output, and the summary to standard error
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Format of --out [default: superglue for ReCoRD, else plain]
+    /// Format of --out [default: superglue for its tasks, else plain]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub format: Option<AnswerFormat>,
     /// Write one JSON line per question with the scores of its choices, in the same order
@@ -97,18 +109,39 @@ pub enum PredictError {
     SameIndex {
         /// The split.
         split: Split,
-        /// The index.
-        idx: i64,
+        /// The index, in JSON.
+        idx: String,
     },
-}
-
-/// Line of a SuperGLUE submission.
-#[derive(Debug, Serialize)]
-struct Submitted<'a> {
-    /// Index of the question in the raw data.
-    idx: i64,
-    /// Text of the best choice.
-    label: &'a str,
+    /// A folder is not that of a run.
+    #[error("{} is not a run folder, as given to `glm-trainer run --out`", .0.display())]
+    NoRun(PathBuf),
+    /// No run of a seed sweep was evaluated.
+    #[error("no run in {} has been evaluated; specify one of its runs", .0.display())]
+    NothingEvaluated(PathBuf),
+    /// The runs of a seed sweep cannot be read.
+    #[error(transparent)]
+    Sweep(#[from] ReportError),
+    /// A data set that SuperGLUE does not have.
+    #[error(
+        "the run in {} was trained on {}, which is not a task of SuperGLUE; write its answers with `glm-trainer predict --init {}`",
+        run.display(), data.display(), run.display()
+    )]
+    NotOfSuperglue {
+        /// The run.
+        run: PathBuf,
+        /// Its data set.
+        data: PathBuf,
+    },
+    /// Two runs answer the same task.
+    #[error("{} writes {file}, as {} does; omit one of them", run.display(), other.display())]
+    SameFile {
+        /// The file.
+        file: &'static str,
+        /// The later run.
+        run: PathBuf,
+        /// Weights of the earlier run.
+        other: PathBuf,
+    },
 }
 
 /// Line of [`AnswerFormat::Plain`].
@@ -116,13 +149,35 @@ struct Submitted<'a> {
 struct Named<'a> {
     /// Id of the question in the raw data, or that of its row if it has none.
     id: &'a str,
-    /// Index of the best choice in the raw data.
-    predicted: usize,
+    /// Index of the best choice in the raw data; none if the model would write another answer.
+    predicted: Option<usize>,
     /// Text of the best choice.
-    predicted_text: &'a str,
+    predicted_text: Option<&'a str>,
+    /// Its name, if choices have names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<Value>,
 }
 
 /// Result of `predict`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Written {
+    /// The answers to a split.
+    Split(Predicted),
+    /// An archive.
+    Archive(Submitted),
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Split(predicted) => predicted.fmt(f),
+            Self::Archive(submitted) => submitted.fmt(f),
+        }
+    }
+}
+
+/// Answers to a split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Predicted {
     /// Weights and data.
@@ -145,11 +200,18 @@ impl fmt::Display for Predicted {
     }
 }
 
-/// Answers every question of a split and writes the files.
+/// Answers every question of a split and writes the files, or an archive with those of several runs.
 ///
 /// # Errors
 /// Returns a [`PredictError`].
-pub fn run(args: &PredictArgs) -> Result<Predicted, PredictError> {
+pub fn run(args: &PredictArgs) -> Result<Written, PredictError> {
+    match &args.init {
+        Some(init) => predict(args, &WeightArgs { init: init.clone(), checkpoint: args.checkpoint }).map(Written::Split),
+        None => all::run(args).map(Written::Archive),
+    }
+}
+
+fn predict(args: &PredictArgs, weights: &WeightArgs) -> Result<Predicted, PredictError> {
     if args.split == Split::Train {
         return Err(PredictError::Train);
     }
@@ -160,7 +222,7 @@ pub fn run(args: &PredictArgs) -> Result<Predicted, PredictError> {
     if scores.as_ref().is_some_and(|scores| scores.is_same(&out)) {
         return Err(PredictError::SamePath(args.out.clone()));
     }
-    let subject = Scorer::with_split(args.data.clone(), args.split, &args.weights, args.device, &args.settings, &[])
+    let subject = Scorer::with_split(args.data.clone(), args.split, weights, args.device, &args.settings, &[])
         .map_err(EvalError::from)?;
     let predicted = |questions, subject: SplitScorer| Predicted {
         provenance: subject.provenance,
@@ -176,35 +238,45 @@ pub fn run(args: &PredictArgs) -> Result<Predicted, PredictError> {
         TaskName::Seq2seq => return Ok(predicted(write_texts(&subject, &mut out)?, subject)),
     }
     let answers = answers(&subject)?;
-    let is_record = subject.data.manifest().settings.format == RECORD;
-    let format = args.format.unwrap_or(if is_record { AnswerFormat::Superglue } else { AnswerFormat::Plain });
-    let indices: Vec<i64> = answers.iter().filter_map(|answer| answer.question_id).collect();
-    if let (AnswerFormat::Superglue, Some(pair)) = (format, indices.windows(2).find(|pair| pair[0] == pair[1])) {
-        return Err(PredictError::SameIndex { split: args.split, idx: pair[0] });
+    let submission = Submission::of(subject.data.manifest());
+    let format = args.format.unwrap_or(match submission.file {
+        Some(_) => AnswerFormat::Superglue,
+        None => AnswerFormat::Plain,
+    });
+    if format == AnswerFormat::Superglue {
+        check_indices(&submission, &answers, args.split)?;
     }
     if let Some(scores) = &mut scores {
         write_lines(scores, |file| {
             answers.iter().try_for_each(|answer| write_line(file, &AnswerLine::new(answer))).map_err(Into::into)
         })?;
     }
-    write_lines(&mut out, |file| {
-        answers
-            .iter()
-            .try_for_each(|answer| {
-                let (predicted, predicted_text) = answer.predicted_choice();
-                match format {
-                    AnswerFormat::Superglue => {
-                        write_line(file, &Submitted { idx: answer.question_id.unwrap_or_default(), label: predicted_text })
-                    }
-                    AnswerFormat::Plain => {
-                        let id = answer.source_id.as_ref().unwrap_or(&answer.example_id);
-                        write_line(file, &Named { id, predicted, predicted_text })
-                    }
-                }
-            })
-            .map_err(Into::into)
+    write_lines(&mut out, |file| match format {
+        AnswerFormat::Superglue => submission.write(&answers, file).map_err(Into::into),
+        AnswerFormat::Plain => {
+            answers.iter().try_for_each(|answer| write_line(file, &named(&submission, answer))).map_err(Into::into)
+        }
     })?;
     Ok(predicted(answers.len(), subject))
+}
+
+/// The line of an answer in the plain format.
+fn named<'a>(submission: &Submission, answer: &'a Answer) -> Named<'a> {
+    let best = answer.predicted_choice();
+    Named {
+        id: answer.source_id.as_ref().unwrap_or(&answer.example_id),
+        predicted: best.map(|choice| choice.choice_index),
+        predicted_text: best.map(|choice| choice.text.as_str()),
+        label: submission.has_labels().then(|| submission.label(answer)),
+    }
+}
+
+/// Checks that no two answers of a submission have the same index.
+fn check_indices(submission: &Submission, answers: &[Answer], split: Split) -> Result<(), PredictError> {
+    match submission.duplicate(answers) {
+        Some(Duplicate(idx)) => Err(PredictError::SameIndex { split, idx }),
+        None => Ok(()),
+    }
 }
 
 /// Writes a line for each text that is generated for a split, in stored order; returns their number.
@@ -229,7 +301,7 @@ fn write_texts(subject: &SplitScorer, out: &mut Output) -> Result<usize, EvalErr
     Ok(texts)
 }
 
-/// Returns the answers to all questions of a split, in the order of the raw data.
+/// Returns the answers to all questions of a split, in the order of the raw data: by index, or of records with labels as stored.
 fn answers(subject: &SplitScorer) -> Result<Vec<Answer>, EvalError> {
     let SplitScorer { scorer: Scorer { model, config, .. }, split, .. } = subject;
     // A submission must answer all questions, regardless of train.eval_questions.
@@ -237,13 +309,15 @@ fn answers(subject: &SplitScorer) -> Result<Vec<Answer>, EvalError> {
     let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
     progress.begin(&format!("answering {}", split.split()), config.samples(split) as u64, Unit::Questions);
     let mut answers = Vec::with_capacity(split.rows());
-    score_split(model, split, &config, |scored| {
-        let view = ClozeView::try_new(scored.rows).map_err(RowError::from)?;
-        answers.push(answer(&view, scored.row, scored.log_probs));
+    evaluate(model, split, &config, None, |outcome| {
         progress.advance(1);
-        Ok(())
+        if let Outcome::Answer(answer) = outcome {
+            answers.push(answer);
+        }
     })?;
     progress.end();
-    answers.sort_by_key(|answer| answer.question_id);
+    if subject.data.manifest().cloze.as_ref().is_none_or(|cloze| cloze.labels.is_empty()) {
+        answers.sort_by_key(|answer| answer.question_id);
+    }
     Ok(answers)
 }
