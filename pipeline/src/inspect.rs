@@ -14,6 +14,7 @@ mod closest;
 mod document;
 mod error;
 mod format;
+mod found;
 mod json;
 mod marks;
 mod model_input;

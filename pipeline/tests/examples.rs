@@ -16,14 +16,15 @@ const COMMANDS: [&str; 11] =
     ["", "ingest", "merge", "fetch", "inspect", "verify", "stats", "report", "sample", "completions", "man"];
 
 /// Examples that are not run: they download, or write gigabytes.
-const NOT_RUN: [&str; 3] = [
+const NOT_RUN: [&str; 4] = [
     "glm-prep fetch record data",
+    "glm-prep fetch superglue/boolq data/boolq",
     "glm-prep fetch record data --url https://mirror.example/ReCoRD.zip",
     "glm-prep sample --out big --passages 1000000 --seed 7",
 ];
 
 /// Examples in the order in which they are run, and text that they print.
-const RUN: [(&str, &[&str]); 31] = [
+const RUN: [(&str, &[&str]); 33] = [
     ("glm-prep ingest data", &["train ", "val ", "written to data/shards"]),
     ("glm-prep inspect data --rows 1", &["data\n", "  train ", "  passage  ", "  query    ", "  choices  * "]),
     ("glm-prep verify data", &["questions", "data/shards is sound, checked in "]),
@@ -35,6 +36,8 @@ const RUN: [(&str, &[&str]); 31] = [
     ("zcat big.jsonl.gz | glm-prep ingest out --train - --format plain", &["train          1", "written to out/shards"]),
     ("glm-prep ingest own --train own/data.jsonl --val-fraction 0.1", &["train ", "val ", "written to own/shards"]),
     ("glm-prep ingest books --task text --val-fraction 0.01", &["documents", "format lines", "written to books/shards"]),
+    ("glm-prep ingest data/boolq --task superglue/boolq", &["train ", "val ", "written to data/boolq/shards"]),
+    ("glm-prep ingest own --pattern my.toml", &["train ", "written to own/shards"]),
     ("glm-prep ingest data/record --partition 0/8", &["part 0/8: "]),
     ("glm-prep ingest data/record --partition 0/2", &["part 0/2: "]),
     ("glm-prep ingest data/record --partition 1/2", &["part 1/2: ", "run `glm-prep merge` when all parts are complete"]),
@@ -94,6 +97,14 @@ fn prepare(folder: &Path) {
     fs::create_dir(folder.join("raw")).expect("folder");
     success(folder, "cp data/ReCoRD/val.jsonl raw/dev.jsonl");
     success(folder, "mkdir own && cp data/ReCoRD/train.jsonl own/data.jsonl");
+    fs::create_dir(folder.join("data/boolq")).expect("folder");
+    let question = r#"{"question": "is rain wet", "passage": "Rain is water.", "idx": 0, "label": true}"#;
+    for split in ["train", "val"] {
+        fs::write(folder.join(format!("data/boolq/{split}.jsonl")), format!("{question}\n")).expect("write");
+    }
+    fs::write(folder.join("own/train.jsonl"), "{\"review\": \"Stale cake.\", \"stars\": 1}\n").expect("write");
+    let pattern = "[label]\nfield = \"stars\"\nnames = [\"1\", \"5\"]\n\n[[patterns]]\ncontext = \"{review*} It was {blank}.\"\nwords = [\"bad\", \"good\"]\n";
+    fs::write(folder.join("my.toml"), pattern).expect("write");
     let train = fs::read(folder.join("data/ReCoRD/train.jsonl")).expect("read");
     let packed = zstd::encode_all(train.as_slice(), 1).expect("packed");
     fs::write(folder.join("raw/train-0.jsonl.zst"), packed).expect("write");

@@ -143,7 +143,7 @@ fn the_schema_is_shown_on_request() {
     for column in cloze::schema().fields() {
         assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{} ", column.name()))), "{}", column.name());
     }
-    assert!(text.contains("list[struct{text: str, ids: list[i32], correct: bool, choice_index: i32}]"), "{text}");
+    assert!(text.contains("list[struct{text: str, ids: list[i32], correct: bool, choice_index: i32, name: str}]"), "{text}");
     assert!(text.contains("30524 tokens") && !text.contains("It rained"), "{text}");
 }
 
@@ -157,7 +157,7 @@ fn questions_are_printed_in_formats_for_other_programs() {
     assert_eq!(header, names);
     // The passage has a line break, within quotes.
     assert_eq!(csv.matches("\"Zoé Müller went\nto Oslo.\"").count(), 7, "{csv}");
-    assert!(csv.contains("\"[{\"\"choice_index\"\":") && csv.contains(",\"[21,22,7,8,23,9]\","), "{csv}");
+    assert!(csv.contains("\"[{\"\"choice_index\"\":") && csv.contains("\"[{\"\"ids\"\":[21,22,7,8,23,9],"), "{csv}");
     assert_eq!(printed(&form(Format::Csv, None)).matches("Müller went").count(), 5, "five by default");
     let json = printed(&form(Format::Json, Some(usize::MAX)));
     assert_eq!(json, printed(&InspectArgs { json: true, rows: Some(7), ..args(folder.path()) }));
@@ -344,7 +344,7 @@ fn a_parquet_file_with_other_columns_is_not_a_shard() {
     let mut writer = ArrowWriter::try_new(File::create(&path).expect("create"), batch.schema(), None).expect("writer");
     writer.write(&batch).expect("write");
     writer.close().expect("close");
-    assert!(message(&InspectArgs { model_input: true, ..args(&path) }).contains("`choices` is missing"));
+    assert!(message(&InspectArgs { model_input: true, ..args(&path) }).contains("`segments` is missing"));
     // SQL works on any columns; the readable form needs the columns of a question.
     let sql = Some("select example_id from shards".to_owned());
     assert!(printed(&InspectArgs { sql, ..args(&path) }).contains("train-p0-q0"));

@@ -29,6 +29,14 @@ impl Split {
             Self::Test => "test",
         }
     }
+
+    /// Name in the ids of the published code.
+    pub fn published_name(self) -> &'static str {
+        match self {
+            Self::Val => "dev",
+            other => other.name(),
+        }
+    }
 }
 
 impl fmt::Display for Split {

@@ -18,6 +18,8 @@ class Question(NamedTuple):
     # In the order of the record.
     choices: list
     correct: set
+    # True if texts that differ in white space are different choices: in ReCoRD, as in the published code.
+    differs_in_space: bool = False
 
     def has_text_of(self, row):
         if self.query is not None:
@@ -29,9 +31,11 @@ class Question(NamedTuple):
     def has_choices_of(self, row):
         """Each choice has the text at its index in the record, none is missing, and the right ones are right."""
         choices = row["choices"]
+        key = str if self.differs_in_space else normal
+        expected = {key(text): normal(text) for text in self.choices}
         return (
             all(normal(one["text"]) == normal(self.choices[one["choice_index"]]) for one in choices)
-            and sorted(normal(one["text"]) for one in choices) == sorted({normal(text) for text in self.choices})
+            and sorted(normal(one["text"]) for one in choices) == sorted(expected.values())
             and {normal(one["text"]) for one in choices if one["correct"]} == {normal(text) for text in self.correct}
         )
 
@@ -76,7 +80,7 @@ def record_questions(record):
             correct = {standard(answer["text"]) for answer in answers}
         except (TypeError, KeyError, AttributeError):
             continue
-        found.append(Question(raw.replace(HIGHLIGHT, BULLET), query, None if overlap else sorted(mentions), mentions, correct))
+        found.append(Question(raw.replace(HIGHLIGHT, BULLET), query, None if overlap else sorted(mentions), mentions, correct, True))
     return found
 
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -103,6 +103,22 @@ pub fn steps(out: &Path) -> BTreeMap<u64, Value> {
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
     let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     records.filter(|line| line["kind"] == "train").filter_map(|line| Some((line["step"].as_u64()?, line))).collect()
+}
+
+/// Starts the runs that `command` makes, and kills each as soon as its log of steps in `out` has the next number of `after` of them.
+///
+/// # Panics
+/// Panics if a run cannot be started or killed.
+pub fn kill_after_steps(command: impl Fn() -> Command, out: &Path, after: &[usize]) {
+    for &after in after {
+        let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");
+        while child.try_wait().expect("wait").is_none() {
+            if steps(out).len() >= after {
+                child.kill().expect("kill");
+            }
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// Returns the results of a run: weights, optimizer state and metrics, without fields that depend on time.

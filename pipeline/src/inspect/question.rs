@@ -3,19 +3,15 @@
 use std::io::Write;
 
 use glm_schemas::vocab::TokenId;
-use polars::prelude::{DataFrame, col, lit};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
-use super::closest::Closest;
 use super::error::InspectError;
 use super::format::{self, Format, shorten};
-use super::json;
+use super::found::find;
 use super::marks::{Mark, marked, occurrences};
+use super::page::print_rows;
 use super::rows::origin_of;
-use super::source::{Source, polars_error, print_error};
-use super::sql::{scan, scan_part};
+use super::source::{Source, print_error};
 use super::tokens::Vocabulary;
 use glm_support::command::paint::{Glyph, Kind, Screen, Style, glyphs, paint, text_columns, wrap};
 use glm_text::question::PLACEHOLDER;
@@ -94,70 +90,15 @@ pub(super) fn print(
     screen: &Screen,
     out: &mut dyn Write,
 ) -> Result<(), InspectError> {
-    let frame = find(source, id)?;
-    let vocabulary = Vocabulary::find(source, tokenizer)?;
-    for row in 0..frame.height() {
-        if row > 0 {
-            writeln!(out)?;
-        }
-        let question: Question = read(source, &frame, row)?;
-        Page { vocabulary: &vocabulary, screen, mask: source.special.mask, out }.print(&question)?;
-    }
-    Ok(())
+    print_rows(source, id, tokenizer, screen, out, |page, question: &Question| {
+        let super::page::Page { vocabulary, screen, out } = page;
+        Page { vocabulary, screen, mask: source.special.mask, out }.print(question)
+    })
 }
 
 /// Prints the same questions with all columns.
 pub(super) fn print_as(source: &Source, id: &str, format: Format, out: &mut dyn Write) -> Result<(), InspectError> {
     format::print(&find(source, id)?, format, out).map_err(print_error(source))
-}
-
-/// Reads the rows with this id.
-pub(super) fn find(source: &Source, id: &str) -> Result<DataFrame, InspectError> {
-    let error = polars_error(source);
-    if source.parts.is_empty() {
-        return Err(unknown(source, id, Vec::new()));
-    }
-    let frame = scan(source)?.filter(col("example_id").eq(lit(id))).collect().map_err(&error)?;
-    source.check_current()?;
-    if frame.height() > 0 {
-        return Ok(frame);
-    }
-    let mut closest = Closest::new(id);
-    for part in &source.parts {
-        let ids = scan_part(part).and_then(|frame| frame.select([col("example_id")]).collect()).map_err(&error)?;
-        let ids = ids.column("example_id").and_then(|column| column.str().cloned()).map_err(&error)?;
-        ids.iter().flatten().for_each(|id| closest.add(id));
-    }
-    Err(unknown(source, id, closest.ids()))
-}
-
-/// Word for a row.
-fn row_of(source: &Source) -> &'static str {
-    let rows = source.task.rows();
-    rows.strip_suffix('s').unwrap_or(rows)
-}
-
-fn unknown(source: &Source, id: &str, closest: Vec<String>) -> InspectError {
-    let path = source.path.display();
-    let hint = match closest.as_slice() {
-        [] => format!("`glm-prep inspect {path} --sql \"select example_id from shards\"` lists all ids"),
-        [one] => format!("the closest is {one}"),
-        [others @ .., last] => format!("the closest are {} and {last}", others.join(", ")),
-    };
-    InspectError::NoSuchRow { path: source.path.clone(), row: row_of(source), id: id.to_owned(), hint }
-}
-
-/// Reads the columns of one row.
-pub(super) fn read<T: DeserializeOwned>(source: &Source, frame: &DataFrame, row: usize) -> Result<T, InspectError> {
-    let mut columns = Map::new();
-    for column in frame.columns() {
-        columns.insert(column.name().to_string(), json::value(column.get(row).map_err(polars_error(source))?));
-    }
-    serde_json::from_value(Value::Object(columns)).map_err(|error| InspectError::BadRow {
-        path: source.path.clone(),
-        rows: source.task.rows(),
-        reason: error.to_string(),
-    })
 }
 
 /// Output of a question.

@@ -4,9 +4,9 @@
 //! tasks of SuperGLUE are such files, embedded in the program ([`catalogue`]); anybody's own task is another one.
 //!
 //! - [`file`](mod@file): content of a pattern file.
-//! - [`template`]: contexts and words, such as `{premise*} question: {hypothesis}? {blank}`.
-//! - [`record`]: fields of raw records, lists of lists included.
-//! - [`text`]: changes of texts: standard punctuation, punctuation at the end, marking of a word.
+//! - `template`: contexts and words, such as `{premise*} question: {hypothesis}? {blank}`.
+//! - `record`: fields of raw records, lists of lists included.
+//! - `text`: changes of texts: standard punctuation, punctuation at the end, marking of a word.
 //! - [`example`]: a record as a filled pattern.
 //! - [`task`]: a pattern file with one of its patterns chosen.
 

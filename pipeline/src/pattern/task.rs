@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use glm_schemas::cloze::encoding::{BlankPosition, ChoiceEncoder};
 use glm_schemas::manifest::{ClozeManifest, hex};
+use glm_schemas::vocab::SpecialIds;
 use glm_text::tokenize::{Tokenizer, TokenizerError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -161,6 +163,11 @@ impl PatternTask {
             length_penalty: self.file.length_penalty,
             loss: self.file.loss,
         }
+    }
+
+    /// Encoder of examples, for sequences of at most `max_seq_len` tokens: that of [`Self::manifest`].
+    pub fn encoder(&self, special: SpecialIds, max_seq_len: usize) -> ChoiceEncoder {
+        ChoiceEncoder::new(special, max_seq_len).with_form(self.multi_token, BlankPosition::Blank)
     }
 
     /// Checks that the words of a task that is not multi-token are single tokens, as far as they do not depend on the example.

@@ -78,7 +78,8 @@ mod tests {
         assert_eq!(marked("He saw it there", "it", 1).as_deref(), Some("He saw *it* there"));
         assert_eq!(marked("He saw it.", "it", 2).as_deref(), Some("He saw *it* ."));
         assert_eq!(marked("It is it", "it", 0).as_deref(), Some("It is *it*"));
-        assert_eq!(marked("He saw it", "it", 0), None);
+        assert_eq!(marked("He saw it", "it", 0).as_deref(), Some("He saw *it*"));
+        assert_eq!(marked("He saw it there", "it", 0), None);
         assert_eq!(marked("He saw it", "it", 99), None);
         assert_eq!(marked("", "it", 0), None);
         assert_eq!(marked("a b", "", i64::MIN), None);

@@ -236,7 +236,8 @@ mod tests {
         for (name, text) in samples() {
             assert_eq!(recognise(TaskName::Cloze, text.as_bytes(), "x.txt"), Recognised::Format(name), "{text}");
         }
-        let cloze = NAMES.iter().filter(|name| name.task() == TaskName::Cloze);
+        // Records that fill a pattern have any fields.
+        let cloze = NAMES.iter().filter(|name| name.task() == TaskName::Cloze && Some(**name) != FormatName::pattern());
         assert!(cloze.clone().count() < NAMES.len());
         assert!(cloze.into_iter().all(|name| samples().iter().any(|(sample, _)| sample == name)));
     }

@@ -47,7 +47,7 @@ fn wrong_schema_and_metadata_are_found() {
     for (metadata, found) in [
         (vec![(METADATA_TOKENIZER_SHA256, tokenizer.as_str())], "metadata glm.schema_version = none"),
         (vec![(METADATA_SCHEMA_VERSION, "1"), (METADATA_TOKENIZER_SHA256, &tokenizer)], "metadata glm.schema_version = \"1\""),
-        (vec![(METADATA_SCHEMA_VERSION, "2"), (METADATA_TOKENIZER_SHA256, "cd")], "metadata glm.tokenizer_sha256 = \"cd\""),
+        (vec![(METADATA_SCHEMA_VERSION, "3"), (METADATA_TOKENIZER_SHA256, "cd")], "metadata glm.tokenizer_sha256 = \"cd\""),
     ] {
         let dir = sound_set();
         rewrite(dir.path(), VAL, &metadata, 1024, |batch| batch);

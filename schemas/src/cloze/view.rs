@@ -162,7 +162,7 @@ impl<'a> ClozeView<'a> {
     }
 }
 
-fn text<'a>(column: Option<&'a StringArray>, row: usize) -> Option<&'a str> {
+fn text(column: Option<&StringArray>, row: usize) -> Option<&str> {
     column.filter(|column| column.is_valid(row)).map(|column| column.value(row))
 }
 

@@ -1,6 +1,6 @@
 //! Attention of new tokens to stored keys and values, as in generation.
 
-use crate::few_rows::dots;
+use crate::few_rows::{dots, parts};
 use crate::number::{Element, Real, largest, sum};
 use crate::simd::{self, Kernel};
 
@@ -51,9 +51,7 @@ impl<T: Element> Kernel for Attend<'_, T> {
             let groups = keys.chunks_exact(TOGETHER * size);
             let rest = groups.remainder();
             for group in groups {
-                let (a, b) = group.split_at(2 * size);
-                let ((a, b), (c, d)) = (a.split_at(size), b.split_at(size));
-                scores.extend(dots(query, [a, b, c, d]));
+                scores.extend(dots(query, parts::<T, TOGETHER>(group, size)));
             }
             for key in rest.chunks_exact(size) {
                 scores.extend(dots(query, [key]));

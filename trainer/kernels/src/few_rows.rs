@@ -36,9 +36,7 @@ impl<T: Element> Kernel for Product<'_, '_, T> {
             let first = group * TOGETHER;
             for (x, out) in x.chunks_exact(width).zip(out.iter_mut()) {
                 if weights.len() == TOGETHER * width {
-                    let (a, b) = weights.split_at(2 * width);
-                    let ((a, b), (c, d)) = (a.split_at(width), b.split_at(width));
-                    let sums = dots(x, [a, b, c, d]);
+                    let sums = dots(x, parts::<T, TOGETHER>(weights, width));
                     for (out, sum) in out[first..first + TOGETHER].iter_mut().zip(sums) {
                         *out = T::store(sum);
                     }
@@ -51,6 +49,12 @@ impl<T: Element> Kernel for Product<'_, '_, T> {
             }
         }
     }
+}
+
+/// The first `N` vectors of `width` elements.
+#[inline(always)]
+pub(crate) fn parts<T, const N: usize>(vectors: &[T], width: usize) -> [&[T]; N] {
+    std::array::from_fn(|i| &vectors[i * width..(i + 1) * width])
 }
 
 /// Dot products of `x` with some vectors of its length. Each is summed in the same order, whatever the others are.

@@ -177,6 +177,7 @@ mod tests {
                 choices,
                 texts: Vec::new(),
                 correct: vec![true],
+                label_name: None,
             },
         );
         prop::collection::vec(question, 1..max)

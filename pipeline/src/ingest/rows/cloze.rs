@@ -8,9 +8,10 @@ use glm_schemas::cloze::builder::ClozeBatchBuilder;
 use glm_schemas::manifest::{Split, TaskName};
 use glm_text::tokenize::Session;
 
-use self::order::{Draws, Numbering, TrainPassages};
+use self::order::{Draws, Numbering};
 use self::prepare::PreparedPassage;
 use self::row::Row;
+use super::train_texts::TrainTexts;
 use crate::ingest::kind::{Context, Items, Place, PrepareError, RowKind, SplitRows};
 use crate::ingest::options::IngestOptions;
 use crate::ingest::stages::Clock;
@@ -25,12 +26,12 @@ impl RowKind for Questions {
     type Item = PreparedPassage;
     type Stored = Row<'static>;
     type Table = ClozeBatchBuilder;
-    type DataSet = TrainPassages;
+    type DataSet = TrainTexts;
     type Files = Numbering;
     type Rows = Draws;
 
-    fn data_set(_: &IngestOptions) -> TrainPassages {
-        TrainPassages::default()
+    fn data_set(_: &IngestOptions) -> TrainTexts {
+        TrainTexts::default()
     }
 
     fn prepare(
@@ -57,7 +58,7 @@ impl RowKind for Questions {
     fn order(
         passage: &PreparedPassage,
         place: &Place<'_>,
-        (train, numbering): (&mut TrainPassages, &mut Numbering),
+        (train, numbering): (&mut TrainTexts, &mut Numbering),
         rows: &mut SplitRows<Self>,
     ) -> Result<Vec<String>, WriteError> {
         order::order(passage, place, train, numbering, rows)

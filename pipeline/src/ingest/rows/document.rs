@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::token_ids;
+use super::train_texts::TrainTexts;
 use crate::ingest::holdout::hash;
 use crate::ingest::kind::{Context, Items, Place, PrepareError, RowKind, SplitRows};
 use crate::ingest::options::IngestOptions;
@@ -57,7 +58,7 @@ pub(in crate::ingest) struct Seen {
     /// Documents of all splits; empty if none are dropped.
     all: HashSet<u64>,
     /// Documents of the training split.
-    train: HashSet<u64>,
+    train: TrainTexts,
 }
 
 /// Numbering of the documents of a split's files.
@@ -79,7 +80,7 @@ impl RowKind for Documents {
     type Rows = ();
 
     fn data_set(options: &IngestOptions) -> Seen {
-        Seen { drops: options.dedup.is_some(), all: HashSet::new(), train: HashSet::new() }
+        Seen { drops: options.dedup.is_some(), all: HashSet::new(), train: TrainTexts::default() }
     }
 
     fn prepare(
@@ -130,12 +131,7 @@ impl RowKind for Documents {
             rows.counts.dropped += 1;
             return Ok(Vec::new());
         }
-        match rows.split {
-            Split::Train => {
-                seen.train.insert(text.hash);
-            }
-            Split::Val | Split::Test => rows.counts.in_train += usize::from(seen.train.contains(&text.hash)),
-        }
+        rows.counts.in_train += usize::from(seen.train.overlaps(rows.split, text.hash));
         rows.counts.rows += 1;
         rows.counts.tokens += text.prompt_ids.len() + text.ids.len();
         // Corpora put together from several sources repeat ids; only the first document with an id is named after it.

@@ -12,6 +12,7 @@ use glm_text::tokenize::Session;
 use serde::{Deserialize, Serialize};
 
 use super::token_ids;
+use super::train_texts::TrainTexts;
 use crate::ingest::holdout::hash;
 use crate::ingest::kind::{Context, Items, Place, PrepareError, RowKind, SplitRows};
 use crate::ingest::options::IngestOptions;
@@ -79,12 +80,6 @@ pub(in crate::ingest) struct Row<'a> {
     example: Cow<'a, Tokenized>,
 }
 
-/// Contexts of the training split, by hash.
-#[derive(Default)]
-pub(in crate::ingest) struct Seen {
-    train: HashSet<u64>,
-}
-
 /// Numbering of the examples of a split's files.
 #[derive(Default)]
 pub(in crate::ingest) struct Numbering {
@@ -99,12 +94,12 @@ impl RowKind for Examples {
     type Item = Tokenized;
     type Stored = Row<'static>;
     type Table = ClozeBatchBuilder;
-    type DataSet = Seen;
+    type DataSet = TrainTexts;
     type Files = Numbering;
     type Rows = ();
 
-    fn data_set(_: &IngestOptions) -> Seen {
-        Seen::default()
+    fn data_set(_: &IngestOptions) -> TrainTexts {
+        TrainTexts::default()
     }
 
     fn prepare(
@@ -166,7 +161,7 @@ impl RowKind for Examples {
     fn order(
         example: &Tokenized,
         place: &Place<'_>,
-        (seen, numbering): (&mut Seen, &mut Numbering),
+        (train, numbering): (&mut TrainTexts, &mut Numbering),
         rows: &mut SplitRows<Self>,
     ) -> Result<Vec<String>, WriteError> {
         let number = numbering.examples;
@@ -176,13 +171,8 @@ impl RowKind for Examples {
         {
             return Ok(vec![format!("another example has the id `{name}`")]);
         }
-        match rows.split {
-            Split::Train => {
-                seen.train.insert(example.hash);
-            }
-            Split::Val => rows.counts.in_train += usize::from(seen.train.contains(&example.hash)),
-            Split::Test => {}
-        }
+        let is_in_train = train.overlaps(rows.split, example.hash);
+        rows.counts.in_train += usize::from(is_in_train && rows.split == Split::Val);
         let ends = if example.end_of_piece { example.choices.len() } else { 0 };
         rows.counts.rows += 1;
         rows.counts.choices += example.choices.len();
@@ -191,14 +181,9 @@ impl RowKind for Examples {
         rows.counts.single_choice += usize::from(example.choices.len() == 1);
         let mut distinct = HashSet::with_capacity(example.choices.len());
         rows.counts.indistinguishable += usize::from(!example.choices.iter().all(|choice| distinct.insert(&choice.ids)));
-        let prefix = match rows.split {
-            Split::Train => "train",
-            Split::Val => "dev",
-            Split::Test => "test",
-        };
         let name = example.name.clone().unwrap_or_else(|| number.to_string());
         let row = Row {
-            example_id: format!("{prefix}-{name}").into(),
+            example_id: format!("{}-{name}", rows.split.published_name()).into(),
             number,
             file: place.file,
             line: place.line,
@@ -318,7 +303,7 @@ fn tokenized(
         label,
         end_of_piece: task.multi_token(),
     };
-    let encoder = task.manifest().encoder(context.tokenizer.special(), context.max_seq_len);
+    let encoder = task.encoder(context.tokenizer.special(), context.max_seq_len);
     match encoder.excess(&item.question(), longest) {
         Ok(_) => Ok(Ok(item)),
         Err(error) => Ok(Err(error.to_string())),

@@ -13,6 +13,7 @@ use glm_text::tokenize::Session;
 use serde::{Deserialize, Serialize};
 
 use super::token_ids;
+use super::train_texts::TrainTexts;
 use crate::ingest::holdout::hash;
 use crate::ingest::kind::{Context, Items, Place, PrepareError, RowKind, SplitRows};
 use crate::ingest::options::IngestOptions;
@@ -59,12 +60,6 @@ pub(in crate::ingest) struct Row<'a> {
     pair: Cow<'a, Tokenized>,
 }
 
-/// Sources of the training split, by hash.
-#[derive(Default)]
-pub(in crate::ingest) struct Seen {
-    train: HashSet<u64>,
-}
-
 /// Numbering of the pairs of a split's files.
 #[derive(Default)]
 pub(in crate::ingest) struct Numbering {
@@ -80,12 +75,12 @@ impl RowKind for Pairs {
     type Item = Tokenized;
     type Stored = Row<'static>;
     type Table = PairBatchBuilder;
-    type DataSet = Seen;
+    type DataSet = TrainTexts;
     type Files = Numbering;
     type Rows = ();
 
-    fn data_set(_: &IngestOptions) -> Seen {
-        Seen::default()
+    fn data_set(_: &IngestOptions) -> TrainTexts {
+        TrainTexts::default()
     }
 
     fn prepare(
@@ -144,7 +139,7 @@ impl RowKind for Pairs {
     fn order(
         pair: &Tokenized,
         place: &Place<'_>,
-        (seen, numbering): (&mut Seen, &mut Numbering),
+        (train, numbering): (&mut TrainTexts, &mut Numbering),
         rows: &mut SplitRows<Self>,
     ) -> Result<Vec<String>, WriteError> {
         let number = numbering.pairs;
@@ -154,12 +149,7 @@ impl RowKind for Pairs {
         {
             return Ok(vec![format!("another pair has the id `{}`", pair.id.as_deref().unwrap_or(name))]);
         }
-        match rows.split {
-            Split::Train => {
-                seen.train.insert(pair.hash);
-            }
-            Split::Val | Split::Test => rows.counts.in_train += usize::from(seen.train.contains(&pair.hash)),
-        }
+        rows.counts.in_train += usize::from(train.overlaps(rows.split, pair.hash));
         rows.counts.rows += 1;
         rows.counts.tokens += pair.tokens().context_tokens() + pair.target_ids.len();
         let name = pair.name.clone().unwrap_or_else(|| number.to_string());

@@ -34,8 +34,8 @@ const FILES: [(&str, &str); 12] = [
     ("superglue/wic", "WiC.jsonl"),
     ("superglue/wsc", "WSC.jsonl"),
     ("superglue/wsc-candidates", "WSC.jsonl"),
-    ("superglue/axb", "AX-b.jsonl"),
-    ("superglue/axg", "AX-g.jsonl"),
+    ("superglue/ax-b", "AX-b.jsonl"),
+    ("superglue/ax-g", "AX-g.jsonl"),
 ];
 
 /// Form of the answers of a data set.

@@ -75,9 +75,13 @@ impl Known {
         let records = &self.records;
         let words = self.words();
         let loss = if words.mean_of == MeanOf::Targets { &LOSS_OF_TOKENS } else { &LOSS_OF_QUESTIONS };
-        // Of the two charts of samples per second, the one with the task's word.
-        let has_word = |quantity: &Quantity| quantity.field.0 != "samples_per_second" || quantity.id == words.samples;
-        let shown = COST.iter().filter(|quantity| has_word(quantity) && is_worth_a_chart(quantity, records));
+        // One chart of speed: samples in the task's word, with tokens where these are what the loss is a mean of.
+        let is_speed_of_task = |quantity: &Quantity| match quantity.field.0 {
+            "samples_per_second" => quantity.id == words.samples,
+            "tokens_per_second" => words.mean_of == MeanOf::Targets,
+            _ => true,
+        };
+        let shown = COST.iter().filter(|quantity| is_speed_of_task(quantity) && is_worth_a_chart(quantity, records));
         let cost: Vec<Markup> = shown.map(|quantity| self.chart(quantity)).collect();
         html! {
             @if records.train.len() >= 20 {

@@ -14,6 +14,7 @@
 mod charts;
 mod events;
 mod hardest;
+mod measurement;
 mod overview;
 mod provenance;
 mod records;
@@ -39,8 +40,9 @@ use crate::config::{Config, overrides::Layers};
 use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 use crate::task::{self, Words, metrics_of, words_of};
+pub use measurement::Measurement;
 use records::{Entry, Records};
-pub use reported::{Measurement, Reported, ReportedRun, ReportedSweep};
+pub use reported::{Reported, ReportedRun, ReportedSweep};
 use sweep::Sweep;
 pub use sweep::{SEEDS_FILE, SeedResult, SweepSummary, run_folder, seeds};
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Known;
+use super::measurement::Measurement;
 use super::records::Entry;
 use super::sweep::SweepSummary;
-use crate::task::metrics::Metrics;
 
 /// Result of `report`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -60,16 +60,6 @@ pub struct ReportedRun {
     pub latest: Option<Measurement>,
     /// The evaluation with the best value of the first metric.
     pub best: Option<Measurement>,
-}
-
-/// Metrics after a number of steps.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measurement {
-    /// Optimizer steps before.
-    pub step: u64,
-    /// The metrics, named as in `eval --json`.
-    #[serde(flatten)]
-    pub metrics: Metrics,
 }
 
 impl fmt::Display for Reported {

@@ -13,9 +13,9 @@ use glm_support::page::table::{Column, Tile, table, text, tiles};
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
+use super::measurement::Measurement;
 use super::overview::shown;
 use super::records::Entry;
-use super::reported::Measurement;
 use super::{Known, REPORT_FILE, ReportError};
 use crate::task::metrics::{MetricInfo, Role, Selection, Unit};
 

@@ -292,7 +292,10 @@ mod tests {
     fn an_answer_that_the_model_would_not_write_is_not_predicted() {
         let settings = ClozeSettings { loss: Loss::TokenCrossEntropy, ..ClozeSettings::default() };
         for (correct, greedy, hit) in [(true, true, true), (true, false, false), (false, true, false), (false, false, true)] {
-            let rows = question(&[(correct, 0)]);
+            // The label of the one choice, or that of none.
+            let label_name = Some(if correct { "True" } else { "False" });
+            let rows =
+                rows(&[SyntheticQuestion { correct: vec![correct], label_name, ..SyntheticQuestion::of_length(0, 1) }], 0);
             let mut evaluator = ClozeEvaluator::new(settings, encoder(true));
             let scores = Scores { log_probs: &[-1.0], greedy: &[greedy] };
             let answer = evaluator.add(&rows, 0, 0, scores).expect("columns").expect("answer");

@@ -16,6 +16,8 @@ pub(crate) struct SyntheticQuestion {
     pub(crate) texts: Vec<String>,
     /// True for correct choices; choices without an entry are wrong.
     pub(crate) correct: Vec<bool>,
+    /// The right label of choices with names, which may be that of none.
+    pub(crate) label_name: Option<&'static str>,
 }
 
 impl SyntheticQuestion {
@@ -28,6 +30,7 @@ impl SyntheticQuestion {
             choices: (0..choices).map(|i| vec![2000 + i as TokenId]).collect(),
             texts: Vec::new(),
             correct: if choices > 0 { vec![true] } else { Vec::new() },
+            label_name: None,
         }
     }
 
@@ -66,7 +69,7 @@ pub(crate) fn rows(questions: &[SyntheticQuestion], first_row: usize) -> RecordB
             entities: &[],
             choices: &choices,
             labelled: true,
-            label_name: None,
+            label_name: question.label_name,
             end_of_piece: true,
         };
         builder.append(&row).expect("appends");

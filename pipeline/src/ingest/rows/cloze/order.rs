@@ -13,6 +13,7 @@ use super::prepare::{PreparedPassage, PreparedQuestion};
 use super::row::{Choice, Row};
 use crate::choices::{DISTRACTOR_SEED, DistractorDraw};
 use crate::ingest::kind::{Place, SplitRows};
+use crate::ingest::rows::train_texts::TrainTexts;
 use crate::shard::WriteError;
 use crate::source::{QuestionError, RejectedQuestion};
 
@@ -34,10 +35,6 @@ impl Seen {
         question.id.is_none_or(|id| self.ids.insert(id as u64))
     }
 }
-
-/// Passages of the training split, by hash, to find those of the validation split among them. A passage takes about 16 bytes.
-#[derive(Default)]
-pub(in crate::ingest) struct TrainPassages(HashSet<u64>);
 
 /// Numbering of the passages and questions of a split's files.
 #[derive(Default)]
@@ -65,7 +62,7 @@ impl Default for Draws {
 pub(super) fn order(
     passage: &PreparedPassage,
     place: &Place<'_>,
-    train: &mut TrainPassages,
+    train: &mut TrainTexts,
     numbering: &mut Numbering,
     rows: &mut SplitRows<Questions>,
 ) -> Result<Vec<String>, WriteError> {
@@ -102,17 +99,11 @@ struct Rows<'a> {
 
 impl Rows<'_> {
     /// Counts a question of a passage that is also in the training split.
-    fn compare(&mut self, TrainPassages(train): &mut TrainPassages) {
+    fn compare(&mut self, train: &mut TrainTexts) {
         let hash = self.asked.passage.hash;
-        match self.rows.split {
-            Split::Train => {
-                train.insert(hash);
-            }
-            Split::Val if train.contains(&hash) => {
-                self.rows.counts.in_train += 1;
-                self.rows.counts.passages_in_train += usize::from(self.rows.state.compared.insert(hash));
-            }
-            Split::Val | Split::Test => {}
+        if train.overlaps(self.rows.split, hash) && self.rows.split == Split::Val {
+            self.rows.counts.in_train += 1;
+            self.rows.counts.passages_in_train += usize::from(self.rows.state.compared.insert(hash));
         }
     }
 
@@ -127,7 +118,7 @@ impl Rows<'_> {
                 self.row(format!("train-{name}-a{number}"), ids, question, &chosen, &[answer])?;
             }
         } else {
-            let prefix = if self.rows.split == Split::Val { "dev" } else { "test" };
+            let prefix = self.rows.split.published_name();
             chosen.clear();
             chosen.extend(0..candidates);
             self.row(format!("{prefix}-{name}"), ids, question, &chosen, &question.answers)?;
