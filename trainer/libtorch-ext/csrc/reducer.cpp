@@ -32,14 +32,15 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
       const std::vector<Unit>& units,
       const at::Tensor& totals,
       const Options& options)
-      : group_(group.group), on_gpu_(units[0].gradients.is_cuda()), scatter_(options.scatter), units_(units) {
+      : group_(group.group), on_gpu_(units[0].gradients.is_cuda()), scatter_(options.multiple != 0), units_(units) {
     for (const auto& tensor : parameters) {
       parameters_.emplace_back();
       parameters_.back().tensor = tensor;
     }
     // Every rank has an equal part of a slice.
-    const int64_t ranks = options.scatter ? group_->getSize() : 1;
-    const auto places = ext_slices::locate(parameters_, units_, ranks);
+    const int64_t ranks = scatter_ ? group_->getSize() : 1;
+    TORCH_CHECK(options.multiple % ranks == 0, "a gradient must take a multiple of the number of ranks");
+    const auto places = ext_slices::locate(parameters_, units_, std::max<int64_t>(options.multiple, 1));
     ext_slices::check_same_parameters(*group_, parameters_, options);
     const auto element = static_cast<int64_t>(units[0].gradients.element_size());
     slices_ = ext_slices::cut(parameters_, places, std::max<int64_t>(options.bucket / element, 1));
@@ -101,8 +102,12 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
           "the gradient of parameter ", i, " is no longer a view of the buffer");
       parameter.is_complete = false;
     }
+    for (auto& unit : units_) {
+      unit.unsettled = 0;
+    }
     for (auto& slice : slices_) {
       slice.pending = slice.parameters.size();
+      units_[slice.unit].unsettled += 1;
     }
     next_ = 0;
     is_active_ = true;
@@ -172,7 +177,7 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
       settle(next_ == 0 ? 0 : next_ - 1);
       if (units_[slice.unit].temporary) {
         // Of a rank that has nothing to add.
-        ext_allocate_zeros(slice.gradients);
+        ext_allocate_zeros(units_[slice.unit].gradients);
       }
       slice.copy = half_ ? slice.gradients.to(at::kBFloat16) : at::Tensor();
       const auto& sent = half_ ? slice.copy : slice.gradients;
@@ -197,8 +202,10 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
       if (slice.total.defined()) {
         slice.total.add_(slice.received);
         slice.received = slice.copy = at::Tensor();
-        if (units_[slice.unit].temporary) {
-          ext_release(slice.gradients);
+        auto& unit = units_[slice.unit];
+        unit.unsettled -= 1;
+        if (unit.temporary && unit.unsettled == 0) {
+          ext_release(unit.gradients);
         }
       } else if (slice.copy.defined()) {
         slice.sums.copy_(slice.sums_of_copy);
@@ -211,8 +218,8 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
   const bool scatter_;
   // Gradients are sent in half the bytes.
   bool half_ = false;
-  const std::vector<Unit> units_;
-  // Modified by hooks, with the mutex held: `is_complete`, and of slices `pending` and `work`.
+  // Modified by hooks, with the mutex held: of units `unsettled`, of parameters `is_complete`, and of slices `pending` and `work`.
+  std::vector<Unit> units_;
   std::vector<Parameter> parameters_;
   std::vector<Slice> slices_;
   std::mutex mutex_;
@@ -259,8 +266,8 @@ struct ext_reducer {
 
 extern "C" {
 
-// The gradients of the parameters are views of the `units`, vectors that they fill in this order; with `scatter`, each up to a
-// multiple of the number of ranks. The parameters are in the order in which a forward pass uses them first. If `totals` is not null,
+// The gradients of the parameters are views of the `units`, vectors that they fill in this order; if `multiple` is not 0, each rank
+// receives its part of the sums only, and each gradient takes a multiple of that number, which is one of the number of ranks. The parameters are in the order in which a forward pass uses them first. If `totals` is not null,
 // the sums of this rank's parts are added to that vector, in ascending order of places, and the memory of `temporary` units is
 // released afterwards.
 char* glm_ext_reducer_new(
@@ -273,7 +280,7 @@ char* glm_ext_reducer_new(
     ext_tensor totals,
     uint64_t bucket,
     int bf16,
-    int scatter,
+    uint64_t multiple,
     ext_reducer** out) {
   return ext_guarded([&] {
     c10::NoGradGuard no_grad;
@@ -288,12 +295,12 @@ char* glm_ext_reducer_new(
     for (size_t i = 0; i < n_units; ++i) {
       ext_check_tensor(*group, *units[i]);
       TORCH_CHECK(units[i]->dim() == 1 && units[i]->numel() > 0, "the buffer of gradients is not a vector, or is empty");
-      parts.push_back({*units[i], begin, temporary[i] != 0});
+      parts.push_back({*units[i], begin, temporary[i] != 0, 0});
       begin += units[i]->numel();
     }
     TORCH_CHECK(!parts.empty(), "there are no gradients");
     auto reducer = std::make_unique<ext_reducer>();
-    const Options options{static_cast<int64_t>(bucket), bf16 != 0, scatter != 0};
+    const Options options{static_cast<int64_t>(bucket), bf16 != 0, static_cast<int64_t>(multiple)};
     const auto sums = totals == nullptr ? at::Tensor() : *totals;
     reducer->reducer = std::make_shared<Reducer>(*group, list, parts, sums, options);
     reducer->reducer->add_hooks();

@@ -72,7 +72,7 @@ std::vector<Slice> cut(std::vector<Parameter>& parameters, const std::vector<siz
 }
 
 void check_same_parameters(c10d::ProcessGroup& group, const std::vector<Parameter>& parameters, const Options& options) {
-  const int64_t flags = (options.bf16 ? 1 : 0) + (options.scatter ? 2 : 0);
+  const int64_t flags = (options.bf16 ? 1 : 0) + 2 * options.multiple;
   const auto counts = ext_gather(group, {static_cast<int64_t>(parameters.size()), options.bucket, flags});
   for (size_t rank = 1; rank < counts.size(); ++rank) {
     const auto *found = counts[rank].const_data_ptr<int64_t>(), *first = counts[0].const_data_ptr<int64_t>();

@@ -15,8 +15,8 @@ struct Options {
   int64_t bucket;
   // Gradients are sent as bf16.
   bool bf16;
-  // Each rank receives the sums of its part of every slice only.
-  bool scatter;
+  // If not 0, each rank receives the sums of its part of every slice only, and a gradient takes a multiple of this number of elements.
+  int64_t multiple;
 };
 
 // A run of parameters whose gradients are views of one tensor.
@@ -26,6 +26,8 @@ struct Unit {
   int64_t begin;
   // The memory exists only while gradients are in it: from the backward pass of its parameters until they are reduced.
   bool temporary;
+  // Number of slices whose sums have not arrived in the current pass.
+  size_t unsettled;
 };
 
 // A parameter, and the place of its gradient among all gradients, in elements.

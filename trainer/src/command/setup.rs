@@ -208,7 +208,7 @@ pub fn resolve_micro_batch_tokens(
 /// What a model is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// Training, with buffers that are divisible into this many parts, see [`Glm::divisible`].
+    /// Training, with buffers of which each parameter takes a multiple of this number of elements, see [`Glm::divisible`].
     Training(usize),
     /// Forward passes with activations of this kind, see [`Glm::for_inference`].
     Inference(Kind),
@@ -258,7 +258,7 @@ pub fn load_model(
     let sizes = config.rates(&ModelConfig { positions, ..stored });
     tch::manual_seed(config.train.seed as i64);
     let model = match purpose {
-        Use::Training(parts) => Glm::divisible(&sizes, Kind::Float, device, parts)?,
+        Use::Training(multiple) => Glm::divisible(&sizes, Kind::Float, device, multiple)?,
         Use::Inference(kind) => Glm::for_inference(&sizes, kind, device)?,
     };
     weights.load_into(model.parameters())?;

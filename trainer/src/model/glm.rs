@@ -40,14 +40,14 @@ impl Glm {
         Ok(model)
     }
 
-    /// As [`Self::new`], with flat buffers that are divisible into as many parts as there are ranks, see
+    /// As [`Self::new`], with flat buffers of which each parameter takes a multiple of this number of elements, see
     /// [`Parameters::make_divisible`].
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory.
-    pub fn divisible(config: &ModelConfig, kind: Kind, device: Device, ranks: usize) -> Result<Self, TchError> {
+    pub fn divisible(config: &ModelConfig, kind: Kind, device: Device, multiple: usize) -> Result<Self, TchError> {
         let mut model = Self::unallocated(config, kind, device)?;
-        model.parameters.make_divisible(ranks);
+        model.parameters.make_divisible(multiple);
         model.parameters.flatten()?;
         Ok(model)
     }

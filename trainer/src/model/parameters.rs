@@ -84,10 +84,10 @@ impl Parameters {
         }
     }
 
-    /// Makes each parameter take a multiple of `parts` elements of the flat buffers, so that any run of parameters is divisible into as
-    /// many equal parts, one per rank. The elements between parameters are zero. Call it before [`Self::flatten`].
-    pub fn make_divisible(&mut self, parts: usize) {
-        self.multiple = parts.max(1) as i64;
+    /// Makes each parameter take a multiple of this number of elements of the flat buffers, so that ranks can divide any run of parameters
+    /// into equal parts. The elements between parameters are zero. Call it before [`Self::flatten`].
+    pub fn make_divisible(&mut self, multiple: usize) {
+        self.multiple = multiple.max(1) as i64;
     }
 
     /// Holds the matrices of blocks in this kind only, for computations in it without training: neither in 32 bits nor in a copy. Call it

@@ -111,7 +111,7 @@ unsafe extern "C" {
         totals: TensorPtr,
         bucket: u64,
         bf16: c_int,
-        scatter: c_int,
+        multiple: u64,
         out: *mut *mut c_void,
     ) -> *mut c_char;
     pub(super) fn glm_ext_reducer_free(reducer: *mut c_void) -> *mut c_char;

@@ -81,5 +81,5 @@ mod store;
 pub use agent::AgentStore;
 pub use error::{Unavailable, available};
 pub use group::{Backend, GroupOptions, ProcessGroup};
-pub use reducer::{Reducer, ReducerOptions, Unit};
+pub use reducer::{PART_MULTIPLE, Reducer, ReducerOptions, Unit};
 pub use store::{Secret, Store, StoreError, StoreOptions};

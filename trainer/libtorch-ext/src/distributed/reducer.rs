@@ -12,6 +12,10 @@ use super::ffi;
 use super::group::ProcessGroup;
 use crate::ffi::{TensorPtr, as_raw, check};
 
+/// Elements of which every rank's part of a slice is a multiple with [`ReducerOptions::scatter`], so that no part starts at an address
+/// which kernels of GPUs cannot use.
+pub const PART_MULTIPLE: usize = 64;
+
 /// Options of a [`Reducer`], the same on all ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReducerOptions {
@@ -20,7 +24,8 @@ pub struct ReducerOptions {
     /// Sends gradients as bf16, in half the bytes of fp32: the gradients of each rank are rounded to bf16, and so is each sum.
     pub bf16: bool,
     /// Reduces and scatters: each rank receives the sums of its part of every slice only, see [`Reducer::slices`]. The rest of the
-    /// gradients is undefined afterwards. Then the gradient of a parameter takes a multiple of the number of ranks in the vector.
+    /// gradients is undefined afterwards. Then the gradient of a parameter takes a multiple of [`PART_MULTIPLE`] times the number of ranks in
+    /// the vector.
     pub scatter: bool,
 }
 
@@ -114,6 +119,7 @@ impl Reducer {
         let list: Vec<TensorPtr> = parameters.iter().map(|tensor| as_raw(tensor)).collect();
         let vectors: Vec<TensorPtr> = units.iter().map(|unit| as_raw(unit.gradients)).collect();
         let temporary: Vec<u8> = units.iter().map(|unit| u8::from(unit.temporary)).collect();
+        let multiple = if options.scatter { PART_MULTIPLE * group.world_size() } else { 0 };
         let mut raw = null_mut();
         // SAFETY: group and tensors outlive the call, the lengths match the lists, and `raw` is valid for writes.
         let created = check(unsafe {
@@ -127,7 +133,7 @@ impl Reducer {
                 totals.map_or(null_mut(), as_raw),
                 options.bucket.min(isize::MAX as usize) as u64,
                 options.bf16.into(),
-                options.scatter.into(),
+                multiple as u64,
                 &mut raw,
             )
         });
@@ -246,7 +252,7 @@ mod tests {
     }
 
     fn reducer(group: &Rc<ProcessGroup>, parameters: &[&Tensor], gradients: &Tensor) -> Result<Reducer, TchError> {
-        Reducer::new(Rc::clone(group), parameters, gradients, &ReducerOptions { bucket: 16, bf16: false })
+        Reducer::new(Rc::clone(group), parameters, gradients, &ReducerOptions { bucket: 16, ..ReducerOptions::default() })
     }
 
     fn numbers(tensor: &Tensor) -> Vec<f64> {

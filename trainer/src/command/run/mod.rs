@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use glm_schemas::manifest::Split;
+use libtorch_ext::distributed::PART_MULTIPLE;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
@@ -139,9 +140,9 @@ struct InitialState {
     resumed: bool,
 }
 
-/// Number of equal parts into which the buffers of a model must be divisible.
-fn parts(world: Option<&World>) -> usize {
-    world.filter(|world| world.shard_kind() != ShardKind::None).map_or(1, World::size)
+/// Number of elements of which each parameter takes a multiple, so that the ranks can divide the buffers of a model.
+fn multiple(world: Option<&World>) -> usize {
+    world.filter(|world| world.shard_kind() != ShardKind::None).map_or(1, |world| PART_MULTIPLE * world.size())
 }
 
 /// Prepares a run. In a `world`, all ranks read the data; only rank 0 reads weights and writes files.
@@ -183,7 +184,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         Some(world) => {
             let InitialState { sizes, state, root, recomputes, resumed } = world.broadcast_value(START, None)?;
             keep_recorded(&mut config, &state.config);
-            let model = Glm::divisible(&sizes, Kind::Float, device, parts(Some(world)))?;
+            let model = Glm::divisible(&sizes, Kind::Float, device, multiple(Some(world)))?;
             Begun { model, state, root, checkpoint: None, recomputes, resumed, records: None }
         }
     };
@@ -320,7 +321,7 @@ fn begin(
     world: Option<&World>,
 ) -> Result<Begun, SetupError> {
     let manifest = data.manifest();
-    let (parts, ranks) = (parts(world), world.map_or([1, 1], |world| [world.size(), world.ranks_here()]));
+    let ranks = world.map_or([1, 1], |world| [world.size(), world.ranks_here()]);
     let root = match &request.out {
         Some(root) => root.clone(),
         None => new_run_folder(config.model.preset)?,
@@ -331,7 +332,7 @@ fn begin(
     let path = checkpoint.as_ref().map(|(path, _)| path.as_path());
     let source = Source::open(request, place, config, manifest, path)?;
     let recomputes = plan::check(&source.sizes(config)?, config, task, device, ranks)?;
-    let model = source.load(config, manifest, device, parts)?;
+    let model = source.load(config, manifest, device, multiple(world))?;
     let (state, so_far, checkpoint) = match checkpoint {
         None => {
             let init = request.init.as_ref().map(ToString::to_string);

@@ -53,13 +53,13 @@ impl Source {
         })
     }
 
-    /// Makes the model, with buffers that are divisible into `parts` parts.
-    pub(super) fn load(self, config: &Config, manifest: &Manifest, device: Device, parts: usize) -> Result<Glm, SetupError> {
+    /// Makes the model, with buffers of which each parameter takes a multiple of this number of elements.
+    pub(super) fn load(self, config: &Config, manifest: &Manifest, device: Device, multiple: usize) -> Result<Glm, SetupError> {
         match self {
-            Self::Weights(weights) => load_model(&weights, config, &manifest.tokenizer, device, Use::Training(parts)),
+            Self::Weights(weights) => load_model(&weights, config, &manifest.tokenizer, device, Use::Training(multiple)),
             Self::Random(sizes) => {
                 tch::manual_seed(config.train.seed as i64);
-                let model = Glm::divisible(&sizes, Kind::Float, device, parts)?;
+                let model = Glm::divisible(&sizes, Kind::Float, device, multiple)?;
                 model.parameters().draw()?;
                 Ok(model)
             }
