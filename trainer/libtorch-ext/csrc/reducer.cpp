@@ -128,6 +128,13 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
     }
   }
 
+  // Starts the next slice, as a backward pass does that has completed it.
+  void start() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    TORCH_CHECK(is_active_ && next_ < slices_.size(), "there is no slice to be reduced");
+    start_next();
+  }
+
   // Starts the slices that the backward pass did not complete, and waits for all of them; see ext_wait_on_stream.
   void finish(uint64_t timeout) {
     c10::NoGradGuard no_grad;
@@ -172,9 +179,11 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
   void start_next() {
     c10::NoGradGuard no_grad;
     auto& slice = slices_[next_];
-    if (slice.total.defined()) {
-      // One slice is sent while the next one is computed.
+    if (slice.total.defined() || (scatter_ && !on_gpu_)) {
+      // One slice is sent while the next one is computed; gloo holds a copy of it meanwhile.
       settle(next_ == 0 ? 0 : next_ - 1);
+    }
+    if (slice.total.defined()) {
       if (units_[slice.unit].temporary) {
         // Of a rank that has nothing to add.
         ext_allocate_zeros(units_[slice.unit].gradients);
@@ -317,6 +326,10 @@ char* glm_ext_reducer_free(ext_reducer* reducer) {
 
 char* glm_ext_reducer_prepare(ext_reducer* reducer, uint64_t timeout) {
   return ext_guarded([&] { reducer->reducer->prepare(timeout); });
+}
+
+char* glm_ext_reducer_start(ext_reducer* reducer) {
+  return ext_guarded([&] { reducer->reducer->start(); });
 }
 
 char* glm_ext_reducer_finish(ext_reducer* reducer, uint64_t timeout) {

@@ -16,6 +16,13 @@ pub fn allocate_zeros(tensor: &Tensor) -> Result<(), TchError> {
     check(unsafe { ffi::glm_ext_allocate_zeros(as_raw(tensor)) })
 }
 
+/// Returns a number that all handles to a variable share, as [`Tensor::shallow_clone`] makes them, and no other tensor while one of them
+/// lives. Views of the same memory have others.
+pub fn identity(tensor: &Tensor) -> usize {
+    // SAFETY: the tensor outlives the call.
+    unsafe { ffi::glm_ext_identity(as_raw(tensor)) as usize }
+}
+
 /// Frees the memory of a tensor and of all that share it. They keep their shapes.
 ///
 /// # Errors
@@ -33,6 +40,17 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
+
+    #[test]
+    fn handles_share_an_identity_and_views_do_not() {
+        let tensor = Tensor::ones([6], (Kind::Float, Device::Cpu));
+        let known = identity(&tensor);
+        assert_eq!(identity(&tensor.shallow_clone()), known);
+        assert_ne!(identity(&tensor.narrow(0, 0, 6)), known);
+        let mut handle = tensor.shallow_clone();
+        handle.set_data(&Tensor::zeros([2], (Kind::Float, Device::Cpu)));
+        assert_eq!((identity(&handle), tensor.size()), (known, vec![2]));
+    }
 
     #[test]
     fn views_see_memory_that_is_allocated_again() {

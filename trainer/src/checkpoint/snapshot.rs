@@ -140,13 +140,8 @@ fn part(model: &Glm, optimizer: &AdamW, state: RunState, metrics: Vec<u8>) -> Re
     let names: Vec<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
     no_grad(|| {
         let copy = |tensor: &Tensor| tensor.f_to_device_(Device::Cpu, tensor.f_kind()?, false, true);
-        let weights = match shard.rank() {
-            0 => {
-                let views = parameters.unflatten(&copy(parameters.values())?)?;
-                names.iter().map(|name| (*name).to_owned()).zip(views).collect()
-            }
-            _ => Vec::new(),
-        };
+        let weights = parameters.copy(shard.rank() == 0)?;
+        let weights = weights.into_iter().map(|(index, values)| (names[index].to_owned(), values)).collect();
         let vectors = [("first", copy(optimizer.exp_avg())?), ("second", copy(optimizer.exp_avg_sq())?)];
         let mut starts = BTreeMap::new();
         let mut moments = Vec::new();

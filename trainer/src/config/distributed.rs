@@ -29,6 +29,8 @@ pub enum ShardKind {
     Optimizer,
     /// Gradients as well: ZeRO stage 2.
     Gradients,
+    /// The weights of blocks as well: ZeRO stage 3.
+    Weights,
 }
 
 impl fmt::Display for ShardKind {
@@ -37,6 +39,7 @@ impl fmt::Display for ShardKind {
             Self::None => "none",
             Self::Optimizer => "optimizer",
             Self::Gradients => "gradients",
+            Self::Weights => "weights",
         })
     }
 }

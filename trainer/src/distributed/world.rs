@@ -3,10 +3,12 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use libtorch_ext::distributed::{Backend, GroupOptions, ProcessGroup, Reducer, ReducerOptions, Store, Unit, available};
+use libtorch_ext::distributed::{
+    Backend, GroupOptions, PART_MULTIPLE, ProcessGroup, Reducer, ReducerOptions, Store, Unit, available,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tch::{Device, TchError, Tensor, no_grad};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use super::checksum;
 use super::context::RankContext;
@@ -22,6 +24,7 @@ use super::rendezvous::{self, Rendezvous};
 use super::values::{missing, put, take, wait_for};
 use crate::config::{DistributedSettings, ReduceKind, ShardKind};
 use crate::model::parameters::Parameters;
+use crate::model::{Glm, ModelConfig, Pass};
 
 /// Maximum time between two checks whether a step on the GPU is done.
 const MAX_PAUSE: Duration = Duration::from_millis(1);
@@ -62,7 +65,9 @@ impl World {
         let context = RankContext { rank, world_size, attempt, host: failure::host_name(), timeout, server, address };
         let connection = store.try_clone().map_err(|error| context.store_error(error))?;
         // On a GPU, steps that wait for other ranks are queued ahead, and a call blocks in any later phase if the queue is full.
-        let may_wait_from = if device.is_cuda() { Phase::Data } else { Phase::Reduce };
+        // The forward pass of a block waits for its weights if ranks divide them.
+        let waits_early = device.is_cuda() || settings.shard == ShardKind::Weights;
+        let may_wait_from = if waits_early { Phase::Data } else { Phase::Reduce };
         let monitor = Monitor::start(context.clone(), connection, may_wait_from, on_hang)?;
         wait_for_all(&context, &store)?;
         let (backend, cuda_device) = match device {
@@ -226,6 +231,24 @@ impl World {
             return Reducer::accumulating(Rc::clone(&self.group), &list, &units, totals, &options);
         }
         Reducer::new(Rc::clone(&self.group), &list, parameters.gradients(), &options)
+    }
+
+    /// Returns true if ranks divide the weights.
+    pub fn divides_weights(&self) -> bool {
+        self.shard_kind() == ShardKind::Weights && self.size() > 1
+    }
+
+    /// Number of elements of which each parameter takes a multiple, so that the ranks can divide the buffers of a model.
+    pub fn multiple(&self) -> usize {
+        if self.shard_kind() == ShardKind::None { 1 } else { PART_MULTIPLE * self.size() }
+    }
+
+    /// Returns a model on a device whose weights the ranks divide; rank 0 has them in `whole`. `pass`: settings of the passes to come.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
+    pub fn divide(&self, sizes: &ModelConfig, device: Device, whole: Option<&Glm>, pass: &Pass) -> Result<Glm, TchError> {
+        Glm::divided(sizes, (Kind::Float, device), self.multiple(), whole, &self.group, pass)
     }
 
     /// Fills a vector with the parts of all ranks, in the order of ranks; `own` is this rank's part of it. On a GPU only the current

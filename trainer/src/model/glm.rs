@@ -1,12 +1,16 @@
 //! The whole model.
 
+use std::ffi::CStr;
+
 use libtorch_ext::autograd::record;
+use libtorch_ext::distributed::{ProcessGroup, Reducer};
 use libtorch_ext::memory::allocate_zeros;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::backend::Backend;
 use super::block::{Block, Stream};
 use super::config::ModelConfig;
+use super::divided::BlockWeights;
 use super::embeddings::Embeddings;
 use super::layers::LayerNorm;
 use super::ops::{Ops, Queries};
@@ -104,6 +108,39 @@ impl Glm {
         self.parameters.alloc_divided_grads(ranks)
     }
 
+    /// Returns a model whose weights are divided among the ranks of a group, see [`Parameters::divide`]; rank 0 has them in `whole`.
+    /// `multiple`: see [`Self::divisible`]. `pass`: settings of the passes to come.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
+    pub fn divided(
+        config: &ModelConfig,
+        (kind, device): (Kind, Device),
+        multiple: usize,
+        whole: Option<&Self>,
+        group: &ProcessGroup,
+        pass: &Pass,
+    ) -> Result<Self, TchError> {
+        let mut model = Self::unallocated(config, kind, device)?;
+        model.parameters.make_divisible(multiple);
+        let half = (model.backend(pass) == Backend::Cuda).then_some(pass.kind);
+        model.parameters.divide(whole.map(|whole| whole.parameters.values()), group, half)?;
+        Ok(model)
+    }
+
+    /// Takes part in the gathering of weights and the reduction of gradients of the passes of other ranks, on a rank that has no batch.
+    ///
+    /// # Errors
+    /// A [`TchError`] if another rank failed or timed out.
+    pub fn idle_pass(&self, reducer: &mut Reducer) -> Result<(), TchError> {
+        let Some(weights) = self.parameters.divided() else { return reducer.reduce() };
+        let blocks: Vec<_> = weights.blocks().collect();
+        let visit = |block: &BlockWeights| block.gather().and_then(|()| block.release());
+        blocks.iter().try_for_each(|block| visit(block))?;
+        // The slices of the blocks are the first, from the last block to the first one.
+        reducer.reduce_after(|slice| blocks.iter().rev().nth(slice).map_or(Ok(()), |block| visit(block)))
+    }
+
     /// Makes all blocks but the last keep only their input for the backward pass, which computes them again: less memory, more time, and
     /// the same results bit for bit.
     pub fn checkpoint_activations(&mut self, checkpoint: bool) {
@@ -197,25 +234,51 @@ impl Glm {
         let normed = ops.norm(&residual, self.blocks[0].input_layernorm())?;
         let mut x = Stream { residual, normed };
         for (layer, (block, next)) in blocks.iter().zip(&self.blocks[1..]).enumerate() {
+            x = self.enter(layer, x)?;
             x = match recompute {
                 Some(recompute) => recompute.forward(block, ops, &x, next.input_layernorm())?,
                 None => block.forward(ops, pass, &x, Queries::All, next.input_layernorm())?,
             };
-            x = self.with_gradients(layer, x)?;
+            x = self.leave(layer, x)?;
         }
+        x = self.enter(blocks.len(), x)?;
         x = last.forward(ops, pass, &x, Queries::Scored, &self.final_layernorm)?;
-        Ok(self.with_gradients(blocks.len(), x)?.normed)
+        Ok(self.leave(blocks.len(), x)?.normed)
     }
 
-    /// Makes the backward pass allocate the gradients of a block, whose output is `x`, before it computes them.
-    fn with_gradients(&self, layer: usize, x: Stream) -> Result<Stream, TchError> {
-        let Some(gradients) = self.parameters.temporary_gradients(layer) else { return Ok(x) };
-        let gradients = gradients.shallow_clone();
-        let out = Stream { residual: x.residual.f_detach()?, normed: x.normed.f_detach()? };
-        record(c"glm::gradients", &[&x.residual, &x.normed], &[&out.residual, &out.normed], move |grads| {
-            allocate_zeros(&gradients)?;
-            Ok(grads.iter().map(|grad| grad.as_ref().map(Tensor::shallow_clone)).collect())
-        })?;
-        Ok(out)
+    /// Gathers the weights of a block, if ranks divide them. The backward pass frees them when it has gone through the block, whose input
+    /// is `x`.
+    fn enter(&self, layer: usize, x: Stream) -> Result<Stream, TchError> {
+        let Some(weights) = self.parameters.temporary_weights(layer) else { return Ok(x) };
+        weights.gather()?;
+        before_backward(c"glm::enter", x, move || weights.release())
     }
+
+    /// Frees the weights of a block, if ranks divide them. The backward pass gathers them again and allocates the gradients of the block, if
+    /// ranks divide these, before it goes through the block, whose output is `x`.
+    fn leave(&self, layer: usize, x: Stream) -> Result<Stream, TchError> {
+        let (weights, gradients) = (self.parameters.temporary_weights(layer), self.parameters.temporary_gradients(layer));
+        if let Some(weights) = &weights {
+            weights.release()?;
+        }
+        let Some(gradients) = gradients.map(Tensor::shallow_clone) else { return Ok(x) };
+        before_backward(c"glm::leave", x, move || {
+            allocate_zeros(&gradients)?;
+            weights.map_or(Ok(()), |weights| weights.gather())
+        })
+    }
+}
+
+/// Returns `x`, for which the backward pass calls `act` before it goes through the operations that computed `x`.
+fn before_backward(
+    name: &CStr,
+    x: Stream,
+    act: impl FnOnce() -> Result<(), TchError> + Send + 'static,
+) -> Result<Stream, TchError> {
+    let out = Stream { residual: x.residual.f_detach()?, normed: x.normed.f_detach()? };
+    record(name, &[&x.residual, &x.normed], &[&out.residual, &out.normed], move |grads| {
+        act()?;
+        Ok(grads.iter().map(|grad| grad.as_ref().map(Tensor::shallow_clone)).collect())
+    })?;
+    Ok(out)
 }

@@ -6,6 +6,8 @@ pub mod backend;
 pub mod block;
 pub mod cache;
 pub mod config;
+mod copies;
+pub mod divided;
 pub mod embeddings;
 pub mod flops;
 pub mod glm;
@@ -18,8 +20,8 @@ pub mod parameters;
 #[cfg(test)]
 mod parameters_tests;
 pub mod pass;
-mod recompute;
 pub mod product;
+mod recompute;
 
 pub use backend::Backend;
 pub use cache::KeyValueCache;

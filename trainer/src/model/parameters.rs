@@ -1,13 +1,15 @@
 //! Named parameters of a model, their initialization, and the flat buffers that hold them.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::HashMap;
 use std::ops::Range;
 
 use libtorch_ext::autograd::set_gradient;
+use libtorch_ext::distributed::ProcessGroup;
 use libtorch_ext::memory::release;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
+use super::copies::Copies;
+use super::divided::{BlockWeights, DividedWeights, GradientUnit, Run, runs};
 pub use super::parameter::{BLOCKS, Init, Parameter};
 
 /// Slice of the flat buffers that one call of the optimizer updates; tensors have shape `[n]`.
@@ -38,36 +40,21 @@ pub struct Parameters {
     units: Vec<GradientUnit>,
     /// Sums of this rank's part of the gradients, if ranks divide them.
     totals: Option<Tensor>,
+    /// Values of which this rank holds a part, if ranks divide them.
+    divided: Option<DividedWeights>,
     /// Each parameter takes a multiple of this number of elements of the flat buffers.
     multiple: i64,
     /// Kind of the matrices of blocks, if they are held in another one.
     held: Option<Kind>,
     /// True while the gradients are known to be zero.
     cleared: Cell<bool>,
-    cast: OnceCell<Cast>,
-}
-
-/// Gradients of a run of parameters as one vector.
-#[derive(Debug)]
-pub struct GradientUnit {
-    /// The gradients.
-    pub gradients: Tensor,
-    /// True if there is memory for them in the backward pass only.
-    pub temporary: bool,
-}
-
-/// Copy of all values in another kind.
-#[derive(Debug)]
-struct Cast {
-    values: Tensor,
-    /// Views of the copy by the address of the parameter.
-    views: HashMap<usize, Tensor>,
+    copies: OnceCell<Copies>,
 }
 
 impl Parameters {
     /// Creates an empty set of parameters with the given kind ([`Kind::Float`] for training) and device.
     pub fn new(kind: Kind, device: Device) -> Self {
-        let (values, gradients, cleared, cast) = (Tensor::new(), Tensor::new(), Cell::new(false), OnceCell::new());
+        let (values, gradients, cleared, copies) = (Tensor::new(), Tensor::new(), Cell::new(false), OnceCell::new());
         Self {
             named: Vec::new(),
             kind,
@@ -77,10 +64,11 @@ impl Parameters {
             gradients,
             units: Vec::new(),
             totals: None,
+            divided: None,
             multiple: 1,
             held: None,
             cleared,
-            cast,
+            copies,
         }
     }
 
@@ -132,7 +120,7 @@ impl Parameters {
         }
         let views = self.unflatten(&values)?;
         self.values = values;
-        self.cast = OnceCell::new();
+        self.copies = OnceCell::new();
         // Handles stay valid: only the memory of the variables changes.
         no_grad(|| self.named.iter_mut().zip(&views).try_for_each(|(parameter, view)| parameter.tensor.f_set_data(view)))
     }
@@ -153,7 +141,7 @@ impl Parameters {
             values.push(buffer);
         }
         self.values = values.swap_remove(0);
-        self.cast = OnceCell::new();
+        self.copies = OnceCell::new();
         Ok(())
     }
 
@@ -195,27 +183,69 @@ impl Parameters {
         let options = (self.kind, self.device);
         self.totals = Some(Tensor::f_zeros([self.count() / ranks as i64], options)?);
         self.units.clear();
-        let places = self.places();
-        let mut order: Vec<usize> = (0..self.named.len()).collect();
-        order.sort_by_key(|&index| places[index].start);
-        for unit in order.chunk_by(|&one, &other| self.named[one].unit() == self.named[other].unit()) {
-            let Some(&first) = unit.first() else { continue };
-            let count = unit.iter().map(|&index| self.taken(&self.named[index])).sum::<i64>();
-            let gradients = Tensor::f_zeros([count], options)?;
-            for &index in unit {
-                let parameter = &self.named[index];
-                let start = places[index].start - places[first].start;
-                let view = gradients.f_narrow(0, start, parameter.count())?.f_view(&parameter.shape[..])?;
-                set_gradient(&parameter.tensor, &view)?;
+        for run in self.runs() {
+            let gradients = Tensor::f_zeros([run.place.end - run.place.start], options)?;
+            for (index, view) in run.views(&gradients, &self.named)? {
+                set_gradient(&self.named[index].tensor, &view)?;
             }
-            let temporary = self.named[first].is_matrix_of_block();
-            if temporary {
+            if run.is_block {
                 // SAFETY: a backward pass allocates it before it writes gradients, and nothing else uses it.
                 unsafe { release(&gradients) }?;
             }
-            self.units.push(GradientUnit { gradients, temporary });
+            self.units.push(GradientUnit { gradients, temporary: run.is_block });
         }
         Ok(())
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        runs(&self.named, &self.places(), |parameter| self.taken(parameter))
+    }
+
+    /// Divides values among the ranks of a group instead of [`Self::flatten`], see [`DividedWeights`]. Rank 0 has them in `values`, laid
+    /// out like the flat buffers; the others pass `None`. `half`: passes compute with a copy in this kind ([`Self::cast`]).
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
+    pub fn divide(&mut self, values: Option<&Tensor>, group: &ProcessGroup, half: Option<Kind>) -> Result<(), TchError> {
+        let (runs, options) = (self.runs(), (self.kind, self.device));
+        let divided = DividedWeights::new(values, runs, &mut self.named, options, group, half)?;
+        if let Some(kind) = half {
+            let views = divided.views(&self.named)?.into_iter();
+            let _new = self.copies.set(Copies::new(kind, None, views.map(|(index, view)| (&self.named[index].tensor, view))));
+        }
+        self.divided = Some(divided);
+        Ok(())
+    }
+
+    /// Values of which this rank holds a part, if ranks divide them.
+    pub fn divided(&self) -> Option<&DividedWeights> {
+        self.divided.as_ref()
+    }
+
+    /// The matrices of a block, if there is memory for them in its passes only.
+    pub fn temporary_weights(&self, block: usize) -> Option<BlockWeights> {
+        self.divided.as_ref()?.block(block)
+    }
+
+    /// Copies all values to the host, by index of the parameter. If ranks divide them, all ranks call it together, and those that do not
+    /// `keep` the copies get nothing.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
+    pub fn copy(&self, keep: bool) -> Result<Vec<(usize, Tensor)>, TchError> {
+        match &self.divided {
+            Some(divided) => divided.copy(&self.named, keep),
+            None if keep => {
+                let copy = no_grad(|| self.values.f_to_device_(Device::Cpu, self.kind, false, true))?;
+                Ok(self.unflatten(&copy)?.into_iter().enumerate().collect())
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Number of elements of the flat buffers to which weight decay applies, which come first.
+    pub fn decayed(&self) -> usize {
+        self.named.iter().filter(|parameter| parameter.decay).map(|parameter| self.taken(parameter) as usize).sum()
     }
 
     /// Gradients by unit, if ranks divide them.
@@ -307,60 +337,44 @@ impl Parameters {
         self.device
     }
 
-    /// Copy of a parameter in another kind, in which matrix products read it. All parameters are copied on the first call;
-    /// afterwards the optimizer keeps the copy up to date ([`Self::cast_values`]), and whatever else changes values must call
-    /// [`Self::forget_cast`].
+    /// Copy of a parameter in another kind, in which matrix products read it. All parameters are copied on the first call; afterwards the
+    /// optimizer keeps the copies up to date ([`Self::cast_values`]).
     ///
     /// # Errors
-    /// A [`TchError`], for example out of memory; another kind than that of the copy is one.
+    /// A [`TchError`], for example out of memory; another kind than that of the copies is one.
     pub fn cast(&self, parameter: &Tensor, kind: Kind) -> Result<&Tensor, TchError> {
-        let cast = match self.cast.get() {
-            Some(cast) => cast,
+        if let Some(copies) = self.copies.get() {
+            return copies.get(parameter, kind);
+        }
+        let (values, views) = match self.held {
+            Some(_) => {
+                let views = self.named.iter().map(|parameter| parameter.tensor.f_detach()?.f_totype(kind));
+                (None, views.collect::<Result<_, _>>()?)
+            }
             None => {
-                let (values, views) = match self.held {
-                    Some(_) => {
-                        let views = self.named.iter().map(|parameter| parameter.tensor.f_detach()?.f_totype(kind));
-                        (Tensor::f_empty([0], (kind, self.device))?, views.collect::<Result<_, _>>()?)
-                    }
-                    None => {
-                        // A copy even if it is the same kind, which tests compute in.
-                        let values = no_grad(|| self.values.f_to_device_(self.device, kind, false, true))?;
-                        let views = self.unflatten(&values)?;
-                        (values, views)
-                    }
-                };
-                let address = |parameter: &Parameter| parameter.tensor.data_ptr() as usize;
-                let views = self.named.iter().map(address).zip(views).collect();
-                self.cast.get_or_init(|| Cast { values, views })
+                // A copy even if it is the same kind, which tests compute in.
+                let values = no_grad(|| self.values.f_to_device_(self.device, kind, false, true))?;
+                let views = self.unflatten(&values)?;
+                (Some(values), views)
             }
         };
-        let found = cast.values.f_kind()?;
-        if found != kind {
-            return Err(TchError::Kind(format!("weights were copied in {found:?}, not in {kind:?}")));
-        }
-        let missing = || TchError::Shape("a tensor that is not a parameter of this model".to_owned());
-        cast.views.get(&(parameter.data_ptr() as usize)).ok_or_else(missing)
+        let named = self.named.iter().map(|parameter| &parameter.tensor);
+        self.copies.get_or_init(|| Copies::new(kind, values, named.zip(views))).get(parameter, kind)
     }
 
-    /// The copies of all values as one vector, if there are any; see [`Self::cast`].
+    /// The copies of all values as one vector, if they are one; see [`Self::cast`].
     pub fn cast_values(&self) -> Option<&Tensor> {
-        self.cast.get().map(|cast| &cast.values)
+        self.copies.get().and_then(Copies::values)
     }
 
     /// Handles to the copies of the values, for a backward pass: a set of parameters that has nothing else.
     #[must_use]
-    pub(super) fn share_cast(&self) -> Self {
+    pub(super) fn share_copies(&self) -> Self {
         let shared = Self::new(self.kind, self.device);
-        if let Some(Cast { values, views }) = self.cast.get() {
-            let views = views.iter().map(|(address, view)| (*address, view.shallow_clone())).collect();
-            let _new = shared.cast.set(Cast { values: values.shallow_clone(), views });
+        if let Some(copies) = self.copies.get() {
+            let _new = shared.copies.set(copies.share());
         }
         shared
-    }
-
-    /// Drops the copies of the values.
-    pub fn forget_cast(&mut self) {
-        self.cast = OnceCell::new();
     }
 
     /// Notes that the optimizer has set all gradients to zero.

@@ -30,7 +30,7 @@ struct Context {
 
 impl Recompute {
     pub(super) fn new(backend: Backend, pass: &Pass, batch: &DeviceBatch, parameters: &Parameters) -> Self {
-        let (batch, parameters) = (batch.share(), parameters.share_cast());
+        let (batch, parameters) = (batch.share(), parameters.share_copies());
         Self(Arc::new(Mutex::new(Context { backend, pass: *pass, batch, parameters })))
     }
 

@@ -162,9 +162,10 @@ impl AdamW {
         let gradient_divisor = match parameters.kind() {
             Kind::Double => {
                 no_grad(|| {
-                    self.shard.pieces().iter().try_for_each(|piece| {
-                        self.views(piece, parameters)?.gradient.f_div_(rates.gradient_divisor).map(drop)
-                    })
+                    self.shard
+                        .pieces()
+                        .iter()
+                        .try_for_each(|piece| self.views(piece, parameters)?.gradient.f_div_(rates.gradient_divisor).map(drop))
                 })?;
                 None
             }
@@ -198,7 +199,10 @@ impl AdamW {
     fn views(&self, piece: &Piece, parameters: &Parameters) -> Result<Views, TchError> {
         let count = piece.place.end - piece.place.start;
         Ok(Views {
-            values: parameters.values().f_narrow(0, piece.place.start, count)?,
+            values: match parameters.divided() {
+                Some(divided) => divided.own().f_narrow(0, piece.start, count)?,
+                None => parameters.values().f_narrow(0, piece.place.start, count)?,
+            },
             gradient: match parameters.totals() {
                 Some(totals) => totals.f_narrow(0, piece.start, count)?,
                 None => parameters.gradients().f_narrow(0, piece.place.start, count)?,

@@ -56,7 +56,7 @@ impl Shard {
     /// parameters with and without weight decay.
     pub fn of_rank(parameters: &Parameters, mut slices: Vec<Range<usize>>, rank: usize, ranks: usize) -> Self {
         slices.sort_by_key(|slice| slice.start);
-        let decayed = parameters.groups().iter().filter(|group| group.decay).map(|group| group.values.numel()).sum::<usize>();
+        let decayed = parameters.decayed();
         let mut start = 0;
         let pieces = slices.into_iter().map(|slice| {
             let part = (slice.len() / ranks) as i64;

@@ -62,6 +62,8 @@ pub struct MemoryPlan {
     pub communication: u64,
     /// Copy of weights and averages while a checkpoint is written; on a GPU it is in the memory of the host.
     pub checkpoint: u64,
+    /// By how much the start of a run or an evaluation exceeds a step: where ranks divide weights, these are whole there.
+    pub outside: u64,
     /// Program and libraries.
     pub program: u64,
     /// Sum of all.
@@ -73,45 +75,67 @@ impl MemoryPlan {
     pub fn new(subject: &Subject<'_>, choices: &Choices, config: &Config) -> Self {
         let &Subject { model, kind, layout, on_gpu, ranks, scored } = subject;
         let parameters = model.parameters() as u64;
-        let share = |whole: u64, from: ShardKind| if choices.shard >= from { whole.div_ceil(ranks as u64) } else { whole };
+        let ranks = ranks as u64;
+        let share = |whole: u64, from: ShardKind| if choices.shard >= from { whole.div_ceil(ranks) } else { whole };
         let half = if kind == Kind::Float { 0 } else { kind.elt_size_in_bytes() as u64 };
-        let copies = if layout == LayoutKind::Blocks { half * parameters } else { 0 };
+        let copied = if layout == LayoutKind::Blocks { half } else { 0 };
+        // The matrices of blocks, those of one block, and tables and vectors.
+        let blocks = 12 * (model.layers * model.hidden * model.hidden) as u64;
+        let of_block = blocks / (model.layers as u64).max(1);
+        let rest = parameters.saturating_sub(blocks);
+        // What a forward or backward pass computes with.
+        let computed = if copied > 0 { copied } else { MASTER };
+        let weights = match choices.shard {
+            ShardKind::Weights => MASTER * parameters.div_ceil(ranks) + (MASTER + copied) * rest + computed * of_block,
+            _ => (MASTER + copied) * parameters,
+        };
+        // Of the matrices of blocks, one is computed while another one is sent; tables and vectors are whole.
+        let gradients = match choices.shard {
+            ShardKind::None | ShardKind::Optimizer => MASTER * parameters,
+            ShardKind::Gradients | ShardKind::Weights => MASTER * (parameters.div_ceil(ranks) + rest + 2 * of_block),
+        };
         let optimizer = share(2 * MASTER * parameters, ShardKind::Optimizer);
-        let bf16 = config.distributed.reduce_dtype == ReduceKind::Bf16;
-        let buckets = 2 * config.distributed.bucket_bytes() as u64;
-        let communication = if ranks > 1 { buckets + if bf16 { 2 * parameters } else { 0 } } else { 0 };
         let work = Workload { kind, layout, trains: true, scored, recomputes: choices.checkpoint_activations };
         let BytesPerToken { activations, logits } = bytes_per_token(model, &work);
         let tokens = choices.micro_batch_tokens as f64;
-        // On a CPU, the backward pass keeps weights in half precision as well.
-        let kept = if on_gpu || layout == LayoutKind::Blocks { 0 } else { half * parameters };
-        // Of the matrices of blocks, one is computed while another one is sent; tables and vectors are whole.
-        let blocks = 12 * (model.layers * model.hidden * model.hidden) as u64;
-        let of_block = blocks / (model.layers as u64).max(1);
-        let gradients = match choices.shard {
-            ShardKind::None | ShardKind::Optimizer => MASTER * parameters,
-            ShardKind::Gradients => {
-                MASTER * (parameters.div_ceil(ranks as u64) + parameters.saturating_sub(blocks) + 2 * of_block)
-            }
+        // On a CPU, the backward pass keeps weights in half precision as well, unless it computes them again.
+        let kept = match on_gpu || layout == LayoutKind::Blocks {
+            true => 0,
+            false if choices.checkpoint_activations => half * 2 * of_block,
+            false => half * parameters,
         };
         let mut plan = Self {
             parameters,
-            weights: MASTER * parameters + copies,
+            weights,
             gradients,
             optimizer,
             activations: (tokens * activations) as u64 + kept,
             logits: (tokens * logits) as u64,
-            communication,
+            communication: communication(subject, choices, config, of_block.max(1), rest),
             checkpoint: if on_gpu { 0 } else { MASTER * parameters + optimizer },
+            outside: 0,
             program: if on_gpu { LIBRARIES_ON_GPU } else { PROGRAM_ON_CPU },
             total: 0,
         };
+        if choices.shard == ShardKind::Weights {
+            let steps = weights + gradients + plan.activations + plan.logits + plan.communication + plan.checkpoint + optimizer;
+            let forward = bytes_per_token(model, &Workload { trains: false, recomputes: false, ..work });
+            let evaluation = MASTER * (2 * parameters.div_ceil(ranks) + 2 * rest)
+                + copied * rest
+                + optimizer
+                + plan.checkpoint
+                + computed * blocks
+                + (tokens * (forward.activations + forward.logits)) as u64;
+            // Rank 0 has read all weights into the memory of the host.
+            let start = if on_gpu { 0 } else { MASTER * (parameters + parameters.div_ceil(ranks) + rest) };
+            plan.outside = evaluation.max(start).saturating_sub(steps);
+        }
         plan.total = plan.kinds().iter().map(|(_, bytes)| bytes).sum();
         plan
     }
 
     /// Names and bytes of all kinds.
-    pub fn kinds(&self) -> [(&'static str, u64); 8] {
+    pub fn kinds(&self) -> [(&'static str, u64); 9] {
         [
             ("weights", self.weights),
             ("gradients", self.gradients),
@@ -120,8 +144,30 @@ impl MemoryPlan {
             ("logits", self.logits),
             ("communication", self.communication),
             ("checkpoint copy", self.checkpoint),
+            ("outside of steps", self.outside),
             ("program", self.program),
         ]
+    }
+}
+
+/// Bytes of gradients and weights on their way to other ranks, of which one slice is sent while the next one is computed.
+fn communication(subject: &Subject<'_>, choices: &Choices, config: &Config, of_block: u64, rest: u64) -> u64 {
+    if subject.ranks == 1 {
+        return 0;
+    }
+    let bf16 = config.distributed.reduce_dtype == ReduceKind::Bf16;
+    let parameters = subject.model.parameters() as u64;
+    // Where blocks are sent, tables are the largest slice.
+    let slices = match choices.shard {
+        ShardKind::None | ShardKind::Optimizer => 2 * config.distributed.bucket_bytes() as u64,
+        ShardKind::Gradients | ShardKind::Weights => MASTER * rest.max(2 * of_block),
+    };
+    match choices.shard {
+        ShardKind::None | ShardKind::Optimizer => slices + if bf16 { 2 * parameters } else { 0 },
+        _ if bf16 => slices,
+        // Gloo sums a copy; NCCL has a buffer for the part that a rank receives.
+        _ if subject.on_gpu => slices / subject.ranks as u64,
+        _ => slices,
     }
 }
 
@@ -174,7 +220,7 @@ pub fn choices_that_fit(
     config: &Config,
     available: u64,
 ) -> Option<(Choices, MemoryPlan)> {
-    let shards = [ShardKind::None, ShardKind::Optimizer, ShardKind::Gradients];
+    let shards = [ShardKind::None, ShardKind::Optimizer, ShardKind::Gradients, ShardKind::Weights];
     let shards = shards.into_iter().filter(|&shard| shard == wanted.shard || (shard > wanted.shard && subject.ranks > 1));
     let least = config.data.max_seq_len.next_multiple_of(256);
     let smaller = std::iter::successors(Some(wanted.micro_batch_tokens), |tokens| Some(tokens / 2));

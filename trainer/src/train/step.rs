@@ -66,6 +66,9 @@ impl Ranks {
 
     /// Gives every rank the parts of the weights that the others have updated.
     fn exchange(&self, shard: &Shard, parameters: &Parameters) -> Result<(), TchError> {
+        if let Some(divided) = parameters.divided() {
+            return divided.refresh(|whole, own| self.world.queue_gather(whole, own));
+        }
         let part = |range: &Range<i64>| parameters.values().f_narrow(0, range.start, range.end - range.start);
         for piece in shard.pieces() {
             self.world.queue_gather(&mut part(&piece.slice)?, &part(&piece.place)?)?;
@@ -149,7 +152,9 @@ impl Stepper {
                 let passes = match self.model.parameters().totals() {
                     Some(totals) => {
                         no_grad(|| totals.shallow_clone().f_zero_().map(drop))?;
+                        world.set_phase(number, Phase::Reduce);
                         let of_ranks = world.gather(&[step.batches.len() as f64])?;
+                        world.set_phase(number, Phase::Compute);
                         Some(of_ranks.iter().flatten().fold(0.0, |most: f64, &passes| most.max(passes)) as usize)
                     }
                     None => None,
@@ -158,7 +163,7 @@ impl Stepper {
                     world.set_phase(number, Phase::Reduce);
                     match loss {
                         Some(loss) => reducer.backward(loss),
-                        None => reducer.reduce(),
+                        None => self.model.idle_pass(reducer),
                     }
                 };
                 learner.accumulate_gradients(step, control, Some(Reduction { backward: &mut reduce, passes }))?

@@ -166,6 +166,21 @@ impl Reducer {
         self.finish()
     }
 
+    /// As [`Self::reduce`], and calls `before` with the index of each slice before it starts to reduce the slice: for collectives that the
+    /// backward passes of the other ranks need meanwhile.
+    ///
+    /// # Errors
+    /// A [`TchError`] of `before`, or if another rank failed or timed out.
+    pub fn reduce_after(&mut self, mut before: impl FnMut(usize) -> Result<(), TchError>) -> Result<(), TchError> {
+        self.prepare()?;
+        for slice in 0..self.slices().len() {
+            // SAFETY: the reducer is alive.
+            let started = before(slice).and_then(|()| check(unsafe { ffi::glm_ext_reducer_start(self.raw) }));
+            self.reset_on_error(started, "gradient reduction")?;
+        }
+        self.finish()
+    }
+
     /// Returns the slices as ranges of the vector of gradients, in the order in which they are reduced. With
     /// [`ReducerOptions::scatter`], each is divided into as many equal parts as there are ranks, in the order of ranks.
     pub fn slices(&self) -> Vec<Range<usize>> {

@@ -93,7 +93,13 @@ fn accumulate(ranks: &Rank, group: &Rc<ProcessGroup>, taken: i64, bucket: usize)
             single.loss(&all).backward();
             let _zeros = units[2].shallow_clone().zero_();
             if idle && ranks.rank == 1 {
-                reducer.reduce().expect("reduce");
+                let mut started = Vec::new();
+                let before = |slice| {
+                    started.push(slice);
+                    Ok(())
+                };
+                reducer.reduce_after(before).expect("reduce");
+                assert_eq!(started, Vec::from_iter(0..reducer.slices().len()));
             } else {
                 let loss = model.loss(&questions[ranks.rank]);
                 units[..2].iter().for_each(|unit| allocate_zeros(unit).expect("memory"));

@@ -17,7 +17,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use glm_schemas::manifest::Split;
-use libtorch_ext::distributed::PART_MULTIPLE;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
@@ -39,7 +38,7 @@ use crate::data::verify::Verify;
 use crate::device::{DeviceChoice, Precision, device_name};
 use crate::distributed::{Environment, Identity, OnHang, World};
 use crate::model::flops::flop_rates;
-use crate::model::{Glm, ModelConfig};
+use crate::model::{Glm, ModelConfig, Pass};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
 use crate::optim::shard::Shard;
@@ -140,11 +139,6 @@ struct InitialState {
     resumed: bool,
 }
 
-/// Number of elements of which each parameter takes a multiple, so that the ranks can divide the buffers of a model.
-fn multiple(world: Option<&World>) -> usize {
-    world.filter(|world| world.shard_kind() != ShardKind::None).map_or(1, |world| PART_MULTIPLE * world.size())
-}
-
 /// Prepares a run. In a `world`, all ranks read the data; only rank 0 reads weights and writes files.
 ///
 /// # Errors
@@ -184,7 +178,10 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         Some(world) => {
             let InitialState { sizes, state, root, recomputes, resumed } = world.broadcast_value(START, None)?;
             keep_recorded(&mut config, &state.config);
-            let model = Glm::divisible(&sizes, Kind::Float, device, multiple(Some(world)))?;
+            let model = match world.divides_weights() {
+                true => Glm::unallocated(&sizes, Kind::Float, device)?,
+                false => Glm::divisible(&sizes, Kind::Float, device, world.multiple())?,
+            };
             Begun { model, state, root, checkpoint: None, recomputes, resumed, records: None }
         }
     };
@@ -195,7 +192,12 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
             let (sizes, state, root) = (model.config().clone(), state.clone(), root.clone());
             world.broadcast_value(START, Some(InitialState { sizes, state, root, recomputes, resumed }))?;
         }
-        world.broadcast([model.parameters().values()])?;
+        if world.divides_weights() {
+            let pass = Pass::evaluation(precision.kind(), config.train.kernels);
+            model = world.divide(model.config(), device, world.is_rank_zero().then_some(&model), &pass)?;
+        } else {
+            world.broadcast([model.parameters().values()])?;
+        }
     }
     model.checkpoint_activations(recomputes);
     match world.as_deref().filter(|world| world.shard_kind() >= ShardKind::Gradients) {
@@ -332,7 +334,9 @@ fn begin(
     let path = checkpoint.as_ref().map(|(path, _)| path.as_path());
     let source = Source::open(request, place, config, manifest, path)?;
     let recomputes = plan::check(&source.sizes(config)?, config, task, device, ranks)?;
-    let model = source.load(config, manifest, device, multiple(world))?;
+    // Before they are divided, whole weights are in the memory of the host.
+    let place = if world.is_some_and(World::divides_weights) { Device::Cpu } else { device };
+    let model = source.load(config, manifest, place, world.map_or(1, World::multiple))?;
     let (state, so_far, checkpoint) = match checkpoint {
         None => {
             let init = request.init.as_ref().map(ToString::to_string);
