@@ -1,4 +1,5 @@
-//! Sets the rpath of the binaries to the libtorch that torch-sys links, so that no environment variable is needed to run them.
+//! Sets the paths on which the program finds libtorch, so that no environment variable is needed to run it: that of an installation,
+//! relative to the program, then the libtorch that torch-sys links. `scripts/install` removes the second.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
@@ -8,5 +9,6 @@ fn main() {
         return;
     };
     let lib = std::path::Path::new(&libtorch).join("lib");
+    println!("cargo:rustc-link-arg-bins=-Wl,-rpath,$ORIGIN/../lib/glm/torch/lib");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
 }

@@ -6,8 +6,10 @@ mod interrupt;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use glm_schemas::SCHEMA_VERSION;
 use glm_support::command::completions::{self, CompletionsArgs};
 use glm_support::command::log::{Log, LogArgs, Times};
 use glm_support::command::manual::{self, ManArgs};
@@ -27,9 +29,12 @@ use crate::verify::{self, VerifyArgs};
 /// Name of the program.
 const PROGRAM: &str = "glm-prep";
 
+/// Text of `--version` after the name of the program.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| format!("{}\nschema version {SCHEMA_VERSION}", glm_build_info::SHORT));
+
 /// Command line of `glm-prep`.
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, about = "Turns raw data, cloze questions or documents, into tokenized Parquet shards")]
+#[command(name = PROGRAM, version = glm_build_info::SHORT, long_version = LONG_VERSION.as_str(), about = "Turns raw data, cloze questions or documents, into tokenized Parquet shards")]
 #[command(max_term_width = glm_support::command::WIDTH, after_help = "\
 Examples:
   glm-prep fetch record data               # download ReCoRD

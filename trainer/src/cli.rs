@@ -16,13 +16,14 @@ use crate::command::report::ReportArgs;
 use crate::command::run::RunArgs;
 use crate::command::score::ScoreArgs;
 use crate::config::args::ConfigArgs;
+use crate::version;
 
 /// Name of the program.
 const PROGRAM: &str = "glm-trainer";
 
 /// Trains GLM by blank infilling, on cloze questions and on pairs of texts; evaluates it, and generates text
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, max_term_width = glm_support::command::WIDTH, after_help = "\
+#[command(name = PROGRAM, version = glm_build_info::SHORT, long_version = version::LONG.as_str(), max_term_width = glm_support::command::WIDTH, after_help = "\
 Examples:
   glm-trainer run --data sample --preset tiny --init random --out runs/first
   glm-trainer eval --data sample --init runs/first

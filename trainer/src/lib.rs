@@ -18,6 +18,7 @@
 //! - [`record`]: metrics, progress, answers and TensorBoard events of a run.
 //! - [`generate`]: fills blanks of contexts with generated text.
 //! - [`train`]: the training loop, one optimizer step, and evaluation.
+//! - [`version`]: version of the program, recorded with its results.
 //! - [`command`], [`cli`]: the commands of `glm-trainer`.
 //!
 //! `docs/architecture.md` follows one question along this path. A run is determined by its settings and its data set. Settings can be
@@ -52,3 +53,4 @@ pub mod record;
 pub mod task;
 pub mod text_metrics;
 pub mod train;
+pub mod version;

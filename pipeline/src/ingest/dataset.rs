@@ -5,16 +5,17 @@ use std::time::Instant;
 
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::manifest::{
-    ClozeManifest, IngestSettings, MANIFEST_FILE, Manifest, RawFile, Shard, Split, SplitManifest, TaskName,
+    ClozeManifest, IngestSettings, MANIFEST_FILE, Manifest, ManifestError, RawFile, Shard, Split, SplitManifest, TaskName,
 };
 use glm_support::files::checksum::FileDigest;
 use glm_support::files::progress::Progress;
+use glm_support::provenance::Provenance;
 use glm_text::tokenize::Tokenizer;
 
 use super::error::IngestError;
 use super::holdout::Holdout;
 use super::kind::{RowCounts, RowKind, SplitRows};
-use super::options::{Fraction, IngestOptions, TOOL};
+use super::options::{Fraction, IngestOptions, tool};
 use super::order::{FileCounts, Ordered, OrderedStage};
 use super::reasons::Reasons;
 use super::rejects::RejectLog;
@@ -22,7 +23,7 @@ use super::report::Summary;
 use super::spool::{Spool, SpoolWriter};
 use super::stages::Stages;
 use super::write;
-use crate::shard::publish::Staging;
+use crate::shard::publish::{PROVENANCE_FILE, Staging};
 use crate::shard::{self, WriteError};
 use crate::source::recognise::FormatName;
 
@@ -153,6 +154,11 @@ impl<'a, R: RowKind> DataSetBuilder<'a, R> {
         options.stop.check()?;
         let mut manifest = manifest::<R>(&splits, shards, options, tokenizer, format);
         manifest.rejects = rejects;
+        let provenance = Provenance::of_process(tool(), SCHEMA_VERSION, options.threads.get());
+        shard::write_file(
+            &staging.path().join(PROVENANCE_FILE),
+            &serde_json::to_vec_pretty(&provenance).map_err(ManifestError::from)?,
+        )?;
         shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
         staging.publish()?;
         Ok(summary(&splits, &reasons, &manifest, options, &stages, started))
@@ -210,7 +216,7 @@ fn manifest<R: RowKind>(
     let mut manifest = Manifest {
         schema_version: SCHEMA_VERSION,
         task: R::TASK,
-        tool: TOOL.to_owned(),
+        tool: tool(),
         fingerprint: String::new(),
         tokenizer: tokenizer.identity().clone(),
         special_ids: tokenizer.special(),

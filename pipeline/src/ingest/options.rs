@@ -20,8 +20,10 @@ use crate::shard::{ROWS_PER_GROUP, ShardCompression};
 use crate::source::input::Selection;
 use crate::source::recognise::FormatName;
 
-/// Name and version of the program, as recorded in the manifest.
-pub(super) const TOOL: &str = concat!("glm-prep ", env!("CARGO_PKG_VERSION"));
+/// Name, version and revision of the program, as recorded in the manifest.
+pub(super) fn tool() -> String {
+    format!("glm-prep {}", glm_build_info::SHORT)
+}
 
 /// Default number of rows per shard.
 pub const DEFAULT_ROWS_PER_SHARD: usize = 8192;

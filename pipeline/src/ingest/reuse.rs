@@ -13,7 +13,7 @@ use glm_text::tokenize::Tokenizer;
 
 use super::error::IngestError;
 use super::kind::RowKind;
-use super::options::{IngestOptions, Partition, TOOL};
+use super::options::{IngestOptions, Partition, tool};
 use super::part::{Frame, PartReader, Plan, SplitEnd};
 use crate::shard::publish::REJECTS_FILE;
 use crate::source::input::{self, Input, InputError};
@@ -34,7 +34,7 @@ pub(super) fn published(
     let wanted = IngestSettings { format: manifest.settings.format.clone(), ..options.settings() };
     let is_format = options.format.is_none_or(|format| format.to_string() == manifest.settings.format);
     if manifest.task != options.task()
-        || manifest.tool != TOOL
+        || manifest.tool != tool()
         || manifest.tokenizer != *tokenizer.identity()
         || manifest.settings != wanted
         || !is_format

@@ -10,7 +10,7 @@ use glm_text::tokenize::Tokenizer;
 use super::dataset::DataSetBuilder;
 use super::error::IngestError;
 use super::kind::{Context, RowKind};
-use super::options::{IngestOptions, Partition, TOOL};
+use super::options::{IngestOptions, Partition, tool};
 use super::outcome::{Outcome, PartSummary};
 use super::part::{self, PartWriter, Plan, SplitEnd};
 use super::pipeline::{ReadFiles, SplitPipeline, in_flight};
@@ -252,7 +252,7 @@ fn prepare_part<R: RowKind>(
         files.entry(input.split).or_default().push(input.name.clone());
     }
     let tokenizer_identity = tokenizer.identity().clone();
-    let (tool, settings) = (TOOL.to_owned(), options.settings());
+    let (tool, settings) = (tool(), options.settings());
     let pattern = options.pattern.as_deref().map(PatternTask::source);
     let plan = Plan { tool, task: R::TASK, parts: count, settings, pattern, tokenizer: tokenizer_identity, files };
     if !options.force

@@ -15,6 +15,8 @@ use super::error::WriteError;
 
 /// Name of the list of rejected records.
 pub const REJECTS_FILE: &str = "rejects.jsonl";
+/// Name of the file about program, command line and machine of the ingest.
+pub const PROVENANCE_FILE: &str = "provenance.json";
 /// Name of the page that `glm-prep report` writes next to the shards; it is removed when they are replaced.
 pub const REPORT_FILE: &str = "report.html";
 

@@ -1,15 +1,18 @@
-// Operators that tch does not bind, and libtorch's thread pool.
+// Operators that tch does not bind, libtorch's thread pool and its version.
 
 #include "ext.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/Version.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
 
+#include <cstring>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace {
@@ -46,6 +49,18 @@ std::vector<at::Tensor> copy_list(const ext_tensor* tensors, size_t n) {
 }  // namespace
 
 extern "C" {
+
+// Version of the libtorch that is loaded, to be freed by glm_ext_free; null if libtorch does not say.
+char* glm_ext_libtorch_version() {
+  const std::string config = at::show_config();
+  const char* const key = "TORCH_VERSION=";
+  const auto at_key = config.find(key);
+  if (at_key == std::string::npos) {
+    return nullptr;
+  }
+  const auto begin = at_key + std::strlen(key);
+  return strdup(config.substr(begin, config.find_first_of(", \n", begin) - begin).c_str());
+}
 
 // Product of a [m, k] and the transpose of b [n, k]. Uses oneDNN in cases in which it is faster than libtorch's mm.
 char* glm_ext_matmul_nt(ext_tensor* out, ext_tensor a, ext_tensor b) {

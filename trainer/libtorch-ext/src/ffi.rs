@@ -17,6 +17,7 @@ pub(crate) type BackwardFn = unsafe extern "C" fn(
 
 unsafe extern "C" {
     fn glm_ext_free(message: *mut c_char);
+    fn glm_ext_libtorch_version() -> *mut c_char;
     pub(crate) fn glm_ext_record(
         inputs: *const TensorPtr,
         n_inputs: usize,
@@ -87,12 +88,27 @@ pub(crate) fn as_raw(tensor: &Tensor) -> TensorPtr {
 
 /// Converts the return value of a C function to a result.
 pub(crate) fn check(message: *mut c_char) -> Result<(), TchError> {
-    if message.is_null() {
-        return Ok(());
+    // SAFETY: a message is NUL-terminated and owned by the caller, see csrc/ext.h.
+    unsafe { take_text(message) }.map_or(Ok(()), |text| Err(TchError::Torch(text)))
+}
+
+/// Returns the version of the loaded libtorch, if it says.
+pub(crate) fn libtorch_version() -> Option<String> {
+    // SAFETY: the result is NUL-terminated and owned by the caller, or null.
+    unsafe { take_text(glm_ext_libtorch_version()) }
+}
+
+/// Copies a text and frees it; `None` for null.
+///
+/// # Safety
+/// `text` is null, or NUL-terminated and owned by the caller, who does not use it afterwards.
+unsafe fn take_text(text: *mut c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
     }
-    // SAFETY: a message that is not null is NUL-terminated and owned by the caller, see csrc/ext.h.
-    let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
-    // SAFETY: as above; the message is not used afterwards.
-    unsafe { glm_ext_free(message) };
-    Err(TchError::Torch(text))
+    // SAFETY: as the caller promises.
+    let copy = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
+    // SAFETY: as above; the text is not used afterwards.
+    unsafe { glm_ext_free(text) };
+    Some(copy)
 }

@@ -23,3 +23,8 @@ pub mod pinned;
 pub mod stream;
 
 mod ffi;
+
+/// Returns the version of the libtorch that is loaded, such as `2.11.0`; `None` if it does not say.
+pub fn version() -> Option<String> {
+    ffi::libtorch_version()
+}

@@ -11,11 +11,15 @@ use super::CheckpointError;
 use super::safetensors_file::write;
 use super::stored::{StoredKind, StoredTensor, TensorHeader};
 use crate::model::ModelConfig;
+use crate::version;
 
 /// Key of the model's configuration, as JSON, in the metadata of a safetensors file.
 pub(super) const CONFIG_KEY: &str = "glm.model";
 /// Key of the vocabulary, as JSON: its name, the sha256 of its file and its size.
 pub(super) const TOKENIZER_KEY: &str = "glm.tokenizer";
+
+/// Key of the program that wrote the file: its version and revision, and that of libtorch.
+pub(super) const PROGRAM_KEY: &str = "glm.program";
 
 /// Copies floating point numbers to a tensor on the CPU; returns `None` for other element types.
 pub(super) fn tensor(stored: &StoredTensor<'_>) -> Result<Option<Tensor>, TchError> {
@@ -85,14 +89,16 @@ pub(super) fn write_with_metadata<'a>(
     write(path, &headers, metadata, |_| Ok(Cow::Borrowed(remaining.next().map(HostTensor::data).unwrap_or_default())))
 }
 
-/// Returns the metadata of a safetensors file: the configuration of the model, and its vocabulary if it is known.
+/// Returns the metadata of a safetensors file: the program, the configuration of the model, and its vocabulary if it is known.
+/// Host, command line and time are left out: equal weights are equal files.
 pub(crate) fn metadata(
     path: &Path,
     config: &ModelConfig,
     tokenizer: Option<&Tokenizer>,
 ) -> Result<BTreeMap<&'static str, String>, CheckpointError> {
     let fault = |source| CheckpointError::State { path: path.to_owned(), source };
-    let mut metadata = BTreeMap::from([(CONFIG_KEY, serde_json::to_string(config).map_err(fault)?)]);
+    let mut metadata =
+        BTreeMap::from([(CONFIG_KEY, serde_json::to_string(config).map_err(fault)?), (PROGRAM_KEY, version::with_libtorch())]);
     if let Some(tokenizer) = tokenizer {
         metadata.insert(TOKENIZER_KEY, serde_json::to_string(tokenizer).map_err(fault)?);
     }

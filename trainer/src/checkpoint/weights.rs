@@ -11,7 +11,7 @@ use super::layout::{self, FINAL_LAYERNORM, POSITION_EMBEDDINGS, WORD_EMBEDDINGS,
 use super::locate::{CheckpointChoice, Located, locate};
 use super::pickle::read_module;
 use super::stored::{StoredKind, StoredTensor, TensorFile, TensorHeader};
-use super::tensors::{CONFIG_KEY, TOKENIZER_KEY};
+use super::tensors::{CONFIG_KEY, PROGRAM_KEY, TOKENIZER_KEY};
 use super::{CheckpointError, hugging_face, safetensors_file, seal, tensors};
 use crate::model::config::{ModelConfig, Preset};
 use crate::model::parameters::Parameters;
@@ -120,6 +120,11 @@ impl Weights {
     /// Vocabulary of the weights; `None` if the files do not specify it, as published ones.
     pub fn tokenizer(&self) -> Option<Tokenizer> {
         self.files.iter().filter_map(|file| file.metadata.get(TOKENIZER_KEY)).find_map(|json| serde_json::from_str(json).ok())
+    }
+
+    /// Program that wrote the files, if they say.
+    pub fn program(&self) -> Option<&str> {
+        self.files.iter().find_map(|file| file.metadata.get(PROGRAM_KEY)).map(String::as_str)
     }
 
     /// Checks that the weights have the vocabulary of a data set or of questions. Weights that do not specify theirs are accepted.

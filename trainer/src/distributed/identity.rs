@@ -28,7 +28,7 @@ impl Identity {
 
 /// Returns the version of this program and, if its file is readable, a checksum, which distinguishes builds of one version.
 fn program() -> String {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = glm_build_info::SHORT;
     let file = std::env::current_exe().and_then(std::fs::read);
     match file {
         Ok(bytes) => {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::TaskName;
 use glm_support::files::atomic;
+use glm_support::provenance::Provenance;
 use serde::{Deserialize, Serialize};
 
 use crate::device::Precision;
@@ -42,6 +43,9 @@ pub struct Session {
     pub train_questions: usize,
     /// Rows to evaluate on; 0 without a validation split.
     pub val_questions: usize,
+    /// Program, command line and machine of rank 0; `None` for runs of earlier versions.
+    #[serde(default)]
+    pub provenance: Option<Provenance>,
 }
 
 impl Session {
@@ -90,6 +94,7 @@ mod tests {
             parameters: 10,
             train_questions: 30,
             val_questions: 0,
+            provenance: Some(Provenance::of_process("glm-trainer 0.1.0".into(), 3, 2)),
         };
         let later = Session { step: 5, samples: 40, ..session.clone() };
         assert_eq!(Session::read(folder.path()), []);

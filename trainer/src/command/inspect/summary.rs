@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use glm_schemas::manifest::Tokenizer;
 use serde::Serialize;
 
 use super::{number_text, shape_text, write_row};
@@ -19,6 +20,10 @@ pub struct Summary {
     pub path: PathBuf,
     /// Sizes of the model, if the file contains a GLM.
     pub model: Option<Model>,
+    /// Vocabulary, if the file specifies it.
+    pub vocabulary: Option<Tokenizer>,
+    /// Program that wrote the file, if it says.
+    pub program: Option<String>,
     /// Number of elements of all tensors.
     pub parameters: u64,
     /// Size of the elements in bytes.
@@ -79,7 +84,8 @@ impl Summary {
             Model { layers, hidden, heads, vocab: vocab_rows, positions }
         });
         let skipped = weights.skipped().map(str::to_owned).collect();
-        Ok(Self { path: weights.path().to_owned(), model, parameters, bytes, tensors, skipped })
+        let (vocabulary, program) = (weights.tokenizer(), weights.program().map(str::to_owned));
+        Ok(Self { path: weights.path().to_owned(), model, vocabulary, program, parameters, bytes, tensors, skipped })
     }
 }
 
@@ -127,6 +133,12 @@ impl fmt::Display for Summary {
         if let Some(Model { layers, hidden, heads, vocab, positions }) = self.model {
             let heads = heads.map_or_else(|| "heads unknown".to_owned(), |heads| format!("{heads} heads"));
             writeln!(f, "GLM with {layers} layers, width {hidden}, {heads}, vocabulary {vocab}, {positions} positions")?;
+        }
+        if let Some(Tokenizer { name, sha256, .. }) = &self.vocabulary {
+            writeln!(f, "tokenizer {name}, sha256 {sha256}")?;
+        }
+        if let Some(program) = &self.program {
+            writeln!(f, "written by {program}")?;
         }
         writeln!(f)?;
         write_row(f, "tensor", format_args!("{:4} {:>10} {:>9}", "type", "shape", "norm"))?;

@@ -40,6 +40,7 @@ use crate::config::{Config, overrides::Layers};
 use crate::record::sessions::Session;
 use crate::task::metrics::{MetricInfo, Role, Selection};
 use crate::task::{self, Words, metrics_of, words_of};
+use crate::version;
 pub use measurement::Measurement;
 use records::{Entry, Records};
 pub use reported::{Reported, ReportedRun, ReportedSweep};
@@ -216,7 +217,7 @@ impl Known {
         html! {
             p { (self.status()) }
             @if let Some(written) = written {
-                p { "As of " (moment(written.as_secs())) ". Page by glm-trainer " (env!("CARGO_PKG_VERSION")) "." }
+                p { "As of " (moment(written.as_secs())) ". Page by " (version::PROGRAM.as_str()) "." }
             }
         }
     }

@@ -25,6 +25,15 @@ impl Known {
                 ("Evaluated on", text(self.records.evals.last().map_or_else(|| "nothing yet".to_owned(), |eval| self.evaluated_on(eval)))),
                 ("Device", text(place(session))),
             ]);
+            if let Some(made) = &session.provenance {
+                let libtorch = made.libtorch.as_ref().map(|version| format!(", libtorch {version}")).unwrap_or_default();
+                let features = made.features.iter().map(|feature| format!(", {feature}")).collect::<String>();
+                list.extend([
+                    ("Program", text(format!("{}{libtorch}{features}, schema version {}", made.program, made.schema_version))),
+                    ("Command", html! { code { (made.command.join(" ")) } }),
+                    ("Machine", text(format!("{}, {} threads, in {}", made.host, made.threads, made.directory.display()))),
+                ]);
+            }
         }
         if let Some(first) = self.sessions.first() {
             let resumed = match &self.sessions[1..] {

@@ -48,6 +48,7 @@ use crate::record::sessions::Session;
 use crate::task::{Objective, Purpose, Task, words_of};
 use crate::train::step::{Ranks, Stepper};
 use crate::train::{Records, Run};
+use crate::version;
 
 pub use args::RunArgs;
 pub use error::RunError;
@@ -289,6 +290,7 @@ fn session(run: &Run, data: &Path, device: Device) -> Session {
         parameters: run.stepper.model.config().parameters(),
         train_questions: run.train_data.rows(),
         val_questions: run.val_data.as_ref().map_or(0, |data| data.rows()),
+        provenance: Some(version::provenance()),
     }
 }
 
