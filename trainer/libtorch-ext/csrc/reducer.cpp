@@ -45,14 +45,26 @@ class Reducer final : public std::enable_shared_from_this<Reducer> {
     const auto element = static_cast<int64_t>(units[0].gradients.element_size());
     slices_ = ext_slices::cut(parameters_, places, std::max<int64_t>(options.bucket / element, 1));
     half_ = options.bf16 && units[0].gradients.scalar_type() != at::kBFloat16;
-    for (auto& slice : slices_) {
-      const auto& unit = units_[slice.unit];
-      slice.gradients = unit.gradients.slice(0, slice.begin - unit.begin, slice.end - unit.begin);
-      if (half_ && !totals.defined()) {
-        slice.copy = at::empty_like(slice.gradients, slice.gradients.options().dtype(at::kBFloat16));
+    for (size_t i = 0; i < units_.size(); ++i) {
+      const auto& unit = units_[i];
+      if (unit.temporary) {
+        // Views can be made of memory only.
+        ext_allocate(unit.gradients);
       }
-      slice.sums = own(slice.gradients);
-      slice.sums_of_copy = own(slice.copy);
+      for (auto& slice : slices_) {
+        if (slice.unit != i) {
+          continue;
+        }
+        slice.gradients = unit.gradients.slice(0, slice.begin - unit.begin, slice.end - unit.begin);
+        if (half_ && !totals.defined()) {
+          slice.copy = at::empty_like(slice.gradients, slice.gradients.options().dtype(at::kBFloat16));
+        }
+        slice.sums = own(slice.gradients);
+        slice.sums_of_copy = own(slice.copy);
+      }
+      if (unit.temporary) {
+        ext_release(unit.gradients);
+      }
     }
     if (totals.defined()) {
       std::vector<Slice*> ascending;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::averages::{STARTS_KEY, WHOLE_FILE, part_file};
-use super::run_folder::temporary_folder;
+use super::locate::temporary_folder;
 use super::snapshot::{MomentPart, Snapshot};
 use super::tensors::{metadata, write_with_metadata};
 use super::{CheckpointError, seal};

@@ -22,7 +22,7 @@ use glm_support::files::lock::try_lock;
 
 use super::CheckpointError;
 use super::averages;
-use super::locate::{BEST_FILE, CHECKPOINTS_FOLDER, LATEST_FILE, WEIGHTS_FILE};
+use super::locate::{BEST_FILE, CHECKPOINTS_FOLDER, LATEST_FILE, TEMPORARY, WEIGHTS_FILE, step_name, temporary_folder};
 use super::parts::{Peers, write_part};
 pub use super::run_state::RunState;
 use super::seal::{SUMS_FILE, check, line, sums};
@@ -34,7 +34,6 @@ const METRICS_FILE: &str = "metrics.jsonl";
 /// Files of a checkpoint that [`SUMS_FILE`] lists, beside those of the averages.
 const LISTED_FILES: [&str; 3] = [WEIGHTS_FILE, STATE_FILE, METRICS_FILE];
 const LOCK_FILE: &str = ".lock";
-const TEMPORARY: &str = ".writing-";
 
 /// Folder of a run, locked by this process.
 #[derive(Debug, Clone)]
@@ -229,16 +228,6 @@ impl RunFolder {
         let text = fs::read(&path).map_err(|source| io("cannot read", &path, source))?;
         serde_json::from_slice(&text).map_err(|source| CheckpointError::State { path, source })
     }
-}
-
-/// Name of the folder of a checkpoint.
-fn step_name(step: u64) -> String {
-    format!("step-{step:08}")
-}
-
-/// Folder in which a checkpoint of the run in `root` is written.
-pub(super) fn temporary_folder(root: &Path, step: u64) -> PathBuf {
-    root.join(CHECKPOINTS_FOLDER).join(format!("{TEMPORARY}{}", step_name(step)))
 }
 
 /// Returns the files that a list of checksums with these names must contain.

@@ -108,6 +108,8 @@ struct Values {
 pub struct DividedWeights {
     own: Tensor,
     values: Vec<Values>,
+    /// Views of the copies in half precision, by index of the parameter.
+    views: Vec<(usize, Tensor)>,
     is_whole: Cell<bool>,
 }
 
@@ -125,7 +127,7 @@ impl DividedWeights {
         let (rank, ranks) = (group.rank() as i64, group.world_size() as i64);
         let count = runs.last().map_or(0, |run| run.place.end);
         let all = Tensor::f_zeros([count / ranks], options)?;
-        let mut divided = Vec::with_capacity(runs.len());
+        let (mut divided, mut views) = (Vec::with_capacity(runs.len()), Vec::new());
         for run in runs {
             let Range { start, end } = run.place;
             let part = (end - start) / ranks;
@@ -140,6 +142,10 @@ impl DividedWeights {
                 no_grad(|| named[index].tensor.f_set_data(&view))?;
             }
             let half = half.map(|kind| no_grad(|| whole.f_totype(kind))).transpose()?;
+            // Views can be made before the memory is released.
+            if let Some(half) = &half {
+                views.extend(run.views(half, named)?);
+            }
             let block = match run.is_block {
                 true => {
                     let masters = BlockWeights::new(group, &whole, &own)?;
@@ -150,7 +156,7 @@ impl DividedWeights {
             };
             divided.push(Values { run, whole, own, half, block });
         }
-        Ok(Self { own: all, values: divided, is_whole: Cell::new(false) })
+        Ok(Self { own: all, values: divided, views, is_whole: Cell::new(false) })
     }
 
     /// This rank's part of all runs, in the order of their places.
@@ -182,10 +188,9 @@ impl DividedWeights {
         self.values.iter().filter(|values| values.block.is_none()).map(|values| &values.whole)
     }
 
-    /// Views of the copies in half precision, by index of the parameter; empty without copies.
-    pub(super) fn views(&self, named: &[Parameter]) -> Result<Vec<(usize, Tensor)>, TchError> {
-        let of_run = |values: &Values| values.half.as_ref().map(|half| values.run.views(half, named)).transpose();
-        Ok(self.values.iter().map(of_run).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().flatten().collect())
+    /// Views of the copies in half precision, by index of the parameter; none without copies.
+    pub(super) fn views(&self) -> impl Iterator<Item = (usize, Tensor)> {
+        self.views.iter().map(|(index, view)| (*index, view.shallow_clone()))
     }
 
     /// After the ranks have updated their parts: makes the values that every rank holds whole with `gather`, which fills a vector with the
@@ -220,5 +225,67 @@ impl DividedWeights {
             masters.map_or(Ok(()), BlockWeights::release)?;
         }
         Ok(copies)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libtorch_ext::distributed::{GroupOptions, PART_MULTIPLE, Store, StoreOptions, available};
+
+    use super::*;
+    use crate::model::parameters::{Init, Parameters};
+
+    fn parameters() -> (Parameters, [Tensor; 3]) {
+        let mut parameters = Parameters::new(Kind::Float, Device::Cpu);
+        let shapes = [("word_embeddings.weight", &[2, 3][..]), ("transformer.layers.0.weight", &[3, 4]), ("bias", &[4])];
+        let handles = shapes.map(|(name, shape)| parameters.add(name.into(), shape, Init::Normal(1.0)).expect("parameter"));
+        parameters.make_divisible(PART_MULTIPLE);
+        (parameters, handles)
+    }
+
+    #[test]
+    fn matrices_of_blocks_exist_while_they_are_gathered() {
+        if available().is_err() {
+            return;
+        }
+        let store = Store::serve(&StoreOptions { port: 0, ..StoreOptions::default() }).expect("a store");
+        let group = ProcessGroup::new(&store, 0, 1, &GroupOptions::default()).expect("a group");
+        let (mut whole, expected) = parameters();
+        whole.flatten().expect("flatten");
+        whole.draw().expect("draw");
+        for half in [None, Some(Kind::BFloat16)] {
+            let (mut divided, [table, weight, bias]) = parameters();
+            divided.divide(Some(whole.values()), &group, half).expect("divided");
+            let weights = divided.divided().expect("divided");
+            assert_eq!(weights.own(), whole.values());
+            assert_eq!([&table, &bias], [&expected[0], &expected[2]]);
+            assert_eq!(weight.size(), [3, 4]);
+            let block = divided.temporary_weights(0).expect("a block");
+            for _ in 0..2 {
+                block.gather().expect("gathered");
+                match half {
+                    None => assert_eq!(weight, expected[1]),
+                    Some(kind) => {
+                        let copy = |parameter: &Tensor| divided.cast(parameter, kind).expect("a copy").shallow_clone();
+                        assert_eq!(copy(&weight), expected[1].to_kind(kind));
+                        assert_eq!(copy(&table), expected[0].to_kind(kind));
+                    }
+                }
+                block.release().expect("released");
+            }
+            let copies = divided.copy(true).expect("copies");
+            assert!(copies.iter().all(|(index, values)| *values == expected[*index]) && copies.len() == 3);
+            assert!(divided.copy(false).expect("copies").is_empty());
+
+            let _more = no_grad(|| weights.own().shallow_clone().f_add_scalar_(1.0)).expect("added");
+            weights.refresh(|whole, own| group.queue_gather(whole, own)).expect("refreshed");
+            assert_eq!(table, &expected[0] + 1.0);
+            weights.keep_whole(true).expect("gathered");
+            assert!(divided.temporary_weights(0).is_none());
+            if half.is_none() {
+                assert_eq!(weight, &expected[1] + 1.0);
+            }
+            weights.keep_whole(false).expect("released");
+        }
     }
 }

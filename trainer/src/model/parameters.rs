@@ -210,8 +210,8 @@ impl Parameters {
         let (runs, options) = (self.runs(), (self.kind, self.device));
         let divided = DividedWeights::new(values, runs, &mut self.named, options, group, half)?;
         if let Some(kind) = half {
-            let views = divided.views(&self.named)?.into_iter();
-            let _new = self.copies.set(Copies::new(kind, None, views.map(|(index, view)| (&self.named[index].tensor, view))));
+            let views = divided.views().map(|(index, view)| (&self.named[index].tensor, view));
+            let _new = self.copies.set(Copies::new(kind, None, views));
         }
         self.divided = Some(divided);
         Ok(())

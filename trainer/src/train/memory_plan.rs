@@ -11,7 +11,7 @@ use crate::model::memory::{BytesPerToken, Workload, bytes_per_token};
 /// Bytes of the master weights, a gradient and each average.
 const MASTER: u64 = 4;
 /// The program, libtorch and its threads on a CPU, without data: the resident memory of a run of the smallest model.
-const PROGRAM_ON_CPU: u64 = 330_000_000;
+const PROGRAM_ON_CPU: u64 = 190_000_000;
 /// The CUDA context, kernels, and workspaces of cuBLAS and NCCL, by estimate.
 const LIBRARIES_ON_GPU: u64 = 1_500_000_000;
 

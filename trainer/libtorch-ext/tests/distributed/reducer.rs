@@ -9,21 +9,21 @@ use tch::{Device, Kind, TchError, Tensor, no_grad};
 use crate::ranks::{Rank, long, numbers, on_ranks};
 
 /// Parameters whose gradients are views of one buffer, as in the trainer.
-pub struct Model {
-    pub first: Tensor,
-    pub bias: Tensor,
-    pub shared: Tensor,
-    pub last: Tensor,
-    pub gradients: Tensor,
+pub(crate) struct Model {
+    pub(crate) first: Tensor,
+    pub(crate) bias: Tensor,
+    pub(crate) shared: Tensor,
+    pub(crate) last: Tensor,
+    pub(crate) gradients: Tensor,
 }
 
 impl Model {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::padded(1)
     }
 
     /// The gradient of each parameter takes a multiple of `multiple` in the buffer.
-    pub fn padded(multiple: i64) -> Self {
+    pub(crate) fn padded(multiple: i64) -> Self {
         tch::manual_seed(7);
         let options = (Kind::Double, Device::Cpu);
         let taken = |count: i64| (count + multiple - 1) / multiple * multiple;
@@ -41,29 +41,29 @@ impl Model {
         Self { first, bias, shared, last, gradients }
     }
 
-    pub fn parameters(&self) -> [&Tensor; 4] {
+    pub(crate) fn parameters(&self) -> [&Tensor; 4] {
         [&self.first, &self.bias, &self.shared, &self.last]
     }
 
     /// A loss that is a sum over questions. `shared` is used three times: twice by a function that accumulates its gradient
     /// itself, once by a function of libtorch.
-    pub fn loss(&self, questions: &Tensor) -> Tensor {
+    pub(crate) fn loss(&self, questions: &Tensor) -> Tensor {
         let x = (questions.matmul(&self.first) + &self.bias).tanh();
         let x = product(&x, &self.shared).tanh();
         let x = product(&x, &self.shared).tanh() + x.matmul(&self.shared).sin();
         x.matmul(&self.last).square().sum(Kind::Double)
     }
 
-    pub fn reducer(&self, group: &Rc<ProcessGroup>, options: &ReducerOptions) -> Reducer {
+    pub(crate) fn reducer(&self, group: &Rc<ProcessGroup>, options: &ReducerOptions) -> Reducer {
         Reducer::new(Rc::clone(group), &self.parameters(), &self.gradients, options).expect("a reducer")
     }
 
-    pub fn zero(&self) {
+    pub(crate) fn zero(&self) {
         let _zeros = self.gradients.shallow_clone().zero_();
     }
 }
 
-pub const WIDTH: i64 = 6;
+pub(crate) const WIDTH: i64 = 6;
 
 /// `x @ weight`. The backward pass accumulates the weight's gradient itself and returns none for it.
 fn product(x: &Tensor, weight: &Tensor) -> Tensor {
@@ -79,12 +79,12 @@ fn product(x: &Tensor, weight: &Tensor) -> Tensor {
 }
 
 /// Returns the questions of every rank in a step. The ranks have different numbers of questions.
-pub fn questions(step: u64, ranks: usize) -> Vec<Tensor> {
+pub(crate) fn questions(step: u64, ranks: usize) -> Vec<Tensor> {
     tch::manual_seed(100 + step as i64);
     (0..ranks as i64).map(|rank| Tensor::randn([rank + 1, WIDTH], (Kind::Double, Device::Cpu))).collect()
 }
 
-pub fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
+pub(crate) fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
     let scale = expected.abs().max().double_value(&[]);
     let error = (found - expected).abs().max().double_value(&[]) / scale;
     assert!(scale > 0.0 && error < 1e-12, "{what}: {error:e}");
@@ -94,7 +94,7 @@ fn bits(tensor: &Tensor) -> Vec<u64> {
     numbers(tensor).into_iter().map(f64::to_bits).collect()
 }
 
-pub fn assert_bit_identical_on_all_ranks(group: &ProcessGroup, gradients: &Tensor) {
+pub(crate) fn assert_bit_identical_on_all_ranks(group: &ProcessGroup, gradients: &Tensor) {
     let all = group.all_gather(gradients).expect("all_gather");
     assert_eq!(all.len(), group.world_size());
     assert!(all.iter().all(|other| bits(other) == bits(&all[0])));

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use libtorch_ext::autograd::set_gradient;
 use libtorch_ext::distributed::{PART_MULTIPLE, ProcessGroup, Reducer, ReducerOptions, Unit};
-use libtorch_ext::memory::allocate_zeros;
+use libtorch_ext::memory::{allocate_zeros, release};
 use tch::{Device, Kind, Tensor};
 
 use crate::ranks::{Rank, long, on_ranks};
@@ -79,6 +79,8 @@ fn accumulate(ranks: &Rank, group: &Rc<ProcessGroup>, taken: i64, bucket: usize)
     let list: Vec<Unit<'_>> =
         units.iter().zip([true, true, false]).map(|(gradients, temporary)| Unit { gradients, temporary }).collect();
     let mut totals = Tensor::zeros([sizes.iter().sum::<i64>() / 2], (Kind::Double, Device::Cpu));
+    // SAFETY: they are allocated before a backward pass.
+    units[..2].iter().for_each(|unit| unsafe { release(unit) }.expect("released"));
     let options = ReducerOptions { bucket, ..ReducerOptions::default() };
     let mut reducer =
         Reducer::accumulating(Rc::clone(group), &model.parameters(), &list, &totals, &options).expect("a reducer");
