@@ -5,6 +5,7 @@ mod ingest;
 mod interrupt;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -53,6 +54,9 @@ Exit codes:
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Folder of the cache for files of object stores, s3://... and others [default: $GLM_CACHE, else glm in the user's cache folder]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    cache: Option<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -91,18 +95,39 @@ impl Cli {
         self.log.start(Level::WARN, Times::None)
     }
 
+    /// The arguments of `inspect`, if that is the command.
+    pub fn inspect(&self) -> Option<&InspectArgs> {
+        match &self.command {
+            Command::Inspect(args) => Some(args),
+            _ => None,
+        }
+    }
+
+    /// True if messages that are not errors are left out.
+    pub fn is_quiet(&self) -> bool {
+        self.log.quiet > 0
+    }
+
+    /// Uses the cache of the command line for files of object stores.
+    pub fn set_cache(&self) {
+        if let Some(folder) = &self.cache {
+            glm_remote::cache::set_folder(folder);
+        }
+    }
+
     /// Runs the command and writes its output to `out`.
     ///
     /// # Errors
     /// [`CliError`], whose message is one sentence.
     pub fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CliError> {
-        let quiet = self.log.quiet > 0;
+        let quiet = self.is_quiet();
+        self.set_cache();
         match &self.command {
             Command::Ingest(args) => return args.run(quiet, out),
             Command::Merge(args) => return args.run(quiet, out),
             Command::Fetch(args) => fetch::run(args, quiet, progress::of(quiet).as_ref(), out)?,
             Command::Patterns(args) => command::run(args, out)?,
-            Command::Inspect(args) => inspect::run(args, quiet, out)?,
+            Command::Inspect(_) => return Err(inspect::start().into()),
             Command::Verify(args) => {
                 // The Parquet library panics on some damaged files; `verify` catches the panic and reports the damage.
                 std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));

@@ -1,52 +1,18 @@
-//! `glm-prep inspect`: shows the content of a shard or a data set.
-//!
-//! - `source`: the shard files of a path and their manifest.
-//! - `selection`: selects rows with Polars: the first, a random sample, or those that match a condition.
-//! - `rows`: schema, counts and rows in readable form.
-//! - `question`, `document`: one row in full, laid out by `marks`, `tokens` and [`glm_support::command::paint`]; `closest` suggests
-//!   ids if the given one does not exist.
-//! - `sql`: SQL queries over all shards with Polars.
-//! - `format`: output formats of rows; `json`: Polars values as JSON.
-//! - `model_input`: the exact model input of every choice, read by Arrow and encoded by [`glm_schemas::cloze::encoding`].
-//! - `error`: errors of the command.
+//! `glm-prep inspect`: its arguments. The program `glm-prep-inspect` next to this one runs the command, because it contains Polars.
 
-mod closest;
-mod document;
-mod error;
-mod format;
-mod found;
-mod json;
-mod marks;
-mod model_input;
-mod page;
-mod pair;
-mod question;
-mod rows;
-mod selection;
-mod source;
-mod sql;
-mod tokens;
-
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
-use glm_schemas::manifest::{Split, TaskName};
+use glm_schemas::manifest::Split;
 use glm_support::command::paint::ColourWhen;
+use thiserror::Error;
 
-pub use error::InspectError;
-use selection::{Pick, Selection};
-use source::Source;
-
-use crate::shard::DataSetError;
-pub use format::Format;
-pub(crate) use format::shorten;
-
-/// Default of `--rows`.
-const DEFAULT_ROWS: usize = 5;
-/// Maximum number of attempts to show a data set that is replaced again and again.
-const MAX_ATTEMPTS: usize = 20;
+/// File name of the program that runs the command.
+const PROGRAM: &str = "glm-prep-inspect";
 
 /// Arguments of `inspect`.
 #[derive(Debug, Clone, Args)]
@@ -61,7 +27,7 @@ Examples:
   glm-prep inspect data/record --sql 'select count(*) from shards'
   glm-prep inspect data/record --split val --rows 1 --model-input")]
 pub struct InspectArgs {
-    /// A shard, or the folder of a data set: the one given to `ingest`, or its `shards`
+    /// A shard, or the folder of a data set: the one given to `ingest`, or its `shards`; or the URL of one
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// Show only one split: train, val or test
@@ -131,78 +97,43 @@ impl InspectArgs {
     }
 }
 
-/// Runs the command and prints to `out`. `quiet` leaves out the number of rows per split.
-///
-/// # Errors
-/// [`InspectError`] if the path is not a shard or data set, its content violates the data contract, the query, condition or id
-/// is invalid, or `out` cannot be written to.
-pub fn run(args: &InspectArgs, quiet: bool, out: &mut dyn Write) -> Result<(), InspectError> {
-    let mut out = Output { out, is_empty: true };
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let shown = Source::open(&args.path, args.split)
-            .and_then(|source| show(&source, args, quiet, &mut out).map_err(|error| source.replaced_or(error)));
-        match shown {
-            Err(InspectError::DataSet(DataSetError::Replaced(_))) if out.is_empty && attempts < MAX_ATTEMPTS => {}
-            shown => return shown,
-        }
-    }
+/// Output format of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns; long texts are shortened.
+    Table,
+    /// Comma-separated values with a header; lists are JSON.
+    Csv,
+    /// One JSON object per line.
+    Json,
 }
 
-fn show(source: &Source, args: &InspectArgs, quiet: bool, out: &mut dyn Write) -> Result<(), InspectError> {
-    if args.model_input && source.task != TaskName::Cloze {
-        return Err(InspectError::NoModelInput { path: source.path.clone(), rows: source.task.rows() });
-    }
-    if args.model_input {
-        let encoder = source.cloze.encoder(source.special, args.max_seq_len);
-        return model_input::print(source, &encoder, args.rows.unwrap_or(usize::MAX), out);
-    }
-    if args.schema {
-        return rows::print_schema(source, out);
-    }
-    let format = if args.json { Some(Format::Json) } else { args.format };
-    if let Some(query) = &args.sql {
-        return sql::print(source, query, format.unwrap_or(Format::Table), out);
-    }
-    if let Some(id) = &args.id {
-        return match format {
-            Some(format) => question::print_as(source, id, format, out),
-            None => {
-                let (tokenizer, screen) = (args.tokenizer.as_deref(), args.color.for_stdout());
-                match source.task {
-                    TaskName::Cloze => question::print(source, id, tokenizer, &screen, out),
-                    TaskName::Text => document::print(source, id, tokenizer, &screen, out),
-                    TaskName::Seq2seq => pair::print(source, id, tokenizer, &screen, out),
-                }
-            }
-        };
-    }
-    let pick = match args.sample {
-        Some(rows) => Pick::Random { rows, seed: args.seed },
-        None => Pick::First(args.rows.unwrap_or(DEFAULT_ROWS)),
-    };
-    let selection = Selection::new(source, args.condition.as_deref(), pick)?;
-    match format {
-        Some(format) => rows::print_as(&selection, format, out),
-        None => rows::print(&selection, !quiet, out),
-    }
+/// The program that runs the command cannot be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// It is not where it belongs.
+    #[error(
+        "{} is missing, which shows rows; install it with glm-prep, or build it: cargo build --release --workspace --bins",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// The operating system does not start it.
+    #[error("cannot start {}: {source}", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Error of the operating system.
+        source: io::Error,
+    },
 }
 
-/// Output that knows whether something was written to it.
-struct Output<'a> {
-    out: &'a mut dyn Write,
-    is_empty: bool,
-}
-
-impl Write for Output<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.is_empty &= bytes.is_empty();
-        self.out.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+/// Replaces this process by the program that runs the command, with the same command line. Returns only if that fails.
+pub fn start() -> StartError {
+    let program = std::env::current_exe().map(|this| this.with_file_name(PROGRAM)).unwrap_or_else(|_| PROGRAM.into());
+    let source = Command::new(&program).args(std::env::args_os().skip(1)).exec();
+    match source.kind() {
+        io::ErrorKind::NotFound => StartError::Missing(program),
+        _ => StartError::Start { program, source },
     }
 }
 

@@ -2,8 +2,9 @@
 
 mod error;
 pub mod publish;
-pub(crate) mod published;
+pub mod published;
 mod table;
+pub(crate) mod upload;
 mod writer;
 
 pub use self::error::WriteError;

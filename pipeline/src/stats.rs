@@ -52,7 +52,7 @@ Examples:
   glm-prep stats data/record
   glm-prep stats data/record --max-seq-len 256 --json")]
 pub struct StatsArgs {
-    /// Folder of a data set: the one given to `ingest`, or its `shards`
+    /// Folder or URL of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// Sequence length that questions or contexts of pairs are truncated to [default: the one given to `ingest`]; documents are not truncated

@@ -55,7 +55,7 @@ Exit codes:
   4  the data set is not sound; prints the first fault: file, row group, row,
      column, name of the row")]
 pub struct VerifyArgs {
-    /// Folder of a data set: the one given to `ingest`, or its `shards`
+    /// Folder or URL of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// Print the result as one JSON object

@@ -204,3 +204,18 @@ pub fn torchrun() -> Option<PathBuf> {
     }
     Some(found)
 }
+
+/// Returns a Python that can import torch: `$GLM_PYTHON`, the one in the repository's `.venv`, or the system's. Without one, reports that the
+/// test is skipped.
+pub fn python_with_torch() -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
+    let candidates = [std::env::var_os("GLM_PYTHON").map(PathBuf::from), Some(own), Some(PathBuf::from("python3"))];
+    let found = candidates.into_iter().flatten().find(|python| {
+        let import = Command::new(python).args(["-c", "import torch"]).output();
+        import.is_ok_and(|output| output.status.success())
+    });
+    if found.is_none() {
+        eprintln!("skipped: no Python can import torch; set GLM_PYTHON to one that can");
+    }
+    found
+}

@@ -146,6 +146,41 @@ fn a_submission_has_the_answers_of_each_run() {
     assert!(none.stderr().contains("is not a run folder"), "{}", none.stderr());
 }
 
+/// A Chinese task, with a vocabulary in which its words are single tokens.
+#[test]
+fn a_task_of_clue_goes_from_lines_to_predictions() {
+    let folder = tempfile::tempdir().expect("folder");
+    let data = folder.path().join("afqmc");
+    std::fs::create_dir(&data).expect("folder");
+    let golden = fixtures().join("golden/clue");
+    for split in ["train", "dev", "test"] {
+        let name = format!("{split}.json");
+        std::fs::copy(golden.join("raw/afqmc").join(&name), data.join(&name)).expect("copy");
+    }
+    let mut ingest = command("glm-prep");
+    ingest.args(["ingest", "--quiet", "--task", "clue/afqmc", "--tokenizer"]).arg(golden.join("words.model")).arg(&data);
+    run(&mut ingest).success();
+    let out = folder.path().join("run");
+    let mut training = command("glm-trainer");
+    training.args(["run", "--device", "cpu", "--preset", "tiny", "--init", "random"]);
+    training.args(["--recipe", "clue/afqmc", "--epochs", "2"]);
+    set(&mut training, &["model.layers=1", "model.hidden=32", "model.heads=2", "data.batch_size=2"]);
+    run(training.arg("--data").arg(&data).arg("--out").arg(&out)).success();
+    let eval = evals(&out).pop().expect("an evaluation");
+    assert_eq!((&eval["questions"], eval["chance"].as_f64()), (&json!(3), Some(0.5)));
+    let answers = folder.path().join("answers.jsonl");
+    predict(&out, &data, &answers);
+    let answers = json_lines(&answers);
+    assert_eq!(answers.len(), 2);
+    for (answer, id) in answers.iter().zip(["0", "1"]) {
+        let predicted = answer["predicted"].as_u64().expect("index") as usize;
+        assert_eq!(
+            (&answer["id"], &answer["predicted_text"], &answer["label"]),
+            (&json!(id), &json!(["不是", "是"][predicted]), &json!(predicted))
+        );
+    }
+}
+
 /// A task of one's own: a pattern file, and JSON lines with any fields.
 #[test]
 fn a_task_of_ones_own_goes_from_lines_to_predictions() {

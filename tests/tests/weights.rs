@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use glm_test_server::{Answer, Server};
+use glm_tests::processes::python_with_torch;
 use glm_tests::{Finished, command, fixtures, ingest, run};
 use serde_json::Value;
 
@@ -322,22 +323,9 @@ fn downloads_resume_and_are_checked() {
     }
 }
 
-/// Finds a Python that can import torch: `$GLM_PYTHON`, the one in `.venv`, or the system's.
-fn python_with_torch() -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
-    let candidates = [std::env::var_os("GLM_PYTHON").map(PathBuf::from), Some(own), Some(PathBuf::from("python3"))];
-    candidates.into_iter().flatten().find(|python| {
-        let import = Command::new(python).args(["-c", "import torch"]).output();
-        import.is_ok_and(|output| output.status.success())
-    })
-}
-
 #[test]
 fn pytorch_loads_converted_weights() {
-    let Some(python) = python_with_torch() else {
-        eprintln!("skipped: no Python can import torch; set GLM_PYTHON to one that can");
-        return;
-    };
+    let Some(python) = python_with_torch() else { return };
     let folder = tempfile::tempdir().expect("folder");
     let ours = folder.path().join("ours");
     convert(&published(), &ours, &["--heads", "2"]).success();

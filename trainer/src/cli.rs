@@ -1,5 +1,7 @@
 //! Command line.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 use glm_support::command::completions::{self, CompletionsArgs};
 use glm_support::command::log::LogArgs;
@@ -12,6 +14,7 @@ use crate::command::fetch::FetchArgs;
 use crate::command::generate::GenerateArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::predict::PredictArgs;
+use crate::command::presets::PresetsArgs;
 use crate::command::report::ReportArgs;
 use crate::command::run::RunArgs;
 use crate::command::score::ScoreArgs;
@@ -40,6 +43,9 @@ pub struct Cli {
     /// Command to run.
     #[command(subcommand)]
     pub command: Command,
+    /// Folder of the cache for files of object stores, s3://... and others [default: $GLM_CACHE, else glm in the user's cache folder]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub cache: Option<PathBuf>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub log: LogArgs,
@@ -118,6 +124,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   glm-trainer fetch glm-large-blank /home/data/perf/glm
+  glm-trainer fetch 2b data                        # a preset: glm-2b
   glm-trainer fetch glm-base-blank data --url https://mirror.example/b.bz2")]
     Fetch(FetchArgs),
     /// Print names, shapes, data types and norms of weights, or compare two weights files
@@ -126,10 +133,12 @@ Examples:
   glm-trainer inspect runs/first
   glm-trainer inspect runs/first glm-large-blank.tar.bz2 --json")]
     Inspect(InspectArgs),
-    /// Convert weights to safetensors, or to the format of the published Python code
+    /// Convert weights to safetensors, to the format of the published Python code, or to a Hugging Face folder
     #[command(after_help = "\
 Examples:
   glm-trainer convert runs/first for-python --to published
+  glm-trainer convert glm-2b.tar.bz2 glm-2b-mp4 --to published --parts 4
+  glm-trainer convert runs/first for-transformers --to hugging-face
   glm-trainer convert glm-large-blank.tar.bz2 large.safetensors --dtype fp32")]
     Convert(ConvertArgs),
     /// Write an HTML page about a run with charts, settings and the hardest questions
@@ -145,6 +154,14 @@ Examples:
   glm-trainer config --recipe scratch              # settings for random weights
   glm-trainer config --markdown > docs/configuration.md")]
     Config(ConfigArgs),
+    /// Print the published models: sizes, vocabulary and names
+    #[command(after_help = "\
+Examples:
+  glm-trainer presets
+  glm-trainer presets --json
+  glm-trainer fetch 2b data                        # the weights of a preset
+  glm-trainer run --preset 2b --data data")]
+    Presets(PresetsArgs),
     /// Print a script for shell completion
     #[command(after_help = completions::after_help(PROGRAM))]
     Completions(CompletionsArgs),

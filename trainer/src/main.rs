@@ -23,6 +23,7 @@ use glm_trainer::command::report;
 use glm_trainer::command::run::plan::Machine;
 use glm_trainer::command::run::{self, Resume, RunArgs, RunError, SeedRuns, log_outcome, quoted};
 use glm_trainer::command::score;
+use glm_trainer::command::setup::SetupError;
 use glm_trainer::config::SettingsError;
 use glm_trainer::distributed::launcher::{self, LaunchError, WorkerCommand};
 use glm_trainer::distributed::{DistributedError, Environment};
@@ -36,6 +37,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     glm_trainer::memory::keep_freed_memory();
     let cli = Cli::parse();
+    if let Some(folder) = &cli.cache {
+        glm_remote::cache::set_folder(folder);
+    }
     let level = match is_another_rank() {
         // Rank 0 logs for all ranks.
         true => tracing::Level::WARN,
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
             })
         }
         Command::Config(args) => print(&args.text()),
+        Command::Presets(args) => args.text().context("cannot print the presets").and_then(|text| print(&text)),
         Command::Completions(args) => print(&String::from_utf8_lossy(&completions::script(Cli::command(), args.shell))),
         Command::Man(args) => {
             manual::write(Cli::command(), &args.dir).map_err(Into::into).and_then(|pages| print(&pages.to_string()))
@@ -202,6 +207,9 @@ fn train_model(args: RunArgs) -> Result<ExitCode> {
     let result = run::prepare(request, config, device, world.clone()).map_err(RunError::from).and_then(|mut run| {
         let start = Instant::now();
         let outcome = train(&mut run, &stop)?;
+        if let Some(records) = &mut run.records {
+            records.checkpoints.finish_copy().map_err(SetupError::from)?;
+        }
         log_outcome(&run, outcome, start.elapsed());
         Ok(outcome)
     });

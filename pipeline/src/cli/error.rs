@@ -2,12 +2,13 @@
 
 use std::io;
 
+use glm_remote::RemoteError;
 use glm_support::command::manual::ManualError;
 use thiserror::Error;
 
 use crate::fetch::FetchCommandError;
 use crate::ingest::IngestError;
-use crate::inspect::InspectError;
+use crate::inspect::StartError;
 use crate::pattern::command::PatternsCommandError;
 use crate::report::ReportError;
 use crate::sample::SampleError;
@@ -28,6 +29,27 @@ pub enum CliError {
         /// The option.
         option: &'static str,
     },
+    /// The URL or the cache cannot be used.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The raw data is at a URL, and there is no place for the shards.
+    #[error(
+        "the raw data is at {url}, so the shards need a place: give --out DIR, or --out with a URL such as s3://bucket/name"
+    )]
+    NoOut {
+        /// The URL.
+        url: String,
+    },
+    /// Parts are written to an object store.
+    #[error(
+        "--partition {part} needs a folder that all machines share, not {url}; give --out DIR, then merge DIR and copy its shards"
+    )]
+    PartOfUrl {
+        /// The part.
+        part: String,
+        /// The URL.
+        url: String,
+    },
     /// Two pattern files are given.
     #[error("both {task} and {file} are pattern files; give one of them")]
     TwoPatterns {
@@ -39,9 +61,9 @@ pub enum CliError {
     /// `patterns` failed.
     #[error(transparent)]
     Patterns(#[from] PatternsCommandError),
-    /// `inspect` failed.
+    /// `inspect` cannot be started.
     #[error(transparent)]
-    Inspect(#[from] InspectError),
+    Inspect(#[from] StartError),
     /// `fetch` failed.
     #[error(transparent)]
     Fetch(#[from] FetchCommandError),

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
+use glm_remote::Location;
+use glm_remote::cache::Cache;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::manifest::{Split, TaskName};
 use glm_schemas::seq2seq::encoding::Keep;
@@ -41,10 +43,12 @@ Examples:
   zcat big.jsonl.gz | glm-prep ingest out --train - --format plain
   glm-prep ingest own --train own/data.jsonl --val-fraction 0.1
   glm-prep ingest books --task text --val-fraction 0.01    # documents
+  glm-prep ingest books --task text --tokenizer gpt2       # for GLM-2B and GLM-10B
   glm-prep ingest data/boolq --task superglue/boolq
   glm-prep ingest own --pattern my.toml    # lines of JSON with any fields
   glm-prep ingest data/record --dry-run --limit 1000
   glm-prep ingest data/record --partition 0/8    # part 1 of 8, then merge
+  glm-prep ingest s3://bucket/raw --out s3://bucket/record    # object stores
 
 Exit codes:
   0  success; no record was rejected
@@ -55,9 +59,12 @@ Exit codes:
   130  stopped by Ctrl-C or SIGTERM; nothing was published")]
 pub(super) struct IngestArgs {
     /// Folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD (or the task's folder of SuperGLUE) or in DIR, one folder per
-    /// split, or an archive in DIR
+    /// split, or an archive in DIR; or the URL of such a folder or file: s3://, gs://, az://, https:// or hf://
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Write the shards to OUT/shards [default: DIR]; OUT can be a URL: s3://, gs:// or az://
+    #[arg(long, value_name = "OUT")]
+    out: Option<PathBuf>,
     /// What the raw data holds: cloze (questions), text (documents), seq2seq (pairs), or a task that `glm-prep patterns` lists, such
     /// as superglue/boolq [default: that of --format, or cloze]
     #[arg(long, value_name = "TASK")]
@@ -95,8 +102,8 @@ pub(super) struct IngestArgs {
     /// Read [gMASK] and [sMASK] in texts as tokens, for weights that were trained with them, with --task seq2seq
     #[arg(long)]
     task_mask: bool,
-    /// Path of a vocab.txt or tokenizer.json [default: the built-in BERT-large-uncased vocabulary]
-    #[arg(long, value_name = "PATH")]
+    /// Tokenizer: bert-large-uncased or gpt2, which are built in, or the path of a vocab.txt, tokenizer.json, vocab.json (with merges.txt next to it) or SentencePiece .model [default: bert-large-uncased]
+    #[arg(long, value_name = "PATH|NAME")]
     tokenizer: Option<PathBuf>,
     /// Number of threads; does not affect the output [default: number of cores]
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -155,8 +162,8 @@ pub(super) struct MergeArgs {
     /// Folder of the raw data, as given to `ingest --partition`
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Tokenizer of the parts [default: the built-in BERT-large-uncased vocabulary]
-    #[arg(long, value_name = "PATH")]
+    /// Tokenizer of the parts, as for `ingest` [default: bert-large-uncased]
+    #[arg(long, value_name = "PATH|NAME")]
     tokenizer: Option<PathBuf>,
     /// Number of threads [default: number of cores]
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -171,7 +178,24 @@ pub(super) struct MergeArgs {
 
 impl IngestArgs {
     fn options(&self) -> Result<IngestOptions, CliError> {
-        let defaults = IngestOptions::new(&self.dir);
+        let out = self.out.as_ref().unwrap_or(&self.dir);
+        let publish = Location::of_path(out)?;
+        if let Some(url) = &publish {
+            if self.out.is_none() && !self.dry_run {
+                return Err(CliError::NoOut { url: url.to_string() });
+            }
+            if let Some(part) = self.partition {
+                return Err(CliError::PartOfUrl { part: part.to_string(), url: url.to_string() });
+            }
+        }
+        let publish = publish.filter(|_| self.out.is_some());
+        let dir = match &publish {
+            // One folder per URL, so that its lock keeps two ingests of this machine apart.
+            Some(url) => Cache::of_user()?.folder_of("ingest", &url.to_string()),
+            None => out.clone(),
+        };
+        let source = self.out.as_ref().map(|_| self.dir.clone());
+        let defaults = IngestOptions { source, publish, ..IngestOptions::new(dir) };
         let pattern = self.pattern_task()?;
         let format = if pattern.is_some() { self.format.or(FormatName::pattern()) } else { self.format };
         let folder = pattern.as_ref().and_then(|pattern| pattern.file().folder.clone());
@@ -231,7 +255,12 @@ impl IngestArgs {
     pub(super) fn run(&self, quiet: bool, out: &mut dyn Write) -> Result<ExitCode, CliError> {
         let options = self.options()?;
         interrupt::stop_on_signals(&options.stop)?;
-        match ingest::run(&options, progress::of(quiet).as_ref()) {
+        let outcome = ingest::run(&options, progress::of(quiet).as_ref());
+        if options.publish.is_some() {
+            // It is empty, unless another ingest to the same URL works there.
+            let _ = std::fs::remove_dir(&options.dir);
+        }
+        match outcome {
             Err(IngestError::Stopped(_)) => Ok(interrupt::report()),
             Err(error) => Err(error.into()),
             Ok(Outcome::Done(summary)) => print_summary(&summary, self.json, quiet, out),

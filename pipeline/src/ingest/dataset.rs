@@ -24,6 +24,7 @@ use super::spool::{Spool, SpoolWriter};
 use super::stages::Stages;
 use super::write;
 use crate::shard::publish::{PROVENANCE_FILE, Staging};
+use crate::shard::upload::Upload;
 use crate::shard::{self, WriteError};
 use crate::source::recognise::FormatName;
 
@@ -62,6 +63,8 @@ pub(super) struct DataSetBuilder<'a, R: RowKind> {
     started: Instant,
     /// `None` in a dry run.
     staging: Option<Staging>,
+    /// Data set in an object store that is written instead of a local one.
+    upload: Option<Upload>,
     rejects: RejectLog,
     data_set: R::DataSet,
     splits: Vec<SortedSplit>,
@@ -83,6 +86,7 @@ impl<'a, R: RowKind> DataSetBuilder<'a, R> {
             std::fs::create_dir_all(&options.dir).map_err(WriteError::io(&options.dir))?;
             Some(Staging::create(&options.dir)?)
         };
+        let upload = options.publish.as_ref().filter(|_| !options.dry_run).map(Upload::begin).transpose()?;
         let rejects = RejectLog::new(staging.as_ref().map(Staging::path), options.max_rejects);
         Ok(Self {
             options,
@@ -90,6 +94,7 @@ impl<'a, R: RowKind> DataSetBuilder<'a, R> {
             progress,
             started,
             staging,
+            upload,
             rejects,
             data_set: R::data_set(options),
             splits: Vec::new(),
@@ -142,14 +147,16 @@ impl<'a, R: RowKind> DataSetBuilder<'a, R> {
     /// Writes the shards and publishes them.
     pub(super) fn publish(self) -> Result<Summary, IngestError> {
         self.check_limits()?;
-        let Self { options, tokenizer, progress, started, staging, rejects, splits, format, stages, .. } = self;
+        let Self { options, tokenizer, progress, started, staging, upload, rejects, splits, format, stages, .. } = self;
         let Some(staging) = staging else {
             let manifest = manifest::<R>(&splits, BTreeMap::new(), options, tokenizer, format);
             return Ok(summary(&splits, &rejects.reasons, &manifest, options, &stages, started));
         };
         let (reasons, rejects) = rejects.finish()?;
         let plan: Vec<_> = splits.iter().filter_map(SortedSplit::to_write).collect();
-        let job = write::Job { splits: &plan, options, tokenizer, folder: &staging.data(), progress, stages: &stages };
+        let folder = &staging.data();
+        upload.as_ref().map(Upload::replace).transpose()?;
+        let job = write::Job { splits: &plan, options, tokenizer, folder, upload: upload.as_ref(), progress, stages: &stages };
         let shards = job.run::<R>()?;
         options.stop.check()?;
         let mut manifest = manifest::<R>(&splits, shards, options, tokenizer, format);
@@ -159,8 +166,13 @@ impl<'a, R: RowKind> DataSetBuilder<'a, R> {
             &staging.path().join(PROVENANCE_FILE),
             &serde_json::to_vec_pretty(&provenance).map_err(ManifestError::from)?,
         )?;
-        shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
-        staging.publish()?;
+        match upload {
+            Some(upload) => upload.finish(staging.path(), &manifest)?,
+            None => {
+                shard::write_file(&staging.path().join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
+                staging.publish()?;
+            }
+        }
         Ok(summary(&splits, &reasons, &manifest, options, &stages, started))
     }
 

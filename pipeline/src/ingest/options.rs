@@ -7,8 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use glm_remote::Location;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
-use glm_schemas::manifest::{IngestSettings, TaskName};
+use glm_schemas::manifest::{IngestSettings, SHARDS_FOLDER, TaskName};
 use glm_schemas::seq2seq::encoding::Keep;
 
 use super::records::MAX_RECORD_BYTES;
@@ -37,8 +38,12 @@ const MAX_PARTS: usize = 100_000;
 /// Options of an ingest.
 #[derive(Debug, Clone)]
 pub struct IngestOptions {
-    /// Folder of the raw data; the shards are written to its subfolder `shards`.
+    /// Folder of the raw data, unless `source` is given; the shards are written to its subfolder `shards`.
     pub dir: PathBuf,
+    /// Another folder of the raw data, or its URL.
+    pub source: Option<PathBuf>,
+    /// URL at which the data set is published; `dir` is then a folder for temporary files.
+    pub publish: Option<Location>,
     /// Kind of the rows; `None` for that of `format`, or questions.
     pub task: Option<TaskName>,
     /// The raw files to read.
@@ -55,7 +60,7 @@ pub struct IngestOptions {
     pub keep: Option<Keep>,
     /// Makes `[gMASK]` and `[sMASK]` in texts tokens, as for the published models that were trained with them.
     pub task_mask: bool,
-    /// A vocab.txt or tokenizer.json; `None` uses the built-in vocabulary.
+    /// Name or file of a tokenizer; `None` uses BERT-large-uncased.
     pub tokenizer: Option<PathBuf>,
     /// Number of worker threads. The output does not depend on it.
     pub threads: NonZeroUsize,
@@ -92,6 +97,8 @@ impl IngestOptions {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            source: None,
+            publish: None,
             task: None,
             selection: Selection::default(),
             format: None,
@@ -115,6 +122,19 @@ impl IngestOptions {
             dry_run: false,
             force: false,
             stop: Stop::default(),
+        }
+    }
+
+    /// Returns the folder of the raw data, or its URL.
+    pub fn source(&self) -> &Path {
+        self.source.as_deref().unwrap_or(&self.dir)
+    }
+
+    /// Returns the folder of the shards, or its URL.
+    pub fn shards(&self) -> PathBuf {
+        match &self.publish {
+            Some(url) => url.join(SHARDS_FOLDER).to_string().into(),
+            None => self.dir.join(SHARDS_FOLDER),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, Split, SplitManifest, TaskName};
+use glm_schemas::manifest::{Manifest, Split, SplitManifest, TaskName};
 use glm_support::memory;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -203,7 +203,7 @@ impl Summary {
         let splits: Vec<_> = splits.map(|(&split, content)| SplitSummary::of_manifest(manifest, split, content)).collect();
         let seconds = started.elapsed().as_secs_f64();
         let per_second = |count: fn(&SplitSummary) -> u64| splits.iter().map(count).sum::<u64>() as f64 / seconds;
-        let shards = options.dir.join(SHARDS_FOLDER);
+        let shards = options.shards();
         let is_rejected = splits.iter().any(|split| split.rejected_records > 0);
         Self {
             fingerprint: (!options.dry_run).then(|| manifest.fingerprint.clone()),

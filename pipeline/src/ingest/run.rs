@@ -123,12 +123,12 @@ fn check(options: &IngestOptions) -> Result<(), IngestError> {
 /// Finds the raw files. Files of another task than the one that is assumed are named in the error.
 fn find(options: &IngestOptions) -> Result<Vec<Input>, IngestError> {
     if options.task() == TaskName::Text {
-        return input::find_any(&options.dir, &options.selection).map_err(|error| match error {
+        return input::find_any(options.source(), &options.selection).map_err(|error| match error {
             InputError::NoData(dir) => IngestError::NoDocuments(dir),
             other => other.into(),
         });
     }
-    input::find(&options.dir, &options.selection).map_err(|error| {
+    input::find(options.source(), &options.selection).map_err(|error| {
         let is_none = matches!(error, InputError::NoData(_) | InputError::NoSplitInName { .. });
         let is_open = is_none && options.task.is_none() && options.format.is_none();
         let found = is_open.then(|| documents(options)).flatten();
@@ -138,7 +138,7 @@ fn find(options: &IngestOptions) -> Result<Vec<Input>, IngestError> {
 
 /// Returns the error for a folder that has documents, if its first file has.
 fn documents(options: &IngestOptions) -> Option<IngestError> {
-    let inputs = input::find_any(&options.dir, &options.selection).ok()?;
+    let inputs = input::find_any(options.source(), &options.selection).ok()?;
     let first = inputs.first()?;
     let mut found = None;
     let outcome = input::read(&inputs[..1], |_, file| {
@@ -154,7 +154,7 @@ fn documents(options: &IngestOptions) -> Option<IngestError> {
         Ok(false)
     });
     outcome.ok()?;
-    found.map(|format| IngestError::Documents { dir: options.dir.clone(), file: first.name.clone(), format })
+    found.map(|format| IngestError::Documents { dir: options.source().to_owned(), file: first.name.clone(), format })
 }
 
 /// Checks that `--val-fraction` has a training split to divide, and no validation split of its own.

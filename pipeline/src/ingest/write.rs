@@ -13,6 +13,7 @@ use super::kind::RowKind;
 use super::options::IngestOptions;
 use super::spool::Spool;
 use super::stages::{Clock, Stage, Stages};
+use crate::shard::upload::Upload;
 use crate::shard::{self, ROWS_PER_GROUP, ShardWriter, WriteError};
 
 /// All shards to write.
@@ -21,6 +22,8 @@ pub(super) struct Job<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) folder: &'a Path,
+    /// Receives each shard when it is complete.
+    pub(super) upload: Option<&'a Upload>,
     pub(super) progress: &'a dyn Progress,
     pub(super) stages: &'a Stages,
 }
@@ -105,6 +108,10 @@ impl<'a> Job<'a> {
             R::append(&row, *split, files, &mut writer).ok_or_else(|| spool.damaged())?
         })?;
         self.progress.advance(unreported as u64);
-        writer.finish()
+        let shard = writer.finish()?;
+        if let Some(upload) = self.upload {
+            upload.shard(self.folder, &shard)?;
+        }
+        Ok(shard)
     }
 }

@@ -8,6 +8,9 @@ macro_rules! files {
 
 /// Name and text of every embedded file.
 pub const ALL: &[(&str, &str)] = files![
+    "clue/afqmc",
+    "clue/cluewsc",
+    "clue/tnews",
     "superglue/ax-b",
     "superglue/ax-g",
     "superglue/boolq",

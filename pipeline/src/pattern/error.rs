@@ -43,7 +43,7 @@ pub enum PatternError {
     /// A word is not a single token.
     #[error(
         "pattern {pattern} of {name}: `{word}` has {tokens} tokens, but the words of a task that is not multi-token have one each; \
-         use another word, or --multi-token"
+         use another word, --multi-token, or the --tokenizer for which the pattern is written"
     )]
     Word {
         /// Name or path of the file.
@@ -105,6 +105,14 @@ pub enum ExampleError {
         label: String,
         /// Number of choices.
         choices: usize,
+    },
+    /// A phrase to be enclosed is not where the record says.
+    #[error("the text has no `{phrase}` at character {at}, counted from 0")]
+    NoPhrase {
+        /// The phrase.
+        phrase: String,
+        /// Index of the character.
+        at: i64,
     },
     /// The word to be marked is not where the record says.
     #[error("the word `{word}` is neither word {index} of the text, counted from 0, nor next to it")]

@@ -93,6 +93,9 @@ pub struct FieldText {
     /// Word that gets asterisks.
     #[serde(default)]
     pub mark: Option<MarkedWord>,
+    /// Phrases that get a sign before and behind them.
+    #[serde(default)]
+    pub enclose: Vec<EnclosedPhrase>,
 }
 
 fn standard() -> Vec<Edit> {
@@ -107,6 +110,18 @@ pub struct MarkedWord {
     pub word: String,
     /// Field with its index among the words of the text, counted from 0.
     pub index: String,
+}
+
+/// Phrase that gets a sign before and behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnclosedPhrase {
+    /// Field with the phrase.
+    pub phrase: String,
+    /// Field with the index of its first character in the text, counted from 0.
+    pub at: String,
+    /// The sign.
+    pub with: String,
 }
 
 impl<'de> Deserialize<'de> for TextSource {

@@ -1,5 +1,7 @@
 //! Changes of texts.
 
+use std::cmp::Reverse;
+
 use glm_text::standard::standardise;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,32 @@ pub(super) fn with_marked_word(text: &str, word: &str, index: i64) -> Option<Str
     Some(words.join(" "))
 }
 
+/// Returns the text with a sign before and behind some phrases, each given with the index of its first character. The error is the number of
+/// a phrase that is not there.
+pub(super) fn with_enclosed(text: &str, phrases: &[(&str, i64, &str)]) -> Result<String, usize> {
+    let start_of = |at: i64| {
+        let at = usize::try_from(at).ok()?;
+        text.char_indices().map(|(start, _)| start).nth(at)
+    };
+    let mut signs = Vec::new();
+    for (number, &(phrase, at, sign)) in phrases.iter().enumerate() {
+        let start = start_of(at).filter(|&start| !phrase.is_empty() && text[start..].starts_with(phrase)).ok_or(number)?;
+        let end = start + phrase.len();
+        // Where phrases meet, one ends before another begins, and the inner of two is inside.
+        signs.push((start, true, Reverse(end), sign));
+        signs.push((end, false, Reverse(start), sign));
+    }
+    signs.sort_unstable();
+    let (mut enclosed, mut done) = (String::with_capacity(text.len()), 0);
+    for (at, _, _, sign) in signs {
+        enclosed.push_str(&text[done..at]);
+        enclosed.push_str(sign);
+        done = at;
+    }
+    enclosed.push_str(&text[done..]);
+    Ok(enclosed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +96,22 @@ mod tests {
         assert_eq!(Edit::Rstrip.apply("so \u{1c}\u{a0}\n"), "so");
         assert_eq!(Edit::Std.apply("‘a’ – “b”"), "'a' - \"b\"");
         assert_eq!(Edit::Unescape.apply("a\\nb\\c"), "a b c");
+    }
+
+    #[test]
+    fn phrases_are_enclosed_where_they_are() {
+        let enclosed = |phrases: &[(&str, i64, &str)]| with_enclosed("小马说他来", phrases);
+        assert_eq!(enclosed(&[("他", 3, "*"), ("小马", 0, "#")]).as_deref(), Ok("#小马#说*他*来"));
+        assert_eq!(enclosed(&[("说他", 2, "*"), ("小马", 0, "#")]).as_deref(), Ok("#小马#*说他*来"));
+        assert_eq!(enclosed(&[("他", 3, "*"), ("说他", 2, "#"), ("说", 2, "+")]).as_deref(), Ok("小马#+说+*他*#来"));
+        assert_eq!(enclosed(&[]).as_deref(), Ok("小马说他来"));
+        for (number, wrong) in
+            [("他", 2), ("他", 5), ("他", -1), ("来了", 4), ("", 1), ("小", i64::MAX)].into_iter().enumerate()
+        {
+            let mut phrases = vec![("小", 0, "#"); number];
+            phrases.push((wrong.0, wrong.1, "*"));
+            assert_eq!(enclosed(&phrases), Err(number), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use glm_schemas::document::DocumentView;
 use glm_schemas::manifest::{Manifest, SplitManifest};
+use glm_support::command::paint::shorten;
 use glm_support::page::document::Document;
 use glm_support::page::number::{bytes, count, mean};
 use glm_support::page::table::{Tile, tiles};
@@ -14,7 +15,6 @@ use super::error::ReportError;
 use super::page::{facts_of, lead, name};
 use super::rejects::Rejects;
 use super::rows::sampled;
-use crate::inspect::shorten;
 use crate::stats::{Copies, DocumentSplit, DocumentStats, StatsError};
 
 /// Maximum number of sample documents per split.

@@ -22,6 +22,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use glm_remote::is_url;
 use glm_schemas::manifest::{Split, SplitManifest, TaskName};
 use glm_support::files::output;
 use serde::Serialize;
@@ -43,10 +44,10 @@ Examples:
   glm-prep report sample
   glm-prep report sample --out sample.html")]
 pub struct ReportArgs {
-    /// Folder of a data set: the one given to `ingest`, or its `shards`
+    /// Folder or URL of a data set: the one given to `ingest`, or its `shards`
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Output file, or - for standard output [default: report.html next to the shards]
+    /// Output file, or - for standard output [default: report.html next to the shards, or in the current folder for a URL]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Sequence length that questions are truncated to [default: the one given to `ingest`]; documents are not truncated
@@ -97,7 +98,9 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
         };
         Ok::<_, ReportError>((page, manifest, set.folder.clone()))
     })?;
-    let path = args.out.clone().unwrap_or_else(|| shards.join(REPORT_FILE));
+    // The folder of a data set in an object store is one of the cache.
+    let beside = || if is_url(&args.dir) { PathBuf::from(REPORT_FILE) } else { shards.join(REPORT_FILE) };
+    let path = args.out.clone().unwrap_or_else(beside);
     page.write(&path)?;
     let to_stdout = output::is_stdout(&path);
     if args.json {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use glm_schemas::manifest::{Manifest, SplitManifest};
 use glm_schemas::seq2seq::PairView;
+use glm_support::command::paint::shorten;
 use glm_support::page::document::Document;
 use glm_support::page::number::{count, mean};
 use maud::{Markup, html};
@@ -13,7 +14,6 @@ use super::error::ReportError;
 use super::page::{lead, name};
 use super::rejects::Rejects;
 use super::rows::sampled;
-use crate::inspect::shorten;
 use crate::stats::{PairSplit, PairStats, StatsError};
 
 /// Maximum number of sample pairs per split.

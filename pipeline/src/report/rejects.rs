@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
+use glm_support::command::paint::shorten;
 use glm_support::page::number::count;
 use glm_support::page::table::{self, folded};
 use maud::{Markup, html};
@@ -13,7 +14,6 @@ use serde::Deserialize;
 
 use super::error::ReportError;
 use crate::ingest::reject_kind;
-use crate::inspect::shorten;
 use crate::shard::publish::REJECTS_FILE;
 
 /// Maximum number of kinds of reasons; a file of another format could have one per line.

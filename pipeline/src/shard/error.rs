@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use arrow::error::ArrowError;
+use glm_remote::RemoteError;
 use parquet::errors::ParquetError;
 use thiserror::Error;
 
@@ -37,6 +38,9 @@ pub enum WriteError {
         /// Description of its content.
         found: String,
     },
+    /// The data set cannot be published in an object store.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// Another run is writing to the same folder.
     #[error("another run is writing to {}; wait until it has finished", .0.display())]
     Locked(PathBuf),

@@ -150,14 +150,18 @@ fn check_replaceable(target: &Path) -> Result<(), WriteError> {
     }
     let data = target.join(DATA_FOLDER);
     let shards = if data.is_dir() { self::names(&data)? } else { Vec::new() };
-    // Version 1 of the data contract had the Parquet files next to the manifest.
-    let is_ours =
-        |name: &String| [MANIFEST_FILE, REJECTS_FILE, REPORT_FILE, DATA_FOLDER].contains(&name.as_str()) || is_shard(name);
-    let foreign = names.into_iter().find(|name| !is_ours(name));
-    match foreign.or_else(|| Some(format!("{DATA_FOLDER}/{}", shards.into_iter().find(|name| !is_shard(name))?))) {
+    let shards = shards.into_iter().map(|name| format!("{DATA_FOLDER}/{name}"));
+    match names.into_iter().filter(|name| name != DATA_FOLDER).chain(shards).find(|name| !is_ours(name)) {
         Some(other) => refuse(&format!("contains `{other}`")),
         None => Ok(()),
     }
+}
+
+/// Returns true if a file of this name, relative to the folder of the manifest, was written by this program.
+pub(super) fn is_ours(name: &str) -> bool {
+    // Version 1 of the data contract had the Parquet files next to the manifest.
+    let shard = name.strip_prefix(DATA_FOLDER).and_then(|name| name.strip_prefix('/')).unwrap_or(name);
+    [MANIFEST_FILE, PROVENANCE_FILE, REJECTS_FILE, REPORT_FILE].contains(&name) || is_shard(shard)
 }
 
 /// Lists the names in a folder, sorted.

@@ -3,15 +3,20 @@
 //! An ingest replaces the whole folder in one step and then removes the old files. A reader that has read the old manifest would
 //! find missing or different files. [`read`] therefore compares the manifest again after reading and starts again if it changed.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use glm_remote::{Location, RemoteError, local_data_set, local_file};
 use glm_schemas::manifest::{DATA_FOLDER, MANIFEST_FILE, Manifest, ManifestError, SHARDS_FOLDER};
+use glm_support::files::progress;
 use thiserror::Error;
 
 /// Maximum number of attempts to read a data set that is replaced again and again.
 const MAX_ATTEMPTS: usize = 20;
+/// End of the name of a Parquet file.
+const SHARD_EXTENSION: &str = ".parquet";
 
 /// Error of finding or reading a data set.
 #[derive(Debug, Error)]
@@ -55,6 +60,9 @@ pub enum DataSetError {
         /// Underlying error.
         source: ManifestError,
     },
+    /// A data set or a shard in an object store cannot be read.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The data set was replaced while it was read.
     #[error("{} was replaced by an ingest while it was read; run the command again", .0.display())]
     Replaced(PathBuf),
@@ -62,16 +70,16 @@ pub enum DataSetError {
 
 /// Published data set, as it was when it was found.
 #[derive(Debug)]
-pub(crate) struct Published {
+pub struct Published {
     /// Folder of the manifest.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     /// Content of the manifest.
-    pub(crate) manifest: Vec<u8>,
+    pub manifest: Vec<u8>,
 }
 
 impl Published {
     /// Finds the data set of `path`: the folder given to `ingest`, its subfolder `shards`, or that of the Parquet files.
-    pub(crate) fn find(path: &Path) -> Result<Self, DataSetError> {
+    pub fn find(path: &Path) -> Result<Self, DataSetError> {
         let above = data_folder(path).map(Path::to_owned);
         for folder in [Some(path.to_owned()), Some(path.join(SHARDS_FOLDER)), above].into_iter().flatten() {
             let file = folder.join(MANIFEST_FILE);
@@ -92,28 +100,28 @@ impl Published {
     }
 
     /// Finds the data set that a shard belongs to.
-    pub(crate) fn of_shard(shard: &Path) -> Option<Self> {
+    pub fn of_shard(shard: &Path) -> Option<Self> {
         let folder = data_folder(shard.parent()?)?.to_owned();
         let manifest = fs::read(folder.join(MANIFEST_FILE)).ok()?;
         Some(Self { folder, manifest })
     }
 
     /// Returns the folder given to `ingest`, or the folder of the manifest if its name is not the usual one.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         let is_usual = self.folder.file_name().is_some_and(|name| name == SHARDS_FOLDER);
         let above = self.folder.parent().filter(|_| is_usual).unwrap_or(&self.folder);
         if above.as_os_str().is_empty() { Path::new(".") } else { above }
     }
 
     /// Parses the manifest.
-    pub(crate) fn parse(&self) -> Result<Manifest, DataSetError> {
+    pub fn parse(&self) -> Result<Manifest, DataSetError> {
         let path = self.folder.join(MANIFEST_FILE);
         Manifest::from_json(&String::from_utf8_lossy(&self.manifest))
             .map_err(|source| DataSetError::Manifest { source: source.at(&path), path })
     }
 
     /// Returns true if an ingest has replaced the data set since it was found.
-    pub(crate) fn is_replaced(&self) -> bool {
+    pub fn is_replaced(&self) -> bool {
         fs::read(self.folder.join(MANIFEST_FILE)).map_or(true, |manifest| manifest != self.manifest)
     }
 }
@@ -123,8 +131,21 @@ fn data_folder(path: &Path) -> Option<&Path> {
     path.parent().filter(|_| path.file_name().is_some_and(|name| name == DATA_FOLDER))
 }
 
+/// Returns the local path for a path of a data set or of a Parquet file, which is downloaded if it is a URL.
+///
+/// # Errors
+/// [`RemoteError`] if it cannot be downloaded.
+pub fn local(path: &Path) -> Result<Cow<'_, Path>, RemoteError> {
+    let Some(location) = Location::of_path(path)? else { return Ok(Cow::Borrowed(path)) };
+    let progress = progress::of(!tracing::enabled!(tracing::Level::WARN));
+    let is_shard = location.name().ends_with(SHARD_EXTENSION);
+    let local = if is_shard { local_file(&location, progress.as_ref()) } else { local_data_set(&location, progress.as_ref()) };
+    local.map(Cow::Owned)
+}
+
 /// Passes the data set of `path` to `read`, again if an ingest replaced it meanwhile.
-pub(crate) fn read<T, E: From<DataSetError>>(path: &Path, mut read: impl FnMut(&Published) -> Result<T, E>) -> Result<T, E> {
+pub fn read<T, E: From<DataSetError>>(path: &Path, mut read: impl FnMut(&Published) -> Result<T, E>) -> Result<T, E> {
+    let path = &*local(path).map_err(DataSetError::from)?;
     for _ in 0..MAX_ATTEMPTS {
         let published = Published::find(path)?;
         let result = read(&published);

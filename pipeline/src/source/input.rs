@@ -4,13 +4,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use glm_remote::{Location, is_url};
 use glm_schemas::manifest::Split;
 
+use self::raw_file::RawFile;
 use super::formats::pairs::xsum;
 use super::{archive, discover};
 
 mod error;
+mod raw_file;
 mod read;
+mod remote;
 
 pub use error::InputError;
 pub use read::{ReadError, read};
@@ -36,7 +40,7 @@ pub struct Selection {
 pub struct Input {
     /// Split of the file.
     pub split: Split,
-    /// Path relative to the folder; for a member of an archive, the path of the archive followed by that of the member.
+    /// Path relative to the folder, or a URL; for a member of an archive, the path of the archive followed by that of the member.
     pub name: String,
     /// Size on disk or in the archive; 0 if unknown.
     pub bytes: u64,
@@ -45,7 +49,7 @@ pub struct Input {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
-    File(PathBuf),
+    File(RawFile),
     Member {
         archive: PathBuf,
         kind: archive::Kind,
@@ -53,8 +57,8 @@ enum Place {
     },
     /// Files of sources and targets, line by line; without targets if they are unknown.
     Paired {
-        source: PathBuf,
-        target: Option<PathBuf>,
+        source: RawFile,
+        target: Option<RawFile>,
     },
     /// Articles in a file each.
     Articles {
@@ -82,6 +86,29 @@ pub fn find_any(dir: &Path, selection: &Selection) -> Result<Vec<Input>, InputEr
 }
 
 fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<Input>, InputError> {
+    let folder = selection.folder.as_deref().unwrap_or(discover::RECORD_FOLDER);
+    let found = match Location::of_path(dir)? {
+        Some(location) if selection.named.is_empty() => remote::find(&location, folder, takes_all),
+        Some(_) => named(dir, &selection.named, folder),
+        None => find_local(dir, selection, takes_all),
+    };
+    let mut inputs = found?;
+    if !selection.splits.is_empty() {
+        inputs.retain(|input| selection.splits.contains(&input.split));
+        if let Some(&split) = selection.splits.iter().find(|&&split| inputs.iter().all(|input| input.split != split)) {
+            return Err(InputError::NoSplit { split, dir: dir.to_owned() });
+        }
+    }
+    match inputs.first() {
+        None => Err(InputError::NoData(dir.to_owned())),
+        Some(first) if first.split == Split::Test && selection.splits.is_empty() => {
+            Err(InputError::NoLabelledSplit { dir: dir.to_owned(), found: first.name.clone() })
+        }
+        Some(_) => Ok(inputs),
+    }
+}
+
+fn find_local(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<Input>, InputError> {
     match fs::metadata(dir) {
         // With named files, the folder is only the output folder.
         Err(e) if e.kind() == io::ErrorKind::NotFound && !selection.named.is_empty() => {}
@@ -99,21 +126,10 @@ fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<
     if inputs.is_empty() && takes_all {
         inputs = all(dir)?;
     }
-    if !selection.splits.is_empty() {
-        inputs.retain(|input| selection.splits.contains(&input.split));
-        if let Some(&split) = selection.splits.iter().find(|&&split| inputs.iter().all(|input| input.split != split)) {
-            return Err(InputError::NoSplit { split, dir: dir.to_owned() });
-        }
-    }
-    match inputs.first() {
-        None => Err(match data_without_split(dir)? {
-            Some(file) => InputError::NoSplitInName { dir: dir.to_owned(), file },
-            None => InputError::NoData(dir.to_owned()),
-        }),
-        Some(first) if first.split == Split::Test && selection.splits.is_empty() => {
-            Err(InputError::NoLabelledSplit { dir: dir.to_owned(), found: first.name.clone() })
-        }
-        Some(_) => Ok(inputs),
+    // With named files, the folder need not exist.
+    match if inputs.is_empty() { data_without_split(dir)? } else { None } {
+        Some(file) => Err(InputError::NoSplitInName { dir: dir.to_owned(), file }),
+        None => Ok(inputs),
     }
 }
 
@@ -223,10 +239,15 @@ fn file_input(split: Split, name: String, path: PathBuf) -> Result<Input, InputE
             return Err(InputError::NoTargets { name: name.clone(), target: discover::targets_of(&name).unwrap_or_default() });
         }
         let bytes = size(&path)? + target.as_deref().map_or(Ok(0), size)?;
-        return Ok(Input { split, name, bytes, place: Place::Paired { source: path, target } });
+        return Ok(Input {
+            split,
+            name,
+            bytes,
+            place: Place::Paired { source: RawFile::Local(path), target: target.map(RawFile::Local) },
+        });
     }
     let found = fs::metadata(&path).map_err(|source| InputError::Read { name: name.clone(), source })?;
-    Ok(Input { split, name, bytes: found.len(), place: Place::File(path) })
+    Ok(Input { split, name, bytes: found.len(), place: Place::File(RawFile::Local(path)) })
 }
 
 fn members(path: &Path, name: &str, folder: &str) -> Result<Vec<Input>, InputError> {
@@ -256,6 +277,10 @@ fn named(dir: &Path, named: &[(Split, String)], folder: &str) -> Result<Vec<Inpu
         let wrong = |reason: String| InputError::Named { split: *split, pattern: pattern.clone(), reason };
         if pattern == STDIN {
             inputs.push(Input { split: *split, name: "standard input".to_owned(), bytes: 0, place: Place::Stdin });
+            continue;
+        }
+        if is_url(Path::new(pattern)) {
+            inputs.extend(remote::named(dir, *split, pattern, folder)?);
             continue;
         }
         let paths = expand(pattern).map_err(wrong)?;
@@ -304,14 +329,14 @@ impl Input {
         if let Place::Member { index, .. } = self.place { index } else { 0 }
     }
 
-    /// Returns true if the file can be read only once.
+    /// Returns true if the file can be read only once, or is slow to read again.
     pub(crate) fn is_stream(&self) -> bool {
-        self.place == Place::Stdin
+        matches!(self.place, Place::Stdin | Place::File(RawFile::Remote(_)) | Place::Paired { source: RawFile::Remote(_), .. })
     }
 
     /// Returns the path of a file that can be read more than once and from any place.
     pub(crate) fn path(&self) -> Option<&Path> {
-        if let Place::File(path) = &self.place { Some(path) } else { None }
+        if let Place::File(RawFile::Local(path)) = &self.place { Some(path) } else { None }
     }
 
     /// Returns true if the extension is that of a compressed file.

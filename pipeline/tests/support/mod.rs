@@ -10,12 +10,14 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int32Type};
 use glm_prep::ingest::{self, IngestError, IngestOptions, RejectLimit, Silent, Summary};
+use glm_prep::shard::publish::PROVENANCE_FILE;
 use glm_schemas::manifest::{IngestSettings, Manifest, Split};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// Root of the repository.
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().find(|folder| folder.join("Cargo.lock").exists()).expect("the workspace").to_owned()
 }
 
 /// Creates a folder with `ReCoRD/{split}.jsonl` for every given split.
@@ -128,14 +130,15 @@ pub(crate) fn texts(batch: &RecordBatch, name: &str) -> Vec<String> {
     column.as_string::<i32>().iter().map(|text| text.expect("no null").to_owned()).collect()
 }
 
-/// Reads all files of a folder and of the folders in it, sorted by their paths, which are relative to it.
+/// Reads all files of a folder and of the folders in it, sorted by their paths, which are relative to it. The file about command line and
+/// threads is left out: all others are the same for the same input.
 pub(crate) fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("list").map(|entry| entry.expect("entry")) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.path().is_dir() {
             files.extend(contents(&entry.path()).into_iter().map(|(file, bytes)| (format!("{name}/{file}"), bytes)));
-        } else {
+        } else if name != PROVENANCE_FILE {
             files.push((name, fs::read(entry.path()).expect("read")));
         }
     }

@@ -37,7 +37,7 @@ impl Provenance {
             schema_version,
             libtorch: None,
             features: Vec::new(),
-            command: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+            command: std::env::args_os().map(|argument| without_signature(argument.to_string_lossy().into_owned())).collect(),
             directory: std::env::current_dir().unwrap_or_default(),
             host: host.trim().to_owned(),
             threads,
@@ -45,9 +45,31 @@ impl Provenance {
     }
 }
 
+/// Leaves out the query of a URL, which may give access to what is there.
+fn without_signature(mut argument: String) -> String {
+    if argument.contains("://")
+        && let Some(query) = argument.find('?')
+    {
+        argument.truncate(query);
+    }
+    argument
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signatures_are_left_out() {
+        for (argument, recorded) in [
+            ("https://host/x?signature=secret", "https://host/x"),
+            ("--init=https://host/x?signature=secret", "--init=https://host/x"),
+            ("s3://bucket/x", "s3://bucket/x"),
+            ("Who barked?", "Who barked?"),
+        ] {
+            assert_eq!(without_signature(argument.to_owned()), recorded);
+        }
+    }
 
     #[test]
     fn the_process_is_described() {

@@ -1,8 +1,15 @@
-//! Text to token ids, equal to the published tokenizer.
+//! Text to token ids, equal to the published tokenizers, and back.
 //!
-//! BERT's normalizer (removes control characters, lower-cases, strips accents, separates CJK characters) and WordPiece, both
-//! from the crate `tokenizers`; special tokens are matched in the raw text before normalization. This module adds two things: a
-//! final capital sigma is lower-cased as Python does (`sigma`), and a [`Session`] caches the tokens of words.
+//! | vocabulary | encoding | models |
+//! | --- | --- | --- |
+//! | BERT | normalizer (removes control characters, lower-cases, strips accents, separates CJK characters) and WordPiece | English up to 515M |
+//! | GPT-2, RoBERTa | byte-level BPE | 2B, 10B; RoBERTa-large |
+//! | SentencePiece | normalization by a table in the model's file, unigram or BPE | Chinese |
+//! | any `tokenizer.json` | as the file says | |
+//!
+//! The algorithms are those of the crate `tokenizers`. This module adds GLM's special tokens, which are matched in the raw text; a
+//! reader for SentencePiece models; the lower case of a final capital sigma as in Python; and a [`Session`], which caches the tokens
+//! of words.
 //!
 //! ```
 //! use glm_text::tokenize::Tokenizer;
@@ -14,41 +21,56 @@
 //! # Ok::<(), glm_text::tokenize::TokenizerError>(())
 //! ```
 
+mod build;
+mod byte_level;
+mod commands;
 mod decode;
+mod division;
 mod documents;
 mod error;
+mod load;
 mod pieces;
+mod sentencepiece;
 mod session;
 mod sigma;
 
-use std::collections::BTreeMap;
-use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use glm_schemas::manifest;
-use glm_schemas::vocab::{BERT_UNCASED_SHA256, END_OF_PIECE, START_OF_PIECE, SpecialIds, TokenId};
-use serde::de::IgnoredAny;
+use glm_schemas::vocab::{
+    BERT_UNCASED_SHA256, CHINESE_SHA256, END_OF_PIECE, GPT2_VOCABULARY_SHA256, ROBERTA_VOCABULARY_SHA256, START_OF_PIECE,
+    SpecialIds, TokenId,
+};
 use sha2::{Digest, Sha256};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, Tokenizer as Pipeline};
 
+use commands::{Command, Part};
+pub use decode::Decoder;
 pub use documents::ends_sentence;
 pub use error::TokenizerError;
+pub use load::{BERT_UNCASED_NAME, GPT2_NAME};
+use sentencepiece::SentencePiece;
 pub use session::{MAX_TEXT_BYTES, MAX_WORD_BYTES, Session};
 
 /// Vocabulary of the published weights, see `assets/README.md`.
 const BERT_UNCASED: &[u8] = include_bytes!("../assets/bert-large-uncased-vocab.txt");
-const BERT_UNCASED_NAME: &str = "bert-large-uncased";
-/// Special tokens required of a vocabulary; GLM's two are added if missing.
+/// Names of the published vocabularies, by the checksum of their first file.
+const PUBLISHED: [(&str, &str); 4] = [
+    (BERT_UNCASED_SHA256, BERT_UNCASED_NAME),
+    (GPT2_VOCABULARY_SHA256, GPT2_NAME),
+    (ROBERTA_VOCABULARY_SHA256, "roberta"),
+    (CHINESE_SHA256, "cog-pretrain"),
+];
+/// Special tokens required of a vocabulary with BERT's; GLM's two are added if missing.
 const REQUIRED: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const MAX_WORD_CHARS: usize = 100;
-/// Maximum number of keys in a message.
-const SHOWN_KEYS: usize = 4;
-
+/// Maximum length of a text without white space for SentencePiece, which needs some 40 times as much memory.
+const MAX_SENTENCE_PIECE_WORD_BYTES: usize = 4 << 20;
 /// Tokens of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tokens {
@@ -61,15 +83,41 @@ pub struct Tokens {
 
 /// A tokenizer with GLM's special tokens. Threads share it, each with its own [`Session`].
 pub struct Tokenizer {
-    pipeline: Pipeline,
+    family: Family,
+    /// Rules of the vocabulary; `None` for SentencePiece.
+    pipeline: Option<Pipeline>,
+    division: Division,
+    /// Special tokens that are matched before the pipeline; empty if the pipeline matches them.
+    commands: Vec<Command>,
     special: SpecialIds,
     identity: manifest::Tokenizer,
-    /// True if splitting a text at ASCII white space does not change its tokens, which holds for BERT's pipeline.
-    splits_at_spaces: bool,
     /// True if special tokens that are written in a text become tokens.
     has_commands: bool,
     /// For every id, whether the token ends a sentence.
     sentence_ends: OnceLock<Vec<bool>>,
+}
+
+/// How the strings of tokens make up a text.
+enum Family {
+    /// Words, and continuations that begin with `##`.
+    WordPiece,
+    /// Characters that stand for bytes.
+    ByteLevel,
+    /// Text with `▁` for a space.
+    SentencePiece(Box<SentencePiece>),
+}
+
+/// How a text may be divided into parts with the same tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Division {
+    /// Not at all.
+    Whole,
+    /// At ASCII white space, as BERT's pipeline.
+    Spaces,
+    /// Before white space, as GPT-2's rules.
+    ByteLevel,
+    /// At white space that SentencePiece makes one space.
+    SentencePiece,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -89,34 +137,6 @@ impl Tokenizer {
             return Err(TokenizerError::BuiltIn { found });
         }
         Self::from_vocabulary(BERT_UNCASED_NAME, BERT_UNCASED)
-    }
-
-    /// Loads a tokenizer with [`Tokenizer::from_path`], or [`Tokenizer::bert_uncased`] if `path` is `None`.
-    ///
-    /// # Errors
-    /// Errors of these functions.
-    pub fn load(path: Option<&Path>) -> Result<Self, TokenizerError> {
-        path.map_or_else(Self::bert_uncased, Self::from_path)
-    }
-
-    /// Loads a `tokenizer.json`, recognised by its extension, or else a `vocab.txt`.
-    ///
-    /// # Errors
-    /// [`TokenizerError`] if the file cannot be read, is invalid, or lacks special tokens.
-    pub fn from_path(path: &Path) -> Result<Self, TokenizerError> {
-        if path.is_dir() {
-            let file = ["tokenizer.json", "vocab.txt"].map(|name| path.join(name)).into_iter().find(|file| file.is_file());
-            return Err(TokenizerError::Folder { path: path.to_owned(), file });
-        }
-        let bytes = std::fs::read(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => TokenizerError::NoFile(path.to_owned()),
-            _ => TokenizerError::Read { path: path.to_owned(), source },
-        })?;
-        let name = path.display().to_string();
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
-            return Self::from_json(&name, &bytes);
-        }
-        Self::from_vocabulary(&name, &bytes)
     }
 
     /// Builds BERT's uncased pipeline on a vocabulary of one token per line. The line number is the id; `<|startofpiece|>` and
@@ -149,33 +169,16 @@ impl Tokenizer {
         let mut pipeline = Pipeline::new(model);
         pipeline.with_normalizer(Some(BertNormalizer::new(true, true, Some(true), true))).map_err(|e| invalid(name, e))?;
         pipeline.with_pre_tokenizer(Some(BertPreTokenizer));
-        Self::finish(name, bytes, pipeline, rows as usize, true)
+        Self::with_bert_commands(name, bytes, pipeline, rows as usize, Division::Spaces)
     }
 
-    /// Builds the pipeline of a `tokenizer.json`, without its padding and truncation.
-    ///
-    /// # Errors
-    /// [`TokenizerError`] if the library rejects it or it lacks a special token.
-    pub fn from_json(name: &str, bytes: &[u8]) -> Result<Self, TokenizerError> {
-        let top: BTreeMap<String, IgnoredAny> = serde_json::from_slice(bytes).map_err(|e| invalid(name, e))?;
-        if !top.contains_key("model") {
-            let keys: Vec<_> = top.keys().take(SHOWN_KEYS).map(|key| format!("`{key}`")).collect();
-            return Err(TokenizerError::NotATokenizer { name: name.to_owned(), keys: keys.join(", ") });
-        }
-        let mut pipeline = Pipeline::from_bytes(bytes).map_err(|e| invalid(name, e))?;
-        pipeline.with_padding(None);
-        pipeline.with_truncation(None).map_err(|e| invalid(name, e))?;
-        require_special(name, |token| pipeline.token_to_id(token).is_some())?;
-        Self::finish(name, bytes, pipeline, 0, false)
-    }
-
-    /// Registers the special tokens, so that they are matched in raw text, and looks up their ids.
-    fn finish(
+    /// Registers BERT's special tokens, so that the pipeline matches them in raw text, and looks up their ids.
+    fn with_bert_commands(
         name: &str,
         bytes: &[u8],
         mut pipeline: Pipeline,
         rows: usize,
-        splits_at_spaces: bool,
+        division: Division,
     ) -> Result<Self, TokenizerError> {
         let tokens = SpecialIds::BERT_UNCASED.named().map(|(token, _)| AddedToken::from(token, true).normalized(false));
         pipeline.add_special_tokens(tokens).map_err(|e| invalid(name, e))?;
@@ -194,14 +197,18 @@ impl Tokenizer {
             sop: id(START_OF_PIECE)?,
             eop: id(END_OF_PIECE)?,
         };
-        // Ids can have gaps: the embedding table needs a row for the highest.
-        let highest = pipeline.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         let sha256 = manifest::hex(&Sha256::digest(bytes));
-        let file_name =
-            || Path::new(name).file_name().map_or_else(|| name.to_owned(), |name| name.to_string_lossy().into_owned());
-        let name = if sha256 == BERT_UNCASED_SHA256 { BERT_UNCASED_NAME.to_owned() } else { file_name() };
-        let identity = manifest::Tokenizer { name, sha256, vocab_size: rows.max(highest) };
-        Ok(Self { pipeline, special, identity, splits_at_spaces, has_commands: true, sentence_ends: OnceLock::new() })
+        let identity = identity(name, &sha256, &sha256, special, rows.max(highest_id(&pipeline)));
+        Ok(Self {
+            family: Family::WordPiece,
+            pipeline: Some(pipeline),
+            division,
+            commands: Vec::new(),
+            special,
+            identity,
+            has_commands: true,
+            sentence_ends: OnceLock::new(),
+        })
     }
 
     /// Returns the ids of the special tokens.
@@ -214,9 +221,20 @@ impl Tokenizer {
         &self.identity
     }
 
-    /// Returns the token with this id as written in the vocabulary (with `##` if it continues a word).
+    /// Returns the token with this id as in the vocabulary: with `##` if it continues a word, with `Ġ` or `▁` for a space.
     pub fn token(&self, id: TokenId) -> Option<String> {
-        self.pipeline.id_to_token(u32::try_from(id).ok()?)
+        if let Some(written) = self.written(id) {
+            return Some(written.to_owned());
+        }
+        match &self.family {
+            Family::SentencePiece(model) => model.piece(id).map(str::to_owned),
+            Family::WordPiece | Family::ByteLevel => self.pipeline.as_ref()?.id_to_token(u32::try_from(id).ok()?),
+        }
+    }
+
+    /// Written form of a special token that the pipeline does not know.
+    fn written(&self, id: TokenId) -> Option<&'static str> {
+        self.commands.iter().find(|command| command.id == id).map(|command| command.written)
     }
 
     /// Creates an encoder for one thread.
@@ -224,14 +242,87 @@ impl Tokenizer {
         Session::new(self)
     }
 
+    /// Splits a text at the special tokens that are written in it and that the pipeline does not know.
+    fn split_at_commands(&self, text: &str) -> Vec<Part> {
+        commands::split(if self.has_commands { &self.commands } else { &[] }, text)
+    }
+
+    /// Returns true if SentencePiece makes a character a space.
+    fn separates(&self, c: char) -> bool {
+        matches!(&self.family, Family::SentencePiece(model) if model.is_space(c))
+    }
+
+    /// Encodes a text without dividing it into words: slower than a [`Session`], with the same ids. For comparison.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`].
+    pub fn encode_at_once(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
+        let mut tokens = Tokens::default();
+        if text.trim().is_empty() {
+            return Ok(tokens.ids);
+        }
+        for part in self.split_at_commands(text) {
+            match part {
+                Part::Command(id, _) => tokens.ids.push(id),
+                Part::Text(range) => match &self.family {
+                    Family::SentencePiece(model) => {
+                        let pieces = model.encode(&text[range], &mut 0.0).map_err(TokenizerError::Encode)?;
+                        tokens.ids.extend(pieces.into_iter().map(|(id, _)| id));
+                    }
+                    _ => self.encode_into(&text[range], 0, &mut tokens)?,
+                },
+            }
+        }
+        Ok(tokens.ids)
+    }
+
     /// Appends the tokens of `text`, with `offset` added to their spans. Uncached reference for [`Session`].
     fn encode_into(&self, text: &str, offset: usize, tokens: &mut Tokens) -> Result<(), TokenizerError> {
-        let text = if self.splits_at_spaces { sigma::lower_final_sigmas(text) } else { text.into() };
-        let encoding = self.pipeline.encode(text.as_ref(), false).map_err(|e| TokenizerError::Encode(e.to_string()))?;
+        if let Family::SentencePiece(model) = &self.family {
+            let mut score = 0.0;
+            for word in self.words(text) {
+                let start = offset + word.start;
+                if word.len() > MAX_SENTENCE_PIECE_WORD_BYTES {
+                    return Err(TokenizerError::LongWord { bytes: word.len(), limit: MAX_SENTENCE_PIECE_WORD_BYTES });
+                }
+                for (id, span) in model.encode(&text[word], &mut score).map_err(TokenizerError::Encode)? {
+                    tokens.ids.push(id);
+                    tokens.spans.push(span.start + start..span.end + start);
+                }
+            }
+            return Ok(());
+        }
+        let Some(pipeline) = &self.pipeline else { return Ok(()) };
+        let lowered = if self.division == Division::Spaces { sigma::lower_final_sigmas(text) } else { text.into() };
+        let encoding = pipeline.encode(lowered.as_ref(), false).map_err(|e| TokenizerError::Encode(e.to_string()))?;
         tokens.ids.extend(encoding.get_ids().iter().map(|&id| self.of_text(id as TokenId)));
-        tokens.spans.extend(encoding.get_offsets().iter().map(|&(start, end)| start + offset..end + offset));
+        let byte_level = matches!(self.family, Family::ByteLevel);
+        tokens.spans.extend(encoding.get_offsets().iter().map(|&(start, end)| {
+            // The space that a byte-level token begins with is not part of its word.
+            let spaces = match byte_level.then(|| text.get(start..end)).flatten() {
+                Some(part) => part.len() - part.trim_start().len(),
+                None => 0,
+            };
+            let start = if start + spaces < end { start + spaces } else { start };
+            start + offset..end + offset
+        }));
         Ok(())
     }
+}
+
+/// Name, checksum and size of a vocabulary. `published` is the checksum that identifies a published one; `size` counts the ids of the
+/// vocabulary, without the special tokens that follow them.
+fn identity(path: &str, published: &str, sha256: &str, special: SpecialIds, size: usize) -> manifest::Tokenizer {
+    let file_name = || Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned());
+    let known = PUBLISHED.iter().find(|(sha256, _)| *sha256 == published);
+    let name = known.map_or_else(file_name, |(_, name)| (*name).to_owned());
+    let highest = special.named().into_iter().map(|(_, id)| id as usize + 1).fold(size, usize::max);
+    manifest::Tokenizer { name, sha256: sha256.to_owned(), vocab_size: highest }
+}
+
+/// Number of ids of a pipeline. They can have gaps: the embedding table needs a row for the highest.
+fn highest_id(pipeline: &Pipeline) -> usize {
+    pipeline.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
 }
 
 fn invalid(name: &str, reason: impl std::fmt::Display) -> TokenizerError {
@@ -247,77 +338,4 @@ fn require_special(name: &str, has: impl Fn(&str) -> bool) -> Result<(), Tokeniz
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_built_in_vocabulary_has_the_published_ids() {
-        let tokenizer = Tokenizer::bert_uncased().expect("built in");
-        assert_eq!(tokenizer.special(), SpecialIds::BERT_UNCASED);
-        assert_eq!(tokenizer.identity().name, BERT_UNCASED_NAME);
-        assert_eq!(tokenizer.identity().sha256, BERT_UNCASED_SHA256);
-        assert_eq!(tokenizer.identity().vocab_size, 30524);
-        assert_eq!(tokenizer.token(30522).as_deref(), Some("<|startofpiece|>"));
-    }
-
-    #[test]
-    fn a_vocabulary_without_special_tokens_is_rejected() {
-        let error = Tokenizer::from_vocabulary("v.txt", b"[PAD]\n[UNK]\n[SEP]\nthe\n").expect_err("rejected").to_string();
-        assert_eq!(
-            error,
-            "the vocabulary v.txt lacks the special tokens [CLS], [MASK]; use one with [PAD], [UNK], [CLS], [SEP] and [MASK]"
-        );
-        assert!(matches!(Tokenizer::from_vocabulary("v.txt", b"\xff\xfe"), Err(TokenizerError::NotText { .. })));
-        assert!(matches!(Tokenizer::from_json("t.json", b"{\"model\": 1}"), Err(TokenizerError::Invalid { .. })));
-        assert!(matches!(Tokenizer::from_json("t.json", b"[cut"), Err(TokenizerError::Invalid { .. })));
-    }
-
-    #[test]
-    fn other_files_folders_and_names_of_models_are_errors_with_a_remedy() {
-        let message = |path: &Path| Tokenizer::from_path(path).expect_err("rejected").to_string();
-        let missing = message(Path::new("bert-base-uncased"));
-        assert!(
-            missing.starts_with("there is no file bert-base-uncased; ") && missing.ends_with("are not looked up"),
-            "{missing}"
-        );
-        let dir = tempfile::tempdir().expect("folder");
-        assert!(
-            message(dir.path()).ends_with("is a folder; a tokenizer is a vocab.txt or a tokenizer.json, and it holds neither")
-        );
-        let vocabulary = dir.path().join("vocab.txt");
-        std::fs::write(&vocabulary, "[PAD]\n").expect("write");
-        assert!(message(dir.path()).ends_with(&format!("is a folder; use {}", vocabulary.display())));
-        let config = dir.path().join("config.json");
-        std::fs::write(&config, "{\"model_type\": \"bert\", \"architectures\": []}").expect("write");
-        assert!(
-            message(&config).ends_with(
-                "config.json is not a tokenizer.json: it has no `model`, but `architectures`, `model_type`; \
-                 files such as config.json belong to a model, use the tokenizer.json next to them"
-            ),
-            "{}",
-            message(&config)
-        );
-    }
-
-    #[test]
-    fn ids_are_line_numbers_also_of_repeated_lines() {
-        let tokenizer =
-            Tokenizer::from_vocabulary("v.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nthe\r\n##m\n").expect("vocabulary");
-        assert_eq!(tokenizer.session().encode("The THEM").expect("encode").ids, [6, 6, 7]);
-        assert_eq!((tokenizer.special().sop, tokenizer.special().eop), (8, 9));
-        assert_eq!(tokenizer.identity().vocab_size, 10);
-    }
-
-    #[test]
-    fn a_tokenizer_json_gives_the_same_tokens_as_its_vocabulary() {
-        let reference = Tokenizer::bert_uncased().expect("built in");
-        let json = reference.pipeline.to_string(false).expect("json");
-        let tokenizer = Tokenizer::from_json("bert.json", json.as_bytes()).expect("json");
-        assert_eq!(tokenizer.special(), reference.special());
-        assert_eq!(tokenizer.identity().vocab_size, 30524);
-        let text = "Amélie Rousselot’s team\nin Zürich [MASK] 中文x";
-        assert_eq!(tokenizer.session().encode(text).expect("encode"), reference.session().encode(text).expect("encode"));
-        let without = json.replace("[MASK]", "[HOLE]");
-        assert!(matches!(Tokenizer::from_json("bert.json", without.as_bytes()), Err(TokenizerError::MissingSpecial { .. })));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::CheckpointError;
+use super::copy::RunCopy;
 use super::parts::Peers;
 use super::run_folder::RunFolder;
 use super::snapshot::Snapshot;
@@ -29,13 +30,35 @@ pub struct Background {
     /// The ranks that write parts of checkpoints.
     peers: Option<Peers>,
     begun: Option<Result<(), CheckpointError>>,
+    /// Copy of the run folder in an object store, if it has one.
+    copy: Option<RunCopy>,
     in_progress: Option<JoinHandle<Result<Written, CheckpointError>>>,
 }
 
 impl Background {
     /// Creates a writer that keeps the latest `keep` checkpoints and the best one.
     pub fn new(folder: RunFolder, keep: usize) -> Self {
-        Self { folder, keep, peers: None, begun: None, in_progress: None }
+        Self { folder, keep, peers: None, begun: None, copy: None, in_progress: None }
+    }
+
+    /// Copies the run folder to an object store, after every checkpoint.
+    #[must_use]
+    pub fn with_copy(mut self, copy: Option<RunCopy>) -> Self {
+        self.copy = copy;
+        self
+    }
+
+    /// Folder of the run, or the URL of its copy.
+    pub fn place(&self) -> PathBuf {
+        self.copy.as_ref().map_or_else(|| self.folder.root().to_owned(), |copy| copy.url().to_string().into())
+    }
+
+    /// Waits until the run folder is copied, if it has a copy.
+    ///
+    /// # Errors
+    /// The [`CheckpointError`] of copying it.
+    pub fn finish_copy(&mut self) -> Result<(), CheckpointError> {
+        self.copy.as_mut().map_or(Ok(()), RunCopy::finish)
     }
 
     /// Writes checkpoints together with other ranks from now on.
@@ -91,7 +114,9 @@ impl Background {
     pub fn wait(&mut self) -> Result<Option<Written>, CheckpointError> {
         let Some(thread) = self.in_progress.take() else { return Ok(None) };
         let panicked = |_| CheckpointError::Thread { reason: "it panicked, see the message above".to_owned() };
-        thread.join().map_err(panicked)?.map(Some)
+        let written = thread.join().map_err(panicked)??;
+        self.copy.iter().for_each(RunCopy::request);
+        Ok(Some(written))
     }
 }
 

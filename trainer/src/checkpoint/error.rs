@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use glm_remote::RemoteError;
 use glm_schemas::manifest::Tokenizer;
 use thiserror::Error;
 
@@ -21,6 +22,9 @@ pub enum CheckpointError {
         /// Reason, with the files that were expected.
         reason: String,
     },
+    /// Weights in an object store cannot be read.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// A file cannot be read or written.
     #[error("{doing} {}: {source}", path.display())]
     Io {
@@ -59,6 +63,14 @@ pub enum CheckpointError {
         /// The index.
         path: PathBuf,
         /// Reason.
+        reason: String,
+    },
+    /// Model-parallel parts do not make up a model.
+    #[error("{}: {reason}", path.display())]
+    Parts {
+        /// A part.
+        path: PathBuf,
+        /// Reason and remedy.
         reason: String,
     },
     /// The file does not contain the weights of a GLM.
@@ -124,6 +136,20 @@ pub enum CheckpointError {
         path: PathBuf,
         /// Vocabulary of the weights.
         own: Box<Tokenizer>,
+        /// Vocabulary of the data set or of the questions.
+        given: Box<Tokenizer>,
+    },
+    /// The sizes are those of published weights with another vocabulary.
+    #[error(
+        "the weights in {} have the sizes of published ones with the vocabulary {own}, these tokens are of the vocabulary {}; use the \
+         vocabulary of the weights with --tokenizer in `glm-prep ingest` or `score` (`glm-trainer presets` lists them), or use other weights",
+        path.display(), vocabulary(given)
+    )]
+    PublishedVocabulary {
+        /// The weights.
+        path: PathBuf,
+        /// Vocabulary of the weights.
+        own: String,
         /// Vocabulary of the data set or of the questions.
         given: Box<Tokenizer>,
     },

@@ -3,19 +3,24 @@
 //! - a file: safetensors, PyTorch's container, an index of shards (`*.index.json`), or a published archive, which is unpacked once
 //!   (see [`super::archive`]);
 //! - the folder of a checkpoint, or of a run, whose best checkpoint is used unless another is chosen, or the latest if none is evaluated;
-//! - a published folder: `latest_checkpointed_iteration.txt` and `<iteration>/mp_rank_00_model_states.pt`;
+//! - a published folder: `latest_checkpointed_iteration.txt` and `<iteration>/mp_rank_00_model_states.pt`, or all model-parallel parts;
 //! - a Hugging Face folder: `model.safetensors` or `pytorch_model.bin`, or shards with an index;
+//! - the URL of one of these in an object store, from which it is brought into the cache;
 //! - a folder that contains one of these under its published name, as a folder or an archive.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use glm_remote::{Location, Step, local_weights};
+use glm_support::files::progress;
 use serde::{Serialize, Serializer};
 
+use super::model_parallel::parts_in;
 use super::published::{PUBLISHED_FILE, PUBLISHED_LATEST};
 use super::{CheckpointError, archive};
-use crate::model::config::{PRESETS, PublishedWeights};
+use crate::model::preset::{PRESETS, PublishedWeights};
 
 /// File of weights in a checkpoint of a run.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -33,8 +38,8 @@ pub const LATEST_FILE: &str = "latest";
 /// File with the name of the best checkpoint, in [`CHECKPOINTS_FOLDER`].
 pub const BEST_FILE: &str = "best";
 /// Prefix of the name of a checkpoint's folder, before its optimizer step.
-const STEP_PREFIX: &str = "step-";
-/// Beginning of the name of a folder in which a checkpoint is written.
+pub(super) const STEP_PREFIX: &str = "step-";
+/// Beginning of the name of a folder that is not complete; such folders are removed when a run begins.
 pub(super) const TEMPORARY: &str = ".writing-";
 /// Suffix of published archives.
 const ARCHIVE_SUFFIX: &str = ".bz2";
@@ -101,6 +106,21 @@ pub struct Located {
     pub step: Option<u64>,
     /// The checkpoint that was chosen in the folder of a run; `None` for other paths.
     pub checkpoint: Option<CheckpointChoice>,
+}
+
+/// Returns the local path for a path of weights, which are downloaded if it is a URL.
+///
+/// # Errors
+/// [`CheckpointError::Remote`].
+pub fn local(path: &Path, choice: Option<CheckpointChoice>) -> Result<Cow<'_, Path>, CheckpointError> {
+    let Some(location) = Location::of_path(path)? else { return Ok(Cow::Borrowed(path)) };
+    let step = choice.map(|choice| match choice {
+        CheckpointChoice::Best => Step::Best,
+        CheckpointChoice::Latest => Step::Latest,
+        CheckpointChoice::Step(step) => Step::Number(step),
+    });
+    let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
+    Ok(Cow::Owned(local_weights(&location, step, progress.as_ref())?))
 }
 
 /// Finds the file of weights for `path`. In the folder of a run, it is that of `choice`; without one, of the best checkpoint, or of the
@@ -195,7 +215,7 @@ pub(super) fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if let Some(file) = in_folder(path, 3) {
         return Ok(file);
     }
-    match published().map(|weights| path.join(weights.archive())).find(|archive| archive.is_file()) {
+    match published().map(|weights| path.join(weights.archive)).find(|archive| archive.is_file()) {
         Some(archive) => in_folder_or(&archive::unpacked(&archive)?),
         None => in_folder_or(path),
     }
@@ -212,8 +232,8 @@ fn in_folder_or(folder: &Path) -> Result<PathBuf, CheckpointError> {
         0 => format!(
             "expected {WEIGHTS_FILE} or pytorch_model.bin (or shards with an index), \
              {CHECKPOINTS_FOLDER}/{LATEST_FILE} (a run), {PUBLISHED_LATEST} with <iteration>/{PUBLISHED_FILE} (published weights), \
-             or {}",
-            published().map(|weights| weights.archive()).collect::<Vec<_>>().join(" or ")
+             or a published archive such as {}",
+            published().next().map(|weights| weights.archive).unwrap_or_default()
         ),
         _ => {
             let more = if inner.len() > SHOWN_FOLDERS { ", …" } else { "" };
@@ -228,6 +248,10 @@ fn in_folder(folder: &Path, depth: usize) -> Option<PathBuf> {
     let direct = [WEIGHTS_FILE, PUBLISHED_FILE].into_iter().chain(HUGGING_FACE_FILES).map(|name| folder.join(name));
     if let Some(file) = direct.into_iter().find(|file| file.is_file()) {
         return Some(file);
+    }
+    // Without the first, so that the missing one is named.
+    if let Some((_, part)) = parts_in(folder).into_iter().next() {
+        return Some(part);
     }
     if depth == 0 {
         return None;

@@ -23,8 +23,6 @@ use super::stored::{TensorHeader, contiguous_strides};
 pub const PUBLISHED_FILE: &str = "mp_rank_00_model_states.pt";
 /// File with the name of the latest iteration in the folder of a published checkpoint.
 pub const PUBLISHED_LATEST: &str = "latest_checkpointed_iteration.txt";
-/// Folder of all members, the one that `torch.save` uses for a file with the published name.
-const PREFIX: &str = "mp_rank_00_model_states";
 /// Alignment of the elements in bytes, as `torch.save` aligns them for mapped files.
 const ALIGNMENT: u16 = 64;
 /// Members of this size or more need the 64-bit fields of the format.
@@ -38,24 +36,28 @@ pub fn write_latest(folder: &Path, iteration: u64) -> Result<(), OutputError> {
     Output::open(&folder.join(PUBLISHED_LATEST))?.write_all(iteration.to_string().as_bytes())
 }
 
-/// Writes the file of an iteration. For `data` see [`super::safetensors_file::write`].
+/// Writes the file of an iteration, or one of `parts` model-parallel parts of it. For `data` see [`super::safetensors_file::write`].
 ///
 /// # Errors
 /// [`CheckpointError`] if the file cannot be written, or the error of `data`.
 pub fn write_file<'d>(
     path: &Path,
     iteration: u64,
+    parts: usize,
     headers: &[TensorHeader],
     mut data: impl FnMut(&TensorHeader) -> Result<Cow<'d, [u8]>, CheckpointError>,
 ) -> Result<(), CheckpointError> {
     let write = |file: &mut dyn atomic::Sink| {
         let mut zip = ZipWriter::new(file);
-        member(&mut zip, "data.pkl", &pickle(iteration, headers))?;
-        member(&mut zip, "byteorder", b"little")?;
+        // The folder that `torch.save` uses.
+        let folder = path.file_stem().map_or_else(|| "archive".into(), |stem| stem.to_string_lossy());
+        let mut member = |name: &str, content: &[u8]| member(&mut zip, &format!("{folder}/{name}"), content);
+        member("data.pkl", &pickle(iteration, parts, headers))?;
+        member("byteorder", b"little")?;
         for (key, header) in headers.iter().enumerate() {
-            member(&mut zip, &format!("data/{key}"), &data(header)?)?;
+            member(&format!("data/{key}"), &data(header)?)?;
         }
-        member(&mut zip, "version", b"3\n")?;
+        member("version", b"3\n")?;
         zip.finish().map(drop).map_err(zip_failure)
     };
     atomic::write(path, write).map_err(|failure| failure.at(path))
@@ -70,12 +72,12 @@ fn member(zip: &mut ZipWriter<&mut dyn atomic::Sink>, name: &str, content: &[u8]
         .compression_method(CompressionMethod::Stored)
         .with_alignment(ALIGNMENT)
         .large_file(content.len() >= LARGE);
-    zip.start_file(format!("{PREFIX}/{name}"), options).map_err(zip_failure)?;
+    zip.start_file(name, options).map_err(zip_failure)?;
     Ok(zip.write_all(content)?)
 }
 
 /// Returns the pickle with DeepSpeed's entries, without optimizer and schedule, and with `iteration`, which the published code adds.
-fn pickle(iteration: u64, headers: &[TensorHeader]) -> Vec<u8> {
+fn pickle(iteration: u64, parts: usize, headers: &[TensorHeader]) -> Vec<u8> {
     let mut pickle = Pickle::new();
     pickle.op(b"}(").text("module").op(b"}(");
     for (key, header) in headers.iter().enumerate() {
@@ -84,7 +86,9 @@ fn pickle(iteration: u64, headers: &[TensorHeader]) -> Vec<u8> {
     pickle.op(b"u");
     pickle.text("optimizer").op(b"N").text("lr_scheduler").op(b"N");
     pickle.text("csr_tensor_module_names").global("__builtin__", "set").op(b"]\x85R");
-    for (name, number) in [("skipped_steps", 0), ("global_steps", iteration), ("dp_world_size", 1), ("mp_world_size", 1)] {
+    for (name, number) in
+        [("skipped_steps", 0), ("global_steps", iteration), ("dp_world_size", 1), ("mp_world_size", parts as u64)]
+    {
         pickle.text(name).int(number);
     }
     pickle.text("iteration").int(iteration).op(b"u.");
@@ -160,7 +164,8 @@ mod tests {
             headers.iter().zip(1..).map(|(header, fill)| vec![fill; header.bytes().expect("small")]).collect();
         let mut remaining = bytes.iter();
         let file = folder.path().join(PUBLISHED_FILE);
-        write_file(&file, 600, &headers, |_| Ok(Cow::Borrowed(remaining.next().expect("three").as_slice()))).expect("written");
+        write_file(&file, 600, 1, &headers, |_| Ok(Cow::Borrowed(remaining.next().expect("three").as_slice())))
+            .expect("written");
         write_latest(folder.path(), 600).expect("written");
         assert_eq!(fs::read_to_string(folder.path().join(PUBLISHED_LATEST)).expect("read"), "600");
 
@@ -180,7 +185,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("x.pt");
         let headers = [3, 5, 7].map(|size| TensorHeader { name: size.to_string(), kind: StoredKind::F16, shape: vec![size] });
-        write_file(&path, 1, &headers, |header| Ok(Cow::Owned(vec![0xab; header.bytes().expect("small")]))).expect("written");
+        write_file(&path, 1, 1, &headers, |header| Ok(Cow::Owned(vec![0xab; header.bytes().expect("small")])))
+            .expect("written");
         let content = fs::read(&path).expect("read");
         let starts: Vec<usize> = (1..content.len()).filter(|at| content[*at] == 0xab && content[at - 1] != 0xab).collect();
         assert_eq!(starts.len(), 3);
@@ -192,7 +198,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("x.pt");
         let header = TensorHeader { name: "w".into(), kind: StoredKind::F16, shape: vec![1] };
-        let failed = write_file(&path, 1, &[header], |_| {
+        let failed = write_file(&path, 1, 1, &[header], |_| {
             Err(CheckpointError::NotAGlm { path: "from.pt".into(), reason: "is damaged".into() })
         });
         assert_eq!(failed.expect_err("fails").to_string(), "from.pt: is damaged");

@@ -1,6 +1,8 @@
 //! Weights by name, independent of the container.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::Tokenizer;
@@ -8,15 +10,17 @@ use indexmap::IndexMap;
 use tch::{Tensor, no_grad};
 
 use super::layout::{self, FINAL_LAYERNORM, POSITION_EMBEDDINGS, WORD_EMBEDDINGS, layer_of};
-use super::locate::{CheckpointChoice, Located, locate};
+use super::locate::{CheckpointChoice, Located, local, locate};
+use super::model_parallel::{self, Share};
 use super::pickle::read_module;
 use super::stored::{StoredKind, StoredTensor, TensorFile, TensorHeader};
 use super::tensors::{CONFIG_KEY, PROGRAM_KEY, TOKENIZER_KEY};
 use super::{CheckpointError, hugging_face, safetensors_file, seal, tensors};
-use crate::model::config::{ModelConfig, Preset};
+use crate::model::config::ModelConfig;
 use crate::model::parameters::Parameters;
+use crate::model::preset::{PRESETS, Preset, Vocabulary};
 
-/// Open weights: one file, or the shards of a Hugging Face folder.
+/// Open weights: one file, the shards of a Hugging Face folder, or model-parallel parts.
 #[derive(Debug)]
 pub struct Weights {
     located: Located,
@@ -28,9 +32,12 @@ pub struct Weights {
 /// Location of a tensor.
 #[derive(Debug)]
 struct Entry {
-    file: usize,
+    /// The file, or all files if each has a part of the tensor.
+    files: Range<usize>,
     /// Name in the file, which can have a prefix.
     stored_name: String,
+    kind: StoredKind,
+    shape: Vec<usize>,
 }
 
 /// Sizes of a model that follow from the shapes of its weights.
@@ -63,7 +70,7 @@ impl Weights {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_checkpoint(path: &Path, choice: Option<CheckpointChoice>) -> Result<Self, CheckpointError> {
-        let located = locate(path, choice)?;
+        let located = locate(&local(path, choice)?, choice)?;
         if let Some(chosen) = located.checkpoint {
             tracing::info!("using the {chosen} checkpoint of {}: {}", path.display(), located.path.display());
         }
@@ -83,28 +90,53 @@ impl Weights {
         Self::from_files(located, files)
     }
 
-    /// Returns the files of `path`: itself, or the shards that it lists.
+    /// Returns the files of `path`: itself, the shards that it lists, or all model-parallel parts if it is one.
     fn files(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         match path.to_str().is_some_and(|text| text.ends_with(hugging_face::INDEX_SUFFIX)) {
             true => hugging_face::shards(path),
-            false => Ok(vec![path.to_owned()]),
+            false => model_parallel::parts_of(path),
         }
     }
 
-    fn from_files(located: Located, files: Vec<TensorFile>) -> Result<Self, CheckpointError> {
+    /// Lists the tensors of open files.
+    pub(super) fn from_files(located: Located, files: Vec<TensorFile>) -> Result<Self, CheckpointError> {
+        let is_index = located.path.to_str().is_some_and(|text| text.ends_with(hugging_face::INDEX_SUFFIX));
+        let parts = if is_index { 1 } else { files.len() };
+        let listed = if is_index { files.len() } else { files.len().min(1) };
         let stored: Vec<(usize, &str)> =
-            files.iter().enumerate().flat_map(|(at, file)| file.names().map(move |name| (at, name))).collect();
+            files[..listed].iter().enumerate().flat_map(|(at, file)| file.names().map(move |name| (at, name))).collect();
         let prefix = model_prefix(&stored);
         let mut entries = IndexMap::with_capacity(stored.len());
         for (file, stored) in stored {
             let name = stored.strip_prefix(prefix.as_str()).unwrap_or(stored).to_owned();
-            let entry = Entry { file, stored_name: stored.to_owned() };
+            let (kind, shape) = match parts {
+                1 => files[file].describe(stored).map(|(kind, shape)| (kind, shape.to_vec()))?,
+                _ => model_parallel::joined(&files, stored)?,
+            };
+            let entry = Entry { files: file..file + parts, stored_name: stored.to_owned(), kind, shape };
             if entries.insert(name, entry).is_some() {
                 let reason = format!("two tensors have the name `{stored}`");
                 return Err(CheckpointError::NotAGlm { path: located.path, reason });
             }
         }
-        Ok(Self { located, files, entries })
+        let weights = Self { located, files, entries };
+        weights.check_parts(parts)?;
+        Ok(weights)
+    }
+
+    /// Checks that no model-parallel part is missing after the last: together they have the queries, keys and values of all heads.
+    fn check_parts(&self, parts: usize) -> Result<(), CheckpointError> {
+        let mut names = self.names().filter(|name| name.ends_with("attention.query_key_value.weight"));
+        let Some(Ok((_, &[rows, hidden]))) = names.next().map(|name| self.describe(name)) else { return Ok(()) };
+        let all = 3_usize.saturating_mul(hidden);
+        let shares = all.saturating_mul(parts);
+        if !model_parallel::is_part(self.path()) || rows == 0 || rows >= all || !shares.is_multiple_of(rows) {
+            return Ok(());
+        }
+        let count = shares / rows;
+        let reason =
+            format!("it is one of {count} model-parallel parts; {} is missing, copy it too", model_parallel::file_name(parts));
+        Err(CheckpointError::Parts { path: self.path().to_owned(), reason })
     }
 
     /// Path of the file, or of the index of the shards.
@@ -139,11 +171,31 @@ impl Weights {
             }
             Some(_) => Ok(()),
             None => {
+                let own = self.published_vocabularies();
+                if Vocabulary::named(&given.name).is_some_and(|given| !own.is_empty() && !own.contains(&given)) {
+                    let own = own.into_iter().map(Vocabulary::name).collect::<Vec<_>>().join(" or ");
+                    let (path, given) = (self.path().to_owned(), Box::new(given.clone()));
+                    return Err(CheckpointError::PublishedVocabulary { path, own, given });
+                }
                 let path = self.path().display();
                 tracing::debug!("{path} does not specify its vocabulary; assuming {}, {}", given.name, given.sha256);
                 Ok(())
             }
         }
+    }
+
+    /// Vocabularies of published weights with these sizes or, if there are none, with this number of rows of word embeddings.
+    pub fn published_vocabularies(&self) -> Vec<Vocabulary> {
+        let Ok(Sizes { layers, hidden, vocab_rows, .. }) = self.sizes() else { return Vec::new() };
+        let of_rows: Vec<Preset> = PRESETS.into_iter().filter(|preset| preset.vocabulary.rows() == vocab_rows).collect();
+        let same = of_rows.iter().find(|preset| (preset.layers, preset.hidden) == (layers, hidden));
+        let mut found: Vec<Vocabulary> = match same {
+            Some(preset) => vec![preset.vocabulary],
+            None => of_rows.iter().map(|preset| preset.vocabulary).collect(),
+        };
+        found.sort();
+        found.dedup();
+        found
     }
 
     /// Names of all tensors, in the order of the files.
@@ -161,17 +213,33 @@ impl Weights {
     /// # Errors
     /// [`CheckpointError`] if it is missing.
     pub fn describe(&self, name: &str) -> Result<(StoredKind, &[usize]), CheckpointError> {
-        let (file, stored_name) = self.entry(name)?;
-        Ok(file.describe(stored_name)?)
+        let Entry { kind, shape, .. } = self.entry(name)?;
+        Ok((*kind, shape))
     }
 
-    /// Reads a tensor without conversion, borrowed from the file if it is contiguous there.
+    /// Reads a tensor without conversion, borrowed from the file if it is contiguous there. Model-parallel parts are joined.
     ///
     /// # Errors
     /// [`CheckpointError`] if it is missing or damaged.
     pub fn stored(&self, name: &str) -> Result<StoredTensor<'_>, CheckpointError> {
-        let (file, stored_name) = self.entry(name)?;
-        Ok(file.tensor(stored_name)?)
+        let Entry { files, stored_name, kind, shape } = self.entry(name)?;
+        let files = self.files.get(files.clone()).unwrap_or_default();
+        let read = |file: &TensorFile| file.tensor(stored_name).map(|part| part.data.into_owned());
+        let [first, others @ ..] = files else { return Err(self.not_a_glm(format!("`{name}` is missing"))) };
+        if others.is_empty() {
+            return Ok(first.tensor(stored_name)?);
+        }
+        let parts = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        let share = Share::of(name);
+        if share == Share::All && parts.iter().any(|part| *part != parts[0]) {
+            tracing::warn!(
+                "{}: the model-parallel parts differ in `{name}`, which they should have in common; using that of the first",
+                self.path().display()
+            );
+        }
+        let data = Cow::Owned(share.join(&parts, first.describe(stored_name)?.1));
+        Ok(StoredTensor { kind: *kind, shape: shape.clone(), data })
     }
 
     /// Reads a tensor into memory, on the CPU and of the stored kind.
@@ -183,9 +251,8 @@ impl Weights {
         tensor.ok_or_else(|| self.not_a_glm(format!("`{name}` is not a tensor of floating point numbers")))
     }
 
-    fn entry(&self, name: &str) -> Result<(&TensorFile, &str), CheckpointError> {
-        let entry = self.entries.get(name).and_then(|entry| Some((self.files.get(entry.file)?, entry.stored_name.as_str())));
-        entry.ok_or_else(|| self.not_a_glm(format!("`{name}` is missing")))
+    fn entry(&self, name: &str) -> Result<&Entry, CheckpointError> {
+        self.entries.get(name).ok_or_else(|| self.not_a_glm(format!("`{name}` is missing")))
     }
 
     /// Derives the sizes of the model from the shapes.
@@ -317,7 +384,7 @@ fn open_file(path: &Path) -> Result<TensorFile, CheckpointError> {
 
 /// Returns the prefix that the names of the first and the last parameter of the model have in common. Returns an empty prefix if there
 /// are several, as in a file with the averages of an optimizer.
-fn model_prefix(names: &[(usize, &str)]) -> String {
+pub(super) fn model_prefix(names: &[(usize, &str)]) -> String {
     let before = |end: &str| -> Vec<&str> {
         let prefixes = names.iter().filter_map(|(_, name)| name.strip_suffix(end));
         prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')).collect()
@@ -327,78 +394,5 @@ fn model_prefix(names: &[(usize, &str)]) -> String {
     match both.as_slice() {
         [only] => (*only).to_owned(),
         _ => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::checkpoint::stored::{self, FileBytes, Storage, contiguous_strides};
-
-    #[test]
-    fn heads_are_those_of_the_preset_with_the_same_sizes() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("model.safetensors");
-        let with_layers = |layers: usize| {
-            let header = |name: &str, shape: &[usize]| TensorHeader {
-                name: name.to_owned(),
-                kind: StoredKind::F16,
-                shape: shape.to_vec(),
-            };
-            let mut headers = vec![header(WORD_EMBEDDINGS, &[1, 1024]), header(POSITION_EMBEDDINGS[0], &[1, 1024])];
-            headers.extend((0..layers).map(|layer| header(&format!("transformer.layers.{layer}.mlp.bias"), &[1])));
-            safetensors_file::write(&path, &headers, &BTreeMap::new(), |header| {
-                Ok(Cow::Owned(vec![0; header.bytes().expect("small")]))
-            })
-            .expect("written");
-            Weights::open(&path).expect("open")
-        };
-        assert_eq!(with_layers(24).model_config(None).expect("GLM-large").heads, 16);
-        let other = with_layers(2);
-        let error = other.model_config(None).expect_err("no preset has these sizes");
-        assert!(matches!(error, CheckpointError::Heads { layers: 2, hidden: 1024, .. }), "{error}");
-        assert_eq!(other.model_config(Some(8)).expect("explicit").heads, 8);
-    }
-
-    #[test]
-    fn parameters_cannot_share_their_bytes() {
-        let config = ModelConfig { vocab_rows: 64, ..Preset::TINY.config() };
-        let open = |bytes: usize, shared: bool| {
-            let (mut entries, mut storages, mut end) = (IndexMap::new(), Vec::new(), 0);
-            for (name, shape) in layout::parameters(&config).expect("parameters") {
-                let size = 4 * shape.iter().product::<usize>();
-                storages.push(Storage::new(if shared { 0..bytes } else { end..end + size }, None));
-                end += size;
-                let (stride, storage) = (contiguous_strides(&shape), storages.len() - 1);
-                entries.insert(name, stored::Entry { kind: StoredKind::F32, offset: 0, shape, stride, storage });
-            }
-            let path = Path::new("model.pt");
-            let file = TensorFile::new(path, FileBytes::in_memory(vec![0; bytes]), entries, storages);
-            let located = Located { path: path.to_owned(), step: None, checkpoint: None };
-            Weights::from_files(located, vec![file]).expect("weights").check(&config)
-        };
-        let all = 4 * config.parameters();
-        assert_eq!(open(all, false).expect("sound").iter().map(|header| header.bytes().expect("small")).sum::<usize>(), all);
-        let error = open(all / 2, true).expect_err("shared").to_string();
-        assert!(error.starts_with("model.pt: its parameters have more bytes than the file"), "{error}");
-    }
-
-    fn prefix(names: &[&str]) -> String {
-        model_prefix(&names.iter().map(|name| (0, *name)).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn a_single_common_prefix_is_found() {
-        assert_eq!(prefix(&[WORD_EMBEDDINGS, FINAL_LAYERNORM]), "");
-        assert_eq!(prefix(&["glm.word_embeddings.weight", "glm.transformer.final_layernorm.weight", "dense.bias"]), "glm.");
-        assert_eq!(prefix(&["model.glm.word_embeddings.weight", "model.glm.transformer.final_layernorm.weight"]), "model.glm.");
-        let moments =
-            ["first", "second"].map(|moment| [WORD_EMBEDDINGS, FINAL_LAYERNORM].map(|name| format!("{moment}.{name}")));
-        let moments: Vec<&str> = moments.iter().flatten().map(String::as_str).collect();
-        assert_eq!(prefix(&moments), "");
-        assert_eq!(prefix(&["my_word_embeddings.weight", "my_transformer.final_layernorm.weight"]), "");
     }
 }

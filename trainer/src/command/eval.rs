@@ -35,7 +35,7 @@ use crate::train::evaluate::{Outcome, evaluate};
 /// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
 pub struct EvalArgs {
-    /// Data set: the folder given to `glm-prep ingest`, or its `shards`; with --task lm also a file of text or of JSON lines with a `text`
+    /// Data set: the folder or URL given to `glm-prep ingest`, or its `shards`; with --task lm also a file of text or of JSON lines with a `text`
     /// [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod inspect;
 mod json_objects;
 pub mod predict;
+pub mod presets;
 pub mod report;
 pub mod run;
 pub mod score;

@@ -107,7 +107,7 @@ impl Scorer {
         let rows = Arc::new(rows.counted(&*scorer.config.packer.task)?);
         let tokenizer = text_tokenizer(&path, &manifest.tokenizer, &*scorer.config.packer.task)?;
         let scorer = Self { config: EvaluationConfig { tokenizer, ..scorer.config }, ..scorer };
-        let (folder, fingerprint) = (data.folder().to_owned(), manifest.fingerprint.clone());
+        let (folder, fingerprint) = (data.place(), manifest.fingerprint.clone());
         let provenance = Provenance { weights: weights.located().clone(), data: folder, split: Some(split), fingerprint };
         Ok(SplitScorer { scorer, data, split: rows, provenance })
     }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use glm_remote::is_url;
 use glm_schemas::manifest::{Manifest, SHARDS_FOLDER, TaskName, Tokenizer};
+use glm_text::tokenize::TokenizerError;
 use libtorch_ext::stream::available_bytes;
 use tch::{Device, Kind, TchError};
 use thiserror::Error;
@@ -17,6 +19,7 @@ use crate::data::mmap::DataSet;
 use crate::device::DeviceError;
 use crate::distributed::{DistributedError, World};
 use crate::model::memory::{Workload, tokens_that_fit};
+use crate::model::preset::Vocabulary;
 use crate::model::{Glm, ModelConfig, Pass};
 use crate::record::metrics::MetricsError;
 use crate::task::cloze::ClozeForm;
@@ -68,16 +71,17 @@ pub fn data_folder(given: Option<PathBuf>) -> PathBuf {
 /// # Errors
 /// [`SetupError`] with the command that creates a missing data set.
 pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
-    if folder.is_file() {
+    let is_local = !is_url(folder);
+    if is_local && folder.is_file() {
         return Err(SetupError::Invalid(format!(
             "{} is a file; specify the folder given to `glm-prep ingest`: --data {}",
             folder.display(),
             ingested(folder).display()
         )));
     }
-    if !folder.is_dir() {
+    if is_local && !folder.is_dir() {
         return Err(SetupError::Invalid(format!(
-            "folder {} does not exist; specify the data folder with --data DIR or {DATA_VARIABLE}. \
+            "folder {} does not exist; specify the data folder or URL with --data DIR or {DATA_VARIABLE}. \
              `glm-prep ingest DIR` creates a data set from the raw ReCoRD files in DIR",
             folder.display()
         )));
@@ -87,7 +91,7 @@ pub fn open_data(folder: &Path) -> Result<DataSet, SetupError> {
     let splits: Vec<String> = splits.iter().map(|(split, content)| format!("{split} {}", content.rows)).collect();
     tracing::debug!(
         "data set in {}: {} {}, format {}, vocabulary {}, fingerprint {fingerprint}",
-        data.folder().display(),
+        data.place().display(),
         data.manifest().task.rows(),
         splits.join(", "),
         settings.format,
@@ -119,7 +123,7 @@ pub fn check_objective(wanted: Option<Objective>, data: &DataSet) -> Result<(), 
              or specify another data set",
             wanted.name(),
             wanted.table().name(),
-            data.folder().display(),
+            data.place().display(),
             Objective::on(table).name()
         ))),
     }
@@ -140,7 +144,7 @@ pub fn complete(config: &mut Config, data: &DataSet) -> Result<(), SetupError> {
     config.cloze.complete(manifest).map_err(|error| {
         SetupError::Invalid(format!(
             "the metrics of the data set in {}: {error}; choose others with --set cloze.metrics=NAMES",
-            data.folder().display()
+            data.place().display()
         ))
     })
 }
@@ -265,6 +269,18 @@ pub fn load_model(
     Ok(model)
 }
 
+/// Loads the tokenizer for texts that weights are given: `given`, or the built-in one that the weights were trained with, or BERT's.
+///
+/// # Errors
+/// [`TokenizerError`] if it cannot be loaded.
+pub fn tokenizer_for(weights: &Weights, given: Option<&Path>) -> Result<glm_text::tokenize::Tokenizer, TokenizerError> {
+    use glm_text::tokenize::Tokenizer;
+    match (given, weights.tokenizer(), weights.published_vocabularies().as_slice()) {
+        (None, None, [Vocabulary::Gpt2]) => Tokenizer::gpt2(),
+        (given, recorded, _) => Tokenizer::load_recorded(given, recorded.as_ref()),
+    }
+}
+
 /// Loads the tokenizer of a data set, `data.tokenizer` or the built-in one, if the task is evaluated by texts.
 ///
 /// # Errors
@@ -278,7 +294,8 @@ pub fn text_tokenizer(
         return Ok(None);
     }
     let path = Some(Path::new(path)).filter(|path| !path.as_os_str().is_empty());
-    let tokenizer = glm_text::tokenize::Tokenizer::load(path).map_err(|error| SetupError::Invalid(error.to_string()))?;
+    let tokenizer = glm_text::tokenize::Tokenizer::load_recorded(path, Some(of_data));
+    let tokenizer = tokenizer.map_err(|error| SetupError::Invalid(error.to_string()))?;
     if tokenizer.identity().sha256 != of_data.sha256 {
         return Err(SetupError::Invalid(format!(
             "the data set was made with the tokenizer {}, not with {}; give the path of its file with --set data.tokenizer=PATH",

@@ -14,7 +14,7 @@ use crate::checkpoint::weights::Weights;
 /// Weights that a command uses.
 #[derive(Debug, Clone, Args)]
 pub struct WeightArgs {
-    /// Weights: a file, folder or archive, as for `run --init`; of a run, the best checkpoint
+    /// Weights: a file, folder, archive or URL, as for `run --init`; of a run, the best checkpoint
     #[arg(long, value_name = "PATH")]
     pub init: PathBuf,
     /// Checkpoint, if --init is the folder of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]

@@ -17,7 +17,7 @@ use crate::model::Preset;
 #[command(next_help_heading = "Settings")]
 pub struct SettingArgs {
     /// Model size; initial weights must have this size
-    #[arg(long)]
+    #[arg(long, ignore_case = true)]
     pub preset: Option<Preset>,
     /// File of settings; `glm-trainer config` prints one with all defaults
     #[arg(long, value_name = "FILE")]

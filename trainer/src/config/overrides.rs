@@ -269,7 +269,8 @@ mod tests {
             message("train.precision=fp8"),
             "--set train.precision=fp8: train.precision must be auto, fp16, bf16 or fp32"
         );
-        assert_eq!(message("model.preset=huge"), "--set model.preset=huge: model.preset must be large, base or tiny");
+        let presets = "large, base, tiny, doc, 410m, 515m, roberta-large, large-chinese, 2b, 10b or 10b-chinese";
+        assert_eq!(message("model.preset=huge"), format!("--set model.preset=huge: model.preset must be {presets}"));
         assert_eq!(message("data.truncation=x"), "--set data.truncation=x: data.truncation must be choice or question");
     }
 

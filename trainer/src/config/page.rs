@@ -39,7 +39,7 @@ const RECIPES: &str = "
 ## recipes
 
 `run` chooses a recipe, names it in its log, and `--recipe NAME` chooses another one: for published weights that of the data set's task,
-`record` or one of [SuperGLUE](superglue.md), for random weights `scratch`, or `pretrain` if the data set holds documents, `seq2seq` for weights on pairs, and
+`record` or one of [SuperGLUE or CLUE](superglue.md), for random weights `scratch`, or `pretrain` if the data set holds documents, `seq2seq` for weights on pairs, and
 `finetune` in all other cases. The recipes `pretrain-...` are never chosen: they are the published ones, for clusters, with a batch of
 1,024 as in the paper; nor are `cnn-dm` and the others of published [data sets of pairs](seq2seq.md).
 ";

@@ -62,6 +62,15 @@ pub enum Recipe {
     /// Published fine-tuning on WSC of SuperGLUE
     #[value(name = "superglue/wsc")]
     SuperglueWsc,
+    /// Published fine-tuning on AFQMC of CLUE, in Chinese
+    #[value(name = "clue/afqmc")]
+    ClueAfqmc,
+    /// Published fine-tuning on CLUEWSC of CLUE, in Chinese
+    #[value(name = "clue/cluewsc")]
+    ClueCluewsc,
+    /// Published fine-tuning on TNews of CLUE, in Chinese
+    #[value(name = "clue/tnews")]
+    ClueTnews,
 }
 
 impl Recipe {
@@ -91,6 +100,9 @@ impl Recipe {
             Self::SuperglueRte => "superglue/rte",
             Self::SuperglueWic => "superglue/wic",
             Self::SuperglueWsc => "superglue/wsc",
+            Self::ClueAfqmc => "clue/afqmc",
+            Self::ClueCluewsc => "clue/cluewsc",
+            Self::ClueTnews => "clue/tnews",
         }
     }
 
@@ -98,7 +110,8 @@ impl Recipe {
     pub fn of_task(task: &str) -> Option<Self> {
         // Both forms of WSC have the same.
         let task = task.strip_suffix("-candidates").unwrap_or(task);
-        let of_task = |recipe: &&Self| recipe.name() == task && (task == "record" || task.starts_with("superglue/"));
+        let is_published = task == "record" || ["superglue/", "clue/"].iter().any(|suite| task.starts_with(suite));
+        let of_task = |recipe: &&Self| is_published && recipe.name() == task;
         Self::value_variants().iter().find(of_task).copied()
     }
 
@@ -128,6 +141,9 @@ impl Recipe {
             Self::SuperglueRte => include_str!("recipes/superglue/rte.toml"),
             Self::SuperglueWic => include_str!("recipes/superglue/wic.toml"),
             Self::SuperglueWsc => include_str!("recipes/superglue/wsc.toml"),
+            Self::ClueAfqmc => include_str!("recipes/clue/afqmc.toml"),
+            Self::ClueCluewsc => include_str!("recipes/clue/cluewsc.toml"),
+            Self::ClueTnews => include_str!("recipes/clue/tnews.toml"),
         }
     }
 }
@@ -170,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_recipes_of_superglue_have_the_published_lengths() {
+    fn the_recipes_of_superglue_and_clue_have_the_published_lengths() {
         let of = |recipe| {
             let Config { optim, data, train, .. } = config(recipe);
             assert_eq!((optim.lr, optim.warmup, optim.decay_steps, optim.min_lr_ratio), (1e-5, 0.1, 0, 0.1), "{recipe}");
@@ -184,6 +200,8 @@ mod tests {
         assert_eq!(of(Recipe::SuperglueRecord), (512, 64, 5));
         assert_eq!(of(Recipe::SuperglueWic), (256, 16, 30));
         assert_eq!(of(Recipe::SuperglueWsc), (128, 16, 50));
+        assert_eq!([of(Recipe::ClueAfqmc), of(Recipe::ClueCluewsc), of(Recipe::ClueTnews)], [(256, 16, 10); 3]);
+        assert_eq!(Recipe::of_task("clue/tnews"), Some(Recipe::ClueTnews));
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, RecordBatchReader, StringArray};
 use bytes::Bytes;
+use glm_remote::{Location, RemoteDataSet};
 use glm_schemas::cloze::ViewError;
 use glm_schemas::manifest::{DATA_FOLDER, MANIFEST_FILE, Manifest, SHARDS_FOLDER, Split};
+use glm_support::files::progress;
 use memmap2::Mmap;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -22,14 +24,24 @@ use crate::task::Task;
 pub struct DataSet {
     folder: PathBuf,
     manifest: Manifest,
+    /// Place in an object store from which shards come when a split is opened, and its URL.
+    remote: Option<(RemoteDataSet, Location)>,
 }
 
 impl DataSet {
-    /// Opens the data set in `path`: the folder given to `glm-prep ingest`, its subfolder `shards`, or that of the Parquet files.
+    /// Opens the data set in `path`: the folder given to `glm-prep ingest`, its subfolder `shards`, or that of the Parquet files. It can
+    /// be the URL of one in an object store.
     ///
     /// # Errors
     /// [`DataError`] if there is no data set, or its manifest is invalid.
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        let Some(location) = Location::of_path(path)? else { return Self::open_local(path) };
+        let remote = RemoteDataSet::open(&location)?;
+        let local = Self::open_local(remote.folder())?;
+        Ok(Self { remote: Some((remote, location)), ..local })
+    }
+
+    fn open_local(path: &Path) -> Result<Self, DataError> {
         let above = path.parent().filter(|_| path.file_name().is_some_and(|name| name == DATA_FOLDER));
         let candidates = [Some(path.join(SHARDS_FOLDER)), Some(path.to_owned()), above.map(Path::to_owned)];
         let Some(folder) = candidates.into_iter().flatten().find(|folder| folder.join(MANIFEST_FILE).is_file()) else {
@@ -39,12 +51,12 @@ impl DataSet {
         let text = std::fs::read_to_string(&file).map_err(|source| DataError::Io { path: file.clone(), source })?;
         let manifest =
             Manifest::from_json(&text).map_err(|source| DataError::Manifest { source: source.at(&file), path: file })?;
-        Ok(Self { folder, manifest })
+        Ok(Self { folder, manifest, remote: None })
     }
 
-    /// Folder of the manifest.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// Folder of the manifest, or the URL of a data set in an object store.
+    pub fn place(&self) -> PathBuf {
+        self.remote.as_ref().map_or_else(|| self.folder.clone(), |(_, location)| location.to_string().into())
     }
 
     /// Manifest of the data set.
@@ -76,8 +88,11 @@ impl DataSet {
     fn open_split(&self, split: Split) -> Result<(SplitData, Vec<Listed>), DataError> {
         let Some(content) = self.manifest.splits.get(&split) else {
             let found = self.manifest.splits.keys().copied().collect();
-            return Err(DataError::NoSplit { path: self.folder.clone(), split, found });
+            return Err(DataError::NoSplit { path: self.place(), split, found });
         };
+        if let Some((remote, _)) = &self.remote {
+            remote.fetch(&[split], progress::of(!tracing::enabled!(tracing::Level::INFO)).as_ref())?;
+        }
         let vocab_size = self.manifest.tokenizer.vocab_size;
         let (shards, groups) = (Vec::new(), Vec::new());
         let mut data = SplitData { split, shards, groups, rows: 0, row_samples: None, vocab_size, verification: None };
@@ -97,7 +112,7 @@ impl DataSet {
             data.shards.push(shard);
         }
         if data.rows == 0 {
-            return Err(DataError::EmptySplit { path: self.folder.clone(), split });
+            return Err(DataError::EmptySplit { path: self.place(), split });
         }
         Ok((data, files))
     }

@@ -20,6 +20,7 @@ pub mod verify;
 
 use std::path::PathBuf;
 
+use glm_remote::RemoteError;
 use glm_schemas::cloze::{ValueError, ViewError};
 use glm_schemas::manifest::{ManifestError, Split};
 use thiserror::Error;
@@ -146,6 +147,9 @@ pub enum DataError {
     /// A batch does not fit into memory.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+    /// A data set in an object store cannot be read.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// libtorch failed to make tensors.
     #[error("cannot make tensors of a batch: {0}")]
     Torch(#[from] tch::TchError),

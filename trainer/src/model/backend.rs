@@ -85,7 +85,7 @@ impl Backend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::Preset;
+    use crate::model::preset::Preset;
 
     #[test]
     fn fused_kernels_are_selected_on_cpus_only() {

@@ -20,13 +20,15 @@ pub mod parameters;
 #[cfg(test)]
 mod parameters_tests;
 pub mod pass;
+pub mod preset;
 pub mod product;
 mod recompute;
 
 pub use backend::Backend;
 pub use cache::KeyValueCache;
-pub use config::{ModelConfig, Preset};
+pub use config::ModelConfig;
 pub use glm::Glm;
 pub use incremental::NewToken;
 pub use pass::{Kernels, Pass};
+pub use preset::Preset;
 pub use product::matmul_flops;

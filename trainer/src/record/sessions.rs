@@ -25,7 +25,7 @@ pub struct Session {
     pub planned_samples: u64,
     /// Name of the task.
     pub task: TaskName,
-    /// Absolute path of the data set.
+    /// Absolute path of the data set, or its URL.
     pub data: PathBuf,
     /// Fingerprint of the data set.
     pub fingerprint: String,

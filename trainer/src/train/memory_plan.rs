@@ -98,11 +98,13 @@ impl MemoryPlan {
         let work = Workload { kind, layout, trains: true, scored, recomputes: choices.checkpoint_activations };
         let BytesPerToken { activations, logits } = bytes_per_token(model, &work);
         let tokens = choices.micro_batch_tokens as f64;
-        // On a CPU, the backward pass keeps weights in half precision as well, unless it computes them again.
-        let kept = match on_gpu || layout == LayoutKind::Blocks {
-            true => 0,
-            false if choices.checkpoint_activations => half * 2 * of_block,
-            false => half * parameters,
+        // On a CPU, the backward pass keeps copies of the weights of blocks in half precision, unless it computes them again. The largest
+        // matrix has a copy, a gradient in half precision and, within the product, one in 32 bits.
+        let kept = if half > 0 && !on_gpu && layout != LayoutKind::Blocks {
+            let of_blocks = if choices.checkpoint_activations { 2 * of_block } else { blocks };
+            half * of_blocks + (2 * half + MASTER) * (model.vocab_rows * model.hidden) as u64
+        } else {
+            0
         };
         let mut plan = Self {
             parameters,

@@ -5,11 +5,11 @@ use glm_text::standard::standardise;
 use serde_json::{Map, Value};
 
 use super::super::error::ExampleError;
-use super::super::file::{ChoiceSource, FieldText, TextSource};
+use super::super::file::{ChoiceSource, EnclosedPhrase, FieldText, TextSource};
 use super::super::record::{Record, number, scalar};
 use super::super::task::PatternTask;
 use super::super::template::{Part, Template};
-use super::super::text::with_marked_word;
+use super::super::text::{with_enclosed, with_marked_word};
 use super::{Example, ExampleIds, TextSegment, Use};
 
 /// The filled context, as in [`Example`].
@@ -169,9 +169,23 @@ impl Filling<'_> {
             })?
         };
         let text = source.edits.iter().fold(raw, |text, edit| edit.apply(&text));
+        let text = self.enclosed(source, text)?;
         let Some(mark) = &source.mark else { return Ok(text) };
         let (word, index) = (self.record.text(&mark.word)?, self.record.number(&mark.index)?);
         with_marked_word(&text, &word, index).ok_or(ExampleError::NoWord { word, index })
+    }
+
+    fn enclosed(&self, source: &FieldText, text: String) -> Result<String, ExampleError> {
+        let place = |EnclosedPhrase { phrase, at, .. }: &EnclosedPhrase| -> Result<_, ExampleError> {
+            Ok((self.record.text(phrase)?, self.record.number(at)?))
+        };
+        let places = source.enclose.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let signs = source.enclose.iter().map(|enclosed| enclosed.with.as_str());
+        let phrases: Vec<_> = places.iter().zip(signs).map(|((phrase, at), sign)| (phrase.as_str(), *at, sign)).collect();
+        with_enclosed(&text, &phrases).map_err(|number| {
+            let (phrase, at, _) = phrases[number];
+            ExampleError::NoPhrase { phrase: phrase.to_owned(), at }
+        })
     }
 
     fn ids(&self) -> ExampleIds {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use glm_remote::RemoteError;
 use glm_schemas::manifest::Split;
 use thiserror::Error;
 
@@ -87,6 +88,17 @@ pub enum InputError {
         pattern: String,
         /// Reason.
         reason: String,
+    },
+    /// An object store cannot be read.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// There are no files at a URL.
+    #[error(
+        "there are no files at {url}; give the URL of a file or folder with raw data: names of buckets and files are case-sensitive"
+    )]
+    NothingAt {
+        /// The URL.
+        url: String,
     },
     /// A file cannot be opened or read.
     #[error("cannot read {name}: {source}")]

@@ -1,13 +1,12 @@
 //! Reading of inputs, one after the other.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
 
 use super::super::articles::Articles;
 use super::super::paired::{PairedLines, Unequal};
 use super::super::unpack::unpacked;
 use super::super::{archive, discover};
+use super::raw_file::{OpenFile, RawFile};
 use super::{Input, InputError, Place};
 
 /// Opens the files in order and passes each to `consume` with its index in `inputs`, until `consume` returns false. Consecutive
@@ -22,21 +21,20 @@ pub fn read(
     let mut at = 0;
     while let Some(input) = inputs.get(at) {
         match &input.place {
-            Place::File(path) => {
-                let file = File::open(path).map_err(|e| input.error(e))?;
-                let before = file.metadata().map_err(|e| input.error(e))?;
-                let mut counted = Counted { file, bytes: 0 };
+            Place::File(file) => {
+                let OpenFile { content, bytes } = file.open().map_err(|e| input.error(e))?;
+                let mut counted = Counted { content, bytes: 0 };
                 if !with_name(input, consume(at, &mut counted))? {
                     return Ok(());
                 }
-                if before.is_file() && counted.bytes != before.len() {
+                if let Some(before) = bytes.filter(|&before| counted.bytes != before) {
                     let name = input.name.clone();
-                    return Err(InputError::Changed { name, before: before.len(), read: counted.bytes });
+                    return Err(InputError::Changed { name, before, read: counted.bytes });
                 }
                 at += 1;
             }
             Place::Paired { source, target } => {
-                if !read_paired(input, source, target.as_deref(), &mut |file| consume(at, file))? {
+                if !read_paired(input, source, target.as_ref(), &mut |file| consume(at, file))? {
                     return Ok(());
                 }
                 at += 1;
@@ -90,11 +88,11 @@ pub fn read(
 /// Passes the lines of two files to `consume`, see [`PairedLines`].
 fn read_paired(
     input: &Input,
-    source: &Path,
-    target: Option<&Path>,
+    source: &RawFile,
+    target: Option<&RawFile>,
     consume: &mut dyn FnMut(&mut dyn Read) -> Result<bool, ReadError>,
 ) -> Result<bool, InputError> {
-    let open = |path: &Path| File::open(path).map_err(|error| input.error(error));
+    let open = |file: &RawFile| file.open().map(|file| file.content).map_err(|error| input.error(error));
     let mut files = (open(source)?, target.map(open).transpose()?);
     let source = unpacked(&mut files.0).map_err(|error| input.error(error))?;
     let target_lines = files.1.as_mut().map(unpacked).transpose().map_err(|error| input.error(error))?;
@@ -133,13 +131,13 @@ fn with_name(input: &Input, outcome: Result<bool, ReadError>) -> Result<bool, In
 }
 
 struct Counted {
-    file: File,
+    content: Box<dyn Read>,
     bytes: u64,
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
+        let read = self.content.read(buffer)?;
         self.bytes += read as u64;
         Ok(read)
     }

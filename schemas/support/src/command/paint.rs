@@ -187,6 +187,18 @@ fn columns(c: char) -> usize {
     c.width().unwrap_or(1)
 }
 
+/// Shortens a text to one line of at most `chars` characters.
+pub fn shorten(text: &str, chars: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= chars {
+        return line;
+    }
+    let mut cut: String = line.chars().take(chars.saturating_sub(1)).collect();
+    cut.truncate(cut.trim_end().len());
+    cut.push('…');
+    cut
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,5 +227,13 @@ mod tests {
     #[test]
     fn control_characters_are_replaced() {
         assert_eq!(wrapped("a\x1b[31mb\tc\u{202e}", 40), ["a\u{fffd}[31mb c\u{fffd}"]);
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        assert_eq!(shorten("a  b\n c", 9), "a b c");
+        assert_eq!(shorten("ééééé", 4), "ééé…");
+        assert_eq!(shorten("ab cd", 4), "ab…");
+        assert_eq!(shorten("", 0), "");
     }
 }

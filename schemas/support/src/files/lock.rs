@@ -37,6 +37,20 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Waits for an exclusive lock of `file`, or a shared one. As [`try_lock`], returns without a lock on file systems that have none.
+///
+/// # Errors
+/// Any other error of the system call.
+pub fn wait_for_lock(file: &File, shared: bool) -> io::Result<()> {
+    match if shared { file.lock_shared() } else { file.lock() } {
+        Err(error) if is_unsupported(&error) => {
+            tracing::debug!("the file system does not support locks ({error}); continuing without one");
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
 /// NFS maps `flock` to POSIX locks: without a lock service it answers `ENOLCK`, and `EBADF` for a directory, which cannot be
 /// opened for writing. Some FUSE file systems answer `EINVAL`.
 fn is_unsupported(error: &io::Error) -> bool {

@@ -1,10 +1,15 @@
-//! HTTP server for download tests, with scripted responses: truncated, stalled, without ranges, changed.
+//! HTTP servers for tests: [`Server`] has scripted responses, truncated, stalled, without ranges, changed; [`Objects`] is an object
+//! store.
+
+mod objects;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+pub use self::objects::Objects;
 
 /// Default `ETag` of answers.
 pub const TAG: &str = "\"one\"";

@@ -3,6 +3,7 @@
 use glm_schemas::vocab::TokenId;
 use tokenizers::AddedToken;
 
+use super::commands::Command;
 use super::{Tokenizer, TokenizerError, invalid};
 
 /// Written mask of a long text.
@@ -26,7 +27,9 @@ pub fn ends_sentence(token: &str) -> bool {
 impl Tokenizer {
     /// Encodes special tokens that are written in a text, such as `[MASK]`, as any other text.
     pub fn without_commands(mut self) -> Self {
-        self.pipeline.set_encode_special_tokens(true);
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.set_encode_special_tokens(true);
+        }
         self.has_commands = false;
         self
     }
@@ -41,9 +44,20 @@ impl Tokenizer {
         tokens.sort_by_key(|(_, id)| *id);
         let name = self.identity.name.clone();
         for (token, id) in tokens {
-            let added = [AddedToken::from(token, true).normalized(false)];
-            self.pipeline.add_special_tokens(added).map_err(|error| invalid(&name, error))?;
-            if self.pipeline.token_to_id(token) != u32::try_from(id).ok() {
+            let pipeline = self.pipeline.as_mut().filter(|_| self.commands.is_empty());
+            let has_room = match pipeline {
+                Some(pipeline) => {
+                    let added = [AddedToken::from(token, true).normalized(false)];
+                    pipeline.add_special_tokens(added).map_err(|error| invalid(&name, error))?;
+                    pipeline.token_to_id(token) == u32::try_from(id).ok()
+                }
+                None => {
+                    let is_free = self.token(id).is_none();
+                    self.commands.push(Command::mask(token, id));
+                    is_free
+                }
+            };
+            if !has_room {
                 return Err(TokenizerError::NoTaskMasks { name, token, id });
             }
             self.identity.vocab_size = self.identity.vocab_size.max(id as usize + 1);
@@ -89,6 +103,10 @@ mod tests {
         assert_eq!(masks.session().encode(text).expect("encode").ids, [1037, 30525, 1038, 30524, 103]);
         assert_eq!((masks.identity().vocab_size, masks.decode(&[30524])), (30526, "[gMASK]".to_owned()));
         assert_eq!(masks.identity().sha256, plain.identity().sha256);
+        let gpt2 = Tokenizer::gpt2().expect("built in").with_task_masks().expect("masks");
+        let ids = gpt2.session().encode("a [sMASK]b[gMASK] [MASK]").expect("encode").ids;
+        assert_eq!((ids, gpt2.identity().vocab_size), (vec![64, 50264, 65, 50263, 50260], 50265));
+        assert_eq!(gpt2.decode(&[50263]), "[gMASK]");
         let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n<|startofpiece|>\n<|endofpiece|>\na\n";
         let other = Tokenizer::from_vocabulary("v.txt", vocabulary.as_bytes()).expect("vocabulary");
         let error = other.with_task_masks().expect_err("the word a follows the end of piece").to_string();
@@ -111,7 +129,7 @@ mod tests {
     fn text_never_yields_commands() {
         let commands = SpecialIds::BERT_UNCASED.named();
         let plain = Tokenizer::bert_uncased().expect("built in").without_commands();
-        let json = plain.pipeline.to_string(false).expect("json");
+        let json = plain.pipeline.as_ref().expect("pipeline").to_string(false).expect("json");
         let text: String = commands.iter().map(|(name, _)| format!("a {name}{name}. ")).collect();
         let json = Tokenizer::from_json("t.json", json.as_bytes()).expect("json").without_commands();
         for tokenizer in [plain, json] {

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use glm_schemas::vocab::{BERT_UNCASED_SHA256, TokenId};
+use glm_schemas::vocab::TokenId;
 use thiserror::Error;
 
-use super::{MAX_TEXT_BYTES, MAX_WORD_BYTES};
+use super::MAX_TEXT_BYTES;
 
 /// Error of loading or using a tokenizer.
 #[derive(Debug, Error)]
@@ -21,13 +21,19 @@ pub enum TokenizerError {
     },
     /// There is no such file.
     #[error(
-        "there is no file {}; a tokenizer is the path of a vocab.txt or a tokenizer.json, names of models are not looked up",
+        "there is no file {}; a tokenizer is bert-large-uncased, gpt2, or the path of a vocab.txt, tokenizer.json, vocab.json (with merges.txt) or SentencePiece .model; names of other models are not looked up",
         .0.display()
     )]
     NoFile(PathBuf),
+    /// A byte-level vocabulary without its merges.
+    #[error(
+        "{} is a byte-level vocabulary, which needs its merges; put merges.txt next to it",
+        .0.display()
+    )]
+    NoMerges(PathBuf),
     /// The path is a folder.
     #[error("{} is a folder; {}", path.display(), file.as_ref().map_or_else(
-        || "a tokenizer is a vocab.txt or a tokenizer.json, and it holds neither".to_owned(),
+        || "a tokenizer is a vocab.txt, tokenizer.json, vocab.json (with merges.txt) or SentencePiece .model, and it holds none by these names".to_owned(),
         |file| format!("use {}", file.display()),
     ))]
     Folder {
@@ -63,7 +69,7 @@ pub enum TokenizerError {
         reason: String,
     },
     /// Special tokens are missing.
-    #[error("the vocabulary {name} lacks the special tokens {missing}; use one with [PAD], [UNK], [CLS], [SEP] and [MASK]")]
+    #[error("the vocabulary {name} lacks the special tokens {missing}; use one with {}", remedy(missing))]
     MissingSpecial {
         /// The vocabulary.
         name: String,
@@ -84,19 +90,19 @@ pub enum TokenizerError {
     },
     /// The built-in vocabulary is not the published one.
     #[error(
-        "the built-in vocabulary has sha256 {found}, expected {BERT_UNCASED_SHA256}; rebuild the program from a clean checkout"
+        "a built-in vocabulary has sha256 {found}, which is not the published one; rebuild the program from a clean checkout"
     )]
     BuiltIn {
         /// Actual checksum.
         found: String,
     },
     /// A word is too long to be tokenized.
-    #[error(
-        "{bytes} bytes without white space or ASCII punctuation between them cannot be tokenized; the limit is {MAX_WORD_BYTES}"
-    )]
+    #[error("{bytes} bytes without white space or ASCII punctuation between them cannot be tokenized; the limit is {limit}")]
     LongWord {
         /// Length of the word.
         bytes: usize,
+        /// Maximum length.
+        limit: usize,
     },
     /// A text is too long for a tokenizer.json, whose rules may apply across words.
     #[error("a text of {bytes} bytes cannot be tokenized with a tokenizer.json; the limit is {MAX_TEXT_BYTES}")]
@@ -107,4 +113,9 @@ pub enum TokenizerError {
     /// The library rejected a text.
     #[error("cannot tokenize a text: {0}")]
     Encode(String),
+}
+
+/// Special tokens that a vocabulary should have.
+fn remedy(missing: &str) -> &'static str {
+    if missing.starts_with('<') { "them" } else { "[PAD], [UNK], [CLS], [SEP] and [MASK]" }
 }

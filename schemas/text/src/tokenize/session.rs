@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use glm_schemas::vocab::TokenId;
 
-use super::pieces::pieces;
-use super::{Tokenizer, TokenizerError, Tokens};
+use super::commands::Part;
+use super::{Division, Family, Tokenizer, TokenizerError, Tokens};
 
 /// Maximum number of cached words, about 10 MB. A full cache is cleared, which is cheaper than tracking use.
 const MAX_WORDS: usize = 65_536;
@@ -46,21 +46,33 @@ impl<'a> Session<'a> {
     /// [`TokenizerError::Encode`] if the library rejects it, which BERT's pipeline never does.
     pub fn encode(&mut self, text: &str) -> Result<Tokens, TokenizerError> {
         let mut tokens = Tokens::default();
-        if !self.tokenizer.splits_at_spaces {
-            if text.len() > MAX_TEXT_BYTES {
-                return Err(TokenizerError::LongText { bytes: text.len() });
-            }
-            self.tokenizer.encode_into(text, 0, &mut tokens)?;
+        if text.trim().is_empty() {
             return Ok(tokens);
         }
-        let mut start = 0;
-        // BERT treats these four as spaces, which end words; no special token contains one and no rule depends on text across
-        // them.
-        for word in text.split([' ', '\n', '\t', '\r']) {
-            self.push_word(word, start, &mut tokens)?;
-            start += word.len() + 1;
+        for part in self.tokenizer.split_at_commands(text) {
+            match part {
+                Part::Command(id, span) => {
+                    tokens.ids.push(id);
+                    tokens.spans.push(span);
+                }
+                Part::Text(range) => self.push_text(&text[range.clone()], range.start, &mut tokens)?,
+            }
         }
         Ok(tokens)
+    }
+
+    fn push_text(&mut self, text: &str, start: usize, tokens: &mut Tokens) -> Result<(), TokenizerError> {
+        match self.tokenizer.family {
+            // The pieces of a word can depend on the words before, by rounding.
+            Family::SentencePiece(_) => return self.tokenizer.encode_into(text, start, tokens),
+            _ if self.tokenizer.division != Division::Whole => {}
+            _ if text.len() > MAX_TEXT_BYTES => return Err(TokenizerError::LongText { bytes: text.len() }),
+            _ => return self.tokenizer.encode_into(text, start, tokens),
+        }
+        for word in self.tokenizer.words(text) {
+            self.push_word(&text[word.clone()], start + word.start, tokens)?;
+        }
+        Ok(())
     }
 
     fn push_word(&mut self, word: &str, start: usize, tokens: &mut Tokens) -> Result<(), TokenizerError> {
@@ -68,9 +80,9 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         if word.len() > MAX_CACHED_BYTES {
-            for piece in pieces(word, PIECE_BYTES) {
+            for piece in self.tokenizer.parts(word, PIECE_BYTES) {
                 if piece.len() > MAX_WORD_BYTES {
-                    return Err(TokenizerError::LongWord { bytes: piece.len() });
+                    return Err(TokenizerError::LongWord { bytes: piece.len(), limit: MAX_WORD_BYTES });
                 }
                 self.tokenizer.encode_into(&word[piece.clone()], start + piece.start, tokens)?;
             }
@@ -107,6 +119,7 @@ impl Tokens {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::pieces::pieces;
     use super::*;
 
     fn tokenizer() -> &'static Tokenizer {
@@ -127,8 +140,11 @@ mod tests {
             error,
             "65537 bytes without white space or ASCII punctuation between them cannot be tokenized; the limit is 65536"
         );
-        let json =
-            Tokenizer::from_json("t.json", tokenizer().pipeline.to_string(false).expect("json").as_bytes()).expect("json");
+        let json = Tokenizer::from_json(
+            "t.json",
+            tokenizer().pipeline.as_ref().expect("pipeline").to_string(false).expect("json").as_bytes(),
+        )
+        .expect("json");
         assert!(matches!(json.session().encode(&"a ".repeat(MAX_TEXT_BYTES)), Err(TokenizerError::LongText { .. })));
     }
 

@@ -134,6 +134,11 @@ impl TensorFile {
         Self { path, bytes, entries, storages, metadata: HashMap::new(), skipped: Vec::new() }
     }
 
+    /// Path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Size of the file in bytes.
     pub fn size(&self) -> usize {
         self.bytes.len()

@@ -143,7 +143,7 @@ fn document(line: usize, json: &str) -> Result<Document, String> {
 
 fn data_set(path: &Path, split: Split, tokenizer: &Tokenizer) -> Result<Documents, DocumentError> {
     let data = open_data(path)?;
-    let folder = data.folder().to_owned();
+    let folder = data.place();
     let Manifest { task, tokenizer: theirs, fingerprint, .. } = data.manifest();
     if *task != TaskName::Text {
         return Err(DocumentError::Table { path: folder, found: *task });

@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::documents::{self, Document, DocumentError, Documents};
 use super::{EvalArgs, EvalError, Evaluated, write_line, write_lines};
 use crate::checkpoint::weights::Weights;
-use crate::command::setup::{SetupError, Use, data_folder, load_model, resolve_micro_batch_tokens, set_threads};
+use crate::command::setup::{SetupError, Use, data_folder, load_model, resolve_micro_batch_tokens, set_threads, tokenizer_for};
 use crate::command::weights::Provenance;
 use crate::config::Config;
 use crate::model::Pass;
@@ -49,7 +49,7 @@ pub struct LmArgs {
     /// Use `[gMASK]` for the blank: for models with task masks, such as the published 2B and 10B
     #[arg(long)]
     pub task_mask: bool,
-    /// vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: built-in BERT-large-uncased]
+    /// Tokenizer: a name or file as for `glm-prep ingest` [default: the built-in one of the weights, else BERT-large-uncased]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
 }
@@ -215,8 +215,8 @@ pub(super) fn run(args: &EvalArgs, metric: LmMetric) -> Result<Evaluated, EvalEr
     let mut config = args.settings.resolve(&[]).map_err(SetupError::from)?;
     set_threads(&config);
     let device = args.device.resolve().map_err(SetupError::from)?;
-    let tokenizer = Tokenizer::load(args.lm.tokenizer.as_deref()).map_err(LmError::from)?;
     let weights = args.weights.open().map_err(SetupError::from)?;
+    let tokenizer = tokenizer_for(&weights, args.lm.tokenizer.as_deref()).map_err(LmError::from)?;
     let (settings, windows) = settings(&args.lm, metric, &config, &weights)?;
     let frame = frame(&settings, &tokenizer, &weights)?;
 

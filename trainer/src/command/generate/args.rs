@@ -25,7 +25,7 @@ pub struct GenerateArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub weights: WeightArgs,
-    /// vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: built-in BERT-large-uncased]
+    /// Tokenizer: a name or file as for `glm-prep ingest` [default: the built-in one of the weights, else BERT-large-uncased]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// Use `[sMASK]` for sentences and `[gMASK]` for long texts as well; for weights that were trained with them

@@ -1,7 +1,7 @@
 //! A text whose blanks are filled token by token.
 
 use glm_schemas::vocab::TokenId;
-use glm_text::tokenize::Tokenizer;
+use glm_text::tokenize::{Decoder, Tokenizer};
 
 /// A part of a filled text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,48 +20,60 @@ pub(super) struct Filled<'a> {
     parts: &'a [String],
     /// Number of parts that were returned.
     returned: usize,
-    /// True if the current piece has no token yet.
+    /// Decoder of the current piece.
+    piece: Decoder<'a>,
+    /// True if the current piece has no text yet.
     is_start: bool,
 }
 
 impl<'a> Filled<'a> {
     /// Starts a text from its parts before, between and after the blanks.
     pub(super) fn new(tokenizer: &'a Tokenizer, parts: &'a [String]) -> Self {
-        Self { tokenizer, parts, returned: 0, is_start: true }
+        Self { tokenizer, parts, returned: 0, piece: tokenizer.piece_decoder(), is_start: true }
     }
 
     /// Adds a token of the piece for a blank; returns the text before it that was not returned, and its own.
     pub(super) fn token(&mut self, blank: usize, token: TokenId) -> Vec<Part> {
         let mut added = self.up_to(blank + 1);
-        let text = appended(self.tokenizer, token, self.is_start);
-        self.is_start &= text.is_empty();
-        added.push(Part { text, is_generated: true });
+        let text = self.piece.push(token);
+        added.push(self.generated(&text));
         added
     }
 
     /// Returns the rest of the text.
     pub(super) fn end(&mut self) -> Vec<Part> {
-        self.up_to(self.parts.len())
+        let mut rest = self.up_to(self.parts.len());
+        let incomplete = self.piece.finish();
+        if !incomplete.is_empty() {
+            rest.push(self.generated(&incomplete));
+        }
+        rest
+    }
+
+    /// Text that a piece adds. A space at its start is left out if the text before has one.
+    fn generated(&mut self, text: &str) -> Part {
+        let before = self.returned.checked_sub(1).and_then(|last| self.parts.get(last)).map_or("", String::as_str);
+        let has_space = before.is_empty() || before.ends_with(char::is_whitespace);
+        let text = if self.is_start && has_space { text.strip_prefix(' ').unwrap_or(text) } else { text };
+        self.is_start &= text.is_empty();
+        Part { text: text.to_owned(), is_generated: true }
     }
 
     fn up_to(&mut self, count: usize) -> Vec<Part> {
         let count = count.clamp(self.returned, self.parts.len());
+        let mut added = Vec::new();
         if count > self.returned {
+            let incomplete = self.piece.finish();
+            if !incomplete.is_empty() {
+                added.push(self.generated(&incomplete));
+            }
+            self.piece = self.tokenizer.piece_decoder();
             self.is_start = true;
         }
         let parts = &self.parts[self.returned..count];
         self.returned = count;
-        parts.iter().map(|text| Part { text: text.clone(), is_generated: false }).collect()
-    }
-}
-
-/// Text that a token adds.
-fn appended(tokenizer: &Tokenizer, token: TokenId, is_start: bool) -> String {
-    let Some(token) = tokenizer.token(token) else { return String::new() };
-    match (is_start, token.strip_prefix("##")) {
-        (true, _) => token,
-        (false, Some(rest)) => rest.to_owned(),
-        (false, None) => format!(" {token}"),
+        added.extend(parts.iter().map(|text| Part { text: text.clone(), is_generated: false }));
+        added
     }
 }
 
@@ -96,5 +108,20 @@ mod tests {
         let mut filled = Filled::new(&tokenizer, &parts);
         let text: String = filled.token(1, 2061).into_iter().chain(filled.end()).map(|part| part.text).collect();
         assert_eq!(text, "It was , so!");
+    }
+    #[test]
+    fn byte_level_pieces_have_their_spaces() {
+        let tokenizer = Tokenizer::gpt2().expect("built in");
+        let ids = |text: &str| tokenizer.session().encode(text).expect("ids").ids;
+        let fill = |parts: [&str; 2], piece: &[TokenId]| {
+            let parts = parts.map(str::to_owned);
+            let mut filled = Filled::new(&tokenizer, &parts);
+            let added: Vec<_> = piece.iter().flat_map(|&id| filled.token(0, id)).collect();
+            added.into_iter().chain(filled.end()).map(|part| part.text).collect::<String>()
+        };
+        assert_eq!(fill(["It was ", "."], &ids(" Ann")), "It was Ann.");
+        assert_eq!(fill(["It was", "."], &ids(" Ann")), "It was Ann.");
+        assert_eq!(fill(["", "."], &ids(" 渡船")), "渡船.");
+        assert_eq!(fill(["a", "."], &ids("渡")[..1]), "a\u{fffd}.");
     }
 }

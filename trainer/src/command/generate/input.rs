@@ -169,7 +169,8 @@ impl<'a> Reader<'a> {
         let mut context = Context { ids: vec![special.cls], blanks: Vec::new() };
         let mut parts = vec![String::new()];
         for (part, mask) in self.split(&text) {
-            let encoded = self.session.encode(part);
+            // White space before a mask has no token of its own, as published.
+            let encoded = self.session.encode(if mask.is_some() { part.trim_end() } else { part });
             let tokens = encoded.map_err(|source| InputError::Tokenizer { origin: asked.origin.clone(), source })?;
             context.ids.extend(tokens.ids);
             if let Some(last) = parts.last_mut() {

@@ -21,7 +21,7 @@ use self::input::{Reader, text_request};
 use self::print::{Format, Printer, Results};
 pub use self::search::SearchArgs;
 use crate::checkpoint::locate::Located;
-use crate::command::setup::{SetupError, Use, load_model, set_threads};
+use crate::command::setup::{SetupError, Use, load_model, set_threads, tokenizer_for};
 use crate::generate::{GenerateError, Generator, Hypothesis, Request, Search, Settings};
 use crate::model::{Glm, Pass};
 
@@ -145,11 +145,11 @@ struct Program {
 
 impl Program {
     fn new(args: &GenerateArgs) -> Result<Self, GenerateCommandError> {
-        let tokenizer = Tokenizer::load(args.tokenizer.as_deref())?;
         let mut config = args.resolve().map_err(SetupError::from)?;
         set_threads(&config);
         let device = args.device.resolve().map_err(SetupError::from)?;
         let weights = args.weights.open().map_err(SetupError::from)?;
+        let tokenizer = tokenizer_for(&weights, args.tokenizer.as_deref())?;
         let sizes = weights.sizes().map_err(SetupError::from)?;
         config.data.max_seq_len = sizes.positions.saturating_sub(1).max(1);
         let special = tokenizer.special();

@@ -43,7 +43,7 @@ pub enum AnswerFormat {
 /// Arguments of `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct PredictArgs {
-    /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    /// Data set: the folder or URL given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Weights: a file, folder or archive, as for `run --init`; of a run, the best checkpoint
@@ -233,7 +233,7 @@ fn predict(args: &PredictArgs, weights: &WeightArgs) -> Result<Predicted, Predic
     };
     match subject.data.manifest().task {
         TaskName::Cloze => {}
-        TaskName::Text => return Err(PredictError::NoQuestions(subject.data.folder().to_owned())),
+        TaskName::Text => return Err(PredictError::NoQuestions(subject.data.place())),
         TaskName::Seq2seq if args.format.is_some() || scores.is_some() => return Err(PredictError::OnlyChoices),
         TaskName::Seq2seq => return Ok(predicted(write_texts(&subject, &mut out)?, subject)),
     }

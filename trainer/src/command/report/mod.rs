@@ -27,6 +27,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use glm_remote::cache::Cache;
+use glm_remote::{Location, RemoteError, Store};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::vocab::SpecialIds;
 use glm_support::files::output::OutputError;
@@ -35,6 +37,8 @@ use glm_support::page::number::moment;
 use maud::{Markup, html};
 use thiserror::Error;
 
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::copy::fetch_records;
 use crate::checkpoint::run_folder::RunFolder;
 use crate::config::{Config, overrides::Layers};
 use crate::record::sessions::Session;
@@ -55,10 +59,10 @@ const REPORT_FILE: &str = "report.html";
 /// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// Run folder, as given to `run --out`, also of a run with several seeds
+    /// Run folder or its URL, as given to `run --out`, also of a run with several seeds
     #[arg(value_name = "RUNDIR")]
     pub run: PathBuf,
-    /// Output file, or - for standard output [default: RUNDIR/report.html]
+    /// Output file, or - for standard output [default: RUNDIR/report.html, for a URL also there]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Data set with the text of the questions, if it has moved since the run
@@ -106,6 +110,12 @@ pub enum ReportError {
     /// The page cannot be written.
     #[error(transparent)]
     Write(#[from] OutputError),
+    /// A run in an object store cannot be read, or the page cannot be copied there.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The records of such a run cannot be brought to disk.
+    #[error(transparent)]
+    Fetch(#[from] CheckpointError),
 }
 
 /// Everything known about a run.
@@ -128,14 +138,30 @@ struct Known {
 /// # Errors
 /// Returns a [`ReportError`] if the folder is not a run folder or the page cannot be written.
 pub fn run(args: &ReportArgs) -> Result<Reported, ReportError> {
-    let out = args.out.clone().unwrap_or_else(|| args.run.join(REPORT_FILE));
-    if let Some(seeds) = seeds(&args.run) {
-        let sweep = Sweep::read(&args.run, &seeds)?;
-        sweep.page(args.data.as_deref())?.write(&out)?;
+    let data = args.data.as_deref();
+    let Some(url) = Location::of_path(&args.run)? else {
+        return of_folder(&args.run, args.out.clone().unwrap_or_else(|| args.run.join(REPORT_FILE)), data);
+    };
+    let folder = Cache::of_user()?.folder_of("reports", &url.to_string());
+    fetch_records(&url, &folder)?;
+    let page = args.out.clone().unwrap_or_else(|| folder.join(REPORT_FILE));
+    let reported = of_folder(&folder, page.clone(), data)?;
+    if args.out.is_none() && url.is_writable() {
+        Store::open(&url)?.upload(&page, REPORT_FILE, &|_| ())?;
+        tracing::info!("copied the page to {}", url.join(REPORT_FILE));
+    }
+    Ok(reported)
+}
+
+/// Writes the page of the run in a folder.
+fn of_folder(folder: &Path, out: PathBuf, data: Option<&Path>) -> Result<Reported, ReportError> {
+    if let Some(seeds) = seeds(folder) {
+        let sweep = Sweep::read(folder, &seeds)?;
+        sweep.page(data)?.write(&out)?;
         return Ok(Reported::Sweep(ReportedSweep { page: out, summary: sweep.summary() }));
     }
-    let known = Known::read(&args.run)?;
-    known.page(args.data.as_deref()).write(&out)?;
+    let known = Known::read(folder)?;
+    known.page(data).write(&out)?;
     Ok(Reported::Run(Box::new(known.reported(&out))))
 }
 

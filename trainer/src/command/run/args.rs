@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::places::local_folder;
 use super::plan::Bytes;
 use super::recipe::suitable_recipe;
 use super::resume::RecordedRun;
@@ -23,10 +24,10 @@ use crate::task::seq2seq::Metric;
 /// Arguments of `run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Data set: the folder given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
+    /// Data set: the folder or URL given to `glm-prep ingest`, or its `shards` [default: $GLM_DATA_DIR, else /home/data/perf/glm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Initial weights: `random`, or a file, folder or archive of glm-trainer, the GLM authors or Hugging Face [default: the published weights next to the data for large, else random]
+    /// Initial weights: `random`, or a file, folder, archive or URL of glm-trainer, the GLM authors or Hugging Face [default: the published weights next to the data for large, else random]
     #[arg(long, value_name = "PATH")]
     pub init: Option<PathBuf>,
     /// Checkpoint, if --init is the folder of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]
@@ -38,7 +39,7 @@ pub struct RunArgs {
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Folder for checkpoints, metrics and settings [default: a new folder in runs]
+    /// Folder for checkpoints, metrics and settings; with a URL such as s3://bucket/run, a folder in the cache that is copied there [default: a new folder in runs]
     #[arg(long, value_name = "RUNDIR")]
     pub out: Option<PathBuf>,
     /// Resume from the latest checkpoint in RUNDIR, with the data and settings of the run; limits such as --epochs may change. Not needed to repeat the same command
@@ -109,7 +110,7 @@ impl RunArgs {
     ///
     /// # Errors
     /// [`SetupError`] if a setting is invalid, or there is no run to resume.
-    pub fn resolve(self) -> Result<(Request, Config), SetupError> {
+    pub fn resolve(mut self) -> Result<(Request, Config), SetupError> {
         if let Some(key) = self.allow.iter().find(|key| !is_setting(key)) {
             let message = "unknown setting; `glm-trainer config` prints all settings".to_owned();
             return Err(SettingsError::Syntax { origin: format!("--allow {key}"), message }.into());
@@ -117,6 +118,11 @@ impl RunArgs {
         let (mut data, mut recipe) = (self.data.clone(), self.recipe);
         let init = self.init.clone();
         let init = init.map(|path| if path.as_os_str() == "random" { Init::Random } else { Init::Path(path) });
+        let mut copy = None;
+        if let Some(out) = self.out.take() {
+            let (folder, url) = local_folder(out)?;
+            (self.out, copy) = (Some(folder), url);
+        }
         let recorded = match &self.out {
             Some(out) if self.resume => RecordedRun::read(out)?,
             _ => None,
@@ -140,7 +146,7 @@ impl RunArgs {
         let config = self.config(layers)?;
         let Self { task, checkpoint, device, out, resume, allow, .. } = self;
         let resume = if resume { Resume::Yes } else { Resume::IfSame };
-        Ok((Request { data, task, init, checkpoint, device, out, resume, allow, recipe }, config))
+        Ok((Request { data, task, init, checkpoint, device, out, copy, resume, allow, recipe }, config))
     }
 
     fn config(&self, layers: Layers) -> Result<Config, SettingsError> {

@@ -2,6 +2,7 @@
 
 mod args;
 mod error;
+mod init;
 mod outcome;
 mod places;
 pub mod plan;
@@ -16,11 +17,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use glm_remote::{Location, is_url};
 use glm_schemas::manifest::Split;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::checkpoint::background::Background;
+use crate::checkpoint::copy::RunCopy;
 use crate::checkpoint::locate::CheckpointChoice;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
@@ -52,6 +55,7 @@ use crate::version;
 
 pub use args::RunArgs;
 pub use error::RunError;
+pub use init::Init;
 pub use outcome::{log_outcome, quoted};
 use places::new_run_folder;
 use restore::{join_checkpoints, restore};
@@ -74,6 +78,8 @@ pub struct Request {
     pub device: DeviceChoice,
     /// Run folder; `None`: a new one in `runs`.
     pub out: Option<PathBuf>,
+    /// URL of an object store to which the run folder is copied.
+    pub copy: Option<Location>,
     /// Handling of checkpoints in the run folder.
     pub resume: Resume,
     /// Settings that may differ from those with which the run was started.
@@ -91,24 +97,6 @@ pub enum Resume {
     Yes,
     /// Resume if there is a checkpoint: for restarts by a launcher.
     IfPossible,
-}
-
-/// Initial weights.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Init {
-    /// Random weights.
-    Random,
-    /// A file or folder of weights.
-    Path(PathBuf),
-}
-
-impl std::fmt::Display for Init {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Random => f.write_str("random"),
-            Self::Path(path) => path.display().fmt(f),
-        }
-    }
 }
 
 /// Resolves the device, and joins the other processes if the environment describes any. `on_hang`: see [`World::join`].
@@ -168,7 +156,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     let val_data = match manifest.splits.contains_key(&Split::Val) {
         true => Some(open_split(Split::Val)?),
         false => {
-            tracing::warn!("{} has no split `val`; the model will not be evaluated", data.folder().display());
+            tracing::warn!("{} has no split `val`; the model will not be evaluated", data.place().display());
             None
         }
     };
@@ -230,7 +218,10 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         let in_samples = if samples > rows { format!(" ({samples} {} per epoch)", words.samples) } else { String::new() };
         tracing::info!("{rows} training {}{in_samples}, {evaluated}", words.rows);
         log_schedule(&config, request.recipe, samples, words.samples);
-        tracing::info!("writing to {}", records.folder().root().display());
+        match &request.copy {
+            Some(url) => tracing::info!("writing to {url}, by way of {}", records.folder().root().display()),
+            None => tracing::info!("writing to {}", records.folder().root().display()),
+        }
         if precision == Precision::Fp16 && !device.starts_with("cuda") {
             tracing::warn!("fp16 is slow on a CPU and skips steps that overflow; --precision bf16 or fp32 is faster");
         }
@@ -268,12 +259,12 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         final_metrics: None,
     };
     if let Some(records) = &run.records {
-        session(&run, data.folder(), device).note(records.folder().root());
+        session(&run, &data.place(), device).note(records.folder().root());
     }
     Ok(run)
 }
 
-/// Record of the start of a run on the data set in `data`.
+/// Record of the start of a run on the data set in `data`, a folder or a URL.
 fn session(run: &Run, data: &Path, device: Device) -> Session {
     Session {
         time: unix_seconds() as u64,
@@ -281,7 +272,10 @@ fn session(run: &Run, data: &Path, device: Device) -> Session {
         samples: run.state.samples,
         planned_samples: run.plan().samples,
         task: run.packer.task.name(),
-        data: std::path::absolute(data).unwrap_or_else(|_| data.to_owned()),
+        data: Some(data)
+            .filter(|data| !is_url(data))
+            .and_then(|data| std::path::absolute(data).ok())
+            .unwrap_or_else(|| data.to_owned()),
         fingerprint: run.state.fingerprint.clone(),
         init: run.state.init.clone(),
         device: device_name(device),
@@ -354,7 +348,9 @@ fn begin(
         }
     };
     let metrics = MetricsFile::begin(&root, so_far)?;
-    let checkpoints = Background::new(folder, config.train.keep_checkpoints);
+    let keep = config.train.keep_checkpoints;
+    let copy = request.copy.as_ref().map(|url| RunCopy::start(&root, url, keep)).transpose()?;
+    let checkpoints = Background::new(folder, keep).with_copy(copy);
     let root = std::path::absolute(&root).unwrap_or(root);
     let (resumed, records) = (checkpoint.is_some(), Some(Records { checkpoints, metrics }));
     Ok(Begun { model, state, root, checkpoint, recomputes, resumed, records })

@@ -15,7 +15,7 @@ use crate::train::{Outcome, Run};
 /// Logs the outcome of a run, on rank 0.
 pub fn log_outcome(run: &Run, outcome: Outcome, elapsed: Duration) {
     let Some(records) = &run.records else { return };
-    let folder = records.folder().root();
+    let folder = &*records.checkpoints.place();
     let (step, samples) = (run.state.step, run.state.samples);
     let words = run.packer.task.words();
     let done = || format!("{step} steps, {samples} {}{}", words.samples, quality(run));

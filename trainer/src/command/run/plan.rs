@@ -1,6 +1,7 @@
 //! Memory plan of a run: `glm-trainer run --plan`, and the check before a run starts.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use glm_schemas::vocab::embedding_rows;
@@ -8,6 +9,7 @@ use libtorch_ext::stream::available_bytes;
 use serde::Serialize;
 use tch::{Device, Kind};
 
+use super::source::place_of;
 use super::{Init, Request};
 use crate::batch::layout::LayoutKind;
 use crate::checkpoint::sizes::checked_sizes;
@@ -119,7 +121,7 @@ fn advice(choices: &Choices, remedy: Option<&Choices>) -> String {
 pub fn plan(request: &Request, config: &Config, machine: Machine) -> Result<PlanReport, SetupError> {
     let folder = data_folder(request.data.clone());
     let data = if request.data.is_some() || folder.is_dir() { Some(open_data(&folder)?) } else { None };
-    let sizes = sizes(request, config, data.as_ref())?;
+    let sizes = sizes(request, config, &folder, data.as_ref())?;
     let scored = data.as_ref().map(|data| open_task(config, data.manifest()).scored_share());
     // The memory of another machine is that of a GPU, unless it is said otherwise.
     let device = match (machine.memory, request.device) {
@@ -172,9 +174,10 @@ fn memory_of(device: Device, ranks: usize) -> Result<u64, SetupError> {
 }
 
 /// Sizes of the model of a new run.
-fn sizes(request: &Request, config: &Config, data: Option<&DataSet>) -> Result<ModelConfig, SetupError> {
+fn sizes(request: &Request, config: &Config, folder: &Path, data: Option<&DataSet>) -> Result<ModelConfig, SetupError> {
     if let Some(Init::Path(path)) = &request.init {
-        return Ok(checked_sizes(&Weights::open_checkpoint(path, request.checkpoint)?, &config.model)?);
+        let weights = Weights::open_checkpoint(&place_of(path, folder)?, request.checkpoint)?;
+        return Ok(checked_sizes(&weights, &config.model)?);
     }
     let rows = match data {
         Some(data) => embedding_rows(data.manifest().tokenizer.vocab_size),

@@ -8,7 +8,7 @@ use super::Init;
 use crate::config::recipe::Recipe;
 use crate::data::mmap::DataSet;
 use crate::model::Preset;
-use crate::model::config::PRESETS;
+use crate::model::preset::{PRESETS, PublishedWeights};
 
 /// Returns the recipe of a run without `--recipe`: it depends on the weights that the run starts from, and on the format of the
 /// raw data.
@@ -19,7 +19,7 @@ pub(super) fn suitable_recipe(data: &Path, init: Option<&Init>, preset: Preset) 
     let published = match init {
         Some(Init::Random) => return random(),
         Some(Init::Path(path)) => is_published(path),
-        None if preset.weights.is_none() => return random(),
+        None if preset.default_weights().is_none() => return random(),
         None => true,
     };
     if is_of(TaskName::Seq2seq) {
@@ -29,11 +29,13 @@ pub(super) fn suitable_recipe(data: &Path, init: Option<&Init>, preset: Preset) 
     if published { of_task().unwrap_or(Recipe::Finetune) } else { Recipe::Finetune }
 }
 
-/// Returns true if the path is that of published weights, by its name.
+/// Returns true if the path is that of published weights, by the name of its file, or a name for them.
 fn is_published(path: &Path) -> bool {
-    let published = PRESETS.iter().filter_map(|preset| preset.weights);
-    let mut names = published.flat_map(|weights| [weights.folder.to_owned(), weights.archive()]);
-    path.file_name().is_some_and(|name| names.any(|published| name == published.as_str()))
+    let is_file = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| {
+        let mut published = PRESETS.iter().filter_map(|preset| preset.weights);
+        published.any(|weights| name == weights.folder || name == weights.archive)
+    });
+    is_file || path.to_str().is_some_and(|name| !path.exists() && PublishedWeights::named(name).is_some())
 }
 
 #[cfg(test)]
@@ -52,7 +54,11 @@ mod tests {
 
     #[test]
     fn published_weights_have_their_names() {
-        assert!(["a/glm-large-blank.tar.bz2", "blocklm-large-blank/"].iter().all(|path| is_published(Path::new(path))));
+        assert!(
+            ["a/glm-large-blank.tar.bz2", "blocklm-large-blank/", "large", "THUDM/glm-2b"]
+                .iter()
+                .all(|path| is_published(Path::new(path)))
+        );
         assert!(!["runs/own", "a/glm-large-blank"].iter().any(|path| is_published(Path::new(path))));
     }
 }

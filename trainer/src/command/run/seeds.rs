@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use glm_remote::is_url;
 use glm_support::files::atomic;
 
 use super::RunArgs;
@@ -27,6 +28,12 @@ impl SeedRuns {
         // The command line requires it.
         let folder = args.out.clone().unwrap_or_default();
         let refuse = |text: String| Err(SetupError::Invalid(text));
+        if is_url(&folder) {
+            let url = folder.display();
+            return refuse(format!(
+                "--seeds needs a folder on disk for --out, not {url}; one run per seed can be at a URL of its own"
+            ));
+        }
         if ["metrics.jsonl", "config.toml"].iter().any(|file| folder.join(file).exists()) {
             let folder = folder.display();
             return refuse(format!("{folder} already holds a run with one seed; choose another folder for --seeds with --out"));

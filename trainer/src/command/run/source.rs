@@ -1,6 +1,6 @@
 //! Initial weights of a run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::Manifest;
 use glm_schemas::vocab::embedding_rows;
@@ -12,7 +12,16 @@ use crate::checkpoint::sizes::checked_sizes;
 use crate::checkpoint::weights::Weights;
 use crate::command::setup::{SetupError, Use, load_model};
 use crate::config::Config;
+use crate::model::preset::PublishedWeights;
 use crate::model::{Glm, ModelConfig};
+
+/// Place of initial weights, which may be named like published ones next to the data.
+pub(super) fn place_of(init: &Path, data: &Path) -> Result<PathBuf, SetupError> {
+    match init.to_str().filter(|_| !init.exists()).and_then(PublishedWeights::named) {
+        Some(weights) => published_weights(data, weights),
+        None => Ok(init.to_owned()),
+    }
+}
 
 /// Where the weights of a run come from.
 pub(super) enum Source {
@@ -32,9 +41,9 @@ impl Source {
         let random = || Ok(Self::Random(config.random_model(embedding_rows(manifest.tokenizer.vocab_size))?));
         let path = match (checkpoint, &request.init) {
             (Some(checkpoint), _) => return Ok(Self::Weights(Weights::open_verified(checkpoint)?)),
-            (None, Some(Init::Path(path))) => path.clone(),
+            (None, Some(Init::Path(path))) => place_of(path, data)?,
             (None, Some(Init::Random)) => return random(),
-            (None, None) => match config.model.preset.weights {
+            (None, None) => match config.model.preset.default_weights() {
                 Some(weights) => published_weights(data, weights)?,
                 None => {
                     tracing::info!("no --init: GLM-{} starts from random weights", config.model.preset.name);

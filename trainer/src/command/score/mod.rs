@@ -25,7 +25,7 @@ use thiserror::Error;
 
 use self::input::{Asked, InputError, ask, asked, parse};
 use crate::command::scorer::Scorer;
-use crate::command::setup::{SetupError, set_threads};
+use crate::command::setup::{SetupError, set_threads, tokenizer_for};
 use crate::command::weights::WeightArgs;
 use crate::config::args::SettingArgs;
 use crate::data::DataError;
@@ -62,7 +62,7 @@ pub struct ScoreArgs {
     /// Choice of the question; can be repeated
     #[arg(long, value_name = "TEXT", requires = "query")]
     pub choice: Vec<String>,
-    /// vocab.txt or tokenizer.json, as for `glm-prep ingest` [default: built-in BERT-large-uncased]
+    /// Tokenizer: a name or file as for `glm-prep ingest` [default: the built-in one of the weights, else BERT-large-uncased]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// Device: auto, cpu, cuda or cuda:N
@@ -249,15 +249,15 @@ struct Ranker {
 
 impl Ranker {
     fn new(args: &ScoreArgs) -> Result<Self, ScoreError> {
-        let tokenizer = Tokenizer::load(args.tokenizer.as_deref())?;
+        let weights = args.weights.open().map_err(SetupError::from)?;
+        let tokenizer = tokenizer_for(&weights, args.tokenizer.as_deref())?;
         let config = args.settings.resolve(&[]).map_err(SetupError::from)?;
         set_threads(&config);
         let device = args.device.resolve().map_err(SetupError::from)?;
         let special = tokenizer.special();
-        let scorer =
-            Scorer::load(&args.weights.open().map_err(SetupError::from)?, config, tokenizer.identity(), device, |config| {
-                task::open(TaskName::Cloze, config.task(special))
-            })?;
+        let scorer = Scorer::load(&weights, config, tokenizer.identity(), device, |config| {
+            task::open(TaskName::Cloze, config.task(special))
+        })?;
         let encoder = ChoiceEncoder::new(special, scorer.max_seq_len);
         let Scorer { model, config, max_seq_len, positions, .. } = scorer;
         Ok(Self { tokenizer, model, config, encoder, max_seq_len, positions })

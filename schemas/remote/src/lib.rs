@@ -1,0 +1,47 @@
+//! Files in object stores, behind a blocking interface.
+//!
+//! - A [`Location`] is parsed from `s3://`, `gs://`, `az://`, `https://` or `hf://`.
+//! - A [`Store`] lists, reads, writes and deletes the files at and below a location. Reads continue where a broken connection ended;
+//!   large files are written in parts and appear only when they are complete.
+//! - The [`cache`] keeps files on disk, up to a limit, for programs that map them into memory.
+//! - [`RemoteDataSet`] and [`local_weights`] bring a data set or weights into the cache and return their folder.
+//!
+//! Credentials come from the environment variables and files that the tools of each cloud read.
+//!
+//! ```
+//! use glm_remote::Location;
+//!
+//! let shards: Location = "s3://bucket/record/shards".parse()?;
+//! assert_eq!(shards.join("manifest.json").to_string(), "s3://bucket/record/shards/manifest.json");
+//! # Ok::<_, glm_remote::RemoteError>(())
+//! ```
+
+pub mod cache;
+#[cfg(test)]
+mod cache_tests;
+mod credentials;
+mod data_set;
+mod download;
+mod error;
+mod failure;
+mod hub;
+mod location;
+mod object;
+mod reader;
+mod runtime;
+mod store;
+#[cfg(test)]
+mod store_tests;
+mod sums;
+mod upload;
+mod weights;
+
+pub use data_set::{RemoteDataSet, local_data_set};
+pub use download::Expected;
+pub use error::RemoteError;
+pub use location::{Location, is_url};
+pub use object::Object;
+pub use reader::Reader;
+pub use store::Store;
+pub use sums::{SUMS_FILE, sums_of};
+pub use weights::{Step, checksums, local_file, local_weights};
