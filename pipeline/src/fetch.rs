@@ -12,13 +12,20 @@ use glm_support::files::progress::Progress;
 use thiserror::Error;
 use zip::ZipArchive;
 
-/// File name of an archive of SuperGLUE, its URL, and a member that it must have.
+/// File name of an archive of SuperGLUE or GLUE, its URL, and a member that it must have.
 macro_rules! archive {
     ($folder:literal) => {
         (
             concat!($folder, ".zip"),
             concat!("https://dl.fbaipublicfiles.com/glue/superglue/data/v2/", $folder, ".zip"),
             concat!($folder, "/train.jsonl"),
+        )
+    };
+    ($file:literal, $folder:literal) => {
+        (
+            concat!($file, ".zip"),
+            concat!("https://dl.fbaipublicfiles.com/glue/data/", $file, ".zip"),
+            concat!($folder, "/train.tsv"),
         )
     };
 }
@@ -49,6 +56,21 @@ pub enum DataSet {
     /// SuperGLUE's WSC
     #[value(name = "superglue/wsc")]
     Wsc,
+    /// GLUE's CoLA
+    #[value(name = "glue/cola")]
+    Cola,
+    /// GLUE's MNLI, for glue/mnli-mm too
+    #[value(name = "glue/mnli")]
+    Mnli,
+    /// GLUE's QNLI
+    #[value(name = "glue/qnli")]
+    Qnli,
+    /// GLUE's QQP
+    #[value(name = "glue/qqp")]
+    Qqp,
+    /// GLUE's SST-2
+    #[value(name = "glue/sst-2")]
+    Sst2,
 }
 
 impl DataSet {
@@ -73,6 +95,11 @@ impl DataSet {
             Self::Rte => archive!("RTE"),
             Self::WiC => archive!("WiC"),
             Self::Wsc => archive!("WSC"),
+            Self::Cola => archive!("CoLA", "CoLA"),
+            Self::Mnli => archive!("MNLI", "MNLI"),
+            Self::Qnli => archive!("QNLIv2", "QNLI"),
+            Self::Qqp => archive!("QQP-clean", "QQP"),
+            Self::Sst2 => archive!("SST-2", "SST-2"),
         }
     }
 
@@ -171,9 +198,13 @@ mod tests {
         for set in DataSet::value_variants() {
             let option = set.ingest_option();
             let Some(task) = option.strip_prefix(" --task ") else { continue };
-            let folder = PatternTask::open(task, None, false).expect("a pattern").file().folder.clone().expect("a folder");
-            assert_eq!(set.member(), format!("{folder}/train.jsonl"));
-            assert_eq!(set.options("x").url, format!("https://dl.fbaipublicfiles.com/glue/superglue/data/v2/{folder}.zip"));
+            let pattern = PatternTask::open(task, None, false).expect("a pattern");
+            let folder = pattern.file().folder.clone().expect("a folder");
+            let train = pattern.file().files.train.as_ref().map_or("train.jsonl", |file| file.name());
+            assert_eq!(set.member(), format!("{folder}/{train}"));
+            if task.starts_with("superglue/") {
+                assert_eq!(set.options("x").url, format!("https://dl.fbaipublicfiles.com/glue/superglue/data/v2/{folder}.zip"));
+            }
         }
         assert_eq!(DataSet::Record.ingest_option(), "");
     }

@@ -41,6 +41,7 @@ mod run;
 mod spool;
 mod stages;
 mod stop;
+mod table;
 mod write;
 
 pub use self::error::IngestError;

@@ -59,7 +59,7 @@ fn options(dir: &Path, task: &str, pattern: usize) -> IngestOptions {
         tokenizer: Some(golden().join("words.model")),
         ..IngestOptions::new(dir)
     };
-    options.selection.folder.clone_from(&task.file().folder);
+    options.selection.task = Some(task.raw_files());
     options.pattern = Some(Arc::new(task));
     options
 }

@@ -136,7 +136,7 @@ fn every_pattern_is_encoded_as_published() {
             pattern: Some(Arc::new(pattern)),
             ..IngestOptions::new(dir.path())
         };
-        options.selection.folder = Some(folder.to_owned());
+        options.selection.task = options.pattern.as_ref().map(|pattern| pattern.raw_files());
         support::run(&options).unwrap_or_else(|error| panic!("{at}: {error}"));
         let manifest = support::manifest(dir.path());
         let cloze = manifest.cloze.clone().expect("a task");

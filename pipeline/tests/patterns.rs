@@ -55,7 +55,7 @@ fn options(dir: &Path, pattern: Arc<PatternTask>) -> IngestOptions {
         pattern: Some(pattern),
         ..IngestOptions::new(dir)
     };
-    options.selection.folder = options.pattern.as_ref().and_then(|pattern| pattern.file().folder.clone());
+    options.selection.task = options.pattern.as_ref().map(|pattern| pattern.raw_files());
     options
 }
 

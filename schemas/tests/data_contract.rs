@@ -109,7 +109,12 @@ fn the_page_lists_the_keys_of_the_manifest() {
         tokenizer: Tokenizer { name: "t".into(), sha256: "00".into(), vocab_size: 1 },
         special_ids: SpecialIds::BERT_UNCASED,
         blank: "[BLANK]".into(),
-        cloze: Some(ClozeManifest { pattern: Some("0".into()), labels: vec!["no".into()], ..ClozeManifest::record("plain") }),
+        cloze: Some(ClozeManifest {
+            pattern: Some("0".into()),
+            keep_end: true,
+            labels: vec!["no".into()],
+            ..ClozeManifest::record("plain")
+        }),
         splits: BTreeMap::from([(Split::Val, SplitManifest { rows: 1, choices: Some(1), tokens: 1, shards: vec![shard] })]),
         raw_files: vec![raw],
         rejects: Some(RejectsFile { bytes: 1, sha256: "00".into() }),

@@ -45,7 +45,8 @@ Examples:
   glm-prep ingest books --task text --val-fraction 0.01    # documents
   glm-prep ingest books --task text --tokenizer gpt2       # for GLM-2B and GLM-10B
   glm-prep ingest data/boolq --task superglue/boolq
-  glm-prep ingest own --pattern my.toml    # lines of JSON with any fields
+  glm-prep ingest data/MNLI --task glue/mnli
+  glm-prep ingest own --pattern my.toml    # JSON lines, CSV or TSV
   glm-prep ingest data/record --dry-run --limit 1000
   glm-prep ingest data/record --partition 0/8    # part 1 of 8, then merge
   glm-prep ingest s3://bucket/raw --out s3://bucket/record    # object stores
@@ -58,7 +59,7 @@ Exit codes:
      shards/rejects.jsonl lists them
   130  stopped by Ctrl-C or SIGTERM; nothing was published")]
 pub(super) struct IngestArgs {
-    /// Folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD (or the task's folder of SuperGLUE) or in DIR, one folder per
+    /// Folder of the raw data: {train,val,test}.jsonl in DIR/ReCoRD (or the task's files in its folder) or in DIR, one folder per
     /// split, or an archive in DIR; or the URL of such a folder or file: s3://, gs://, az://, https:// or hf://
     #[arg(value_name = "DIR")]
     dir: PathBuf,
@@ -198,11 +199,11 @@ impl IngestArgs {
         let defaults = IngestOptions { source, publish, ..IngestOptions::new(dir) };
         let pattern = self.pattern_task()?;
         let format = if pattern.is_some() { self.format.or(FormatName::pattern()) } else { self.format };
-        let folder = pattern.as_ref().and_then(|pattern| pattern.file().folder.clone());
+        let task_files = pattern.as_ref().map(PatternTask::raw_files);
         let named = [(Split::Train, &self.train), (Split::Val, &self.val), (Split::Test, &self.test)];
         let named = named.into_iter().flat_map(|(split, paths)| paths.iter().map(move |path| (split, path.clone()))).collect();
         Ok(IngestOptions {
-            selection: Selection { named, splits: self.splits.clone(), folder },
+            selection: Selection { named, splits: self.splits.clone(), task: task_files },
             task: match &self.task {
                 Some(TaskArg::Kind(task)) => Some(*task),
                 Some(TaskArg::Pattern(_)) => Some(TaskName::Cloze),
@@ -386,7 +387,7 @@ mod tests {
             [(Split::Train, "a"), (Split::Train, "b*"), (Split::Val, "v")].map(|(split, path)| (split, path.to_owned()));
         assert_eq!(
             options.selection,
-            Selection { named: named.to_vec(), splits: vec![Split::Val, Split::Train], folder: None }
+            Selection { named: named.to_vec(), splits: vec![Split::Val, Split::Train], task: None }
         );
         assert_eq!(options.partition.map(|part| part.to_string()).as_deref(), Some("1/3"));
     }
@@ -400,7 +401,8 @@ mod tests {
         let found = options(&["--task", "superglue/boolq", "--pattern", "1", "--multi-token"]).expect("a pattern");
         let pattern = found.pattern.as_ref().expect("a pattern");
         assert_eq!((pattern.manifest().pattern.as_deref(), pattern.multi_token()), (Some("1"), true));
-        assert_eq!((found.task(), found.selection.folder.as_deref()), (TaskName::Cloze, Some("BoolQ")));
+        let folder = found.selection.task.as_ref().and_then(|task| task.folder.as_deref());
+        assert_eq!((found.task(), folder), (TaskName::Cloze, Some("BoolQ")));
         for (arguments, expected) in [
             (&["--task", "superglue/bool"][..], "there is no pattern `superglue/bool`"),
             (&["--task", "superglue/boolq", "--pattern", "6"], "its patterns are 0 to 5"),

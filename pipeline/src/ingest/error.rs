@@ -73,7 +73,7 @@ pub enum IngestError {
     #[error(transparent)]
     Pattern(#[from] PatternError),
     /// A pattern and a format of its own are given, or a format that needs a pattern.
-    #[error("a pattern reads lines of JSON: give --pattern FILE or --task NAME without --format")]
+    #[error("a pattern reads lines of JSON and tables: give --pattern FILE or --task NAME without --format")]
     NoPattern,
     /// The format has data of another task.
     #[error("the format `{format}` has {}; leave out --task {}, or give --task {}", found.rows(), given.name(), found.name())]

@@ -17,6 +17,8 @@ use super::parquet::{self, Columns};
 use super::prepare::{Preparation, PreparedBatch};
 use super::records::{Batcher, RecordBatch};
 use super::stages::{Clock, Stage, Stages};
+use super::table;
+use crate::pattern::PatternTask;
 use crate::source::Framing;
 use crate::source::input::{self, Input, InputError, ReadError};
 use crate::source::recognise::{FormatName, Recognised, recognise};
@@ -40,6 +42,8 @@ pub(super) struct SplitPipeline<'a> {
     pub(super) previous_format: Option<FormatName>,
     /// Column of the text in Parquet files.
     pub(super) column: Option<&'a str>,
+    /// Pattern that records fill.
+    pub(super) pattern: Option<&'a PatternTask>,
     pub(super) limit: Option<usize>,
     pub(super) max_record_bytes: usize,
     pub(super) partition: Option<Partition>,
@@ -117,12 +121,14 @@ impl SplitPipeline<'_> {
             }
             detected = Some(found);
             format.set(found);
-            let digest = match found.format().framing() {
-                Framing::Parquet => {
+            let table = self.pattern.and_then(|pattern| pattern.table(self.inputs[number].split, name));
+            let digest = match (table, found.format().framing()) {
+                (Some(table), _) => table::read(&mut batcher, number, &mut *file, &table, name)?,
+                (None, Framing::Parquet) => {
                     let columns = Columns { text: self.column, name };
                     parquet::read(&mut batcher, number, self.inputs[number].path(), &mut *file, columns)?
                 }
-                framing => batcher.read(number, framing, &mut *file)?,
+                (None, framing) => batcher.read(number, framing, &mut *file)?,
             };
             digests.extend(digest);
             Ok(!batcher.is_done())

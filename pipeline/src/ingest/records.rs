@@ -31,6 +31,16 @@ pub(super) struct Record {
     pub(super) bytes: u64,
     /// True if the record exceeds the maximum size, so that only its beginning is kept.
     pub(super) is_too_long: bool,
+    /// Set if the record is a row that has not the fields of its table.
+    pub(super) uneven: Option<Uneven>,
+}
+
+/// Number of fields of a row that are not those of its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Uneven {
+    pub(super) found: usize,
+    pub(super) expected: usize,
+    pub(super) is_csv: bool,
 }
 
 /// Consecutive records of a file.
@@ -69,6 +79,8 @@ pub(super) struct Batcher<F> {
     records: u64,
     limit: u64,
     max_record_bytes: usize,
+    /// That of the current record.
+    uneven: Option<Uneven>,
     stopped: bool,
     send: F,
 }
@@ -79,7 +91,7 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
     pub(super) fn new(limit: Option<usize>, max_record_bytes: usize, send: F) -> Self {
         let limit = limit.map_or(u64::MAX, |limit| limit as u64);
         let (batch, stopped) = (RecordBatch::default(), limit == 0);
-        Self { batch, start: 0, bytes: 0, position: 0, records: 0, limit, max_record_bytes, stopped, send }
+        Self { batch, start: 0, bytes: 0, position: 0, records: 0, limit, max_record_bytes, uneven: None, stopped, send }
     }
 
     /// Reads `file` and returns the digest of what was read; `None` if `send` returned false.
@@ -109,6 +121,11 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
         Ok(self.is_complete().then(|| FileDigest { bytes, sha256: hex(&hash.finalize()) }))
     }
 
+    /// Maximum size of a record in bytes.
+    pub(super) fn max_record_bytes(&self) -> usize {
+        self.max_record_bytes
+    }
+
     /// Begins a file whose records another reader splits.
     pub(super) fn begin(&mut self, number: usize) {
         self.batch.file = number;
@@ -117,7 +134,13 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
 
     /// Adds a record of such a file, at a line and with the bytes of the file that it covers. Returns false if no more are wanted.
     pub(super) fn record(&mut self, record: &[u8], line: u64, raw_bytes: u64) -> bool {
+        self.row(record, line, raw_bytes, None)
+    }
+
+    /// Adds a row as [`Self::record`] does; one that is `uneven` is to be rejected.
+    pub(super) fn row(&mut self, record: &[u8], line: u64, raw_bytes: u64, uneven: Option<Uneven>) -> bool {
         self.batch.raw_bytes += raw_bytes;
+        self.uneven = uneven;
         self.extend(record);
         self.close(line);
         if self.batch.data.len() >= BATCH_BYTES {
@@ -182,7 +205,8 @@ impl<F: FnMut(RecordBatch) -> bool> RecordSink for Batcher<F> {
         let carriage_return = usize::from(content.ends_with(b"\r"));
         let end = self.batch.data.len() - carriage_return;
         let is_too_long = bytes > self.max_record_bytes as u64;
-        self.batch.records.push(Record { line, position: self.position, start, end, bytes, is_too_long });
+        let uneven = self.uneven.take();
+        self.batch.records.push(Record { line, position: self.position, start, end, bytes, is_too_long, uneven });
         self.start = self.batch.data.len();
         self.position += 1;
         self.records += 1;

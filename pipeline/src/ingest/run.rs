@@ -216,6 +216,7 @@ fn read_split<R: RowKind>(
         format,
         previous_format,
         column,
+        pattern,
         limit,
         max_record_bytes,
         partition,

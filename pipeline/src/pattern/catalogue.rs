@@ -8,9 +8,19 @@ macro_rules! files {
 
 /// Name and text of every embedded file.
 pub const ALL: &[(&str, &str)] = files![
+    "agnews",
     "clue/afqmc",
     "clue/cluewsc",
     "clue/tnews",
+    "glue/cola",
+    "glue/mnli",
+    "glue/mnli-mm",
+    "glue/mrpc",
+    "glue/qnli",
+    "glue/qqp",
+    "glue/sst-2",
+    "multichoice",
+    "race",
     "superglue/ax-b",
     "superglue/ax-g",
     "superglue/boolq",
@@ -21,6 +31,10 @@ pub const ALL: &[(&str, &str)] = files![
     "superglue/wic",
     "superglue/wsc",
     "superglue/wsc-candidates",
+    "xstance",
+    "yahoo",
+    "yelp-full",
+    "yelp-polarity",
 ];
 
 /// Returns the text of the file with this name.

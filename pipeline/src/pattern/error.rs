@@ -69,6 +69,26 @@ pub enum ExampleError {
     /// A field is missing.
     #[error("the field `{0}` is missing")]
     Missing(String),
+    /// A field does not have a mark, in front of or behind which the text is.
+    #[error("the field `{field}` has no `{mark}`")]
+    NoMark {
+        /// Name of the field.
+        field: String,
+        /// The mark.
+        mark: String,
+    },
+    /// Lists whose items belong together have different lengths.
+    #[error("the lists `{list}` and `{other}` must have equally many items, but have {expected} and {found}")]
+    Lengths {
+        /// Name of the first list.
+        list: String,
+        /// Its length.
+        expected: usize,
+        /// Name of another one.
+        other: String,
+        /// Its length.
+        found: usize,
+    },
     /// A field has the wrong type.
     #[error("the field `{field}` holds {found}, expected {expected}")]
     Type {
@@ -122,4 +142,11 @@ pub enum ExampleError {
         /// Its index.
         index: i64,
     },
+}
+
+impl ExampleError {
+    /// True if a text is not in the record.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::NoMark { .. })
+    }
 }

@@ -103,12 +103,12 @@ impl PatternTask {
             return Err(ExampleError::NotAnObject);
         }
         let mut records = vec![Record::new(&root)];
-        for list in &self.file.each {
-            records = records.iter().map(|record| record.items(list)).collect::<Result<Vec<_>, _>>()?.concat();
+        for lists in &self.file.each {
+            records = records.iter().map(|record| record.items(&lists.0)).collect::<Result<Vec<_>, _>>()?.concat();
         }
         let mut found = Examples::default();
-        for record in records {
-            let filling = Filling { task: self, record, mirrored: false };
+        for (number, record) in records.into_iter().enumerate() {
+            let filling = Filling { task: self, record, number, mirrored: false };
             let label = filling.label(purpose);
             if let (Use::Train, Ok(Some(label)), Some(kept)) = (purpose, &label, &self.file.label.train)
                 && self.file.label.names.get(*label) != Some(kept)

@@ -1,7 +1,7 @@
 //! Patterns: cloze tasks as data.
 //!
 //! A pattern file is a TOML file that says how the fields of a raw record become a context with one blank and choices to fill it. The
-//! tasks of SuperGLUE are such files, embedded in the program ([`catalogue`]); anybody's own task is another one.
+//! tasks of SuperGLUE and GLUE are such files, embedded in the program ([`catalogue`]); anybody's own task is another one.
 //!
 //! - [`file`](mod@file): content of a pattern file.
 //! - `template`: contexts and words, such as `{premise*} question: {hypothesis}? {blank}`.

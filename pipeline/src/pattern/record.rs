@@ -17,14 +17,26 @@ impl<'a> Record<'a> {
         Self { scopes: vec![("", root)] }
     }
 
-    /// Returns one record for every item of the list at `path`.
+    /// Returns one record for every item of the list at the first of `paths`, together with the items of the other lists in its place.
     ///
     /// # Errors
-    /// [`ExampleError`] if there is no such list.
-    pub(super) fn items(&self, path: &'a str) -> Result<Vec<Self>, ExampleError> {
-        let value = self.get(path).ok_or_else(|| ExampleError::Missing(path.to_owned()))?;
-        let list = value.as_array().ok_or_else(|| wrong(path, value, "a list"))?;
-        Ok(list.iter().map(|item| Self { scopes: self.scopes.iter().copied().chain([(path, item)]).collect() }).collect())
+    /// [`ExampleError`] if a list is missing, or lists have different lengths.
+    pub(super) fn items(&self, paths: &'a [String]) -> Result<Vec<Self>, ExampleError> {
+        let list = |path: &'a String| -> Result<(&'a str, &'a Vec<Value>), ExampleError> {
+            let value = self.get(path).ok_or_else(|| ExampleError::Missing(path.clone()))?;
+            Ok((path, value.as_array().ok_or_else(|| wrong(path, value, "a list"))?))
+        };
+        let lists: Vec<_> = paths.iter().map(list).collect::<Result<_, _>>()?;
+        let Some(&(first, items)) = lists.first() else { return Ok(Vec::new()) };
+        if let Some((other, found)) = lists.iter().find(|(_, list)| list.len() != items.len()) {
+            let (list, other) = (first.to_owned(), (*other).to_owned());
+            return Err(ExampleError::Lengths { list, expected: items.len(), other, found: found.len() });
+        }
+        let item = |at: usize| {
+            let chosen = lists.iter().map(|(path, list)| (*path, &list[at]));
+            Self { scopes: self.scopes.iter().copied().chain(chosen).collect() }
+        };
+        Ok((0..items.len()).map(item).collect())
     }
 
     /// Returns the value of a field; `None` if it is missing or null. Dots separate the names of nested fields.
@@ -32,9 +44,13 @@ impl<'a> Record<'a> {
         // The field of a chosen item has the path of its list first.
         let inner = self.scopes.iter().rev().find_map(|&(path, item)| match path {
             "" => Some((item, field)),
+            path if path == field => Some((item, "")),
             path => field.strip_prefix(path)?.strip_prefix('.').map(|rest| (item, rest)),
         });
         let (item, rest) = inner?;
+        if rest.is_empty() {
+            return (!item.is_null()).then_some(item);
+        }
         // A name with dots of its own is a field too.
         let found = item.get(rest).or_else(|| rest.split('.').try_fold(item, |value, name| value.get(name)))?;
         (!found.is_null()).then_some(found)
@@ -110,18 +126,31 @@ mod tests {
             {"question": "r", "idx": 6, "answers": []},
         ]}});
         let record = Record::new(&value);
-        let questions = record.items("passage.questions").expect("a list");
+        let (questions, answers) = (["passage.questions".to_owned()], ["passage.questions.answers".to_owned()]);
+        let questions = record.items(&questions).expect("a list");
         assert_eq!(questions.len(), 2);
-        let answers = questions[0].items("passage.questions.answers").expect("a list");
+        let of_second = questions[1].items(&answers).expect("a list");
+        let answers = questions[0].items(&answers).expect("a list");
         let second = &answers[1];
         assert_eq!(second.text("passage.text"), Ok("p".to_owned()));
         assert_eq!(second.text("passage.questions.question"), Ok("q".to_owned()));
         assert_eq!(second.text("passage.questions.answers.text"), Ok("y".to_owned()));
         assert_eq!((second.number("passage.questions.answers.idx"), second.number("idx")), (Ok(9), Ok(3)));
-        assert!(questions[1].items("passage.questions.answers").expect("a list").is_empty());
+        assert!(of_second.is_empty());
         assert_eq!(record.text("passage.title"), Err(ExampleError::Missing("passage.title".to_owned())));
         assert!(matches!(record.text("passage"), Err(ExampleError::Type { found: "an object", .. })));
-        assert!(record.items("idx").is_err() && record.number("passage.text").is_err());
+        assert!(record.items(&["idx".to_owned()]).is_err() && record.number("passage.text").is_err());
+    }
+
+    #[test]
+    fn items_of_lists_side_by_side_belong_together() {
+        let value = json!({"q": ["x", "y"], "options": [["a"], ["b", "c"]], "short": [1]});
+        let [paths, short] = [["q", "options"], ["q", "short"]].map(|paths| paths.map(str::to_owned));
+        let record = Record::new(&value);
+        let items = record.items(&paths).expect("lists");
+        assert_eq!((items[1].text("q"), items[1].texts("options")), (Ok("y".to_owned()), Ok(vec!["b".to_owned(), "c".to_owned()])));
+        let error = record.items(&short).expect_err("another length").to_string();
+        assert_eq!(error, "the lists `q` and `short` must have equally many items, but have 2 and 1");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use glm_schemas::cloze::encoding::{BlankPosition, ChoiceEncoder};
-use glm_schemas::manifest::{ClozeManifest, hex};
+use glm_schemas::manifest::{ClozeManifest, Split, hex};
 use glm_schemas::vocab::SpecialIds;
 use glm_text::tokenize::{Tokenizer, TokenizerError};
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,10 @@ use sha2::{Digest, Sha256};
 
 use super::catalogue;
 use super::error::PatternError;
-use super::file::{ChoiceSource, PatternFile, TextSource};
+use super::file::{ChoiceSource, ContextPart, PatternFile, RecordForm, TextSource};
 use super::template::{Part, Template};
+use crate::source::input::TaskFiles;
+use crate::source::table::Table;
 
 /// Extension of pattern files.
 pub const EXTENSION: &str = "toml";
@@ -28,7 +30,10 @@ pub struct PatternTask {
     multi_token: bool,
     text: String,
     pub(super) file: PatternFile,
+    /// The context.
     pub(super) context: Template,
+    /// Contexts that are tried before it: the first one is used whose texts the record has.
+    pub(super) preferred: Vec<Template>,
     pub(super) words: Vec<Template>,
     /// Texts that are made of others.
     pub(super) joined: BTreeMap<String, Template>,
@@ -88,6 +93,11 @@ impl PatternTask {
                 "the text `{text}` is made of a text that is made of others; use the fields themselves"
             )));
         }
+        let is_both =
+            |source: &TextSource| matches!(source, TextSource::Field(field) if field.before.is_some() && field.after.is_some());
+        if let Some((text, _)) = file.texts.iter().find(|(_, source)| is_both(source)) {
+            return Err(invalid(format!("the text `{text}` has both `before` and `after`; use one of them")));
+        }
         let answer = match &file.choices {
             Some(ChoiceSource::Answer { answer, .. }) => Some(Template::of_texts(answer).map_err(invalid)?),
             Some(ChoiceSource::List { .. }) | None => None,
@@ -97,21 +107,22 @@ impl PatternTask {
         // All patterns are checked, so that a mistake does not wait for the day on which its pattern is used.
         for (index, pattern) in file.patterns.iter().enumerate() {
             let of_pattern = |reason: String| invalid(format!("pattern {index}: {reason}"));
-            let context = Template::parse(&pattern.context).map_err(of_pattern)?;
-            check_context(&context, &pattern.context).map_err(of_pattern)?;
+            let contexts: Result<Vec<_>, _> = pattern.context.iter().map(|text| context(text)).collect();
+            let contexts = contexts.map_err(of_pattern)?;
             let words: Result<Vec<_>, _> = pattern.words.iter().map(|word| Template::of_texts(word)).collect();
             let words = words.map_err(of_pattern)?;
             check_words(&file, words.len()).map_err(of_pattern)?;
             if index == number {
-                chosen = Some((context, words));
+                chosen = Some((contexts, words));
             }
         }
-        let Some((context, words)) = chosen else {
+        let Some((mut preferred, words)) = chosen else {
             return Err(PatternError::Number { name: name.to_owned(), number, last });
         };
+        let Some(context) = preferred.pop() else { return Err(invalid(format!("pattern {number} has no context"))) };
         let multi_token = multi_token || file.multi_token;
         let text = text.to_owned();
-        Ok(Self { name: name.to_owned(), number, multi_token, text, file, context, words, joined, answer })
+        Ok(Self { name: name.to_owned(), number, multi_token, text, file, context, preferred, words, joined, answer })
     }
 
     /// Name of the embedded file, or path.
@@ -124,9 +135,18 @@ impl PatternTask {
         &self.file
     }
 
-    /// Returns true if choices have any number of tokens, behind which the end of piece is predicted.
+    /// Returns true if choices have any number of tokens.
     pub fn multi_token(&self) -> bool {
         self.multi_token
+    }
+
+    /// Returns true if the end of piece is predicted behind the tokens of a choice.
+    pub fn end_of_piece(&self) -> bool {
+        self.file.end_of_piece.unwrap_or(self.multi_token)
+    }
+
+    fn keep_end(&self) -> bool {
+        self.file.keep == ContextPart::End
     }
 
     /// Name and sha256 of the file, the number of the pattern, and whether it is multi-token: what the rows depend on.
@@ -149,6 +169,39 @@ impl PatternTask {
         Self::parse(&source.name, &source.text, Some(source.number), source.multi_token)
     }
 
+    /// The raw files of the task.
+    pub fn raw_files(&self) -> TaskFiles {
+        let named = self.file.files.named().map(|(split, file)| (split, file.name().to_owned()));
+        TaskFiles { folder: self.file.folder.clone(), named: named.collect() }
+    }
+
+    /// How a raw file of a split is read if it is a table.
+    pub fn table(&self, split: Split, name: &str) -> Option<Table<'_>> {
+        let is_csv = match self.file.files.format.unwrap_or_else(|| RecordForm::of_name(name)) {
+            RecordForm::Jsonl => return None,
+            RecordForm::Tsv => false,
+            RecordForm::Csv => true,
+        };
+        Some(Table { is_csv, columns: self.file.files.columns(split), needed: self.needed(split) })
+    }
+
+    /// Fields that every record needs.
+    fn needed(&self, split: Split) -> Vec<&str> {
+        // Of several contexts, the record decides.
+        let context = Some(&self.context).filter(|_| self.preferred.is_empty());
+        let templates = context.into_iter().chain(&self.words).chain(&self.answer);
+        let mut needed = Vec::new();
+        for name in templates.flat_map(Template::names) {
+            let names = self.joined.get(name).map_or_else(|| vec![name], |template| template.names().collect());
+            needed.extend(names.into_iter().map(|name| match self.file.texts.get(name) {
+                Some(TextSource::Field(source)) => source.field.as_str(),
+                Some(TextSource::Template(_)) | None => name,
+            }));
+        }
+        needed.extend((split == Split::Train).then_some(self.file.label.field.as_str()));
+        needed
+    }
+
     /// What the manifest says about the task.
     pub fn manifest(&self) -> ClozeManifest {
         let stem = || Path::new(&self.name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -156,8 +209,9 @@ impl PatternTask {
         ClozeManifest {
             task,
             pattern: Some(self.number.to_string()),
-            end_of_piece: self.multi_token,
+            end_of_piece: self.end_of_piece(),
             first_mask: false,
+            keep_end: self.keep_end(),
             labels: self.file.label.names.clone(),
             metrics: self.file.metrics.clone(),
             length_penalty: self.file.length_penalty,
@@ -167,7 +221,8 @@ impl PatternTask {
 
     /// Encoder of examples, for sequences of at most `max_seq_len` tokens: that of [`Self::manifest`].
     pub fn encoder(&self, special: SpecialIds, max_seq_len: usize) -> ChoiceEncoder {
-        ChoiceEncoder::new(special, max_seq_len).with_form(self.multi_token, BlankPosition::Blank)
+        let encoder = ChoiceEncoder::new(special, max_seq_len);
+        encoder.with_form(self.end_of_piece(), BlankPosition::Blank).with_kept_end(self.keep_end())
     }
 
     /// Checks that the words of a task that is not multi-token are single tokens, as far as they do not depend on the example.
@@ -208,7 +263,9 @@ fn check_labels(file: &PatternFile) -> Result<(), String> {
     Ok(())
 }
 
-fn check_context(context: &Template, text: &str) -> Result<(), String> {
+/// Parses a context and checks it.
+fn context(text: &str) -> Result<Template, String> {
+    let context = Template::parse(text)?;
     let blanks = context.count(&Part::Blank);
     if blanks != 1 {
         return Err(format!("`{text}` has {blanks} blanks, it must have one: {{blank}}"));
@@ -217,7 +274,7 @@ fn check_context(context: &Template, text: &str) -> Result<(), String> {
     if bars > 1 {
         return Err(format!("`{text}` has {bars} places where group B starts, it can have one"));
     }
-    Ok(())
+    Ok(context)
 }
 
 fn check_words(file: &PatternFile, words: usize) -> Result<(), String> {
@@ -257,7 +314,9 @@ mod tests {
             let task = PatternTask::parse(name, text, None, false).unwrap_or_else(|error| panic!("{error}"));
             assert!(!task.file.about.is_empty(), "{name}");
             for number in 0..task.file.patterns.len() {
-                let task = PatternTask::open(name, Some(number), false).expect("valid");
+                // The words of X-Stance are also German and French.
+                let multi_token = *name == "xstance" && ![2, 3].contains(&number);
+                let task = PatternTask::open(name, Some(number), multi_token).expect("valid");
                 task.check_tokens(&tokenizer(name)).expect("tokens").expect("single tokens");
             }
         }

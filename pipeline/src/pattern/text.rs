@@ -15,20 +15,49 @@ pub enum Edit {
     Rstrip,
     /// ASCII punctuation at the end is dropped.
     Depunct,
-    /// Backslashes become spaces, as in lines of CSV of news and reviews.
-    Unescape,
+    /// The two characters `\\n`, as which some tables write the end of a line, become a space.
+    Newline,
+    /// Backslashes become spaces.
+    Backslash,
+    /// Runs of white space become one space.
+    Spaces,
+    /// A full stop between spaces loses the first of them, as published for RACE.
+    Stops,
+}
+
+/// How often the published code drops spaces in front of full stops: one pass leaves those of full stops in a row.
+const STOPS: usize = 3;
+
+/// Returns a text after changes in order.
+pub(super) fn edited(text: String, edits: &[Edit]) -> String {
+    edits.iter().fold(text, |text, edit| edit.apply(&text))
 }
 
 impl Edit {
     /// Returns the changed text.
-    pub(super) fn apply(self, text: &str) -> String {
+    fn apply(self, text: &str) -> String {
         match self {
             Self::Std => standardise(text),
             Self::Rstrip => text.trim_end_matches(is_space).to_owned(),
             Self::Depunct => text.trim_end_matches(|c: char| c.is_ascii_punctuation()).to_owned(),
-            Self::Unescape => text.replace("\\n", " ").replace('\\', " "),
+            Self::Newline => text.replace("\\n", " "),
+            Self::Backslash => text.replace('\\', " "),
+            Self::Spaces => spaced(text),
+            Self::Stops => (0..STOPS).fold(text.to_owned(), |text, _| text.replace(" . ", ". ")),
         }
     }
+}
+
+fn spaced(text: &str) -> String {
+    let mut spaced = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !is_space(c) {
+            spaced.push(c);
+        } else if !spaced.ends_with(' ') {
+            spaced.push(' ');
+        }
+    }
+    spaced
 }
 
 /// White space of Python: separators of information count, which Rust leaves out.
@@ -95,7 +124,11 @@ mod tests {
         assert_eq!(Edit::Depunct.apply("..."), "");
         assert_eq!(Edit::Rstrip.apply("so \u{1c}\u{a0}\n"), "so");
         assert_eq!(Edit::Std.apply("‘a’ – “b”"), "'a' - \"b\"");
-        assert_eq!(Edit::Unescape.apply("a\\nb\\c"), "a b c");
+        assert_eq!(Edit::Newline.apply("a\\nb\\c\n"), "a b\\c\n");
+        assert_eq!(Edit::Spaces.apply(" a\n\n b\u{1f}\tc\r\n"), " a b c ");
+        assert_eq!(Edit::Stops.apply("a . b . . c . "), "a. b.. c. ");
+        assert_eq!(edited("a\n. \\\"".to_owned(), &[Edit::Spaces, Edit::Stops, Edit::Depunct]), "a. ");
+        assert_eq!(Edit::Backslash.apply("a\\nb\\\"c"), "a nb \"c");
     }
 
     #[test]

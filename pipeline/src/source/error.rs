@@ -33,6 +33,19 @@ pub enum RecordError {
         /// Maximum length of a record.
         limit: usize,
     },
+    /// A row has not the fields of its table.
+    #[error(
+        "expected {expected} fields, one for each column, but found {found}; fields are separated by {}",
+        if *is_csv { "commas, and those with commas, quotes or line breaks are in quotes" } else { "tabs, and quotes are part of them" }
+    )]
+    Fields {
+        /// Number of fields of the row.
+        found: usize,
+        /// Number of columns.
+        expected: usize,
+        /// True for CSV, false for TSV.
+        is_csv: bool,
+    },
     /// The record has too many questions.
     #[error("the record has {found} questions; the limit is {limit}")]
     TooManyQuestions {

@@ -8,8 +8,9 @@ use glm_remote::{Location, is_url};
 use glm_schemas::manifest::Split;
 
 use self::raw_file::RawFile;
+use super::archive;
+use super::discover::{self, Wanted};
 use super::formats::pairs::xsum;
-use super::{archive, discover};
 
 mod error;
 mod raw_file;
@@ -31,8 +32,25 @@ pub struct Selection {
     pub named: Vec<(Split, String)>,
     /// Splits to ingest; empty for all.
     pub splits: Vec<Split>,
-    /// Folder that is searched first, and name of the archive that is; `None` for that of ReCoRD.
+    /// Files of a task with a pattern; `None` for those of ReCoRD.
+    pub task: Option<TaskFiles>,
+}
+
+/// Raw files of a task with a pattern. They can be tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskFiles {
+    /// Folder that is searched first, and name of the archive that is.
     pub folder: Option<String>,
+    /// Names of the files, relative to one folder; if there are none, they are found by the names of splits.
+    pub named: Vec<(Split, String)>,
+}
+
+impl Selection {
+    fn wanted(&self) -> Wanted<'_> {
+        let task = self.task.as_ref();
+        let folder = task.and_then(|task| task.folder.as_deref()).unwrap_or(discover::RECORD_FOLDER);
+        Wanted { folder, tables: task.is_some(), files: task.map_or(&[], |task| &task.named) }
+    }
 }
 
 /// Raw file.
@@ -86,10 +104,10 @@ pub fn find_any(dir: &Path, selection: &Selection) -> Result<Vec<Input>, InputEr
 }
 
 fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<Input>, InputError> {
-    let folder = selection.folder.as_deref().unwrap_or(discover::RECORD_FOLDER);
+    let wanted = selection.wanted();
     let found = match Location::of_path(dir)? {
-        Some(location) if selection.named.is_empty() => remote::find(&location, folder, takes_all),
-        Some(_) => named(dir, &selection.named, folder),
+        Some(location) if selection.named.is_empty() => remote::find(&location, wanted, takes_all),
+        Some(_) => named(dir, &selection.named, wanted),
         None => find_local(dir, selection, takes_all),
     };
     let mut inputs = found?;
@@ -100,6 +118,7 @@ fn find_named(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<
         }
     }
     match inputs.first() {
+        None if !wanted.files.is_empty() => Err(InputError::no_files(dir, wanted.folder, wanted.files)),
         None => Err(InputError::NoData(dir.to_owned())),
         Some(first) if first.split == Split::Test && selection.splits.is_empty() => {
             Err(InputError::NoLabelledSplit { dir: dir.to_owned(), found: first.name.clone() })
@@ -117,17 +136,18 @@ fn find_local(dir: &Path, selection: &Selection, takes_all: bool) -> Result<Vec<
         Ok(found) if !found.is_dir() => return Err(InputError::NotAFolder(dir.to_owned())),
         Ok(_) => {}
     }
-    let folder = selection.folder.as_deref().unwrap_or(discover::RECORD_FOLDER);
+    let wanted = selection.wanted();
     let mut inputs = if selection.named.is_empty() {
-        listed(dir)?.map_or_else(|| search(dir, folder), Ok)?
+        listed(dir)?.map_or_else(|| search(dir, wanted), Ok)?
     } else {
-        named(dir, &selection.named, folder)?
+        named(dir, &selection.named, wanted)?
     };
     if inputs.is_empty() && takes_all {
         inputs = all(dir)?;
     }
     // With named files, the folder need not exist.
-    match if inputs.is_empty() { data_without_split(dir)? } else { None } {
+    let is_searched = inputs.is_empty() && wanted.files.is_empty();
+    match if is_searched { data_without_split(dir, wanted.tables)? } else { None } {
         Some(file) => Err(InputError::NoSplitInName { dir: dir.to_owned(), file }),
         None => Ok(inputs),
     }
@@ -152,13 +172,12 @@ fn listed(dir: &Path) -> Result<Option<Vec<Input>>, InputError> {
     Split::ALL.into_iter().map(of_split).collect::<Result<_, _>>().map(Some)
 }
 
-fn search(dir: &Path, folder: &str) -> Result<Vec<Input>, InputError> {
+fn search(dir: &Path, wanted: Wanted<'_>) -> Result<Vec<Input>, InputError> {
     let mut paths = Vec::new();
     for depth in [1, MAX_DEPTH] {
         paths.clear();
-        list((dir, folder), "", depth, &mut paths)?;
-        let chosen =
-            discover::choose(&paths, folder).map_err(|reason| InputError::Ambiguous { place: dir.to_owned(), reason })?;
+        list((dir, wanted.folder), "", depth, &mut paths)?;
+        let chosen = wanted.choose(&paths).map_err(|reason| InputError::Ambiguous { place: dir.to_owned(), reason })?;
         if !chosen.is_empty() {
             let input = |(split, index): (Split, usize)| file_input(split, paths[index].clone(), dir.join(&paths[index]));
             return chosen.into_iter().map(input).collect();
@@ -166,16 +185,20 @@ fn search(dir: &Path, folder: &str) -> Result<Vec<Input>, InputError> {
     }
     let mut archives: Vec<_> = paths.iter().filter(|path| !path.contains('/') && archive::Kind::of(path).is_some()).collect();
     // One folder can hold the archives of several tasks.
-    let is_ours = |name: &str| name.split_once('.').is_some_and(|(stem, _)| stem.eq_ignore_ascii_case(folder));
+    let is_ours = |name: &str| name.split_once('.').is_some_and(|(stem, _)| stem.eq_ignore_ascii_case(wanted.folder));
     if archives.iter().any(|name| is_ours(name)) {
         archives.retain(|name| is_ours(name));
     }
     let mut found: Vec<(&String, Vec<Input>)> = Vec::new();
     for name in archives {
-        let inputs = members(&dir.join(name), name, folder)?;
+        let inputs = members(&dir.join(name), name, wanted)?;
         if !inputs.is_empty() {
             found.push((name, inputs));
         }
+    }
+    let in_folder = |inputs: &[Input]| inputs[0].name.contains(&format!("/{}/", wanted.folder));
+    if found.iter().any(|(_, inputs)| in_folder(inputs)) {
+        found.retain(|(_, inputs)| in_folder(inputs));
     }
     if let [(first, _), (other, _), ..] = found.as_slice() {
         let reason = format!("both {first} and {other} hold raw data; move one away");
@@ -193,10 +216,10 @@ fn all(dir: &Path) -> Result<Vec<Input>, InputError> {
 }
 
 /// Returns the first file of `dir` itself whose extension is that of raw data.
-fn data_without_split(dir: &Path) -> Result<Option<String>, InputError> {
+fn data_without_split(dir: &Path, tables: bool) -> Result<Option<String>, InputError> {
     let mut paths = Vec::new();
     list((dir, discover::RECORD_FOLDER), "", 1, &mut paths)?;
-    Ok(paths.into_iter().find(|path| !path.contains('/') && discover::has_records(path)))
+    Ok(paths.into_iter().find(|path| !path.contains('/') && discover::has_records(path, tables)))
 }
 
 /// Collects the files below `dir` as sorted relative paths; at depth 1 those of `dir` and of its folder `preferred`.
@@ -250,12 +273,12 @@ fn file_input(split: Split, name: String, path: PathBuf) -> Result<Input, InputE
     Ok(Input { split, name, bytes: found.len(), place: Place::File(RawFile::Local(path)) })
 }
 
-fn members(path: &Path, name: &str, folder: &str) -> Result<Vec<Input>, InputError> {
+fn members(path: &Path, name: &str, wanted: Wanted<'_>) -> Result<Vec<Input>, InputError> {
     let Some(kind) = archive::Kind::of(name) else { return Ok(Vec::new()) };
     let refuse = |reason: String| InputError::Archive { path: path.to_owned(), reason };
     let members = archive::members(path, kind).map_err(|error| refuse(error.to_string()))?;
     let names: Vec<_> = members.iter().map(|member| member.name.trim_start_matches("./").to_owned()).collect();
-    let chosen = discover::choose(&names, folder).map_err(|reason| InputError::Ambiguous { place: path.to_owned(), reason })?;
+    let chosen = wanted.choose(&names).map_err(|reason| InputError::Ambiguous { place: path.to_owned(), reason })?;
     let mut inputs: Vec<_> = chosen
         .into_iter()
         .map(|(split, at)| Input {
@@ -271,7 +294,7 @@ fn members(path: &Path, name: &str, folder: &str) -> Result<Vec<Input>, InputErr
 }
 
 /// Finds the files named on the command line, relative to the current folder.
-fn named(dir: &Path, named: &[(Split, String)], folder: &str) -> Result<Vec<Input>, InputError> {
+fn named(dir: &Path, named: &[(Split, String)], wanted: Wanted<'_>) -> Result<Vec<Input>, InputError> {
     let mut inputs = Vec::new();
     for (split, pattern) in named {
         let wrong = |reason: String| InputError::Named { split: *split, pattern: pattern.clone(), reason };
@@ -280,7 +303,7 @@ fn named(dir: &Path, named: &[(Split, String)], folder: &str) -> Result<Vec<Inpu
             continue;
         }
         if is_url(Path::new(pattern)) {
-            inputs.extend(remote::named(dir, *split, pattern, folder)?);
+            inputs.extend(remote::named(dir, *split, pattern, wanted)?);
             continue;
         }
         let paths = expand(pattern).map_err(wrong)?;
@@ -292,7 +315,7 @@ fn named(dir: &Path, named: &[(Split, String)], folder: &str) -> Result<Vec<Inpu
                 continue;
             }
             let before = inputs.len();
-            inputs.extend(members(&path, &name, folder)?.into_iter().filter(|input| input.split == *split));
+            inputs.extend(members(&path, &name, wanted)?.into_iter().filter(|input| input.split == *split));
             if inputs.len() == before {
                 return Err(wrong(format!("the archive holds no file of the {split} split")));
             }
@@ -346,7 +369,7 @@ impl Input {
 
     /// Returns true if the decompressed content can have this size, as far as the size of the file shows.
     pub(crate) fn may_hold(&self, bytes: u64) -> bool {
-        let plain = [".jsonl", ".json", ".txt", ".ndjson"].iter().any(|ending| self.name.ends_with(ending));
+        let plain = [".jsonl", ".json", ".txt", ".ndjson", ".tsv", ".csv"].iter().any(|ending| self.name.ends_with(ending));
         // A compressed file with an uncompressed name holds more than its size.
         !plain || bytes >= self.bytes
     }

@@ -16,10 +16,12 @@ mod pair;
 mod paired;
 mod passage;
 pub mod recognise;
+pub mod table;
 pub mod unpack;
 
 pub use document::Document;
 pub use error::{EncodingErrorText, QuestionError, RecordError, RejectedQuestion};
 pub use format::{ClozeFormat, Content, DocumentFormat, Format, Framing, PairFormat};
 pub use pair::{RawPair, References, Windows};
+pub(crate) use paired::push_string;
 pub use passage::{Passage, Question};

@@ -122,7 +122,7 @@ impl<'a> PairedLines<'a> {
 }
 
 /// Appends bytes as a JSON string. Bytes that are not UTF-8 stay, to be reported with their record.
-fn push_string(json: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn push_string(json: &mut Vec<u8>, text: &[u8]) {
     json.push(b'"');
     for &byte in text {
         match byte {

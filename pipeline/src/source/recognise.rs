@@ -148,6 +148,9 @@ pub fn recognise(task: TaskName, head: &[u8], file_name: &str) -> Recognised {
 const USE_PLAIN: &str =
     "not cloze data in a known format; write it as lines of {\"context\", \"choices\", \"answer\"} (format `plain`)";
 
+const USE_PATTERN: &str = "which only patterns read; name its columns in a pattern file and give --pattern FILE, or name a task that \
+                           `glm-prep patterns` lists with --task";
+
 fn wrong(what: impl Into<String>) -> Recognised {
     Recognised::Wrong(what.into())
 }
@@ -169,10 +172,10 @@ fn lines(task: TaskName, text: &str, file_name: &str) -> Recognised {
         end.is_some_and(|end| end.eq_ignore_ascii_case(extension))
     };
     if named(".tsv") || is_table(&lines, '\t') {
-        return wrong(format!("seems to be a tab-separated table (TSV), {USE_PLAIN}"));
+        return wrong(format!("seems to be a tab-separated table (TSV), {USE_PATTERN}"));
     }
     if named(".csv") || is_table(&lines, ',') {
-        return wrong(format!("seems to be a comma-separated table (CSV), {USE_PLAIN}"));
+        return wrong(format!("seems to be a comma-separated table (CSV), {USE_PATTERN}"));
     }
     Recognised::Unknown
 }

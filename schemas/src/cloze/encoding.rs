@@ -8,12 +8,14 @@
 //! piece   = <sop> c                                    predicts  c <eop>
 //! ```
 //!
-//! In tasks whose choices are single tokens, no end of piece is predicted: `c` has one token, and the piece is `<sop>` alone.
+//! In tasks whose choices are single tokens, no end of piece is predicted: `c` has one token, and the piece is `<sop>` alone. Choices of
+//! several tokens can be scored without an end of piece as well: the piece is then `<sop>` and all tokens of `c` but the last.
 //!
 //! Only truncatable segments are cut, by as much as the length of the choice requires. The contexts of two choices of a long question
 //! can therefore differ by a few tokens; see [`ChoiceEncoder::excess`]. The published code removes one token after the other: of the
 //! groups A and B, the one with more truncatable tokens loses the next, B if they have equally many; inside a group, the last token of
-//! the last segment that has one left. [`Question::kept`] computes the result from the lengths.
+//! the last segment that has one left. [`Question::kept`] computes the result from the lengths. A data set can keep the end of its contexts
+//! instead: groups then lose the first token of the first segment that has one left.
 
 use thiserror::Error;
 
@@ -80,24 +82,26 @@ impl<'a> Question<'a> {
         self.segments.iter().filter(|segment| !segment.truncatable).map(|segment| segment.ids.len()).sum()
     }
 
-    /// Returns what every segment keeps if `excess` tokens are removed in all, at most as many as can be.
-    pub fn kept(&self, excess: usize) -> impl Iterator<Item = &'a [TokenId]> + '_ {
+    /// Returns what every segment keeps if `excess` tokens are removed in all, at most as many as can be: from the ends of the groups, or with
+    /// `keep_end` from their beginnings.
+    pub fn kept(&self, excess: usize, keep_end: bool) -> impl Iterator<Item = &'a [TokenId]> + '_ {
         let [a, b] = self.truncatable_tokens();
         // What the longer group has more comes off it alone; the rest alternates between both, starting with B.
         let longer = excess.min(a.abs_diff(b));
         let rest = excess - longer;
         let (from_a, from_b) =
             if a > b { (longer + rest / 2, rest.div_ceil(2)) } else { (rest / 2, longer + rest.div_ceil(2)) };
-        let (mut left_a, mut left_b) = (a.saturating_sub(from_a), b.saturating_sub(from_b));
+        // Tokens of each group up to the cut.
+        let mut until = if keep_end { [from_a, from_b] } else { [a.saturating_sub(from_a), b.saturating_sub(from_b)] };
         self.segments.iter().enumerate().map(move |(number, segment)| {
             if !segment.truncatable {
                 return segment.ids;
             }
-            // A group loses its end: what it keeps belongs to its first segments.
-            let left = if number < self.group_b { &mut left_a } else { &mut left_b };
-            let kept = segment.ids.len().min(*left);
-            *left -= kept;
-            &segment.ids[..kept]
+            let until = &mut until[usize::from(number >= self.group_b)];
+            let cut = segment.ids.len().min(*until);
+            *until -= cut;
+            let (before, after) = segment.ids.split_at(cut);
+            if keep_end { after } else { before }
         })
     }
 }
@@ -155,19 +159,26 @@ pub struct ChoiceEncoder {
     max_seq_len: usize,
     end_of_piece: bool,
     position: BlankPosition,
+    keep_end: bool,
 }
 
 impl ChoiceEncoder {
     /// Creates an encoder for sequences of at most `max_seq_len` tokens, context and piece together, in the form of ReCoRD: an end of
     /// piece is predicted, and the piece has the position of the first `[MASK]`.
     pub fn new(special: SpecialIds, max_seq_len: usize) -> Self {
-        Self { special, max_seq_len, end_of_piece: true, position: BlankPosition::FirstMask }
+        Self { special, max_seq_len, end_of_piece: true, position: BlankPosition::FirstMask, keep_end: false }
     }
 
     /// Returns the same encoder in another form: whether an end of piece is predicted, and the position of the piece.
     #[must_use]
     pub fn with_form(self, end_of_piece: bool, position: BlankPosition) -> Self {
         Self { end_of_piece, position, ..self }
+    }
+
+    /// Returns the same encoder for contexts of which the end is kept, or not.
+    #[must_use]
+    pub fn with_kept_end(self, keep_end: bool) -> Self {
+        Self { keep_end, ..self }
     }
 
     /// Returns true if an end of piece is predicted behind the tokens of a choice.
@@ -202,7 +213,7 @@ impl ChoiceEncoder {
         let start = ids.len();
         let mut blank = None;
         ids.push(self.special.cls);
-        for (number, kept) in question.kept(excess).enumerate() {
+        for (number, kept) in question.kept(excess, self.keep_end).enumerate() {
             if number == question.blank {
                 blank = Some(ids.len() - start);
                 ids.push(self.special.mask);
@@ -274,6 +285,17 @@ mod tests {
     }
 
     #[test]
+    fn a_choice_of_several_tokens_needs_no_end_of_piece() {
+        let segments = vec![Segment::truncatable(&[5, 6, 7, 8]), Segment::truncatable(&[9])];
+        let question = Question { segments, blank: 1, group_b: 2 };
+        let encoder = ChoiceEncoder::new(SPECIAL, 8).with_form(false, BlankPosition::Blank).with_kept_end(true);
+        let input = encoder.encode(&question, &[11, 12]).expect("fits");
+        assert_eq!(input.ids, [101, 7, 8, 103, 9, 0, 30522, 11]);
+        assert_eq!((&input.target[6..], &input.loss_mask[6..]), (&[11, 12][..], &[1, 1][..]));
+        assert_eq!((&input.position[6..], &input.block_position[6..]), (&[3, 3][..], &[1, 2][..]));
+    }
+
+    #[test]
     fn a_query_that_does_not_fit_is_an_error_with_the_needed_length() {
         let question = Question::about(&[1, 2, 3], &[4; 5], &[4; 2]);
         let error = ChoiceEncoder::new(SPECIAL, 12).encode(&question, &[9, 9]).expect_err("too long");
@@ -282,7 +304,7 @@ mod tests {
     }
 
     /// Removes one token after the other, as the published code does.
-    fn one_by_one(question: &Question<'_>, excess: usize) -> Vec<Vec<TokenId>> {
+    fn one_by_one(question: &Question<'_>, excess: usize, keep_end: bool) -> Vec<Vec<TokenId>> {
         let mut kept: Vec<Vec<TokenId>> = question.segments.iter().map(|segment| segment.ids.to_vec()).collect();
         let left = |kept: &[Vec<TokenId>], b: bool| -> Vec<usize> {
             let of = |&i: &usize| question.segments[i].truncatable && (i >= question.group_b) == b && !kept[i].is_empty();
@@ -290,8 +312,9 @@ mod tests {
         };
         for _ in 0..excess {
             let (a, b) = (left(&kept, false), left(&kept, true));
-            let loses = if a.len() > b.len() { a.last() } else { b.last() };
-            kept[*loses.expect("a token")].pop();
+            let group = if a.len() > b.len() { a } else { b };
+            let loses = &mut kept[*(if keep_end { group.first() } else { group.last() }).expect("a token")];
+            loses.remove(if keep_end { 0 } else { loses.len() - 1 });
         }
         kept
     }
@@ -304,8 +327,10 @@ mod tests {
             let segments: Vec<_> = segments.iter().map(|(ids, truncatable)| Segment { ids, truncatable: *truncatable }).collect();
             let question = Question { blank: 0, group_b: group_b.min(segments.len()), segments };
             let excess = excess.min(question.truncatable_tokens().iter().sum());
-            let kept: Vec<_> = question.kept(excess).map(<[TokenId]>::to_vec).collect();
-            prop_assert_eq!(kept, one_by_one(&question, excess));
+            for keep_end in [false, true] {
+                let kept: Vec<_> = question.kept(excess, keep_end).map(<[TokenId]>::to_vec).collect();
+                prop_assert_eq!(kept, one_by_one(&question, excess, keep_end));
+            }
         }
 
         #[test]

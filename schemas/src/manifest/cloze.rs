@@ -32,11 +32,14 @@ pub struct ClozeManifest {
     /// Number or name of the pattern; `None` if the task has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
-    /// True if an end of piece is predicted behind the tokens of a choice; without it, every choice is a single token.
+    /// True if an end of piece is predicted behind the tokens of a choice.
     pub end_of_piece: bool,
     /// True if a piece has the position of the first `[MASK]` of its context, as published for ReCoRD, instead of that of the blank. They
     /// differ if a text contains a `[MASK]`.
     pub first_mask: bool,
+    /// True if contexts that are too long keep their end instead of their beginning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_end: bool,
     /// Labels, as the raw data and files of predictions have them; empty if choices have no names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
@@ -56,6 +59,7 @@ impl ClozeManifest {
             pattern: None,
             end_of_piece: true,
             first_mask: true,
+            keep_end: false,
             labels: Vec::new(),
             metrics: ["accuracy", "f1", "exact_match"].map(str::to_owned).to_vec(),
             length_penalty: 0.0,
@@ -66,6 +70,6 @@ impl ClozeManifest {
     /// Encoder of the choices, for sequences of at most `max_seq_len` tokens.
     pub fn encoder(&self, special: SpecialIds, max_seq_len: usize) -> ChoiceEncoder {
         let position = if self.first_mask { BlankPosition::FirstMask } else { BlankPosition::Blank };
-        ChoiceEncoder::new(special, max_seq_len).with_form(self.end_of_piece, position)
+        ChoiceEncoder::new(special, max_seq_len).with_form(self.end_of_piece, position).with_kept_end(self.keep_end)
     }
 }

@@ -41,27 +41,51 @@ pub enum Recipe {
     /// Published fine-tuning on BoolQ of SuperGLUE
     #[value(name = "superglue/boolq")]
     SuperglueBoolq,
+    /// Published fine-tuning of the model with 10 billion parameters on BoolQ of SuperGLUE
+    #[value(name = "superglue/boolq-10b")]
+    SuperglueBoolq10B,
     /// Published fine-tuning on CB of SuperGLUE
     #[value(name = "superglue/cb")]
     SuperglueCb,
+    /// Published fine-tuning of the model with 10 billion parameters on CB of SuperGLUE
+    #[value(name = "superglue/cb-10b")]
+    SuperglueCb10B,
     /// Published fine-tuning on COPA of SuperGLUE
     #[value(name = "superglue/copa")]
     SuperglueCopa,
+    /// Published fine-tuning of the model with 10 billion parameters on COPA of SuperGLUE
+    #[value(name = "superglue/copa-10b")]
+    SuperglueCopa10B,
     /// Published fine-tuning on MultiRC of SuperGLUE
     #[value(name = "superglue/multirc")]
     SuperglueMultirc,
+    /// Published fine-tuning of the model with 10 billion parameters on MultiRC of SuperGLUE
+    #[value(name = "superglue/multirc-10b")]
+    SuperglueMultirc10B,
     /// Published fine-tuning on ReCoRD of SuperGLUE
     #[value(name = "superglue/record")]
     SuperglueRecord,
+    /// Published fine-tuning of the model with 10 billion parameters on ReCoRD of SuperGLUE
+    #[value(name = "superglue/record-10b")]
+    SuperglueRecord10B,
     /// Published fine-tuning on RTE of SuperGLUE
     #[value(name = "superglue/rte")]
     SuperglueRte,
+    /// Published fine-tuning of the model with 10 billion parameters on RTE of SuperGLUE
+    #[value(name = "superglue/rte-10b")]
+    SuperglueRte10B,
     /// Published fine-tuning on WiC of SuperGLUE
     #[value(name = "superglue/wic")]
     SuperglueWic,
+    /// Published fine-tuning of the model with 10 billion parameters on WiC of SuperGLUE
+    #[value(name = "superglue/wic-10b")]
+    SuperglueWic10B,
     /// Published fine-tuning on WSC of SuperGLUE
     #[value(name = "superglue/wsc")]
     SuperglueWsc,
+    /// Published fine-tuning of the model with 10 billion parameters on WSC of SuperGLUE
+    #[value(name = "superglue/wsc-10b")]
+    SuperglueWsc10B,
     /// Published fine-tuning on AFQMC of CLUE, in Chinese
     #[value(name = "clue/afqmc")]
     ClueAfqmc,
@@ -93,13 +117,21 @@ impl Recipe {
             Self::SquadGeneration => "squad-generation",
             Self::Squad => "squad",
             Self::SuperglueBoolq => "superglue/boolq",
+            Self::SuperglueBoolq10B => "superglue/boolq-10b",
             Self::SuperglueCb => "superglue/cb",
+            Self::SuperglueCb10B => "superglue/cb-10b",
             Self::SuperglueCopa => "superglue/copa",
+            Self::SuperglueCopa10B => "superglue/copa-10b",
             Self::SuperglueMultirc => "superglue/multirc",
+            Self::SuperglueMultirc10B => "superglue/multirc-10b",
             Self::SuperglueRecord => "superglue/record",
+            Self::SuperglueRecord10B => "superglue/record-10b",
             Self::SuperglueRte => "superglue/rte",
+            Self::SuperglueRte10B => "superglue/rte-10b",
             Self::SuperglueWic => "superglue/wic",
+            Self::SuperglueWic10B => "superglue/wic-10b",
             Self::SuperglueWsc => "superglue/wsc",
+            Self::SuperglueWsc10B => "superglue/wsc-10b",
             Self::ClueAfqmc => "clue/afqmc",
             Self::ClueCluewsc => "clue/cluewsc",
             Self::ClueTnews => "clue/tnews",
@@ -134,13 +166,21 @@ impl Recipe {
             Self::SquadGeneration => include_str!("recipes/squad-generation.toml"),
             Self::Squad => include_str!("recipes/squad.toml"),
             Self::SuperglueBoolq => include_str!("recipes/superglue/boolq.toml"),
+            Self::SuperglueBoolq10B => include_str!("recipes/superglue/boolq-10b.toml"),
             Self::SuperglueCb => include_str!("recipes/superglue/cb.toml"),
+            Self::SuperglueCb10B => include_str!("recipes/superglue/cb-10b.toml"),
             Self::SuperglueCopa => include_str!("recipes/superglue/copa.toml"),
+            Self::SuperglueCopa10B => include_str!("recipes/superglue/copa-10b.toml"),
             Self::SuperglueMultirc => include_str!("recipes/superglue/multirc.toml"),
+            Self::SuperglueMultirc10B => include_str!("recipes/superglue/multirc-10b.toml"),
             Self::SuperglueRecord => include_str!("recipes/superglue/record.toml"),
+            Self::SuperglueRecord10B => include_str!("recipes/superglue/record-10b.toml"),
             Self::SuperglueRte => include_str!("recipes/superglue/rte.toml"),
+            Self::SuperglueRte10B => include_str!("recipes/superglue/rte-10b.toml"),
             Self::SuperglueWic => include_str!("recipes/superglue/wic.toml"),
+            Self::SuperglueWic10B => include_str!("recipes/superglue/wic-10b.toml"),
             Self::SuperglueWsc => include_str!("recipes/superglue/wsc.toml"),
+            Self::SuperglueWsc10B => include_str!("recipes/superglue/wsc-10b.toml"),
             Self::ClueAfqmc => include_str!("recipes/clue/afqmc.toml"),
             Self::ClueCluewsc => include_str!("recipes/clue/cluewsc.toml"),
             Self::ClueTnews => include_str!("recipes/clue/tnews.toml"),
@@ -189,18 +229,30 @@ mod tests {
     fn the_recipes_of_superglue_and_clue_have_the_published_lengths() {
         let of = |recipe| {
             let Config { optim, data, train, .. } = config(recipe);
-            assert_eq!((optim.lr, optim.warmup, optim.decay_steps, optim.min_lr_ratio), (1e-5, 0.1, 0, 0.1), "{recipe}");
-            assert_eq!((optim.weight_decay, optim.beta2, train.seed), (0.1, 0.999, 1234), "{recipe}");
-            assert!(train.eval_each_epoch && train.eval_every == 0, "{recipe}");
-            (data.max_seq_len, data.batch_size, train.epochs)
+            assert_eq!((optim.warmup, optim.decay_steps, optim.min_lr_ratio), (0.1, 0, 0.1), "{recipe}");
+            assert_eq!((train.seed, train.eval_each_epoch, train.eval_every), (1234, true, 0), "{recipe}");
+            let is_large = (optim.lr, optim.weight_decay, optim.beta2) == (1e-5, 0.1, 0.999);
+            assert!(
+                is_large || (optim.lr, optim.weight_decay, optim.beta2, data.batch_size) == (5e-6, 0.01, 0.95, 64),
+                "{recipe}"
+            );
+            (data.max_seq_len, is_large.then_some(data.batch_size), train.epochs)
         };
-        assert_eq!(of(Recipe::SuperglueBoolq), (256, 16, 20));
-        assert_eq!([of(Recipe::SuperglueCb), of(Recipe::SuperglueCopa), of(Recipe::SuperglueRte)], [(256, 16, 50); 3]);
-        assert_eq!(of(Recipe::SuperglueMultirc), (512, 64, 15));
-        assert_eq!(of(Recipe::SuperglueRecord), (512, 64, 5));
-        assert_eq!(of(Recipe::SuperglueWic), (256, 16, 30));
-        assert_eq!(of(Recipe::SuperglueWsc), (128, 16, 50));
-        assert_eq!([of(Recipe::ClueAfqmc), of(Recipe::ClueCluewsc), of(Recipe::ClueTnews)], [(256, 16, 10); 3]);
+        for (large, larger, tokens, batch, epochs) in [
+            (Recipe::SuperglueBoolq, Recipe::SuperglueBoolq10B, 256, 16, [20, 24]),
+            (Recipe::SuperglueCb, Recipe::SuperglueCb10B, 256, 16, [50, 100]),
+            (Recipe::SuperglueCopa, Recipe::SuperglueCopa10B, 256, 16, [50, 100]),
+            (Recipe::SuperglueMultirc, Recipe::SuperglueMultirc10B, 512, 64, [15, 12]),
+            (Recipe::SuperglueRecord, Recipe::SuperglueRecord10B, 512, 64, [5, 3]),
+            (Recipe::SuperglueRte, Recipe::SuperglueRte10B, 256, 16, [50, 50]),
+            (Recipe::SuperglueWic, Recipe::SuperglueWic10B, 256, 16, [30, 40]),
+            (Recipe::SuperglueWsc, Recipe::SuperglueWsc10B, 128, 16, [50, 100]),
+        ] {
+            assert_eq!(of(large), (tokens, Some(batch), epochs[0]), "{large}");
+            assert_eq!(of(larger), (tokens, None, epochs[1]), "{larger}");
+            assert_eq!(Recipe::of_task(large.name()), Some(large));
+        }
+        assert_eq!([of(Recipe::ClueAfqmc), of(Recipe::ClueCluewsc), of(Recipe::ClueTnews)], [(256, Some(16), 10); 3]);
         assert_eq!(Recipe::of_task("clue/tnews"), Some(Recipe::ClueTnews));
     }
 

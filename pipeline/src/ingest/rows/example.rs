@@ -280,6 +280,9 @@ fn tokenized(
                 ids.len()
             )));
         }
+        if ids.is_empty() && !task.end_of_piece() {
+            return Ok(Err(format!("choice {index}, `{text}`, has no tokens")));
+        }
         tokenized_choices.push(Choice { text, ids, name, correct, index: index as u32 });
     }
     if tokenized_choices.is_empty() {
@@ -301,7 +304,7 @@ fn tokenized(
         group_b: group_b as u32,
         choices: tokenized_choices,
         label,
-        end_of_piece: task.multi_token(),
+        end_of_piece: task.end_of_piece(),
     };
     let encoder = task.encoder(context.tokenizer.special(), context.max_seq_len);
     match encoder.excess(&item.question(), longest) {

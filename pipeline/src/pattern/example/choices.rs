@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
-use glm_text::standard::standardise;
-
 use super::super::error::ExampleError;
 use super::super::file::ChoiceSource;
 use super::super::template::Template;
+use super::super::text::edited;
 use super::filling::Filling;
 use super::{ExampleChoice, Use};
 
@@ -25,7 +24,7 @@ impl Filling<'_> {
                 };
                 Ok(vec![self.task.words.iter().enumerate().map(word).collect::<Result<_, _>>()?])
             }
-            Some(ChoiceSource::List { list }) => {
+            Some(ChoiceSource::List { list, edits }) => {
                 let texts = self.record.texts(list)?;
                 if texts.is_empty() {
                     return Err(ExampleError::NoChoices);
@@ -37,7 +36,7 @@ impl Filling<'_> {
                     return Err(ExampleError::EmptyChoice(empty));
                 }
                 let one = |(index, text): (usize, String)| {
-                    choice(index, standardise(&text), self.label_name(index), label == Some(index))
+                    choice(index, edited(text, edits), self.label_name(index), label == Some(index))
                 };
                 Ok(vec![texts.into_iter().enumerate().map(one).collect()])
             }

@@ -9,7 +9,7 @@ use super::super::file::{ChoiceSource, EnclosedPhrase, FieldText, TextSource};
 use super::super::record::{Record, number, scalar};
 use super::super::task::PatternTask;
 use super::super::template::{Part, Template};
-use super::super::text::{with_enclosed, with_marked_word};
+use super::super::text::{edited, with_enclosed, with_marked_word};
 use super::{Example, ExampleIds, TextSegment, Use};
 
 /// The filled context, as in [`Example`].
@@ -25,6 +25,8 @@ struct Context {
 pub(super) struct Filling<'a> {
     pub(super) task: &'a PatternTask,
     pub(super) record: Record<'a>,
+    /// Number of the record among those of its lists.
+    pub(super) number: usize,
     /// True if two texts are exchanged.
     pub(super) mirrored: bool,
 }
@@ -34,6 +36,8 @@ impl Filling<'_> {
     pub(super) fn label(&self, purpose: Use) -> Result<Option<usize>, ExampleError> {
         let source = &self.task.file.label;
         let value = if purpose == Use::Predict { None } else { self.record.get(&source.field) };
+        // In tables, an empty field is all that a missing label leaves.
+        let value = value.filter(|value| value.as_str() != Some(""));
         let Some(value) = value else {
             return if purpose == Use::Train { Err(ExampleError::NoLabel(source.field.clone())) } else { Ok(None) };
         };
@@ -73,7 +77,14 @@ impl Filling<'_> {
         self.task.file.label.names.get(label).cloned().unwrap_or_else(|| label.to_string())
     }
 
+    /// The first context whose texts the record has.
     fn context(&self) -> Result<Context, ExampleError> {
+        let mut preferred = self.task.preferred.iter().map(|template| self.laid_out(template));
+        let found = preferred.find(|found| !found.as_ref().is_err_and(ExampleError::is_missing));
+        found.unwrap_or_else(|| self.laid_out(&self.task.context))
+    }
+
+    fn laid_out(&self, template: &Template) -> Result<Context, ExampleError> {
         let (mut passage, mut query, mut segments) = (None, String::new(), Vec::new());
         let (mut blank, mut group_b, mut fixed) = (0, None, String::new());
         let end = |fixed: &mut String, segments: &mut Vec<TextSegment>| {
@@ -82,7 +93,7 @@ impl Filling<'_> {
                 segments.push(TextSegment { text, truncatable: false });
             }
         };
-        for part in &self.task.context.0 {
+        for part in &template.0 {
             match part {
                 Part::Literal(text) => {
                     fixed.push_str(text);
@@ -158,7 +169,7 @@ impl Filling<'_> {
     }
 
     fn field(&self, source: &FieldText) -> Result<String, ExampleError> {
-        let raw = self.record.text(&source.field)?;
+        let raw = cut(self.record.text(&source.field)?, source)?;
         let raw = if source.map.is_empty() {
             raw
         } else {
@@ -168,8 +179,7 @@ impl Filling<'_> {
                 expected: source.map.keys().cloned().collect::<Vec<_>>().join(", "),
             })?
         };
-        let text = source.edits.iter().fold(raw, |text, edit| edit.apply(&text));
-        let text = self.enclosed(source, text)?;
+        let text = self.enclosed(source, edited(raw, &source.edits))?;
         let Some(mark) = &source.mark else { return Ok(text) };
         let (word, index) = (self.record.text(&mark.word)?, self.record.number(&mark.index)?);
         with_marked_word(&text, &word, index).ok_or(ExampleError::NoWord { word, index })
@@ -196,12 +206,19 @@ impl Filling<'_> {
         let name = |value: &Value| number(value).map(|number| number.to_string()).or_else(|| scalar(value));
         let (of_question, of_answer) = (value(&ids.question), value(&ids.answer));
         let json = |value: &Value| number(value).map_or_else(|| value.clone(), Value::from);
+        // In tables, an empty field is all that a missing id leaves.
+        let of_record = of_record.filter(|value| value.as_str() != Some(""));
         let Some(of_record) = of_record else { return ExampleIds::default() };
         let names = [("p", Some(of_record)), ("q", of_question), ("a", of_answer)]
             .map(|(letter, value)| value.and_then(name).map(|name| format!("{letter}{name}")));
         let is_nested = ids.question.is_some() || ids.answer.is_some();
+        // Examples of a list that have no ids of their own are numbered.
+        let position = (!is_nested && !self.task.file.each.is_empty()).then_some(self.number);
         let joined = |names: &[Option<String>]| names.iter().flatten().cloned().collect::<Vec<_>>().join("-");
-        let plain = name(of_record);
+        let plain = name(of_record).map(|name| match position {
+            Some(position) => format!("{name}-{position}"),
+            None => name,
+        });
         let mut full = if is_nested { Some(joined(&names)) } else { plain.clone() };
         if self.mirrored {
             full = full.map(|name| format!("{name}m"));
@@ -212,7 +229,7 @@ impl Filling<'_> {
             of_all.extend(of_answer.map(|value| ("answer".to_owned(), json(value))));
             Value::Object(of_all).to_string()
         } else {
-            json(of_record).to_string()
+            position.map_or_else(|| json(of_record), |_| plain.clone().into()).to_string()
         };
         ExampleIds {
             name: full,
@@ -222,5 +239,19 @@ impl Filling<'_> {
             record: number(of_record),
             question: of_question.and_then(number),
         }
+    }
+}
+
+/// The part of a text that its source names.
+fn cut(text: String, source: &FieldText) -> Result<String, ExampleError> {
+    let FieldText { field, before, after, .. } = source;
+    let divided = |mark: &str| {
+        let no_mark = || ExampleError::NoMark { field: field.clone(), mark: mark.to_owned() };
+        text.split_once(mark).ok_or_else(no_mark)
+    };
+    match (before, after) {
+        (Some(mark), _) => divided(mark).map(|(before, _)| before.to_owned()),
+        (None, Some(mark)) => divided(mark).map(|(_, after)| after.to_owned()),
+        (None, None) => Ok(text),
     }
 }

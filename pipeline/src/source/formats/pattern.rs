@@ -1,4 +1,4 @@
-//! Lines of JSON that a pattern turns into cloze questions.
+//! Lines of JSON, or rows of tables, that a pattern turns into cloze questions.
 //!
 //! The pattern is no part of the raw data, so the records are parsed where it is known: see [`crate::pattern`].
 
@@ -15,11 +15,11 @@ impl Format for PatternLines {
     }
 
     fn about(&self) -> &'static str {
-        "lines of JSON that fill a pattern: with --task superglue/boolq or --pattern my.toml"
+        "lines of JSON or rows of tables that fill a pattern: with --task superglue/boolq or --pattern my.toml"
     }
 
     fn signs(&self) -> &'static str {
-        "lines of JSON with the fields that a pattern names"
+        "lines of JSON or rows of tables with the fields that a pattern names"
     }
 
     /// The pattern says what the fields are, not the data.

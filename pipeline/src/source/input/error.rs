@@ -1,7 +1,7 @@
 //! Errors of raw files as a whole.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use glm_remote::RemoteError;
 use glm_schemas::manifest::Split;
@@ -23,6 +23,14 @@ pub enum InputError {
         .0.display(), .0.display()
     )]
     NoData(PathBuf),
+    /// The folder has none of a task's files.
+    #[error("no raw data in {}: looked for {files} in it, below it and in its archives, and for the files alone; --train, --val and --test name other files", dir.display())]
+    NoFiles {
+        /// The folder.
+        dir: PathBuf,
+        /// Names of the files.
+        files: String,
+    },
     /// The folder has raw data whose names do not contain a split.
     #[error(
         "the name of {file} in {} does not contain a split; `glm-prep ingest {} --train {} --val-fraction 0.1` makes a training and a \
@@ -139,4 +147,12 @@ pub enum InputError {
         /// Reason.
         reason: String,
     },
+}
+
+impl InputError {
+    /// The error for a folder that has none of the files of a task.
+    pub(super) fn no_files(dir: &Path, folder: &str, files: &[(Split, String)]) -> Self {
+        let names: Vec<_> = files.iter().map(|(_, name)| format!("{folder}/{name}")).collect();
+        Self::NoFiles { dir: dir.to_owned(), files: names.join(", ") }
+    }
 }

@@ -9,8 +9,9 @@ use glm_schemas::manifest::{SHARDS_FOLDER, Split};
 use glm_support::files::progress;
 use glob::{MatchOptions, Pattern};
 
+use super::super::archive;
+use super::super::discover::{self, Wanted};
 use super::super::formats::pairs::xsum;
-use super::super::{archive, discover};
 use super::raw_file::RawFile;
 use super::{Input, InputError, MAX_DEPTH, Place, members};
 
@@ -59,17 +60,17 @@ impl Folder {
     }
 
     /// Returns the members of an archive in the folder.
-    fn archive(&self, name: &str, folder: &str) -> Result<Vec<Input>, InputError> {
+    fn archive(&self, name: &str, wanted: Wanted<'_>) -> Result<Vec<Input>, InputError> {
         let progress = progress::of(!tracing::enabled!(tracing::Level::WARN));
-        members(&local_file(&self.location.join(name), progress.as_ref())?, name, folder)
+        members(&local_file(&self.location.join(name), progress.as_ref())?, name, wanted)
     }
 }
 
 /// Finds the raw files at a URL: a folder, searched as a local one is, or a file whose name contains its split.
-pub(super) fn find(location: &Location, folder: &str, takes_all: bool) -> Result<Vec<Input>, InputError> {
+pub(super) fn find(location: &Location, wanted: Wanted<'_>, takes_all: bool) -> Result<Vec<Input>, InputError> {
     let place = || PathBuf::from(location.to_string());
     let ambiguous = |reason| InputError::Ambiguous { place: place(), reason };
-    let found = match single(location)? {
+    let found = match single(location, wanted)? {
         Some(found) => found,
         None => Folder::list(location.clone())?,
     };
@@ -81,22 +82,23 @@ pub(super) fn find(location: &Location, folder: &str, takes_all: bool) -> Result
         return Err(InputError::Wrong { name: found.location.join(xsum::SPLITS_FILE).to_string(), what });
     }
     let all: Vec<String> = found.names().map(str::to_owned).collect();
-    let is_near = |name: &&String| name.split_once('/').is_none_or(|(first, rest)| first == folder && !rest.contains('/'));
+    let is_near =
+        |name: &&String| name.split_once('/').is_none_or(|(first, rest)| first == wanted.folder && !rest.contains('/'));
     for names in [all.iter().filter(is_near).cloned().collect(), all.clone()] {
-        let chosen = discover::choose(&names, folder).map_err(ambiguous)?;
+        let chosen = wanted.choose(&names).map_err(ambiguous)?;
         if !chosen.is_empty() {
             return chosen.into_iter().map(|(split, at)| found.input(split, &names[at])).collect();
         }
     }
     let mut archives: Vec<&String> =
         all.iter().filter(|name| !name.contains('/') && archive::Kind::of(name).is_some()).collect();
-    let is_ours = |name: &str| name.split_once('.').is_some_and(|(stem, _)| stem.eq_ignore_ascii_case(folder));
+    let is_ours = |name: &str| name.split_once('.').is_some_and(|(stem, _)| stem.eq_ignore_ascii_case(wanted.folder));
     if archives.iter().any(|name| is_ours(name)) {
         archives.retain(|name| is_ours(name));
     }
     let mut inputs = Vec::new();
     for name in archives {
-        let of_archive = found.archive(name, folder)?;
+        let of_archive = found.archive(name, wanted)?;
         if !of_archive.is_empty() && !inputs.is_empty() {
             return Err(ambiguous("several archives hold raw data; give the URL of one".to_owned()));
         }
@@ -106,23 +108,26 @@ pub(super) fn find(location: &Location, folder: &str, takes_all: bool) -> Result
         let data = all.iter().filter(|name| discover::is_data(name));
         return data.map(|name| found.input(Split::Train, name)).collect();
     }
-    match all.iter().find(|name| discover::has_records(name)) {
-        Some(file) if inputs.is_empty() => Err(InputError::NoSplitInName { dir: place(), file: file.clone() }),
+    match all.iter().find(|name| discover::has_records(name, wanted.tables)) {
+        Some(file) if inputs.is_empty() && wanted.files.is_empty() => {
+            Err(InputError::NoSplitInName { dir: place(), file: file.clone() })
+        }
         _ => Ok(inputs),
     }
 }
 
 /// Returns the folder of a file with that file alone; `None` if the URL is that of a folder.
-fn single(location: &Location) -> Result<Option<Folder>, InputError> {
+fn single(location: &Location, wanted: Wanted<'_>) -> Result<Option<Folder>, InputError> {
     // A server may answer with a page for people at the URL of a folder.
-    let is_data = discover::is_data(location.name()) || archive::Kind::of(location.name()).is_some();
+    let name = location.name();
+    let is_data = discover::is_data(name) || discover::has_records(name, wanted.tables) || archive::Kind::of(name).is_some();
     let Some(folder) = location.parent().filter(|_| is_data) else { return Ok(None) };
     let file = Store::open(location)?.head("")?;
     Ok(file.map(|file| Folder { files: vec![Object { name: location.name().to_owned(), ..file }], location: folder }))
 }
 
 /// Finds the files of a URL on the command line, which can be a glob. Relative to `dir` if inside, as names in the manifest.
-pub(super) fn named(dir: &Path, split: Split, text: &str, folder: &str) -> Result<Vec<Input>, InputError> {
+pub(super) fn named(dir: &Path, split: Split, text: &str, wanted: Wanted<'_>) -> Result<Vec<Input>, InputError> {
     let wrong = |reason: &str| InputError::Named { split, pattern: text.to_owned(), reason: reason.to_owned() };
     let location: Location = text.parse()?;
     let found = if text.contains(['*', '[']) {
@@ -144,7 +149,7 @@ pub(super) fn named(dir: &Path, split: Split, text: &str, folder: &str) -> Resul
     let mut inputs = Vec::new();
     for name in found.names().filter(|name| !is_target(name)) {
         if archive::Kind::of(name).is_some() {
-            inputs.extend(found.archive(name, folder)?.into_iter().filter(|input| input.split == split));
+            inputs.extend(found.archive(name, wanted)?.into_iter().filter(|input| input.split == split));
         } else {
             inputs.push(found.input(split, name)?);
         }

@@ -112,7 +112,8 @@ pub(super) fn classify(task: TaskName, text: &str) -> Recognised {
         return wrong(format!("seems to be CMRC 2019, which has several blanks per text and is not supported; {ONE_BLANK}"));
     }
     if let Some(other) = other_task(&keys) {
-        return wrong(format!("seems to be {other} ({}), not cloze data", keys.summary()));
+        let by_pattern = "not cloze data by itself; give --task NAME if `glm-prep patterns` lists the task";
+        return wrong(format!("seems to be {other} ({}), {by_pattern}", keys.summary()));
     }
     let near_misses = near_misses(&keys);
     match FormatName::detect(task, &Head::Json(keys)) {

@@ -89,12 +89,12 @@ fn answered(args: &PredictArgs, run: &Path) -> Result<(SubmittedFile, Vec<u8>), 
     let manifest = subject.data.manifest();
     let submission = Submission::of(manifest);
     let file = submission.file.filter(|_| manifest.task == TaskName::Cloze);
-    let file = file.ok_or_else(|| PredictError::NotOfSuperglue { run: run.to_owned(), data: session.data })?;
+    let file = file.ok_or_else(|| PredictError::NotSubmitted { run: run.to_owned(), data: session.data })?;
     let answers = answers(&subject)?;
     check_indices(&submission, &answers, Split::Test)?;
     let mut content = Vec::new();
     // Writing to memory does not fail.
-    let _infallible = submission.write(&answers, &mut content);
+    let _infallible = submission.write(submission.format(), &answers, &mut content);
     Ok((SubmittedFile { file, questions: answers.len(), provenance: subject.provenance }, content))
 }
 

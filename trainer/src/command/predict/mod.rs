@@ -1,6 +1,6 @@
 //! `glm-trainer predict`: writes the answers to a split, one JSON line per question.
 //!
-//! - `submission`: lines as SuperGLUE's leaderboard expects them.
+//! - `submission`: lines as the leaderboards of SuperGLUE and GLUE expect them.
 //! - `all`: the answers of several runs in one archive.
 
 mod all;
@@ -15,7 +15,6 @@ use glm_schemas::manifest::{Split, TaskName};
 use glm_support::files::output::Output;
 use glm_support::files::progress::{self, Unit};
 use serde::Serialize;
-use serde_json::Value;
 use thiserror::Error;
 
 pub use self::all::{Submitted, SubmittedFile};
@@ -36,6 +35,8 @@ use crate::train::evaluate::{EvaluationConfig, Outcome, evaluate};
 pub enum AnswerFormat {
     /// The task's file in a submission to SuperGLUE: {"idx", "label"}, of MultiRC a line per passage
     Superglue,
+    /// The task's file in a submission to GLUE: index and prediction, separated by a tab
+    Glue,
     /// {"id", "predicted", "predicted_text", "label"} in the order of the raw data, the label of choices that have names
     Plain,
 }
@@ -52,16 +53,16 @@ pub struct PredictArgs {
     /// Checkpoint of a run: best, latest or the number of its step [default: best, or latest if none was evaluated]
     #[arg(long, value_name = "WHICH")]
     pub checkpoint: Option<CheckpointChoice>,
-    /// Answer the test split of each run's data set, and write an archive with SuperGLUE's file for each; of a run with several seeds, the best answers
+    /// Answer the test split of each run's data set, and write an archive with the file of SuperGLUE or GLUE for each; of a run with several seeds, the best answers
     #[arg(long, value_name = "RUNDIR", num_args = 1.., conflicts_with_all = ["init", "data", "split", "format", "scores"])]
     pub all: Vec<PathBuf>,
     /// Split: test or val
     #[arg(long, default_value = "test", value_parser = parse_split)]
     pub split: Split,
-    /// Write one JSON line per question with its answer, or per pair with its generated text; with --all, the archive. -: to standard output, and the summary to standard error
+    /// Write one line per question with its answer, or per pair with its generated text; with --all, the archive. -: to standard output, and the summary to standard error
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Format of --out [default: superglue for its tasks, else plain]
+    /// Format of --out [default: superglue or glue for their tasks, else plain]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub format: Option<AnswerFormat>,
     /// Write one JSON line per question with the scores of its choices, in the same order
@@ -121,12 +122,12 @@ pub enum PredictError {
     /// The runs of a seed sweep cannot be read.
     #[error(transparent)]
     Sweep(#[from] ReportError),
-    /// A data set that SuperGLUE does not have.
+    /// A data set that neither SuperGLUE nor GLUE has.
     #[error(
-        "the run in {} was trained on {}, which is not a task of SuperGLUE; write its answers with `glm-trainer predict --init {}`",
+        "the run in {} was trained on {}, which is not a task of SuperGLUE or GLUE; write its answers with `glm-trainer predict --init {}`",
         run.display(), data.display(), run.display()
     )]
-    NotOfSuperglue {
+    NotSubmitted {
         /// The run.
         run: PathBuf,
         /// Its data set.
@@ -142,20 +143,6 @@ pub enum PredictError {
         /// Weights of the earlier run.
         other: PathBuf,
     },
-}
-
-/// Line of [`AnswerFormat::Plain`].
-#[derive(Debug, Serialize)]
-struct Named<'a> {
-    /// Id of the question in the raw data, or that of its row if it has none.
-    id: &'a str,
-    /// Index of the best choice in the raw data; none if the model would write another answer.
-    predicted: Option<usize>,
-    /// Text of the best choice.
-    predicted_text: Option<&'a str>,
-    /// Its name, if choices have names.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<Value>,
 }
 
 /// Result of `predict`.
@@ -239,11 +226,8 @@ fn predict(args: &PredictArgs, weights: &WeightArgs) -> Result<Predicted, Predic
     }
     let answers = answers(&subject)?;
     let submission = Submission::of(subject.data.manifest());
-    let format = args.format.unwrap_or(match submission.file {
-        Some(_) => AnswerFormat::Superglue,
-        None => AnswerFormat::Plain,
-    });
-    if format == AnswerFormat::Superglue {
+    let format = args.format.unwrap_or_else(|| submission.format());
+    if format != AnswerFormat::Plain {
         check_indices(&submission, &answers, args.split)?;
     }
     if let Some(scores) = &mut scores {
@@ -251,24 +235,8 @@ fn predict(args: &PredictArgs, weights: &WeightArgs) -> Result<Predicted, Predic
             answers.iter().try_for_each(|answer| write_line(file, &AnswerLine::new(answer))).map_err(Into::into)
         })?;
     }
-    write_lines(&mut out, |file| match format {
-        AnswerFormat::Superglue => submission.write(&answers, file).map_err(Into::into),
-        AnswerFormat::Plain => {
-            answers.iter().try_for_each(|answer| write_line(file, &named(&submission, answer))).map_err(Into::into)
-        }
-    })?;
+    write_lines(&mut out, |file| submission.write(format, &answers, file).map_err(Into::into))?;
     Ok(predicted(answers.len(), subject))
-}
-
-/// The line of an answer in the plain format.
-fn named<'a>(submission: &Submission, answer: &'a Answer) -> Named<'a> {
-    let best = answer.predicted_choice();
-    Named {
-        id: answer.source_id.as_ref().unwrap_or(&answer.example_id),
-        predicted: best.map(|choice| choice.choice_index),
-        predicted_text: best.map(|choice| choice.text.as_str()),
-        label: submission.has_labels().then(|| submission.label(answer)),
-    }
 }
 
 /// Checks that no two answers of a submission have the same index.

@@ -1,4 +1,4 @@
-//! Files of answers as SuperGLUE's leaderboard expects them, and those of other tasks in the same form.
+//! Files of answers as the leaderboards of SuperGLUE and GLUE expect them, and those of other tasks in the same form.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::AnswerFormat;
 use crate::command::eval::write_line;
 use crate::task::Answer;
 
@@ -23,7 +24,7 @@ enum Form {
 }
 
 /// Names of tasks in manifests and of their files.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 19] = [
     ("record", "ReCoRD.jsonl"),
     ("superglue/record", "ReCoRD.jsonl"),
     ("superglue/boolq", "BoolQ.jsonl"),
@@ -36,13 +37,20 @@ const FILES: [(&str, &str); 12] = [
     ("superglue/wsc-candidates", "WSC.jsonl"),
     ("superglue/ax-b", "AX-b.jsonl"),
     ("superglue/ax-g", "AX-g.jsonl"),
+    ("glue/cola", "CoLA.tsv"),
+    ("glue/sst-2", "SST-2.tsv"),
+    ("glue/mrpc", "MRPC.tsv"),
+    ("glue/qqp", "QQP.tsv"),
+    ("glue/mnli", "MNLI-m.tsv"),
+    ("glue/mnli-mm", "MNLI-mm.tsv"),
+    ("glue/qnli", "QNLI.tsv"),
 ];
 
 /// Form of the answers of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Submission {
     form: Form,
-    /// Name of the file in SuperGLUE's submission, if the task has one.
+    /// Name of the file in a submission to SuperGLUE or GLUE, if the task has one.
     pub(super) file: Option<&'static str>,
     /// All labels; empty if choices have no names.
     labels: Vec<String>,
@@ -51,6 +59,20 @@ pub(super) struct Submission {
 /// Index that two questions share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Duplicate(pub(super) String);
+
+/// Line of [`AnswerFormat::Plain`].
+#[derive(Debug, Serialize)]
+struct Named<'a> {
+    /// Id of the question in the raw data, or that of its row if it has none.
+    id: &'a str,
+    /// Index of the best choice in the raw data; none if the model would write another answer.
+    predicted: Option<usize>,
+    /// Text of the best choice.
+    predicted_text: Option<&'a str>,
+    /// Its name, if choices have names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<Value>,
+}
 
 #[derive(Debug, Serialize)]
 struct Labelled<'a> {
@@ -90,14 +112,18 @@ impl Submission {
         Self { form, file, labels }
     }
 
-    /// True if choices stand for labels.
-    pub(super) fn has_labels(&self) -> bool {
-        !self.labels.is_empty()
+    /// Format of the task's file; [`AnswerFormat::Plain`] if it has none.
+    pub(super) fn format(&self) -> AnswerFormat {
+        match self.file {
+            Some(file) if file.ends_with(".tsv") => AnswerFormat::Glue,
+            Some(_) => AnswerFormat::Superglue,
+            None => AnswerFormat::Plain,
+        }
     }
 
     /// The name of the label that is predicted: a number if it is one, else a text. Where the model would write another answer than the
     /// only choice, it is the first label that this choice has not.
-    pub(super) fn label(&self, answer: &Answer) -> Value {
+    fn label(&self, answer: &Answer) -> Value {
         let name = match answer.predicted_choice() {
             Some(best) if self.form == Form::Text => Some(best.text.as_str()),
             Some(best) => best.name.as_deref(),
@@ -113,11 +139,36 @@ impl Submission {
         }
     }
 
-    /// Writes the lines of answers, which are in the order of the data set.
+    /// Writes answers, which are in the order of the data set.
     ///
     /// # Errors
     /// Errors of the file.
-    pub(super) fn write(&self, answers: &[Answer], file: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn write(&self, format: AnswerFormat, answers: &[Answer], file: &mut dyn Write) -> io::Result<()> {
+        match format {
+            AnswerFormat::Plain => answers.iter().try_for_each(|answer| write_line(file, &self.named(answer))),
+            AnswerFormat::Glue => self.write_table(answers, file),
+            AnswerFormat::Superglue => self.write_lines(answers, file),
+        }
+    }
+
+    fn named<'a>(&self, answer: &'a Answer) -> Named<'a> {
+        let best = answer.predicted_choice();
+        Named {
+            id: answer.source_id.as_ref().unwrap_or(&answer.example_id),
+            predicted: best.map(|choice| choice.choice_index),
+            predicted_text: best.map(|choice| choice.text.as_str()),
+            label: (!self.labels.is_empty()).then(|| self.label(answer)),
+        }
+    }
+
+    /// Writes a table of indices and labels, separated by tabs.
+    fn write_table(&self, answers: &[Answer], file: &mut dyn Write) -> io::Result<()> {
+        writeln!(file, "index\tprediction")?;
+        let plain = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        answers.iter().try_for_each(|answer| writeln!(file, "{}\t{}", plain(self.index(answer)), plain(self.label(answer))))
+    }
+
+    fn write_lines(&self, answers: &[Answer], file: &mut dyn Write) -> io::Result<()> {
         let indices: Vec<Value> = answers.iter().map(|answer| self.index(answer)).collect();
         let mut lines = answers.iter().zip(&indices);
         match self.form {
@@ -187,7 +238,7 @@ mod tests {
     fn lines(form: Form, answers: &[Answer]) -> String {
         let labels = vec!["False".to_owned(), "True".to_owned()];
         let mut text = Vec::new();
-        Submission { form, file: None, labels }.write(answers, &mut text).expect("lines");
+        Submission { form, file: None, labels }.write(AnswerFormat::Superglue, answers, &mut text).expect("lines");
         String::from_utf8(text).expect("text")
     }
 
@@ -203,6 +254,15 @@ mod tests {
 {"idx":1,"label":"False"}
 "#;
         assert_eq!(lines(Form::Label, &answers), expected);
+    }
+
+    #[test]
+    fn answers_of_glue_are_a_table() {
+        let answers = [answer("7", 0, &["0", "1"], Some(1)), answer("\"b\"", 1, &["entailment", "neutral"], Some(0))];
+        let submission = Submission { form: Form::Label, file: Some("QQP.tsv"), labels: vec!["0".to_owned(), "1".to_owned()] };
+        let mut text = Vec::new();
+        submission.write(submission.format(), &answers, &mut text).expect("lines");
+        assert_eq!(String::from_utf8(text).expect("text"), "index\tprediction\n7\t1\nb\tentailment\n");
     }
 
     #[test]

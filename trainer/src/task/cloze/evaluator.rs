@@ -152,6 +152,7 @@ impl Evaluator for ClozeEvaluator {
             "f1_macro" => counts.macro_f1(),
             "f1a" => counts.f1_of(SECOND),
             "em" => counts.exact_groups(),
+            "matthews" => counts.matthews(),
             _ => counts.majority() as f64 / totals.sum(1).max(1.0),
         };
         let values: Vec<f64> = infos.iter().map(|info| value(info.name)).collect();

@@ -16,7 +16,7 @@ const fn total(name: &'static str, meaning: &'static str) -> MetricInfo {
 }
 
 /// All metrics of cloze questions, those of ReCoRD first.
-pub static METRICS: [MetricInfo; 11] = [
+pub static METRICS: [MetricInfo; 12] = [
     share("accuracy", "accuracy", QUALITY, "the best choice is correct"),
     total("hits", "questions whose best choice is correct"),
     total("questions", "questions"),
@@ -27,12 +27,13 @@ pub static METRICS: [MetricInfo; 11] = [
     share("f1_macro", "macro F1", QUALITY, "mean F1 of the labels"),
     share("f1a", "F1a", QUALITY, "F1 of the second label, over all answers"),
     share("em", "EM", QUALITY, "groups without a wrong answer"),
+    share("matthews", "Matthews correlation", QUALITY, "correlation of predicted and right labels, from -100 to 100 %"),
     share("majority", "most frequent label", Role::Baseline, "the label of most questions"),
 ];
 
 /// Descriptions of the metrics of a list, with the totals and the baselines that go with them.
 pub(super) fn infos(list: MetricList) -> Vec<&'static MetricInfo> {
-    let [.., chance, entity, _, _, _, label] = &METRICS;
+    let [.., chance, entity, _, _, _, _, label] = &METRICS;
     let of_name = |name: &str| METRICS.iter().find(|info| info.name == name);
     let mut infos: Vec<_> = list.metrics().filter_map(|metric| of_name(metric.name())).collect();
     infos.splice(1..1, ["hits", "questions"].into_iter().filter_map(of_name));
@@ -140,6 +141,18 @@ impl Counts {
         self.labels.get(&label).map_or(0.0, LabelCounts::f1)
     }
 
+    /// Correlation of predicted and right labels; 0 where there is nothing to divide. For two labels this is Matthews' coefficient, for more
+    /// its generalisation by Gorodkin (2004).
+    pub(super) fn matthews(&self) -> f64 {
+        let sum = |of: fn(&LabelCounts) -> f64| self.labels.values().map(of).sum::<f64>();
+        let (all, both) = (sum(|label| label.labelled as f64), sum(|label| label.both as f64));
+        let expected = sum(|label| label.labelled as f64 * label.predicted as f64);
+        let labelled = all * all - sum(|label| (label.labelled as f64).powi(2));
+        let predicted = all * all - sum(|label| (label.predicted as f64).powi(2));
+        let product = labelled * predicted;
+        if product > 0.0 { (both * all - expected) / product.sqrt() } else { 0.0 }
+    }
+
     /// Share of groups whose questions are all answered correctly.
     pub(super) fn exact_groups(&self) -> f64 {
         let exact = self.groups.values().filter(|group| group.hits == group.questions).count();
@@ -198,6 +211,20 @@ mod tests {
             };
             assert!((found - value).abs() < 1e-12, "{metric} of {name}: {found} instead of {value}");
         }
+    }
+
+    #[test]
+    fn the_correlation_of_two_labels_is_that_of_matthews() {
+        let of = |true_positive: usize, false_positive: usize, false_negative: usize, true_negative: usize| {
+            let mut counts = Counts::default();
+            let cells = [(1, 1, true_positive), (0, 1, false_positive), (1, 0, false_negative), (0, 0, true_negative)];
+            cells.iter().for_each(|&(label, predicted, count)| (0..count).for_each(|_| counts.add_label(label, predicted)));
+            counts.matthews()
+        };
+        let (tp, fp, fn_, tn) = (6.0_f64, 2.0, 1.0, 3.0);
+        let expected = (tp * tn - fp * fn_) / ((tp + fp) * (tp + fn_) * (tn + fp) * (tn + fn_)).sqrt();
+        assert!((of(6, 2, 1, 3) - expected).abs() < 1e-12);
+        assert_eq!([of(4, 0, 0, 5), of(0, 4, 5, 0), of(4, 5, 0, 0), of(0, 0, 0, 0)], [1.0, -1.0, 0.0, 0.0]);
     }
 
     #[test]

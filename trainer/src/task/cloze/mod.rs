@@ -45,15 +45,17 @@ pub struct Cloze {
 /// Form of the encoding of questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClozeForm {
-    /// True if an end of piece is predicted behind the tokens of a choice; without it every choice is a single token.
+    /// True if an end of piece is predicted behind the tokens of a choice.
     pub end_of_piece: bool,
     /// Position of a piece.
     pub position: BlankPosition,
+    /// True if contexts that are too long keep their end.
+    pub keep_end: bool,
 }
 
 impl Default for ClozeForm {
     fn default() -> Self {
-        Self { end_of_piece: true, position: BlankPosition::FirstMask }
+        Self { end_of_piece: true, position: BlankPosition::FirstMask, keep_end: false }
     }
 }
 
@@ -61,7 +63,7 @@ impl ClozeForm {
     /// The form of a data set.
     pub fn of(manifest: &ClozeManifest) -> Self {
         let position = if manifest.first_mask { BlankPosition::FirstMask } else { BlankPosition::Blank };
-        Self { end_of_piece: manifest.end_of_piece, position }
+        Self { end_of_piece: manifest.end_of_piece, position, keep_end: manifest.keep_end }
     }
 }
 
@@ -74,7 +76,8 @@ impl Cloze {
         settings: ClozeSettings,
         form: ClozeForm,
     ) -> Self {
-        let encoder = ChoiceEncoder::new(special, max_seq_len).with_form(form.end_of_piece, form.position);
+        let ClozeForm { end_of_piece, position, keep_end } = form;
+        let encoder = ChoiceEncoder::new(special, max_seq_len).with_form(end_of_piece, position).with_kept_end(keep_end);
         Self { encoder, special, truncation, settings }
     }
 }

@@ -105,6 +105,8 @@ pub enum ClozeMetric {
     F1a,
     /// Share of groups whose questions are all answered correctly.
     Em,
+    /// Correlation of predicted and right labels.
+    Matthews,
     /// Words shared with a correct answer.
     F1,
     /// Text equal to a correct answer.
@@ -112,7 +114,7 @@ pub enum ClozeMetric {
 }
 
 impl ClozeMetric {
-    const ALL: [Self; 6] = [Self::Accuracy, Self::MacroF1, Self::F1a, Self::Em, Self::F1, Self::ExactMatch];
+    const ALL: [Self; 7] = [Self::Accuracy, Self::MacroF1, Self::F1a, Self::Em, Self::Matthews, Self::F1, Self::ExactMatch];
 
     /// Name in settings and files.
     pub fn name(self) -> &'static str {
@@ -121,6 +123,7 @@ impl ClozeMetric {
             Self::MacroF1 => "f1_macro",
             Self::F1a => "f1a",
             Self::Em => "em",
+            Self::Matthews => "matthews",
             Self::F1 => "f1",
             Self::ExactMatch => "exact_match",
         }

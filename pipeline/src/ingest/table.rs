@@ -1,0 +1,75 @@
+//! Rows of tables as records.
+
+use std::io::BufRead;
+
+use glm_support::files::checksum::FileDigest;
+
+use super::records::{Batcher, RecordBatch, Uneven};
+use crate::source::input::{InputError, ReadError};
+use crate::source::push_string;
+use crate::source::table::{Row, Rows, Table};
+
+/// Maximum number of columns in a message.
+const SHOWN_COLUMNS: usize = 20;
+
+/// Reads a table and passes each row to `batcher` as a JSON object of texts, with the names of its columns. `name` is that of the file.
+///
+/// # Errors
+/// [`ReadError`] if the file cannot be read, or lacks a column that is needed.
+pub(super) fn read<F: FnMut(RecordBatch) -> bool>(
+    batcher: &mut Batcher<F>,
+    number: usize,
+    file: &mut dyn BufRead,
+    table: &Table<'_>,
+    name: &str,
+) -> Result<Option<FileDigest>, ReadError> {
+    let is_csv = table.is_csv;
+    let mut rows = Rows::new(file, is_csv, batcher.max_record_bytes());
+    let mut row = Row::default();
+    batcher.begin(number);
+    let mut covered = 0;
+    let columns = match table.columns {
+        Some(columns) => columns.to_vec(),
+        None if rows.next(&mut row)? => row.fields().map(|field| String::from_utf8_lossy(field).trim().to_owned()).collect(),
+        None => Vec::new(),
+    };
+    check(table, &columns, name)?;
+    let keys: Vec<Vec<u8>> = columns.iter().map(|column| key(column)).collect();
+    let mut json = Vec::new();
+    while !batcher.is_done() && rows.next(&mut row)? {
+        json.clear();
+        json.push(b'{');
+        for (at, (key, field)) in keys.iter().zip(row.fields()).enumerate() {
+            if at > 0 {
+                json.push(b',');
+            }
+            json.extend_from_slice(key);
+            push_string(&mut json, field);
+        }
+        json.push(b'}');
+        let (found, expected) = (row.len(), columns.len());
+        let uneven = (found != expected).then_some(Uneven { found, expected, is_csv });
+        batcher.row(&json, row.line, rows.bytes() - covered, uneven);
+        covered = rows.bytes();
+    }
+    let digest = rows.digest();
+    batcher.end(digest.bytes - covered);
+    Ok(batcher.is_complete().then_some(digest))
+}
+
+/// A column as the key of a JSON object.
+fn key(column: &str) -> Vec<u8> {
+    let mut key = Vec::new();
+    push_string(&mut key, column.as_bytes());
+    key.push(b':');
+    key
+}
+
+/// Checks that a table has the columns that are needed.
+fn check(table: &Table<'_>, columns: &[String], name: &str) -> Result<(), ReadError> {
+    let Some(missing) = table.needed.iter().find(|needed| !columns.iter().any(|column| column == *needed)) else { return Ok(()) };
+    let shown: Vec<_> = columns.iter().take(SHOWN_COLUMNS).map(String::as_str).collect();
+    let source = if table.columns.is_some() { "`files.columns` of the pattern file names" } else { "its first line names" };
+    let what = format!("has no column `{missing}`, which the pattern needs; {source} {}", shown.join(", "));
+    Err(ReadError::File(InputError::Wrong { name: name.to_owned(), what }))
+}
