@@ -40,7 +40,8 @@ fn main() {
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
         nccl(&build, &libtorch);
     }
-    let sources = ["autograd", "operators", "device", "store", "group", "reducer"].map(|name| format!("csrc/{name}.cpp"));
+    let sources = ["autograd", "operators", "device", "store", "group", "slices", "reducer", "gather", "memory"]
+        .map(|name| format!("csrc/{name}.cpp"));
     build.files(sources).compile("torch_ext");
 
     link(&libtorch.join("lib"));

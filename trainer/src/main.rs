@@ -20,6 +20,7 @@ use glm_trainer::command::generate;
 use glm_trainer::command::inspect;
 use glm_trainer::command::predict;
 use glm_trainer::command::report;
+use glm_trainer::command::run::plan::Machine;
 use glm_trainer::command::run::{self, Resume, RunArgs, RunError, SeedRuns, log_outcome, quoted};
 use glm_trainer::command::score;
 use glm_trainer::command::setup::SetupError;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     let trains = matches!(cli.command, Command::Run(_));
     let log = cli.log.start(level, if trains { Times::Shown } else { Times::None });
     let result = match cli.command {
+        Command::Run(args) if args.plan => plan_memory(*args),
         Command::Run(args) if !args.seeds.is_empty() => launch_seeds(&args),
         Command::Run(args) if args.nproc.is_some() => launch_workers(*args),
         Command::Run(args) => train_model(*args),
@@ -178,6 +180,19 @@ fn exit_code(outcome: launcher::Outcome) -> ExitCode {
         launcher::Outcome::Interrupted => ExitCode::from(INTERRUPTED),
         launcher::Outcome::Aborted => ExitCode::from(ABORTED),
     }
+}
+
+/// Prints the memory plan of a run.
+fn plan_memory(args: RunArgs) -> Result<ExitCode> {
+    let ranks = match (args.ranks, args.nproc) {
+        (Some(ranks), _) => ranks.get(),
+        (None, Some(processes)) => processes.count().context("--nproc gpu starts one process per GPU")?,
+        (None, None) => 1,
+    };
+    let (machine, json) = (Machine { ranks, memory: args.device_memory }, args.json);
+    let (request, config) = args.resolve()?;
+    let report = run::plan::plan(&request, &config, machine)?;
+    print(&show(&report, json)?)
 }
 
 fn train_model(args: RunArgs) -> Result<ExitCode> {

@@ -11,6 +11,20 @@ pub fn peak_bytes(device: Device) -> Option<u64> {
     }
 }
 
+/// Returns the memory of this machine in bytes, or the limit of this process's control group if that is lower. `None` if neither is known.
+pub fn machine_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let of_machine = read("/proc/meminfo").as_deref().and_then(total);
+    let of_group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
+    [of_machine, of_group].into_iter().flatten().min()
+}
+
+/// Parses the `MemTotal` line of `/proc/meminfo`.
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Returns cached memory of tensors to a GPU, and lets [`peak_bytes`] start anew. Does nothing on a CPU, where the peak is that
 /// of the process.
 ///
@@ -37,4 +51,15 @@ const KEEP_MILLISECONDS: libc::c_long = 1000;
 pub fn keep_freed_memory() {
     // SAFETY: sets a number, which other threads read atomically.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEEP_MILLISECONDS) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_the_machine_is_parsed() {
+        assert_eq!(total("MemTotal:       24576 kB\nMemFree:  1 kB\n"), Some(24_576 << 10));
+        assert_eq!(total("MemFree:  1 kB\n"), None);
+    }
 }

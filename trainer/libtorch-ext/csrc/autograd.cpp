@@ -3,6 +3,7 @@
 #include "ext.h"
 
 #include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 
@@ -125,6 +126,18 @@ char* glm_ext_set_gradient(ext_tensor parameter, ext_tensor gradient) {
             gradient->device() == parameter->device(),
         "the gradient differs from its parameter in shape, kind or device");
     parameter->mutable_grad() = *gradient;
+  });
+}
+
+// Runs the backward pass from `n` outputs with these gradients.
+char* glm_ext_backward(const ext_tensor* outputs, const ext_tensor* gradients, size_t n) {
+  return ext_guarded([&] {
+    variable_list from, with;
+    for (size_t i = 0; i < n; ++i) {
+      from.push_back(*outputs[i]);
+      with.push_back(*gradients[i]);
+    }
+    torch::autograd::backward(from, with);
   });
 }
 

@@ -36,10 +36,12 @@ bool wait_for_gpu(c10d::Work& work, std::chrono::milliseconds timeout) {
 
 // As above, for work on the CPU.
 bool wait_for_cpu(c10d::Work& work, std::chrono::milliseconds timeout) {
+  const auto end = std::chrono::steady_clock::now() + timeout;
   try {
     return work.wait(timeout);
   } catch (...) {
-    if (work.isCompleted()) {
+    // Work that consists of several others is never completed.
+    if (work.isCompleted() || std::chrono::steady_clock::now() < end) {
       throw;
     }
     return false;
@@ -66,6 +68,21 @@ void ext_check_tensor(const ext_group& group, const at::Tensor& tensor) {
 c10::intrusive_ptr<c10d::Work> ext_start_sum(c10d::ProcessGroup& group, const at::Tensor& tensor) {
   std::vector<at::Tensor> tensors = {tensor};
   auto work = group.allreduce(tensors);
+  TORCH_CHECK(work, "the backend started no work");
+  return work;
+}
+
+c10::intrusive_ptr<c10d::Work> ext_start_scatter(c10d::ProcessGroup& group, const at::Tensor& part, const at::Tensor& whole) {
+  at::Tensor output = part, input = whole;
+  auto work = group._reduce_scatter_base(output, input);
+  TORCH_CHECK(work, "the backend started no work");
+  return work;
+}
+
+c10::intrusive_ptr<c10d::Work> ext_start_gather(c10d::ProcessGroup& group, const at::Tensor& whole, const at::Tensor& part) {
+  // NCCL allows the part to be in the whole; gloo would copy it onto itself.
+  at::Tensor output = whole, input = part.is_cuda() ? part : part.clone();
+  auto work = group._allgather_base(output, input);
   TORCH_CHECK(work, "the backend started no work");
   return work;
 }
@@ -211,6 +228,16 @@ char* glm_ext_group_all_gather(
     }
     std::vector<at::Tensor> inputs = {*tensor};
     wait_for(group->group->allgather(lists, inputs), tensor->is_cuda(), timeout);
+  });
+}
+
+// Fills `whole` with the parts of all ranks. For tensors on a GPU only the current stream waits.
+char* glm_ext_group_queue_gather(const ext_group* group, ext_tensor whole, ext_tensor part, uint64_t timeout) {
+  return ext_guarded([&] {
+    c10::NoGradGuard no_grad;
+    ext_check_tensor(*group, *whole);
+    ext_check_tensor(*group, *part);
+    ext_wait_on_stream(ext_start_gather(*group->group, *whole, *part), whole->is_cuda(), timeout);
   });
 }
 

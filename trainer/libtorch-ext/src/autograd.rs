@@ -72,6 +72,18 @@ pub fn set_gradient(parameter: &Tensor, gradient: &Tensor) -> Result<(), TchErro
     check(unsafe { ffi::glm_ext_set_gradient(as_raw(parameter), as_raw(gradient)) })
 }
 
+/// Runs the backward pass from outputs whose gradients are given, as pairs. The closure of [`record`] may call it, to run the backward
+/// pass of something that it has just computed.
+///
+/// # Errors
+/// A [`TchError`] of the backward pass, or if an output belongs to no graph.
+pub fn backward(outputs: &[(&Tensor, &Tensor)]) -> Result<(), TchError> {
+    let (tensors, gradients): (Vec<TensorPtr>, Vec<TensorPtr>) =
+        outputs.iter().map(|(output, gradient)| (as_raw(output), as_raw(gradient))).unzip();
+    // SAFETY: the lengths match the lists, and the tensors outlive the call.
+    check(unsafe { ffi::glm_ext_backward(tensors.as_ptr(), gradients.as_ptr(), tensors.len()) })
+}
+
 /// Returns true if operations of this thread are recorded for a backward pass.
 fn is_recording() -> bool {
     // SAFETY: reads a thread-local flag.
@@ -221,6 +233,28 @@ mod tests {
         assert_eq!(count(), 2, "a graph that was never used");
         no_grad(|| drop(make()));
         assert_eq!(count(), 3, "nothing is recorded");
+    }
+
+    #[test]
+    fn a_backward_pass_within_another_recomputes() {
+        let (a, weight) = (variable(&[1.0, 2.0]), variable(&[5.0, 7.0]));
+        let cubes = |x: &Tensor, weight: &Tensor| (x * x * x * weight, x * weight);
+        let (cube, product) = no_grad(|| cubes(&a, &weight));
+        let (saved, same) = (a.detach(), weight.shallow_clone());
+        record(c"again", &[&a], &[&cube, &product], move |grads| {
+            tch::with_grad(|| {
+                let x = saved.detach().set_requires_grad(true);
+                let (cube, product) = cubes(&x, &same);
+                backward(&[(&cube, grads[0].as_ref().expect("used")), (&product, grads[1].as_ref().expect("used"))])?;
+                Ok(vec![Some(x.grad())])
+            })
+        })
+        .expect("record");
+        (cube * 2.0 + product).sum(Kind::Double).backward();
+        // 2 · 3 x² w + w, and 2 x³ + x.
+        assert_eq!(Vec::<f64>::try_from(a.grad()).expect("numbers"), [35.0, 175.0]);
+        assert_eq!(Vec::<f64>::try_from(weight.grad()).expect("numbers"), [3.0, 18.0]);
+        assert!(backward(&[(&a.detach(), &a.detach())]).is_err());
     }
 
     #[test]

@@ -29,6 +29,10 @@ unsafe extern "C" {
         name: *const c_char,
     ) -> *mut c_char;
     pub(crate) fn glm_ext_set_gradient(parameter: TensorPtr, gradient: TensorPtr) -> *mut c_char;
+    pub(crate) fn glm_ext_backward(outputs: *const TensorPtr, gradients: *const TensorPtr, n: usize) -> *mut c_char;
+    pub(crate) fn glm_ext_allocate_zeros(tensor: TensorPtr) -> *mut c_char;
+    pub(crate) fn glm_ext_identity(tensor: TensorPtr) -> *const c_void;
+    pub(crate) fn glm_ext_release(tensor: TensorPtr) -> *mut c_char;
     pub(crate) fn glm_ext_grad_enabled() -> c_int;
     pub(crate) fn glm_ext_matmul_nt(out: *mut TensorPtr, a: TensorPtr, b: TensorPtr) -> *mut c_char;
     pub(crate) fn glm_ext_linear_nt(out: *mut TensorPtr, x: TensorPtr, weight: TensorPtr, bias: TensorPtr) -> *mut c_char;

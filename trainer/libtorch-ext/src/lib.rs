@@ -3,6 +3,7 @@
 //! - [`autograd`]: functions whose backward pass is a Rust closure.
 //! - [`cuda`]: loading of libtorch_cuda at run time.
 //! - [`distributed`]: process groups and the reduction of gradients during the backward pass.
+//! - [`memory`]: memory of tensors that exists only while it is needed.
 //! - [`operators`]: fused AdamW, and matrix products through oneDNN.
 //! - [`parallel`]: libtorch's thread pool, so that Rust code and libtorch's operators share threads.
 //! - [`pinned`]: page-locked memory of the host, which a GPU copies from and to while it computes.
@@ -15,6 +16,7 @@
 pub mod autograd;
 pub mod cuda;
 pub mod distributed;
+pub mod memory;
 pub mod operators;
 pub mod parallel;
 pub mod pinned;

@@ -27,7 +27,7 @@ fn parameters() -> (Vec<Tensor>, Tensor) {
 }
 
 fn reducer(group: &Rc<ProcessGroup>, parameters: &[Tensor], gradients: &Tensor, bf16: bool) -> Reducer {
-    let options = ReducerOptions { bucket: 4 * SIZE as usize, bf16 };
+    let options = ReducerOptions { bucket: 4 * SIZE as usize, bf16, scatter: false };
     Reducer::new(Rc::clone(group), &parameters.iter().collect::<Vec<_>>(), gradients, &options).expect("a reducer")
 }
 

@@ -88,6 +88,32 @@ impl QueryTables {
     }
 }
 
+impl BlockTables {
+    /// Handles to the same tables, for a backward pass.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            all: self.all.share(),
+            scored: self.scored.share(),
+            embeddings: self.embeddings.share(),
+            targets: self.targets.share(),
+        }
+    }
+}
+
+impl TargetTables {
+    /// Handles to the same tables, for a backward pass.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            group_first: self.group_first.shallow_clone(),
+            group_targets: self.group_targets.shallow_clone(),
+            scored_first: self.scored_first.shallow_clone(),
+            scored_targets: self.scored_targets.shallow_clone(),
+        }
+    }
+}
+
 impl EmbeddingTables {
     /// Handles to the same tables, for a backward pass.
     #[must_use]

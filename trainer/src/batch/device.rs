@@ -91,6 +91,24 @@ impl Batch {
 }
 
 impl DeviceBatch {
+    /// Handles to the same tensors, for a backward pass.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            host: Arc::clone(&self.host),
+            ids: self.ids.shallow_clone(),
+            position: self.position.shallow_clone(),
+            block_position: self.block_position.shallow_clone(),
+            scored: self.scored.shallow_clone(),
+            scored_index: self.scored_index.shallow_clone(),
+            target: self.target.shallow_clone(),
+            group: self.group.shallow_clone(),
+            task_columns: self.task_columns.iter().map(Tensor::shallow_clone).collect(),
+            layout: self.layout.share(),
+            storage: self.storage.shallow_clone(),
+        }
+    }
+
     /// The tensor of which all others are views.
     pub fn storage(&self) -> &Tensor {
         &self.storage

@@ -47,6 +47,25 @@ pub struct PaddedView {
     pub context: Tensor,
 }
 
+impl Layout {
+    /// Handles to the same tensors, for a backward pass.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        match self {
+            Self::Packed => Self::Packed,
+            Self::Blocks(tables) => Self::Blocks(tables.share()),
+            Self::Padded(PaddedView { rows, width, pad_index, unpad_index, piece, context }) => Self::Padded(PaddedView {
+                rows: *rows,
+                width: *width,
+                pad_index: pad_index.shallow_clone(),
+                unpad_index: unpad_index.shallow_clone(),
+                piece: piece.shallow_clone(),
+                context: context.shallow_clone(),
+            }),
+        }
+    }
+}
+
 /// Columns of a layout on the host, to be copied to the device with the batch.
 #[derive(Debug)]
 pub(super) enum LayoutColumns {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::CheckpointError;
 use super::copy::RunCopy;
+use super::parts::Peers;
 use super::run_folder::RunFolder;
 use super::snapshot::Snapshot;
 use crate::device::on_this_gpu;
@@ -26,6 +27,9 @@ pub struct Written {
 pub struct Background {
     folder: RunFolder,
     keep: usize,
+    /// The ranks that write parts of checkpoints.
+    peers: Option<Peers>,
+    begun: Option<Result<(), CheckpointError>>,
     /// Copy of the run folder in an object store, if it has one.
     copy: Option<RunCopy>,
     in_progress: Option<JoinHandle<Result<Written, CheckpointError>>>,
@@ -34,7 +38,7 @@ pub struct Background {
 impl Background {
     /// Creates a writer that keeps the latest `keep` checkpoints and the best one.
     pub fn new(folder: RunFolder, keep: usize) -> Self {
-        Self { folder, keep, copy: None, in_progress: None }
+        Self { folder, keep, peers: None, begun: None, copy: None, in_progress: None }
     }
 
     /// Copies the run folder to an object store, after every checkpoint.
@@ -57,22 +61,34 @@ impl Background {
         self.copy.as_mut().map_or(Ok(()), RunCopy::finish)
     }
 
+    /// Writes checkpoints together with other ranks from now on.
+    pub fn join(&mut self, peers: Peers) {
+        self.peers = Some(peers);
+    }
+
+    /// Creates the folder of the next checkpoint, to which other ranks write before [`Self::start`], if there are any. Call [`Self::wait`]
+    /// before it. A failure is one of the checkpoint.
+    pub fn begin(&mut self, step: u64) {
+        self.begun = self.peers.as_ref().map(|_| self.folder.begin(step));
+    }
+
     /// Folder of the run.
     pub fn folder(&self) -> &RunFolder {
         &self.folder
     }
 
-    /// Starts to write a snapshot for which training has been blocked since `start`. Call [`Self::wait`] first: the previous
-    /// checkpoint must be complete.
+    /// Starts to write a snapshot for which training has been blocked since `start`, after [`Self::begin`].
     ///
     /// # Errors
     /// [`CheckpointError::Thread`] if the thread cannot be started.
     pub fn start(&mut self, snapshot: Snapshot, is_best: bool, start: Instant) -> Result<(), CheckpointError> {
         let (folder, keep) = (self.folder.clone(), self.keep);
         let held_up = start.elapsed();
+        let (peers, begun) = (self.peers.as_mut().map(Peers::next), self.begun.take());
         let write = move || {
             let start = Instant::now();
-            let path = folder.save(&snapshot, is_best, keep)?;
+            begun.unwrap_or_else(|| folder.begin(snapshot.state.step))?;
+            let path = folder.save(&snapshot, is_best, keep, peers.as_ref())?;
             Ok(Written { path, writing: start.elapsed(), held_up })
         };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(on_this_gpu(write));

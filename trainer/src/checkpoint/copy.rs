@@ -17,8 +17,7 @@ use glm_remote::{Location, RemoteError, Store};
 
 pub use self::fetch::{fetch_records, fetch_run};
 use super::CheckpointError;
-use super::locate::{BEST_FILE, CHECKPOINTS_FOLDER, LATEST_FILE, STEP_PREFIX};
-use super::run_folder::TEMPORARY;
+use super::locate::{BEST_FILE, CHECKPOINTS_FOLDER, LATEST_FILE, STEP_PREFIX, TEMPORARY};
 use super::seal::SUMS_FILE;
 
 /// Uploads a run folder on a thread of its own.

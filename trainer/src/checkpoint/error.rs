@@ -93,6 +93,12 @@ pub enum CheckpointError {
         /// Shape in the model.
         expected: Vec<i64>,
     },
+    /// Ranks that write a checkpoint together have not completed it.
+    #[error("the checkpoint of all ranks is incomplete: {reason}")]
+    Ranks {
+        /// Reason, with the rank.
+        reason: String,
+    },
     /// The weights do not have the requested sizes.
     #[error(transparent)]
     Sizes(#[from] SizeMismatch),

@@ -39,8 +39,20 @@ pub const LATEST_FILE: &str = "latest";
 pub const BEST_FILE: &str = "best";
 /// Prefix of the name of a checkpoint's folder, before its optimizer step.
 pub(super) const STEP_PREFIX: &str = "step-";
+/// Beginning of the name of a folder that is not complete; such folders are removed when a run begins.
+pub(super) const TEMPORARY: &str = ".writing-";
 /// Suffix of published archives.
 const ARCHIVE_SUFFIX: &str = ".bz2";
+
+/// Name of the folder of a checkpoint.
+pub(super) fn step_name(step: u64) -> String {
+    format!("{STEP_PREFIX}{step:08}")
+}
+
+/// Folder in which a checkpoint of the run in `root` is written.
+pub(super) fn temporary_folder(root: &Path, step: u64) -> PathBuf {
+    root.join(CHECKPOINTS_FOLDER).join(format!("{TEMPORARY}{}", step_name(step)))
+}
 
 /// Checkpoint of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,11 +11,14 @@
 //! Writing weights: [`safetensors_file`], [`published`] and [`hugging_face`] write the two containers, [`tensors`] writes libtorch's tensors.
 //!
 //! Checkpoints of a run: [`snapshot`] copies weights and optimizer state, from a GPU by [`device_copy`]. [`background`] writes the
-//! copy into a [`run_folder`] while training continues, [`copy`] uploads it to an object store, and [`seal`] detects damage. [`run_state`] is the state of a run beside its tensors.
+//! copy into a [`run_folder`] while training continues, and [`copy`] uploads it to an object store. Ranks that divide the state among
+//! themselves write a checkpoint together: [`averages`] and [`parts`]. [`seal`] detects damage. [`run_state`] is the state of a run beside
+//! its tensors.
 
 pub mod archive;
 #[cfg(test)]
 mod archive_tests;
+pub mod averages;
 pub mod background;
 pub mod copy;
 pub mod device_copy;
@@ -25,6 +28,7 @@ pub mod layout;
 pub mod locate;
 pub mod model_parallel;
 pub mod numbers;
+pub mod parts;
 pub mod pickle;
 pub mod published;
 pub mod run_folder;

@@ -4,7 +4,7 @@
 //! RUNDIR/checkpoints/latest                     name of the latest checkpoint
 //! RUNDIR/checkpoints/best                       name of the best checkpoint
 //! RUNDIR/checkpoints/step-00000600/model.safetensors      weights
-//!                                  optimizer.safetensors  both averages of every parameter
+//!                                  optimizer.safetensors  both averages of every parameter; one file per rank if ranks divide them
 //!                                  state.json             state of the run
 //!                                  metrics.jsonl          metrics up to this step
 //!                                  SHA256SUMS             checksums of the other files
@@ -19,26 +19,21 @@ use std::sync::Arc;
 
 use glm_support::files::atomic::{self, sync_dir};
 use glm_support::files::lock::try_lock;
-use tch::no_grad;
 
 use super::CheckpointError;
-use super::locate::{BEST_FILE, CHECKPOINTS_FOLDER, LATEST_FILE, WEIGHTS_FILE};
+use super::averages;
+use super::locate::{BEST_FILE, CHECKPOINTS_FOLDER, LATEST_FILE, TEMPORARY, WEIGHTS_FILE, step_name, temporary_folder};
+use super::parts::{Peers, write_part};
 pub use super::run_state::RunState;
-use super::seal::{SUMS_FILE, check, sums};
+use super::seal::{SUMS_FILE, check, line, sums};
 use super::snapshot::Snapshot;
 use super::tensors::write_safetensors;
-use super::weights::Weights;
-use crate::model::Glm;
-use crate::optim::adamw::AdamW;
 
-const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
 const METRICS_FILE: &str = "metrics.jsonl";
-/// Files of a checkpoint that [`SUMS_FILE`] lists.
-const LISTED_FILES: [&str; 4] = [WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
+/// Files of a checkpoint that [`SUMS_FILE`] lists, beside those of the averages.
+const LISTED_FILES: [&str; 3] = [WEIGHTS_FILE, STATE_FILE, METRICS_FILE];
 const LOCK_FILE: &str = ".lock";
-/// Prefix of the name of a folder that is not complete; such folders are removed when a run begins.
-pub(super) const TEMPORARY: &str = ".writing-";
 
 /// Folder of a run, locked by this process.
 #[derive(Debug, Clone)]
@@ -124,7 +119,7 @@ impl RunFolder {
         let steps = self.steps()?;
         let mut skipped = None;
         for path in steps.iter().rev() {
-            match check(path, &LISTED_FILES) {
+            match check(path, expected_files) {
                 Ok(()) => {
                     if let Some(damage) = skipped {
                         tracing::warn!("a later checkpoint is damaged ({damage}); resuming from {}", path.display());
@@ -165,18 +160,32 @@ impl RunFolder {
         write_atomically(&self.root.join(name), content)
     }
 
-    /// Writes a checkpoint and removes old ones, except the latest `keep` and the best.
+    /// Creates the temporary folder of a checkpoint, to which all ranks can then write.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`].
+    pub fn begin(&self, step: u64) -> Result<(), CheckpointError> {
+        let temporary = temporary_folder(&self.root, step);
+        remove(&temporary)?;
+        fs::create_dir_all(&temporary).map_err(|source| io("cannot create folder", &temporary, source))
+    }
+
+    /// Writes a checkpoint, for which [`Self::begin`] has created a folder, and removes old ones, except the latest `keep` and the best.
+    /// `peers`: the ranks that write parts of it.
     ///
     /// # Errors
     /// [`CheckpointError`]; existing checkpoints are unchanged in this case.
-    pub fn save(&self, snapshot: &Snapshot, is_best: bool, keep: usize) -> Result<PathBuf, CheckpointError> {
-        snapshot.wait()?;
-        let name = format!("step-{:08}", snapshot.state.step);
+    pub fn save(
+        &self,
+        snapshot: &Snapshot,
+        is_best: bool,
+        keep: usize,
+        peers: Option<&Peers>,
+    ) -> Result<PathBuf, CheckpointError> {
         let folder = self.checkpoints();
-        let (temporary, published) = (folder.join(format!("{TEMPORARY}{name}")), folder.join(&name));
-        remove(&temporary)?;
-        fs::create_dir_all(&temporary).map_err(|source| io("cannot create folder", &temporary, source))?;
-        let written = write_files(&temporary, snapshot);
+        let name = step_name(snapshot.state.step);
+        let (temporary, published) = (temporary_folder(&self.root, snapshot.state.step), folder.join(&name));
+        let written = write_files(&temporary, snapshot, peers);
         if written.is_err() {
             // If the disk is full, the incomplete checkpoint takes space that everything else needs.
             remove(&temporary)?;
@@ -219,36 +228,12 @@ impl RunFolder {
         let text = fs::read(&path).map_err(|source| io("cannot read", &path, source))?;
         serde_json::from_slice(&text).map_err(|source| CheckpointError::State { path, source })
     }
+}
 
-    /// Loads the averages of a checkpoint into `optimizer`.
-    ///
-    /// # Errors
-    /// [`CheckpointError`] if the file is damaged or belongs to another model.
-    pub fn load_optimizer(
-        checkpoint: &Path,
-        model: &Glm,
-        optimizer: &mut AdamW,
-        state: &RunState,
-    ) -> Result<(), CheckpointError> {
-        let file = Weights::open_verified(&checkpoint.join(OPTIMIZER_FILE))?;
-        no_grad(|| {
-            let parameters = model.parameters();
-            for (prefix, buffer) in [("first", optimizer.exp_avg()), ("second", optimizer.exp_avg_sq())] {
-                for (parameter, mut target) in parameters.iter().zip(parameters.unflatten(buffer)?) {
-                    let name = format!("{prefix}.{}", parameter.name);
-                    let stored = file.tensor(&name)?;
-                    if stored.size() != target.size() {
-                        let (found, expected, path) = (stored.size(), target.size(), file.path().to_owned());
-                        return Err(CheckpointError::Shape { path, name, found, expected });
-                    }
-                    target.f_copy_(&stored)?;
-                }
-            }
-            Ok::<_, CheckpointError>(())
-        })?;
-        optimizer.set_steps(state.optimizer_steps)?;
-        Ok(())
-    }
+/// Returns the files that a list of checksums with these names must contain.
+fn expected_files(listed: &[&str]) -> Vec<String> {
+    let averages = averages::files(listed.iter().copied());
+    LISTED_FILES.iter().map(|name| (*name).to_owned()).chain(averages).collect()
 }
 
 /// Returns true for the folder of a complete checkpoint.
@@ -257,18 +242,21 @@ fn is_step(path: &Path) -> bool {
 }
 
 /// Writes the files of a checkpoint and their checksums, and syncs them to disk.
-fn write_files(folder: &Path, snapshot: &Snapshot) -> Result<(), CheckpointError> {
-    let Snapshot { weights, moments, sizes, state, metrics, .. } = snapshot;
-    for (file, tensors) in [(WEIGHTS_FILE, weights), (OPTIMIZER_FILE, moments)] {
-        let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
-        write_safetensors(&folder.join(file), tensors, sizes, state.tokenizer.as_ref())?;
-    }
+fn write_files(folder: &Path, snapshot: &Snapshot, peers: Option<&Peers>) -> Result<(), CheckpointError> {
+    let (averages, sum) = write_part(folder, snapshot)?;
+    let Snapshot { weights, sizes, state, metrics, .. } = snapshot;
+    let weights = weights.iter().map(|(name, tensor)| (name.clone(), tensor));
+    write_safetensors(&folder.join(WEIGHTS_FILE), weights, sizes, state.tokenizer.as_ref())?;
     let path = folder.join(STATE_FILE);
     let json = serde_json::to_vec_pretty(state).map_err(|source| CheckpointError::State { path: path.clone(), source })?;
     write_atomically(&path, &json)?;
     write_atomically(&folder.join(METRICS_FILE), metrics)?;
-    let sums = sums(folder, &LISTED_FILES).map_err(|source| io("cannot read back", folder, source))?;
-    write_atomically(&folder.join(SUMS_FILE), sums.as_bytes())?;
+    let mut list = sums(folder, &LISTED_FILES).map_err(|source| io("cannot read back", folder, source))?;
+    list.push_str(&line(&averages, &sum));
+    for (name, sum) in peers.map(Peers::wait).transpose()?.unwrap_or_default() {
+        list.push_str(&line(&name, &sum));
+    }
+    write_atomically(&folder.join(SUMS_FILE), list.as_bytes())?;
     sync_dir(folder).map_err(|source| io("cannot sync", folder, source))
 }
 

@@ -56,16 +56,22 @@ pub enum Damage {
 /// # Errors
 /// An [`io::Error`] if a file cannot be read.
 pub fn sums(folder: &Path, names: &[&str]) -> io::Result<String> {
-    names.iter().map(|name| Ok(format!("{}  {name}\n", sum(&folder.join(name))?))).collect()
+    names.iter().map(|name| Ok(line(name, &sum(&folder.join(name))?))).collect()
 }
 
-/// Verifies all files on the list of a checkpoint, which must contain `names`.
+/// Line of the list for a file with this checksum.
+pub(super) fn line(name: &str, sum: &str) -> String {
+    format!("{sum}  {name}\n")
+}
+
+/// Verifies all files on the list of a checkpoint. `expected` returns the names that a list with these names must contain.
 ///
 /// # Errors
 /// [`Damage`] of the first file that is missing or modified.
-pub fn check(folder: &Path, names: &[&str]) -> Result<(), Damage> {
+pub fn check(folder: &Path, expected: impl FnOnce(&[&str]) -> Vec<String>) -> Result<(), Damage> {
     let list = List::read(folder)?;
-    names.iter().try_for_each(|name| list.sum_of(name).map(drop))?;
+    let listed: Vec<&str> = list.entries.iter().map(|(name, _)| name.as_str()).collect();
+    expected(&listed).iter().try_for_each(|name| list.sum_of(name).map(drop))?;
     list.entries.iter().try_for_each(|(name, expected)| check_file(&folder.join(name), expected))
 }
 
@@ -126,7 +132,7 @@ fn check_file(file: &Path, expected: &str) -> Result<(), Damage> {
 }
 
 /// Returns the SHA-256 of a file in hexadecimal digits.
-fn sum(path: &Path) -> io::Result<String> {
+pub(super) fn sum(path: &Path) -> io::Result<String> {
     Ok(digest(File::open(path)?)?.sha256)
 }
 
@@ -138,7 +144,7 @@ mod tests {
     fn every_kind_of_damage_is_detected() {
         let folder = tempfile::tempdir().expect("folder");
         let path = |name: &str| folder.path().join(name);
-        let check = |folder: &Path| check(folder, &["a", "b"]);
+        let check = |folder: &Path| check(folder, |_| vec!["a".to_owned(), "b".to_owned()]);
         fs::write(path("a"), "abc").expect("write");
         fs::write(path("b"), "").expect("write");
         let list = sums(folder.path(), &["a", "b"]).expect("sums");

@@ -1,5 +1,7 @@
 //! Copy of everything that a checkpoint contains, so that training can continue while it is written.
 
+use std::collections::BTreeMap;
+
 use libtorch_ext::stream::{Event, available_bytes};
 use tch::{Device, TchError, Tensor, no_grad};
 
@@ -8,6 +10,7 @@ use super::run_state::RunState;
 use crate::model::parameters::Parameters;
 use crate::model::{Glm, ModelConfig};
 use crate::optim::adamw::AdamW;
+use crate::optim::shard::Part;
 
 /// Share of a GPU's available memory that a duplicate of the training state may take: one in this many parts.
 const DUPLICATE_SHARE: u64 = 8;
@@ -17,8 +20,10 @@ const DUPLICATE_SHARE: u64 = 8;
 pub struct Snapshot {
     /// Weights by name.
     pub weights: Vec<(String, Tensor)>,
-    /// Averages of the optimizer: `first.NAME` and `second.NAME`.
+    /// Averages of the optimizer: `first.NAME` and `second.NAME`; the elements that this rank has, if ranks divide them.
     pub moments: Vec<(String, Tensor)>,
+    /// The part of the averages that this is, if ranks divide them.
+    pub part: Option<MomentPart>,
     /// Sizes of the model.
     pub sizes: ModelConfig,
     /// State of the run.
@@ -26,6 +31,17 @@ pub struct Snapshot {
     /// Content of `metrics.jsonl`.
     pub metrics: Vec<u8>,
     complete: Option<Event>,
+}
+
+/// Part of the optimizer's averages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MomentPart {
+    /// Rank whose part it is.
+    pub rank: usize,
+    /// Number of parts.
+    pub ranks: usize,
+    /// Index of the first element of each parameter in it.
+    pub starts: BTreeMap<String, i64>,
 }
 
 impl Snapshot {
@@ -45,10 +61,12 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// Prepares snapshots of a model that trains. On a GPU, this allocates memory for them, and must be called after the
-    /// optimizer has allocated its own.
-    pub fn new(parameters: &Parameters) -> Self {
-        let Device::Cuda(index) = parameters.device() else { return Self { copier: None } };
+    /// Prepares snapshots of a model that trains. On a GPU, this allocates memory for them, unless ranks divide the state.
+    pub fn new(parameters: &Parameters, optimizer: &AdamW) -> Self {
+        let index = match parameters.device() {
+            Device::Cuda(index) if optimizer.shard().ranks() == 1 => index,
+            _ => return Self { copier: None },
+        };
         let elements: usize = parameters.groups().iter().map(|group| group.values.numel()).sum();
         let bytes = 3 * (elements * parameters.kind().elt_size_in_bytes()) as u64;
         let fits = available_bytes(index).is_ok_and(|available| bytes <= available / DUPLICATE_SHARE);
@@ -61,7 +79,8 @@ impl Snapshots {
         }
     }
 
-    /// Copies everything that training modifies: three 32-bit numbers per parameter. On a GPU, the copy may only have been
+    /// Copies everything that training modifies: three 32-bit numbers per parameter. If ranks divide the averages, it is this rank's
+    /// part of them, and the weights are copied on rank 0 only. On a GPU, the copy may only have been
     /// started; if so, the next update has to wait for the returned event. The previous snapshot must have been written.
     ///
     /// # Errors
@@ -74,6 +93,9 @@ impl Snapshots {
         metrics: Vec<u8>,
     ) -> Result<(Snapshot, Option<Event>), TchError> {
         let parameters = model.parameters();
+        if optimizer.shard().ranks() > 1 {
+            return Ok((part(model, optimizer, state, metrics)?, None));
+        }
         let copy = match self.start(parameters, optimizer) {
             Some(DeviceCopy { tensors, complete, before_update }) => (tensors, Some(complete), before_update),
             None => (copy_now(parameters, optimizer)?, None, None),
@@ -86,6 +108,7 @@ impl Snapshots {
         let snapshot = Snapshot {
             weights: named("", weights).collect(),
             moments: moments.flat_map(|(first, second)| [first, second]).collect(),
+            part: None,
             sizes: model.config().clone(),
             state,
             metrics,
@@ -109,6 +132,29 @@ impl Snapshots {
 
 fn warn(error: &TchError) {
     tracing::warn!("checkpoints block training until they are copied from the GPU: {error}");
+}
+
+/// Copies a rank's part of the averages and, on rank 0, the weights, and waits for the copy.
+fn part(model: &Glm, optimizer: &AdamW, state: RunState, metrics: Vec<u8>) -> Result<Snapshot, TchError> {
+    let (parameters, shard) = (model.parameters(), optimizer.shard());
+    let names: Vec<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    no_grad(|| {
+        let copy = |tensor: &Tensor| tensor.f_to_device_(Device::Cpu, tensor.f_kind()?, false, true);
+        let weights = parameters.copy(shard.rank() == 0)?;
+        let weights = weights.into_iter().map(|(index, values)| (names[index].to_owned(), values)).collect();
+        let vectors = [("first", copy(optimizer.exp_avg())?), ("second", copy(optimizer.exp_avg_sq())?)];
+        let mut starts = BTreeMap::new();
+        let mut moments = Vec::new();
+        for Part { parameter, elements, start } in shard.parts(parameters) {
+            starts.insert(names[parameter].to_owned(), elements.start);
+            for (moment, vector) in &vectors {
+                let numbers = vector.f_narrow(0, start, elements.end - elements.start)?;
+                moments.push((format!("{moment}.{}", names[parameter]), numbers));
+            }
+        }
+        let part = Some(MomentPart { rank: shard.rank(), ranks: shard.ranks(), starts });
+        Ok(Snapshot { weights, moments, part, sizes: model.config().clone(), state, metrics, complete: None })
+    })
 }
 
 /// Copies weights and both moments to new memory on the CPU, and waits for the copy.

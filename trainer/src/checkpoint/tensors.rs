@@ -71,12 +71,22 @@ pub fn write_safetensors<'a>(
     config: &ModelConfig,
     tokenizer: Option<&Tokenizer>,
 ) -> Result<(), CheckpointError> {
+    write_with_metadata(path, tensors, &metadata(path, config, tokenizer)?)
+}
+
+/// As [`write_safetensors`], with this metadata.
+///
+/// # Errors
+/// As [`write_safetensors`].
+pub(super) fn write_with_metadata<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+    metadata: &BTreeMap<&str, String>,
+) -> Result<(), CheckpointError> {
     let host = tensors.into_iter().map(|(name, tensor)| HostTensor::new(name, tensor)).collect::<Result<Vec<_>, TchError>>()?;
     let headers: Vec<TensorHeader> = host.iter().map(|tensor| tensor.header.clone()).collect();
     let mut remaining = host.iter();
-    write(path, &headers, &metadata(path, config, tokenizer)?, |_| {
-        Ok(Cow::Borrowed(remaining.next().map(HostTensor::data).unwrap_or_default()))
-    })
+    write(path, &headers, metadata, |_| Ok(Cow::Borrowed(remaining.next().map(HostTensor::data).unwrap_or_default())))
 }
 
 /// Returns the metadata of a safetensors file: the program, the configuration of the model, and its vocabulary if it is known.

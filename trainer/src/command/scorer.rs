@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use glm_schemas::manifest::{Manifest, Split, TaskName, Tokenizer};
-use tch::{Device, Kind};
+use tch::Device;
 
 use super::setup::{
-    SetupError, check_rows, check_target_length, complete, data_folder, load_model, open_data, open_task,
+    SetupError, Use, check_rows, check_target_length, complete, data_folder, load_model, open_data, open_task,
     resolve_micro_batch_tokens, set_threads, text_tokenizer,
 };
 use super::weights::{Provenance, WeightArgs};
@@ -70,8 +70,8 @@ impl Scorer {
             tracing::info!("truncating rows to {max_seq_len} tokens, because {path} has {positions} positions");
             config.data.max_seq_len = max_seq_len;
         }
-        let model = load_model(weights, &config, tokenizer, device, Kind::Float)?;
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
+        let model = load_model(weights, &config, tokenizer, device, Use::Inference(pass.kind))?;
         let task = task(&config);
         check_rows(&*task, &model)?;
         resolve_micro_batch_tokens(&mut config, task.scored_share(), &model, &pass, false, None)?;

@@ -18,7 +18,7 @@ use crate::data::DataError;
 use crate::data::mmap::DataSet;
 use crate::device::DeviceError;
 use crate::distributed::{DistributedError, World};
-use crate::model::memory::tokens_that_fit;
+use crate::model::memory::{Workload, tokens_that_fit};
 use crate::model::preset::Vocabulary;
 use crate::model::{Glm, ModelConfig, Pass};
 use crate::record::metrics::MetricsError;
@@ -192,7 +192,9 @@ pub fn resolve_micro_batch_tokens(
         Device::Cuda(index) => {
             let available = available_bytes(index)?;
             let layout = model.backend(pass).layout();
-            let own = tokens_that_fit(model.config(), pass.kind, layout, trains, scored_share, available);
+            let work =
+                Workload { kind: pass.kind, layout, trains, scored: scored_share, recomputes: model.recomputes_activations() };
+            let own = tokens_that_fit(model.config(), &work, available);
             let of_ranks = world.map(|world| world.gather(&[own as f64])).transpose()?.unwrap_or_default();
             let tokens = of_ranks.iter().flatten().fold(own, |least, &tokens| least.min(tokens as usize));
             let available = available as f64 / 1e9;
@@ -207,7 +209,16 @@ pub fn resolve_micro_batch_tokens(
     Ok(())
 }
 
-/// Loads a model with the sizes of its weights. `kind` is [`Kind::Float`] except in tests against double precision.
+/// What a model is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Training, with buffers of which each parameter takes a multiple of this number of elements, see [`Glm::divisible`].
+    Training(usize),
+    /// Forward passes with activations of this kind, see [`Glm::for_inference`].
+    Inference(Kind),
+}
+
+/// Loads a model with the sizes of its weights.
 ///
 /// # Errors
 /// [`SetupError`] if the weights cannot be read or do not match the settings or the vocabulary.
@@ -216,7 +227,7 @@ pub fn load_model(
     config: &Config,
     tokenizer: &Tokenizer,
     device: Device,
-    kind: Kind,
+    purpose: Use,
 ) -> Result<Glm, SetupError> {
     let stored = checked_sizes(weights, &config.model)?;
     weights.check_vocabulary(tokenizer)?;
@@ -250,7 +261,10 @@ pub fn load_model(
     );
     let sizes = config.rates(&ModelConfig { positions, ..stored });
     tch::manual_seed(config.train.seed as i64);
-    let model = Glm::new(&sizes, kind, device)?;
+    let model = match purpose {
+        Use::Training(multiple) => Glm::divisible(&sizes, Kind::Float, device, multiple)?,
+        Use::Inference(kind) => Glm::for_inference(&sizes, kind, device)?,
+    };
     weights.load_into(model.parameters())?;
     Ok(model)
 }

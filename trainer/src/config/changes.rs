@@ -66,12 +66,13 @@ pub(crate) fn settings(config: &Config) -> BTreeMap<String, String> {
 }
 
 /// Settings that do not affect what is learned, in addition to those of `[distributed]` other than [`REDUCE_DTYPE`].
-const NONE: [&str; 10] = [
+const NONE: [&str; 11] = [
     "model.init_std",
     "data.verify",
     "data.decode_threads",
     "data.prefetch_steps",
     "train.threads",
+    "train.checkpoint_activations",
     "train.log_every",
     "train.save_every",
     "train.keep_checkpoints",

@@ -1,5 +1,6 @@
 //! Settings of distributed training.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,35 @@ pub struct DistributedSettings {
     pub timeout: f64,
     pub bucket_mib: f64,
     pub reduce_dtype: ReduceKind,
+    // Runs of earlier versions do not have it.
+    #[serde(default)]
+    pub shard: ShardKind,
+}
+
+/// What ranks divide among themselves instead of holding it whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShardKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// The state of the optimizer: ZeRO stage 1.
+    Optimizer,
+    /// Gradients as well: ZeRO stage 2.
+    Gradients,
+    /// The weights of blocks as well: ZeRO stage 3.
+    Weights,
+}
+
+impl fmt::Display for ShardKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Optimizer => "optimizer",
+            Self::Gradients => "gradients",
+            Self::Weights => "weights",
+        })
+    }
 }
 
 /// Number format in which gradients are sent to other ranks.

@@ -17,7 +17,7 @@ use glm_schemas::vocab::SpecialIds;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use self::distributed::{DistributedSettings, ReduceKind};
+pub use self::distributed::{DistributedSettings, ReduceKind, ShardKind};
 use crate::data::loader::LoaderConfig;
 use crate::data::pack::Packer;
 use crate::data::sampler::{Order, Position};
@@ -141,6 +141,9 @@ pub struct DataSettings {
 pub struct TrainSettings {
     pub precision: Precision,
     pub kernels: Kernels,
+    // Runs of earlier versions do not have it.
+    #[serde(default)]
+    pub checkpoint_activations: Checkpointing,
     pub threads: u64,
     pub epochs: u64,
     pub max_steps: u64,
@@ -158,6 +161,19 @@ pub struct TrainSettings {
     pub max_consecutive_skips: u64,
     pub spike_zscore: f64,
     pub skip_on_spike: bool,
+}
+
+/// Whether blocks keep only their input for the backward pass, which computes them again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checkpointing {
+    /// If memory asks for it.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// Invalid settings.

@@ -11,12 +11,15 @@ const CHUNK: usize = 1 << 22;
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 const SHIFT: u32 = 29;
 
-/// Returns a checksum of all weights, in which every changed bit shows. It is the same on every device.
+/// Returns a checksum of all weights that every rank has, in which every changed bit shows. It is the same on every device.
 ///
 /// # Errors
 /// A [`TchError`], for example out of memory.
 pub fn of_parameters(parameters: &Parameters) -> Result<u64, TchError> {
-    let vectors: Vec<&Tensor> = parameters.groups().iter().map(|group| &group.values).collect();
+    let vectors: Vec<&Tensor> = match parameters.divided() {
+        Some(divided) => divided.replicated().collect(),
+        None => parameters.groups().iter().map(|group| &group.values).collect(),
+    };
     no_grad(|| of_vectors(&vectors, parameters.device(), CHUNK))
 }
 

@@ -3,28 +3,29 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use libtorch_ext::distributed::{Backend, GroupOptions, ProcessGroup, Reducer, ReducerOptions, Store, available};
+use libtorch_ext::distributed::{
+    Backend, GroupOptions, PART_MULTIPLE, ProcessGroup, Reducer, ReducerOptions, Store, Unit, available,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tch::{Device, TchError, Tensor, no_grad};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use super::checksum;
 use super::context::RankContext;
-use super::diagnosis::{PATIENCE, published_failure};
+use super::diagnosis::PATIENCE;
 use super::environment::Environment;
 use super::error::DistributedError;
+use super::exchange::Exchange;
 use super::failure::{self, Failure};
 use super::heartbeat::Phase;
 use super::identity::{Identity, differences};
 use super::monitor::{Monitor, OnHang};
 use super::rendezvous::{self, Rendezvous};
-use crate::config::{DistributedSettings, ReduceKind};
+use super::values::{missing, put, take, wait_for};
+use crate::config::{DistributedSettings, ReduceKind, ShardKind};
 use crate::model::parameters::Parameters;
+use crate::model::{Glm, ModelConfig, Pass};
 
-/// Time between two checks for a key or a failure in the store. [`Store::wait`] does not end when another rank fails.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Minimum time for a response of the store while polling.
-const MIN_LIMIT: Duration = Duration::from_secs(1);
 /// Maximum time between two checks whether a step on the GPU is done.
 const MAX_PAUSE: Duration = Duration::from_millis(1);
 /// Time for which rank 0 keeps its store open after a failure, so that the other ranks can read the reason.
@@ -35,6 +36,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct World {
     context: RankContext,
     local_rank: usize,
+    ranks_here: usize,
     serves_store: bool,
     group: Rc<ProcessGroup>,
     monitor: Monitor,
@@ -57,12 +59,15 @@ impl World {
         available().map_err(DistributedError::Unavailable)?;
         let timeout = settings.timeout();
         let Rendezvous { store, server, serves } = rendezvous::open(&environment, timeout)?;
-        let Environment { rank, world_size, local_rank, attempt, .. } = environment;
+        let Environment { rank, world_size, local_rank, local_world_size, attempt, .. } = environment;
+        let ranks_here = local_world_size.unwrap_or(1);
         let address = store.address().to_owned();
         let context = RankContext { rank, world_size, attempt, host: failure::host_name(), timeout, server, address };
         let connection = store.try_clone().map_err(|error| context.store_error(error))?;
         // On a GPU, steps that wait for other ranks are queued ahead, and a call blocks in any later phase if the queue is full.
-        let may_wait_from = if device.is_cuda() { Phase::Data } else { Phase::Reduce };
+        // The forward pass of a block waits for its weights if ranks divide them.
+        let waits_early = device.is_cuda() || settings.shard == ShardKind::Weights;
+        let may_wait_from = if waits_early { Phase::Data } else { Phase::Reduce };
         let monitor = Monitor::start(context.clone(), connection, may_wait_from, on_hang)?;
         wait_for_all(&context, &store)?;
         let (backend, cuda_device) = match device {
@@ -71,7 +76,7 @@ impl World {
         };
         let options = GroupOptions { backend, name: context.key("world"), timeout, cuda_device };
         let group = Rc::new(ProcessGroup::new(&store, rank, world_size, &options)?);
-        Ok(Self { context, local_rank, serves_store: serves, group, monitor, store, settings: settings.clone() })
+        Ok(Self { context, local_rank, ranks_here, serves_store: serves, group, monitor, store, settings: settings.clone() })
     }
 
     /// Rank of this process.
@@ -82,6 +87,11 @@ impl World {
     /// Number of ranks.
     pub fn size(&self) -> usize {
         self.context.world_size
+    }
+
+    /// Number of ranks on this machine, if the launcher says so, else 1.
+    pub fn ranks_here(&self) -> usize {
+        self.ranks_here
     }
 
     /// Returns true on rank 0, which writes files and logs progress.
@@ -198,15 +208,56 @@ impl World {
         all.iter().zip(lengths).map(read).collect()
     }
 
-    /// Creates a reducer, which sums the gradients of all ranks during a backward pass.
+    /// What ranks divide among themselves.
+    pub fn shard_kind(&self) -> ShardKind {
+        self.settings.shard
+    }
+
+    /// Creates a reducer, which sums the gradients of all ranks during a backward pass. If ranks divide state among themselves, each
+    /// receives its part only; then the buffers must be divisible, see [`Parameters::make_divisible`].
     ///
     /// # Errors
     /// A [`TchError`] if another rank failed or timed out.
     pub fn reducer(&self, parameters: &Parameters) -> Result<Reducer, TchError> {
         let list: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.tensor).collect();
         let bf16 = self.settings.reduce_dtype == ReduceKind::Bf16;
-        let options = ReducerOptions { bucket: self.settings.bucket_bytes(), bf16 };
+        let scatter = self.shard_kind() != ShardKind::None;
+        let options = ReducerOptions { bucket: self.settings.bucket_bytes(), bf16, scatter };
+        if let Some(totals) = parameters.totals() {
+            let units = parameters.units().iter();
+            let units = units.map(|unit| Unit { gradients: &unit.gradients, temporary: unit.temporary }).collect::<Vec<_>>();
+            // The memory of a unit is released at once.
+            let options = ReducerOptions { bucket: usize::MAX, ..options };
+            return Reducer::accumulating(Rc::clone(&self.group), &list, &units, totals, &options);
+        }
         Reducer::new(Rc::clone(&self.group), &list, parameters.gradients(), &options)
+    }
+
+    /// Returns true if ranks divide the weights.
+    pub fn divides_weights(&self) -> bool {
+        self.shard_kind() == ShardKind::Weights && self.size() > 1
+    }
+
+    /// Number of elements of which each parameter takes a multiple, so that the ranks can divide the buffers of a model.
+    pub fn multiple(&self) -> usize {
+        if self.shard_kind() == ShardKind::None { 1 } else { PART_MULTIPLE * self.size() }
+    }
+
+    /// Returns a model on a device whose weights the ranks divide; rank 0 has them in `whole`. `pass`: settings of the passes to come.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
+    pub fn divide(&self, sizes: &ModelConfig, device: Device, whole: Option<&Glm>, pass: &Pass) -> Result<Glm, TchError> {
+        Glm::divided(sizes, (Kind::Float, device), self.multiple(), whole, &self.group, pass)
+    }
+
+    /// Fills a vector with the parts of all ranks, in the order of ranks; `own` is this rank's part of it. On a GPU only the current
+    /// stream waits for the other ranks.
+    ///
+    /// # Errors
+    /// A [`TchError`] if another rank failed or timed out, on a CPU.
+    pub fn queue_gather(&self, whole: &mut Tensor, own: &Tensor) -> Result<(), TchError> {
+        no_grad(|| self.group.queue_gather(whole, own))
     }
 
     /// Checks that all ranks have bit-identical weights.
@@ -246,23 +297,24 @@ impl World {
         Ok(self.group.barrier()?)
     }
 
+    /// Returns a connection for exchanging values on another thread.
+    ///
+    /// # Errors
+    /// A [`DistributedError`] of the store.
+    pub fn exchange(&self) -> Result<Exchange, DistributedError> {
+        let store = self.store.try_clone().map_err(|error| self.context.store_error(error))?;
+        Ok(Exchange::new(self.context.clone(), store))
+    }
+
     fn put(&self, key: &str, value: &impl Serialize) -> Result<(), DistributedError> {
-        let json = serde_json::to_vec(value).map_err(|source| invalid_value(key, self.rank(), source))?;
-        self.store.set(key, &json).map_err(|error| self.context.store_error(error))
+        put(&self.context, &self.store, key, value)
     }
 
     /// Waits for the value of a key that `rank` sets.
     fn take<T: DeserializeOwned>(&self, key: &str, rank: usize) -> Result<T, DistributedError> {
-        wait_for(&self.context, &self.store, key, Instant::now(), || {
-            self.find_failed_peer().unwrap_or_else(|| missing(&self.context, vec![rank]))
-        })?;
-        let bytes = self.store.get(key).map_err(|error| self.context.store_error(error))?;
-        serde_json::from_slice(&bytes).map_err(|source| invalid_value(key, rank, source))
+        let timed_out = || self.find_failed_peer().unwrap_or_else(|| missing(&self.context, vec![rank]));
+        take(&self.context, &self.store, key, rank, Instant::now(), timed_out)
     }
-}
-
-fn invalid_value(key: &str, rank: usize, source: serde_json::Error) -> DistributedError {
-    DistributedError::InvalidValue { rank, key: key.to_owned(), source }
 }
 
 /// Waits until all ranks have called it.
@@ -276,51 +328,6 @@ fn wait_for_all(context: &RankContext, store: &Store) -> Result<(), DistributedE
             missing(context, (0..context.world_size).filter(absent).collect())
         };
         wait_for(context, store, &key(rank), start, timed_out)?;
-    }
-    Ok(())
-}
-
-fn missing(context: &RankContext, missing: Vec<usize>) -> DistributedError {
-    let RankContext { world_size, ref address, timeout, .. } = *context;
-    DistributedError::Missing { missing, world_size, address: address.clone(), seconds: timeout.as_secs() }
-}
-
-/// Waits for a key. Fails if another rank fails meanwhile, or with the error of `timed_out` if the timeout since `start`
-/// expires.
-fn wait_for(
-    context: &RankContext,
-    store: &Store,
-    key: &str,
-    start: Instant,
-    timed_out: impl FnOnce() -> DistributedError,
-) -> Result<(), DistributedError> {
-    let found = poll(context, store, key, start, timed_out);
-    store.set_timeout(context.timeout);
-    found
-}
-
-/// Polls on behalf of [`wait_for`]. It changes the timeout of the store's calls.
-fn poll(
-    context: &RankContext,
-    store: &Store,
-    key: &str,
-    start: Instant,
-    timed_out: impl FnOnce() -> DistributedError,
-) -> Result<(), DistributedError> {
-    // So that a store which stops to respond does not double the timeout.
-    let limit_calls = || store.set_timeout(context.timeout.saturating_sub(start.elapsed()).max(MIN_LIMIT));
-    limit_calls();
-    while !store.check(&[key]).map_err(|error| context.store_error(error))? {
-        if failure::any(store, context.attempt).map_err(|error| context.failure_error(error))?
-            && let Some(error) = published_failure(context, store)?
-        {
-            return Err(error);
-        }
-        if start.elapsed() >= context.timeout {
-            return Err(timed_out());
-        }
-        std::thread::sleep(POLL_INTERVAL);
-        limit_calls();
     }
     Ok(())
 }

@@ -55,6 +55,20 @@ impl Block {
         })
     }
 
+    /// Handles to the same parameters, for a backward pass.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            input_layernorm: self.input_layernorm.share(),
+            query_key_value: self.query_key_value.share(),
+            dense: self.dense.share(),
+            post_attention_layernorm: self.post_attention_layernorm.share(),
+            dense_h_to_4h: self.dense_h_to_4h.share(),
+            dense_4h_to_h: self.dense_4h_to_h.share(),
+            ..*self
+        }
+    }
+
     /// LayerNorm with which the block begins.
     pub fn input_layernorm(&self) -> &LayerNorm {
         &self.input_layernorm

@@ -1,15 +1,22 @@
 //! The whole model.
 
+use std::ffi::CStr;
+
+use libtorch_ext::autograd::record;
+use libtorch_ext::distributed::{ProcessGroup, Reducer};
+use libtorch_ext::memory::allocate_zeros;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::backend::Backend;
 use super::block::{Block, Stream};
 use super::config::ModelConfig;
+use super::divided::BlockWeights;
 use super::embeddings::Embeddings;
 use super::layers::LayerNorm;
 use super::ops::{Ops, Queries};
-use super::parameters::Parameters;
+use super::parameters::{BLOCKS, Parameters};
 use super::pass::Pass;
+use super::recompute::Recompute;
 use crate::batch::device::DeviceBatch;
 
 /// GLM ("General Language Model Pretraining with Autoregressive Blank Infilling", Du et al. 2022): a pre-LayerNorm
@@ -21,6 +28,8 @@ pub struct Glm {
     final_layernorm: LayerNorm,
     parameters: Parameters,
     config: ModelConfig,
+    /// Blocks keep only their input for the backward pass.
+    recomputes: bool,
 }
 
 impl Glm {
@@ -35,6 +44,29 @@ impl Glm {
         Ok(model)
     }
 
+    /// As [`Self::new`], with flat buffers of which each parameter takes a multiple of this number of elements, see
+    /// [`Parameters::make_divisible`].
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn divisible(config: &ModelConfig, kind: Kind, device: Device, multiple: usize) -> Result<Self, TchError> {
+        let mut model = Self::unallocated(config, kind, device)?;
+        model.parameters.make_divisible(multiple);
+        model.parameters.flatten()?;
+        Ok(model)
+    }
+
+    /// As [`Self::new`], without training: the matrices of blocks are in the kind of the activations, and nowhere else.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn for_inference(config: &ModelConfig, activations: Kind, device: Device) -> Result<Self, TchError> {
+        let mut model = Self::unallocated(config, Kind::Float, device)?;
+        model.parameters.hold_matrices(activations);
+        model.parameters.flatten()?;
+        Ok(model)
+    }
+
     /// Returns a model whose parameters have names and shapes, but no memory.
     ///
     /// # Errors
@@ -43,11 +75,11 @@ impl Glm {
         let mut parameters = Parameters::new(kind, device);
         let embeddings = Embeddings::new(&mut parameters, config)?;
         let blocks = (0..config.layers)
-            .map(|i| Block::new(&mut parameters, &format!("transformer.layers.{i}"), i, config))
+            .map(|i| Block::new(&mut parameters, &format!("{BLOCKS}{i}"), i, config))
             .collect::<Result<_, _>>()?;
         let final_layernorm =
             LayerNorm::new(&mut parameters, "transformer.final_layernorm", config.hidden, config.layernorm_eps)?;
-        Ok(Self { embeddings, blocks, final_layernorm, parameters, config: config.clone() })
+        Ok(Self { embeddings, blocks, final_layernorm, parameters, config: config.clone(), recomputes: false })
     }
 
     /// Returns a model with random weights drawn from libtorch's generator, see [`tch::manual_seed`].
@@ -66,6 +98,58 @@ impl Glm {
     /// A [`TchError`], for example out of memory.
     pub fn alloc_grads(&mut self) -> Result<(), TchError> {
         self.parameters.alloc_grads()
+    }
+
+    /// Allocates gradients that ranks divide, see [`Parameters::alloc_divided_grads`].
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn alloc_divided_grads(&mut self, ranks: usize) -> Result<(), TchError> {
+        self.parameters.alloc_divided_grads(ranks)
+    }
+
+    /// Returns a model whose weights are divided among the ranks of a group, see [`Parameters::divide`]; rank 0 has them in `whole`.
+    /// `multiple`: see [`Self::divisible`]. `pass`: settings of the passes to come.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
+    pub fn divided(
+        config: &ModelConfig,
+        (kind, device): (Kind, Device),
+        multiple: usize,
+        whole: Option<&Self>,
+        group: &ProcessGroup,
+        pass: &Pass,
+    ) -> Result<Self, TchError> {
+        let mut model = Self::unallocated(config, kind, device)?;
+        model.parameters.make_divisible(multiple);
+        let half = (model.backend(pass) == Backend::Cuda).then_some(pass.kind);
+        model.parameters.divide(whole.map(|whole| whole.parameters.values()), group, half)?;
+        Ok(model)
+    }
+
+    /// Takes part in the gathering of weights and the reduction of gradients of the passes of other ranks, on a rank that has no batch.
+    ///
+    /// # Errors
+    /// A [`TchError`] if another rank failed or timed out.
+    pub fn idle_pass(&self, reducer: &mut Reducer) -> Result<(), TchError> {
+        let Some(weights) = self.parameters.divided() else { return reducer.reduce() };
+        let blocks: Vec<_> = weights.blocks().collect();
+        let visit = |block: &BlockWeights| block.gather().and_then(|()| block.release());
+        blocks.iter().try_for_each(|block| visit(block))?;
+        // The slices of the blocks are the first, from the last block to the first one.
+        reducer.reduce_after(|slice| blocks.iter().rev().nth(slice).map_or(Ok(()), |block| visit(block)))
+    }
+
+    /// Makes all blocks but the last keep only their input for the backward pass, which computes them again: less memory, more time, and
+    /// the same results bit for bit.
+    pub fn checkpoint_activations(&mut self, checkpoint: bool) {
+        self.recomputes = checkpoint;
+    }
+
+    /// Returns true if blocks keep only their input for the backward pass.
+    pub fn recomputes_activations(&self) -> bool {
+        self.recomputes
     }
 
     /// Sizes of the model.
@@ -101,7 +185,7 @@ impl Glm {
     /// As [`Self::target_log_probs`].
     pub fn smoothed_log_probs(&self, batch: &DeviceBatch, pass: &Pass, epsilon: f64) -> Result<Tensor, TchError> {
         let ops = &*self.backend(pass).ops(batch, pass, &self.parameters)?;
-        let hidden = self.scored(ops, pass)?;
+        let hidden = self.scored(ops, pass, self.recompute(batch, pass)?.as_ref())?;
         let log_probs = ops.target_log_probs(self.embeddings.logits(ops, &hidden)?)?;
         if epsilon == 0.0 {
             return Ok(log_probs);
@@ -125,20 +209,76 @@ impl Glm {
 
     /// Logits of the scored tokens, `[scored, vocabulary]`.
     pub(super) fn scored_logits(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
-        self.embeddings.logits(ops, &self.scored(ops, pass)?)
+        self.embeddings.logits(ops, &self.scored(ops, pass, None)?)
+    }
+
+    /// What blocks need to be computed again, if they are.
+    fn recompute(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Option<Recompute>, TchError> {
+        if !self.recomputes {
+            return Ok(None);
+        }
+        let backend = self.backend(pass);
+        if let (Backend::Cuda, Some(first)) = (backend, self.parameters.iter().next()) {
+            // The copies must exist before they are shared.
+            let _copy = self.parameters.cast(&first.tensor, pass.kind)?;
+        }
+        Ok(Some(Recompute::new(backend, pass, batch, &self.parameters)))
     }
 
     /// Output of the final LayerNorm at the scored tokens, `[scored, hidden]`.
-    fn scored(&self, ops: &dyn Ops, pass: &Pass) -> Result<Tensor, TchError> {
+    fn scored(&self, ops: &dyn Ops, pass: &Pass, recompute: Option<&Recompute>) -> Result<Tensor, TchError> {
         let Some((last, blocks)) = self.blocks.split_last() else {
             return Err(TchError::Shape("a model without blocks".to_owned()));
         };
         let residual = self.embeddings.forward(ops, pass)?;
         let normed = ops.norm(&residual, self.blocks[0].input_layernorm())?;
         let mut x = Stream { residual, normed };
-        for (block, next) in blocks.iter().zip(&self.blocks[1..]) {
-            x = block.forward(ops, pass, &x, Queries::All, next.input_layernorm())?;
+        for (layer, (block, next)) in blocks.iter().zip(&self.blocks[1..]).enumerate() {
+            x = self.enter(layer, x)?;
+            x = match recompute {
+                Some(recompute) => recompute.forward(block, ops, &x, next.input_layernorm())?,
+                None => block.forward(ops, pass, &x, Queries::All, next.input_layernorm())?,
+            };
+            x = self.leave(layer, x)?;
         }
-        Ok(last.forward(ops, pass, &x, Queries::Scored, &self.final_layernorm)?.normed)
+        x = self.enter(blocks.len(), x)?;
+        x = last.forward(ops, pass, &x, Queries::Scored, &self.final_layernorm)?;
+        Ok(self.leave(blocks.len(), x)?.normed)
     }
+
+    /// Gathers the weights of a block, if ranks divide them. The backward pass frees them when it has gone through the block, whose input
+    /// is `x`.
+    fn enter(&self, layer: usize, x: Stream) -> Result<Stream, TchError> {
+        let Some(weights) = self.parameters.temporary_weights(layer) else { return Ok(x) };
+        weights.gather()?;
+        before_backward(c"glm::enter", x, move || weights.release())
+    }
+
+    /// Frees the weights of a block, if ranks divide them. The backward pass gathers them again and allocates the gradients of the block, if
+    /// ranks divide these, before it goes through the block, whose output is `x`.
+    fn leave(&self, layer: usize, x: Stream) -> Result<Stream, TchError> {
+        let (weights, gradients) = (self.parameters.temporary_weights(layer), self.parameters.temporary_gradients(layer));
+        if let Some(weights) = &weights {
+            weights.release()?;
+        }
+        let Some(gradients) = gradients.map(Tensor::shallow_clone) else { return Ok(x) };
+        before_backward(c"glm::leave", x, move || {
+            allocate_zeros(&gradients)?;
+            weights.map_or(Ok(()), |weights| weights.gather())
+        })
+    }
+}
+
+/// Returns `x`, for which the backward pass calls `act` before it goes through the operations that computed `x`.
+fn before_backward(
+    name: &CStr,
+    x: Stream,
+    act: impl FnOnce() -> Result<(), TchError> + Send + 'static,
+) -> Result<Stream, TchError> {
+    let out = Stream { residual: x.residual.f_detach()?, normed: x.normed.f_detach()? };
+    record(name, &[&x.residual, &x.normed], &[&out.residual, &out.normed], move |grads| {
+        act()?;
+        Ok(grads.iter().map(|grad| grad.as_ref().map(Tensor::shallow_clone)).collect())
+    })?;
+    Ok(out)
 }

@@ -25,6 +25,12 @@ impl Linear {
         })
     }
 
+    /// Handles to the same parameters, for a backward pass.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
+    }
+
     /// `[output, input]`.
     pub fn weight(&self) -> &Tensor {
         &self.weight
@@ -58,6 +64,12 @@ impl LayerNorm {
             width,
             eps,
         })
+    }
+
+    /// Handles to the same parameters, for a backward pass.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone(), ..*self }
     }
 
     /// `[width]`.

@@ -6,6 +6,8 @@ pub mod backend;
 pub mod block;
 pub mod cache;
 pub mod config;
+mod copies;
+pub mod divided;
 pub mod embeddings;
 pub mod flops;
 pub mod glm;
@@ -13,10 +15,14 @@ pub mod incremental;
 pub mod layers;
 pub mod memory;
 pub mod ops;
+mod parameter;
 pub mod parameters;
+#[cfg(test)]
+mod parameters_tests;
 pub mod pass;
 pub mod preset;
 pub mod product;
+mod recompute;
 
 pub use backend::Backend;
 pub use cache::KeyValueCache;

@@ -1,71 +1,16 @@
 //! Named parameters of a model, their initialization, and the flat buffers that hold them.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::HashMap;
+use std::ops::Range;
 
 use libtorch_ext::autograd::set_gradient;
+use libtorch_ext::distributed::ProcessGroup;
+use libtorch_ext::memory::release;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
-/// Initialization of a parameter.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Init {
-    /// Normal distribution with mean 0 and the given standard deviation.
-    Normal(f64),
-    /// All ones.
-    Ones,
-    /// All zeros.
-    Zeros,
-}
-
-/// Parameter: a leaf tensor of the autograd graph that accumulates its gradient.
-#[derive(Debug)]
-pub struct Parameter {
-    /// Name, as in the published weights.
-    pub name: String,
-    /// Values (master copy).
-    pub tensor: Tensor,
-    /// True if weight decay applies: for weights and embeddings, not for biases and LayerNorm parameters.
-    pub decay: bool,
-    init: Init,
-    shape: Vec<i64>,
-}
-
-impl Parameter {
-    /// Sizes, outermost dimension first.
-    pub fn shape(&self) -> &[i64] {
-        &self.shape
-    }
-
-    fn count(&self) -> i64 {
-        self.shape.iter().product()
-    }
-
-    /// Initializes the values. Normal values are drawn on the CPU in fp32 for every kind and device, so that a seed gives the
-    /// same values everywhere.
-    ///
-    /// # Errors
-    /// A [`TchError`].
-    pub fn draw(&self) -> Result<(), TchError> {
-        no_grad(|| self.fill())
-    }
-
-    fn fill(&self) -> Result<(), TchError> {
-        let mut values = self.tensor.shallow_clone();
-        let _filled = match self.init {
-            Init::Normal(std) if (values.kind(), values.device()) == (Kind::Float, Device::Cpu) => {
-                values.f_normal_(0.0, std)?
-            }
-            Init::Normal(std) => {
-                let drawn = Tensor::f_empty(&self.shape[..], (Kind::Float, Device::Cpu))?.f_normal_(0.0, std)?;
-                values.f_copy_(&drawn)?;
-                values
-            }
-            Init::Ones => values.f_fill_(1.0)?,
-            Init::Zeros => values.f_zero_()?,
-        };
-        Ok(())
-    }
-}
+use super::copies::Copies;
+use super::divided::{BlockWeights, DividedWeights, GradientUnit, Run, runs};
+pub use super::parameter::{BLOCKS, Init, Parameter};
 
 /// Slice of the flat buffers that one call of the optimizer updates; tensors have shape `[n]`.
 #[derive(Debug)]
@@ -91,24 +36,52 @@ pub struct Parameters {
     groups: Vec<Group>,
     values: Tensor,
     gradients: Tensor,
+    /// Gradients by unit, if ranks divide them.
+    units: Vec<GradientUnit>,
+    /// Sums of this rank's part of the gradients, if ranks divide them.
+    totals: Option<Tensor>,
+    /// Values of which this rank holds a part, if ranks divide them.
+    divided: Option<DividedWeights>,
+    /// Each parameter takes a multiple of this number of elements of the flat buffers.
+    multiple: i64,
+    /// Kind of the matrices of blocks, if they are held in another one.
+    held: Option<Kind>,
     /// True while the gradients are known to be zero.
     cleared: Cell<bool>,
-    cast: OnceCell<Cast>,
-}
-
-/// Copy of all values in another kind.
-#[derive(Debug)]
-struct Cast {
-    values: Tensor,
-    /// Views of the copy by the address of the parameter.
-    views: HashMap<usize, Tensor>,
+    copies: OnceCell<Copies>,
 }
 
 impl Parameters {
     /// Creates an empty set of parameters with the given kind ([`Kind::Float`] for training) and device.
     pub fn new(kind: Kind, device: Device) -> Self {
-        let (values, gradients, cleared, cast) = (Tensor::new(), Tensor::new(), Cell::new(false), OnceCell::new());
-        Self { named: Vec::new(), kind, device, groups: Vec::new(), values, gradients, cleared, cast }
+        let (values, gradients, cleared, copies) = (Tensor::new(), Tensor::new(), Cell::new(false), OnceCell::new());
+        Self {
+            named: Vec::new(),
+            kind,
+            device,
+            groups: Vec::new(),
+            values,
+            gradients,
+            units: Vec::new(),
+            totals: None,
+            divided: None,
+            multiple: 1,
+            held: None,
+            cleared,
+            copies,
+        }
+    }
+
+    /// Makes each parameter take a multiple of this number of elements of the flat buffers, so that ranks can divide any run of parameters
+    /// into equal parts. The elements between parameters are zero. Call it before [`Self::flatten`].
+    pub fn make_divisible(&mut self, multiple: usize) {
+        self.multiple = multiple.max(1) as i64;
+    }
+
+    /// Holds the matrices of blocks in this kind only, for computations in it without training: neither in 32 bits nor in a copy. Call it
+    /// before [`Self::flatten`].
+    pub fn hold_matrices(&mut self, kind: Kind) {
+        self.held = (kind != self.kind).then_some(kind);
     }
 
     /// Adds a parameter and returns a handle to it, which is empty before [`Self::flatten`].
@@ -128,20 +101,48 @@ impl Parameters {
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn flatten(&mut self) -> Result<(), TchError> {
-        let values = Tensor::f_empty([self.count()], (self.kind, self.device))?;
+        if let Some(kind) = self.held {
+            return self.flatten_held(kind);
+        }
+        let options = (self.kind, self.device);
+        let values = match self.multiple {
+            1 => Tensor::f_empty([self.count()], options)?,
+            _ => Tensor::f_zeros([self.count()], options)?,
+        };
         self.groups.clear();
         let mut first = 0;
         for decay in [true, false] {
-            let count = self.named.iter().filter(|parameter| parameter.decay == decay).map(Parameter::count).sum();
+            let of_group = self.named.iter().filter(|parameter| parameter.decay == decay);
+            let count = of_group.map(|parameter| self.taken(parameter)).sum();
             let values = values.f_narrow(0, first, count)?;
             self.groups.push(Group { values, gradients: Tensor::f_empty([0], (self.kind, self.device))?, decay });
             first += count;
         }
         let views = self.unflatten(&values)?;
         self.values = values;
-        self.cast = OnceCell::new();
+        self.copies = OnceCell::new();
         // Handles stay valid: only the memory of the variables changes.
         no_grad(|| self.named.iter_mut().zip(&views).try_for_each(|(parameter, view)| parameter.tensor.f_set_data(view)))
+    }
+
+    /// As [`Self::flatten`], in two buffers.
+    fn flatten_held(&mut self, kind: Kind) -> Result<(), TchError> {
+        let mut values = Vec::with_capacity(2);
+        for (is_matrix, kind) in [(false, self.kind), (true, kind)] {
+            let of_buffer = |parameter: &&mut Parameter| parameter.is_matrix_of_block() == is_matrix;
+            let count: i64 = self.named.iter_mut().filter(of_buffer).map(|parameter| parameter.count()).sum();
+            let buffer = Tensor::f_empty([count], (kind, self.device))?;
+            let mut next = 0;
+            for parameter in self.named.iter_mut().filter(of_buffer) {
+                let view = buffer.f_narrow(0, next, parameter.count())?.f_view(&parameter.shape[..])?;
+                next += parameter.count();
+                no_grad(|| parameter.tensor.f_set_data(&view))?;
+            }
+            values.push(buffer);
+        }
+        self.values = values.swap_remove(0);
+        self.copies = OnceCell::new();
+        Ok(())
     }
 
     /// Initializes the parameters in the order in which they were added.
@@ -157,6 +158,9 @@ impl Parameters {
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn alloc_grads(&mut self) -> Result<(), TchError> {
+        if let Some(kind) = self.held {
+            return Err(TchError::Kind(format!("weights that are held in {kind:?} cannot be trained")));
+        }
         self.gradients = Tensor::f_zeros([self.count()], (self.kind, self.device))?;
         for (parameter, view) in self.named.iter().zip(&self.unflatten(&self.gradients)?) {
             set_gradient(&parameter.tensor, view)?;
@@ -170,8 +174,103 @@ impl Parameters {
         Ok(())
     }
 
+    /// Allocates gradients for ranks that divide them: of the matrices of a block only while a backward pass is there, and this rank's
+    /// part of the sums, [`Self::totals`].
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn alloc_divided_grads(&mut self, ranks: usize) -> Result<(), TchError> {
+        let options = (self.kind, self.device);
+        self.totals = Some(Tensor::f_zeros([self.count() / ranks as i64], options)?);
+        self.units.clear();
+        for run in self.runs() {
+            let gradients = Tensor::f_zeros([run.place.end - run.place.start], options)?;
+            for (index, view) in run.views(&gradients, &self.named)? {
+                set_gradient(&self.named[index].tensor, &view)?;
+            }
+            if run.is_block {
+                // SAFETY: a backward pass allocates it before it writes gradients, and nothing else uses it.
+                unsafe { release(&gradients) }?;
+            }
+            self.units.push(GradientUnit { gradients, temporary: run.is_block });
+        }
+        Ok(())
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        runs(&self.named, &self.places(), |parameter| self.taken(parameter))
+    }
+
+    /// Divides values among the ranks of a group instead of [`Self::flatten`], see [`DividedWeights`]. Rank 0 has them in `values`, laid
+    /// out like the flat buffers; the others pass `None`. `half`: passes compute with a copy in this kind ([`Self::cast`]).
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
+    pub fn divide(&mut self, values: Option<&Tensor>, group: &ProcessGroup, half: Option<Kind>) -> Result<(), TchError> {
+        let (runs, options) = (self.runs(), (self.kind, self.device));
+        let divided = DividedWeights::new(values, runs, &mut self.named, options, group, half)?;
+        if let Some(kind) = half {
+            let views = divided.views().map(|(index, view)| (&self.named[index].tensor, view));
+            let _new = self.copies.set(Copies::new(kind, None, views));
+        }
+        self.divided = Some(divided);
+        Ok(())
+    }
+
+    /// Values of which this rank holds a part, if ranks divide them.
+    pub fn divided(&self) -> Option<&DividedWeights> {
+        self.divided.as_ref()
+    }
+
+    /// The matrices of a block, if there is memory for them in its passes only.
+    pub fn temporary_weights(&self, block: usize) -> Option<BlockWeights> {
+        self.divided.as_ref()?.block(block)
+    }
+
+    /// Copies all values to the host, by index of the parameter. If ranks divide them, all ranks call it together, and those that do not
+    /// `keep` the copies get nothing.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
+    pub fn copy(&self, keep: bool) -> Result<Vec<(usize, Tensor)>, TchError> {
+        match &self.divided {
+            Some(divided) => divided.copy(&self.named, keep),
+            None if keep => {
+                let copy = no_grad(|| self.values.f_to_device_(Device::Cpu, self.kind, false, true))?;
+                Ok(self.unflatten(&copy)?.into_iter().enumerate().collect())
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Number of elements of the flat buffers to which weight decay applies, which come first.
+    pub fn decayed(&self) -> usize {
+        self.named.iter().filter(|parameter| parameter.decay).map(|parameter| self.taken(parameter) as usize).sum()
+    }
+
+    /// Gradients by unit, if ranks divide them.
+    pub fn units(&self) -> &[GradientUnit] {
+        &self.units
+    }
+
+    /// Gradients of the matrices of a block, if there is memory for them in its backward pass only.
+    pub fn temporary_gradients(&self, block: usize) -> Option<&Tensor> {
+        self.units.iter().filter(|unit| unit.temporary).nth(block).map(|unit| &unit.gradients)
+    }
+
+    /// Sums of this rank's part of the gradients, if ranks divide them.
+    pub fn totals(&self) -> Option<&Tensor> {
+        self.totals.as_ref()
+    }
+
+    /// Elements of the flat buffers.
     fn count(&self) -> i64 {
-        self.named.iter().map(Parameter::count).sum()
+        self.named.iter().map(|parameter| self.taken(parameter)).sum()
+    }
+
+    /// Elements that a parameter takes of the flat buffers.
+    fn taken(&self, parameter: &Parameter) -> i64 {
+        (parameter.count() + self.multiple - 1) / self.multiple * self.multiple
     }
 
     /// Iterates over the parameters in order.
@@ -194,16 +293,28 @@ impl Parameters {
     /// # Errors
     /// A [`TchError`] if the vector is too short.
     pub fn unflatten(&self, vector: &Tensor) -> Result<Vec<Tensor>, TchError> {
+        let places = self.places().into_iter().zip(&self.named);
+        places
+            .map(|(place, parameter)| vector.f_narrow(0, place.start, parameter.count())?.f_view(&parameter.shape[..]))
+            .collect()
+    }
+
+    /// Places of the parameters in the flat buffers, in the order of the parameters.
+    pub fn places(&self) -> Vec<Range<i64>> {
         let mut next = 0;
-        let mut views: Vec<Option<Tensor>> = self.named.iter().map(|_| None).collect();
+        let mut places = vec![0..0; self.named.len()];
         for decay in [true, false] {
-            for (parameter, view) in self.named.iter().zip(&mut views).filter(|(parameter, _)| parameter.decay == decay) {
-                let count = parameter.count();
-                *view = Some(vector.f_narrow(0, next, count)?.f_view(&parameter.shape[..])?);
-                next += count;
+            for (parameter, place) in self.named.iter().zip(&mut places).filter(|(parameter, _)| parameter.decay == decay) {
+                *place = next..next + parameter.count();
+                next += self.taken(parameter);
             }
         }
-        Ok(views.into_iter().flatten().collect())
+        places
+    }
+
+    /// Values of all parameters as one vector.
+    pub fn values(&self) -> &Tensor {
+        &self.values
     }
 
     /// Number of parameter tensors.
@@ -226,40 +337,44 @@ impl Parameters {
         self.device
     }
 
-    /// Copy of a parameter in another kind, in which matrix products read it. All parameters are copied on the first call;
-    /// afterwards the optimizer keeps the copy up to date ([`Self::cast_values`]), and whatever else changes values must call
-    /// [`Self::forget_cast`].
+    /// Copy of a parameter in another kind, in which matrix products read it. All parameters are copied on the first call; afterwards the
+    /// optimizer keeps the copies up to date ([`Self::cast_values`]).
     ///
     /// # Errors
-    /// A [`TchError`], for example out of memory; another kind than that of the copy is one.
+    /// A [`TchError`], for example out of memory; another kind than that of the copies is one.
     pub fn cast(&self, parameter: &Tensor, kind: Kind) -> Result<&Tensor, TchError> {
-        let cast = match self.cast.get() {
-            Some(cast) => cast,
+        if let Some(copies) = self.copies.get() {
+            return copies.get(parameter, kind);
+        }
+        let (values, views) = match self.held {
+            Some(_) => {
+                let views = self.named.iter().map(|parameter| parameter.tensor.f_detach()?.f_totype(kind));
+                (None, views.collect::<Result<_, _>>()?)
+            }
             None => {
                 // A copy even if it is the same kind, which tests compute in.
                 let values = no_grad(|| self.values.f_to_device_(self.device, kind, false, true))?;
                 let views = self.unflatten(&values)?;
-                let address = |parameter: &Parameter| parameter.tensor.data_ptr() as usize;
-                let views = self.named.iter().map(address).zip(views).collect();
-                self.cast.get_or_init(|| Cast { values, views })
+                (Some(values), views)
             }
         };
-        let found = cast.values.f_kind()?;
-        if found != kind {
-            return Err(TchError::Kind(format!("weights were copied in {found:?}, not in {kind:?}")));
-        }
-        let missing = || TchError::Shape("a tensor that is not a parameter of this model".to_owned());
-        cast.views.get(&(parameter.data_ptr() as usize)).ok_or_else(missing)
+        let named = self.named.iter().map(|parameter| &parameter.tensor);
+        self.copies.get_or_init(|| Copies::new(kind, values, named.zip(views))).get(parameter, kind)
     }
 
-    /// The copies of all values as one vector, if there are any; see [`Self::cast`].
+    /// The copies of all values as one vector, if they are one; see [`Self::cast`].
     pub fn cast_values(&self) -> Option<&Tensor> {
-        self.cast.get().map(|cast| &cast.values)
+        self.copies.get().and_then(Copies::values)
     }
 
-    /// Drops the copies of the values.
-    pub fn forget_cast(&mut self) {
-        self.cast = OnceCell::new();
+    /// Handles to the copies of the values, for a backward pass: a set of parameters that has nothing else.
+    #[must_use]
+    pub(super) fn share_copies(&self) -> Self {
+        let shared = Self::new(self.kind, self.device);
+        if let Some(copies) = self.copies.get() {
+            let _new = shared.copies.set(copies.share());
+        }
+        shared
     }
 
     /// Notes that the optimizer has set all gradients to zero.
@@ -272,37 +387,13 @@ impl Parameters {
     /// # Errors
     /// A [`TchError`].
     pub fn zero_grad(&self) -> Result<(), TchError> {
+        if self.totals.is_some() {
+            let kept = self.units.iter().filter(|unit| !unit.temporary);
+            return no_grad(|| kept.map(|unit| unit.gradients.shallow_clone().f_zero_().map(drop)).collect());
+        }
         if self.cleared.replace(false) {
             return Ok(());
         }
         no_grad(|| self.gradients.shallow_clone().f_zero_().map(drop))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn handles_and_gradients_are_views_of_the_buffers() {
-        let mut parameters = Parameters::new(Kind::Float, Device::Cpu);
-        let bias = parameters.add("bias".into(), &[2], Init::Zeros).expect("bias");
-        let weight = parameters.add("weight".into(), &[2, 3], Init::Ones).expect("weight");
-        parameters.flatten().expect("flatten");
-        assert_eq!(parameters.gradients().numel(), 0);
-        parameters.draw().expect("draw");
-        parameters.alloc_grads().expect("gradients");
-        let numbers = |tensor: &Tensor| Vec::<f32>::try_from(tensor.reshape([-1])).expect("numbers");
-        let [decayed, rest] = parameters.groups() else { panic!("two groups") };
-        assert_eq!((numbers(&decayed.values), numbers(&rest.values)), (vec![1.0; 6], vec![0.0; 2]));
-
-        let _filled = no_grad(|| decayed.values.shallow_clone().fill_(2.0));
-        assert_eq!(numbers(&weight), [2.0; 6]);
-        (weight.sum(Kind::Float) * 3.0 + bias.sum(Kind::Float)).backward();
-        assert_eq!(numbers(parameters.gradients()), [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 1.0, 1.0]);
-        let views = parameters.unflatten(parameters.gradients()).expect("unflatten");
-        assert_eq!((numbers(&views[0]), views[1].size()), (vec![1.0; 2], vec![2, 3]));
-        parameters.zero_grad().expect("zero");
-        assert_eq!(numbers(&weight.grad()), [0.0; 6]);
     }
 }

@@ -4,9 +4,10 @@ use libtorch_ext::operators::{AdamWEntry, AdamWRates, fused_adamw};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor, no_grad};
 
+use super::shard::{Piece, Shard};
 use crate::model::ops::cuda::adamw::{self, Rates, Vectors};
 use crate::model::ops::cuda::launch::{self, Launcher, Runner};
-use crate::model::parameters::{Group, Parameters};
+use crate::model::parameters::Parameters;
 
 /// Hyperparameters of [`AdamW`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct AdamWConfig {
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
+    /// Pieces of the flat buffers that it updates.
+    shard: Shard,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
     steps: Tensor,
@@ -56,8 +59,16 @@ impl AdamW {
     /// # Errors
     /// A [`TchError`], for example out of memory.
     pub fn new(config: AdamWConfig, parameters: &Parameters) -> Result<Self, TchError> {
-        let zeros = || parameters.gradients().f_detach()?.f_zeros_like();
+        Self::sharded(config, parameters, Shard::whole(parameters))
+    }
+
+    /// As [`Self::new`], for the part of the parameters that this rank updates.
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn sharded(config: AdamWConfig, parameters: &Parameters, shard: Shard) -> Result<Self, TchError> {
         let device = parameters.device();
+        let zeros = || Tensor::f_zeros([shard.count()], (parameters.kind(), device));
         Ok(Self {
             config,
             exp_avg: zeros()?,
@@ -66,6 +77,7 @@ impl AdamW {
             log_betas: Tensor::f_from_slice(&[config.beta1.ln(), config.beta2.ln()])?.f_to_device(device)?,
             powers: Tensor::f_from_slice(&[1.0, 0.5])?.f_to_device(device)?,
             runner: launch::runner(device).ok(),
+            shard,
         })
     }
 
@@ -77,12 +89,18 @@ impl AdamW {
         Ok(self.steps.f_double_value(&[0])? as u64)
     }
 
-    /// Moving average of the gradients of all parameters, as one vector; see [`Parameters::unflatten`].
+    /// The part of the parameters that this rank updates, which determines the layout of the averages.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Moving average of the gradients of all parameters, as one vector; see [`Parameters::unflatten`]. With a shard, of its pieces, one
+    /// after the other.
     pub fn exp_avg(&self) -> &Tensor {
         &self.exp_avg
     }
 
-    /// Moving average of the squared gradients of all parameters, as one vector.
+    /// Moving average of the squared gradients, likewise.
     pub fn exp_avg_sq(&self) -> &Tensor {
         &self.exp_avg_sq
     }
@@ -95,7 +113,7 @@ impl AdamW {
         self.steps.f_fill_(steps as f64).map(drop)
     }
 
-    /// Updates the parameters from their gradients, which are divided in place or, by the CUDA kernel, set to zero. That kernel is used
+    /// Updates its part of the parameters from their gradients, which are divided in place or, by the CUDA kernel, set to zero. That kernel is used
     /// where the weights have a copy in half precision ([`Parameters::cast`]), which it updates.
     ///
     /// # Errors
@@ -121,23 +139,19 @@ impl AdamW {
             Ok::<_, TchError>((corrections.f_totype(Kind::Float)?, rates.skip.f_rsub_scalar(1.0)?))
         })?;
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
-        for (start, group) in starts(parameters.groups()) {
-            let count = group.values.numel() as i64;
-            let part = |vector: &Tensor| vector.f_narrow(0, start, count);
-            let vectors = Vectors {
-                values: &group.values,
-                gradient: &group.gradients,
-                first: &part(&self.exp_avg)?,
-                second: &part(&self.exp_avg_sq)?,
-                half: &part(cast)?,
-            };
-            let decay = if group.decay { weight_decay } else { 0.0 };
+        for piece in self.shard.pieces() {
+            let Views { values, gradient, first, second } = self.views(piece, parameters)?;
+            let half = &cast.f_narrow(0, piece.place.start, piece.place.end - piece.place.start)?;
+            let vectors = Vectors { values: &values, gradient: &gradient, first: &first, second: &second, half };
+            let decay = if piece.decay { weight_decay } else { 0.0 };
             let StepRates { lr, gradient_divisor: divisor, skip } = *rates;
             let rates = Rates { lr, divisor, skip, corrections: &corrections, beta1, beta2, eps, decay };
             adamw::step(launcher, &vectors, &rates)?;
         }
         let _counted = no_grad(|| self.steps.f_add_(&done))?;
-        parameters.gradients_are_zero();
+        if self.shard.ranks() == 1 && parameters.totals().is_none() {
+            parameters.gradients_are_zero();
+        }
         Ok(())
     }
 
@@ -147,28 +161,32 @@ impl AdamW {
         // The operator divides by a number in fp32, which would round gradients in fp64.
         let gradient_divisor = match parameters.kind() {
             Kind::Double => {
-                no_grad(|| parameters.gradients().shallow_clone().f_div_(rates.gradient_divisor).map(drop))?;
+                no_grad(|| {
+                    self.shard
+                        .pieces()
+                        .iter()
+                        .try_for_each(|piece| self.views(piece, parameters)?.gradient.f_div_(rates.gradient_divisor).map(drop))
+                })?;
                 None
             }
             _ => Some(rates.gradient_divisor.f_totype(Kind::Float)?),
         };
-        for (start, group) in starts(parameters.groups()) {
-            let count = group.values.numel() as i64;
-            let (exp_avg, exp_avg_sq) = (self.exp_avg.f_narrow(0, start, count)?, self.exp_avg_sq.f_narrow(0, start, count)?);
-            // The operator increments the step counter, once per group.
+        for piece in self.shard.pieces() {
+            let Views { values, gradient, first, second } = self.views(piece, parameters)?;
+            // The operator increments the step counter, once per piece.
             self.steps.f_copy_(&before)?;
             let entry = AdamWEntry {
-                parameter: &group.values,
-                gradient: &group.gradients,
-                exp_avg: &exp_avg,
-                exp_avg_sq: &exp_avg_sq,
+                parameter: &values,
+                gradient: &gradient,
+                exp_avg: &first,
+                exp_avg_sq: &second,
                 steps: &self.steps,
             };
             let rates = AdamWRates {
                 lr: rates.lr,
                 beta1,
                 beta2,
-                weight_decay: if group.decay { weight_decay } else { 0.0 },
+                weight_decay: if piece.decay { weight_decay } else { 0.0 },
                 eps,
                 gradient_divisor: gradient_divisor.as_ref(),
                 skip: Some(rates.skip),
@@ -177,15 +195,30 @@ impl AdamW {
         }
         Ok(())
     }
+
+    fn views(&self, piece: &Piece, parameters: &Parameters) -> Result<Views, TchError> {
+        let count = piece.place.end - piece.place.start;
+        Ok(Views {
+            values: match parameters.divided() {
+                Some(divided) => divided.own().f_narrow(0, piece.start, count)?,
+                None => parameters.values().f_narrow(0, piece.place.start, count)?,
+            },
+            gradient: match parameters.totals() {
+                Some(totals) => totals.f_narrow(0, piece.start, count)?,
+                None => parameters.gradients().f_narrow(0, piece.place.start, count)?,
+            },
+            first: self.exp_avg.f_narrow(0, piece.start, count)?,
+            second: self.exp_avg_sq.f_narrow(0, piece.start, count)?,
+        })
+    }
 }
 
-/// Groups, each with the place of its first number in the vectors of all parameters.
-fn starts(groups: &[Group]) -> impl Iterator<Item = (i64, &Group)> {
-    groups.iter().scan(0, |next, group| {
-        let start = *next;
-        *next += group.values.numel() as i64;
-        Some((start, group))
-    })
+/// Views of what a step updates in one piece.
+struct Views {
+    values: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
 }
 
 #[cfg(test)]

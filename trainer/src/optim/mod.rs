@@ -1,13 +1,14 @@
 //! Optimizer step: from gradients to new weights.
 //!
 //! [`adamw`] updates the weights, [`schedule`] gives the learning rate, [`clip`] computes the gradient norm, [`loss_scale`] keeps
-//! half-precision gradients in range, and [`spikes`] detects outliers. [`control`] combines them without waiting for the host.
+//! half-precision gradients in range, [`spikes`] detects outliers, and [`shard`] divides the state among ranks. [`control`] combines them without waiting for the host.
 
 pub mod adamw;
 pub mod clip;
 pub mod control;
 pub mod loss_scale;
 pub mod schedule;
+pub mod shard;
 pub mod spikes;
 
 /// Devices that tests run on: the CPU, and the first GPU if this build and machine have one.

@@ -5,7 +5,9 @@ mod error;
 pub mod evaluate;
 mod generation;
 pub mod language_model;
+pub mod memory_plan;
 mod records;
+mod save;
 pub mod step;
 pub mod stop;
 mod validation;
@@ -14,7 +16,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use glm_text::tokenize::Tokenizer;
 use tch::Device;
@@ -25,7 +26,9 @@ pub use records::Records;
 use crate::batch::layout::LayoutKind;
 use crate::batch::out_of_memory::explain;
 use crate::batch::work::Work;
+use crate::checkpoint::parts::PartWriter;
 use crate::checkpoint::run_folder::RunState;
+use crate::checkpoint::snapshot::Snapshots;
 use crate::config::plan::Plan;
 use crate::config::{Config, TrainSettings};
 use crate::data::balance::spread;
@@ -77,8 +80,12 @@ pub struct Run {
     pub stepper: Stepper,
     /// State of the run.
     pub state: RunState,
+    /// Copies of the training state.
+    pub snapshots: Snapshots,
     /// Output files, on rank 0.
     pub records: Option<Records>,
+    /// Parts of checkpoints, on other ranks that have a part of the optimizer state.
+    pub parts: Option<PartWriter>,
     /// The other ranks, if any.
     pub world: Option<Rc<World>>,
     /// State in the latest checkpoint, if there is one.
@@ -186,6 +193,9 @@ pub fn train(run: &mut Run, stop: &AtomicBool) -> Result<Outcome, TrainError> {
             log.progress.checkpoint(&written);
         }
         log.progress.finish();
+    }
+    if let Some(parts) = &mut run.parts {
+        parts.wait();
     }
     run.leave()?;
     Ok(outcome)
@@ -364,36 +374,5 @@ impl Run {
     fn passed(&self, every: u64, in_flight: &VecDeque<InFlightStep>, samples: usize) -> bool {
         let submitted = self.samples_submitted(in_flight);
         every > 0 && submitted / every > (submitted - samples as u64) / every
-    }
-
-    /// Starts writing a checkpoint, on rank 0, unless there is one of this state. The best checkpoint so far is marked.
-    fn save(&mut self, progress: &Progress) -> Result<(), TrainError> {
-        self.publish_phase(Phase::Checkpoint);
-        let start = Instant::now();
-        let is_best = match (&self.state.latest, &self.state.best) {
-            (Some(latest), Some(best)) if latest.metric == best.metric => {
-                self.selection().is_some_and(|metric| metric.improves(latest.value, best.value))
-            }
-            // Also after another metric was chosen for the rest of a run.
-            (latest, _) => latest.is_some(),
-        };
-        if is_best {
-            self.state.best = self.state.latest.clone();
-        }
-        self.state.optimizer_steps = self.stepper.optimizer.steps()?;
-        if self.saved.as_ref() == Some(&self.state) {
-            return Ok(());
-        }
-        if let Some(world) = &self.world {
-            world.check_weights(self.stepper.model.parameters(), self.state.step)?;
-        }
-        self.saved = Some(self.state.clone());
-        let Some(records) = &mut self.records else { return Ok(()) };
-        records.follow(progress, true);
-        let metrics = records.metrics.lines().to_vec();
-        let Stepper { model, optimizer, .. } = &self.stepper;
-        let (snapshot, before_update) = records.snapshots.take(model, optimizer, self.state.clone(), metrics)?;
-        self.stepper.update_after(before_update);
-        Ok(records.checkpoints.start(snapshot, is_best, start)?)
     }
 }

@@ -6,7 +6,6 @@ use glm_schemas::manifest::Split;
 
 use crate::checkpoint::background::Background;
 use crate::checkpoint::run_folder::RunFolder;
-use crate::checkpoint::snapshot::Snapshots;
 use crate::record::answers::{ANSWERS_FILE, Answers};
 use crate::record::metrics::{EvalRecord, MetricsFile};
 use crate::record::progress::Progress;
@@ -14,8 +13,6 @@ use crate::record::progress::Progress;
 /// Checkpoints, metrics and answers of a run.
 #[derive(Debug)]
 pub struct Records {
-    /// Copies of the training state.
-    pub snapshots: Snapshots,
     /// Checkpoints.
     pub checkpoints: Background,
     /// Metrics.

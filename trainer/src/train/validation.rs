@@ -43,6 +43,8 @@ impl Run {
             }
         };
         let model = &self.stepper.model;
+        let divided = model.parameters().divided();
+        divided.map_or(Ok(()), |weights| weights.keep_whole(true))?;
         let (evaluation, metrics) = match (count, self.subset()) {
             (None, Some(_)) => evaluate_all(model, data, &config, world, &mut add)?,
             (count, _) => {
@@ -52,6 +54,7 @@ impl Run {
                 (evaluation, metrics)
             }
         };
+        divided.map_or(Ok(()), |weights| weights.keep_whole(false))?;
         let answers = answers.gathered(world)?;
         self.state.latest = self
             .selection()

@@ -1,4 +1,4 @@
-//! Declarations of the C interface of `csrc/store.cpp`, `csrc/group.cpp` and `csrc/reducer.cpp`. `csrc/ext.h` describes the
+//! Declarations of the C interface of `csrc/store.cpp`, `csrc/group.cpp`, `csrc/gather.cpp` and `csrc/reducer.cpp`. `csrc/ext.h` describes the
 //! ownership of arguments and results.
 
 use std::ffi::{c_char, c_int, c_void};
@@ -93,19 +93,39 @@ unsafe extern "C" {
         n: usize,
         timeout: u64,
     ) -> *mut c_char;
+    pub(super) fn glm_ext_group_queue_gather(
+        group: *const c_void,
+        whole: TensorPtr,
+        part: TensorPtr,
+        timeout: u64,
+    ) -> *mut c_char;
     pub(super) fn glm_ext_group_barrier(group: *const c_void, timeout: u64) -> *mut c_char;
+
+    pub(super) fn glm_ext_gather_new(
+        group: *const c_void,
+        whole: TensorPtr,
+        part: TensorPtr,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(super) fn glm_ext_gather_free(gather: *mut c_void);
+    pub(super) fn glm_ext_gather_run(gather: *mut c_void, timeout: u64) -> *mut c_char;
 
     pub(super) fn glm_ext_reducer_new(
         group: *const c_void,
         parameters: *const TensorPtr,
         n: usize,
-        gradients: TensorPtr,
+        units: *const TensorPtr,
+        temporary: *const u8,
+        n_units: usize,
+        totals: TensorPtr,
         bucket: u64,
         bf16: c_int,
+        multiple: u64,
         out: *mut *mut c_void,
     ) -> *mut c_char;
     pub(super) fn glm_ext_reducer_free(reducer: *mut c_void) -> *mut c_char;
     pub(super) fn glm_ext_reducer_prepare(reducer: *mut c_void, timeout: u64) -> *mut c_char;
+    pub(super) fn glm_ext_reducer_start(reducer: *mut c_void) -> *mut c_char;
     pub(super) fn glm_ext_reducer_finish(reducer: *mut c_void, timeout: u64) -> *mut c_char;
     pub(super) fn glm_ext_reducer_reset(reducer: *mut c_void) -> *mut c_char;
     pub(super) fn glm_ext_reducer_slices(reducer: *const c_void) -> usize;

@@ -182,6 +182,17 @@ impl ProcessGroup {
         Ok(outputs)
     }
 
+    /// Fills the vector `whole` with the vectors `part` of all ranks, in the order of ranks; `part` may be this rank's part of `whole`.
+    /// As with [`Self::queue_sum`], only the stream waits if they are on a GPU.
+    ///
+    /// # Errors
+    /// As [`Self::queue_sum`].
+    pub fn queue_gather(&self, whole: &mut Tensor, part: &Tensor) -> Result<(), TchError> {
+        // SAFETY: group and tensors outlive the call; the backend keeps references to the tensors' memory.
+        let done = check(unsafe { ffi::glm_ext_group_queue_gather(self.raw, as_raw(whole), as_raw(part), self.wait_limit()) });
+        with_context(done, || self.describe(&format!("queue_gather of {}", shape(part))))
+    }
+
     /// Waits until all ranks have called it, and until earlier work of the group is done.
     ///
     /// # Errors

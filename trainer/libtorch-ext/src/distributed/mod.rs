@@ -6,7 +6,8 @@
 //!    too, to find each other; the connections that they open then are neither encrypted nor authenticated.
 //! 2. A [`ProcessGroup`] consists of all processes. Every rank must call its collectives (sums, broadcasts, barriers) in the
 //!    same order, with tensors of the same shape and kind.
-//! 3. A [`Reducer`] sums the gradients of all ranks while the backward pass is still running.
+//! 3. A [`DividedVector`] is gathered from the parts of all ranks while it is needed.
+//! 4. A [`Reducer`] sums the gradients of all ranks while the backward pass is still running.
 //!
 //! An example with a single process:
 //!
@@ -73,6 +74,7 @@
 mod agent;
 mod error;
 mod ffi;
+mod gather;
 mod group;
 mod nccl;
 mod reducer;
@@ -80,6 +82,7 @@ mod store;
 
 pub use agent::AgentStore;
 pub use error::{Unavailable, available};
+pub use gather::DividedVector;
 pub use group::{Backend, GroupOptions, ProcessGroup};
-pub use reducer::{Reducer, ReducerOptions};
+pub use reducer::{PART_MULTIPLE, Reducer, ReducerOptions, Unit};
 pub use store::{Secret, Store, StoreError, StoreOptions};

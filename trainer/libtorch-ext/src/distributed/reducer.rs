@@ -12,6 +12,10 @@ use super::ffi;
 use super::group::ProcessGroup;
 use crate::ffi::{TensorPtr, as_raw, check};
 
+/// Elements of which every rank's part of a slice is a multiple with [`ReducerOptions::scatter`], so that no part starts at an address
+/// which kernels of GPUs cannot use.
+pub const PART_MULTIPLE: usize = 64;
+
 /// Options of a [`Reducer`], the same on all ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReducerOptions {
@@ -19,13 +23,26 @@ pub struct ReducerOptions {
     pub bucket: usize,
     /// Sends gradients as bf16, in half the bytes of fp32: the gradients of each rank are rounded to bf16, and so is each sum.
     pub bf16: bool,
+    /// Reduces and scatters: each rank receives the sums of its part of every slice only, see [`Reducer::slices`]. The rest of the
+    /// gradients is undefined afterwards. Then the gradient of a parameter takes a multiple of [`PART_MULTIPLE`] times the number of ranks in
+    /// the vector.
+    pub scatter: bool,
 }
 
 impl Default for ReducerOptions {
     /// The bucket size of PyTorch's `DistributedDataParallel`, 25 MiB, and the format of the gradients.
     fn default() -> Self {
-        Self { bucket: 25 << 20, bf16: false }
+        Self { bucket: 25 << 20, bf16: false, scatter: false }
     }
+}
+
+/// Vector of the gradients of a run of parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct Unit<'a> {
+    /// The gradients.
+    pub gradients: &'a Tensor,
+    /// Their memory is released when they have been reduced.
+    pub temporary: bool,
 }
 
 /// Sums the gradients of all ranks during the backward pass.
@@ -71,17 +88,52 @@ impl Reducer {
         gradients: &Tensor,
         options: &ReducerOptions,
     ) -> Result<Self, TchError> {
+        Self::create(group, parameters, &[Unit { gradients, temporary: false }], None, options)
+    }
+
+    /// Creates a reducer that scatters sums and adds them to the vector `totals`: those of this rank's part of each slice, in ascending
+    /// order of places. The gradients of the parameters are views of `units`, vectors that they fill one after the other.
+    ///
+    /// Every backward pass reduces then, and gradients must be set to zero before each. The memory of temporary units is released after
+    /// their reduction: before gradients are computed again it must be allocated ([`crate::memory::allocate_zeros`]).
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn accumulating(
+        group: Rc<ProcessGroup>,
+        parameters: &[&Tensor],
+        units: &[Unit<'_>],
+        totals: &Tensor,
+        options: &ReducerOptions,
+    ) -> Result<Self, TchError> {
+        Self::create(group, parameters, units, Some(totals), &ReducerOptions { scatter: true, ..*options })
+    }
+
+    fn create(
+        group: Rc<ProcessGroup>,
+        parameters: &[&Tensor],
+        units: &[Unit<'_>],
+        totals: Option<&Tensor>,
+        options: &ReducerOptions,
+    ) -> Result<Self, TchError> {
         let list: Vec<TensorPtr> = parameters.iter().map(|tensor| as_raw(tensor)).collect();
+        let vectors: Vec<TensorPtr> = units.iter().map(|unit| as_raw(unit.gradients)).collect();
+        let temporary: Vec<u8> = units.iter().map(|unit| u8::from(unit.temporary)).collect();
+        let multiple = if options.scatter { PART_MULTIPLE * group.world_size() } else { 0 };
         let mut raw = null_mut();
-        // SAFETY: group and tensors outlive the call, the length matches the list, and `raw` is valid for writes.
+        // SAFETY: group and tensors outlive the call, the lengths match the lists, and `raw` is valid for writes.
         let created = check(unsafe {
             ffi::glm_ext_reducer_new(
                 group.raw(),
                 list.as_ptr(),
                 list.len(),
-                as_raw(gradients),
+                vectors.as_ptr(),
+                temporary.as_ptr(),
+                vectors.len(),
+                totals.map_or(null_mut(), as_raw),
                 options.bucket.min(isize::MAX as usize) as u64,
                 options.bf16.into(),
+                multiple as u64,
                 &mut raw,
             )
         });
@@ -114,7 +166,23 @@ impl Reducer {
         self.finish()
     }
 
-    /// Returns the slices as ranges of the vector of gradients, in the order in which they are reduced.
+    /// As [`Self::reduce`], and calls `before` with the index of each slice before it starts to reduce the slice: for collectives that the
+    /// backward passes of the other ranks need meanwhile.
+    ///
+    /// # Errors
+    /// A [`TchError`] of `before`, or if another rank failed or timed out.
+    pub fn reduce_after(&mut self, mut before: impl FnMut(usize) -> Result<(), TchError>) -> Result<(), TchError> {
+        self.prepare()?;
+        for slice in 0..self.slices().len() {
+            // SAFETY: the reducer is alive.
+            let started = before(slice).and_then(|()| check(unsafe { ffi::glm_ext_reducer_start(self.raw) }));
+            self.reset_on_error(started, "gradient reduction")?;
+        }
+        self.finish()
+    }
+
+    /// Returns the slices as ranges of the vector of gradients, in the order in which they are reduced. With
+    /// [`ReducerOptions::scatter`], each is divided into as many equal parts as there are ranks, in the order of ranks.
     pub fn slices(&self) -> Vec<Range<usize>> {
         // SAFETY: the reducer is alive.
         let count = unsafe { ffi::glm_ext_reducer_slices(self.raw) };
@@ -199,7 +267,7 @@ mod tests {
     }
 
     fn reducer(group: &Rc<ProcessGroup>, parameters: &[&Tensor], gradients: &Tensor) -> Result<Reducer, TchError> {
-        Reducer::new(Rc::clone(group), parameters, gradients, &ReducerOptions { bucket: 16, bf16: false })
+        Reducer::new(Rc::clone(group), parameters, gradients, &ReducerOptions { bucket: 16, ..ReducerOptions::default() })
     }
 
     fn numbers(tensor: &Tensor) -> Vec<f64> {

@@ -2,5 +2,7 @@
 
 mod collectives;
 mod failures;
+mod gather;
 mod ranks;
 mod reducer;
+mod scatter;

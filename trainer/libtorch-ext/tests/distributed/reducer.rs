@@ -9,25 +9,31 @@ use tch::{Device, Kind, TchError, Tensor, no_grad};
 use crate::ranks::{Rank, long, numbers, on_ranks};
 
 /// Parameters whose gradients are views of one buffer, as in the trainer.
-struct Model {
-    first: Tensor,
-    bias: Tensor,
-    shared: Tensor,
-    last: Tensor,
-    gradients: Tensor,
+pub(crate) struct Model {
+    pub(crate) first: Tensor,
+    pub(crate) bias: Tensor,
+    pub(crate) shared: Tensor,
+    pub(crate) last: Tensor,
+    pub(crate) gradients: Tensor,
 }
 
 impl Model {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::padded(1)
+    }
+
+    /// The gradient of each parameter takes a multiple of `multiple` in the buffer.
+    pub(crate) fn padded(multiple: i64) -> Self {
         tch::manual_seed(7);
         let options = (Kind::Double, Device::Cpu);
-        let gradients = Tensor::zeros([WIDTH * WIDTH * 2 + WIDTH + WIDTH], options);
+        let taken = |count: i64| (count + multiple - 1) / multiple * multiple;
+        let gradients = Tensor::zeros([2 * taken(WIDTH * WIDTH) + 2 * taken(WIDTH)], options);
         let mut next = 0;
         let mut parameter = |shape: &[i64]| {
             let values = Tensor::randn(shape, options).set_requires_grad(true);
             let count = values.numel() as i64;
             set_gradient(&values, &gradients.narrow(0, next, count).view(shape)).expect("set_gradient");
-            next += count;
+            next += taken(count);
             values
         };
         let (first, bias) = (parameter(&[WIDTH, WIDTH]), parameter(&[WIDTH]));
@@ -35,29 +41,29 @@ impl Model {
         Self { first, bias, shared, last, gradients }
     }
 
-    fn parameters(&self) -> [&Tensor; 4] {
+    pub(crate) fn parameters(&self) -> [&Tensor; 4] {
         [&self.first, &self.bias, &self.shared, &self.last]
     }
 
     /// A loss that is a sum over questions. `shared` is used three times: twice by a function that accumulates its gradient
     /// itself, once by a function of libtorch.
-    fn loss(&self, questions: &Tensor) -> Tensor {
+    pub(crate) fn loss(&self, questions: &Tensor) -> Tensor {
         let x = (questions.matmul(&self.first) + &self.bias).tanh();
         let x = product(&x, &self.shared).tanh();
         let x = product(&x, &self.shared).tanh() + x.matmul(&self.shared).sin();
         x.matmul(&self.last).square().sum(Kind::Double)
     }
 
-    fn reducer(&self, group: &Rc<ProcessGroup>, options: &ReducerOptions) -> Reducer {
+    pub(crate) fn reducer(&self, group: &Rc<ProcessGroup>, options: &ReducerOptions) -> Reducer {
         Reducer::new(Rc::clone(group), &self.parameters(), &self.gradients, options).expect("a reducer")
     }
 
-    fn zero(&self) {
+    pub(crate) fn zero(&self) {
         let _zeros = self.gradients.shallow_clone().zero_();
     }
 }
 
-const WIDTH: i64 = 6;
+pub(crate) const WIDTH: i64 = 6;
 
 /// `x @ weight`. The backward pass accumulates the weight's gradient itself and returns none for it.
 fn product(x: &Tensor, weight: &Tensor) -> Tensor {
@@ -73,12 +79,12 @@ fn product(x: &Tensor, weight: &Tensor) -> Tensor {
 }
 
 /// Returns the questions of every rank in a step. The ranks have different numbers of questions.
-fn questions(step: u64, ranks: usize) -> Vec<Tensor> {
+pub(crate) fn questions(step: u64, ranks: usize) -> Vec<Tensor> {
     tch::manual_seed(100 + step as i64);
     (0..ranks as i64).map(|rank| Tensor::randn([rank + 1, WIDTH], (Kind::Double, Device::Cpu))).collect()
 }
 
-fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
+pub(crate) fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
     let scale = expected.abs().max().double_value(&[]);
     let error = (found - expected).abs().max().double_value(&[]) / scale;
     assert!(scale > 0.0 && error < 1e-12, "{what}: {error:e}");
@@ -88,14 +94,14 @@ fn bits(tensor: &Tensor) -> Vec<u64> {
     numbers(tensor).into_iter().map(f64::to_bits).collect()
 }
 
-fn assert_bit_identical_on_all_ranks(group: &ProcessGroup, gradients: &Tensor) {
+pub(crate) fn assert_bit_identical_on_all_ranks(group: &ProcessGroup, gradients: &Tensor) {
     let all = group.all_gather(gradients).expect("all_gather");
     assert_eq!(all.len(), group.world_size());
     assert!(all.iter().all(|other| bits(other) == bits(&all[0])));
 }
 
 /// A bucket size with which each parameter is a slice of its own.
-const SMALL_BUCKETS: ReducerOptions = ReducerOptions { bucket: 64, bf16: false };
+const SMALL_BUCKETS: ReducerOptions = ReducerOptions { bucket: 64, bf16: false, scatter: false };
 
 fn gradients_equal_those_of_one_process(ranks: &Rank) {
     let (model, single) = (Model::new(), Model::new());

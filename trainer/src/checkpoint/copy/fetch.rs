@@ -9,8 +9,7 @@ use glm_support::files::lock::wait_for_lock;
 use glm_support::files::progress::{Progress, Unit};
 
 use super::super::CheckpointError;
-use super::super::locate::{BEST_FILE, CHECKPOINTS_FOLDER, LATEST_FILE, STEP_PREFIX};
-use super::super::run_folder::TEMPORARY;
+use super::super::locate::{BEST_FILE, CHECKPOINTS_FOLDER, LATEST_FILE, STEP_PREFIX, TEMPORARY};
 use super::super::seal::SUMS_FILE;
 
 /// File that is locked while a run is downloaded.

@@ -11,13 +11,12 @@ use glm_support::files::progress::{self, Progress, Unit};
 use glm_text::tokenize::{Session, Tokenizer, TokenizerError};
 use serde::Serialize;
 use serde_json::Value;
-use tch::Kind;
 use thiserror::Error;
 
 use super::documents::{self, Document, DocumentError, Documents};
 use super::{EvalArgs, EvalError, Evaluated, write_line, write_lines};
 use crate::checkpoint::weights::Weights;
-use crate::command::setup::{SetupError, data_folder, load_model, resolve_micro_batch_tokens, set_threads, tokenizer_for};
+use crate::command::setup::{SetupError, Use, data_folder, load_model, resolve_micro_batch_tokens, set_threads, tokenizer_for};
 use crate::command::weights::Provenance;
 use crate::config::Config;
 use crate::model::Pass;
@@ -227,8 +226,8 @@ pub(super) fn run(args: &EvalArgs, metric: LmMetric) -> Result<Evaluated, EvalEr
 
     // Positions suffice, so the tables are not to be extended.
     config.data.max_seq_len = weights.sizes().map_err(SetupError::from)?.positions - 1;
-    let model = load_model(&weights, &config, tokenizer.identity(), device, Kind::Float)?;
     let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
+    let model = load_model(&weights, &config, tokenizer.identity(), device, Use::Inference(pass.kind))?;
     resolve_micro_batch_tokens(&mut config, 1.0, &model, &pass, false, None)?;
     let scorer = WindowScorer {
         model: &model,

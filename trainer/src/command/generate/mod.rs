@@ -13,7 +13,6 @@ use std::path::Path;
 use glm_text::tokenize::{Tokenizer, TokenizerError};
 use serde::Serialize;
 use serde_json::Value;
-use tch::Kind;
 use thiserror::Error;
 
 pub use self::args::GenerateArgs;
@@ -22,7 +21,7 @@ use self::input::{Reader, text_request};
 use self::print::{Format, Printer, Results};
 pub use self::search::SearchArgs;
 use crate::checkpoint::locate::Located;
-use crate::command::setup::{SetupError, load_model, set_threads, tokenizer_for};
+use crate::command::setup::{SetupError, Use, load_model, set_threads, tokenizer_for};
 use crate::generate::{GenerateError, Generator, Hypothesis, Request, Search, Settings};
 use crate::model::{Glm, Pass};
 
@@ -162,8 +161,8 @@ impl Program {
                 sizes.vocab_rows
             )));
         }
-        let model = load_model(&weights, &config, tokenizer.identity(), device, Kind::Float)?;
         let pass = Pass::evaluation(config.train.precision.on(device).kind(), config.train.kernels);
+        let model = load_model(&weights, &config, tokenizer.identity(), device, Use::Inference(pass.kind))?;
         let settings = Settings {
             search: args.search.resolve(model.config().positions).map_err(GenerateCommandError::Options)?,
             start: special.sop,

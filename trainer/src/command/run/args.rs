@@ -1,10 +1,12 @@
 //! Arguments of `glm-trainer run`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::places::local_folder;
+use super::plan::Bytes;
 use super::recipe::suitable_recipe;
 use super::resume::RecordedRun;
 use super::{Init, Request, Resume};
@@ -85,6 +87,18 @@ pub struct RunArgs {
     /// Maximum number of restarts of all processes from the latest checkpoint in RUNDIR after a failure
     #[arg(long, value_name = "K", requires_all = ["nproc", "out"])]
     pub max_restarts: Option<u32>,
+    /// Print the memory that each rank needs, by kind, and start nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Number of ranks of the plan [default: --nproc, else 1]
+    #[arg(long, value_name = "N", requires = "plan")]
+    pub ranks: Option<NonZeroUsize>,
+    /// Memory of each rank's GPU for the plan, for another machine: 80GB [default: that of this machine]
+    #[arg(long, value_name = "SIZE", requires = "plan")]
+    pub device_memory: Option<Bytes>,
+    /// Print the plan as JSON
+    #[arg(long, requires = "plan")]
+    pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented on the type, clap would print it here")]
     pub settings: SettingArgs,

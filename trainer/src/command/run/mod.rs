@@ -1,108 +1,67 @@
 //! `glm-trainer run`: finds data and weights and prepares a run.
 
 mod args;
+mod error;
 mod init;
 mod outcome;
 mod places;
+pub mod plan;
 mod recipe;
+mod restore;
 mod resume;
 mod schedule;
 mod seeds;
+mod source;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use glm_remote::{Location, is_url};
-use glm_schemas::manifest::{Manifest, Split};
-use glm_schemas::vocab::embedding_rows;
+use glm_schemas::manifest::Split;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
-use thiserror::Error;
 
 use crate::checkpoint::background::Background;
 use crate::checkpoint::copy::RunCopy;
 use crate::checkpoint::locate::CheckpointChoice;
 use crate::checkpoint::run_folder::{RunFolder, RunState};
 use crate::checkpoint::snapshot::Snapshots;
-use crate::checkpoint::weights::Weights;
 use crate::command::setup::{
-    SetupError, check_objective, check_rows, check_target_length, complete, data_folder, load_model, open_data, open_task,
+    SetupError, check_objective, check_rows, check_target_length, complete, data_folder, open_data, open_task,
     resolve_micro_batch_tokens, set_threads, text_tokenizer,
 };
-use crate::config::Config;
-use crate::config::plan;
+use crate::config::plan::{keep_recorded, resolve};
 use crate::config::recipe::Recipe;
+use crate::config::{Config, ShardKind};
 use crate::data::DataError;
 use crate::data::mmap::DataSet;
 use crate::data::pack::{Packer, Share};
 use crate::data::verify::Verify;
 use crate::device::{DeviceChoice, Precision, device_name};
-use crate::distributed::{DistributedError, Environment, Identity, OnHang, World};
+use crate::distributed::{Environment, Identity, OnHang, World};
 use crate::model::flops::flop_rates;
-use crate::model::preset::PublishedWeights;
-use crate::model::{Glm, ModelConfig};
+use crate::model::{Glm, ModelConfig, Pass};
 use crate::optim::adamw::AdamW;
 use crate::optim::control::ControlState;
+use crate::optim::shard::Shard;
 use crate::record::files::unix_seconds;
 use crate::record::metrics::MetricsFile;
 use crate::record::sessions::Session;
-use crate::task::{Objective, Purpose, words_of};
-use crate::train::step::Stepper;
-use crate::train::{Records, Run, TrainError};
+use crate::task::{Objective, Purpose, Task, words_of};
+use crate::train::step::{Ranks, Stepper};
+use crate::train::{Records, Run};
 use crate::version;
 
 pub use args::RunArgs;
+pub use error::RunError;
 pub use init::Init;
 pub use outcome::{log_outcome, quoted};
-use places::{new_run_folder, published_weights};
+use places::new_run_folder;
+use restore::{join_checkpoints, restore};
 use schedule::log_schedule;
 pub use seeds::SeedRuns;
-
-/// Errors of `run`.
-#[derive(Debug, Error)]
-pub enum RunError {
-    /// Before training.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// During training.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-}
-
-impl RunError {
-    /// Publishes the error to the other ranks. If another rank caused it, returns an error that names that rank instead of the
-    /// error of the libtorch call that failed as a consequence.
-    #[must_use]
-    pub fn attribute_to_peer(self, world: &World) -> Self {
-        let is_failed_call = matches!(
-            &self,
-            Self::Setup(
-                SetupError::Torch(_)
-                    | SetupError::Data(DataError::Torch(_))
-                    | SetupError::Distributed(DistributedError::Torch(_))
-            ) | Self::Train(
-                TrainError::Torch(_)
-                    | TrainError::Data(DataError::Torch(_))
-                    | TrainError::Distributed(DistributedError::Torch(_))
-            )
-        );
-        let error = match is_failed_call.then(|| world.find_failed_peer()).flatten() {
-            Some(peer) => Self::Train(TrainError::Distributed(peer)),
-            None => self,
-        };
-        let caused_by = match &error {
-            Self::Train(TrainError::Distributed(error)) | Self::Setup(SetupError::Distributed(error)) => match error {
-                DistributedError::PeerFailed { rank, .. } | DistributedError::FailureReported { rank, .. } => Some(*rank),
-                DistributedError::StoreLost { .. } => Some(0),
-                _ => None,
-            },
-            _ => None,
-        };
-        world.publish_failure(error.to_string(), caused_by);
-        error
-    }
-}
+use source::Source;
 
 /// Arguments of a run that are not settings.
 #[derive(Debug, Clone)]
@@ -162,6 +121,10 @@ pub fn join(
 struct InitialState {
     sizes: ModelConfig,
     state: RunState,
+    /// Folder of the run.
+    root: PathBuf,
+    /// See [`Glm::checkpoint_activations`].
+    recomputes: bool,
     resumed: bool,
 }
 
@@ -198,27 +161,50 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         }
     };
     let begun = match world.as_deref().filter(|world| !world.is_rank_zero()) {
-        None => begin(&request, &folder, &mut config, precision, &data, train_data.samples(), device)?,
+        None => {
+            begin(&request, &folder, &mut config, precision, &data, (&*task, train_data.samples()), device, world.as_deref())?
+        }
         Some(world) => {
-            let InitialState { sizes, state, resumed } = world.broadcast_value(START, None)?;
-            plan::keep_recorded(&mut config, &state.config);
-            let mut model = Glm::new(&sizes, Kind::Float, device)?;
-            model.alloc_grads()?;
-            let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
-            optimizer.set_steps(state.optimizer_steps)?;
-            Prepared { model, optimizer, state, resumed, records: None }
+            let InitialState { sizes, state, root, recomputes, resumed } = world.broadcast_value(START, None)?;
+            keep_recorded(&mut config, &state.config);
+            let model = match world.divides_weights() {
+                true => Glm::unallocated(&sizes, Kind::Float, device)?,
+                false => Glm::divisible(&sizes, Kind::Float, device, world.multiple())?,
+            };
+            Begun { model, state, root, checkpoint: None, recomputes, resumed, records: None }
         }
     };
-    let Prepared { model, optimizer, state, resumed, records } = begun;
+    let Begun { mut model, state, root, checkpoint, recomputes, resumed, mut records } = begun;
     check_rows(&*task, &model)?;
     if let Some(world) = &world {
         if world.is_rank_zero() {
-            world
-                .broadcast_value(START, Some(InitialState { sizes: model.config().clone(), state: state.clone(), resumed }))?;
+            let (sizes, state, root) = (model.config().clone(), state.clone(), root.clone());
+            world.broadcast_value(START, Some(InitialState { sizes, state, root, recomputes, resumed }))?;
         }
-        let weights = model.parameters().groups().iter().map(|group| &group.values);
-        world.broadcast(weights.chain([optimizer.exp_avg(), optimizer.exp_avg_sq()]))?;
+        if world.divides_weights() {
+            let pass = Pass::evaluation(precision.kind(), config.train.kernels);
+            model = world.divide(model.config(), device, world.is_rank_zero().then_some(&model), &pass)?;
+        } else {
+            world.broadcast([model.parameters().values()])?;
+        }
     }
+    model.checkpoint_activations(recomputes);
+    match world.as_deref().filter(|world| world.shard_kind() >= ShardKind::Gradients) {
+        Some(world) => model.alloc_divided_grads(world.size())?,
+        None => model.alloc_grads()?,
+    }
+    let ranks = world.as_ref().map(|world| Ranks::new(Rc::clone(world), model.parameters())).transpose()?;
+    let shard = ranks.as_ref().map_or_else(|| Shard::whole(model.parameters()), |ranks| ranks.shard(model.parameters()));
+    let mut optimizer = AdamW::sharded(config.adamw(), model.parameters(), shard)?;
+    if resumed {
+        restore(checkpoint.as_deref(), &model, &mut optimizer, world.as_deref())?;
+        optimizer.set_steps(state.optimizer_steps)?;
+    }
+    let snapshots = Snapshots::new(model.parameters(), &optimizer);
+    let parts = match world.as_deref().filter(|_| optimizer.shard().ranks() > 1) {
+        Some(world) => join_checkpoints(root, world, records.as_mut())?,
+        None => None,
+    };
     if let Some(records) = &records {
         let ranks = world.as_ref().map_or_else(String::new, |world| format!(" on each of {} ranks", world.size()));
         let (parameters, device) = (model.config().parameters(), device_name(device));
@@ -242,7 +228,7 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     }
     let saved = resumed.then(|| state.clone());
     let control = ControlState { step: state.step, loss_scale: state.loss_scale, spikes: state.spikes };
-    let stepper = Stepper::new(Arc::clone(&task), model, optimizer, &config, precision, control, world.clone())?;
+    let stepper = Stepper::new(Arc::clone(&task), model, optimizer, &config, precision, control, ranks)?;
     // Last, since it is for the memory that is left.
     resolve_micro_batch_tokens(&mut config, task.scored_share(), &stepper.model, stepper.pass(), true, world.as_deref())?;
     if let Some(records) = &records {
@@ -265,7 +251,9 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         tokenizer,
         stepper,
         state,
+        snapshots,
         records,
+        parts,
         world,
         saved,
         final_metrics: None,
@@ -303,89 +291,67 @@ fn session(run: &Run, data: &Path, device: Device) -> Session {
 /// Name of the initial state in the store.
 const START: &str = "start";
 
-/// Model, optimizer and state of a new or resumed run.
-struct Prepared {
+/// Model and state of a new or resumed run, still without the state of the optimizer.
+struct Begun {
     model: Glm,
-    optimizer: AdamW,
     state: RunState,
+    /// Folder of the run.
+    root: PathBuf,
+    /// Checkpoint with the state of the optimizer, on rank 0.
+    checkpoint: Option<PathBuf>,
+    /// See [`Glm::checkpoint_activations`].
+    recomputes: bool,
     /// True if the state is that of a checkpoint.
     resumed: bool,
     /// Output files, on rank 0.
     records: Option<Records>,
 }
 
+#[expect(clippy::too_many_arguments, reason = "called once")]
 fn begin(
     request: &Request,
     place: &Path,
     config: &mut Config,
     precision: Precision,
     data: &DataSet,
-    samples: usize,
+    (task, samples): (&dyn Task, usize),
     device: Device,
-) -> Result<Prepared, SetupError> {
+    world: Option<&World>,
+) -> Result<Begun, SetupError> {
     let manifest = data.manifest();
+    let ranks = world.map_or([1, 1], |world| [world.size(), world.ranks_here()]);
     let root = match &request.out {
         Some(root) => root.clone(),
         None => new_run_folder(config.model.preset)?,
     };
     let folder = RunFolder::create(&root)?;
     let checkpoint = resume::point(&folder, request, config, manifest)?;
-    plan::resolve(config, samples);
-    let mut model = match &checkpoint {
-        Some((path, _)) => load_model(&Weights::open_verified(path)?, config, &manifest.tokenizer, device, Kind::Float)?,
-        None => initial_model(request, place, config, manifest, device)?,
-    };
-    model.alloc_grads()?;
-    let mut optimizer = AdamW::new(config.adamw(), model.parameters())?;
-    let (state, so_far, resumed) = match checkpoint {
+    resolve(config, samples);
+    let path = checkpoint.as_ref().map(|(path, _)| path.as_path());
+    let source = Source::open(request, place, config, manifest, path)?;
+    let recomputes = plan::check(&source.sizes(config)?, config, task, device, ranks)?;
+    // Before they are divided, whole weights are in the memory of the host.
+    let place = if world.is_some_and(World::divides_weights) { Device::Cpu } else { device };
+    let model = source.load(config, manifest, place, world.map_or(1, World::multiple))?;
+    let (state, so_far, checkpoint) = match checkpoint {
         None => {
             let init = request.init.as_ref().map(ToString::to_string);
             let (fingerprint, tokenizer) = (manifest.fingerprint.clone(), Some(manifest.tokenizer.clone()));
             let state = RunState::new(config.clone(), config.loss_scale(precision), fingerprint, tokenizer, init);
-            (state, Vec::new(), false)
+            (state, Vec::new(), None)
         }
         Some((path, state)) => {
-            RunFolder::load_optimizer(&path, &model, &mut optimizer, &state)?;
             let word = words_of(manifest.task).samples;
             tracing::info!("resuming from {} ({} {word})", path.display(), state.samples);
             let tokenizer = Some(manifest.tokenizer.clone());
-            (RunState { config: config.clone(), tokenizer, ..state }, RunFolder::metrics(&path)?, true)
+            (RunState { config: config.clone(), tokenizer, ..state }, RunFolder::metrics(&path)?, Some(path))
         }
     };
     let metrics = MetricsFile::begin(&root, so_far)?;
     let keep = config.train.keep_checkpoints;
     let copy = request.copy.as_ref().map(|url| RunCopy::start(&root, url, keep)).transpose()?;
     let checkpoints = Background::new(folder, keep).with_copy(copy);
-    let snapshots = Snapshots::new(model.parameters());
-    Ok(Prepared { model, optimizer, state, resumed, records: Some(Records { snapshots, checkpoints, metrics }) })
-}
-
-fn initial_model(
-    request: &Request,
-    data: &Path,
-    config: &Config,
-    manifest: &Manifest,
-    device: Device,
-) -> Result<Glm, SetupError> {
-    let path = match &request.init {
-        Some(Init::Path(path)) => match path.to_str().filter(|_| !path.exists()).and_then(PublishedWeights::named) {
-            Some(weights) => published_weights(data, weights)?,
-            None => path.clone(),
-        },
-        Some(Init::Random) => return random_model(config, manifest, device),
-        None => match config.model.preset.default_weights() {
-            Some(weights) => published_weights(data, weights)?,
-            None => {
-                tracing::info!("no --init: GLM-{} starts from random weights", config.model.preset.name);
-                return random_model(config, manifest, device);
-            }
-        },
-    };
-    load_model(&Weights::open_checkpoint(&path, request.checkpoint)?, config, &manifest.tokenizer, device, Kind::Float)
-}
-
-fn random_model(config: &Config, manifest: &Manifest, device: Device) -> Result<Glm, SetupError> {
-    let sizes = config.random_model(embedding_rows(manifest.tokenizer.vocab_size))?;
-    tch::manual_seed(config.train.seed as i64);
-    Ok(Glm::random(&sizes, Kind::Float, device)?)
+    let root = std::path::absolute(&root).unwrap_or(root);
+    let (resumed, records) = (checkpoint.is_some(), Some(Records { checkpoints, metrics }));
+    Ok(Begun { model, state, root, checkpoint, recomputes, resumed, records })
 }

@@ -23,6 +23,8 @@ pub struct TorchOps<'a> {
     kind: Kind,
     /// See [`attention_bias`].
     bias: Tensor,
+    /// Dropout key of the batch.
+    key: u64,
 }
 
 impl<'a> TorchOps<'a> {
@@ -34,19 +36,29 @@ impl<'a> TorchOps<'a> {
         let Layout::Padded(view) = &batch.layout else {
             return Err(TchError::Shape("libtorch's operators need a padded layout of the batch".to_owned()));
         };
-        if let Some(seed) = pass.dropout {
-            // Seeding for each batch makes a resumed run draw what an uninterrupted one draws.
-            let first = batch.host.inputs.row_key.first().copied().unwrap_or_default();
-            tch::manual_seed(mix(seed ^ first) as i64);
-        }
+        let first = batch.host.inputs.row_key.first().copied().unwrap_or_default();
         let device = batch.ids.device();
         let bias = timed(Stage::Attention, device, || attention_bias(view, pass.kind))?;
-        Ok(Self { batch, view, device, kind: pass.kind, bias })
+        Ok(Self { batch, view, device, kind: pass.kind, bias, key: mix(first) })
     }
 
     /// Counts the time of `work`, see [`timed`].
     fn timed<T>(&self, stage: Stage, work: impl FnOnce() -> Result<T, TchError>) -> Result<T, TchError> {
         timed(stage, self.device, work)
+    }
+
+    /// Seeds libtorch's generator for one place of the model and this batch, so that a resumed run draws what an uninterrupted one draws,
+    /// and a block that is computed again what it drew before.
+    fn seed(&self, site: Site) {
+        if site.drops() {
+            tch::manual_seed(mix(site.key ^ self.key) as i64);
+        }
+    }
+
+    /// libtorch's dropout, which draws from libtorch's generator.
+    fn drop_out(&self, x: Tensor, site: Site) -> Result<Tensor, TchError> {
+        self.seed(site);
+        if site.drops() { x.f_dropout(site.rate, true) } else { Ok(x) }
     }
 
     /// A parameter in the kind of the activations.
@@ -68,7 +80,7 @@ impl Ops for TorchOps<'_> {
             // In place: no gradient needs the partial sums.
             let _ = sum.f_add_(&look_up(position, &self.batch.position)?)?;
             let _ = sum.f_add_(&look_up(block_position, &self.batch.block_position)?)?;
-            drop_out(sum.f_totype(self.kind)?, dropout)
+            self.drop_out(sum.f_totype(self.kind)?, dropout)
         })
     }
 
@@ -97,7 +109,7 @@ impl Ops for TorchOps<'_> {
         _queries: Queries,
         dropout: Site,
     ) -> Result<(Tensor, Tensor), TchError> {
-        let sum = self.timed(Stage::Residual, || residual.f_add(&drop_out(with_bias(branch)?, dropout)?))?;
+        let sum = self.timed(Stage::Residual, || residual.f_add(&self.drop_out(with_bias(branch)?, dropout)?))?;
         let normed = self.norm(&sum, norm)?;
         Ok((sum, normed))
     }
@@ -119,6 +131,7 @@ impl Ops for TorchOps<'_> {
             let split = split.f_permute([2, 0, 3, 1, 4])?;
             let [query, key, value] = [split.f_select(0, 0)?, split.f_select(0, 1)?, split.f_select(0, 2)?];
             let (bias, rate) = (Some(&self.bias), dropout.rate);
+            self.seed(dropout);
             let mixed = Tensor::f_scaled_dot_product_attention(&query, &key, &value, bias, rate, false, None, false)?;
             // [rows, heads, width, hidden / heads] -> [rows · width, hidden] -> [tokens, hidden]
             let places = self.of_queries(unpad_index, queries)?;
@@ -146,11 +159,6 @@ fn with_bias(x: Projection<'_>) -> Result<Tensor, TchError> {
         Some(bias) => x.values.f_add(&bias.f_totype(x.values.f_kind()?)?),
         None => Ok(x.values),
     }
-}
-
-/// libtorch's dropout, which draws from libtorch's generator; the site's key is not used.
-fn drop_out(x: Tensor, site: Site) -> Result<Tensor, TchError> {
-    if site.drops() { x.f_dropout(site.rate, true) } else { Ok(x) }
 }
 
 /// Attention mask as an additive bias: 0 where a query sees a key, minus infinity elsewhere. Shape `[rows, 1, width, width]`.

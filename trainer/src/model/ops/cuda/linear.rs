@@ -27,7 +27,7 @@ pub(super) fn linear(
         None => Ok(tensor.shallow_clone()),
     };
     let gradient = gradient_of(weight)?;
-    let (gradient, cast) = (if gradient.defined() { part(&gradient)? } else { gradient }, part(cast)?);
+    let cast = part(cast)?;
     let bias = bias.map(part).transpose()?;
     let input = x.f_detach()?;
     let out = timed(Stage::Linear, device, || linear_nt(&input, &cast, bias.as_ref()))?;
@@ -35,6 +35,11 @@ pub(super) fn linear(
         let Some(dy) = grads[0].as_ref() else { return Ok(vec![None, None]) };
         defined(&[&gradient])?;
         no_grad(|| {
+            // Before the backward pass arrives here, there may be no memory for it.
+            let gradient = match &rows {
+                Some(rows) => gradient.f_narrow(0, rows.start, rows.end - rows.start)?,
+                None => gradient,
+            };
             timed(Stage::LinearWeight, device, || add_product_tn(&gradient, dy, &input))?;
             drop(input);
             let d_input = timed(Stage::LinearInput, device, || matmul_nt(dy, &cast.f_tr()?))?;
