@@ -3,6 +3,7 @@
 mod error;
 mod ingest;
 mod interrupt;
+mod task;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -3,6 +3,8 @@
 
 #[path = "support/formulas.rs"]
 mod formulas;
+#[path = "support/superglue.rs"]
+mod published;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,6 +30,7 @@ use glm_trainer::task::metrics::Evaluation;
 use glm_trainer::task::{Answer, Purpose, Task};
 use glm_trainer::train::evaluate::{EvaluationConfig, Outcome, evaluate};
 use glm_trainer::train::step::{Learner, Stepper};
+use published::{golden, number, numbers, raw, text};
 use serde_json::Value;
 use tch::{Device, Kind};
 use tempfile::TempDir;
@@ -36,40 +39,6 @@ use tempfile::TempDir;
 const ONE_BATCH: usize = 20_000;
 /// Names of the splits in the golden outputs.
 const SPLITS: [(Split, &str); 3] = [(Split::Train, "train"), (Split::Val, "val"), (Split::Test, "test")];
-
-fn golden(name: &str) -> Vec<Value> {
-    let path = fixtures().join("golden/superglue").join(name);
-    serde_json::from_str(&std::fs::read_to_string(path).expect("read")).expect("json")
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_else(|| panic!("{key} in {value}"))
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("a number instead of {value}"))
-}
-
-fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap_or_else(|| panic!("a list instead of {value}")).iter().map(number).collect()
-}
-
-/// Folder of the raw data of a run.
-fn raw(published: &Value) -> &str {
-    match published["folder"].as_str() {
-        Some(folder) => folder,
-        None => match (text(published, "task"), text(published, "mode")) {
-            ("boolq", _) => "BoolQ",
-            ("cb", _) => "CB",
-            ("copa", _) => "COPA",
-            ("multirc", _) => "MultiRC",
-            ("rte", _) => "RTE",
-            ("wic", _) => "WiC",
-            (_, "candidates") => "WSC-negative",
-            _ => "WSC",
-        },
-    }
-}
 
 /// A published run on ingested data.
 struct Ingested<'a> {

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
@@ -19,12 +18,12 @@ use serde::Serialize;
 
 use super::error::CliError;
 use super::interrupt;
+use super::task::{PatternArg, TaskArg};
 use crate::ingest::{
     self, DEFAULT_ROWS_PER_SHARD, DEFAULT_VAL_SEED, Dedup, Fraction, IngestError, IngestOptions, MAX_RECORD_BYTES,
     MergeOptions, Outcome, Partition, RejectLimit, Stop, Summary,
 };
-use crate::pattern::task::is_path;
-use crate::pattern::{PatternTask, catalogue};
+use crate::pattern::PatternTask;
 use crate::shard::ShardCompression;
 use crate::source::input::Selection;
 use crate::source::recognise::FormatName;
@@ -299,49 +298,6 @@ impl MergeArgs {
 fn keep(name: &str) -> Result<Keep, String> {
     let sides = [Keep::Start, Keep::End];
     sides.into_iter().find(|side| side.name() == name).ok_or_else(|| "expected start or end".to_owned())
-}
-
-/// Value of `--task`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum TaskArg {
-    /// A kind of rows.
-    Kind(TaskName),
-    /// Name of an embedded pattern file, or path of another one.
-    Pattern(String),
-}
-
-impl FromStr for TaskArg {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        if let Some(task) = TaskName::ALL.into_iter().find(|task| task.name() == name) {
-            return Ok(Self::Kind(task));
-        }
-        // A mistake in the name of a pattern gets an answer that names the list.
-        if name.contains('/') || is_path(name) || catalogue::find(name).is_some() {
-            return Ok(Self::Pattern(name.to_owned()));
-        }
-        let kinds = TaskName::ALL.map(TaskName::name).join(", ");
-        Err(format!("expected {kinds}, or a task that `glm-prep patterns` lists"))
-    }
-}
-
-/// Value of `--pattern`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum PatternArg {
-    Number(usize),
-    File(String),
-}
-
-impl FromStr for PatternArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if is_path(text) {
-            return Ok(Self::File(text.to_owned()));
-        }
-        text.parse().map(Self::Number).map_err(|_| "expected a number from 0, or the path of a .toml file".to_owned())
-    }
 }
 
 fn print_summary(summary: &Summary, json: bool, quiet: bool, out: &mut dyn Write) -> Result<ExitCode, CliError> {
