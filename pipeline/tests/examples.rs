@@ -15,16 +15,17 @@ use serde_json::Value;
 const COMMANDS: [&str; 11] =
     ["", "ingest", "merge", "fetch", "inspect", "verify", "stats", "report", "sample", "completions", "man"];
 
-/// Examples that are not run: they download, or write gigabytes.
-const NOT_RUN: [&str; 4] = [
+/// Examples that are not run: they need a network, or write gigabytes.
+const NOT_RUN: [&str; 5] = [
     "glm-prep fetch record data",
     "glm-prep fetch superglue/boolq data/boolq",
     "glm-prep fetch record data --url https://mirror.example/ReCoRD.zip",
+    "glm-prep ingest s3://bucket/raw --out s3://bucket/record",
     "glm-prep sample --out big --passages 1000000 --seed 7",
 ];
 
 /// Examples in the order in which they are run, and text that they print.
-const RUN: [(&str, &[&str]); 33] = [
+const RUN: [(&str, &[&str]); 35] = [
     ("glm-prep ingest data", &["train ", "val ", "written to data/shards"]),
     ("glm-prep inspect data --rows 1", &["data\n", "  train ", "  passage  ", "  query    ", "  choices  * "]),
     ("glm-prep verify data", &["questions", "data/shards is sound, checked in "]),
@@ -36,6 +37,8 @@ const RUN: [(&str, &[&str]); 33] = [
     ("zcat big.jsonl.gz | glm-prep ingest out --train - --format plain", &["train          1", "written to out/shards"]),
     ("glm-prep ingest own --train own/data.jsonl --val-fraction 0.1", &["train ", "val ", "written to own/shards"]),
     ("glm-prep ingest books --task text --val-fraction 0.01", &["documents", "format lines", "written to books/shards"]),
+    ("glm-prep ingest books --task text --tokenizer gpt2", &["documents", "written to books/shards"]),
+    ("glm-prep ingest data/MNLI --task glue/mnli", &["train ", "val ", "written to data/MNLI/shards"]),
     ("glm-prep ingest data/boolq --task superglue/boolq", &["train ", "val ", "written to data/boolq/shards"]),
     ("glm-prep ingest own --pattern my.toml", &["train ", "written to own/shards"]),
     ("glm-prep ingest data/record --partition 0/8", &["part 0/8: "]),
@@ -101,6 +104,11 @@ fn prepare(folder: &Path) {
     let question = r#"{"question": "is rain wet", "passage": "Rain is water.", "idx": 0, "label": true}"#;
     for split in ["train", "val"] {
         fs::write(folder.join(format!("data/boolq/{split}.jsonl")), format!("{question}\n")).expect("write");
+    }
+    fs::create_dir(folder.join("data/MNLI")).expect("folder");
+    let table = "index\tsentence1\tsentence2\tgold_label\n0\tIt rains.\tIt is wet.\tentailment\n";
+    for file in ["train.tsv", "dev_matched.tsv"] {
+        fs::write(folder.join("data/MNLI").join(file), table).expect("write");
     }
     fs::write(folder.join("own/train.jsonl"), "{\"review\": \"Stale cake.\", \"stars\": 1}\n").expect("write");
     let pattern = "[label]\nfield = \"stars\"\nnames = [\"1\", \"5\"]\n\n[[patterns]]\ncontext = \"{review*} It was {blank}.\"\nwords = [\"bad\", \"good\"]\n";
