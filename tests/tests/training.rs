@@ -133,7 +133,7 @@ fn errors_for_missing_inputs_contain_a_solution() {
     let nowhere = folder.path().join("nowhere");
     assert_error(
         run(command("glm-trainer").args(["run", "--device", "cpu"]).env("GLM_DATA_DIR", &nowhere)),
-        "specify the data folder with --data",
+        "specify the data folder or URL with --data",
     );
     assert_error(
         run(command("glm-trainer").args(["-q", "run", "--device", "cpu", "--data"]).arg(folder.path())),

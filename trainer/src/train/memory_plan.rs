@@ -11,7 +11,7 @@ use crate::model::memory::{BytesPerToken, Workload, bytes_per_token};
 /// Bytes of the master weights, a gradient and each average.
 const MASTER: u64 = 4;
 /// The program, libtorch and its threads on a CPU, without data: the resident memory of a run of the smallest model.
-const PROGRAM_ON_CPU: u64 = 190_000_000;
+const PROGRAM_ON_CPU: u64 = 200_000_000;
 /// The CUDA context, kernels, and workspaces of cuBLAS and NCCL, by estimate.
 const LIBRARIES_ON_GPU: u64 = 1_500_000_000;
 
@@ -128,9 +128,10 @@ impl MemoryPlan {
                 + plan.checkpoint
                 + computed * blocks
                 + (tokens * (forward.activations + forward.logits)) as u64;
-            // Rank 0 has read all weights into the memory of the host.
-            let start = if on_gpu { 0 } else { MASTER * (parameters + parameters.div_ceil(ranks) + rest) };
-            plan.outside = evaluation.max(start).saturating_sub(steps);
+            // On a CPU, rank 0 has read all weights, and the blocks that an evaluation frees stay with the allocator.
+            let (start, freed) =
+                if on_gpu { (0, 0) } else { (MASTER * (parameters + parameters.div_ceil(ranks) + rest), computed * blocks) };
+            plan.outside = evaluation.max(start).saturating_sub(steps).max(freed);
         }
         plan.total = plan.kinds().iter().map(|(_, bytes)| bytes).sum();
         plan
