@@ -165,10 +165,7 @@ fn damaged_checkpoints_are_refused_by_every_command() {
     let mut again = trainer(folder.path(), &out);
     let settings = ["train.eval_every=16", "train.eval_questions=40", "train.keep_checkpoints=9"];
     let resumed = run(set(&mut again, &settings).args(["--max-steps", "8"])).success().stderr();
-    assert!(
-        resumed.contains("a later checkpoint is damaged") && resumed.contains("does not list state.json"),
-        "{resumed}"
-    );
+    assert!(resumed.contains("a later checkpoint is damaged") && resumed.contains("does not list state.json"), "{resumed}");
 }
 
 #[test]

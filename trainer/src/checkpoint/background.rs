@@ -84,7 +84,7 @@ impl Background {
     pub fn start(&mut self, snapshot: Snapshot, is_best: bool, start: Instant) -> Result<(), CheckpointError> {
         let (folder, keep) = (self.folder.clone(), self.keep);
         let held_up = start.elapsed();
-        let (peers, begun) = (self.peers.as_mut().map(Peers::next), self.begun.take());
+        let (peers, begun) = (self.peers.as_mut().map(Peers::of_next), self.begun.take());
         let write = move || {
             let start = Instant::now();
             begun.unwrap_or_else(|| folder.begin(snapshot.state.step))?;

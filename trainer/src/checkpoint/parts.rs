@@ -30,7 +30,7 @@ impl Peers {
 
     /// The ranks for the next checkpoint.
     #[must_use]
-    pub fn next(&mut self) -> Self {
+    pub fn of_next(&mut self) -> Self {
         self.started += 1;
         self.clone()
     }
@@ -83,7 +83,7 @@ impl PartWriter {
     /// [`CheckpointError::Thread`] if the thread cannot be started.
     pub fn start(&mut self, snapshot: Snapshot) -> Result<(), CheckpointError> {
         self.wait();
-        let (folder, peers) = (temporary_folder(&self.root, snapshot.state.step), self.peers.next());
+        let (folder, peers) = (temporary_folder(&self.root, snapshot.state.step), self.peers.of_next());
         let write = move || {
             let outcome = write_part(&folder, &snapshot).map(|(_, sum)| sum).map_err(|error| error.to_string());
             if let Err(error) = peers.report(&outcome) {

@@ -388,8 +388,8 @@ impl Parameters {
     /// A [`TchError`].
     pub fn zero_grad(&self) -> Result<(), TchError> {
         if self.totals.is_some() {
-            let kept = self.units.iter().filter(|unit| !unit.temporary);
-            return no_grad(|| kept.map(|unit| unit.gradients.shallow_clone().f_zero_().map(drop)).collect());
+            let mut kept = self.units.iter().filter(|unit| !unit.temporary);
+            return no_grad(|| kept.try_for_each(|unit| unit.gradients.shallow_clone().f_zero_().map(drop)));
         }
         if self.cleared.replace(false) {
             return Ok(());
