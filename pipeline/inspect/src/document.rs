@@ -1,18 +1,14 @@
 //! One document in full, in readable form.
 
-use std::io::Write;
-
 use glm_schemas::vocab::TokenId;
 use serde::Deserialize;
 
 use super::error::InspectError;
-use super::page::{INDENT, Page, print_rows};
-use super::source::Source;
-use glm_support::command::paint::Screen;
+use super::page::{INDENT, Page};
 
 /// Columns of a document.
 #[derive(Debug, Deserialize)]
-struct Document {
+pub(super) struct Document {
     split: Option<String>,
     example_id: String,
     source_id: Option<String>,
@@ -27,18 +23,8 @@ struct Document {
     sentence_ends: Vec<usize>,
 }
 
-/// Prints all documents with this id: one, unless two splits use the same id.
-pub(super) fn print(
-    source: &Source,
-    id: &str,
-    tokenizer: Option<&std::path::Path>,
-    screen: &Screen,
-    out: &mut dyn Write,
-) -> Result<(), InspectError> {
-    print_rows(source, id, tokenizer, screen, out, document)
-}
-
-fn document(page: &mut Page<'_>, document: &Document) -> Result<(), InspectError> {
+/// Prints a document in full.
+pub(super) fn document(page: &mut Page<'_>, document: &Document) -> Result<(), InspectError> {
     let Document { source, prompt_ids, ids, sentence_ends, .. } = document;
     page.title(document.split.as_deref(), &document.example_id)?;
     let from = if source.is_empty() { String::new() } else { format!("source {source}, ") };

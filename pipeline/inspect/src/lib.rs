@@ -85,8 +85,8 @@ fn show(source: &Source, args: &InspectArgs, quiet: bool, out: &mut dyn Write) -
                 let (tokenizer, screen) = (args.tokenizer.as_deref(), args.color.for_stdout());
                 match source.task {
                     TaskName::Cloze => question::print(source, id, tokenizer, &screen, out),
-                    TaskName::Text => document::print(source, id, tokenizer, &screen, out),
-                    TaskName::Seq2seq => pair::print(source, id, tokenizer, &screen, out),
+                    TaskName::Text => page::print_rows(source, id, tokenizer, &screen, out, document::document),
+                    TaskName::Seq2seq => page::print_rows(source, id, tokenizer, &screen, out, pair::pair),
                 }
             }
         };

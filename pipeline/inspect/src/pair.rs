@@ -1,18 +1,14 @@
 //! One pair in full, in readable form.
 
-use std::io::Write;
-
 use glm_schemas::vocab::TokenId;
 use serde::Deserialize;
 
 use super::error::InspectError;
-use super::page::{INDENT, Page, print_rows};
-use super::source::Source;
-use glm_support::command::paint::Screen;
+use super::page::{INDENT, Page};
 
 /// Columns of a pair.
 #[derive(Debug, Deserialize)]
-struct Pair {
+pub(super) struct Pair {
     split: Option<String>,
     example_id: String,
     source_id: Option<String>,
@@ -32,18 +28,8 @@ struct Pair {
     focus: Option<usize>,
 }
 
-/// Prints all pairs with this id: one, unless two splits use the same id.
-pub(super) fn print(
-    source: &Source,
-    id: &str,
-    tokenizer: Option<&std::path::Path>,
-    screen: &Screen,
-    out: &mut dyn Write,
-) -> Result<(), InspectError> {
-    print_rows(source, id, tokenizer, screen, out, pair)
-}
-
-fn pair(page: &mut Page<'_>, pair: &Pair) -> Result<(), InspectError> {
+/// Prints a pair in full.
+pub(super) fn pair(page: &mut Page<'_>, pair: &Pair) -> Result<(), InspectError> {
     page.title(pair.split.as_deref(), &pair.example_id)?;
     let context = 1 + pair.prefix_ids.len() + pair.source_ids.len() + pair.suffix_ids.len();
     let focus = pair.focus.map(|focus| format!(" token {focus}")).unwrap_or_default();
