@@ -23,7 +23,7 @@ pub mod seq2seq;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use clap::ValueEnum;
 use glm_schemas::cloze::encoding::EncodingError;
 use glm_schemas::column::{ValueError, ViewError};

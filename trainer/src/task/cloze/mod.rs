@@ -14,7 +14,7 @@ mod settings;
 mod text_match;
 mod truncate;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::cloze::encoding::{BlankPosition, ChoiceEncoder};
 use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ValueError, ViewError};
 use glm_schemas::manifest::{ClozeManifest, TaskName};
