@@ -31,7 +31,7 @@ pub enum RemoteError {
         url: String,
         /// Answer of the server.
         reason: String,
-        /// Where credentials come from.
+        /// Remedy: the sources of credentials.
         remedy: &'static str,
     },
     /// There are no credentials, or they cannot be used.
@@ -39,9 +39,9 @@ pub enum RemoteError {
     Credentials {
         /// The URL.
         url: String,
-        /// What is missing or wrong.
+        /// Description of the fault.
         reason: String,
-        /// Where credentials come from.
+        /// Remedy: the sources of credentials.
         remedy: &'static str,
     },
     /// The server cannot be reached, or fails again and again.
@@ -53,7 +53,7 @@ pub enum RemoteError {
         url: String,
         /// Last failure.
         reason: String,
-        /// What to check.
+        /// Remedy: the things to check.
         remedy: &'static str,
     },
     /// A file changed while it was read.
@@ -105,7 +105,7 @@ pub enum RemoteError {
     Content {
         /// The URL.
         url: String,
-        /// What is missing, with a remedy.
+        /// Missing content, with a remedy.
         reason: String,
     },
     /// The files do not fit into the cache.

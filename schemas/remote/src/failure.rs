@@ -1,4 +1,4 @@
-//! What went wrong in a store, in one sentence, and what to do about it.
+//! Failures of a store as one sentence, with a remedy.
 
 use std::error::Error;
 use std::io;
@@ -89,7 +89,7 @@ pub(crate) fn reason(error: &dyn Error) -> String {
     line.trim_end_matches(['.', ' ', ':']).to_owned()
 }
 
-/// Where the credentials of a service come from.
+/// Sources of the credentials of a service.
 pub(crate) fn credentials(location: &Location) -> &'static str {
     match &location.service {
         Service::S3 { .. } => {
@@ -111,7 +111,7 @@ pub(crate) fn credentials(location: &Location) -> &'static str {
     }
 }
 
-/// What to check if a service cannot be reached.
+/// Things to check if a service cannot be reached.
 fn connection(location: &Location) -> &'static str {
     match &location.service {
         Service::S3 { .. } => "check the network, AWS_REGION and AWS_ENDPOINT_URL, and run the command again",

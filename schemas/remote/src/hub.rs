@@ -75,7 +75,7 @@ struct Entry {
     lfs: Option<LargeFile>,
 }
 
-/// What the list says about a large file.
+/// Properties of a large file in the list.
 #[derive(Debug, Deserialize)]
 struct LargeFile {
     /// sha256 of the content.

@@ -71,7 +71,7 @@ pub struct ClozeRow<'a> {
     pub labelled: bool,
     /// Right label as the raw data have it; `None` if it is unknown or choices have no names.
     pub label_name: Option<&'a str>,
-    /// True if an end of piece is predicted behind the tokens of a choice.
+    /// True if an end of piece is predicted after the tokens of a choice.
     pub end_of_piece: bool,
 }
 

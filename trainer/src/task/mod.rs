@@ -255,7 +255,7 @@ pub enum RowError {
     },
 }
 
-/// What a model gives to the groups of a sample.
+/// Output of a model for the groups of a sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Scores<'a> {
     /// Log probability of each group: the sum of those of its targets.
