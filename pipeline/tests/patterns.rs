@@ -204,7 +204,7 @@ fn the_command_line_lists_prints_and_uses_patterns() {
     assert_eq!((code, file.as_str()), (Some(0), glm_prep::pattern::catalogue::find("superglue/wic").expect("a file")));
     let (code, _, error) = glm_prep(&["patterns", "superglue/nothing"]);
     assert_eq!(code, Some(1));
-    assert!(error.contains("there is no pattern `superglue/nothing`"), "{error}");
+    assert!(error.contains("there is no task `superglue/nothing`"), "{error}");
 
     let dir = reviews();
     let folder = dir.path().to_str().expect("a name");

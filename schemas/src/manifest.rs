@@ -14,7 +14,7 @@ use crate::SCHEMA_VERSION;
 use crate::seq2seq::encoding::Keep;
 use crate::vocab::SpecialIds;
 
-pub use self::cloze::{ClozeLoss, ClozeManifest};
+pub use self::cloze::{ClozeLoss, ClozeManifest, METRIC_NAMES};
 pub use self::error::ManifestError;
 pub use crate::split::Split;
 

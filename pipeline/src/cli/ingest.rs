@@ -357,7 +357,7 @@ mod tests {
         let folder = found.selection.task.as_ref().and_then(|task| task.folder.as_deref());
         assert_eq!((found.task(), folder), (TaskName::Cloze, Some("BoolQ")));
         for (arguments, expected) in [
-            (&["--task", "superglue/bool"][..], "there is no pattern `superglue/bool`"),
+            (&["--task", "superglue/bool"][..], "there is no task `superglue/bool`"),
             (&["--task", "superglue/boolq", "--pattern", "6"], "its patterns are 0 to 5"),
             (&["--pattern", "1"], "--pattern has no effect"),
             (&["--multi-token"], "--multi-token has no effect"),

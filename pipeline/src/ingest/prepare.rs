@@ -4,7 +4,7 @@ use glm_text::tokenize::{Session, TokenizerError};
 use serde::{Deserialize, Serialize};
 
 use super::kind::{Context, PrepareError, RowKind};
-use super::records::{KEPT_OF_REJECT, Record, RecordBatch, Uneven};
+use super::records::{KEPT_OF_REJECT, Record, RecordBatch, RowFault};
 use super::stages::{Clock, Stages};
 use crate::source::{Framing, RecordError};
 
@@ -141,8 +141,10 @@ fn text(record: Record, bytes: &[u8], max_record_bytes: usize) -> Result<&str, R
     if record.is_too_long {
         return Err(RecordError::TooLong { bytes: record.bytes, limit: max_record_bytes });
     }
-    if let Some(Uneven { found, expected, is_csv }) = record.uneven {
-        return Err(RecordError::Fields { found, expected, is_csv });
+    match record.fault {
+        Some(RowFault::Fields { found, expected, is_csv }) => return Err(RecordError::Fields { found, expected, is_csv }),
+        Some(RowFault::Quotes) => return Err(RecordError::Quotes),
+        None => {}
     }
     std::str::from_utf8(bytes).map_err(|e| RecordError::NotText { position: e.valid_up_to() })
 }

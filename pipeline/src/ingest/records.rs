@@ -31,16 +31,17 @@ pub(super) struct Record {
     pub(super) bytes: u64,
     /// True if the record exceeds the maximum size, so that only its beginning is kept.
     pub(super) is_too_long: bool,
-    /// Set if the record is a row that has not the fields of its table.
-    pub(super) uneven: Option<Uneven>,
+    /// Fault of the row of a table that the record is.
+    pub(super) fault: Option<RowFault>,
 }
 
-/// Number of fields of a row that are not those of its table.
+/// Fault of a row of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Uneven {
-    pub(super) found: usize,
-    pub(super) expected: usize,
-    pub(super) is_csv: bool,
+pub(super) enum RowFault {
+    /// It has not the fields of its table.
+    Fields { found: usize, expected: usize, is_csv: bool },
+    /// The quotes of a field are not those of CSV.
+    Quotes,
 }
 
 /// Consecutive records of a file.
@@ -80,7 +81,7 @@ pub(super) struct Batcher<F> {
     limit: u64,
     max_record_bytes: usize,
     /// That of the current record.
-    uneven: Option<Uneven>,
+    fault: Option<RowFault>,
     stopped: bool,
     send: F,
 }
@@ -91,7 +92,7 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
     pub(super) fn new(limit: Option<usize>, max_record_bytes: usize, send: F) -> Self {
         let limit = limit.map_or(u64::MAX, |limit| limit as u64);
         let (batch, stopped) = (RecordBatch::default(), limit == 0);
-        Self { batch, start: 0, bytes: 0, position: 0, records: 0, limit, max_record_bytes, uneven: None, stopped, send }
+        Self { batch, start: 0, bytes: 0, position: 0, records: 0, limit, max_record_bytes, fault: None, stopped, send }
     }
 
     /// Reads `file` and returns the digest of what was read; `None` if `send` returned false.
@@ -137,10 +138,10 @@ impl<F: FnMut(RecordBatch) -> bool> Batcher<F> {
         self.row(record, line, raw_bytes, None)
     }
 
-    /// Adds a row as [`Self::record`] does; one that is `uneven` is to be rejected.
-    pub(super) fn row(&mut self, record: &[u8], line: u64, raw_bytes: u64, uneven: Option<Uneven>) -> bool {
+    /// Adds a row as [`Self::record`] does; one with a `fault` is to be rejected.
+    pub(super) fn row(&mut self, record: &[u8], line: u64, raw_bytes: u64, fault: Option<RowFault>) -> bool {
         self.batch.raw_bytes += raw_bytes;
-        self.uneven = uneven;
+        self.fault = fault;
         self.extend(record);
         self.close(line);
         if self.batch.data.len() >= BATCH_BYTES {
@@ -205,8 +206,8 @@ impl<F: FnMut(RecordBatch) -> bool> RecordSink for Batcher<F> {
         let carriage_return = usize::from(content.ends_with(b"\r"));
         let end = self.batch.data.len() - carriage_return;
         let is_too_long = bytes > self.max_record_bytes as u64;
-        let uneven = self.uneven.take();
-        self.batch.records.push(Record { line, position: self.position, start, end, bytes, is_too_long, uneven });
+        let fault = self.fault.take();
+        self.batch.records.push(Record { line, position: self.position, start, end, bytes, is_too_long, fault });
         self.start = self.batch.data.len();
         self.position += 1;
         self.records += 1;

@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use glm_support::files::checksum::FileDigest;
 
-use super::records::{Batcher, RecordBatch, Uneven};
+use super::records::{Batcher, RecordBatch, RowFault};
 use crate::source::input::{InputError, ReadError};
 use crate::source::push_string;
 use crate::source::table::{Row, Rows, Table};
@@ -15,7 +15,8 @@ const SHOWN_COLUMNS: usize = 20;
 /// Reads a table and passes each row to `batcher` as a JSON object of texts, with the names of its columns. `name` is that of the file.
 ///
 /// # Errors
-/// [`ReadError`] if the file cannot be read, or lacks a column that is needed.
+/// [`ReadError`] if the file cannot be read, has not the columns that it needs, or has a quote that is not closed: how many rows follow it
+/// is unknown then.
 pub(super) fn read<F: FnMut(RecordBatch) -> bool>(
     batcher: &mut Batcher<F>,
     number: usize,
@@ -34,9 +35,21 @@ pub(super) fn read<F: FnMut(RecordBatch) -> bool>(
         None => Vec::new(),
     };
     check(table, &columns, name)?;
+    if let Some(twice) = table.needed.iter().find(|&&needed| columns.iter().filter(|&column| column == needed).count() > 1) {
+        let what = format!("has two columns `{twice}`; rename or remove one of them");
+        return Err(ReadError::File(InputError::Wrong { name: name.to_owned(), what }));
+    }
     let keys: Vec<Vec<u8>> = columns.iter().map(|column| key(column)).collect();
     let mut json = Vec::new();
     while !batcher.is_done() && rows.next(&mut row)? {
+        let is_open = row.is_misquoted && (row.has_breaks || rows.is_at_end()?);
+        if is_open {
+            let what = format!(
+                "has a field in quotes, in the row of line {}, that is not closed, or holds a quote that is not written twice",
+                row.line
+            );
+            return Err(ReadError::File(InputError::Wrong { name: name.to_owned(), what }));
+        }
         json.clear();
         json.push(b'{');
         for (at, (key, field)) in keys.iter().zip(row.fields()).enumerate() {
@@ -46,10 +59,19 @@ pub(super) fn read<F: FnMut(RecordBatch) -> bool>(
             json.extend_from_slice(key);
             push_string(&mut json, field);
         }
+        // Fields without a column are kept for the list of rejected records.
+        for (at, field) in row.fields().enumerate().skip(keys.len()) {
+            json.extend_from_slice(if at > 0 { b"," } else { b"" });
+            json.extend_from_slice(format!("\"column {}\":", at + 1).as_bytes());
+            push_string(&mut json, field);
+        }
         json.push(b'}');
         let (found, expected) = (row.len(), columns.len());
-        let uneven = (found != expected).then_some(Uneven { found, expected, is_csv });
-        batcher.row(&json, row.line, rows.bytes() - covered, uneven);
+        let fault = match row.is_misquoted {
+            true => Some(RowFault::Quotes),
+            false => (found != expected).then_some(RowFault::Fields { found, expected, is_csv }),
+        };
+        batcher.row(&json, row.line, rows.bytes() - covered, fault);
         covered = rows.bytes();
     }
     let digest = rows.digest();

@@ -43,7 +43,7 @@ pub enum PatternsCommandError {
 /// [`PatternsCommandError`] if there is no such file, or `out` cannot be written to.
 pub fn run(args: &PatternsArgs, out: &mut dyn Write) -> Result<(), PatternsCommandError> {
     if let Some(name) = &args.name {
-        let text = catalogue::find(name).ok_or_else(|| PatternError::Unknown { name: name.clone() })?;
+        let text = catalogue::find(name).ok_or_else(|| PatternError::unknown(name))?;
         return Ok(out.write_all(text.as_bytes())?);
     }
     let width = catalogue::ALL.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

@@ -5,14 +5,20 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::catalogue;
+
 /// Error of a pattern file.
 #[derive(Debug, Error)]
 pub enum PatternError {
     /// There is no embedded file with this name.
-    #[error("there is no pattern `{name}`; `glm-prep patterns` lists all, and a file of your own must end in .toml")]
+    #[error(
+        "there is no task `{name}`{hint}; `glm-prep patterns` lists all, and a pattern file of your own is the value of --pattern"
+    )]
     Unknown {
         /// Name given.
         name: String,
+        /// Similar name, as a part of the sentence; may be empty.
+        hint: String,
     },
     /// The file cannot be read.
     #[error("cannot read the pattern file {}: {source}", path.display())]
@@ -55,6 +61,14 @@ pub enum PatternError {
         /// Number of its tokens.
         tokens: usize,
     },
+}
+
+impl PatternError {
+    /// Returns the error for the name of a task that does not exist.
+    pub(super) fn unknown(name: &str) -> Self {
+        let hint = catalogue::similar(name).map_or_else(String::new, |similar| format!(", but `{similar}`"));
+        Self::Unknown { name: name.to_owned(), hint }
+    }
 }
 
 /// Reason for which an example of a record is rejected.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use glm_schemas::cloze::encoding::{BlankPosition, ChoiceEncoder};
-use glm_schemas::manifest::{ClozeManifest, Split, hex};
+use glm_schemas::manifest::{ClozeManifest, METRIC_NAMES, Split, hex};
 use glm_schemas::vocab::SpecialIds;
 use glm_text::tokenize::{Tokenizer, TokenizerError};
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ impl PatternTask {
             let text = fs::read_to_string(&path).map_err(|source| PatternError::Read { path, source })?;
             return Self::parse(task, &text, number, multi_token);
         }
-        let text = catalogue::find(task).ok_or_else(|| PatternError::Unknown { name: task.to_owned() })?;
+        let text = catalogue::find(task).ok_or_else(|| PatternError::unknown(task))?;
         Self::parse(task, text, number, multi_token)
     }
 
@@ -79,6 +79,9 @@ impl PatternTask {
         let file: PatternFile = toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
         if file.patterns.is_empty() {
             return Err(invalid("it has no [[patterns]]".to_owned()));
+        }
+        if let Some(metric) = file.metrics.iter().find(|metric| !METRIC_NAMES.contains(&metric.as_str())) {
+            return Err(invalid(format!("unknown metric `{metric}`: expected {}", METRIC_NAMES.join(", "))));
         }
         let last = file.patterns.len() - 1;
         let number = number.unwrap_or(file.pattern);

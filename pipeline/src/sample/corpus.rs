@@ -113,6 +113,7 @@ impl Corpus {
         if self.out == Path::new(output::STDOUT) {
             return Err(SampleError::Stdout);
         }
+        output::check_local(&self.out)?;
         let generator = Generator::new(self.seed, self.recipe.clone())?;
         let [train, val] = [Split::Train, Split::Val].map(|split| self.path(split));
         let folder = train.parent().unwrap_or(&self.out);

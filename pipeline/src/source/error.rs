@@ -46,6 +46,9 @@ pub enum RecordError {
         /// True for CSV, false for TSV.
         is_csv: bool,
     },
+    /// A field of a CSV file has text after its closing quote.
+    #[error("a field has text after its closing quote; a quote in a field that is in quotes is written twice")]
+    Quotes,
     /// The record has too many questions.
     #[error("the record has {found} questions; the limit is {limit}")]
     TooManyQuestions {

@@ -58,6 +58,37 @@ pub(crate) struct Row {
     text: Vec<u8>,
     /// Ends of the fields in the text.
     ends: Vec<usize>,
+    /// True if a field has text after its closing quote, or its quote is not closed.
+    pub(crate) is_misquoted: bool,
+    /// True if a field has line breaks.
+    pub(crate) has_breaks: bool,
+}
+
+/// State of a parser that looks for faults in the quotes of a CSV file, which [`Reader`] accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Quotes {
+    /// At the start of a field.
+    #[default]
+    Start,
+    /// In a field without quotes.
+    Plain,
+    /// In a field with quotes.
+    Open,
+    /// After a quote in such a field, which closes it unless another one follows.
+    Closed,
+}
+
+impl Quotes {
+    /// Returns the state after the next byte; `None` if that is text after a closing quote.
+    fn next(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Start, b'"') | (Self::Closed, b'"') | (Self::Open, b'\0'..=b'!' | b'#'..) => Self::Open,
+            (Self::Open, b'"') | (Self::Closed, b'\r') => Self::Closed,
+            (_, b',' | b'\n') => Self::Start,
+            (Self::Start | Self::Plain, _) => Self::Plain,
+            (Self::Closed, _) => return None,
+        })
+    }
 }
 
 impl Row {
@@ -92,6 +123,8 @@ pub(crate) struct Rows<'a> {
     kept: usize,
     hash: Sha256,
     bytes: u64,
+    /// State of the quotes of a CSV file; `None` for TSV.
+    quotes: Option<Quotes>,
 }
 
 impl<'a> Rows<'a> {
@@ -101,7 +134,7 @@ impl<'a> Rows<'a> {
         builder.delimiter(if is_csv { b',' } else { b'\t' }).quoting(is_csv);
         // A carriage return ends a line only before a line feed: some texts hold one.
         builder.terminator(Terminator::Any(b'\n'));
-        Self { file, reader: builder.build(), kept, hash: Sha256::new(), bytes: 0 }
+        Self { file, reader: builder.build(), kept, hash: Sha256::new(), bytes: 0, quotes: is_csv.then_some(Quotes::Start) }
     }
 
     /// Reads the next row into `row`; returns false at the end of the file. Blank lines are skipped.
@@ -112,10 +145,22 @@ impl<'a> Rows<'a> {
         let (mut buffer, mut breaks) = ([0; BUFFER_BYTES], 0);
         row.text.clear();
         row.ends.clear();
+        row.is_misquoted = false;
         loop {
             let chunk = fill(&mut *self.file)?;
             let (found, taken, written) = self.reader.read_field(chunk, &mut buffer);
             let ends_line = chunk[..taken].ends_with(b"\n");
+            if let Some(quotes) = &mut self.quotes {
+                row.is_misquoted |= chunk.is_empty() && *quotes == Quotes::Open;
+                // A byte order mark comes before the first field.
+                let mark = if self.bytes == 0 && chunk.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
+                for &byte in chunk[..taken].iter().skip(mark) {
+                    *quotes = quotes.next(byte).unwrap_or_else(|| {
+                        row.is_misquoted = true;
+                        Quotes::Plain
+                    });
+                }
+            }
             self.hash.update(&chunk[..taken]);
             self.bytes += taken as u64;
             self.file.consume(taken);
@@ -141,8 +186,17 @@ impl<'a> Rows<'a> {
                 row.ends.clear();
                 continue;
             }
+            row.has_breaks = breaks > 0;
             return Ok(true);
         }
+    }
+
+    /// Returns true if there is nothing more to read.
+    ///
+    /// # Errors
+    /// Errors of the file.
+    pub(crate) fn is_at_end(&mut self) -> io::Result<bool> {
+        Ok(fill(&mut *self.file)?.is_empty())
     }
 
     /// Number of bytes that were read.
@@ -165,6 +219,31 @@ mod tests {
     use super::*;
 
     const KEPT: usize = 1 << 20;
+
+    /// Lines of the rows with faults in their quotes, and true for those of several lines.
+    fn misquoted(text: &str, capacity: usize) -> Vec<(u64, bool)> {
+        let mut file = BufReader::with_capacity(capacity, text.as_bytes());
+        let mut rows = Rows::new(&mut file, true, KEPT);
+        let (mut row, mut found) = (Row::default(), Vec::new());
+        while rows.next(&mut row).expect("read") {
+            if row.is_misquoted {
+                found.push((row.line, row.has_breaks));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn faults_of_quotes_are_found() {
+        for capacity in [3, 64] {
+            let of = |text| misquoted(text, capacity);
+            assert_eq!(of("\u{feff}\"a\",b\r\n\"c\"\"d\",\"e\nf\"\r\ng\"h,\"\"\n"), []);
+            assert_eq!(of("1,\"a \"quoted\" word\"\n2,\"b\"\n"), [(1, false)]);
+            assert_eq!(of("1,fine\n2,\"not closed\n3,lost\n4,\"closed\"\n5,kept\n"), [(2, true)]);
+            assert_eq!(of("1,\"fine\"\n2,\"open\n3,lost"), [(2, true)]);
+            assert_eq!(of("1,\"open"), [(1, false)]);
+        }
+    }
 
     /// Line and fields of every row.
     fn rows(text: &[u8], is_csv: bool, capacity: usize, kept: usize) -> Vec<(u64, Vec<String>)> {

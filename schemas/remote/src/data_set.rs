@@ -48,10 +48,13 @@ impl RemoteDataSet {
             entry.write(&format!("{SHARDS_FOLDER}/{MANIFEST_FILE}"), &text)?;
             return Ok(Self { store, entry, manifest, text });
         }
-        let reason = format!(
-            "is not a data set: there is neither {MANIFEST_FILE} nor {SHARDS_FOLDER}/{MANIFEST_FILE}; `glm-prep ingest DIR --out \
-             {location}` publishes one"
-        );
+        let remedy = if location.is_writable() {
+            format!("`glm-prep ingest DIR --out {location}` publishes one")
+        } else {
+            "`glm-prep ingest DIR` makes one, in a folder to be copied there".to_owned()
+        };
+        let reason =
+            format!("is not a data set: there is neither {MANIFEST_FILE} nor {SHARDS_FOLDER}/{MANIFEST_FILE}; {remedy}");
         Err(RemoteError::Content { url: location.to_string(), reason })
     }
 

@@ -35,7 +35,8 @@ mod weights;
 pub use data_set::{RemoteDataSet, local_data_set};
 pub use download::Expected;
 pub use error::RemoteError;
-pub use location::{Location, is_url};
+pub use glm_support::files::output::is_url;
+pub use location::Location;
 #[cfg(not(feature = "object-stores"))]
 pub use no_store::{Reader, Store};
 pub use object::Object;

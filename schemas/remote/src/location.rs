@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use glm_support::files::output::is_url;
 use url::Url;
 
 use super::RemoteError;
@@ -43,12 +44,6 @@ pub(crate) struct Repository {
 
 /// Schemes of URLs, for messages.
 const SCHEMES: &str = "s3://, gs://, az://, https:// or hf://";
-
-/// Returns true if a path given by the user is a URL.
-pub fn is_url(path: &Path) -> bool {
-    let scheme = path.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
-    scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+'))
-}
 
 impl Location {
     /// Parses a path given by the user if it is a URL; `None` for paths of files and folders.

@@ -61,12 +61,10 @@ impl Store {
     /// # Errors
     /// [`RemoteError`] if there are no credentials, or they cannot be used.
     pub fn open(location: &Location) -> Result<Self, RemoteError> {
-        let backoff = BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(8),
-            ..BackoffConfig::default()
-        };
-        let retry = RetryConfig { backoff, max_retries: 6, retry_timeout: Duration::from_secs(120) };
+        // Waits are random and grow by half on average: about 10 s in all.
+        let backoff =
+            BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(8), base: 3.0 };
+        let retry = RetryConfig { backoff, max_retries: 7, retry_timeout: Duration::from_secs(120) };
         let options = ClientOptions::new()
             .with_allow_http(true)
             .with_connect_timeout(CONNECT)

@@ -51,6 +51,9 @@ pub struct ClozeManifest {
     pub loss: ClozeLoss,
 }
 
+/// Names of the metrics that [`ClozeManifest::metrics`] may list.
+pub const METRIC_NAMES: [&str; 7] = ["accuracy", "f1_macro", "f1a", "em", "matthews", "f1", "exact_match"];
+
 impl ClozeManifest {
     /// The task of questions in the form of ReCoRD.
     pub fn record(task: &str) -> Self {

@@ -128,7 +128,7 @@ pub enum CheckpointError {
     /// The weights belong to another vocabulary.
     #[error(
         "the weights in {} were trained with the vocabulary {}, these tokens are of the vocabulary {}; use the vocabulary of the weights \
-         with --tokenizer FILE in `glm-prep ingest` or `score`, or use other weights",
+         with --tokenizer FILE in `glm-prep ingest`, `score`, `generate` or `eval --task lm`, or use other weights",
         path.display(), vocabulary(own), vocabulary(given)
     )]
     Vocabulary {
@@ -142,7 +142,7 @@ pub enum CheckpointError {
     /// The sizes are those of published weights with another vocabulary.
     #[error(
         "the weights in {} have the sizes of published ones with the vocabulary {own}, these tokens are of the vocabulary {}; use the \
-         vocabulary of the weights with --tokenizer in `glm-prep ingest` or `score` (`glm-trainer presets` lists them), or use other weights",
+         vocabulary of the weights with --tokenizer in `glm-prep ingest`, `score`, `generate` or `eval --task lm` (`glm-trainer presets` lists them), or use other weights",
         path.display(), vocabulary(given)
     )]
     PublishedVocabulary {

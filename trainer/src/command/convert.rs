@@ -113,6 +113,7 @@ pub fn convert(args: &ConvertArgs) -> Result<Converted, ConvertError> {
     if args.output == Path::new(output::STDOUT) {
         return Err(ConvertError::Stdout);
     }
+    output::check_local(&args.output)?;
     let weights = Weights::open_checkpoint(&args.input, args.checkpoint)?;
     let to = args.to.unwrap_or(match has_extension(&args.output, "pt") {
         true => Layout::Published,

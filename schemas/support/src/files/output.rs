@@ -31,6 +31,9 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// Error of a destination.
 #[derive(Debug, Error)]
 pub enum OutputError {
+    /// The path is a URL.
+    #[error("cannot write {}: a local file is needed here; copy it to the object store afterwards", .0.display())]
+    Url(PathBuf),
     /// The path is a folder.
     #[error("{} is a folder; specify a file, such as {}", .0.display(), .0.join("NAME").display())]
     Folder(PathBuf),
@@ -169,6 +172,20 @@ pub fn file(path: &Path) -> Result<PathBuf, OutputError> {
     Err(OutputError::NotAFile { path: path.to_owned(), found })
 }
 
+/// Returns true if a path given by the user is a URL, `SCHEME://…`.
+pub fn is_url(path: &Path) -> bool {
+    let scheme = path.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+'))
+}
+
+/// Checks that a destination is not a URL.
+///
+/// # Errors
+/// [`OutputError::Url`].
+pub fn check_local(path: &Path) -> Result<(), OutputError> {
+    if is_url(path) { Err(OutputError::Url(path.to_owned())) } else { Ok(()) }
+}
+
 /// Kind of destination at a path.
 enum Place {
     Stdout,
@@ -187,6 +204,7 @@ fn resolve(path: &Path) -> Result<Place, OutputError> {
     if path.as_os_str().is_empty() {
         return Err(OutputError::Folder(PathBuf::from(".")));
     }
+    check_local(path)?;
     let failed = |source| OutputError::Write { path: path.to_owned(), source };
     let mut place = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -277,6 +295,16 @@ mod tests {
         symlink(&one, &other).expect("link");
         symlink(&other, &one).expect("link");
         assert!(write(&one, "").expect_err("endless").to_string().contains("symbolic links"));
+    }
+
+    #[test]
+    fn urls_are_refused() {
+        for url in ["s3://bucket/answers.jsonl", "https://host/x"] {
+            let refused = write(Path::new(url), "").expect_err("refused").to_string();
+            assert!(refused.starts_with(&format!("cannot write {url}: a local file is needed here")), "{refused}");
+        }
+        assert!(!Path::new("s3:").exists());
+        assert!(!is_url(Path::new("a/s3://b")) && !is_url(Path::new("://x")));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use glm_schemas::manifest::{Split, TaskName};
-use glm_support::files::output::Output;
+use glm_support::files::output::{Output, is_url};
 use serde::Serialize;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
@@ -56,6 +56,14 @@ pub(super) fn run(args: &PredictArgs) -> Result<Submitted, PredictError> {
     let mut out = Output::open(&args.out).map_err(EvalError::from)?;
     let mut files = Vec::new();
     let mut contents: Vec<Vec<u8>> = Vec::new();
+    if let Some(url) = args.all.iter().find(|folder| is_url(folder)) {
+        return Err(PredictError::UrlOfRun(url.clone()));
+    }
+    if let Some((run, _)) =
+        args.all.iter().enumerate().map(|(at, run)| (run, &args.all[..at])).find(|(run, before)| before.contains(run))
+    {
+        return Err(PredictError::Twice(run.clone()));
+    }
     for folder in &args.all {
         let (file, content) = answered(args, &chosen(folder)?)?;
         if let Some(other) = files.iter().find(|other: &&SubmittedFile| other.file == file.file) {

@@ -116,6 +116,12 @@ pub enum PredictError {
     /// A folder is not that of a run.
     #[error("{} is not a run folder, as given to `glm-trainer run --out`", .0.display())]
     NoRun(PathBuf),
+    /// The URL of a run.
+    #[error("--all takes folders of runs, not a URL: copy {} to a disk", .0.display())]
+    UrlOfRun(PathBuf),
+    /// The same run twice.
+    #[error("the run {} is given twice; omit one", .0.display())]
+    Twice(PathBuf),
     /// No run of a seed sweep was evaluated.
     #[error("no run in {} has been evaluated; specify one of its runs", .0.display())]
     NothingEvaluated(PathBuf),

@@ -32,14 +32,11 @@ impl FromStr for Bytes {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("GB", 1_000_000_000), ("MB", 1_000_000), ("B", 1)];
-        let (number, unit) =
-            units.into_iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit))).unwrap_or((text, 1));
-        let number: f64 =
-            number.trim().parse().map_err(|_| format!("invalid size `{text}`: expected for example 80GB or 24GiB"))?;
-        if number > 0.0 && number.is_finite() {
-            Ok(Self((number * unit as f64) as u64))
-        } else {
-            Err(format!("{text} is not a size"))
+        let found =
+            units.into_iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?.trim().parse::<f64>().ok()?, unit)));
+        match found.filter(|(number, _)| *number > 0.0 && number.is_finite()) {
+            Some((number, unit)) => Ok(Self((number * unit as f64) as u64)),
+            None => Err(format!("invalid size `{text}`: expected a number with a unit, for example 80GB or 24GiB")),
         }
     }
 }

@@ -226,6 +226,8 @@ mod tests {
         let refused = |names: &str| MetricList::of_names(names.split(',')).expect_err("refused");
         assert!(refused("f1a,mse").starts_with("unknown variant `mse`, expected a list of `accuracy`, "));
         assert_eq!(refused("em,em"), "has em twice");
+        // Those that the ingest of a pattern accepts.
+        assert_eq!(ClozeMetric::ALL.map(ClozeMetric::name), glm_schemas::manifest::METRIC_NAMES);
     }
 
     #[test]
