@@ -36,7 +36,7 @@ mod sums;
 mod upload;
 mod weights;
 
-pub use data_set::{RemoteDataSet, local_data_set};
+pub use data_set::{RemoteDataSet, find_manifest, local_data_set};
 pub use download::Expected;
 pub use error::RemoteError;
 pub use location::{Location, is_url};
