@@ -88,6 +88,17 @@ pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { NONE.to_owned() }
 }
 
+/// Formats a small fraction as a percentage with two significant digits: 0.012 %, 3.4 %, 0 %.
+#[must_use]
+pub fn rare(share: f64) -> String {
+    let percent = 100.0 * share;
+    if !percent.is_finite() {
+        return NONE.to_owned();
+    }
+    let decimals = (0..6).find(|&decimals| percent.abs() * 10_f64.powi(decimals) >= 9.95).unwrap_or(6);
+    format!("{} %", trimmed(&format!("{percent:.*}", decimals as usize)))
+}
+
 /// Formats a duration: 0.4 s, 45 s, 3 min 5 s, 2 h 10 min, 3 d 4 h.
 #[must_use]
 pub fn duration(seconds: f64) -> String {
@@ -172,6 +183,8 @@ mod tests {
         );
         assert_eq!([12, 9_900_000_000].map(bytes), ["12 bytes", "9.9 GB"]);
         assert_eq!(percent(0.4576), "45.8 %");
+        let rare = [0.0, 0.000_123_4, 0.034, 0.456, 1e-12, f64::NAN].map(rare);
+        assert_eq!(rare, ["0 %", "0.012 %", "3.4 %", "46 %", "0 %", NONE]);
         assert_eq!([6.628, 9.96, 163.4, 4567.8, f64::NAN].map(mean), ["6.6", "10", "163", "4,568", NONE]);
     }
 
