@@ -1,4 +1,4 @@
-//! What holds for every input of the parsers: shared by the fuzz targets and by `tests/mutants.rs`.
+//! Properties that hold for every input of the parsers, shared by the fuzz targets and by `tests/mutants.rs`.
 
 use std::sync::OnceLock;
 

@@ -94,7 +94,7 @@ fn tables() -> Tables {
     tables
 }
 
-/// Examples whose texts hold a `[MASK]` behind the blank, which the published code takes for it.
+/// Examples whose texts hold a `[MASK]` after the blank, which the published code takes for it.
 fn has_other_mask(task: &str, guid: &str, pattern: usize) -> bool {
     match (task, guid) {
         ("boolq", "dev-6") => [4, 5].contains(&pattern),

@@ -1,4 +1,4 @@
-//! Every task that is no part of SuperGLUE: a record as each of its patterns lays it out, written by hand from the published patterns.
+//! Every task that is not part of SuperGLUE: a record as each of its patterns lays it out, written by hand from the published patterns.
 
 use glm_prep::pattern::PatternTask;
 use glm_prep::pattern::example::{Example, Use};

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, DictionaryArray, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
-    StringDictionaryBuilder,
-};
-use arrow::datatypes::{DataType, Field, Int32Type};
-use arrow::error::ArrowError;
+use arrow_array::builder::{Int64Builder, StringBuilder, StringDictionaryBuilder};
+use arrow_array::types::Int32Type;
+use arrow_array::{Array, ArrayRef, DictionaryArray, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{ArrowError, DataType, Field};
 
 use crate::column::{ViewError, column, dictionary, nullable_int64, nullable_strings, strings};
 use crate::split::Split;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow_schema::{DataType, Field, Fields};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::manifest::{
     ClozeManifest, IngestSettings, Manifest, RawFile, RejectsFile, Shard, Split, SplitManifest, TaskName, Tokenizer,

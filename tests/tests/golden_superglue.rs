@@ -210,7 +210,7 @@ fn paired<'a>(answers: &'a [Answer], examples: &'a Value) -> impl Iterator<Item 
     })
 }
 
-/// True for an example with a literal `[MASK]` behind the blank, which the published code takes for the blank.
+/// True for an example with a literal `[MASK]` after the blank, which the published code takes for the blank.
 fn has_other_position(published: &Value, guid: &str) -> bool {
     let pattern = published["pattern"].as_u64().expect("pattern");
     match text(published, "task") {

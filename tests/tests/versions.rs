@@ -25,7 +25,7 @@ fn version(program: &str, others: &[&str]) -> String {
 #[test]
 fn programs_say_and_record_what_they_are() {
     let prep = version("glm-prep", &["schema version 3"]);
-    let trainer = version("glm-trainer", &["libtorch 2.11.0", "features: none", "schema version 3"]);
+    let trainer = version("glm-trainer", &["libtorch 2.11.0", "features: object-stores", "schema version 3"]);
 
     let folder = tempfile::tempdir().expect("folder");
     let data = folder.path();

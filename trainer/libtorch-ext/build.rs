@@ -40,11 +40,20 @@ fn main() {
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
         nccl(&build, &libtorch);
     }
-    let sources = ["autograd", "operators", "device", "store", "group", "slices", "reducer", "gather", "memory"]
-        .map(|name| format!("csrc/{name}.cpp"));
-    build.files(sources).compile("torch_ext");
+    build.file(together(&["autograd", "operators", "device", "store", "group", "slices", "reducer", "gather", "memory"]));
+    build.compile("torch_ext");
 
     link(&libtorch.join("lib"));
+}
+
+/// Writes a file that includes sources of csrc: reading libtorch's headers takes most of the time that one of them takes to compile.
+fn together(names: &[&str]) -> PathBuf {
+    let folder = std::env::current_dir().expect("the folder of the package").join("csrc");
+    let lines = names.iter().map(|name| format!("#include \"{}\"\n", folder.join(name).with_extension("cpp").display()));
+    let path = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("torch_ext.cpp");
+    let written = std::fs::write(&path, lines.collect::<String>());
+    assert!(written.is_ok(), "writing {}: {written:?}", path.display());
+    path
 }
 
 /// Compiles csrc/gloo.cpp. The error is the text of `distributed::Unavailable`: why gloo.cpp cannot be compiled, and a remedy.

@@ -17,19 +17,23 @@ pub fn with_libtorch() -> String {
 /// Text of `--version` after the name of the program.
 pub static LONG: LazyLock<String> = LazyLock::new(|| {
     let libtorch = libtorch_ext::version().unwrap_or_else(|| "of unknown version".to_owned());
-    let features = if FEATURES.is_empty() { "none".to_owned() } else { FEATURES.join(", ") };
+    let features = features();
+    let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };
     format!("{}\nlibtorch {libtorch}\nfeatures: {features}\nschema version {SCHEMA_VERSION}", glm_build_info::SHORT)
 });
 
 /// Cargo features of the program.
-const FEATURES: &[&str] = if cfg!(feature = "cuda") { &["cuda"] } else { &[] };
+fn features() -> Vec<String> {
+    let all = [("cuda", cfg!(feature = "cuda")), ("object-stores", cfg!(feature = "object-stores"))];
+    all.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name.to_owned()).collect()
+}
 
 /// Returns program, command line and machine of this process.
 pub fn provenance() -> Provenance {
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or_default();
     Provenance {
         libtorch: libtorch_ext::version(),
-        features: FEATURES.iter().map(|&feature| feature.to_owned()).collect(),
+        features: features(),
         ..Provenance::of_process(PROGRAM.clone(), SCHEMA_VERSION, threads)
     }
 }

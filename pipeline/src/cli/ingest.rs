@@ -72,7 +72,7 @@ pub(super) struct IngestArgs {
     /// Number of a pattern of the task, from 0, or a pattern file of your own, whose name ends in .toml
     #[arg(long, value_name = "N|FILE")]
     pattern: Option<PatternArg>,
-    /// Predict an end of piece behind the words of a pattern, which can then have several tokens
+    /// Predict an end of piece after the words of a pattern, which can then have several tokens
     #[arg(long)]
     multi_token: bool,
     /// Raw data of the training split: a file, a glob, an archive, or - for standard input; can be repeated

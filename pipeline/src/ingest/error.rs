@@ -43,7 +43,7 @@ pub enum IngestError {
     /// The raw data has no usable row.
     #[error("no {rows} found in {files}; nothing was published{}", if *rejected == 0 { String::new() } else { format!("; rejected: {reasons}") })]
     Empty {
-        /// What was looked for.
+        /// Kind of the missing file or field.
         rows: &'static str,
         /// The raw files.
         files: String,
@@ -64,7 +64,7 @@ pub enum IngestError {
     Documents {
         /// The folder.
         dir: PathBuf,
-        /// Its first file.
+        /// First file of the split.
         file: String,
         /// Format of the file.
         format: FormatName,
@@ -80,7 +80,7 @@ pub enum IngestError {
     OtherTask {
         /// The format.
         format: FormatName,
-        /// Its task.
+        /// Task of the data set.
         found: TaskName,
         /// The task given.
         given: TaskName,

@@ -24,7 +24,7 @@ use crate::source::{Format, RecordError};
 
 /// Kind of rows of a data set.
 pub(super) trait RowKind: Sized + 'static {
-    /// Its name.
+    /// Name of the kind.
     const TASK: TaskName;
     /// True if special tokens that are written in a text become tokens, as in the published cloze recipe.
     const HAS_COMMANDS: bool;

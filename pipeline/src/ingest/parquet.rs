@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{self, BufRead, Seek, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Schema};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, LargeStringArray, downcast_integer_array};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
 use glm_schemas::manifest::hex;
 use glm_support::files::checksum::FileDigest;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
 use sha2::{Digest, Sha256};
 
 use super::records::{Batcher, RecordBatch};
@@ -58,7 +60,8 @@ pub(super) fn read<F: FnMut(RecordBatch) -> bool>(
             "cannot be read as Parquet ({error}); if it is not damaged, write it with the compression zstd or snappy"
         ))
     };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
+    let metadata = metadata(&file).map_err(|error| damaged(&error))?;
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
     let text = columns.text.unwrap_or(TEXT);
     check(builder.schema(), text).map_err(wrong)?;
     let names = [text].into_iter().chain(OPTIONAL.into_iter().filter(|name| *name != text && has_text(builder.schema(), name)));
@@ -75,7 +78,7 @@ pub(super) fn read<F: FnMut(RecordBatch) -> bool>(
         for (name, column) in [TEXT].into_iter().chain(OPTIONAL).zip([text].into_iter().chain(OPTIONAL)) {
             let is_text = name != TEXT && column == text;
             if let Some(values) = batch.column_by_name(column).filter(|_| !is_text) {
-                fields.push((name, strings(values).map_err(|error| damaged(&error))?));
+                fields.push((name, strings(values).ok_or_else(|| wrong(format!("has a column `{column}` without text")))?));
             }
         }
         for row in 0..batch.num_rows() {
@@ -134,11 +137,19 @@ fn has_text(schema: &Schema, name: &str) -> bool {
 }
 
 fn is_text(kind: &DataType) -> bool {
-    match kind {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, value) => is_text(value),
-        _ => false,
-    }
+    matches!(kind, DataType::Utf8 | DataType::LargeUtf8)
+}
+
+/// Reads the footer. Columns of text have the type [`DataType::LargeUtf8`], whatever the program that wrote them held in memory.
+fn metadata(file: &File) -> Result<ArrowReaderMetadata, ParquetError> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let found = ArrowReaderMetadata::load(file, options.clone())?;
+    let wide = |field: &FieldRef| match field.data_type() {
+        DataType::Utf8 => Arc::new(Field::clone(field).with_data_type(DataType::LargeUtf8)),
+        _ => Arc::clone(field),
+    };
+    let schema = Schema::new(found.schema().fields().iter().map(wide).collect::<Fields>());
+    ArrowReaderMetadata::try_new(Arc::clone(found.metadata()), options.with_schema(Arc::new(schema)))
 }
 
 /// Checks that the column of the text exists and holds text.
@@ -159,8 +170,13 @@ fn check(schema: &Schema, text: &str) -> Result<(), String> {
     }
 }
 
-fn strings(values: &ArrayRef) -> Result<LargeStringArray, arrow::error::ArrowError> {
-    Ok(cast(values, &DataType::LargeUtf8)?.as_string::<i64>().clone())
+/// Returns a column of text or integers as text.
+fn strings(values: &ArrayRef) -> Option<LargeStringArray> {
+    let values = values.as_ref();
+    downcast_integer_array!(
+        values => Some(values.iter().map(|value| value.map(|value| value.to_string())).collect()),
+        _ => values.as_string_opt::<i64>().cloned(),
+    )
 }
 
 /// Returns a row as a JSON object, without nulls.

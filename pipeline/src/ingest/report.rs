@@ -24,7 +24,7 @@ pub struct Summary {
     pub fingerprint: Option<String>,
     /// Format of the raw data.
     pub format: String,
-    /// What the format was detected by; `None` if it was given.
+    /// Evidence from which the format was detected; `None` if it was given.
     pub format_signs: Option<String>,
     /// Counts per split.
     pub splits: Vec<SplitSummary>,

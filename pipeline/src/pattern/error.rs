@@ -27,7 +27,7 @@ pub enum PatternError {
     Invalid {
         /// Name or path of the file.
         name: String,
-        /// What is wrong.
+        /// Description of the fault.
         reason: String,
     },
     /// The file has no pattern of this number.
@@ -69,7 +69,7 @@ pub enum ExampleError {
     /// A field is missing.
     #[error("the field `{0}` is missing")]
     Missing(String),
-    /// A field does not have a mark, in front of or behind which the text is.
+    /// A field does not have a mark, in front of or after which the text is.
     #[error("the field `{field}` has no `{mark}`")]
     NoMark {
         /// Name of the field.
@@ -82,11 +82,11 @@ pub enum ExampleError {
     Lengths {
         /// Name of the first list.
         list: String,
-        /// Its length.
+        /// Length of the value.
         expected: usize,
         /// Name of another one.
         other: String,
-        /// Its length.
+        /// Length of the other value.
         found: usize,
     },
     /// A field has the wrong type.
@@ -94,9 +94,9 @@ pub enum ExampleError {
     Type {
         /// Name of the field.
         field: String,
-        /// What it holds.
+        /// Type of the value found.
         found: &'static str,
-        /// What it should hold.
+        /// Type of the value expected.
         expected: &'static str,
     },
     /// A value has no entry in a map.
@@ -104,7 +104,7 @@ pub enum ExampleError {
     Value {
         /// Name of the field.
         field: String,
-        /// Its value.
+        /// Value of the field.
         found: String,
         /// Values that are allowed.
         expected: String,
@@ -139,7 +139,7 @@ pub enum ExampleError {
     NoWord {
         /// The word.
         word: String,
-        /// Its index.
+        /// Index of the item.
         index: i64,
     },
 }

@@ -28,7 +28,7 @@ pub struct PatternFile {
     /// True if choices have any number of tokens.
     #[serde(default)]
     pub multi_token: bool,
-    /// True if the end of piece is predicted behind the tokens of a choice [default: as `multi_token`].
+    /// True if the end of piece is predicted after the tokens of a choice [default: as `multi_token`].
     #[serde(default)]
     pub end_of_piece: Option<bool>,
     /// Part of a context that is too long which is kept.
@@ -145,7 +145,7 @@ pub struct Pattern {
     /// Context with one blank, as a template; of several, the first one whose texts the record has.
     #[serde(deserialize_with = "one_or_several")]
     pub context: Vec<String>,
-    /// What fills the blank for each label, in the order of the labels, as templates.
+    /// Templates that fill the blank, one for each label in the order of the labels.
     #[serde(default)]
     pub words: Vec<String>,
 }
@@ -189,7 +189,7 @@ pub struct FieldText {
     /// Takes what is in front of the first such mark; without it, the text is missing.
     #[serde(default)]
     pub before: Option<String>,
-    /// Takes what is behind the first such mark; without it, the text is missing.
+    /// Takes what is after the first such mark; without it, the text is missing.
     #[serde(default)]
     pub after: Option<String>,
     /// Changes, in order.
@@ -201,7 +201,7 @@ pub struct FieldText {
     /// Word that gets asterisks.
     #[serde(default)]
     pub mark: Option<MarkedWord>,
-    /// Phrases that get a sign before and behind them.
+    /// Phrases that get a sign before and after them.
     #[serde(default)]
     pub enclose: Vec<EnclosedPhrase>,
 }
@@ -220,7 +220,7 @@ pub struct MarkedWord {
     pub index: String,
 }
 
-/// Phrase that gets a sign before and behind it.
+/// Phrase that gets a sign before and after it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnclosedPhrase {

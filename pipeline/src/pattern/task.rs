@@ -140,7 +140,7 @@ impl PatternTask {
         self.multi_token
     }
 
-    /// Returns true if the end of piece is predicted behind the tokens of a choice.
+    /// Returns true if the end of piece is predicted after the tokens of a choice.
     pub fn end_of_piece(&self) -> bool {
         self.file.end_of_piece.unwrap_or(self.multi_token)
     }
@@ -175,7 +175,7 @@ impl PatternTask {
         TaskFiles { folder: self.file.folder.clone(), named: named.collect() }
     }
 
-    /// How a raw file of a split is read if it is a table.
+    /// Table layout of a raw file of a split, if it is a table.
     pub fn table(&self, split: Split, name: &str) -> Option<Table<'_>> {
         let is_csv = match self.file.files.format.unwrap_or_else(|| RecordForm::of_name(name)) {
             RecordForm::Jsonl => return None,
@@ -202,7 +202,7 @@ impl PatternTask {
         needed
     }
 
-    /// What the manifest says about the task.
+    /// Entry of the task in the manifest.
     pub fn manifest(&self) -> ClozeManifest {
         let stem = || Path::new(&self.name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let task = if is_path(&self.name) { stem().unwrap_or_else(|| self.name.clone()) } else { self.name.clone() };

@@ -29,7 +29,7 @@ impl Template {
     /// Parses a template.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Description of the fault.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
         while let Some(at) = rest.find(['{', '}']) {
@@ -70,7 +70,7 @@ impl Template {
     /// Parses a template of nothing but literal text and whole texts.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Description of the fault.
     pub(super) fn of_texts(text: &str) -> Result<Self, String> {
         let template = Self::parse(text)?;
         let is_plain = |part: &Part| matches!(part, Part::Literal(_) | Part::Text { truncatable: false, .. });

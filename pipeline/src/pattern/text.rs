@@ -25,7 +25,7 @@ pub enum Edit {
     Stops,
 }
 
-/// How often the published code drops spaces in front of full stops: one pass leaves those of full stops in a row.
+/// Number of times that the published code drops spaces in front of full stops: one pass leaves those of full stops in a row.
 const STOPS: usize = 3;
 
 /// Returns a text after changes in order.
@@ -87,7 +87,7 @@ pub(super) fn with_marked_word(text: &str, word: &str, index: i64) -> Option<Str
     Some(words.join(" "))
 }
 
-/// Returns the text with a sign before and behind some phrases, each given with the index of its first character. The error is the number of
+/// Returns the text with a sign before and after some phrases, each given with the index of its first character. The error is the number of
 /// a phrase that is not there.
 pub(super) fn with_enclosed(text: &str, phrases: &[(&str, i64, &str)]) -> Result<String, usize> {
     let start_of = |at: i64| {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::cloze::text::TextView;
 use glm_schemas::cloze::{ClozeView, ViewError};
 use glm_schemas::manifest::{Shard, SplitManifest};

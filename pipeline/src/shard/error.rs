@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use arrow::error::ArrowError;
+use arrow_schema::ArrowError;
 use glm_remote::RemoteError;
 use parquet::errors::ParquetError;
 use thiserror::Error;

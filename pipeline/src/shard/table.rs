@@ -1,7 +1,7 @@
 //! Tables of shards: how rows become record batches.
 
-use arrow::array::RecordBatch;
-use arrow::error::ArrowError;
+use arrow_array::RecordBatch;
+use arrow_schema::ArrowError;
 use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::document::{DocumentBatchBuilder, DocumentRow};
 use glm_schemas::manifest::TaskName;

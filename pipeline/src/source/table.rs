@@ -39,7 +39,7 @@ impl RecordForm {
     }
 }
 
-/// How a table is read.
+/// Layout of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table<'a> {
     /// True if fields are separated by commas, false if by tabs.

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch};
 use glm_schemas::cloze::encoding::{ChoiceEncoder, Question};
 use glm_schemas::cloze::{self, ClozeView, TOKEN_COLUMNS, ViewError};
 use glm_schemas::manifest::{Manifest, Split};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::column::ViewError;
 use glm_schemas::document::{DocumentView, TOKEN_COLUMNS};
 use glm_schemas::manifest::{Manifest, Split};

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use arrow::error::ArrowError;
+use arrow_schema::ArrowError;
 use glm_schemas::cloze::ViewError;
 use parquet::errors::ParquetError;
 use thiserror::Error;

@@ -1,6 +1,6 @@
 //! Rules for documents.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::column::ViewError;
 use glm_schemas::document::DocumentView;
 use glm_schemas::origin::OriginView;

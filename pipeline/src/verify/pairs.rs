@@ -1,6 +1,6 @@
 //! Rules for pairs.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::column::ViewError;
 use glm_schemas::origin::OriginView;
 use glm_schemas::seq2seq::PairView;

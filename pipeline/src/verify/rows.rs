@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use arrow::array::{Array, AsArray, Int32Array, ListArray, RecordBatch, StringArray};
-use arrow::datatypes::Int32Type;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use arrow_array::{Array, Int32Array, ListArray, RecordBatch, StringArray};
 use glm_schemas::cloze::encoding::{ChoiceEncoder, Question};
 use glm_schemas::cloze::{self, CharSpan, ClozeView, ViewError};
 use glm_schemas::manifest::Split;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema};
+use arrow_array::RecordBatch;
+use arrow_schema::{Field, Schema};
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::cloze::encoding::PUBLISHED_SEQUENCE_LENGTH;
 use glm_schemas::column::{METADATA_SCHEMA_VERSION, METADATA_TOKENIZER_SHA256, ViewError};

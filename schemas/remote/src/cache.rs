@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::entry::{Entry, Wanted};
 use super::RemoteError;
-use super::credentials::variable;
+use super::environment::variable;
 
 /// Environment variable with the folder of the cache.
 const FOLDER_VARIABLE: &str = "GLM_CACHE";

@@ -13,7 +13,7 @@ use super::{Reader, RemoteError, Store};
 
 const READ_BYTES: usize = 1 << 18;
 
-/// What is known about a file before it is downloaded.
+/// Size and checksum of a file, as known before it is downloaded.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Expected<'a> {
     /// Size in bytes.

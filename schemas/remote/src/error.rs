@@ -31,7 +31,7 @@ pub enum RemoteError {
         url: String,
         /// Answer of the server.
         reason: String,
-        /// Where credentials come from.
+        /// Remedy: the sources of credentials.
         remedy: &'static str,
     },
     /// There are no credentials, or they cannot be used.
@@ -39,9 +39,9 @@ pub enum RemoteError {
     Credentials {
         /// The URL.
         url: String,
-        /// What is missing or wrong.
+        /// Description of the fault.
         reason: String,
-        /// Where credentials come from.
+        /// Remedy: the sources of credentials.
         remedy: &'static str,
     },
     /// The server cannot be reached, or fails again and again.
@@ -53,7 +53,7 @@ pub enum RemoteError {
         url: String,
         /// Last failure.
         reason: String,
-        /// What to check.
+        /// Remedy: the things to check.
         remedy: &'static str,
     },
     /// A file changed while it was read.
@@ -105,7 +105,7 @@ pub enum RemoteError {
     Content {
         /// The URL.
         url: String,
-        /// What is missing, with a remedy.
+        /// Missing content, with a remedy.
         reason: String,
     },
     /// The files do not fit into the cache.
@@ -139,14 +139,39 @@ pub enum RemoteError {
         /// Error of the operating system.
         source: io::Error,
     },
+    /// The program was built without object stores.
+    #[error(
+        "{url}: this program was built without object stores; build it with them (`cargo build --release`), or copy the files to a disk"
+    )]
+    Unsupported {
+        /// The URL.
+        url: String,
+    },
     /// The threads for connections cannot be started.
     #[error("cannot start threads for connections: {0}")]
     Threads(io::Error),
 }
 
+/// Codes of answers that there is no bucket, container or repository.
+const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "BucketNotFound"];
+
 impl RemoteError {
     /// Returns a function that adds a verb and a path to an error of the operating system.
     pub(crate) fn file(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::File { doing, path: path.to_owned(), source }
+    }
+
+    /// Returns true if there is no such file, though the bucket exists.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { reason, .. } if !NO_BUCKET.iter().any(|code| reason.starts_with(code)))
+    }
+
+    /// Returns the error of a [`Reader`](super::Reader), which comes as one of the standard library.
+    pub(crate) fn of_read(url: String, error: io::Error) -> Self {
+        let reason = error.to_string();
+        match error.into_inner().map(|inner| inner.downcast::<Self>()) {
+            Some(Ok(error)) => *error,
+            _ => Self::Request { doing: "read", url, reason, remedy: "run the command again" },
+        }
     }
 }

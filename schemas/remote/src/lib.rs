@@ -17,31 +17,29 @@
 //! ```
 
 pub mod cache;
-#[cfg(test)]
+#[cfg(all(test, feature = "object-stores"))]
 mod cache_tests;
-mod credentials;
 mod data_set;
 mod download;
+mod environment;
 mod error;
-mod failure;
-mod hub;
 mod location;
+#[cfg(not(feature = "object-stores"))]
+mod no_store;
 mod object;
-mod reader;
-mod runtime;
+#[cfg(feature = "object-stores")]
 mod store;
-#[cfg(test)]
-mod store_tests;
 mod sums;
-mod upload;
 mod weights;
 
 pub use data_set::{RemoteDataSet, find_manifest, local_data_set};
 pub use download::Expected;
 pub use error::RemoteError;
 pub use location::{Location, is_url};
+#[cfg(not(feature = "object-stores"))]
+pub use no_store::{Reader, Store};
 pub use object::Object;
-pub use reader::Reader;
-pub use store::Store;
+#[cfg(feature = "object-stores")]
+pub use store::{Reader, Store};
 pub use sums::{SUMS_FILE, sums_of};
 pub use weights::{Step, checksums, local_file, local_weights};

@@ -12,9 +12,9 @@ use super::RemoteError;
 ///
 /// - `s3://BUCKET/PATH`, `gs://BUCKET/PATH`, `az://CONTAINER/PATH`
 /// - `https://HOST/PATH`, `http://HOST/PATH`
-/// - `hf://ORG/MODEL/PATH`, `hf://datasets/ORG/NAME/PATH`, with `@REVISION` behind the name or at the end
+/// - `hf://ORG/MODEL/PATH`, `hf://datasets/ORG/NAME/PATH`, with `@REVISION` after the name or at the end
 ///
-/// Its text shows no secrets: the query of a URL, which may be a signature, is left out.
+/// The text of a location shows no secrets: the query of a URL, which may be a signature, is left out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Location {
     pub(crate) service: Service,
@@ -189,7 +189,7 @@ fn hub(rest: &str) -> Result<Location, &'static str> {
         (path, revision) = (before, Some(behind));
     }
     if revision == Some("") || name.is_empty() {
-        return Err("expected a name, and a revision behind @");
+        return Err("expected a name, and a revision after @");
     }
     let revision = revision.map(|revision| revision.replace("%2F", "/"));
     let repository = Repository { is_data_set, name: format!("{organisation}/{name}"), revision };
@@ -270,7 +270,7 @@ mod tests {
             ("s3://bucket//x", "an empty part"),
             ("s3://bucket/../x", "`..`"),
             ("hf://gpt2", "expected hf://ORG/MODEL"),
-            ("hf://org/model@", "a revision behind @"),
+            ("hf://org/model@", "a revision after @"),
             ("https://user:password@host/x", "a user name"),
         ] {
             let error = text.parse::<Location>().expect_err("refused").to_string();

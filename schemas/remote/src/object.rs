@@ -1,4 +1,4 @@
-//! A file in a list of files, and a value of a request for one.
+//! Files in a list of files.
 
 /// File in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,9 +11,4 @@ pub struct Object {
     pub tag: String,
     /// sha256 of the content, if the service tells it.
     pub sha256: Option<String>,
-}
-
-/// Returns the value of a header. Values of this crate are valid.
-pub(crate) fn http_value(text: &str) -> object_store::HeaderValue {
-    object_store::HeaderValue::from_str(text).unwrap_or_else(|_| object_store::HeaderValue::from_static("glm"))
 }

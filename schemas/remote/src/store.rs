@@ -1,5 +1,15 @@
 //! Files at and below a location.
 
+mod credentials;
+mod failure;
+mod header;
+mod hub;
+mod reader;
+mod runtime;
+#[cfg(test)]
+mod tests;
+mod upload;
+
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
@@ -12,14 +22,14 @@ use object_store::http::HttpBuilder;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
 
-use super::credentials;
-use super::hub;
+pub use self::reader::Reader;
+
+use self::header::http_value;
+use self::runtime::block_on;
+use self::upload::{UploadError, upload};
 use super::location::{Location, Service};
-use super::object::http_value;
-use super::runtime::block_on;
 use super::sums::{self, SUMS_FILE};
-use super::upload::{UploadError, upload};
-use super::{Object, Reader, RemoteError};
+use super::{Object, RemoteError};
 
 /// Maximum number of files in a folder and its folders.
 const MAX_FILES: usize = 1_000_000;
@@ -64,8 +74,8 @@ impl Store {
             .with_user_agent(http_value(USER_AGENT));
         let failed = |error: object_store::Error| RemoteError::Credentials {
             url: location.to_string(),
-            reason: super::failure::reason(&error),
-            remedy: super::failure::credentials(location),
+            reason: failure::reason(&error),
+            remedy: failure::credentials(location),
         };
         let mut base = location.path.clone();
         let key = location.service.clone();

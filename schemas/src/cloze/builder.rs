@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanBuilder, Int32Builder, Int64Builder, ListArray, ListBuilder, RecordBatch, StringBuilder,
-    StringDictionaryBuilder, StructArray,
-};
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Int32Type};
-use arrow::error::ArrowError;
+use arrow_array::builder::{BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, StringBuilder, StringDictionaryBuilder};
+use arrow_array::types::Int32Type;
+use arrow_array::{ArrayRef, ListArray, RecordBatch, StructArray};
+use arrow_buffer::OffsetBuffer;
+use arrow_schema::{ArrowError, DataType};
 
 use super::encoding::Question;
 use super::schema::{self, CharSpan, TokenSpan};
@@ -73,7 +71,7 @@ pub struct ClozeRow<'a> {
     pub labelled: bool,
     /// Right label as the raw data have it; `None` if it is unknown or choices have no names.
     pub label_name: Option<&'a str>,
-    /// True if an end of piece is predicted behind the tokens of a choice.
+    /// True if an end of piece is predicted after the tokens of a choice.
     pub end_of_piece: bool,
 }
 
@@ -268,7 +266,7 @@ fn push_offset(offsets: &mut Vec<i32>, items: usize) {
 }
 
 /// Builds a list<struct> column and resets `offsets`.
-fn structs(fields: arrow::datatypes::Fields, columns: Vec<ArrayRef>, offsets: &mut Vec<i32>) -> Result<ListArray, ArrowError> {
+fn structs(fields: arrow_schema::Fields, columns: Vec<ArrayRef>, offsets: &mut Vec<i32>) -> Result<ListArray, ArrowError> {
     let offsets = OffsetBuffer::new(std::mem::replace(offsets, vec![0]).into());
     let values = StructArray::try_new(fields.clone(), columns, None)?;
     ListArray::try_new(Arc::new(item_field(DataType::Struct(fields))), offsets, Arc::new(values), None)

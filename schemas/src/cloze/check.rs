@@ -52,8 +52,9 @@ impl ClozeView<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, RecordBatch, StructArray};
-    use arrow::datatypes::Int32Type;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Int32Type;
+    use arrow_array::{Array, ArrayRef, Int32Array, ListArray, RecordBatch, StructArray};
 
     use super::*;
     use crate::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
@@ -103,7 +104,7 @@ mod tests {
     }
 
     fn with_id(lists: &ListArray, at: usize, id: i32) -> ListArray {
-        let arrow::datatypes::DataType::List(field) = lists.data_type() else { panic!("a list") };
+        let arrow_schema::DataType::List(field) = lists.data_type() else { panic!("a list") };
         let values = with_value(lists.values().as_primitive::<Int32Type>(), at, id);
         ListArray::new(Arc::clone(field), lists.offsets().clone(), values, None)
     }
@@ -127,7 +128,7 @@ mod tests {
             let (fields, mut columns, _) = structs.values().as_struct().clone().into_parts();
             let (at, _) = fields.find("ids").expect("ids");
             columns[at] = Arc::new(with_id(columns[at].as_list(), id_at, id));
-            let arrow::datatypes::DataType::List(field) = structs.data_type() else { panic!("a list") };
+            let arrow_schema::DataType::List(field) = structs.data_type() else { panic!("a list") };
             let values = Arc::new(StructArray::new(fields, columns, None));
             let lists = ListArray::new(Arc::clone(field), structs.offsets().clone(), values, None);
             replaced(&batch, name, Arc::new(lists))

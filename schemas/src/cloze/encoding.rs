@@ -181,7 +181,7 @@ impl ChoiceEncoder {
         Self { keep_end, ..self }
     }
 
-    /// Returns true if an end of piece is predicted behind the tokens of a choice.
+    /// Returns true if an end of piece is predicted after the tokens of a choice.
     pub fn end_of_piece(&self) -> bool {
         self.end_of_piece
     }

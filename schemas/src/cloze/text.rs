@@ -1,8 +1,9 @@
 //! Zero-copy access to the text columns of a record batch.
 
-use arrow::array::{AsArray, Int32Array, RecordBatch, StringArray};
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::Int32Type;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use arrow_array::{Int32Array, RecordBatch, StringArray};
+use arrow_buffer::OffsetBuffer;
 
 use super::schema::CharSpan;
 use crate::column::{ViewError, column, dictionary, strings};

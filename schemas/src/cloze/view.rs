@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
-use arrow::buffer::OffsetBuffer;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow_buffer::OffsetBuffer;
 
 use super::encoding::{Question, Segment};
 use crate::column::{IdLists, ViewError, column, int32, int64, list, no_nulls, nullable_strings, strings, wrong_type};

@@ -47,7 +47,7 @@ impl DocumentView<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int32Array, RecordBatch};
+    use arrow_array::{Int32Array, RecordBatch};
 
     use crate::document::{DocumentBatchBuilder, DocumentRow, DocumentView};
     use crate::origin::Origin;

@@ -1,7 +1,7 @@
 //! Zero-copy access to the documents of a record batch.
 
-use arrow::array::{Array, DictionaryArray, Int32Array, RecordBatch, StringArray};
-use arrow::datatypes::Int32Type;
+use arrow_array::types::Int32Type;
+use arrow_array::{Array, DictionaryArray, Int32Array, RecordBatch, StringArray};
 
 use crate::column::{IdLists, ViewError, column, dictionary, int32, no_nulls, nullable_strings, strings};
 use crate::vocab::TokenId;

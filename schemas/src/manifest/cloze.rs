@@ -1,4 +1,4 @@
-//! What a data set of cloze questions says about its task.
+//! Task of a data set of cloze questions, as recorded in its manifest.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ pub struct ClozeManifest {
     /// Number or name of the pattern; `None` if the task has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
-    /// True if an end of piece is predicted behind the tokens of a choice.
+    /// True if an end of piece is predicted after the tokens of a choice.
     pub end_of_piece: bool,
     /// True if a piece has the position of the first `[MASK]` of its context, as published for ReCoRD, instead of that of the blank. They
     /// differ if a text contains a `[MASK]`.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Int32Builder, ListBuilder, RecordBatch, StringBuilder, StringDictionaryBuilder};
-use arrow::datatypes::{DataType, Int32Type};
-use arrow::error::ArrowError;
+use arrow_array::RecordBatch;
+use arrow_array::builder::{Int32Builder, ListBuilder, StringBuilder, StringDictionaryBuilder};
+use arrow_array::types::Int32Type;
+use arrow_schema::{ArrowError, DataType};
 
 use super::encoding::Pair;
 use super::schema::schema;

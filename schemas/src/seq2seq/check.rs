@@ -51,7 +51,7 @@ impl PairView<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int32Array, RecordBatch};
+    use arrow_array::{ArrayRef, Int32Array, RecordBatch};
 
     use crate::origin::Origin;
     use crate::seq2seq::encoding::{Keep, Pair};
@@ -88,8 +88,8 @@ mod tests {
         Pair { prefix: &[99], source: &[1, 2], suffix: &[0], keep: Keep::Around, focus: Some(1), target: &[3] };
 
     fn arrow_concat(a: &ArrayRef, b: &ArrayRef) -> ArrayRef {
-        use arrow::array::AsArray;
-        let values = |array: &ArrayRef| array.as_primitive::<arrow::datatypes::Int32Type>().iter().collect::<Vec<_>>();
+        use arrow_array::cast::AsArray;
+        let values = |array: &ArrayRef| array.as_primitive::<arrow_array::types::Int32Type>().iter().collect::<Vec<_>>();
         Arc::new(Int32Array::from([values(a), values(b)].concat()))
     }
 

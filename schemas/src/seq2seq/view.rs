@@ -1,7 +1,8 @@
 //! Zero-copy access to the pairs of a record batch.
 
-use arrow::array::{Array, AsArray, DictionaryArray, Int32Array, ListArray, RecordBatch, StringArray};
-use arrow::datatypes::Int32Type;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use arrow_array::{Array, DictionaryArray, Int32Array, ListArray, RecordBatch, StringArray};
 
 use super::encoding::{Keep, Pair};
 use crate::column::{IdLists, ViewError, column, dictionary, int32, list, no_nulls, nullable_strings, strings, wrong_type};

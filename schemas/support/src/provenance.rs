@@ -1,4 +1,4 @@
-//! Where results come from: program, command line and machine.
+//! Provenance of results: program, command line and machine.
 
 use std::path::PathBuf;
 

@@ -97,7 +97,7 @@ pub struct Tokenizer {
     sentence_ends: OnceLock<Vec<bool>>,
 }
 
-/// How the strings of tokens make up a text.
+/// Way in which the strings of tokens make up a text.
 enum Family {
     /// Words, and continuations that begin with `##`.
     WordPiece,
@@ -107,7 +107,7 @@ enum Family {
     SentencePiece(Box<SentencePiece>),
 }
 
-/// How a text may be divided into parts with the same tokens.
+/// Way in which a text may be divided into parts with the same tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Division {
     /// Not at all.

@@ -12,7 +12,7 @@ use super::stored::TensorHeader;
 use super::{CheckpointError, safetensors_file};
 use crate::model::ModelConfig;
 
-/// What comes before the names of the parameters in files that `transformers` writes.
+/// Prefix of the names of the parameters in files that `transformers` writes.
 const PREFIX: &str = "glm.";
 /// Start of the names of all files of weights.
 const WEIGHTS: [&str; 2] = ["model", "pytorch_model"];

@@ -53,7 +53,7 @@ pub fn parts_in(folder: &Path) -> Vec<(usize, PathBuf)> {
     parts
 }
 
-/// Returns all parts of the weights of which `path` is one, in order; `path` itself if it is no part.
+/// Returns all parts of the weights of which `path` is one, in order; `path` itself if it is not a part.
 ///
 /// # Errors
 /// [`CheckpointError::Parts`] if one is missing.
@@ -195,7 +195,7 @@ pub(super) fn joined(files: &[TensorFile], name: &str) -> Result<(StoredKind, Ve
     }
     match Share::of(name).whole(shape, files.len()) {
         Some(whole) => Ok((kind, whole)),
-        None => fault(first, format!("`{name}` of shape {shape:?} is no part of a GLM")),
+        None => fault(first, format!("`{name}` of shape {shape:?} is not a part of a GLM")),
     }
 }
 

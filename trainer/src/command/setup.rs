@@ -209,7 +209,7 @@ pub fn resolve_micro_batch_tokens(
     Ok(())
 }
 
-/// What a model is loaded for.
+/// Purpose for which a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// Training, with buffers of which each parameter takes a multiple of this number of elements, see [`Glm::divisible`].

@@ -18,7 +18,7 @@ pub struct DistributedSettings {
     pub shard: ShardKind,
 }
 
-/// What ranks divide among themselves instead of holding it whole.
+/// State that ranks divide among themselves instead of holding it whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ShardKind {

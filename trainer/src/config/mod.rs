@@ -163,7 +163,7 @@ pub struct TrainSettings {
     pub skip_on_spike: bool,
 }
 
-/// Whether blocks keep only their input for the backward pass, which computes them again.
+/// Setting for blocks that keep only their input for the backward pass, which computes them again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Checkpointing {

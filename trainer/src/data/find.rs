@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::cloze::text::TextView;
 use glm_schemas::cloze::{ClozeView, ViewError, column, strings};
 

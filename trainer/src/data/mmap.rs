@@ -4,7 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, RecordBatchReader, StringArray};
+use arrow_array::cast::AsArray;
+use arrow_array::{RecordBatch, RecordBatchReader, StringArray};
 use bytes::Bytes;
 use glm_remote::{Location, RemoteDataSet};
 use glm_schemas::cloze::ViewError;
@@ -158,7 +159,7 @@ impl Shard {
         let batches = reader.collect::<Result<Vec<_>, _>>()?;
         match <[RecordBatch; 1]>::try_from(batches) {
             Ok([batch]) => Ok(batch),
-            Err(batches) => Ok(arrow::compute::concat_batches(&schema, &batches)?),
+            Err(batches) => Ok(arrow_select::concat::concat_batches(&schema, &batches)?),
         }
     }
 }

@@ -208,7 +208,7 @@ impl World {
         all.iter().zip(lengths).map(read).collect()
     }
 
-    /// What ranks divide among themselves.
+    /// State that ranks divide among themselves.
     pub fn shard_kind(&self) -> ShardKind {
         self.settings.shard
     }

@@ -1,4 +1,4 @@
-//! What a generator is asked for, and what it reports.
+//! Requests to a generator, and its reports.
 
 use std::io;
 

@@ -212,7 +212,7 @@ impl Glm {
         self.embeddings.logits(ops, &self.scored(ops, pass, None)?)
     }
 
-    /// What blocks need to be computed again, if they are.
+    /// Context with which blocks are computed again, if they are.
     fn recompute(&self, batch: &DeviceBatch, pass: &Pass) -> Result<Option<Recompute>, TchError> {
         if !self.recomputes {
             return Ok(None);

@@ -12,7 +12,7 @@ const MULTIPLE: usize = 1024;
 /// Largest plan: more tokens per batch are not faster.
 const LARGEST: usize = 1 << 17;
 
-/// What a batch goes through.
+/// Passes that a batch goes through.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Workload {
     /// Kind of the activations.

@@ -50,7 +50,7 @@ impl Vocabulary {
         }
     }
 
-    /// What `--tokenizer` takes for it.
+    /// Value of `--tokenizer` for the model.
     pub fn tokenizer(self) -> &'static str {
         match self {
             Self::Bert => "built in, the default",

@@ -16,7 +16,7 @@ use super::parameters::Parameters;
 use super::pass::Pass;
 use crate::batch::device::DeviceBatch;
 
-/// What a forward pass over one batch needs beside the layers, for the backward passes of its blocks.
+/// State of a forward pass over one batch, beside the layers, that the backward passes of its blocks need.
 #[derive(Debug, Clone)]
 pub(super) struct Recompute(Arc<Mutex<Context>>);
 

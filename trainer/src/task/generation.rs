@@ -1,6 +1,6 @@
 //! Tasks that are evaluated by the texts that a model generates.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use super::RowError;

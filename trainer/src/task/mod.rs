@@ -23,7 +23,7 @@ pub mod seq2seq;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use clap::ValueEnum;
 use glm_schemas::cloze::encoding::EncodingError;
 use glm_schemas::column::{ValueError, ViewError};
@@ -255,7 +255,7 @@ pub enum RowError {
     },
 }
 
-/// What a model gives to the groups of a sample.
+/// Output of a model for the groups of a sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Scores<'a> {
     /// Log probability of each group: the sum of those of its targets.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_text::tokenize::Tokenizer;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 

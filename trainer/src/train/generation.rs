@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_text::pair::PART_END;
 use glm_text::tokenize::Tokenizer;
 use tch::no_grad;

@@ -35,7 +35,7 @@ pub struct Subject<'a> {
 /// Choices that a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Choices {
-    /// What ranks divide among themselves.
+    /// State that ranks divide among themselves.
     pub shard: ShardKind,
     /// Blocks keep only their input for the backward pass.
     pub checkpoint_activations: bool,

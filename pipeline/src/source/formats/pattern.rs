@@ -1,6 +1,6 @@
 //! Lines of JSON, or rows of tables, that a pattern turns into cloze questions.
 //!
-//! The pattern is no part of the raw data, so the records are parsed where it is known: see [`crate::pattern`].
+//! The pattern is not part of the raw data, so the records are parsed where it is known: see [`crate::pattern`].
 
 use crate::source::format::{Content, Format};
 use crate::source::head::Head;

@@ -21,7 +21,7 @@ pub struct Objects {
     state: Arc<Mutex<State>>,
 }
 
-/// What the server holds, and how it shall fail.
+/// Objects of the server, and the failures that it simulates.
 #[derive(Debug, Default)]
 struct State {
     /// Content by `BUCKET/KEY`. Repositories of the Hub are `ORG/NAME/PATH` and `datasets/ORG/NAME/PATH`.

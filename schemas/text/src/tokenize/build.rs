@@ -38,7 +38,7 @@ impl Tokenizer {
     /// in the published order.
     ///
     /// # Errors
-    /// [`TokenizerError`] if the files are no vocabulary and its merges, or lack special tokens.
+    /// [`TokenizerError`] if the files are not a vocabulary and its merges, or lack special tokens.
     pub fn from_byte_level(name: &str, vocabulary: &[u8], merges: &[u8]) -> Result<Self, TokenizerError> {
         let ids: BTreeMap<String, u32> = serde_json::from_slice(vocabulary).map_err(|error| invalid(name, error))?;
         let merges_text = std::str::from_utf8(merges).map_err(|_| invalid(name, "its merges are not UTF-8 text"))?;

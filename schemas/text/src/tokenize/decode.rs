@@ -13,7 +13,7 @@ impl Tokenizer {
     /// Returns the text of tokens. Special tokens appear as they are written; ids without a string are left out.
     ///
     /// The strings of a WordPiece vocabulary are joined with spaces, except those that continue a word. Byte-level vocabularies and
-    /// SentencePiece give the text back as it was encoded (SentencePiece: normalized); bytes that are no UTF-8 become U+FFFD.
+    /// SentencePiece give the text back as it was encoded (SentencePiece: normalized); bytes that are not UTF-8 become U+FFFD.
     ///
     /// ```
     /// use glm_text::tokenize::Tokenizer;

@@ -84,7 +84,7 @@ fn is_mark(c: char) -> bool {
     c.is_ascii_punctuation() || matches!(c, '。' | '，' | '、' | '！' | '？' | '；' | '：')
 }
 
-/// A character that is normalized in the same way after any other: it is no combining mark.
+/// A character that is normalized in the same way after any other: it is not a combining mark.
 fn stands_alone(c: char) -> bool {
     c.is_ascii_graphic()
         || matches!(c, '\u{4e00}'..='\u{9fff}' | '\u{3400}'..='\u{4dbf}' | '\u{ff01}'..='\u{ff5e}' | '\u{c0}'..='\u{24f}')

@@ -12,7 +12,7 @@ mod training;
 
 use std::fmt;
 
-use arrow::error::ArrowError;
+use arrow_schema::ArrowError;
 use serde::Serialize;
 use tch::TchError;
 use thiserror::Error;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::document::{DocumentBatchBuilder, DocumentRow};

@@ -28,7 +28,7 @@ impl Known {
 
     /// Returns the beginning of a sentence if the last evaluation is not above chance.
     fn at_chance(&self) -> Option<String> {
-        // Other metrics are no shares of right answers.
+        // Other metrics are not shares of right answers.
         let quality = self.metrics().iter().find(|info| info.name == "accuracy")?;
         let chance = self.metrics().iter().find(|info| info.role == Role::Baseline)?;
         let eval = self.records.evals.last()?;

@@ -144,7 +144,7 @@ pub fn plan(request: &Request, config: &Config, machine: Machine) -> Result<Plan
 /// Share of scored tokens where there is no data set.
 const DEFAULT_SCORED: f64 = 0.1;
 
-/// Where a run computes.
+/// Device of a run.
 #[derive(Debug, Clone, Copy)]
 struct Setting {
     device: Device,

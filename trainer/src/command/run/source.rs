@@ -23,7 +23,7 @@ pub(super) fn place_of(init: &Path, data: &Path) -> Result<PathBuf, SetupError> 
     }
 }
 
-/// Where the weights of a run come from.
+/// Source of the weights of a run.
 pub(super) enum Source {
     Weights(Weights),
     Random(ModelConfig),

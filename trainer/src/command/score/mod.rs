@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::error::ArrowError;
+use arrow_schema::ArrowError;
 use clap::Args;
 use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze::encoding::{ChoiceEncoder, EncodingError};

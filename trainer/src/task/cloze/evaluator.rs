@@ -1,6 +1,6 @@
 //! Evaluation of cloze questions: their answers, and sums over them.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::cloze::encoding::{ChoiceEncoder, Question};
 use glm_schemas::cloze::{ChoiceView, ClozeView};
 use glm_schemas::vocab::TokenId;

@@ -1,4 +1,4 @@
-//! Metrics of cloze questions, and the formulas of those that are no mean over questions.
+//! Metrics of cloze questions, and the formulas of those that are not a mean over questions.
 
 use std::collections::BTreeMap;
 

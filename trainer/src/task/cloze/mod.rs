@@ -14,7 +14,7 @@ mod settings;
 mod text_match;
 mod truncate;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::cloze::encoding::{BlankPosition, ChoiceEncoder};
 use glm_schemas::cloze::{ClozeView, TOKEN_COLUMNS, ValueError, ViewError};
 use glm_schemas::manifest::{ClozeManifest, TaskName};
@@ -45,7 +45,7 @@ pub struct Cloze {
 /// Form of the encoding of questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClozeForm {
-    /// True if an end of piece is predicted behind the tokens of a choice.
+    /// True if an end of piece is predicted after the tokens of a choice.
     pub end_of_piece: bool,
     /// Position of a piece.
     pub position: BlankPosition,
@@ -204,7 +204,7 @@ impl<'a> RowPacker<'a> for QuestionPacker<'a> {
                 let mut targets = tokens.ids.iter().copied().chain(end_of_piece).peekable();
                 while let Some(id) = targets.next() {
                     batch.push_target(previous, id, group);
-                    // The last target is no input.
+                    // The last target is not an input.
                     if targets.peek().is_some() {
                         previous = batch.push_scored(id, blank, block_position, start);
                         (block_position, index) = (block_position + 1, index + 1);

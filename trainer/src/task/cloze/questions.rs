@@ -1,6 +1,6 @@
 //! Synthetic questions for tests.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::cloze::builder::{ChoiceRow, ClozeBatchBuilder, ClozeRow};
 use glm_schemas::cloze::encoding::Question;
 use glm_schemas::origin::Origin;

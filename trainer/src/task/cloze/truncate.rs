@@ -73,7 +73,7 @@ impl TruncatedQuestion {
                 }
             };
             let (row_size, targets) = (&mut self.rows[row], encoder.targets(length));
-            // The last target of a choice is no input.
+            // The last target of a choice is not an input.
             let inputs = targets.saturating_sub(1);
             row_size.length += inputs;
             // A piece's tokens see the context, the start of piece, and the piece up to themselves.

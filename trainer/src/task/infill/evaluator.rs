@@ -1,6 +1,6 @@
 //! Metrics of blank infilling: loss per token and perplexity, of all samples and by objective.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::document::DocumentView;
 
 use super::super::metrics::{MetricInfo, Metrics, Role, Totals, Unit};

@@ -26,8 +26,9 @@ mod statistics_tests;
 mod text;
 mod window;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Int32Type;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
 use glm_schemas::column::{ValueError, ViewError};
 use glm_schemas::document::{DocumentView, TOKEN_COLUMNS};
 use glm_schemas::manifest::TaskName;

@@ -1,6 +1,6 @@
 //! Packing of documents.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::document::DocumentView;
 use glm_schemas::vocab::TokenId;
 

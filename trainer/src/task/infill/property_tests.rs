@@ -1,6 +1,6 @@
 //! Properties of every document, mixture and key.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::document::{DocumentBatchBuilder, DocumentRow};
 use glm_schemas::origin::Origin;
 use glm_schemas::vocab::{SpecialIds, TokenId};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::document::{DocumentBatchBuilder, DocumentRow, DocumentView};
 use glm_schemas::origin::Origin;
 use glm_schemas::vocab::TokenId;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::seq2seq::PairView;
 use glm_schemas::seq2seq::encoding::PairEncoder;
 

@@ -8,7 +8,7 @@
 mod evaluator;
 mod settings;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use glm_schemas::column::{ValueError, ViewError};
 use glm_schemas::manifest::TaskName;
 use glm_schemas::seq2seq::encoding::{PairEncoder, PairSize, PieceToken};

@@ -18,7 +18,7 @@ use normalizer::Normalizer;
 use proto::{Kind, Piece, Proto};
 use unigram::Unigram;
 
-/// What a space becomes: U+2581.
+/// Replacement of a space: U+2581.
 pub(super) const SPACE: &str = "\u{2581}";
 /// Name of the unknown piece in the crate's model, which no text contains.
 const UNKNOWN: &str = "";
@@ -45,7 +45,7 @@ enum Algorithm {
     Bpe(Box<BPE>),
 }
 
-/// What a piece is in a decoded text.
+/// Role of a piece in a decoded text.
 pub(super) enum Decoded<'a> {
     /// Text, with [`SPACE`] for a space.
     Text(&'a str),

@@ -10,7 +10,7 @@ pub(super) struct Normalizer {
     kept: Vec<String>,
     add_dummy_prefix: bool,
     remove_extra_spaces: bool,
-    /// What a space becomes.
+    /// Replacement of a space.
     space: &'static str,
 }
 

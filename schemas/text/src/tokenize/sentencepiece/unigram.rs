@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use super::proto::{Kind, Piece};
 
-/// How much less likely unknown text is than the least likely piece.
+/// Penalty of unknown text: its log probability is below that of the least likely piece by this number.
 const UNKNOWN_PENALTY: f32 = 10.0;
-/// How much less likely a user-defined piece is than its bytes would be as pieces with the best score.
+/// Penalty of a user-defined piece: its log probability is below that of its bytes as pieces with the best score by this number.
 const USER_DEFINED_PENALTY: f32 = 0.1;
 
 /// Pieces with their scores, as a trie.

@@ -10,11 +10,12 @@ use serde::Deserialize;
 use ureq::Agent;
 use url::Url;
 
-use super::RemoteError;
-use super::credentials::variable;
 use super::failure::credentials;
-use super::location::{Location, Repository};
-use super::object::{Object, http_value};
+use super::header::http_value;
+use crate::RemoteError;
+use crate::environment::variable;
+use crate::location::{Location, Repository};
+use crate::object::Object;
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// Revision of a location that names none.
@@ -75,7 +76,7 @@ struct Entry {
     lfs: Option<LargeFile>,
 }
 
-/// What the list says about a large file.
+/// Properties of a large file in the list.
 #[derive(Debug, Deserialize)]
 struct LargeFile {
     /// sha256 of the content.
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn a_revision_is_one_part_of_the_path() {
         let location: Location = "hf://datasets/org/name@refs%2Fpr%2F1/a".parse().expect("valid");
-        let super::super::location::Service::Hub(repository) = &location.service else { panic!("not the Hub") };
+        let crate::location::Service::Hub(repository) = &location.service else { panic!("not the Hub") };
         let files = files_url(repository).expect("valid");
         assert!(files.ends_with("/datasets/org/name/resolve/refs%2Fpr%2F1"), "{files}");
     }

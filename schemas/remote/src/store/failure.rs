@@ -1,10 +1,9 @@
-//! What went wrong in a store, in one sentence, and what to do about it.
+//! Failures of a store as one sentence, with a remedy.
 
 use std::error::Error;
-use std::io;
 
-use super::RemoteError;
-use super::location::{Location, Service};
+use crate::RemoteError;
+use crate::location::{Location, Service};
 
 impl RemoteError {
     /// Converts an error of a store.
@@ -26,27 +25,10 @@ impl RemoteError {
             _ => Self::Request { doing, url, reason, remedy: connection(location) },
         }
     }
-
-    /// Returns true if there is no such file, though the bucket exists.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing { reason, .. } if !NO_BUCKET.iter().any(|code| reason.starts_with(code)))
-    }
-
-    /// Returns the error of a [`Reader`](super::Reader), which comes as one of the standard library.
-    pub(crate) fn of_read(url: String, error: io::Error) -> Self {
-        let reason = error.to_string();
-        match error.into_inner().map(|inner| inner.downcast::<Self>()) {
-            Some(Ok(error)) => *error,
-            _ => Self::Request { doing: "read", url, reason, remedy: "run the command again" },
-        }
-    }
 }
 
 /// Hosts at which a machine in a cloud asks for credentials of its own.
 const METADATA_HOSTS: [&str; 3] = ["169.254.169.254", "169.254.170.2", "metadata.google.internal"];
-
-/// Codes of answers that there is no bucket, container or repository.
-const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "BucketNotFound"];
 
 /// Codes of refused requests that come with another status than 401 and 403.
 const DENIED: [&str; 4] = ["InvalidAccessKeyId", "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidToken"];
@@ -89,7 +71,7 @@ pub(crate) fn reason(error: &dyn Error) -> String {
     line.trim_end_matches(['.', ' ', ':']).to_owned()
 }
 
-/// Where the credentials of a service come from.
+/// Sources of the credentials of a service.
 pub(crate) fn credentials(location: &Location) -> &'static str {
     match &location.service {
         Service::S3 { .. } => {
@@ -111,7 +93,7 @@ pub(crate) fn credentials(location: &Location) -> &'static str {
     }
 }
 
-/// What to check if a service cannot be reached.
+/// Things to check if a service cannot be reached.
 fn connection(location: &Location) -> &'static str {
     match &location.service {
         Service::S3 { .. } => "check the network, AWS_REGION and AWS_ENDPOINT_URL, and run the command again",
@@ -126,6 +108,8 @@ fn connection(location: &Location) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use super::variable;
+use crate::environment::variable;
 
 /// Settings of a profile.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use futures_util::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
 
-use super::RemoteError;
-use super::location::Location;
 use super::runtime::block_on;
+use crate::RemoteError;
+use crate::location::Location;
 
 /// Maximum number of attempts without a new byte. The store repeats each request several times itself.
 const ATTEMPTS: u32 = 5;

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::RemoteError;
+use crate::RemoteError;
 
 /// Number of threads. They wait for the network; decryption is the only work.
 const THREADS: usize = 2;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use glm_test_server::Objects;
 
-use super::credentials::tests::set_environment;
-use super::{Location, RemoteError, Store};
+use crate::environment::set_environment;
+use crate::{Location, RemoteError, Store};
 
 const KEY: &str = "key-of-tests";
 

@@ -10,32 +10,15 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 
 use self::profile::Profile;
-use super::RemoteError;
 use super::failure::credentials;
-use super::location::Location;
+use crate::RemoteError;
+use crate::environment::{variable, variables};
+use crate::location::Location;
 
 /// Address at which a machine of Amazon's asks for credentials of its own.
 const METADATA: &str = "169.254.169.254:80";
 /// Time to wait for it: it is the next hop or does not exist.
 const METADATA_TIMEOUT: Duration = Duration::from_millis(1500);
-
-/// Returns an environment variable that is set and not empty.
-pub(crate) fn variable(name: &str) -> Option<String> {
-    environment().into_iter().find(|(other, _)| other == name).map(|(_, value)| value).filter(|value| !value.is_empty())
-}
-
-/// Returns all set variables with a prefix.
-fn variables(prefix: &'static str) -> impl Iterator<Item = (String, String)> {
-    environment().into_iter().filter(move |(name, value)| name.starts_with(prefix) && !value.is_empty())
-}
-
-/// Environment variables in UTF-8; in tests, those that a test sets for its thread.
-fn environment() -> Vec<(String, String)> {
-    #[cfg(test)]
-    return tests::ENVIRONMENT.with_borrow(Clone::clone);
-    #[cfg(not(test))]
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
-}
 
 /// Returns a builder for a bucket of S3, or of a server that speaks its protocol.
 ///
@@ -171,22 +154,8 @@ fn connection_string(text: &str) -> impl Iterator<Item = (AzureConfigKey, String
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::cell::RefCell;
-
+mod tests {
     use super::*;
-
-    thread_local! {
-        /// Environment of the stores that this thread opens.
-        pub(crate) static ENVIRONMENT: RefCell<Vec<(String, String)>> = const { RefCell::new(Vec::new()) };
-    }
-
-    /// Sets the environment of the stores that this thread opens.
-    pub(crate) fn set_environment(variables: &[(&str, &str)]) {
-        let variables = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        ENVIRONMENT.set(variables);
-        crate::store::forget_stores();
-    }
 
     #[test]
     fn connection_strings_are_read() {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMultipartOptions, PutPayload, WriteMultipart};
 
-use super::RemoteError;
-use super::location::Location;
 use super::runtime::block_on;
+use crate::RemoteError;
+use crate::location::Location;
 
 /// Size of a part, and maximum size of a file that is sent with one request.
 const PART_BYTES: u64 = 8 << 20;
