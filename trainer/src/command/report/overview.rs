@@ -1,6 +1,6 @@
 //! Progress and main results of a run.
 
-use glm_support::page::number::{bytes, count, duration, mean, value};
+use glm_support::page::number::{bytes, count, duration, mean, operations, value};
 use glm_support::page::table::{Column, Tile, folded, table, text, tiles};
 use maud::{Markup, html};
 
@@ -132,7 +132,7 @@ impl Known {
             main.push(Tile::new("Training time", duration(seconds), beside));
             let speed = last.map_or(0, |train| train.samples) as f64 / seconds;
             let tokens = records.mean("tokens_per_second").map(|tokens| format!("{} tokens/s", mean(tokens)));
-            let operations = records.mean("model_flops_per_second").map(|flops| format!("{} TFLOP/s", value(flops * 1e-12)));
+            let operations = records.mean("model_flops_per_second").map(operations);
             let utilization = records.mean("utilisation").map(|share| format!("MFU {:.0} %", 100.0 * share));
             let note = [tokens, operations, utilization].into_iter().flatten().collect::<Vec<_>>().join(", ");
             minor.push(Tile::new("Speed", format!("{} {}/s", mean(speed), self.words().samples), note));
