@@ -9,7 +9,7 @@ use std::process::Command;
 use glm_schemas::manifest::hex;
 use glm_test_server::Objects;
 use glm_tests::training::{corpus, set, trainer_from};
-use glm_tests::{command, run};
+use glm_tests::command;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
