@@ -1,5 +1,6 @@
 //! `glm-prep verify`: checks every byte and every row of a data set.
 //!
+//! - `files`: the files, on disk or in an object store.
 //! - `set`: the manifest and the list of files.
 //! - `shard`: size, checksum, footer and row groups of one file.
 //! - `rows`: the rules for questions; `documents`: those for documents.
@@ -12,6 +13,7 @@
 mod documents;
 mod error;
 mod fault;
+mod files;
 mod pairs;
 mod rows;
 mod set;
@@ -27,20 +29,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Args;
-use glm_schemas::manifest::{Split, TaskName};
+use glm_remote::{Location, find_manifest};
+use glm_schemas::manifest::{MANIFEST_FILE, Split, TaskName};
+use glm_support::files::progress;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 pub use error::VerifyError;
 pub use fault::Fault;
 use fault::{INGEST_AGAIN, Stop};
+use files::Files;
 use set::Set;
 use shard::Checked;
 
-use crate::shard::published::{self, Published};
+use crate::shard::DataSetError;
+use crate::shard::published;
 
 /// Exit code for an unsound data set. Codes 2 and 3 mean invalid usage and an ingest with rejects.
 const NOT_SOUND: u8 = 4;
+/// Maximum number of attempts to check a data set in an object store that is replaced meanwhile.
+const MAX_ATTEMPTS: usize = 3;
 
 /// Arguments of `verify`.
 #[derive(Debug, Clone, Args)]
@@ -141,18 +149,39 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<ExitCode, VerifyErr
 /// [`VerifyError`] if the data set could not be checked.
 pub fn check(dir: &Path, threads: NonZeroUsize) -> Result<Report, VerifyError> {
     let started = Instant::now();
-    let mut report = published::read(dir, |set| check_published(set, threads))?;
+    let mut report = match Location::of_path(dir)? {
+        None => published::read(dir, |set| check_files(&Files::Folder(set.folder.clone()), &set.manifest, threads))?,
+        Some(url) => check_store(&url, threads)?,
+    };
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
 
-fn check_published(published: &Published, threads: NonZeroUsize) -> Result<Report, VerifyError> {
-    let shards = published.folder.clone();
+/// Checks the data set at a URL, again if an ingest replaced it meanwhile.
+fn check_store(url: &Location, threads: NonZeroUsize) -> Result<Report, VerifyError> {
+    for _ in 0..MAX_ATTEMPTS {
+        let (store, manifest) = find_manifest(url)?;
+        let progress = progress::of(!tracing::enabled!(tracing::Level::WARN));
+        let result = check_files(&Files::of_store(store.clone(), progress)?, &manifest, threads);
+        if store.text(MANIFEST_FILE)?.is_some_and(|text| text == manifest) {
+            return result;
+        }
+        tracing::debug!("{url} was replaced while it was read; reading it again");
+    }
+    Err(DataSetError::Replaced(url.to_string().into()).into())
+}
+
+fn check_files(files: &Files, manifest: &[u8], threads: NonZeroUsize) -> Result<Report, VerifyError> {
+    let shards = files.path("");
     let mut report = Report { shards, sound: false, fingerprint: None, splits: vec![], fault: None, seconds: 0.0 };
-    let outcome = Set::open(published).and_then(|set| {
+    let outcome = Set::open(manifest, files).and_then(|set| {
         report.fingerprint = Some(set.manifest.fingerprint.clone());
         report.splits = splits(&set);
-        check_set(&set, threads, &mut report.splits)
+        let bytes = report.splits.iter().fold(0, |sum: u64, split| sum.saturating_add(split.bytes));
+        files.begin(bytes);
+        let outcome = check_set(&set, threads, &mut report.splits);
+        files.end();
+        outcome
     });
     match outcome {
         Ok(()) => report.sound = true,
@@ -162,7 +191,7 @@ fn check_published(published: &Published, threads: NonZeroUsize) -> Result<Repor
     Ok(report)
 }
 
-fn splits(set: &Set) -> Vec<SplitReport> {
+fn splits(set: &Set<'_>) -> Vec<SplitReport> {
     let report = |(&split, content): (&Split, &glm_schemas::manifest::SplitManifest)| SplitReport {
         task: set.manifest.task,
         split,
@@ -176,7 +205,7 @@ fn splits(set: &Set) -> Vec<SplitReport> {
     set.manifest.splits.iter().map(report).collect()
 }
 
-fn check_set(set: &Set, threads: NonZeroUsize, reports: &mut [SplitReport]) -> Result<(), Stop> {
+fn check_set(set: &Set<'_>, threads: NonZeroUsize, reports: &mut [SplitReport]) -> Result<(), Stop> {
     let outcome = set.check_files().and_then(|()| set.check_rejects()).and_then(|()| {
         let mut checked = check_shards(set, threads).into_iter();
         // The results are evaluated in order, so that the first fault does not depend on thread timing.
@@ -193,7 +222,7 @@ fn check_set(set: &Set, threads: NonZeroUsize, reports: &mut [SplitReport]) -> R
 }
 
 /// Checks all shards up to the first one with a fault, and possibly some after it.
-fn check_shards(set: &Set, threads: NonZeroUsize) -> Vec<Result<Checked, Stop>> {
+fn check_shards(set: &Set<'_>, threads: NonZeroUsize) -> Vec<Result<Checked, Stop>> {
     let next = AtomicUsize::new(0);
     let first_bad = AtomicUsize::new(usize::MAX);
     let found = Mutex::new(BTreeMap::new());
@@ -217,7 +246,7 @@ fn check_shards(set: &Set, threads: NonZeroUsize) -> Vec<Result<Checked, Stop>> 
 }
 
 /// Checks the order and totals of a split over all its shards.
-fn check_split(set: &Set, report: &SplitReport, shards: impl Iterator<Item = Result<Checked, Stop>>) -> Result<(), Stop> {
+fn check_split(set: &Set<'_>, report: &SplitReport, shards: impl Iterator<Item = Result<Checked, Stop>>) -> Result<(), Stop> {
     let (mut choices, mut tokens, mut previous) = (0, 0, 0);
     for checked in shards {
         let checked = checked?;

@@ -6,11 +6,9 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use glm_prep::ingest::{IngestError, IngestOptions};
 use glm_prep::pattern::PatternTask;
-use glm_prep::source::recognise::FormatName;
 use glm_schemas::cloze::ClozeView;
 use glm_schemas::cloze::encoding::EncodingError;
 use glm_schemas::manifest::Split;
@@ -54,14 +52,7 @@ fn raw(task: &str) -> tempfile::TempDir {
 
 fn options(dir: &Path, task: &str, pattern: usize) -> IngestOptions {
     let task = PatternTask::open(&format!("clue/{task}"), Some(pattern), false).expect("a pattern");
-    let mut options = IngestOptions {
-        format: FormatName::named("pattern"),
-        tokenizer: Some(golden().join("words.model")),
-        ..IngestOptions::new(dir)
-    };
-    options.selection.task = Some(task.raw_files());
-    options.pattern = Some(Arc::new(task));
-    options
+    IngestOptions { tokenizer: Some(golden().join("words.model")), ..support::pattern_options(dir, task) }
 }
 
 #[test]

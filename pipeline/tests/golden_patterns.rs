@@ -5,14 +5,12 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use glm_prep::ingest::{IngestOptions, RejectLimit};
 use glm_prep::pattern::PatternTask;
-use glm_prep::source::recognise::FormatName;
 use glm_schemas::cloze::ClozeView;
 use glm_schemas::cloze::encoding::EncodingError;
 use glm_schemas::manifest::Split;
@@ -130,13 +128,8 @@ fn every_pattern_is_encoded_as_published() {
             let file = format!("{split}.jsonl");
             fs::copy(golden().join("raw").join(folder).join(&file), raw.join(&file)).expect("copied");
         }
-        let mut options = IngestOptions {
-            format: FormatName::named("pattern"),
-            max_rejects: RejectLimit::Percent(100.0),
-            pattern: Some(Arc::new(pattern)),
-            ..IngestOptions::new(dir.path())
-        };
-        options.selection.task = options.pattern.as_ref().map(|pattern| pattern.raw_files());
+        let max_rejects = RejectLimit::Percent(100.0);
+        let options = IngestOptions { max_rejects, ..support::pattern_options(dir.path(), pattern) };
         support::run(&options).unwrap_or_else(|error| panic!("{at}: {error}"));
         let manifest = support::manifest(dir.path());
         let cloze = manifest.cloze.clone().expect("a task");

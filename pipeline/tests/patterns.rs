@@ -7,11 +7,9 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use glm_prep::ingest::{self, IngestOptions, MergeOptions, RejectLimit, Silent, Stop};
+use glm_prep::ingest::{IngestOptions, RejectLimit};
 use glm_prep::pattern::PatternTask;
-use glm_prep::source::recognise::FormatName;
 use glm_schemas::cloze::ClozeView;
 use glm_schemas::cloze::text::TextView;
 use glm_schemas::manifest::Split;
@@ -44,19 +42,12 @@ fn review(key: &str, text: &str, stars: Option<i64>) -> String {
     serde_json::json!({"key": key, "title": "T", "body": {"text": text}, "stars": stars}).to_string()
 }
 
-fn own(number: usize) -> Arc<PatternTask> {
-    Arc::new(PatternTask::parse("reviews.toml", PATTERN, Some(number), false).expect("valid"))
+fn own(number: usize) -> PatternTask {
+    PatternTask::parse("reviews.toml", PATTERN, Some(number), false).expect("valid")
 }
 
-fn options(dir: &Path, pattern: Arc<PatternTask>) -> IngestOptions {
-    let mut options = IngestOptions {
-        format: FormatName::named("pattern"),
-        max_rejects: RejectLimit::Percent(100.0),
-        pattern: Some(pattern),
-        ..IngestOptions::new(dir)
-    };
-    options.selection.task = options.pattern.as_ref().map(|pattern| pattern.raw_files());
-    options
+fn options(dir: &Path, pattern: PatternTask) -> IngestOptions {
+    IngestOptions { max_rejects: RejectLimit::Percent(100.0), ..support::pattern_options(dir, pattern) }
 }
 
 /// A folder with reviews: six for training, of which one has no label and one an unknown one.
@@ -70,19 +61,9 @@ fn reviews() -> tempfile::TempDir {
         review("b", "The same id again.", Some(1)),
         review("12", "I will come back!", Some(5)),
     ];
-    fs::write(dir.path().join("train.jsonl"), train.join("\n")).expect("written");
     let val = [review("v", "Stale cake.", Some(1)), review("w", "No label, but kept.", None)];
-    fs::write(dir.path().join("val.jsonl"), val.join("\n")).expect("written");
+    support::write(dir.path(), &[("train.jsonl", &train.join("\n")), ("val.jsonl", &val.join("\n"))]);
     dir
-}
-
-fn rejects(dir: &Path) -> Vec<(i64, String)> {
-    let text = fs::read_to_string(dir.join("shards/rejects.jsonl")).expect("rejects");
-    let line = |line: &str| -> (i64, String) {
-        let value: Value = serde_json::from_str(line).expect("json");
-        (value["line"].as_i64().expect("a line"), value["reason"].as_str().expect("a reason").to_owned())
-    };
-    text.lines().map(line).collect()
 }
 
 #[test]
@@ -98,11 +79,11 @@ fn a_task_of_ones_own_needs_a_pattern_file_only() {
     );
     assert_eq!((manifest.blank.as_str(), manifest.settings.format.as_str()), ("[BLANK]", "pattern"));
     assert_eq!(
-        rejects(dir.path()),
+        support::rejects(dir.path()),
         [
-            (3, "no label in the field `stars`, and examples for training need one".to_owned()),
-            (4, "the field `stars` holds `3`, expected one of 1, 5".to_owned()),
-            (5, "another example has the id `b`".to_owned()),
+            "train.jsonl, line 3: no label in the field `stars`, and examples for training need one",
+            "train.jsonl, line 4: the field `stars` holds `3`, expected one of 1, 5",
+            "train.jsonl, line 5: another example has the id `b`",
         ]
     );
     let batch = support::batches(dir.path(), Split::Train).remove(0);
@@ -142,15 +123,7 @@ fn the_data_set_depends_on_the_pattern_and_on_nothing_else() {
     let one = NonZeroUsize::MIN;
     support::run(&IngestOptions { threads: one, ..options(dir.path(), own(0)) }).expect("ingested");
     assert_eq!(support::manifest(dir.path()).fingerprint, manifest.fingerprint);
-    // In parts.
-    for part in ["0/2", "1/2"] {
-        let options = IngestOptions { partition: Some(part.parse().expect("a part")), ..options(dir.path(), own(0)) };
-        ingest::run(&options, &Silent).expect("a part");
-    }
-    let dir_of = dir.path().to_owned();
-    let max_rejects = RejectLimit::Percent(100.0);
-    let merge = MergeOptions { dir: dir_of, tokenizer: None, threads: one, max_rejects, stop: Stop::default() };
-    ingest::merge(&merge, &Silent).expect("merged");
+    support::run_in_parts(&IngestOptions { threads: one, ..options(dir.path(), own(0)) });
     let merged = support::manifest(dir.path());
     assert_eq!((&merged.fingerprint, &merged.cloze), (&manifest.fingerprint, &manifest.cloze));
     assert_eq!(merged.settings, manifest.settings);
@@ -159,7 +132,7 @@ fn the_data_set_depends_on_the_pattern_and_on_nothing_else() {
 #[test]
 fn files_are_found_in_the_folder_or_the_archive_of_the_task() {
     let golden = support::repository().join("tests/fixtures/golden/superglue/raw");
-    let task = || Arc::new(PatternTask::open("superglue/cb", None, false).expect("a pattern"));
+    let task = || PatternTask::open("superglue/cb", None, false).expect("a pattern");
     let dir = tempfile::tempdir().expect("folder");
     // Archives of two tasks, of which one is asked for.
     for folder in ["CB", "RTE"] {

@@ -7,32 +7,18 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use glm_prep::ingest::{self, IngestOptions, MergeOptions, RejectLimit, Silent, Stop};
+use glm_prep::ingest::{IngestOptions, RejectLimit};
 use glm_prep::pattern::PatternTask;
-use glm_prep::source::recognise::FormatName;
 use glm_schemas::cloze::ClozeView;
 use glm_schemas::manifest::Split;
-use serde_json::Value;
+use support::{rejects, write};
 
 /// A row of a data set: id, index in the raw data, query, right label, line.
 type Row = (String, Option<String>, String, Option<String>, i32);
 
 fn options(dir: &Path, task: &str) -> IngestOptions {
-    let pattern = PatternTask::open(task, None, false).expect("a pattern");
-    let mut options = IngestOptions { format: FormatName::named("pattern"), ..IngestOptions::new(dir) };
-    options.selection.task = Some(pattern.raw_files());
-    options.pattern = Some(Arc::new(pattern));
-    options
-}
-
-fn write(dir: &Path, files: &[(&str, &str)]) {
-    for (name, content) in files {
-        let path = dir.join(name);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
-        fs::write(path, content).expect("write");
-    }
+    support::pattern_options(dir, PatternTask::open(task, None, false).expect("a pattern"))
 }
 
 fn rows(dir: &Path, split: Split) -> Vec<Row> {
@@ -49,20 +35,6 @@ fn rows(dir: &Path, split: Split) -> Vec<Row> {
 
 fn row(id: &str, idx: Option<&str>, query: &str, label: Option<&str>, line: i32) -> Row {
     (id.to_owned(), idx.map(str::to_owned), query.to_owned(), label.map(str::to_owned), line)
-}
-
-fn rejects(dir: &Path) -> Vec<String> {
-    let text = fs::read_to_string(dir.join("shards/rejects.jsonl")).expect("rejects");
-    let line = |line: &str| {
-        let value: Value = serde_json::from_str(line).expect("json");
-        format!(
-            "{}, line {}: {}",
-            value["file"].as_str().expect("a file"),
-            value["line"],
-            value["reason"].as_str().expect("a reason")
-        )
-    };
-    text.lines().map(line).collect()
 }
 
 const MNLI_TRAIN: &str = "index\tpromptID\tsentence1\tsentence2\tlabel1\tgold_label\n\
@@ -188,13 +160,7 @@ fn the_output_does_not_depend_on_threads_parts_or_compression() {
     let threads = NonZeroUsize::new(3).expect("some");
     support::run(&IngestOptions { threads, force: true, ..options(dir.path(), "yelp-polarity") }).expect("ingested");
     assert_eq!(fingerprint(), first);
-    for part in ["0/2", "1/2"] {
-        let partition = Some(part.parse().expect("a part"));
-        ingest::run(&IngestOptions { partition, ..options(dir.path(), "yelp-polarity") }, &Silent).expect("a part");
-    }
-    let (dir_of, max_rejects) = (dir.path().to_owned(), RejectLimit::default());
-    let merge = MergeOptions { dir: dir_of, tokenizer: None, threads, max_rejects, stop: Stop::default() };
-    ingest::merge(&merge, &Silent).expect("merged");
+    support::run_in_parts(&IngestOptions { threads, ..options(dir.path(), "yelp-polarity") });
     assert_eq!(fingerprint(), first);
     let lines: Vec<_> =
         support::batches(dir.path(), Split::Train).iter().flat_map(|batch| support::numbers(batch, "raw_line")).collect();

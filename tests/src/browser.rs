@@ -3,10 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::{Finished, command, run};
+
 /// Browsers with the same command line options.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 /// Virtual milliseconds until the page is captured.
 const BUDGET: &str = "--virtual-time-budget=4000";
+
+/// Window width of a phone.
+pub const PHONE: u32 = 390;
+/// Window width of a laptop.
+pub const DESKTOP: u32 = 1280;
+/// Width of a page in excess of the visible width, which excludes the scroll bar.
+const EXCESS: &str = "page.scrollingElement.scrollWidth - page.scrollingElement.clientWidth";
 
 /// Rendered page.
 #[derive(Debug)]
@@ -84,4 +93,45 @@ pub fn in_frame(page: &Path, width: u32, expression: &str) -> String {
     std::fs::remove_file(&wrapper).expect("remove");
     let found = document.split_once(">[[").and_then(|(_, rest)| rest.split_once("]]<")).map(|(found, _)| found.to_owned());
     found.unwrap_or_else(|| panic!("no value of the expression in {name}: {console:?}\n{document}"))
+}
+
+/// Checks that a page makes no network requests, writes nothing to the console, and fits a phone. Returns the document.
+///
+/// # Panics
+/// Panics if it does not.
+pub fn check(page: &Path) -> String {
+    let text = std::fs::read_to_string(page).expect("page");
+    for forbidden in ["http://", "https://", " src=", "url(", "@import"] {
+        assert!(!text.contains(forbidden), "{} contains {forbidden}", page.display());
+    }
+    let shown = show(page, DESKTOP);
+    assert_eq!(shown.console, [] as [&str; 0]);
+    assert_eq!(in_frame(page, PHONE, EXCESS), "0", "{} is wider than a phone", page.display());
+    let headings = in_frame(page, PHONE, "[...page.querySelectorAll('h1,h2,h3')].map((h) => h.tagName[1]).join('')");
+    assert!(headings.starts_with("12") && !headings[1..].contains('1'), "headings out of order: {headings}");
+    // Whatever is wider than its place scrolls, with a shadow where it continues.
+    let shadows = "[...page.querySelectorAll('.scroll')].every((table) => \
+                   page.defaultView.getComputedStyle(table).backgroundAttachment === 'local, local, scroll, scroll')";
+    assert_eq!(in_frame(page, PHONE, shadows), "true");
+    // From the end of the page a link in view leads back to the top.
+    let back = "(() => { const view = page.defaultView; view.scrollTo(0, 1e6); const link = page.querySelector('a.top'); \
+                const box = link.getBoundingClientRect(); const found = page.getElementById(link.hash.slice(1)); \
+                return box.top > 0 && box.bottom <= view.innerHeight && box.right <= view.innerWidth \
+                && found.tagName; })()";
+    assert_eq!(in_frame(page, PHONE, back), "HEADER");
+    shown.document
+}
+
+/// Returns the number of points with hover values in a chart.
+///
+/// # Panics
+/// Panics if there is no such chart.
+pub fn points(page: &Path, chart: &str) -> usize {
+    let count = format!("page.querySelector('#{chart} [data-x]').dataset.x.split(' ').filter(Boolean).length");
+    in_frame(page, PHONE, &count).parse().expect("a number")
+}
+
+/// Writes the page of a folder.
+pub fn report(program: &str, folder: &Path) -> Finished {
+    run(command(program).arg("report").arg(folder))
 }

@@ -1,118 +1,20 @@
 //! Both programs with an object store: a local server that speaks S3's protocol and that of the Hugging Face Hub.
 
+#[path = "support/machine.rs"]
+mod machine;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use glm_schemas::manifest::{Manifest, hex};
 use glm_test_server::Objects;
-use glm_tests::training::{corpus, set, trainer_from};
-use glm_tests::{command, run};
-use serde_json::Value;
+use glm_tests::run;
+use glm_tests::training::trainer_from;
+use machine::{Machine, assert_sums, contents, data_set, sample, stored};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
-
-const KEY: &str = "key-of-tests";
-
-/// A machine with credentials for a server, and a cache of its own.
-struct Machine {
-    server: Objects,
-    home: TempDir,
-}
-
-impl Machine {
-    fn new(server: &Objects) -> Self {
-        Self { server: server.clone(), home: tempfile::tempdir().expect("folder") }
-    }
-
-    fn cache(&self) -> PathBuf {
-        self.home.path().join("cache")
-    }
-
-    /// Adds the environment of the machine to a command.
-    fn on<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        for name in ["AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "GLM_CACHE_LIMIT", "XDG_CACHE_HOME", "HF_HOME"] {
-            command.env_remove(name);
-        }
-        command
-            .env("AWS_ENDPOINT_URL", &self.server.endpoint)
-            .env("AWS_ACCESS_KEY_ID", KEY)
-            .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .env("HF_ENDPOINT", &self.server.endpoint)
-            .env("HF_TOKEN", KEY)
-            .env("HOME", self.home.path())
-            .env("GLM_CACHE", self.cache())
-    }
-
-    fn prep(&self, arguments: &[&str]) -> Command {
-        let mut command = command("glm-prep");
-        self.on(command.args(arguments));
-        command
-    }
-
-    fn trainer(&self, arguments: &[&str]) -> Command {
-        let mut command = command("glm-trainer");
-        self.on(command.args(arguments));
-        command
-    }
-
-    /// A training run of `steps` steps.
-    fn train(&self, data: &str, out: &str, steps: &str, more: &[&str]) -> Command {
-        let mut command = trainer_from(Path::new("random"), Path::new(data), Path::new(out));
-        self.on(set(&mut command, &["train.eval_every=16", "train.eval_questions=40"]).args(["--max-steps", steps]).args(more));
-        command
-    }
-}
-
-/// Server with a raw sample corpus in `bucket/raw`; the same corpus, ingested, in the folder.
-fn sample() -> (Objects, TempDir) {
-    let (server, folder) = (Objects::start(), tempfile::tempdir().expect("folder"));
-    server.require_key(KEY);
-    corpus(folder.path());
-    server.put_folder(&folder.path().join("ReCoRD"), "bucket/raw/ReCoRD");
-    (server, folder)
-}
-
-/// Server with the shards of a sample corpus in `bucket/set`; the same data set in the folder.
-fn data_set() -> (Objects, TempDir) {
-    let (server, folder) = sample();
-    server.put_folder(&folder.path().join("shards"), "bucket/set/shards");
-    (server, folder)
-}
-
-fn contents(folder: &Path, prefix: &str) -> Vec<(String, Vec<u8>)> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("entry").path();
-        let name = format!("{prefix}{}", path.file_name().expect("a name").to_string_lossy());
-        match path.is_dir() {
-            true => files.extend(contents(&path, &format!("{name}/"))),
-            false => files.push((name, fs::read(&path).expect("a file"))),
-        }
-    }
-    files.sort();
-    files
-}
-
-/// Files of a folder of the server, with names relative to it.
-fn stored(server: &Objects, folder: &str) -> Vec<(String, Vec<u8>)> {
-    let names = server.names();
-    let inner =
-        names.iter().filter_map(|name| Some((name.strip_prefix(folder)?.strip_prefix('/')?.to_owned(), server.get(name)?)));
-    inner.collect()
-}
-
-/// Checks the checksums of a list on the server.
-fn assert_sums(server: &Objects, folder: &str) {
-    let sums = String::from_utf8(server.get(&format!("{folder}/SHA256SUMS")).expect("a list")).expect("text");
-    assert!(!sums.is_empty());
-    for line in sums.lines() {
-        let (sum, name) = line.split_once("  ").expect("sum and name");
-        let content = server.get(&format!("{folder}/{name}")).unwrap_or_else(|| panic!("{folder}/{name} is missing"));
-        assert_eq!(hex(&Sha256::digest(&content)), sum, "{name}");
-    }
-}
 
 #[test]
 fn raw_data_is_streamed_and_shards_are_published() {
@@ -259,7 +161,94 @@ fn shards_that_differ_from_the_manifest_are_refused() {
     // A file that was damaged in the cache is downloaded again.
     let damaged = contents(&machine.cache(), "").into_iter().find(|(name, _)| name.contains("/val-")).expect("a shard").0;
     fs::write(machine.cache().join(&damaged), "damaged").expect("write");
-    run(&mut machine.prep(&["verify", "s3://bucket/set"])).success();
+    run(&mut machine.prep(&["stats", "s3://bucket/set"])).success();
+}
+
+/// Returns a content with another bit at a position.
+fn flipped(at: usize, mut content: Vec<u8>) -> Option<Vec<u8>> {
+    content[at] ^= 1;
+    Some(content)
+}
+
+/// A change of a file of a data set; `None` removes it.
+type Change = fn(Vec<u8>) -> Option<Vec<u8>>;
+
+#[test]
+fn faults_at_a_url_are_those_of_a_folder() {
+    let (server, folder) = data_set();
+    let machine = Machine::new(&server);
+    // A server of files, which does not list them.
+    let files = Objects::start();
+    files.put_folder(&folder.path().join("shards"), "set");
+    let on_server = format!("{}/set", files.endpoint);
+    let verified = |place: &str| -> (Option<i32>, Value) {
+        let finished = run(&mut machine.prep(&["verify", place, "--json"]));
+        (finished.code(), serde_json::from_str(&finished.stdout()).unwrap_or_else(|_| panic!("{}", finished.stderr())))
+    };
+    // Files in the cache are not those in the store.
+    run(&mut machine.prep(&["stats", "s3://bucket/set"])).success();
+    let (code, sound) = verified("s3://bucket/set");
+    assert_eq!((code, &sound["sound"], &sound["shards"]), (Some(0), &json!(true), &json!("s3://bucket/set/shards")));
+    let local = folder.path().to_str().expect("text");
+    let shard = "data/val-00000-of-00001.parquet";
+    let changes: [(&str, Change, &str); 5] = [
+        (shard, |content| flipped(100, content), "sha256 "),
+        (shard, |content| Some(content[..content.len() - 7].to_vec()), " bytes"),
+        (shard, |_| None, "no such file"),
+        ("manifest.json", |content| flipped(content.len() / 2, content), ""),
+        ("data/other.parquet", |_| Some(vec![0]), "a file that is not in the manifest"),
+    ];
+    for (name, change, found) in changes {
+        let path = folder.path().join("shards").join(name);
+        let original = fs::read(&path).ok();
+        let put = |content: Option<Vec<u8>>| {
+            match &content {
+                Some(content) => fs::write(&path, content).expect("write"),
+                None => fs::remove_file(&path).expect("remove"),
+            }
+            for (server, place) in [(&server, "bucket/set/shards"), (&files, "set")] {
+                match &content {
+                    Some(content) => server.put(&format!("{place}/{name}"), content.clone()),
+                    None => server.remove(&format!("{place}/{name}")),
+                }
+            }
+        };
+        put(change(original.clone().unwrap_or_default()));
+        let [(code, here), (at_url, there), (at_server, unlisted)] = [local, "s3://bucket/set", &on_server].map(verified);
+        assert_eq!((code, at_url), (Some(4), Some(4)), "{name}: {there}");
+        assert!(here["fault"]["found"].as_str().expect("a text").contains(found), "{here}");
+        assert_eq!((&here["fault"], &here["splits"]), (&there["fault"], &there["splits"]));
+        match original.is_some() {
+            true => assert_eq!((at_server, &unlisted["fault"]), (Some(4), &here["fault"])),
+            false => assert_eq!(at_server, Some(0)),
+        }
+        put(original);
+    }
+    assert_eq!(verified("s3://bucket/set").0, Some(0));
+    assert!(!contents(&machine.cache(), "").iter().any(|(name, _)| name.contains("unnamed")));
+    let refused = run(machine.prep(&["verify", "s3://bucket/set"]).env("AWS_ACCESS_KEY_ID", "wrong"));
+    assert_eq!(refused.code(), Some(1), "{}", refused.stderr());
+}
+
+#[test]
+fn training_on_damaged_shards_fails_alike_at_a_url() {
+    let (server, folder) = data_set();
+    let machine = Machine::new(&server);
+    let name = "shards/data/train-00000-of-00001.parquet";
+    let path = folder.path().join(name);
+    let mut content = fs::read(&path).expect("a shard");
+    let at = content.windows(10).rposition(|window| window == b"parquet-rs").expect("name of the writer");
+    content[at] = b'P';
+    fs::write(&path, &content).expect("write");
+    server.put(&format!("bucket/set/{name}"), content);
+    for (place, out) in [(folder.path().to_str().expect("text"), "here"), ("s3://bucket/set", "there")] {
+        let out = folder.path().join(out);
+        let finished = run(&mut machine.train(place, out.to_str().expect("text"), "2", &[]));
+        let text = finished.stderr();
+        assert_eq!(finished.code(), Some(1), "{place}: {text}");
+        assert!(text.contains("train-00000-of-00001.parquet") && text.contains("manifest"), "{text}");
+        assert!(!out.join("checkpoints/latest").exists(), "{place}");
+    }
 }
 
 #[test]

@@ -1,74 +1,17 @@
-//! Pages of `glm-trainer report` and `glm-prep report`, rendered in a real browser.
+//! Pages of `glm-trainer report`, rendered in a real browser.
+
+#[path = "support/ugly_corpus.rs"]
+mod ugly_corpus;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use glm_tests::browser::{in_frame, show};
+use glm_tests::browser::{DESKTOP, PHONE, check, in_frame, points, report};
 use glm_tests::processes::several_processes_can_train;
 use glm_tests::training::{corpus, metrics, set, trainer};
-use glm_tests::{Finished, command, run};
+use glm_tests::{command, run};
 use serde_json::Value;
-
-/// Window width of a phone.
-const PHONE: u32 = 390;
-/// Window width of a laptop.
-const DESKTOP: u32 = 1280;
-/// Width of a page in excess of the visible width, which excludes the scroll bar.
-const EXCESS: &str = "page.scrollingElement.scrollWidth - page.scrollingElement.clientWidth";
-
-fn report(program: &str, folder: &Path) -> Finished {
-    run(command(program).arg("report").arg(folder))
-}
-
-/// Checks that a page makes no network requests, writes nothing to the console, and fits a phone. Returns the document.
-fn check(page: &Path) -> String {
-    let text = std::fs::read_to_string(page).expect("page");
-    for forbidden in ["http://", "https://", " src=", "url(", "@import"] {
-        assert!(!text.contains(forbidden), "{} contains {forbidden}", page.display());
-    }
-    let shown = show(page, 1280);
-    assert_eq!(shown.console, [] as [&str; 0]);
-    assert_eq!(in_frame(page, PHONE, EXCESS), "0", "{} is wider than a phone", page.display());
-    let headings = in_frame(page, PHONE, "[...page.querySelectorAll('h1,h2,h3')].map((h) => h.tagName[1]).join('')");
-    assert!(headings.starts_with("12") && !headings[1..].contains('1'), "headings out of order: {headings}");
-    // Whatever is wider than its place scrolls, with a shadow where it continues.
-    let shadows = "[...page.querySelectorAll('.scroll')].every((table) => \
-                   page.defaultView.getComputedStyle(table).backgroundAttachment === 'local, local, scroll, scroll')";
-    assert_eq!(in_frame(page, PHONE, shadows), "true");
-    // From the end of the page a link in view leads back to the top.
-    let back = "(() => { const view = page.defaultView; view.scrollTo(0, 1e6); const link = page.querySelector('a.top'); \
-                const box = link.getBoundingClientRect(); const found = page.getElementById(link.hash.slice(1)); \
-                return box.top > 0 && box.bottom <= view.innerHeight && box.right <= view.innerWidth \
-                && found.tagName; })()";
-    assert_eq!(in_frame(page, PHONE, back), "HEADER");
-    shown.document
-}
-
-/// Returns the number of points with hover values in a chart.
-fn points(page: &Path, chart: &str) -> usize {
-    let count = format!("page.querySelector('#{chart} [data-x]').dataset.x.split(' ').filter(Boolean).length");
-    in_frame(page, PHONE, &count).parse().expect("a number")
-}
-
-/// Generates a corpus with one very long passage that requires escaping and contains right-to-left text.
-fn ugly_corpus(folder: &Path) {
-    corpus(folder);
-    let raw = folder.join("ReCoRD/val.jsonl");
-    let mut lines = std::fs::read_to_string(&raw).expect("raw data");
-    let start = "Zed <script>alert('x')</script> & \"Bo\" met שלום. ";
-    let text = format!("{start}{}", "A verylongwordwithoutanybreak".repeat(40));
-    let record = serde_json::json!({
-        "source": "<b>ugly</b>",
-        "idx": 9999,
-        "passage": {"text": text, "entities": [{"start": 0, "end": 2}, {"start": 35, "end": 36}]},
-        "qas": [{"query": "<i>@placeholder</i> met שלום", "idx": 99_999, "answers": [{"start": 0, "end": 2, "text": "Zed"}]}],
-    });
-    lines.push_str(&record.to_string());
-    lines.push_str("\nnot a record <script>alert('raw')</script>\n");
-    std::fs::write(&raw, lines).expect("write");
-    let again = run(command("glm-prep").arg("ingest").arg(folder));
-    assert_eq!(again.code(), Some(3), "{}", again.stderr());
-}
+use ugly_corpus::ugly_corpus;
 
 #[test]
 fn a_run_report_has_charts_and_hardest_questions() {
@@ -145,11 +88,11 @@ fn check_run_page(page: &Path, out: &Path) {
     // Few cards are open; a link opens its own.
     assert_eq!(desktop("page.querySelectorAll('#hardest details[open]').length"), "2");
     let link = "(() => { const cards = [...page.querySelectorAll('#hardest details:not([open])')]; const card = cards.at(-1); \
-                page.defaultView.location.hash = card.querySelector('.answers a').hash; \
+                page.defaultView.location.hash = card.querySelector('.card > .note a').hash; \
                 page.defaultView.dispatchEvent(new Event('hashchange')); return cards.filter((card) => card.open).length + ' ' + card.open; })()";
     assert_eq!(desktop(link), "1 true");
     // Passage and choices are side by side, but one below the other on a phone, where bars are in view.
-    let beside = "(() => { const [text, answers] = ['text', 'answers'].map((part) => page.querySelector(`#hardest .${part}`).getBoundingClientRect()); \
+    let beside = "(() => { const [text, answers] = ['text', 'aside'].map((part) => page.querySelector(`#hardest .${part}`).getBoundingClientRect()); \
                   return text.right <= answers.left; })()";
     assert_eq!((desktop(beside).as_str(), in_frame(page, PHONE, beside).as_str()), ("true", "false"));
     let bars = "(() => { const card = page.querySelector('#hardest .card').getBoundingClientRect(); \
@@ -186,6 +129,11 @@ fn a_run_that_learned_nothing_is_flagged() {
     let legend =
         in_frame(&page, DESKTOP, "[...page.querySelectorAll('#quality .legend li')].map((name) => name.textContent).join('|')");
     assert_eq!(legend, "accuracy = F1 = exact match = chance|most frequent entity");
+    // So are their tiles.
+    let tiles = in_frame(&page, DESKTOP, "[...page.querySelectorAll('dl.tiles dt')].map((name) => name.textContent).join('|')");
+    assert_eq!(tiles, "Best accuracy|Training loss|Questions trained on|most frequent entity|Peak memory");
+    let note = in_frame(&page, DESKTOP, "page.querySelector('dl.tiles .note').textContent");
+    assert_eq!(note, "chance 25.00 %; 60 questions, step 40; F1 and exact match are the same");
     // Noise of a hundredth is a hundredth of the axis.
     let height = "(() => { const box = page.querySelector('#loss path').getBBox(); return box.height < 5; })()";
     assert_eq!(in_frame(&page, DESKTOP, height), "true");
@@ -266,71 +214,4 @@ fn rank_0_writes_the_answers_of_all_ranks() {
     assert_eq!((&one.0["by_choices"], &one.0["hits"]), (&two.0["by_choices"], &two.0["hits"]));
     assert_eq!(one.1, two.1);
     assert_eq!(Some(one.1.len() as u64), one.0["questions"].as_u64());
-}
-
-#[test]
-fn a_data_set_report_has_histograms_rejects_and_questions() {
-    let folder = tempfile::tempdir().expect("folder");
-    ugly_corpus(folder.path());
-    let printed = report("glm-prep", folder.path()).success();
-    let page = folder.path().join("shards/report.html");
-    assert_eq!(printed.stdout(), format!("{}\n", page.display()));
-    let document = check(&page);
-    for chart in ["train-context", "train-mentions", "val-context"] {
-        assert!(points(&page, chart) > 5, "{chart}");
-    }
-    check_data_page(&page);
-    for wanted in
-        ["&lt;b&gt;ugly&lt;/b&gt;", "not a record &lt;script&gt;", "<mark class=\"mention\">", "<mark class=\"blank\"", "bert"]
-    {
-        assert!(document.contains(wanted), "{wanted} is missing");
-    }
-    assert!(!document.contains("<script>alert"));
-    // The page belongs to the shards, and does not prevent ingest from replacing them.
-    run(command("glm-prep").arg("verify").arg(folder.path())).success();
-    std::fs::write(
-        folder.path().join("ReCoRD/val.jsonl"),
-        std::fs::read(folder.path().join("ReCoRD/train.jsonl")).expect("read"),
-    )
-    .expect("write");
-    run(command("glm-prep").arg("ingest").arg(folder.path())).success();
-    let shared = report("glm-prep", folder.path()).success();
-    assert!(std::fs::read_to_string(shared.stdout().trim_end()).expect("page").contains("passages are in train and in val"));
-    let nothing = report("glm-prep", &folder.path().join("ReCoRD"));
-    assert_eq!(nothing.code(), Some(1));
-    assert!(nothing.stderr().contains("is not a data set"), "{}", nothing.stderr());
-}
-
-/// Checks the layout of the page of a data set.
-fn check_data_page(page: &Path) {
-    // Train and val are side by side on one axis, and one below the other on a phone.
-    let beside = "(() => { const [train, val] = ['train', 'val'].map((split) => page.querySelector(`#${split}-context`)); \
-                  const [left, right] = [train, val].map((figure) => figure.getBoundingClientRect()); \
-                  const labels = (figure) => [...figure.querySelectorAll('text.x')].map((label) => label.textContent).join(); \
-                  return `${left.top === right.top && left.right <= right.left} ${labels(train) === labels(val)}`; })()";
-    assert_eq!([DESKTOP, PHONE].map(|width| in_frame(page, width, beside)), ["true true", "false true"]);
-    // The table of the splits fits a phone.
-    let excess =
-        "(() => { const table = page.querySelector('#contents .scroll'); return table.scrollWidth - table.clientWidth; })()";
-    assert_eq!(in_frame(page, PHONE, excess), "0");
-    // A bar is as long as the share next to it.
-    let bars = "[...page.querySelectorAll('#sources tbody tr')].every((row) => { \
-                const share = parseFloat(row.cells[2].textContent); const bar = row.querySelector('rect.bar'); \
-                return Math.abs(share - bar.getAttribute('width')) < 0.11; })";
-    assert_eq!(in_frame(page, DESKTOP, bars), "true");
-    // One question of each split is open, and names its split.
-    let open = "[...page.querySelectorAll('#questions details[open] summary .note')].map((note) => note.textContent.split(',')[0]).join()";
-    assert_eq!(in_frame(page, DESKTOP, open), "train,val");
-}
-
-#[test]
-fn truncation_is_told_for_the_length_of_the_data_set() {
-    let folder = tempfile::tempdir().expect("folder");
-    corpus(folder.path());
-    run(command("glm-prep").arg("ingest").arg(folder.path()).args(["--max-seq-len", "200"])).success();
-    report("glm-prep", folder.path()).success();
-    let text = std::fs::read_to_string(folder.path().join("shards/report.html")).expect("page");
-    for wanted in ["truncated at 200 tokens", "200 (this data set)", ">128<", ">512<"] {
-        assert!(text.contains(wanted), "{wanted} is missing");
-    }
 }

@@ -1,12 +1,16 @@
 //! Fine-tuning on tasks of SuperGLUE, and submissions of its answers.
 
+#[path = "support/moods.rs"]
+mod moods;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use glm_tests::processes::several_processes_can_train;
 use glm_tests::training::{metrics, set, small_model};
-use glm_tests::{Finished, command, fixtures, json_lines, run};
+use glm_tests::{command, fixtures, json_lines, run};
+use moods::{MOODS, assert_answers, mood, predict, sentence, trained};
 use serde_json::{Value, json};
 
 /// Ingests the raw data of a task.
@@ -28,17 +32,6 @@ fn trainer(data: &Path, out: &Path, task: &str) -> Command {
     set(&mut command, &["model.layers=1", "model.hidden=32", "model.heads=2", "data.batch_size=4", "optim.lr=1e-3"]);
     command.arg("--data").arg(data).arg("--out").arg(out);
     command
-}
-
-fn predict(init: &Path, data: &Path, out: &Path) -> Finished {
-    run(command("glm-trainer")
-        .args(["predict", "--device", "cpu", "--init"])
-        .arg(init)
-        .arg("--data")
-        .arg(data)
-        .arg("--out")
-        .arg(out))
-    .success()
 }
 
 fn evals(out: &Path) -> Vec<Value> {
@@ -123,7 +116,7 @@ fn a_submission_has_the_answers_of_each_run() {
     assert_eq!(contents.len(), 2);
     for (run, data, file) in [(&rte_run, &rte, "RTE.jsonl"), (&multirc_run, &multirc, "MultiRC.jsonl")] {
         let alone = folder.path().join(file);
-        predict(run, data, &alone);
+        predict(run, data, &alone, &[]);
         let mut content = String::new();
         contents.by_name(file).expect(file).read_to_string(&mut content).expect("text");
         assert_eq!(content, std::fs::read_to_string(&alone).expect("text"));
@@ -169,7 +162,7 @@ fn a_task_of_clue_goes_from_lines_to_predictions() {
     let eval = evals(&out).pop().expect("an evaluation");
     assert_eq!((&eval["questions"], eval["chance"].as_f64()), (&json!(3), Some(0.5)));
     let answers = folder.path().join("answers.jsonl");
-    predict(&out, &data, &answers);
+    predict(&out, &data, &answers, &[]);
     let answers = json_lines(&answers);
     assert_eq!(answers.len(), 2);
     for (answer, id) in answers.iter().zip(["0", "1"]) {
@@ -202,13 +195,11 @@ fn a_task_of_ones_own_goes_from_lines_to_predictions() {
         words = ["bad", "good"]
     "#;
     std::fs::write(folder.path().join("mood.toml"), pattern).expect("write");
-    let (words, moods) = (["dull", "slow", "cold", "fun", "fast", "warm"], ["unhappy", "happy"]);
     let lines = |count: usize, labelled: bool| {
         let line = |i: usize| {
-            let body = format!("The evening was {} and the food {}.", words[i % 6], words[(i + 6 / 2 * (i % 2)) % 6]);
-            let mut line = json!({"body": body, "id": format!("r{i}")});
+            let mut line = json!({"body": sentence(i), "id": format!("r{i}")});
             if labelled {
-                line["mood"] = moods[usize::from(i % 6 > 2)].into();
+                line["mood"] = MOODS[mood(i)].into();
             }
             format!("{line}\n")
         };
@@ -221,28 +212,15 @@ fn a_task_of_ones_own_goes_from_lines_to_predictions() {
         .success();
 
     let out = folder.path().join("run");
-    let mut training = small_model(&data, &out);
-    run(training.args(["--init", "random", "--seed", "1", "--max-steps", "4"])).success();
-    let eval = evals(&out).pop().expect("an evaluation");
+    let eval = trained(&data, &out);
     assert_eq!((&eval["questions"], eval["chance"].as_f64(), eval["majority"].as_f64()), (&json!(12), Some(0.5), Some(0.5)));
     let page = run(command("glm-trainer").args(["report", "--json"]).arg(&out)).success();
     let page: Value = serde_json::from_str(&page.stdout()).expect("json");
     assert_eq!(page["best"]["f1_macro"], eval["f1_macro"]);
 
     let answers = folder.path().join("answers.jsonl");
-    predict(&out, &data, &answers);
-    let answers = json_lines(&answers);
-    assert_eq!(
-        answers.iter().map(|answer| answer["id"].clone()).collect::<Vec<_>>(),
-        (0..6).map(|i| json!(format!("r{i}"))).collect::<Vec<_>>()
-    );
-    for answer in &answers {
-        let predicted = answer["predicted"].as_u64().expect("index") as usize;
-        assert_eq!(
-            (&answer["predicted_text"], &answer["label"]),
-            (&json!(["bad", "good"][predicted]), &json!(moods[predicted]))
-        );
-    }
+    predict(&out, &data, &answers, &[]);
+    assert_answers(&answers);
     let submission = run(command("glm-trainer")
         .args(["predict", "--device", "cpu", "--out"])
         .arg(folder.path().join("all.zip"))

@@ -1,37 +1,17 @@
 //! Tasks from tables to answers: TSV as GLUE publishes it, CSV of one's own, and choices that are scored without training.
 
+#[path = "support/moods.rs"]
+mod moods;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use glm_tests::training::{metrics, small_model};
 use glm_tests::{command, fixtures, json_lines, run};
+use moods::{MOODS, assert_answers, mood, predict, sentence, trained};
 use serde_json::{Value, json};
-
-const WORDS: [&str; 6] = ["dull", "slow", "cold", "fun", "fast", "warm"];
-
-fn sentence(i: usize) -> String {
-    format!("The \"evening\" was {}, they said.", WORDS[i % 6])
-}
-
-/// 1 for the words of the second half.
-fn mood(i: usize) -> usize {
-    usize::from(i % 6 > 2)
-}
 
 fn ingest(data: &Path, arguments: &[&str]) {
     run(command("glm-prep").args(["ingest", "--quiet"]).arg(data).args(arguments)).success();
-}
-
-/// Trains a small model for a few steps.
-fn trained(data: &Path, out: &Path) -> Value {
-    run(small_model(data, out).args(["--init", "random", "--seed", "1", "--max-steps", "4"])).success();
-    metrics(out).into_iter().rfind(|line| line["kind"] == "eval").expect("an evaluation")
-}
-
-fn predict(init: &Path, data: &Path, out: &Path, arguments: &[&str]) {
-    let mut predict = command("glm-trainer");
-    predict.args(["predict", "--device", "cpu"]).args(arguments).arg("--init").arg(init);
-    run(predict.arg("--data").arg(data).arg("--out").arg(out)).success();
 }
 
 #[test]
@@ -91,9 +71,8 @@ fn a_table_of_ones_own_goes_to_answers() {
         words = ["bad", "good"]
     "#;
     std::fs::write(&pattern, text).expect("write");
-    let moods = ["unhappy", "happy"];
     let quoted = |i: usize| sentence(i).replace('"', "\"\"");
-    let rows = |count: usize| (0..count).map(|i| format!("{},\"{}\",r{i}\r\n", moods[mood(i)], quoted(i))).collect::<String>();
+    let rows = |count: usize| (0..count).map(|i| format!("{},\"{}\",r{i}\r\n", MOODS[mood(i)], quoted(i))).collect::<String>();
     for (file, count) in [("train.csv", 24), ("valid.csv", 12)] {
         std::fs::write(data.join(file), format!("mood,body,id\r\n{}", rows(count))).expect("write");
     }
@@ -104,16 +83,7 @@ fn a_table_of_ones_own_goes_to_answers() {
     assert_eq!(trained(&data, &out)["questions"], 12);
     let lines = folder.path().join("answers.jsonl");
     predict(&out, &data, &lines, &[]);
-    let answers = json_lines(&lines);
-    let ids: Vec<_> = answers.iter().map(|answer| answer["id"].clone()).collect();
-    assert_eq!(ids, (0..6).map(|i| json!(format!("r{i}"))).collect::<Vec<_>>());
-    for answer in &answers {
-        let predicted = answer["predicted"].as_u64().expect("index") as usize;
-        assert_eq!(
-            (&answer["predicted_text"], &answer["label"]),
-            (&json!(["bad", "good"][predicted]), &json!(moods[predicted]))
-        );
-    }
+    assert_answers(&lines);
 }
 
 #[test]

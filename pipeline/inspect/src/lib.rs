@@ -84,7 +84,10 @@ fn show(source: &Source, args: &InspectArgs, quiet: bool, out: &mut dyn Write) -
             None => {
                 let (tokenizer, screen) = (args.tokenizer.as_deref(), args.color.for_stdout());
                 match source.task {
-                    TaskName::Cloze => question::print(source, id, tokenizer, &screen, out),
+                    TaskName::Cloze => {
+                        let mask = source.special.mask;
+                        page::print_rows(source, id, tokenizer, &screen, out, |page, row| question::question(page, row, mask))
+                    }
                     TaskName::Text => page::print_rows(source, id, tokenizer, &screen, out, document::document),
                     TaskName::Seq2seq => page::print_rows(source, id, tokenizer, &screen, out, pair::pair),
                 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use glm_schemas::vocab::TokenId;
-use glm_support::command::paint::{Kind, Screen, Style, glyphs, paint, wrap};
+use glm_support::command::paint::{Glyph, Kind, Screen, Style, glyphs, paint, wrap};
 use serde::de::DeserializeOwned;
 
 use super::error::InspectError;
@@ -70,7 +70,7 @@ impl Page<'_> {
     pub(super) fn note(&mut self) -> Result<(), InspectError> {
         let Some(note) = &self.vocabulary.note else { return Ok(()) };
         writeln!(self.out)?;
-        self.text(note, 0)
+        self.wrapped(&glyphs(note, Style::of(Kind::Note)).collect::<Vec<_>>(), 0)
     }
 
     /// Prints tokens, a line each; `sentence_ends` counts the tokens up to each end of a sentence.
@@ -86,17 +86,20 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn heading(&mut self, text: &str) -> Result<(), InspectError> {
+    /// Prints a heading after an empty line.
+    pub(super) fn heading(&mut self, text: &str) -> Result<(), InspectError> {
         Ok(writeln!(self.out, "\n{text}")?)
     }
 
-    /// Prints text in lines of the screen's width.
+    /// Prints text in lines of the screen's width; nothing if it is empty.
     pub(super) fn text(&mut self, text: &str, indent: usize) -> Result<(), InspectError> {
-        let width = self.screen.width.saturating_sub(indent);
-        for paragraph in text.lines() {
-            for line in wrap(&glyphs(paragraph, Style::default()).collect::<Vec<_>>(), width) {
-                writeln!(self.out, "{}", format!("{:indent$}{}", "", paint(&line, self.screen.colour)).trim_end())?;
-            }
+        text.lines().try_for_each(|line| self.wrapped(&glyphs(line, Style::default()).collect::<Vec<_>>(), indent))
+    }
+
+    /// Prints styled text in lines of the screen's width.
+    pub(super) fn wrapped(&mut self, text: &[Glyph], indent: usize) -> Result<(), InspectError> {
+        for line in wrap(text, self.screen.width.saturating_sub(indent)) {
+            writeln!(self.out, "{}", format!("{:indent$}{}", "", paint(&line, self.screen.colour)).trim_end())?;
         }
         Ok(())
     }

@@ -9,22 +9,18 @@ use super::error::InspectError;
 use super::format;
 use super::found::find;
 use super::marks::{Mark, marked, occurrences};
-use super::page::print_rows;
-use super::rows::origin_of;
+use super::page::{INDENT, Page};
 use super::source::{Source, print_error};
-use super::tokens::Vocabulary;
 use glm_prep::inspect::Format;
-use glm_support::command::paint::shorten;
-use glm_support::command::paint::{Glyph, Kind, Screen, Style, glyphs, paint, text_columns, wrap};
+use glm_support::command::paint::{Glyph, Kind, Style, glyphs, paint, shorten, text_columns, wrap};
 use glm_text::question::PLACEHOLDER;
 
 /// Maximum width that choices are padded to.
 const CHOICE_COLUMNS: usize = 28;
-const INDENT: usize = 2;
 
 /// Columns of a question.
 #[derive(Debug, Deserialize)]
-struct Question {
+pub(super) struct Question {
     split: Option<String>,
     example_id: String,
     source_id: Option<String>,
@@ -84,199 +80,144 @@ struct Choice {
     correct: bool,
 }
 
-/// Prints all questions with this id: one, unless two splits use the same id.
-pub(super) fn print(
-    source: &Source,
-    id: &str,
-    tokenizer: Option<&std::path::Path>,
-    screen: &Screen,
-    out: &mut dyn Write,
-) -> Result<(), InspectError> {
-    print_rows(source, id, tokenizer, screen, out, |page, question: &Question| {
-        let super::page::Page { vocabulary, screen, out } = page;
-        Page { vocabulary, screen, mask: source.special.mask, out }.print(question)
-    })
-}
-
 /// Prints the same questions with all columns.
 pub(super) fn print_as(source: &Source, id: &str, format: Format, out: &mut dyn Write) -> Result<(), InspectError> {
     format::print(&find(source, id)?, format, out).map_err(print_error(source))
 }
 
-/// Output of a question.
-struct Page<'a> {
-    vocabulary: &'a Vocabulary,
-    screen: &'a Screen,
-    mask: TokenId,
-    out: &'a mut dyn Write,
+/// Prints a question in full. `mask` is the token of the blank.
+pub(super) fn question(page: &mut Page<'_>, question: &Question, mask: TokenId) -> Result<(), InspectError> {
+    let Question { passage_id, question_id, source, context_tokens, .. } = question;
+    page.title(question.split.as_deref(), &question.example_id)?;
+    let about = format!("source {source}, passage {passage_id}, question {question_id}, {context_tokens} context tokens");
+    page.text(&about, INDENT)?;
+    page.origin(question.raw_file.as_deref(), question.raw_line, question.source_id.as_deref())?;
+    let ids = [("idx", &question.idx), ("group", &question.group_id), ("label", &question.label_name)];
+    let ids: Vec<_> = ids.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {value}"))).collect();
+    page.text(&ids.join(", "), INDENT)?;
+    page.extra(question.extra.as_deref())?;
+    legend(page)?;
+
+    let answers: Vec<&str> = question.choices.iter().filter(|c| c.correct).map(|c| c.text.as_str()).collect();
+    let kind = |text: &str| if answers.contains(&text) { Kind::Answer } else { Kind::Name };
+    let mentions = question.entities.iter().enumerate();
+    let marks: Vec<Mark> = mentions
+        .map(|(number, mention)| {
+            let kind = kind(&mention.text);
+            let star = if kind == Kind::Answer { "*" } else { "" };
+            Mark { start: mention.char_start, end: mention.char_end, kind, label: format!("{star}{number}") }
+        })
+        .collect();
+    if question.as_record().is_some() {
+        page.heading("passage")?;
+        page.wrapped(&marked(&question.passage, &marks, page.screen.colour), INDENT)?;
+        page.heading("query")?;
+        page.wrapped(&marked(&question.query, &query_marks(question, kind), page.screen.colour), INDENT)?;
+    } else {
+        // The query of a pattern is the whole context, its passage included.
+        page.section("context", &question.query)?;
+    }
+    page.note()?;
+    choices(page, &question.choices)?;
+    tokens(page, question, &marks, mask)
 }
 
-impl Page<'_> {
-    fn print(&mut self, question: &Question) -> Result<(), InspectError> {
-        let Question { split, example_id, passage_id, question_id, source, context_tokens, .. } = question;
-        let heading = [split.as_deref(), Some(example_id)].into_iter().flatten().collect::<Vec<_>>().join(" ");
-        self.text(&heading, 0)?;
-        let about = format!("source {source}, passage {passage_id}, question {question_id}, {context_tokens} context tokens");
-        self.text(&about, INDENT)?;
-        if let Some(file) = &question.raw_file {
-            let line = question.raw_line.map(|line| line.to_string()).unwrap_or_default();
-            let origin = origin_of(file, &line, question.source_id.as_deref().unwrap_or_default());
-            self.text(&format!("record {origin}"), INDENT)?;
-        }
-        let ids = [("idx", &question.idx), ("group", &question.group_id), ("label", &question.label_name)];
-        let ids: Vec<_> =
-            ids.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {value}"))).collect();
-        if !ids.is_empty() {
-            self.text(&ids.join(", "), INDENT)?;
-        }
-        if let Some(extra) = &question.extra {
-            self.text(&format!("other fields {extra}"), INDENT)?;
-        }
-        self.legend()?;
-
-        let answers: Vec<&str> = question.choices.iter().filter(|c| c.correct).map(|c| c.text.as_str()).collect();
-        let kind = |text: &str| if answers.contains(&text) { Kind::Answer } else { Kind::Name };
-        let mentions = question.entities.iter().enumerate();
-        let marks: Vec<Mark> = mentions
-            .map(|(number, mention)| {
-                let kind = kind(&mention.text);
-                let star = if kind == Kind::Answer { "*" } else { "" };
-                Mark { start: mention.char_start, end: mention.char_end, kind, label: format!("{star}{number}") }
-            })
-            .collect();
-        if question.as_record().is_some() {
-            self.heading("passage")?;
-            self.wrapped(&marked(&question.passage, &marks, self.screen.colour), INDENT)?;
-            self.heading("query")?;
-            self.wrapped(&marked(&question.query, &query_marks(question, kind), self.screen.colour), INDENT)?;
-        } else {
-            // The query of a pattern is the whole context, its passage included.
-            self.heading("context")?;
-            self.text(&question.query, INDENT)?;
-        }
-        self.note()?;
-        self.choices(&question.choices)?;
-        self.tokens(question, &marks)
+fn legend(page: &mut Page<'_>) -> Result<(), InspectError> {
+    if !page.screen.colour {
+        return page.text("[3:a mention and its number] [*4:the right answer] [the blank]", INDENT);
     }
-
-    fn legend(&mut self) -> Result<(), InspectError> {
-        if !self.screen.colour {
-            return self.text("[3:a mention and its number] [*4:the right answer] [the blank]", INDENT);
-        }
-        let mut legend = Vec::new();
-        for (kind, text) in [(Kind::Name, "a mention"), (Kind::Answer, "the right answer"), (Kind::Blank, "the blank")] {
-            legend.extend(glyphs(text, Style::of(kind)));
-            legend.extend(glyphs("  ", Style::default()));
-        }
-        legend.extend(glyphs("in several mentions", Style { kind: Kind::Name, several: true }));
-        self.wrapped(&legend, INDENT)
+    let mut legend = Vec::new();
+    for (kind, text) in [(Kind::Name, "a mention"), (Kind::Answer, "the right answer"), (Kind::Blank, "the blank")] {
+        legend.extend(glyphs(text, Style::of(kind)));
+        legend.extend(glyphs("  ", Style::default()));
     }
+    legend.extend(glyphs("in several mentions", Style { kind: Kind::Name, several: true }));
+    page.wrapped(&legend, INDENT)
+}
 
-    fn note(&mut self) -> Result<(), InspectError> {
-        let Some(note) = &self.vocabulary.note else { return Ok(()) };
-        writeln!(self.out)?;
-        self.wrapped(&glyphs(note, Style::of(Kind::Note)).collect::<Vec<_>>(), 0)
-    }
-
-    fn choices(&mut self, choices: &[Choice]) -> Result<(), InspectError> {
-        self.heading("choices")?;
-        let longest = choices.iter().map(|choice| text_columns(&choice.text)).max().unwrap_or(0).min(CHOICE_COLUMNS);
-        for (number, choice) in choices.iter().enumerate() {
-            let (mark, kind) = if choice.correct { ('*', Kind::Answer) } else { (' ', Kind::Plain) };
-            let mut line: Vec<Glyph> = glyphs(&format!("{number:>5} {mark} "), Style::default()).collect();
-            line.extend(glyphs(&choice.text.replace('\n', " "), Style::of(kind)));
-            let padding = longest.saturating_sub(text_columns(&choice.text));
-            line.extend(glyphs(&" ".repeat(padding + 2), Style::default()));
-            let indent = 8 + longest + 2;
-            let tokens: Vec<Glyph> = glyphs(&self.vocabulary.list(&choice.ids), Style::default()).collect();
-            let mut lines = wrap(&tokens, self.screen.width.saturating_sub(indent).max(16)).into_iter();
-            if text_columns(&choice.text) <= longest {
-                line.extend(lines.next().unwrap_or_default());
-            }
-            writeln!(self.out, "{}", paint(&line, self.screen.colour).trim_end())?;
-            for more in lines {
-                writeln!(self.out, "{:indent$}{}", "", paint(&more, self.screen.colour))?;
-            }
+fn choices(page: &mut Page<'_>, choices: &[Choice]) -> Result<(), InspectError> {
+    page.heading("choices")?;
+    let longest = choices.iter().map(|choice| text_columns(&choice.text)).max().unwrap_or(0).min(CHOICE_COLUMNS);
+    for (number, choice) in choices.iter().enumerate() {
+        let (mark, kind) = if choice.correct { ('*', Kind::Answer) } else { (' ', Kind::Plain) };
+        let mut line: Vec<Glyph> = glyphs(&format!("{number:>5} {mark} "), Style::default()).collect();
+        line.extend(glyphs(&choice.text.replace('\n', " "), Style::of(kind)));
+        let padding = longest.saturating_sub(text_columns(&choice.text));
+        line.extend(glyphs(&" ".repeat(padding + 2), Style::default()));
+        let indent = 8 + longest + 2;
+        let tokens: Vec<Glyph> = glyphs(&page.vocabulary.list(&choice.ids), Style::default()).collect();
+        let mut lines = wrap(&tokens, page.screen.width.saturating_sub(indent).max(16)).into_iter();
+        if text_columns(&choice.text) <= longest {
+            line.extend(lines.next().unwrap_or_default());
         }
-        Ok(())
-    }
-
-    fn tokens(&mut self, question: &Question, marks: &[Mark]) -> Result<(), InspectError> {
-        let Some([passage, left, right]) = question.as_record() else { return self.segments(question) };
-        self.heading(&format!("tokens of the passage ({})", passage.len()))?;
-        self.text(&self.vocabulary.heading("mention"), 0)?;
-        for (index, &id) in passage.iter().enumerate() {
-            let (mut kind, mut of) = (Kind::Plain, Vec::new());
-            for (mention, mark) in question.entities.iter().zip(marks) {
-                if (mention.token_start..mention.token_end).contains(&(index as i64)) {
-                    kind = if kind == Kind::Answer { kind } else { mark.kind };
-                    of.push(format!("{} {}", mark.label, mention.text));
-                }
-            }
-            self.token(index, id, kind, &of.join(", "))?;
+        writeln!(page.out, "{}", paint(&line, page.screen.colour).trim_end())?;
+        for more in lines {
+            writeln!(page.out, "{:indent$}{}", "", paint(&more, page.screen.colour))?;
         }
+    }
+    Ok(())
+}
+
+fn tokens(page: &mut Page<'_>, question: &Question, marks: &[Mark], mask: TokenId) -> Result<(), InspectError> {
+    let Some([passage, left, right]) = question.as_record() else { return segments(page, question, mask) };
+    page.heading(&format!("tokens of the passage ({})", passage.len()))?;
+    page.text(&page.vocabulary.heading("mention"), 0)?;
+    for (index, &id) in passage.iter().enumerate() {
+        let (mut kind, mut of) = (Kind::Plain, Vec::new());
         for (mention, mark) in question.entities.iter().zip(marks) {
-            if mention.token_start < 0 {
-                self.text(&format!("mention {} ({}) has no token", mark.label, mention.text), INDENT)?;
+            if (mention.token_start..mention.token_end).contains(&(index as i64)) {
+                kind = if kind == Kind::Answer { kind } else { mark.kind };
+                of.push(format!("{} {}", mark.label, mention.text));
             }
         }
-        self.heading(&format!("tokens of the query ({} before the blank, {} after it)", left.len(), right.len()))?;
-        self.text(&self.vocabulary.heading(""), 0)?;
-        let ids = left.iter().map(|&id| (id, "")).chain([(self.mask, "the blank")]).chain(right.iter().map(|&id| (id, "")));
-        for (index, (id, about)) in ids.enumerate() {
-            self.token(index, id, if about.is_empty() { Kind::Plain } else { Kind::Blank }, about)?;
+        token(page, index, id, kind, &of.join(", "))?;
+    }
+    for (mention, mark) in question.entities.iter().zip(marks) {
+        if mention.token_start < 0 {
+            page.text(&format!("mention {} ({}) has no token", mark.label, mention.text), INDENT)?;
         }
-        Ok(())
     }
+    page.heading(&format!("tokens of the query ({} before the blank, {} after it)", left.len(), right.len()))?;
+    page.text(&page.vocabulary.heading(""), 0)?;
+    let ids = left.iter().map(|&id| (id, "")).chain([(mask, "the blank")]).chain(right.iter().map(|&id| (id, "")));
+    for (index, (id, about)) in ids.enumerate() {
+        token(page, index, id, if about.is_empty() { Kind::Plain } else { Kind::Blank }, about)?;
+    }
+    Ok(())
+}
 
-    /// Tokens of a context of any form, with the segment of each.
-    fn segments(&mut self, question: &Question) -> Result<(), InspectError> {
-        let count: usize = question.segments.iter().map(|segment| segment.ids.len()).sum();
-        self.heading(&format!("tokens of the context ({count} and the blank)"))?;
-        self.text(&self.vocabulary.heading("segment"), 0)?;
-        let mut index = 0;
-        for number in 0..=question.segments.len() {
-            if number == question.blank {
-                self.token(index, self.mask, Kind::Blank, "the blank")?;
-                index += 1;
-            }
-            let Some(segment) = question.segments.get(number) else { break };
-            let mut about = number.to_string();
-            if segment.truncatable {
-                about.push_str(", truncatable");
-            }
-            if number >= question.group_b {
-                about.push_str(", group B");
-            }
-            for &id in &segment.ids {
-                self.token(index, id, Kind::Plain, &about)?;
-                index += 1;
-            }
+/// Tokens of a context of any form, with the segment of each.
+fn segments(page: &mut Page<'_>, question: &Question, mask: TokenId) -> Result<(), InspectError> {
+    let count: usize = question.segments.iter().map(|segment| segment.ids.len()).sum();
+    page.heading(&format!("tokens of the context ({count} and the blank)"))?;
+    page.text(&page.vocabulary.heading("segment"), 0)?;
+    let mut index = 0;
+    for number in 0..=question.segments.len() {
+        if number == question.blank {
+            token(page, index, mask, Kind::Blank, "the blank")?;
+            index += 1;
         }
-        Ok(())
-    }
-
-    fn token(&mut self, index: usize, id: TokenId, kind: Kind, about: &str) -> Result<(), InspectError> {
-        // A long token is not shortened, only the text after it.
-        let about = shorten(about, self.screen.width.saturating_sub(34).max(16));
-        let line = self.vocabulary.line(index, id, kind, &about);
-        Ok(writeln!(self.out, "{}", paint(&line, self.screen.colour))?)
-    }
-
-    fn heading(&mut self, text: &str) -> Result<(), InspectError> {
-        Ok(writeln!(self.out, "\n{text}")?)
-    }
-
-    fn text(&mut self, text: &str, indent: usize) -> Result<(), InspectError> {
-        self.wrapped(&glyphs(text, Style::default()).collect::<Vec<_>>(), indent)
-    }
-
-    fn wrapped(&mut self, text: &[Glyph], indent: usize) -> Result<(), InspectError> {
-        for line in wrap(text, self.screen.width.saturating_sub(indent)) {
-            writeln!(self.out, "{}", format!("{:indent$}{}", "", paint(&line, self.screen.colour)).trim_end())?;
+        let Some(segment) = question.segments.get(number) else { break };
+        let mut about = number.to_string();
+        if segment.truncatable {
+            about.push_str(", truncatable");
         }
-        Ok(())
+        if number >= question.group_b {
+            about.push_str(", group B");
+        }
+        for &id in &segment.ids {
+            token(page, index, id, Kind::Plain, &about)?;
+            index += 1;
+        }
     }
+    Ok(())
+}
+
+fn token(page: &mut Page<'_>, index: usize, id: TokenId, kind: Kind, about: &str) -> Result<(), InspectError> {
+    // A long token is not shortened, only the text after it.
+    let about = shorten(about, page.screen.width.saturating_sub(34).max(16));
+    let line = page.vocabulary.line(index, id, kind, &about);
+    Ok(writeln!(page.out, "{}", paint(&line, page.screen.colour))?)
 }
 
 /// Marks of the query: the blank and the texts of the choices, as mentions are not stored for queries.

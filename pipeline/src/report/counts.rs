@@ -136,18 +136,20 @@ pub(super) fn sources(splits: &[SplitStats]) -> Markup {
 pub(super) fn sources_of(split: Split, unit: &str, total: usize, listed: &[(String, u64)], distinct: usize) -> Markup {
     let (first, more) = listed.split_at(listed.len().min(MAX_UNFOLDED));
     let unlisted = distinct - listed.len();
+    let sources = |number: usize| if number == 1 { "source" } else { "sources" };
     let bars =
         |name: &str, rows: &[(String, u64)]| table::bars(&format!("{name} of {split}"), ["source", unit], rows, total as u64);
     html! {
         figure.chart id={ (split) "-sources" } {
-            figcaption { (split) ", " (count(distinct as u64)) @if distinct == 1 { " source" } @else { " sources" } }
+            figcaption { (split) ", " (count(distinct as u64)) " " (sources(distinct)) }
             (bars("Sources", first))
             @if !more.is_empty() {
-                (folded(format!("{} more sources", count(more.len() as u64)), &bars("Further sources", more)))
+                (folded(format!("{} more {}", count(more.len() as u64), sources(more.len())), &bars("Further sources", more)))
             }
             @if unlisted > 0 {
                 p.note {
-                    (count(unlisted as u64)) " further sources are not on the page; all of them: "
+                    (count(unlisted as u64)) " further " (sources(unlisted)) @if unlisted == 1 { " is" } @else { " are" }
+                    " not on the page; all of them: "
                     code { "glm-prep inspect DIR --sql \"select source, count(source) as " (unit) " from shards group by source\"" }
                 }
             }
@@ -232,7 +234,7 @@ mod tests {
         assert!(!text.contains("not on the page"));
         // A twelfth of the questions is a twelfth of the track.
         assert!(text.contains("8.3 %") && text.contains("width=\"8.3\""), "{text}");
-        assert!(sources(&[split(Split::Train, 12, 11)]).into_string().contains("1 further sources are not on the page"));
+        assert!(sources(&[split(Split::Train, 12, 11)]).into_string().contains("1 further source is not on the page"));
     }
 
     #[test]

@@ -4,17 +4,17 @@ use std::path::Path;
 
 use glm_schemas::document::DocumentView;
 use glm_schemas::manifest::{Manifest, SplitManifest};
-use glm_support::command::paint::shorten;
+use glm_support::page::card::Card;
 use glm_support::page::document::Document;
-use glm_support::page::number::{bytes, count, mean};
+use glm_support::page::number::{count, mean, rare};
 use glm_support::page::table::{Tile, tiles};
 use maud::{Markup, html};
 
 use super::counts::{Figure, Quantity, figures, histograms, sources_of};
 use super::error::ReportError;
-use super::page::{facts_of, lead, name};
+use super::page::{facts_of, lead, name, of_files};
 use super::rejects::Rejects;
-use super::rows::sampled;
+use super::rows::{beginning, sampled};
 use crate::stats::{Copies, DocumentSplit, DocumentStats, StatsError};
 
 /// Maximum number of sample documents per split.
@@ -50,11 +50,21 @@ pub(super) fn of(stats: &DocumentStats, manifest: &Manifest, shards: &Path) -> R
     page.section("copies", "Copies", copies(stats));
     page.section("rejects", "Rejects", rejects.section());
     let mut samples = Vec::new();
-    for (split, content) in &manifest.splits {
-        samples.extend(sample(shards, content)?.into_iter().map(|(about, text)| (format!("{split}, {about}"), text)));
+    for (&split, content) in &manifest.splits {
+        samples.push((split, sample(shards, content)?));
     }
     let documents = html! {
-        @for (about, text) in samples { h3 { (about) } p style="white-space: pre-line" { (text) } }
+        @for (split, samples) in samples {
+            @for (number, Sample { id, tokens, prompt, text }) in samples.iter().enumerate() {
+                @let about = format!("{split}, {} tokens", count(*tokens));
+                @let content = html! {
+                    @if !prompt.is_empty() { p.query dir="auto" { (prompt) } }
+                    div.passage dir="auto" tabindex="0" role="region" aria-label={ "Text of " (id) } { (text) }
+                };
+                // The first document of each split is unfolded.
+                (Card { prefix: split.name(), id, about: &about, open: number == 0 }.render(&content, None))
+            }
+        }
     };
     page.section("documents", "Sample documents", documents);
     page.section("manifest", "Manifest", facts_of(manifest));
@@ -66,18 +76,13 @@ fn contents(stats: &DocumentStats, manifest: &Manifest, rejects: &Rejects) -> Ma
     let copies: u64 = stats.splits.iter().map(|split| split.exact_duplicates.documents as u64).sum();
     let near: u64 = stats.splits.iter().map(|split| split.near_duplicates.documents as u64).sum();
     let read: u64 = manifest.raw_files.iter().map(|file| file.records as u64).sum();
-    let size = all(|split| split.shards.iter().map(|shard| shard.bytes).sum());
     let main = [
         Tile::new("Documents", count(all(|split| split.rows as u64)), format!("of {} records read", count(read))),
         Tile::new("Tokens", count(all(|split| split.tokens as u64)), "prompts and texts".to_owned()),
         Tile::new("Rejects", count(rejects.records()), format!("records, of {} read", count(read))),
         Tile::new("Copies", count(copies), format!("exact, and {} near ones", count(near))),
     ];
-    let minor = [
-        Tile::new("shards", count(all(|split| split.shards.len() as u64)), bytes(size)),
-        Tile::new("vocabulary", count(manifest.tokenizer.vocab_size as u64), "tokens".to_owned()),
-    ];
-    html! { (tiles(&main, &minor)) (splits(stats)) }
+    html! { (tiles(&main, &of_files(manifest))) (splits(stats)) }
 }
 
 /// Renders the key figures with a column for each split.
@@ -88,7 +93,7 @@ fn splits(stats: &DocumentStats) -> Markup {
         ("tokens", &|split| count(split.tokens as u64)),
         ("tokens per document, mean", &|split| mean(split.tokens_per_document.mean)),
         ("sentences per document, mean", &|split| mean(split.sentences_per_document.mean)),
-        ("unknown tokens ([UNK])", &|split| format!("{:.3} %", 100.0 * split.unknown.share)),
+        ("unknown tokens ([UNK])", &|split| rare(split.unknown.share)),
         ("exact duplicates", &|split| count(split.exact_duplicates.documents as u64)),
         ("near duplicates", &|split| count(split.near_duplicates.documents as u64)),
     ];
@@ -122,11 +127,25 @@ fn copies(stats: &DocumentStats) -> Markup {
     }
 }
 
-/// Reads some documents at equal distances, starting with the first one: description and beginning of the text.
-fn sample(shards: &Path, split: &SplitManifest) -> Result<Vec<(String, String)>, StatsError> {
+/// A document of the page.
+struct Sample {
+    id: String,
+    tokens: u64,
+    /// Beginning of the prompt; empty if there is none.
+    prompt: String,
+    /// Beginning of the text.
+    text: String,
+}
+
+/// Reads some documents at equal distances, starting with the first one.
+fn sample(shards: &Path, split: &SplitManifest) -> Result<Vec<Sample>, StatsError> {
     sampled(shards, split, MAX_SAMPLES, |batch| {
         let view = DocumentView::try_new(batch)?;
-        let about = format!("{}, {} tokens", view.example_id(0), count(view.num_tokens(0) as u64));
-        Ok((about, shorten(view.text(0).unwrap_or_default(), SAMPLE_CHARS)))
+        Ok(Sample {
+            id: view.example_id(0).to_owned(),
+            tokens: view.num_tokens(0) as u64,
+            prompt: beginning(view.prompt(0).unwrap_or_default(), SAMPLE_CHARS),
+            text: beginning(view.text(0).unwrap_or_default(), SAMPLE_CHARS),
+        })
     })
 }

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use glm_schemas::manifest::{Manifest, RawFile, SHARDS_FOLDER, Shard, SplitManifest};
 use glm_support::page::document::{Document, folder_name};
-use glm_support::page::number::{bytes, count, mean, percent};
+use glm_support::page::number::{bytes, count, mean, percent, rare};
 use glm_support::page::question::{Question, legend};
 use glm_support::page::table::{Column, Tile, facts, folded, table, text, tiles};
 use maud::{Markup, html};
 
+use super::counts::{self, Figure, figures};
 use super::error::ReportError;
 use super::rejects::Rejects;
-use super::{counts, rows};
+use super::rows;
 use crate::stats::{SplitStats, Stats};
 
 /// Maximum number of sample questions per split.
@@ -67,7 +68,6 @@ pub(super) fn name(shards: &Path) -> String {
 fn contents(stats: &Stats, manifest: &Manifest, rejects: &Rejects) -> Markup {
     let all = |of: fn(&SplitManifest) -> u64| manifest.splits.values().map(of).sum::<u64>();
     let questions = all(|split| split.rows as u64);
-    let size = all(|split| split.shards.iter().map(|shard| shard.bytes).sum());
     let passages: u64 = stats.splits.iter().map(|split| split.passages as u64).sum();
     let choices = all(|split| split.choices.unwrap_or(0) as u64) as f64 / questions.max(1) as f64;
     let read: u64 = manifest.raw_files.iter().map(|file| file.records as u64).sum();
@@ -78,30 +78,33 @@ fn contents(stats: &Stats, manifest: &Manifest, rejects: &Rejects) -> Markup {
         Tile::new("Rejects", count(rejects.records()), format!("records or questions, of {} records read", count(read))),
         Tile::new("In train and val", count(shared.passages as u64), "shared passages".to_owned()),
     ];
-    let minor = [
-        Tile::new("choices per question", mean(choices), "mean".to_owned()),
-        Tile::new("shards", count(all(|split| split.shards.len() as u64)), bytes(size)),
+    let mut minor = vec![
+        Tile::new("Choices per question", mean(choices), "mean".to_owned()),
         Tile::new(
-            "sequence length",
+            "Sequence length",
             count(manifest.settings.max_seq_len.unwrap_or(0) as u64),
             "tokens, for which it was ingested".to_owned(),
         ),
-        Tile::new("vocabulary", count(manifest.tokenizer.vocab_size as u64), "tokens".to_owned()),
     ];
+    minor.extend(of_files(manifest));
     html! { (tiles(&main, &minor)) (splits(stats, manifest)) }
 }
 
-/// Name of a key figure, and its value for a split.
-type Figure<'a> = (&'a str, &'a dyn Fn(&SplitStats) -> String);
+/// Tiles about the files of a data set.
+pub(super) fn of_files(manifest: &Manifest) -> [Tile; 2] {
+    let shards = || manifest.splits.values().flat_map(|split| &split.shards);
+    [
+        Tile::new("Shards", count(shards().count() as u64), bytes(shards().map(|shard| shard.bytes).sum())),
+        Tile::new("Vocabulary", count(manifest.tokenizer.vocab_size as u64), "tokens".to_owned()),
+    ]
+}
 
 /// Renders the key figures with a column for each split, which fits a phone.
 fn splits(stats: &Stats, manifest: &Manifest) -> Markup {
-    let mut columns = vec![("", Column::Heading)];
-    columns.extend(stats.splits.iter().map(|split| (split.split.name(), Column::Number)));
     let shards =
         |split: &SplitStats| manifest.splits.get(&split.split).map_or(&[] as &[Shard], |content| content.shards.as_slice());
     let truncated = format!("truncated at {} tokens", count(stats.max_seq_len as u64));
-    let rows: [Figure<'_>; 10] = [
+    let rows: [Figure<'_, SplitStats>; 10] = [
         ("questions", &|split| count(split.questions as u64)),
         ("passages", &|split| count(split.passages as u64)),
         ("passages, distinct text", &|split| count(split.distinct_passages as u64)),
@@ -109,14 +112,11 @@ fn splits(stats: &Stats, manifest: &Manifest) -> Markup {
         ("choices per question, mean", &|split| mean(split.choices.mean)),
         ("tokens per choice, mean", &|split| mean(split.choice.mean)),
         (&truncated, &|split| percent(split.truncation.share)),
-        ("unknown tokens ([UNK])", &|split| format!("{:.3} %", 100.0 * split.unknown.share)),
+        ("unknown tokens ([UNK])", &|split| rare(split.unknown.share)),
         ("shards", &|split| count(shards(split).len() as u64)),
         ("size", &|split| bytes(shards(split).iter().map(|shard| shard.bytes).sum())),
     ];
-    let row = |(name, value): Figure<'_>| -> Vec<Markup> {
-        [text(name)].into_iter().chain(stats.splits.iter().map(|split| text(value(split)))).collect()
-    };
-    table("Splits", &columns, &rows.map(row))
+    figures(&stats.splits, |split| split.split, &rows)
 }
 
 pub(super) fn facts_of(manifest: &Manifest) -> Markup {

@@ -44,6 +44,14 @@ pub(super) fn sampled<T>(
     Ok(found)
 }
 
+/// Returns at most `chars` characters of a text, with its line breaks, and an ellipsis if there are more.
+pub(super) fn beginning(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+        None => text.to_owned(),
+    }
+}
+
 /// Returns the shards of up to `max` rows at equal distances, and the rows in them.
 fn locations(split: &SplitManifest, max: usize) -> Vec<(&Shard, usize)> {
     let rows: usize = split.shards.iter().map(|shard| shard.rows).sum();
@@ -61,6 +69,11 @@ fn locations(split: &SplitManifest, max: usize) -> Vec<(&Shard, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_beginning_of_a_text_keeps_its_lines() {
+        assert_eq!([beginning("é\nb", 3), beginning("é\nbc", 3), beginning("é \nb", 3)], ["é\nb", "é\nb…", "é…"]);
+    }
 
     #[test]
     fn samples_are_spread_over_the_shards() {

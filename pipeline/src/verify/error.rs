@@ -1,8 +1,9 @@
 //! Errors of `verify`.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use glm_remote::RemoteError;
 use thiserror::Error;
 
 use crate::shard::DataSetError;
@@ -13,6 +14,9 @@ pub enum VerifyError {
     /// There is no data set, or it cannot be read.
     #[error(transparent)]
     DataSet(#[from] DataSetError),
+    /// A file in an object store cannot be read.
+    #[error("{0}; the data set cannot be checked")]
+    Remote(#[from] RemoteError),
     /// A file or folder cannot be read.
     #[error("cannot read {}: {source}; the data set cannot be checked", path.display())]
     Read {
@@ -24,9 +28,4 @@ pub enum VerifyError {
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
-}
-
-/// Converts an I/O error of reading `path`.
-pub(super) fn read_error(path: &Path) -> impl FnOnce(io::Error) -> VerifyError + '_ {
-    |source| VerifyError::Read { path: path.to_owned(), source }
 }

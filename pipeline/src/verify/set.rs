@@ -1,20 +1,17 @@
 //! Manifest and list of files.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use glm_schemas::SCHEMA_VERSION;
 use glm_schemas::manifest::{DATA_FOLDER, MANIFEST_FILE, Manifest, ManifestError, Shard, Split};
 
 use glm_support::files::checksum::digest;
 
-use super::error::{VerifyError, read_error};
 use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Stop};
+use super::files::Files;
 use crate::shard::file_name;
 use crate::shard::publish::REJECTS_FILE;
-use crate::shard::published::Published;
 
 const SHARD_EXTENSION: &str = ".parquet";
 
@@ -26,18 +23,17 @@ pub(super) struct Part {
 }
 
 /// A data set with a consistent manifest.
-#[derive(Debug)]
-pub(super) struct Set {
-    pub(super) folder: PathBuf,
+pub(super) struct Set<'a> {
+    pub(super) files: &'a Files,
     pub(super) manifest: Manifest,
     /// Shards of all splits, in order.
     pub(super) parts: Vec<Part>,
 }
 
-impl Set {
-    /// Parses the manifest and checks its consistency.
-    pub(super) fn open(published: &Published) -> Result<Self, Stop> {
-        let manifest = parse(&published.manifest)?;
+impl<'a> Set<'a> {
+    /// Parses the manifest of these files and checks its consistency.
+    pub(super) fn open(manifest: &[u8], files: &'a Files) -> Result<Self, Stop> {
+        let manifest = parse(manifest)?;
         check_tokens(&manifest)?;
         let mut parts = Vec::new();
         let mut names = BTreeSet::new();
@@ -62,7 +58,7 @@ impl Set {
                 return Err(of_manifest(found, "no more rejects than records").of(raw.split).into());
             }
         }
-        Ok(Self { folder: published.folder.clone(), manifest, parts })
+        Ok(Self { files, manifest, parts })
     }
 
     /// Name of the manifest in messages.
@@ -72,27 +68,24 @@ impl Set {
 
     /// Checks size and checksum of the list of rejected records.
     pub(super) fn check_rejects(&self) -> Result<(), Stop> {
-        let path = self.folder.join(REJECTS_FILE);
         let fault = |found: String, expected: String| Stop::from(Fault::new(REJECTS_FILE, found, expected, COPY_AGAIN));
-        let file = match (File::open(&path), &self.manifest.rejects) {
-            (Err(error), _) if error.kind() != io::ErrorKind::NotFound => return Err(read_error(&path)(error).into()),
-            (Err(_), None) => return Ok(()),
-            (Err(_), Some(_)) => {
+        let (file, listed) = match (self.files.open(REJECTS_FILE)?, &self.manifest.rejects) {
+            (None, None) => return Ok(()),
+            (None, Some(_)) => {
                 return Err(fault(
                     "no such file".to_owned(),
                     "the list of rejected records that the manifest names".to_owned(),
                 ));
             }
-            (Ok(_), None) => {
+            (Some(_), None) => {
                 return Err(fault(
                     "a file that is not in the manifest".to_owned(),
                     "no file, as no record was rejected".to_owned(),
                 ));
             }
-            (Ok(file), Some(listed)) => (file, listed),
+            (Some(file), Some(listed)) => (file, listed),
         };
-        let (file, listed) = file;
-        let found = digest(file).map_err(read_error(&path))?;
+        let found = digest(file).map_err(self.files.read_error(REJECTS_FILE))?;
         if found.bytes != listed.bytes {
             return Err(fault(format!("{} bytes", found.bytes), format!("{} bytes", listed.bytes)));
         }
@@ -102,13 +95,13 @@ impl Set {
         Ok(())
     }
 
-    /// Checks that the folder of the Parquet files contains the listed shards and nothing else, and that no others are next to it.
+    /// Checks that the folder of the Parquet files contains the listed shards and nothing else, and that no others are next to it. Files
+    /// of a server that does not list them are not looked for.
     pub(super) fn check_files(&self) -> Result<(), Stop> {
-        let mut there = names(&self.folder.join(DATA_FOLDER))?;
+        let [Some(mut there), Some(beside)] = [self.files.names(DATA_FOLDER)?, self.files.names("")?] else { return Ok(()) };
         for part in &self.parts {
             if !there.remove(&part.shard.file) {
-                let fault = Fault::new(&part.shard.file, "no such file", "the shard listed in the manifest", COPY_AGAIN);
-                return Err(fault.of(part.split).into());
+                return Err(part.missing().into());
             }
         }
         let advice = "move it away, or ingest the raw data again";
@@ -116,7 +109,7 @@ impl Set {
             let expected = format!("no other files in {DATA_FOLDER}");
             return Err(Fault::new(other, "a file that is not in the manifest", expected, advice).into());
         }
-        match names(&self.folder)?.iter().find(|name| name.to_ascii_lowercase().ends_with(SHARD_EXTENSION)) {
+        match beside.iter().find(|name| name.to_ascii_lowercase().ends_with(SHARD_EXTENSION)) {
             None => Ok(()),
             Some(other) => {
                 let expected = format!("all Parquet files in {DATA_FOLDER}");
@@ -126,13 +119,16 @@ impl Set {
     }
 }
 
-/// Lists the names in a folder; none if there is no folder.
-fn names(folder: &Path) -> Result<BTreeSet<String>, VerifyError> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        entries => entries.map_err(read_error(folder))?,
-    };
-    entries.map(|entry| Ok(entry.map_err(read_error(folder))?.file_name().to_string_lossy().into_owned())).collect()
+impl Part {
+    /// The fault that there is no such shard.
+    pub(super) fn missing(&self) -> Fault {
+        Fault::new(&self.shard.file, "no such file", "the shard listed in the manifest", COPY_AGAIN).of(self.split)
+    }
+
+    /// Path of the shard relative to the manifest.
+    pub(super) fn name(&self) -> String {
+        format!("{DATA_FOLDER}/{}", self.shard.file)
+    }
 }
 
 fn of_manifest(found: impl Into<String>, expected: impl Into<String>) -> Fault {

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Field, Schema};
@@ -15,7 +14,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, Parq
 use parquet::errors::ParquetError;
 
 use super::documents;
-use super::error::{VerifyError, read_error};
+use super::error::VerifyError;
 use super::fault::{COPY_AGAIN, Fault, INGEST_AGAIN, Location, Stop};
 use super::pairs;
 use super::rows::{Columns, Rules, out_of_order};
@@ -44,18 +43,17 @@ pub(super) struct First {
 }
 
 /// Checks one shard: bytes, footer and rows.
-pub(super) fn check(set: &Set, part: &Part) -> Result<Checked, Stop> {
-    let path = part.shard.path(&set.folder);
-    let shard = Open { set, part, path: &path, file: File::open(&path).map_err(read_error(&path))? };
+pub(super) fn check(set: &Set<'_>, part: &Part) -> Result<Checked, Stop> {
+    let file = set.files.open(&part.name())?.ok_or_else(|| part.missing())?;
+    let shard = Open { set, part, file };
     shard.check_bytes()?;
     let metadata = shard.check_footer()?;
     shard.check_rows(&metadata)
 }
 
 struct Open<'a> {
-    set: &'a Set,
+    set: &'a Set<'a>,
     part: &'a Part,
-    path: &'a Path,
     file: File,
 }
 
@@ -73,7 +71,7 @@ impl Open<'_> {
     }
 
     fn unreadable(&self, source: io::Error) -> VerifyError {
-        read_error(self.path)(source)
+        self.set.files.read_error(&self.part.name())(source)
     }
 
     fn check_bytes(&self) -> Result<(), Stop> {

@@ -5,12 +5,15 @@
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int32Type};
-use glm_prep::ingest::{self, IngestError, IngestOptions, RejectLimit, Silent, Summary};
+use glm_prep::ingest::{self, IngestError, IngestOptions, MergeOptions, RejectLimit, Silent, Stop, Summary};
+use glm_prep::pattern::PatternTask;
 use glm_prep::shard::publish::PROVENANCE_FILE;
+use glm_prep::source::recognise::FormatName;
 use glm_schemas::manifest::{IngestSettings, Manifest, Split};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -80,6 +83,45 @@ pub(crate) fn ingest_with(dir: &Path, threads: usize) -> Result<Summary, IngestE
 /// Ingests a whole data set.
 pub(crate) fn run(options: &IngestOptions) -> Result<Summary, IngestError> {
     ingest::run(options, &Silent).map(|outcome| outcome.done().expect("not a part"))
+}
+
+/// Options for a task of patterns.
+pub(crate) fn pattern_options(dir: &Path, pattern: PatternTask) -> IngestOptions {
+    let mut options = IngestOptions { format: FormatName::named("pattern"), ..IngestOptions::new(dir) };
+    options.selection.task = Some(pattern.raw_files());
+    options.pattern = Some(Arc::new(pattern));
+    options
+}
+
+/// Ingests as one process after another, each a part, and merges them.
+pub(crate) fn run_in_parts(options: &IngestOptions) {
+    for part in ["0/2", "1/2"] {
+        let partition = Some(part.parse().expect("a part"));
+        ingest::run(&IngestOptions { partition, ..options.clone() }, &Silent).expect("a part");
+    }
+    let IngestOptions { dir, threads, max_rejects, .. } = options.clone();
+    let merge = MergeOptions { dir, tokenizer: None, threads, max_rejects, stop: Stop::default() };
+    ingest::merge(&merge, &Silent).expect("merged");
+}
+
+/// Writes files in a folder, and the folders above them.
+pub(crate) fn write(dir: &Path, files: &[(&str, &str)]) {
+    for (name, content) in files {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
+        fs::write(path, content).expect("write");
+    }
+}
+
+/// Reads the list of rejected records: `FILE, line N: REASON`.
+pub(crate) fn rejects(dir: &Path) -> Vec<String> {
+    let text = fs::read_to_string(dir.join("shards/rejects.jsonl")).expect("rejects");
+    let line = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).expect("json");
+        let text = |name: &str| value[name].as_str().expect("a text").to_owned();
+        format!("{}, line {}: {}", text("file"), value["line"], text("reason"))
+    };
+    text.lines().map(line).collect()
 }
 
 /// Reads the manifest.

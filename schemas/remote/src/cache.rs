@@ -18,6 +18,7 @@ mod space;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use glm_schemas::manifest::hex;
 use glm_support::files::lock;
@@ -97,6 +98,22 @@ impl Cache {
     /// Folder for files of a URL that are not limited and never removed, such as runs.
     pub fn folder_of(&self, kind: &str, url: &str) -> PathBuf {
         self.folder.join(kind).join(key(&[url]))
+    }
+
+    /// Folder of the cache.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Creates a file that has no name and is gone when it is closed.
+    pub(crate) fn unnamed_file(&self) -> Result<File, RemoteError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!(".unnamed-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = self.folder.join(name);
+        let failed = RemoteError::file("write", &path);
+        let file = File::options().create(true).truncate(true).read(true).write(true).open(&path).map_err(&failed)?;
+        fs::remove_file(&path).map_err(&failed)?;
+        Ok(file)
     }
 
     /// Waits for the lock of the cache.

@@ -38,24 +38,11 @@ impl RemoteDataSet {
     }
 
     pub(crate) fn open_in(cache: &Cache, location: &Location) -> Result<Self, RemoteError> {
-        let above = location.parent().filter(|_| location.name() == DATA_FOLDER);
-        let places = [Some(location.join(SHARDS_FOLDER)), Some(location.clone()), above];
-        for place in places.into_iter().flatten() {
-            let store = Store::open(&place)?;
-            let Some(text) = store.text(MANIFEST_FILE)? else { continue };
-            let manifest = parse(&text, &place.join(MANIFEST_FILE))?;
-            let entry = cache.entry(&place.identity(), &hex(&Sha256::digest(&text)))?;
-            entry.write(&format!("{SHARDS_FOLDER}/{MANIFEST_FILE}"), &text)?;
-            return Ok(Self { store, entry, manifest, text });
-        }
-        let remedy = if location.is_writable() {
-            format!("`glm-prep ingest DIR --out {location}` publishes one")
-        } else {
-            "`glm-prep ingest DIR` makes one, in a folder to be copied there".to_owned()
-        };
-        let reason =
-            format!("is not a data set: there is neither {MANIFEST_FILE} nor {SHARDS_FOLDER}/{MANIFEST_FILE}; {remedy}");
-        Err(RemoteError::Content { url: location.to_string(), reason })
+        let (store, text) = find_manifest(location)?;
+        let manifest = parse(&text, &store.location().join(MANIFEST_FILE))?;
+        let entry = cache.entry(&store.location().identity(), &hex(&Sha256::digest(&text)))?;
+        entry.write(&format!("{SHARDS_FOLDER}/{MANIFEST_FILE}"), &text)?;
+        Ok(Self { store, entry, manifest, text })
     }
 
     /// Folder of the copy; the manifest is in its subfolder `shards`.
@@ -115,6 +102,29 @@ pub fn local_data_set(location: &Location, progress: &dyn Progress) -> Result<Pa
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Finds the data set at a location, as [`RemoteDataSet::open`] does. Returns the folder of its manifest, and the content of the
+/// manifest, which may not be valid.
+///
+/// # Errors
+/// [`RemoteError`] if there is no data set.
+pub fn find_manifest(location: &Location) -> Result<(Store, Vec<u8>), RemoteError> {
+    let above = location.parent().filter(|_| location.name() == DATA_FOLDER);
+    let places = [Some(location.join(SHARDS_FOLDER)), Some(location.clone()), above];
+    for place in places.into_iter().flatten() {
+        let store = Store::open(&place)?;
+        if let Some(text) = store.text(MANIFEST_FILE)? {
+            return Ok((store, text));
+        }
+    }
+    let remedy = if location.is_writable() {
+        format!("`glm-prep ingest DIR --out {location}` publishes one")
+    } else {
+        "`glm-prep ingest DIR` makes one, in a folder to be copied there".to_owned()
+    };
+    let reason = format!("is not a data set: there is neither {MANIFEST_FILE} nor {SHARDS_FOLDER}/{MANIFEST_FILE}; {remedy}");
+    Err(RemoteError::Content { url: location.to_string(), reason })
 }
 
 fn parse(text: &[u8], place: &Location) -> Result<Manifest, RemoteError> {

@@ -1,14 +1,15 @@
 //! Downloads to disk.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use glm_schemas::manifest::hex;
 use glm_support::files::atomic::{self, Draft};
 use sha2::{Digest, Sha256};
 
-use super::{RemoteError, Store};
+use super::cache::Cache;
+use super::{Reader, RemoteError, Store};
 
 const READ_BYTES: usize = 1 << 18;
 
@@ -48,23 +49,52 @@ impl Store {
         }
         let mut draft = Draft::create(path).map_err(&failed)?;
         let mut hash = Sha256::new();
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let read = match reader.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(RemoteError::of_read(url, error)),
-            };
-            hash.update(&buffer[..read]);
-            draft.write_all(&buffer[..read]).map_err(&failed)?;
-            received(read as u64);
-        }
+        transfer(&mut reader, &url, received, |bytes| {
+            hash.update(bytes);
+            draft.write_all(bytes).map_err(&failed)
+        })?;
         let found = hex(&hash.finalize());
         match expected.sha256.filter(|expected| *expected != found) {
             // The draft is removed with the error.
             Some(expected) => Err(RemoteError::Checksum { url, found, list, expected: expected.to_owned() }),
             None => Ok((draft.publish().map_err(&failed)?, found)),
+        }
+    }
+
+    /// Downloads a file whatever its content, to a file in the cache folder that has no name and is gone when it is closed. Returns
+    /// it at its beginning. `received` is called with numbers of bytes.
+    ///
+    /// # Errors
+    /// [`RemoteError`] if there is no such file, or it cannot be read.
+    pub fn copy(&self, name: &str, received: &dyn Fn(u64)) -> Result<File, RemoteError> {
+        let cache = Cache::of_user()?;
+        let mut reader = self.read(name)?;
+        let mut file = cache.unnamed_file()?;
+        let failed = RemoteError::file("write", cache.folder());
+        let url = self.location().join(name).to_string();
+        transfer(&mut reader, &url, received, |bytes| file.write_all(bytes).map_err(&failed))?;
+        file.rewind().map_err(&failed)?;
+        Ok(file)
+    }
+}
+
+/// Passes the content of a file of a store to `write`, piece by piece.
+fn transfer(
+    reader: &mut Reader,
+    url: &str,
+    received: &dyn Fn(u64),
+    mut write: impl FnMut(&[u8]) -> Result<(), RemoteError>,
+) -> Result<(), RemoteError> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => {
+                write(&buffer[..read])?;
+                received(read as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(RemoteError::of_read(url.to_owned(), error)),
         }
     }
 }

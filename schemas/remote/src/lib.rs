@@ -32,7 +32,7 @@ mod store;
 mod sums;
 mod weights;
 
-pub use data_set::{RemoteDataSet, local_data_set};
+pub use data_set::{RemoteDataSet, find_manifest, local_data_set};
 pub use download::Expected;
 pub use error::RemoteError;
 pub use glm_support::files::output::is_url;

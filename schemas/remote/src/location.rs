@@ -83,6 +83,11 @@ impl Location {
         self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
     }
 
+    /// Returns true if the service tells which files a folder has. Servers of files do not.
+    pub fn is_listable(&self) -> bool {
+        !matches!(self.service, Service::Http { .. })
+    }
+
     /// Returns true if files can be written there.
     pub fn is_writable(&self) -> bool {
         matches!(self.service, Service::S3 { .. } | Service::Google { .. } | Service::Azure { .. })

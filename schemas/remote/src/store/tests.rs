@@ -132,7 +132,7 @@ fn a_file_that_changes_is_not_continued() {
 fn an_abandoned_upload_is_not_visible() {
     let server = Objects::start();
     environment(&server, KEY);
-    server.stall_parts();
+    server.stall_parts(0);
     let store = open("s3://bucket/top");
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("large");

@@ -10,8 +10,10 @@
 //! - [`series`]: smoothing and thinning of series.
 //! - [`line_chart`], [`histogram`]: charts, in a common `figure`.
 //! - [`table`]: tables, bar tables, and tiles.
+//! - [`card`]: cards that fold.
 //! - [`spans`], [`question`]: text with marked spans, and cloze questions.
 
+pub mod card;
 pub mod document;
 mod figure;
 pub mod histogram;

@@ -44,11 +44,11 @@ pub fn value(number: f64) -> String {
     trimmed(&format!("{number:.decimals$}"))
 }
 
-/// Formats a mean of counts, without digits that are noise: 6.6, 163.
+/// Formats a mean of counts, without digits that are noise: 6.6, 4.0, 163.
 #[must_use]
 pub fn mean(number: f64) -> String {
     match number.is_finite() {
-        true if number.abs() < 99.95 => trimmed(&format!("{number:.1}")),
+        true if number.abs() < 99.95 => format!("{number:.1}"),
         true => format!("{}{}", sign(number), count(number.abs().round() as u64)),
         false => NONE.to_owned(),
     }
@@ -88,6 +88,17 @@ pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { NONE.to_owned() }
 }
 
+/// Formats a small fraction as a percentage with two significant digits: 0.012 %, 3.4 %, 0 %.
+#[must_use]
+pub fn rare(share: f64) -> String {
+    let percent = 100.0 * share;
+    if !percent.is_finite() {
+        return NONE.to_owned();
+    }
+    let decimals = (0..6).find(|&decimals| percent.abs() * 10_f64.powi(decimals) >= 9.95).unwrap_or(6);
+    format!("{} %", trimmed(&format!("{percent:.*}", decimals as usize)))
+}
+
 /// Formats a duration: 0.4 s, 45 s, 3 min 5 s, 2 h 10 min, 3 d 4 h.
 #[must_use]
 pub fn duration(seconds: f64) -> String {
@@ -118,6 +129,14 @@ pub fn bytes(number: u64) -> String {
         Some((unit, name)) => format!("{:.1} {name}", number as f64 / unit),
         None => format!("{number} bytes"),
     }
+}
+
+/// Formats a number of operations per second: 1.1 GFLOP/s, 312 TFLOP/s.
+#[must_use]
+pub fn operations(number: f64) -> String {
+    let units = [(1e15, "PFLOP/s"), (1e12, "TFLOP/s"), (1e9, "GFLOP/s")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| number >= *unit).unwrap_or((1e6, "MFLOP/s"));
+    format!("{} {name}", mean(number / unit))
 }
 
 /// Formats seconds since the Unix epoch: 2026-02-28 13:05 UTC.
@@ -171,8 +190,11 @@ mod tests {
             ["0.4 s", "45 s", "3 min 5 s", "2 h 10 min", "3 d 4 h"]
         );
         assert_eq!([12, 9_900_000_000].map(bytes), ["12 bytes", "9.9 GB"]);
+        assert_eq!([1.06e9, 3.12e14, 2e15, 5e5].map(operations), ["1.1 GFLOP/s", "312 TFLOP/s", "2.0 PFLOP/s", "0.5 MFLOP/s"]);
         assert_eq!(percent(0.4576), "45.8 %");
-        assert_eq!([6.628, 9.96, 163.4, 4567.8, f64::NAN].map(mean), ["6.6", "10", "163", "4,568", NONE]);
+        let rare = [0.0, 0.000_123_4, 0.034, 0.456, 1e-12, f64::NAN].map(rare);
+        assert_eq!(rare, ["0 %", "0.012 %", "3.4 %", "46 %", "0 %", NONE]);
+        assert_eq!([6.628, 9.96, 163.4, 4567.8, f64::NAN].map(mean), ["6.6", "10.0", "163", "4,568", NONE]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use glm_schemas::cloze::text::TextView;
 use glm_schemas::cloze::{CharSpan, ClozeView};
 use maud::{Markup, html};
 
+use crate::page::card::Card;
 use crate::page::number;
 use crate::page::spans::{Kind, Span, marked};
 use crate::page::table::bar;
@@ -15,6 +16,8 @@ use crate::page::table::bar;
 pub struct Choice {
     /// Text of the choice.
     pub text: String,
+    /// Position among the choices of the raw data, which a shard may hold in another order.
+    pub index: usize,
     /// True if it is a correct answer.
     pub right: bool,
     /// Score of a model: a sum of log probabilities.
@@ -61,7 +64,13 @@ impl Question {
             query: text.query(row).to_owned(),
             blank: text.blank(row).map(range),
             choices: choices
-                .map(|choice| Choice { text: choice.text.unwrap_or_default().to_owned(), right: choice.correct, score: None })
+                .enumerate()
+                .map(|(at, choice)| Choice {
+                    text: choice.text.unwrap_or_default().to_owned(),
+                    index: choice.index.unwrap_or(at),
+                    right: choice.correct,
+                    score: None,
+                })
                 .collect(),
             chosen: None,
         }
@@ -70,29 +79,20 @@ impl Question {
     /// Renders the question as a card that is `open` or folded. `prefix` distinguishes the anchors of several lists of questions.
     #[must_use]
     pub fn render(&self, prefix: &str, open: bool) -> Markup {
-        let anchor = anchor(prefix, &self.id);
-        html! {
-            details.question open[open] {
-                summary { h3 { bdi { (self.id) } } @if !self.about.is_empty() { " " span.note { (self.about) } } }
-                // Browsers open what is folded if the target of a link is inside.
-                div.card id=(anchor) {
-                    div.text {
-                        @if !self.passage.is_empty() {
-                            div.passage dir="auto" tabindex="0" role="region" aria-label={ "Passage of " (self.id) } {
-                                @let spans = self.passage_spans();
-                                (marked(&self.passage, &spans))
-                            }
-                        }
-                        p.query dir="auto" {
-                            @let blank: Vec<Span> =
-                                self.blank.iter().map(|range| Span { range: range.clone(), kind: Kind::Blank }).collect();
-                            (marked(&self.query, &blank))
-                        }
-                    }
-                    div.answers { (self.choice_list()) p.note { a href={ "#" (anchor) } { "Link to this question" } } }
+        let text = html! {
+            @if !self.passage.is_empty() {
+                div.passage dir="auto" tabindex="0" role="region" aria-label={ "Passage of " (self.id) } {
+                    @let spans = self.passage_spans();
+                    (marked(&self.passage, &spans))
                 }
             }
-        }
+            p.query dir="auto" {
+                @let blank: Vec<Span> =
+                    self.blank.iter().map(|range| Span { range: range.clone(), kind: Kind::Blank }).collect();
+                (marked(&self.query, &blank))
+            }
+        };
+        Card { prefix, id: &self.id, about: &self.about, open }.render(&text, Some(&self.choice_list()))
     }
 
     fn passage_spans(&self) -> Vec<Span> {
@@ -105,7 +105,7 @@ impl Question {
         self.mentions.iter().map(|(range, name)| Span { range: range.clone(), kind: kind(name) }).collect()
     }
 
-    /// Renders the choices in order or, with scores, best first with their probabilities among the choices.
+    /// Renders the choices in the order of the raw data or, with scores, best first with their probabilities among the choices.
     fn choice_list(&self) -> Markup {
         let scored = !self.choices.is_empty() && self.choices.iter().all(|choice| choice.score.is_some());
         let score = |choice: &Choice| choice.score.filter(|score| score.is_finite()).unwrap_or(f64::NEG_INFINITY);
@@ -113,8 +113,9 @@ impl Question {
         let weight = |choice: &Choice| if best.is_finite() { (score(choice) - best).exp() } else { 0.0 };
         let total: f64 = self.choices.iter().map(weight).sum();
         let mut order: Vec<usize> = (0..self.choices.len()).collect();
-        if scored {
-            order.sort_by(|&a, &b| score(&self.choices[b]).total_cmp(&score(&self.choices[a])));
+        match scored {
+            true => order.sort_by(|&a, &b| score(&self.choices[b]).total_cmp(&score(&self.choices[a]))),
+            false => order.sort_by_key(|&choice| self.choices[choice].index),
         }
         html! {
             table.choices aria-label={ "Choices of " (self.id) } {
@@ -157,19 +158,6 @@ impl Question {
     }
 }
 
-/// Returns the anchor of a question: letters, digits and hyphens of its id, and the codes of all else, so that ids that differ
-/// have anchors that differ.
-fn anchor(prefix: &str, id: &str) -> String {
-    let mut anchor = format!("{prefix}-");
-    for c in id.chars() {
-        match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' => anchor.push(c),
-            other => anchor.push_str(&format!("_{:x}_", u32::from(other))),
-        }
-    }
-    anchor
-}
-
 /// Renders the legend of the colours; `scored` adds the choice of a model.
 #[must_use]
 pub fn legend(scored: bool) -> Markup {
@@ -188,7 +176,7 @@ mod tests {
     use super::*;
 
     fn question() -> Question {
-        let choice = |text: &str, right, score| Choice { text: text.to_owned(), right, score };
+        let choice = |text: &str, right, score| Choice { text: text.to_owned(), index: 0, right, score };
         Question {
             id: "q<1>".to_owned(),
             about: "about it".to_owned(),
@@ -213,12 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn cards_fold_and_have_anchors() {
-        let folded = question().render("hardest", false).into_string();
-        assert!(folded.starts_with("<details class=\"question\"><summary><h3><bdi>q&lt;1&gt;</bdi></h3>"), "{folded}");
-        assert!(folded.contains("id=\"hardest-q_3c_1_3e_\"") && folded.contains("href=\"#hardest-q_3c_1_3e_\""), "{folded}");
-        assert!(question().render("q", true).into_string().starts_with("<details class=\"question\" open>"));
-        assert_ne!(anchor("q", "a_b"), anchor("q", "a b"));
+    fn without_scores_the_order_is_that_of_the_raw_data() {
+        let mut question = question();
+        question.chosen = None;
+        for (index, choice) in [2, 0, 1].into_iter().zip(&mut question.choices) {
+            (choice.index, choice.score) = (index, None);
+        }
+        let text = question.render("q", true).into_string();
+        let table = text.split("<tbody>").nth(1).expect("a table");
+        let [ann, bob, rome] = ["Ann", "Bob", "Rome"].map(|name| table.find(name).expect("a choice"));
+        assert!(bob < rome && rome < ann, "{table}");
     }
 
     #[test]

@@ -34,8 +34,8 @@ struct State {
     cuts: (usize, usize),
     /// Bucket that does not exist. All others do.
     no_bucket: Option<String>,
-    /// Parts of uploads are not answered.
-    stalls_parts: bool,
+    /// Number of parts of uploads that are still answered; `None` if all are.
+    answered_parts: Option<usize>,
     /// Files have no `ETag`, as on some servers of files.
     omits_tags: bool,
     /// Methods and paths of all requests.
@@ -122,9 +122,19 @@ impl Objects {
         self.state().omits_tags = true;
     }
 
-    /// Leaves parts of uploads without an answer, from now on.
-    pub fn stall_parts(&self) {
-        self.state().stalls_parts = true;
+    /// Leaves parts of uploads without an answer, after the next `answered` ones.
+    pub fn stall_parts(&self, answered: usize) {
+        self.state().answered_parts = Some(answered);
+    }
+
+    /// Answers all parts of uploads again.
+    pub fn answer_parts(&self) {
+        self.state().answered_parts = None;
+    }
+
+    /// Number of parts of uploads that were neither completed nor aborted.
+    pub fn open_parts(&self) -> usize {
+        self.state().uploads.values().map(|(_, parts)| parts.len()).sum()
     }
 
     /// Number of uploads in parts that were neither completed nor aborted.
@@ -138,12 +148,26 @@ impl Objects {
     }
 }
 
+impl State {
+    /// Counts a part of an upload, and returns true if it is not answered.
+    fn next_part_stalls(&mut self) -> bool {
+        match &mut self.answered_parts {
+            None => false,
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+        }
+    }
+}
+
 fn serve(state: &Mutex<State>, mut stream: TcpStream) {
     let Some(request) = Request::read(&stream) else { return };
     let (response, stalls) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         state.requests.push(format!("{} {}", request.method, request.path));
-        let stalls = state.stalls_parts && request.query.contains_key("partNumber");
+        let stalls = request.query.contains_key("partNumber") && state.next_part_stalls();
         (if stalls { Response::status(500) } else { state.answer(&request) }, stalls)
     };
     if stalls {

@@ -126,8 +126,12 @@ fn margin(judged: &Judged) -> String {
 
 /// Returns a placeholder for an id that is not in the data set.
 fn without_text(judged: &Judged) -> Question {
-    let choice =
-        |i: usize| Choice { text: format!("choice {}", index(judged, i)), right: judged.correct.contains(&i), score: None };
+    let choice = |i: usize| Choice {
+        text: format!("choice {}", index(judged, i)),
+        index: index(judged, i),
+        right: judged.correct.contains(&i),
+        score: None,
+    };
     Question { id: judged.example_id.clone(), choices: (0..judged.scores.len()).map(choice).collect(), ..Question::default() }
 }
 

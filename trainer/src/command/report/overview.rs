@@ -1,6 +1,6 @@
 //! Progress and main results of a run.
 
-use glm_support::page::number::{bytes, count, duration, mean, value};
+use glm_support::page::number::{bytes, count, duration, mean, operations, value};
 use glm_support::page::table::{Column, Tile, folded, table, text, tiles};
 use maud::{Markup, html};
 
@@ -81,11 +81,21 @@ impl Known {
             true => ((last_of, last), Some((best_of, best))),
             false => ((best_of, best), Some((last_of, last)).filter(|_| last.step != best.step)),
         };
-        let chance = chance.map_or_else(String::new, |info| format!("{} {}; ", info.label, shown(info, chosen)));
-        main.push(Tile::new(&name, shown(first, chosen), format!("{chance}{}", note(chosen))));
-        minor.extend(other.map(|(name, eval)| Tile::new(&name, shown(first, eval), note(eval))));
         let others = self.metrics().iter().filter(|info| info.name != first.name && info.role != Role::Total);
-        minor.extend(others.map(|info| Tile::new(info.label, shown(info, chosen), info.meaning.to_owned())));
+        let others = others.filter(|info| chance.is_none_or(|chance| chance.name != info.name));
+        // Metrics that always had the same value, as F1 of choices of one word, are named instead of repeated.
+        let is_same = |info: &MetricInfo| self.records.evals.iter().all(|eval| shown(info, eval) == shown(first, eval));
+        let (same, others): (Vec<&MetricInfo>, Vec<&MetricInfo>) =
+            others.copied().partition(|info| info.role != Role::Baseline && is_same(info));
+        let same = match same.iter().map(|info| info.label).collect::<Vec<_>>().as_slice() {
+            [] => String::new(),
+            [one] => format!("; {one} is the same"),
+            [others @ .., last] => format!("; {} and {last} are the same", others.join(", ")),
+        };
+        let chance = chance.map_or_else(String::new, |info| format!("{} {}; ", info.label, shown(info, chosen)));
+        main.push(Tile::new(&name, shown(first, chosen), format!("{chance}{}{same}", note(chosen))));
+        minor.extend(other.map(|(name, eval)| Tile::new(&name, shown(first, eval), note(eval))));
+        minor.extend(others.iter().map(|info| Tile::new(info.label, shown(info, chosen), info.meaning.to_owned())));
     }
 
     fn training_tiles(&self, main: &mut Vec<Tile>, minor: &mut Vec<Tile>) {
@@ -122,18 +132,18 @@ impl Known {
             main.push(Tile::new("Training time", duration(seconds), beside));
             let speed = last.map_or(0, |train| train.samples) as f64 / seconds;
             let tokens = records.mean("tokens_per_second").map(|tokens| format!("{} tokens/s", mean(tokens)));
-            let operations = records.mean("model_flops_per_second").map(|flops| format!("{} TFLOP/s", value(flops * 1e-12)));
+            let operations = records.mean("model_flops_per_second").map(operations);
             let utilization = records.mean("utilisation").map(|share| format!("MFU {:.0} %", 100.0 * share));
             let note = [tokens, operations, utilization].into_iter().flatten().collect::<Vec<_>>().join(", ");
-            minor.push(Tile::new("speed", format!("{} {}/s", mean(speed), self.words().samples), note));
+            minor.push(Tile::new("Speed", format!("{} {}/s", mean(speed), self.words().samples), note));
         }
         if let Some(peak) = last.and_then(|train| train.value("peak_memory_bytes")) {
-            minor.push(Tile::new("peak memory", bytes(peak as u64), "of one process".to_owned()));
+            minor.push(Tile::new("Peak memory", bytes(peak as u64), "of one process".to_owned()));
         }
         let skipped =
             last.and_then(|train| train.value("skipped")).map_or(0, |skipped| skipped as u64).max(records.skipped.len() as u64);
         if skipped > 0 {
-            minor.push(Tile::new("skipped steps", count(skipped), "loss or gradient not finite".to_owned()));
+            minor.push(Tile::new("Skipped steps", count(skipped), "loss or gradient not finite".to_owned()));
         }
     }
 
