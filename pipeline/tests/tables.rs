@@ -186,6 +186,36 @@ words = ["terrible", "great"]
 "#;
 
 #[test]
+fn quotes_that_swallow_rows_and_columns_of_one_name_are_errors() {
+    let dir = tempfile::tempdir().expect("folder");
+    let pattern = dir.path().join("mine.toml");
+    fs::write(&pattern, OWN).expect("written");
+    let mine = pattern.to_str().expect("a path");
+    let ingest = |train: &str| {
+        write(dir.path(), &[("train.csv", train)]);
+        support::run(&IngestOptions { force: true, max_rejects: RejectLimit::Percent(100.0), ..options(dir.path(), mine) })
+    };
+    let head = "id,review,stars\nr1,Fine.,5\n";
+    let open =
+        "train.csv has a field in quotes, in the row of line 3, that is not closed, or holds a quote that is not written twice";
+    for rest in
+        ["r2,\"not closed,1\nr3,Lost.,1\nr4,\"Closed.\",5\nr5,Kept.,5\n", "r2,\"not closed,1\nr3,Lost.,1\n", "r2,\"not closed"]
+    {
+        assert_eq!(ingest(&format!("{head}{rest}")).expect_err("rows are lost").to_string(), open, "{rest}");
+    }
+    ingest(&format!("{head}r2,\"A \"fine\" word.\",1\nr3,Kept.,1,more\nr4,Kept.,1\n")).expect("ingested");
+    assert_eq!(
+        rejects(dir.path())[0],
+        "train.csv, line 3: a field has text after its closing quote; a quote in a field that is in quotes is written twice"
+    );
+    let listed = fs::read_to_string(dir.path().join("shards/rejects.jsonl")).expect("read");
+    assert!(listed.contains("\\\"column 4\\\":\\\"more\\\""), "{listed}");
+    assert_eq!(rows(dir.path(), Split::Train).len(), 2);
+    let error = ingest("id,stars,review,stars\nr1,1,Fine.,5\n").expect_err("two columns").to_string();
+    assert_eq!(error, "train.csv has two columns `stars`; rename or remove one of them");
+}
+
+#[test]
 fn rows_and_tables_of_other_columns_are_named() {
     let dir = tempfile::tempdir().expect("folder");
     let pattern = dir.path().join("mine.toml");
