@@ -142,6 +142,88 @@ fn a_killed_run_resumes_with_other_ranks_and_other_shards() {
     assert_same_run(&killed, &uninterrupted);
 }
 
+/// With one batch per rank and step, all kinds of sharding add up the same numbers in the same order.
+#[test]
+fn in_half_precision_all_kinds_of_sharding_give_the_same_bits() {
+    if !several_processes_can_train() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let out = |name: &str| folder.path().join(name);
+    let train = |name: &str, processes: usize, shard: &str, steps: &str, more: &[&str]| {
+        let settings = ["data.micro_batch_tokens=8192", "model.layers=4", &format!("distributed.shard={shard}")];
+        let mut command = nproc(comparable(folder.path(), &out(name), &settings), processes);
+        run(set(&mut command, more).args(["--precision", "bf16", "--max-steps", steps])).success();
+    };
+    train("none", 2, "none", "12", &[]);
+    let [(_, whole)] = averages(&out("none"))[..] else { panic!("one file") };
+    train("optimizer", 2, "optimizer", "12", &[]);
+    // Where nothing is divided, the same numbers are added up in slices with other borders.
+    assert_similar_run(&out("optimizer"), &out("none"), 1e-4);
+    for (name, shard, again) in
+        [("gradients", "gradients", "never"), ("weights", "weights", "never"), ("again", "weights", "always")]
+    {
+        train(name, 2, shard, "12", &[&format!("train.checkpoint_activations={again}")]);
+        assert!(weights(&out(name)) == weights(&out("optimizer")), "{name}: the weights differ");
+        assert_eq!(losses(&out(name)), losses(&out("optimizer")), "{name}");
+        let parts = averages(&out(name));
+        assert!(parts.len() == 2 && parts.iter().all(|(_, size)| *size < whole * 6 / 10), "{parts:?} {whole}");
+    }
+
+    // One kind continues where another one has stopped.
+    for (shard, steps) in [("weights", "4"), ("optimizer", "8"), ("gradients", "12")] {
+        train("mixed", 2, shard, steps, &[]);
+    }
+    assert!(weights(&out("mixed")) == weights(&out("optimizer")), "the weights of the resumed run differ");
+    assert_eq!(losses(&out("mixed")), losses(&out("optimizer")));
+    // Other numbers of ranks have batches of their own, whose gradients are rounded in half precision.
+    for (processes, shard, steps) in [(1, "none", "4"), (4, "optimizer", "7"), (3, "gradients", "10"), (1, "none", "12")] {
+        train("ranks", processes, shard, steps, &[]);
+        assert_eq!(averages(&out("ranks")).len(), processes);
+    }
+    assert_similar_run(&out("ranks"), &out("optimizer"), 1e-2);
+}
+
+/// Losses of all steps and evaluations.
+fn losses(out: &Path) -> Vec<String> {
+    metrics(out).iter().map(|record| record["loss"].to_string()).collect()
+}
+
+/// Asserts that the losses and norms of two runs differ by less than this share.
+fn assert_similar_run(one: &Path, other: &Path, tolerance: f64) {
+    let [ours, theirs] = [one, other].map(steps);
+    assert!(ours.keys().eq(theirs.keys()), "steps {:?} and {:?}", ours.keys(), theirs.keys());
+    for (step, (ours, theirs)) in ours.values().zip(theirs.values()).enumerate() {
+        for key in ["loss", "gradient_norm"] {
+            let [ours, theirs] = [ours, theirs].map(|record| record[key].as_f64().expect(key));
+            assert!((ours - theirs).abs() <= tolerance * theirs, "{key} of step {step}: {ours} and {theirs}");
+        }
+    }
+}
+
+#[test]
+fn ranks_without_batches_gather_in_the_same_order() {
+    if !several_processes_can_train() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    // Three questions per step, so one of four ranks has none, and up to three batches on the others.
+    let train = |name: &str, processes: usize, settings: &[&str]| {
+        let out = folder.path().join(name);
+        let mut command = nproc(comparable(folder.path(), &out, settings), processes);
+        let sizes = ["model.layers=5", "data.batch_size=3", "data.micro_batch_tokens=64"];
+        run(set(&mut command, &sizes).args(["--max-steps", "8"])).success();
+        out
+    };
+    let whole = train("whole", 0, &[]);
+    for (name, processes, again) in [("two", 2, "never"), ("four", 4, "never"), ("again", 4, "always")] {
+        let settings = ["distributed.shard=weights", &format!("train.checkpoint_activations={again}")];
+        assert_same_run(&train(name, processes, &settings), &whole);
+    }
+}
+
 #[test]
 fn blocks_that_are_computed_again_give_the_same_bits() {
     let folder = tempfile::tempdir().expect("folder");
@@ -155,7 +237,6 @@ fn blocks_that_are_computed_again_give_the_same_bits() {
             out
         });
         assert!(weights(&plain) == weights(&again), "{precision}: the weights differ");
-        let losses = |out: &Path| metrics(out).iter().map(|record| record["loss"].to_string()).collect::<Vec<_>>();
         assert_eq!(losses(&plain), losses(&again));
     }
 }
@@ -212,7 +293,8 @@ fn the_plan_is_within_a_tenth_of_the_measured_peaks() {
     // Three batches that are nearly full, and a checkpoint in every step.
     let sizes = ["model.layers=6", "model.hidden=512", "model.heads=8", "data.micro_batch_tokens=1024", "data.batch_size=24"];
     let kinds = [("none", 0, "fp32", "never"), ("none", 0, "bf16", "always"), ("none", 2, "fp32", "never")];
-    let divided = ["optimizer", "gradients", "weights"].map(|shard| (shard, 2, "fp32", "never"));
+    let shards = ["optimizer", "gradients", "weights"];
+    let divided = ["fp32", "bf16"].into_iter().flat_map(|precision| shards.map(|shard| (shard, 2, precision, "never")));
     let kinds = kinds.into_iter().chain(divided);
     let mut wrong = Vec::new();
     for (shard, processes, precision, again) in kinds.filter(|kind| kind.1 == 0 || several_processes_can_train()) {
