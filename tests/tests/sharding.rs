@@ -152,8 +152,12 @@ fn in_half_precision_all_kinds_of_sharding_give_the_same_bits() {
     corpus(folder.path());
     let out = |name: &str| folder.path().join(name);
     let train = |name: &str, processes: usize, shard: &str, steps: &str, more: &[&str]| {
-        let settings = ["data.micro_batch_tokens=8192", "model.layers=4", &format!("distributed.shard={shard}")];
+        let shard = format!("distributed.shard={shard}");
+        let settings = ["data.micro_batch_tokens=8192", "model.layers=4", shard.as_str()];
         let mut command = nproc(comparable(folder.path(), &out(name), &settings), processes);
+        if out(name).exists() {
+            command.arg("--resume");
+        }
         run(set(&mut command, more).args(["--precision", "bf16", "--max-steps", steps])).success();
     };
     train("none", 2, "none", "12", &[]);
@@ -164,7 +168,8 @@ fn in_half_precision_all_kinds_of_sharding_give_the_same_bits() {
     for (name, shard, again) in
         [("gradients", "gradients", "never"), ("weights", "weights", "never"), ("again", "weights", "always")]
     {
-        train(name, 2, shard, "12", &[&format!("train.checkpoint_activations={again}")]);
+        let again = format!("train.checkpoint_activations={again}");
+        train(name, 2, shard, "12", &[again.as_str()]);
         assert!(weights(&out(name)) == weights(&out("optimizer")), "{name}: the weights differ");
         assert_eq!(losses(&out(name)), losses(&out("optimizer")), "{name}");
         let parts = averages(&out(name));
@@ -219,7 +224,8 @@ fn ranks_without_batches_gather_in_the_same_order() {
     };
     let whole = train("whole", 0, &[]);
     for (name, processes, again) in [("two", 2, "never"), ("four", 4, "never"), ("again", 4, "always")] {
-        let settings = ["distributed.shard=weights", &format!("train.checkpoint_activations={again}")];
+        let again = format!("train.checkpoint_activations={again}");
+        let settings = ["distributed.shard=weights", again.as_str()];
         assert_same_run(&train(name, processes, &settings), &whole);
     }
 }
