@@ -134,8 +134,8 @@ struct Values {
 struct Half {
     /// All of them; without memory for the matrices of a block, if passes gather them.
     whole: Tensor,
-    /// This rank's part.
-    own: Tensor,
+    /// This rank's part of them, unless passes gather them: then they are cast from the master weights.
+    own: Option<Tensor>,
 }
 
 #[derive(Debug)]
@@ -190,8 +190,8 @@ impl DividedWeights {
                     let half = no_grad(|| whole.f_to_device_(options.1, kind, false, true))?;
                     // Views can be made before the memory is released.
                     views.extend(run.views(&half, named)?);
-                    let own = half.f_narrow(0, rank * part, part)?;
-                    Some(Half { own: if is_gathered { own.f_detach_copy()? } else { own }, whole: half })
+                    let own = if is_gathered { None } else { Some(half.f_narrow(0, rank * part, part)?) };
+                    Some(Half { whole: half, own })
                 }
                 None => None,
             };
@@ -200,7 +200,7 @@ impl DividedWeights {
                     let masters = BlockWeights::new(group, &whole, &own)?;
                     let computed = match &half {
                         _ if !is_gathered => None,
-                        Some(Half { whole, own }) => Some(BlockWeights::new(group, whole, own)?),
+                        Some(half) => Some(BlockWeights::new(group, &half.whole, &own)?),
                         None => Some(masters.clone()),
                     };
                     Some(Block { masters, computed })
@@ -217,10 +217,10 @@ impl DividedWeights {
         &self.own
     }
 
-    /// This rank's part of the copies in half precision of the run at a place in the flat buffers; `None` without copies.
+    /// This rank's part of the copies in half precision of the run at a place in the flat buffers; `None` if it keeps none.
     pub fn own_half(&self, place: &Range<i64>) -> Option<&Tensor> {
         let index = self.values.binary_search_by_key(&place.start, |values| values.run.place.start).ok()?;
-        self.values[index].half.as_ref().map(|half| &half.own)
+        self.values[index].half.as_ref()?.own.as_ref()
     }
 
     /// The matrices of a block, if passes gather them and not all of them are whole.
@@ -246,7 +246,7 @@ impl DividedWeights {
     pub fn replicated(&self) -> impl Iterator<Item = &Tensor> {
         self.values.iter().filter_map(|Values { whole, half, block, .. }| match (block, half) {
             (None, _) => Some(whole),
-            (Some(Block { computed: None, .. }), Some(half)) => Some(&half.whole),
+            (Some(_), Some(Half { whole, own: Some(_) })) => Some(whole),
             _ => None,
         })
     }
@@ -270,7 +270,7 @@ impl DividedWeights {
                         no_grad(|| half.whole.shallow_clone().f_copy_(whole))?;
                     }
                 }
-                (Some(Block { computed: None, .. }), Some(half)) => gather(&mut half.whole.shallow_clone(), &half.own)?,
+                (Some(_), Some(Half { whole, own: Some(own) })) => gather(&mut whole.shallow_clone(), own)?,
                 _ => {}
             }
         }

@@ -120,8 +120,9 @@ impl AdamW {
     /// A [`TchError`].
     pub fn step(&mut self, parameters: &Parameters, rates: &StepRates<'_>) -> Result<(), TchError> {
         let copied = parameters.copied().zip(self.runner);
-        if let Some(launcher) = copied.and_then(|(kind, runner)| Launcher::new(runner, kind)) {
-            return self.step_by_kernel(launcher, parameters, rates);
+        let launcher = copied.and_then(|(kind, runner)| Some((Launcher::new(runner, kind)?, kind)));
+        if let Some((launcher, kind)) = launcher {
+            return self.step_by_kernel(launcher, kind, parameters, rates);
         }
         self.step_by_libtorch(parameters, rates)?;
         for piece in self.shard.pieces() {
@@ -132,7 +133,14 @@ impl AdamW {
         Ok(())
     }
 
-    fn step_by_kernel(&mut self, launcher: Launcher, parameters: &Parameters, rates: &StepRates<'_>) -> Result<(), TchError> {
+    /// As [`Self::step`], by a kernel that writes copies in this kind.
+    fn step_by_kernel(
+        &mut self,
+        launcher: Launcher,
+        kind: Kind,
+        parameters: &Parameters,
+        rates: &StepRates<'_>,
+    ) -> Result<(), TchError> {
         let (corrections, done) = no_grad(|| {
             let step = self.steps.f_totype(Kind::Double)?.f_add_scalar(1.0)?;
             let corrections = self.log_betas.f_mul(&step)?.f_expm1()?.f_neg()?.f_pow(&self.powers)?;
@@ -141,7 +149,8 @@ impl AdamW {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         for piece in self.shard.pieces() {
             let Views { values, gradient, first, second, half } = self.views(piece, parameters)?;
-            let half = half.ok_or_else(|| TchError::Shape("the copies of the weights are not one vector".to_owned()))?;
+            // The kernel writes copies that nobody keeps, too.
+            let half = half.map_or_else(|| Tensor::f_empty([values.numel() as i64], (kind, values.device())), Ok)?;
             let vectors = Vectors { values: &values, gradient: &gradient, first: &first, second: &second, half: &half };
             let decay = if piece.decay { weight_decay } else { 0.0 };
             let StepRates { lr, gradient_divisor: divisor, skip } = *rates;

@@ -90,7 +90,7 @@ impl MemoryPlan {
         let computed = if copied > 0 { copied } else { MASTER };
         let own = parameters.div_ceil(ranks);
         let weights = match choices.shard {
-            ShardKind::Weights => (MASTER + copied) * own + (MASTER + copied) * rest + computed * 2 * of_block,
+            ShardKind::Weights => MASTER * own + (MASTER + copied) * rest + computed * 2 * of_block,
             _ if divides_masters => MASTER * (own + rest) + copied * parameters,
             _ => (MASTER + copied) * parameters,
         };
@@ -132,13 +132,13 @@ impl MemoryPlan {
             let forward = bytes_per_token(model, &Workload { trains: false, recomputes: false, ..work });
             let gathers = choices.shard == ShardKind::Weights;
             let evaluation = MASTER * (2 * own + 2 * rest)
-                + copied * (own + rest)
+                + copied * rest
                 + optimizer
                 + plan.checkpoint
                 + computed * blocks
                 + (tokens * (forward.activations + forward.logits)) as u64;
             // On a CPU, rank 0 has read all weights, and the blocks that an evaluation frees stay with the allocator.
-            let copies = copied * if gathers { own + rest } else { parameters };
+            let copies = copied * if gathers { rest } else { parameters };
             let start = if on_gpu { 0 } else { MASTER * (parameters + own + rest) + copies };
             plan.outside = match gathers {
                 true => evaluation.max(start).saturating_sub(steps).max(if on_gpu { 0 } else { computed * blocks }),
