@@ -99,6 +99,23 @@ fn a_killed_and_repeated_run_ends_like_an_undisturbed_one() {
     assert_eq!(scores(&killed), scores(&whole));
 }
 
+/// Generating texts makes copies of the weights in half precision, which later steps update.
+#[test]
+fn half_precision_runs_train_on_after_an_evaluation() {
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let [often, once] = [("often", "train.eval_every=16"), ("once", "train.eval_every=0")].map(|(name, setting)| {
+        let out = folder.path().join(name);
+        let mut command = trainer(folder.path(), &out);
+        run(set(&mut command, &[setting]).args(["--precision", "bf16", "--max-steps", "8"])).success();
+        out
+    });
+    let evaluations = |out: &Path| metrics(out).iter().filter(|record| record["kind"] == "eval").count();
+    assert!(evaluations(&often) > 2 && evaluations(&once) <= 1);
+    assert_eq!(losses(&often), losses(&once));
+    assert!(weights(&often) == weights(&once), "the weights differ");
+}
+
 #[test]
 fn a_run_of_several_ranks_resumes_with_the_same_bits() {
     if !several_processes_can_train() {

@@ -142,6 +142,94 @@ fn a_killed_run_resumes_with_other_ranks_and_other_shards() {
     assert_same_run(&killed, &uninterrupted);
 }
 
+/// With one batch per rank and step, all kinds of sharding add up the same numbers in the same order.
+#[test]
+fn in_half_precision_all_kinds_of_sharding_give_the_same_bits() {
+    if !several_processes_can_train() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    let out = |name: &str| folder.path().join(name);
+    let train = |name: &str, processes: usize, shard: &str, steps: &str, more: &[&str]| {
+        let shard = format!("distributed.shard={shard}");
+        let settings = ["data.micro_batch_tokens=8192", "model.layers=4", shard.as_str()];
+        let mut command = nproc(comparable(folder.path(), &out(name), &settings), processes);
+        if out(name).exists() {
+            command.arg("--resume");
+        }
+        run(set(&mut command, more).args(["--precision", "bf16", "--max-steps", steps])).success();
+    };
+    train("none", 2, "none", "12", &[]);
+    let [(_, whole)] = averages(&out("none"))[..] else { panic!("one file") };
+    train("optimizer", 2, "optimizer", "12", &[]);
+    // Where nothing is divided, the squares of the norm are added up in another order, and half precision magnifies the rounding.
+    assert_similar_run(&out("optimizer"), &out("none"));
+    for (name, shard, again) in
+        [("gradients", "gradients", "never"), ("weights", "weights", "never"), ("again", "weights", "always")]
+    {
+        let again = format!("train.checkpoint_activations={again}");
+        train(name, 2, shard, "12", &[again.as_str()]);
+        assert!(weights(&out(name)) == weights(&out("optimizer")), "{name}: the weights differ");
+        assert_eq!(losses(&out(name)), losses(&out("optimizer")), "{name}");
+        let parts = averages(&out(name));
+        assert!(parts.len() == 2 && parts.iter().all(|(_, size)| *size < whole * 6 / 10), "{parts:?} {whole}");
+    }
+
+    // One kind continues where another one has stopped.
+    for (shard, steps) in [("weights", "4"), ("optimizer", "8"), ("gradients", "12")] {
+        train("mixed", 2, shard, steps, &[]);
+    }
+    assert!(weights(&out("mixed")) == weights(&out("optimizer")), "the weights of the resumed run differ");
+    assert_eq!(losses(&out("mixed")), losses(&out("optimizer")));
+    // Other numbers of ranks have batches of their own, whose gradients are rounded in half precision.
+    for (processes, shard, steps) in [(1, "none", "4"), (4, "optimizer", "7"), (3, "gradients", "10"), (1, "none", "12")] {
+        train("ranks", processes, shard, steps, &[]);
+        assert_eq!(averages(&out("ranks")).len(), processes);
+    }
+    assert_similar_run(&out("ranks"), &out("optimizer"));
+}
+
+/// Losses of all steps.
+fn losses(out: &Path) -> Vec<String> {
+    steps(out).values().map(|record| record["loss"].to_string()).collect()
+}
+
+/// Asserts that two runs in half precision have about the same losses and norms.
+fn assert_similar_run(one: &Path, other: &Path) {
+    let [ours, theirs] = [one, other].map(steps);
+    assert!(ours.keys().eq(theirs.keys()), "steps {:?} and {:?}", ours.keys(), theirs.keys());
+    for (step, (ours, theirs)) in ours.values().zip(theirs.values()).enumerate() {
+        for (key, tolerance) in [("loss", 1e-3), ("gradient_norm", 3e-2)] {
+            let [ours, theirs] = [ours, theirs].map(|record| record[key].as_f64().expect(key));
+            assert!((ours - theirs).abs() <= tolerance * theirs, "{key} of step {step}: {ours} and {theirs}");
+        }
+    }
+}
+
+#[test]
+fn ranks_without_batches_gather_in_the_same_order() {
+    if !several_processes_can_train() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    corpus(folder.path());
+    // Three questions per step, so one of four ranks has none, and up to three batches on the others.
+    let train = |name: &str, processes: usize, settings: &[&str]| {
+        let out = folder.path().join(name);
+        let mut command = nproc(comparable(folder.path(), &out, settings), processes);
+        let sizes = ["model.layers=5", "data.batch_size=3", "data.micro_batch_tokens=64"];
+        run(set(&mut command, &sizes).args(["--max-steps", "8"])).success();
+        out
+    };
+    let whole = train("whole", 0, &[]);
+    for (name, processes, again) in [("two", 2, "never"), ("four", 4, "never"), ("again", 4, "always")] {
+        let again = format!("train.checkpoint_activations={again}");
+        let settings = ["distributed.shard=weights", again.as_str()];
+        assert_same_run(&train(name, processes, &settings), &whole);
+    }
+}
+
 #[test]
 fn blocks_that_are_computed_again_give_the_same_bits() {
     let folder = tempfile::tempdir().expect("folder");
@@ -155,7 +243,6 @@ fn blocks_that_are_computed_again_give_the_same_bits() {
             out
         });
         assert!(weights(&plain) == weights(&again), "{precision}: the weights differ");
-        let losses = |out: &Path| metrics(out).iter().map(|record| record["loss"].to_string()).collect::<Vec<_>>();
         assert_eq!(losses(&plain), losses(&again));
     }
 }
@@ -213,7 +300,7 @@ fn the_plan_is_within_a_tenth_of_the_measured_peaks() {
     let sizes = ["model.layers=6", "model.hidden=512", "model.heads=8", "data.micro_batch_tokens=1024", "data.batch_size=24"];
     let kinds = [("none", 0, "fp32", "never"), ("none", 0, "bf16", "always"), ("none", 2, "fp32", "never")];
     let divided = ["optimizer", "gradients", "weights"].map(|shard| (shard, 2, "fp32", "never"));
-    let kinds = kinds.into_iter().chain(divided);
+    let kinds = kinds.into_iter().chain(divided).chain([("optimizer", 2, "bf16", "never")]);
     let mut wrong = Vec::new();
     for (shard, processes, precision, again) in kinds.filter(|kind| kind.1 == 0 || several_processes_can_train()) {
         let name = format!("{shard}-{processes}-{precision}");

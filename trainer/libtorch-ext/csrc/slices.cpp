@@ -16,8 +16,13 @@ std::vector<size_t> locate(std::vector<Parameter>& parameters, const std::vector
     auto& parameter = parameters[i];
     const auto& gradient = parameter.tensor.grad();
     const auto unit = std::find_if(units.begin(), units.end(), [&](const Unit& unit) {
-      return gradient.defined() && gradient.is_alias_of(unit.gradients) && gradient.is_contiguous() &&
-          gradient.scalar_type() == unit.gradients.scalar_type();
+      if (!gradient.defined() || !gradient.is_alias_of(unit.gradients) || !gradient.is_contiguous() ||
+          gradient.scalar_type() != unit.gradients.scalar_type()) {
+        return false;
+      }
+      // Units may be parts of one vector.
+      const auto place = gradient.storage_offset() - unit.gradients.storage_offset();
+      return place >= 0 && place < unit.gradients.numel();
     });
     TORCH_CHECK(unit != units.end(), "the gradient of parameter ", i, " is not a view of the buffer");
     parameter.unit = static_cast<size_t>(unit - units.begin());

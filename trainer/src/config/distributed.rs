@@ -25,7 +25,7 @@ pub enum ShardKind {
     /// Nothing.
     #[default]
     None,
-    /// The state of the optimizer: ZeRO stage 1.
+    /// The state of the optimizer, with master weights if passes compute with copies: ZeRO stage 1.
     Optimizer,
     /// Gradients as well: ZeRO stage 2.
     Gradients,

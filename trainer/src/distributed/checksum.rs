@@ -11,7 +11,8 @@ const CHUNK: usize = 1 << 22;
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 const SHIFT: u32 = 29;
 
-/// Returns a checksum of all weights that every rank has, in which every changed bit shows. It is the same on every device.
+/// Returns a checksum of all weights that every rank has, in which every changed bit shows. It is the same on every device. If ranks divide
+/// the weights, it is of what each of them holds: tables and vectors, and whole copies in half precision.
 ///
 /// # Errors
 /// A [`TchError`], for example out of memory.

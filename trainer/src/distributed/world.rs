@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use libtorch_ext::distributed::{
-    Backend, GroupOptions, PART_MULTIPLE, ProcessGroup, Reducer, ReducerOptions, Store, Unit, available,
+    self as c10d, GroupOptions, PART_MULTIPLE, ProcessGroup, Reducer, ReducerOptions, Store, Unit, available,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,7 +24,7 @@ use super::rendezvous::{self, Rendezvous};
 use super::values::{missing, put, take, wait_for};
 use crate::config::{DistributedSettings, ReduceKind, ShardKind};
 use crate::model::parameters::Parameters;
-use crate::model::{Glm, ModelConfig, Pass};
+use crate::model::{Backend, Division, Glm, ModelConfig, Pass};
 
 /// Maximum time between two checks whether a step on the GPU is done.
 const MAX_PAUSE: Duration = Duration::from_millis(1);
@@ -71,8 +71,8 @@ impl World {
         let monitor = Monitor::start(context.clone(), connection, may_wait_from, on_hang)?;
         wait_for_all(&context, &store)?;
         let (backend, cuda_device) = match device {
-            Device::Cuda(index) => (Backend::Nccl, index),
-            _ => (Backend::Gloo, 0),
+            Device::Cuda(index) => (c10d::Backend::Nccl, index),
+            _ => (c10d::Backend::Gloo, 0),
         };
         let options = GroupOptions { backend, name: context.key("world"), timeout, cuda_device };
         let group = Rc::new(ProcessGroup::new(&store, rank, world_size, &options)?);
@@ -223,19 +223,25 @@ impl World {
         let bf16 = self.settings.reduce_dtype == ReduceKind::Bf16;
         let scatter = self.shard_kind() != ShardKind::None;
         let options = ReducerOptions { bucket: self.settings.bucket_bytes(), bf16, scatter };
-        if let Some(totals) = parameters.totals() {
-            let units = parameters.units().iter();
-            let units = units.map(|unit| Unit { gradients: &unit.gradients, temporary: unit.temporary }).collect::<Vec<_>>();
-            // The memory of a unit is released at once.
+        let units = parameters.units().iter();
+        let units = units.map(|unit| Unit { gradients: &unit.gradients, temporary: unit.temporary }).collect::<Vec<_>>();
+        if !units.is_empty() {
+            // Ranks have parts of whole units, whose memory is released at once.
             let options = ReducerOptions { bucket: usize::MAX, ..options };
-            return Reducer::accumulating(Rc::clone(&self.group), &list, &units, totals, &options);
+            return Reducer::of_units(Rc::clone(&self.group), &list, &units, parameters.totals(), &options);
         }
         Reducer::new(Rc::clone(&self.group), &list, parameters.gradients(), &options)
     }
 
-    /// Returns true if ranks divide the weights.
-    pub fn divides_weights(&self) -> bool {
-        self.shard_kind() == ShardKind::Weights && self.size() > 1
+    /// How ranks divide the weights of a model of these sizes on a device, if they do. `pass`: settings of the passes to come.
+    pub fn division(&self, sizes: &ModelConfig, device: Device, pass: &Pass) -> Option<Division> {
+        let backend = Backend::select(pass.kernels, device, pass.kind, Kind::Float, sizes);
+        match (self.shard_kind(), backend.copies(pass.kind, Kind::Float)) {
+            _ if self.size() == 1 => None,
+            (ShardKind::Weights, copies) => Some(Division::Blocks(copies)),
+            (ShardKind::Optimizer | ShardKind::Gradients, Some(kind)) => Some(Division::Masters(kind)),
+            _ => None,
+        }
     }
 
     /// Number of elements of which each parameter takes a multiple, so that the ranks can divide the buffers of a model.
@@ -243,12 +249,18 @@ impl World {
         if self.shard_kind() == ShardKind::None { 1 } else { PART_MULTIPLE * self.size() }
     }
 
-    /// Returns a model on a device whose weights the ranks divide; rank 0 has them in `whole`. `pass`: settings of the passes to come.
+    /// Returns a model on a device whose weights the ranks divide; rank 0 has them in `whole`.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
-    pub fn divide(&self, sizes: &ModelConfig, device: Device, whole: Option<&Glm>, pass: &Pass) -> Result<Glm, TchError> {
-        Glm::divided(sizes, (Kind::Float, device), self.multiple(), whole, &self.group, pass)
+    pub fn divide(
+        &self,
+        sizes: &ModelConfig,
+        device: Device,
+        whole: Option<&Glm>,
+        division: Division,
+    ) -> Result<Glm, TchError> {
+        Glm::divided(sizes, (Kind::Float, device), self.multiple(), whole, &self.group, division)
     }
 
     /// Fills a vector with the parts of all ranks, in the order of ranks; `own` is this rank's part of it. On a GPU only the current

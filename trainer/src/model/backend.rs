@@ -61,6 +61,12 @@ impl Backend {
         }
     }
 
+    /// Kind of the copies of weights with which passes with activations in one kind compute, if it is not that of the parameters. A CPU
+    /// casts weights in each pass unless there are copies.
+    pub fn copies(self, activations: Kind, parameters: Kind) -> Option<Kind> {
+        (self != Self::Torch && activations != parameters).then_some(activations)
+    }
+
     /// Operations on one batch.
     ///
     /// # Errors
@@ -73,7 +79,7 @@ impl Backend {
     ) -> Result<Box<dyn Ops + 'a>, TchError> {
         Ok(match self {
             Self::Torch => Box::new(TorchOps::new(batch, pass)?),
-            Self::Cpu => Box::new(CpuOps::new(batch, pass)),
+            Self::Cpu => Box::new(CpuOps::new(batch, pass, parameters)),
             Self::Cuda => {
                 let runner = launch::runner(parameters.device()).map_err(TchError::Torch)?;
                 Box::new(CudaOps::new(batch, pass, parameters, runner)?)
@@ -97,5 +103,8 @@ mod tests {
         assert_eq!(select(Kernels::Auto, Device::Cpu, Kind::Half), Backend::Torch);
         assert_eq!(select(Kernels::Torch, Device::Cpu, Kind::Float), Backend::Torch);
         assert_eq!(Backend::select(Kernels::Auto, Device::Cpu, Kind::Double, Kind::Double, &config), Backend::Cpu);
+        assert_eq!(Backend::Cpu.copies(Kind::BFloat16, Kind::Float), Some(Kind::BFloat16));
+        assert_eq!(Backend::Cpu.copies(Kind::Float, Kind::Float), None);
+        assert_eq!(Backend::Torch.copies(Kind::Half, Kind::Float), None);
     }
 }

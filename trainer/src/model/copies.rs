@@ -22,6 +22,11 @@ impl Copies {
         Self { kind, values, views }
     }
 
+    /// Kind of the copies.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Copy of a parameter.
     pub(super) fn get(&self, parameter: &Tensor, kind: Kind) -> Result<&Tensor, TchError> {
         if self.kind != kind {

@@ -10,7 +10,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::backend::Backend;
 use super::block::{Block, Stream};
 use super::config::ModelConfig;
-use super::divided::BlockWeights;
+use super::divided::{BlockWeights, Division};
 use super::embeddings::Embeddings;
 use super::layers::LayerNorm;
 use super::ops::{Ops, Queries};
@@ -109,7 +109,7 @@ impl Glm {
     }
 
     /// Returns a model whose weights are divided among the ranks of a group, see [`Parameters::divide`]; rank 0 has them in `whole`.
-    /// `multiple`: see [`Self::divisible`]. `pass`: settings of the passes to come.
+    /// `multiple`: see [`Self::divisible`].
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
@@ -119,12 +119,11 @@ impl Glm {
         multiple: usize,
         whole: Option<&Self>,
         group: &ProcessGroup,
-        pass: &Pass,
+        division: Division,
     ) -> Result<Self, TchError> {
         let mut model = Self::unallocated(config, kind, device)?;
         model.parameters.make_divisible(multiple);
-        let half = (model.backend(pass) == Backend::Cuda).then_some(pass.kind);
-        model.parameters.divide(whole.map(|whole| whole.parameters.values()), group, half)?;
+        model.parameters.divide(whole.map(|whole| whole.parameters.values()), group, division)?;
         Ok(model)
     }
 
@@ -134,11 +133,17 @@ impl Glm {
     /// A [`TchError`] if another rank failed or timed out.
     pub fn idle_pass(&self, reducer: &mut Reducer) -> Result<(), TchError> {
         let Some(weights) = self.parameters.divided() else { return reducer.reduce() };
-        let blocks: Vec<_> = weights.blocks().collect();
-        let visit = |block: &BlockWeights| block.gather().and_then(|()| block.release());
-        blocks.iter().try_for_each(|block| visit(block))?;
+        // In the order of a forward pass, and of a backward pass.
+        let blocks: Vec<&BlockWeights> = weights.blocks().collect();
+        let back: Vec<&BlockWeights> = blocks.iter().rev().copied().collect();
+        let visit = |order: &[&BlockWeights], at: usize| {
+            let Some(block) = order.get(at) else { return Ok(()) };
+            block.gather(order.get(at + 1).copied())?;
+            block.release()
+        };
+        (0..blocks.len()).try_for_each(|at| visit(&blocks, at))?;
         // The slices of the blocks are the first, from the last block to the first one.
-        reducer.reduce_after(|slice| blocks.iter().rev().nth(slice).map_or(Ok(()), |block| visit(block)))
+        reducer.reduce_after(|slice| visit(&back, slice))
     }
 
     /// Makes all blocks but the last keep only their input for the backward pass, which computes them again: less memory, more time, and
@@ -246,25 +251,26 @@ impl Glm {
         Ok(self.leave(blocks.len(), x)?.normed)
     }
 
-    /// Gathers the weights of a block, if ranks divide them. The backward pass frees them when it has gone through the block, whose input
-    /// is `x`.
+    /// Gathers the weights of a block, if ranks divide them, with those of the next one on their way. The backward pass frees them when it
+    /// has gone through the block, whose input is `x`.
     fn enter(&self, layer: usize, x: Stream) -> Result<Stream, TchError> {
         let Some(weights) = self.parameters.temporary_weights(layer) else { return Ok(x) };
-        weights.gather()?;
+        weights.gather(self.parameters.temporary_weights(layer + 1).as_ref())?;
         before_backward(c"glm::enter", x, move || weights.release())
     }
 
-    /// Frees the weights of a block, if ranks divide them. The backward pass gathers them again and allocates the gradients of the block, if
-    /// ranks divide these, before it goes through the block, whose output is `x`.
+    /// Frees the weights of a block, if ranks divide them. Before the backward pass goes through the block, whose output is `x`, it gathers
+    /// them again, with those of the block before on their way, and allocates the gradients of the block, if ranks divide these.
     fn leave(&self, layer: usize, x: Stream) -> Result<Stream, TchError> {
         let (weights, gradients) = (self.parameters.temporary_weights(layer), self.parameters.temporary_gradients(layer));
         if let Some(weights) = &weights {
             weights.release()?;
         }
         let Some(gradients) = gradients.map(Tensor::shallow_clone) else { return Ok(x) };
+        let before = layer.checked_sub(1).and_then(|before| self.parameters.temporary_weights(before));
         before_backward(c"glm::leave", x, move || {
             allocate_zeros(&gradients)?;
-            weights.map_or(Ok(()), |weights| weights.gather())
+            weights.map_or(Ok(()), |weights| weights.gather(before.as_ref()))
         })
     }
 }

@@ -27,6 +27,7 @@ mod recompute;
 pub use backend::Backend;
 pub use cache::KeyValueCache;
 pub use config::ModelConfig;
+pub use divided::Division;
 pub use glm::Glm;
 pub use incremental::NewToken;
 pub use pass::{Kernels, Pass};

@@ -1,15 +1,15 @@
 //! Named parameters of a model, their initialization, and the flat buffers that hold them.
 
+mod gradients;
+
 use std::cell::{Cell, OnceCell};
 use std::ops::Range;
 
-use libtorch_ext::autograd::set_gradient;
 use libtorch_ext::distributed::ProcessGroup;
-use libtorch_ext::memory::release;
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use super::copies::Copies;
-use super::divided::{BlockWeights, DividedWeights, GradientUnit, Run, runs};
+use super::divided::{BlockWeights, DividedWeights, Division, GradientUnit, Run, runs};
 pub use super::parameter::{BLOCKS, Init, Parameter};
 
 /// Slice of the flat buffers that one call of the optimizer updates; tensors have shape `[n]`.
@@ -36,7 +36,7 @@ pub struct Parameters {
     groups: Vec<Group>,
     values: Tensor,
     gradients: Tensor,
-    /// Gradients by unit, if ranks divide them.
+    /// Gradients by unit, if ranks divide them or the values.
     units: Vec<GradientUnit>,
     /// Sums of this rank's part of the gradients, if ranks divide them.
     totals: Option<Tensor>,
@@ -153,63 +153,19 @@ impl Parameters {
         self.named.iter().try_for_each(Parameter::draw)
     }
 
-    /// Allocates the buffer of gradients, filled with zeros, after [`Self::flatten`]. Only training needs it.
-    ///
-    /// # Errors
-    /// A [`TchError`], for example out of memory.
-    pub fn alloc_grads(&mut self) -> Result<(), TchError> {
-        if let Some(kind) = self.held {
-            return Err(TchError::Kind(format!("weights that are held in {kind:?} cannot be trained")));
-        }
-        self.gradients = Tensor::f_zeros([self.count()], (self.kind, self.device))?;
-        for (parameter, view) in self.named.iter().zip(&self.unflatten(&self.gradients)?) {
-            set_gradient(&parameter.tensor, view)?;
-        }
-        let mut first = 0;
-        for group in &mut self.groups {
-            let count = group.values.numel() as i64;
-            group.gradients = self.gradients.f_narrow(0, first, count)?;
-            first += count;
-        }
-        Ok(())
-    }
-
-    /// Allocates gradients for ranks that divide them: of the matrices of a block only while a backward pass is there, and this rank's
-    /// part of the sums, [`Self::totals`].
-    ///
-    /// # Errors
-    /// A [`TchError`], for example out of memory.
-    pub fn alloc_divided_grads(&mut self, ranks: usize) -> Result<(), TchError> {
-        let options = (self.kind, self.device);
-        self.totals = Some(Tensor::f_zeros([self.count() / ranks as i64], options)?);
-        self.units.clear();
-        for run in self.runs() {
-            let gradients = Tensor::f_zeros([run.place.end - run.place.start], options)?;
-            for (index, view) in run.views(&gradients, &self.named)? {
-                set_gradient(&self.named[index].tensor, &view)?;
-            }
-            if run.is_block {
-                // SAFETY: a backward pass allocates it before it writes gradients, and nothing else uses it.
-                unsafe { release(&gradients) }?;
-            }
-            self.units.push(GradientUnit { gradients, temporary: run.is_block });
-        }
-        Ok(())
-    }
-
     fn runs(&self) -> Vec<Run> {
         runs(&self.named, &self.places(), |parameter| self.taken(parameter))
     }
 
     /// Divides values among the ranks of a group instead of [`Self::flatten`], see [`DividedWeights`]. Rank 0 has them in `values`, laid
-    /// out like the flat buffers; the others pass `None`. `half`: passes compute with a copy in this kind ([`Self::cast`]).
+    /// out like the flat buffers; the others pass `None`.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
-    pub fn divide(&mut self, values: Option<&Tensor>, group: &ProcessGroup, half: Option<Kind>) -> Result<(), TchError> {
+    pub fn divide(&mut self, values: Option<&Tensor>, group: &ProcessGroup, division: Division) -> Result<(), TchError> {
         let (runs, options) = (self.runs(), (self.kind, self.device));
-        let divided = DividedWeights::new(values, runs, &mut self.named, options, group, half)?;
-        if let Some(kind) = half {
+        let divided = DividedWeights::new(values, runs, &mut self.named, options, group, division)?;
+        if let Some(kind) = division.half() {
             let views = divided.views().map(|(index, view)| (&self.named[index].tensor, view));
             let _new = self.copies.set(Copies::new(kind, None, views));
         }
@@ -248,21 +204,6 @@ impl Parameters {
         self.named.iter().filter(|parameter| parameter.decay).map(|parameter| self.taken(parameter) as usize).sum()
     }
 
-    /// Gradients by unit, if ranks divide them.
-    pub fn units(&self) -> &[GradientUnit] {
-        &self.units
-    }
-
-    /// Gradients of the matrices of a block, if there is memory for them in its backward pass only.
-    pub fn temporary_gradients(&self, block: usize) -> Option<&Tensor> {
-        self.units.iter().filter(|unit| unit.temporary).nth(block).map(|unit| &unit.gradients)
-    }
-
-    /// Sums of this rank's part of the gradients, if ranks divide them.
-    pub fn totals(&self) -> Option<&Tensor> {
-        self.totals.as_ref()
-    }
-
     /// Elements of the flat buffers.
     fn count(&self) -> i64 {
         self.named.iter().map(|parameter| self.taken(parameter)).sum()
@@ -281,11 +222,6 @@ impl Parameters {
     /// Groups of the flat buffers: with weight decay, then without.
     pub fn groups(&self) -> &[Group] {
         &self.groups
-    }
-
-    /// Gradients of all parameters as one vector; empty before [`Self::alloc_grads`].
-    pub fn gradients(&self) -> &Tensor {
-        &self.gradients
     }
 
     /// Splits a vector laid out like the flat buffers into views with the shapes of the parameters, in their order.
@@ -362,6 +298,22 @@ impl Parameters {
         self.copies.get_or_init(|| Copies::new(kind, values, named.zip(views))).get(parameter, kind)
     }
 
+    /// What passes in this kind read in place of a parameter: its copy in this kind if there are copies, else the parameter itself.
+    ///
+    /// # Errors
+    /// A [`TchError`] if the parameter is divided and its copy has another kind.
+    pub fn computed<'a>(&'a self, parameter: &'a Tensor, kind: Kind) -> Result<&'a Tensor, TchError> {
+        match self.copies.get() {
+            Some(copies) if copies.kind() == kind || self.divided.is_some() => copies.get(parameter, kind),
+            _ => Ok(parameter),
+        }
+    }
+
+    /// Kind of the copies, if there are any; see [`Self::cast`].
+    pub fn copied(&self) -> Option<Kind> {
+        self.copies.get().map(Copies::kind)
+    }
+
     /// The copies of all values as one vector, if they are one; see [`Self::cast`].
     pub fn cast_values(&self) -> Option<&Tensor> {
         self.copies.get().and_then(Copies::values)
@@ -375,25 +327,5 @@ impl Parameters {
             let _new = shared.copies.set(copies.share());
         }
         shared
-    }
-
-    /// Notes that the optimizer has set all gradients to zero.
-    pub fn gradients_are_zero(&self) {
-        self.cleared.set(true);
-    }
-
-    /// Sets all gradients to zero, before a backward pass adds to them.
-    ///
-    /// # Errors
-    /// A [`TchError`].
-    pub fn zero_grad(&self) -> Result<(), TchError> {
-        if self.totals.is_some() {
-            let mut kept = self.units.iter().filter(|unit| !unit.temporary);
-            return no_grad(|| kept.try_for_each(|unit| unit.gradients.shallow_clone().f_zero_().map(drop)));
-        }
-        if self.cleared.replace(false) {
-            return Ok(());
-        }
-        no_grad(|| self.gradients.shallow_clone().f_zero_().map(drop))
     }
 }

@@ -113,24 +113,32 @@ impl AdamW {
         self.steps.f_fill_(steps as f64).map(drop)
     }
 
-    /// Updates its part of the parameters from their gradients, which are divided in place or, by the CUDA kernel, set to zero. That kernel is used
-    /// where the weights have a copy in half precision ([`Parameters::cast`]), which it updates.
+    /// Updates its part of the parameters from their gradients, which are divided in place or, by the CUDA kernel, set to zero, and of the
+    /// copies in half precision ([`Parameters::cast`]), if there are any. The kernel is used where there are.
     ///
     /// # Errors
     /// A [`TchError`].
     pub fn step(&mut self, parameters: &Parameters, rates: &StepRates<'_>) -> Result<(), TchError> {
-        let Some(cast) = parameters.cast_values() else { return self.step_by_libtorch(parameters, rates) };
-        let kind = cast.f_kind()?;
-        let missing = || TchError::Kind(format!("there is no CUDA kernel that updates weights in {kind:?}"));
-        let launcher = self.runner.and_then(|runner| Launcher::new(runner, kind)).ok_or_else(missing)?;
-        self.step_by_kernel(launcher, parameters, cast, rates)
+        let copied = parameters.copied().zip(self.runner);
+        let launcher = copied.and_then(|(kind, runner)| Some((Launcher::new(runner, kind)?, kind)));
+        if let Some((launcher, kind)) = launcher {
+            return self.step_by_kernel(launcher, kind, parameters, rates);
+        }
+        self.step_by_libtorch(parameters, rates)?;
+        for piece in self.shard.pieces() {
+            if let Views { values, half: Some(half), .. } = self.views(piece, parameters)? {
+                no_grad(|| half.shallow_clone().f_copy_(&values))?;
+            }
+        }
+        Ok(())
     }
 
+    /// As [`Self::step`], by a kernel that writes copies in this kind.
     fn step_by_kernel(
         &mut self,
         launcher: Launcher,
+        kind: Kind,
         parameters: &Parameters,
-        cast: &Tensor,
         rates: &StepRates<'_>,
     ) -> Result<(), TchError> {
         let (corrections, done) = no_grad(|| {
@@ -140,9 +148,10 @@ impl AdamW {
         })?;
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         for piece in self.shard.pieces() {
-            let Views { values, gradient, first, second } = self.views(piece, parameters)?;
-            let half = &cast.f_narrow(0, piece.place.start, piece.place.end - piece.place.start)?;
-            let vectors = Vectors { values: &values, gradient: &gradient, first: &first, second: &second, half };
+            let Views { values, gradient, first, second, half } = self.views(piece, parameters)?;
+            // The kernel writes copies that nobody keeps, too.
+            let half = half.map_or_else(|| Tensor::f_empty([values.numel() as i64], (kind, values.device())), Ok)?;
+            let vectors = Vectors { values: &values, gradient: &gradient, first: &first, second: &second, half: &half };
             let decay = if piece.decay { weight_decay } else { 0.0 };
             let StepRates { lr, gradient_divisor: divisor, skip } = *rates;
             let rates = Rates { lr, divisor, skip, corrections: &corrections, beta1, beta2, eps, decay };
@@ -172,7 +181,7 @@ impl AdamW {
             _ => Some(rates.gradient_divisor.f_totype(Kind::Float)?),
         };
         for piece in self.shard.pieces() {
-            let Views { values, gradient, first, second } = self.views(piece, parameters)?;
+            let Views { values, gradient, first, second, .. } = self.views(piece, parameters)?;
             // The operator increments the step counter, once per piece.
             self.steps.f_copy_(&before)?;
             let entry = AdamWEntry {
@@ -198,7 +207,13 @@ impl AdamW {
 
     fn views(&self, piece: &Piece, parameters: &Parameters) -> Result<Views, TchError> {
         let count = piece.place.end - piece.place.start;
+        let half = match (parameters.divided(), parameters.cast_values()) {
+            (Some(divided), _) => divided.own_half(&piece.slice).map(Tensor::shallow_clone),
+            (None, Some(cast)) => Some(cast.f_narrow(0, piece.place.start, count)?),
+            (None, None) => None,
+        };
         Ok(Views {
+            half,
             values: match parameters.divided() {
                 Some(divided) => divided.own().f_narrow(0, piece.start, count)?,
                 None => parameters.values().f_narrow(0, piece.place.start, count)?,
@@ -219,14 +234,19 @@ struct Views {
     gradient: Tensor,
     first: Tensor,
     second: Tensor,
+    /// Of the copies in half precision, if there are any.
+    half: Option<Tensor>,
 }
 
 #[cfg(test)]
 mod tests {
+    use libtorch_ext::distributed::{GroupOptions, PART_MULTIPLE, ProcessGroup, Store, StoreOptions, available};
+    use tch::Device;
+
     use super::*;
+    use crate::model::Division;
     use crate::model::ops::cuda::interpreter::interpreter;
     use crate::model::parameters::Init;
-    use tch::Device;
 
     /// Documented formula in fp64.
     struct Reference {
@@ -250,28 +270,71 @@ mod tests {
 
     #[test]
     fn twenty_steps_match_the_formula_and_skipped_steps_change_nothing() {
-        check_steps(false);
+        check_steps(false, None);
     }
 
     #[test]
     fn the_cuda_kernel_matches_the_formula_clears_gradients_and_updates_the_copy() {
-        check_steps(true);
+        check_steps(true, None);
     }
 
-    fn check_steps(kernel: bool) {
-        let config = AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
+    /// Tests of process groups are skipped in a build without Gloo.
+    const DIVISIONS: [Division; 2] = [Division::Masters(Kind::Float), Division::Blocks(Some(Kind::Float))];
+
+    #[test]
+    fn divided_weights_match_the_formula_and_their_copies_are_updated() {
+        if available().is_ok() {
+            DIVISIONS.into_iter().for_each(|division| check_steps(false, Some(division)));
+        }
+    }
+
+    #[test]
+    fn the_cuda_kernel_updates_divided_weights_and_their_copies() {
+        if available().is_ok() {
+            DIVISIONS.into_iter().for_each(|division| check_steps(true, Some(division)));
+        }
+    }
+
+    /// Parameters with random values, the same for every call: a bias, and the matrix of a block.
+    fn drawn() -> (Parameters, [Tensor; 2]) {
         let mut parameters = Parameters::new(Kind::Float, Device::Cpu);
-        tch::manual_seed(3);
-        let bias = parameters.add("bias".into(), &[40], Init::Normal(1.0)).expect("bias");
-        let weight = parameters.add("weight".into(), &[8, 5], Init::Normal(1.0)).expect("weight");
+        let shapes = [("bias", &[40][..]), ("transformer.layers.0.weight", &[8, 5])];
+        let handles = shapes.map(|(name, shape)| parameters.add(name.into(), shape, Init::Normal(1.0)).expect("parameter"));
+        parameters.make_divisible(PART_MULTIPLE);
         parameters.flatten().expect("flatten");
+        tch::manual_seed(3);
         parameters.draw().expect("draw");
+        (parameters, handles)
+    }
+
+    /// The same, divided among the ranks of a group of one.
+    fn divided(division: Division) -> (Parameters, [Tensor; 2]) {
+        let store = Store::serve(&StoreOptions { port: 0, ..StoreOptions::default() }).expect("a store");
+        let group = ProcessGroup::new(&store, 0, 1, &GroupOptions::default()).expect("a group");
+        let ((mut parameters, handles), (whole, _)) = (drawn(), drawn());
+        parameters.divide(Some(whole.values()), &group, division).expect("divided");
+        (parameters, handles)
+    }
+
+    fn check_steps(kernel: bool, division: Option<Division>) {
+        let config = AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
+        let (mut parameters, [bias, weight]) = division.map_or_else(drawn, divided);
         parameters.alloc_grads().expect("gradients");
         let numbers = |tensor: &Tensor| Vec::<f64>::try_from(tensor.to_kind(Kind::Double).reshape([-1])).expect("numbers");
+        let masters = |parameters: &Parameters| {
+            let mut values = parameters.copy(true).expect("values");
+            values.sort_by_key(|(index, _)| *index);
+            values.into_iter().map(|(_, values)| values).collect::<Vec<_>>()
+        };
         let reference =
             |tensor: &Tensor| Reference { weight: numbers(tensor), exp_avg: vec![0.0; 40], exp_avg_sq: vec![0.0; 40] };
-        let mut expected = [(reference(&bias), 0.0), (reference(&weight), 0.1)];
-        let mut optimizer = AdamW::new(config, &parameters).expect("optimizer");
+        let initial = masters(&parameters);
+        let mut expected = [(reference(&initial[0]), 0.0), (reference(&initial[1]), 0.1)];
+        let shard = match division {
+            Some(_) => Shard::of_rank(&parameters, vec![0..PART_MULTIPLE, PART_MULTIPLE..2 * PART_MULTIPLE], 0, 1),
+            None => Shard::whole(&parameters),
+        };
+        let mut optimizer = AdamW::sharded(config, &parameters, shard).expect("optimizer");
         if kernel {
             optimizer.runner = Some(interpreter());
             parameters.cast(&weight, Kind::Float).expect("copy");
@@ -294,10 +357,19 @@ mod tests {
             let rates =
                 StepRates { lr: &one(lr).squeeze(), gradient_divisor: &one(4.0), skip: &one(f64::from(u8::from(skipped))) };
             optimizer.step(&parameters, &rates).expect("step");
+            if let Some(divided) = parameters.divided() {
+                divided.refresh(|whole, own| no_grad(|| whole.f_copy_(own).map(drop))).expect("refreshed");
+            }
             if kernel {
                 assert_eq!(parameters.gradients().count_nonzero(None).int64_value(&[]), 0);
-                assert!(parameters.cast(&weight, Kind::Float).expect("copy").equal(&weight));
-                assert!(parameters.cast(&bias, Kind::Float).expect("copy").equal(&bias));
+            }
+            if parameters.copied().is_some() {
+                let block = parameters.temporary_weights(0);
+                block.iter().for_each(|block| block.gather(None).expect("gathered"));
+                for (parameter, master) in [&bias, &weight].into_iter().zip(masters(&parameters)) {
+                    assert!(parameters.cast(parameter, Kind::Float).expect("copy").equal(&master));
+                }
+                block.iter().for_each(|block| block.release().expect("released"));
             }
             if skipped {
                 continue;
@@ -309,8 +381,8 @@ mod tests {
             }
         }
         assert_eq!(optimizer.steps().expect("steps"), 20);
-        for ((reference, _), parameter) in expected.iter().zip([&bias, &weight]) {
-            for (found, expected) in numbers(parameter).iter().zip(&reference.weight) {
+        for ((reference, _), values) in expected.iter().zip(masters(&parameters)) {
+            for (found, expected) in numbers(&values).iter().zip(&reference.weight) {
                 assert!((found - expected).abs() < 2e-6 * expected.abs().max(1.0), "{found}, expected {expected}");
             }
         }

@@ -24,15 +24,16 @@ pub fn global_norm(parameters: &Parameters) -> Result<Tensor, TchError> {
 /// # Errors
 /// A [`TchError`].
 pub fn squared_norm_of(shard: &Shard, parameters: &Parameters) -> Result<Tensor, TchError> {
-    if let Some(totals) = parameters.totals() {
-        return squared_norm(totals);
-    }
-    if shard.ranks() == 1 {
+    if shard.ranks() == 1 && parameters.totals().is_none() {
         return squared_norm(parameters.gradients());
     }
+    // The same sums whether ranks divide gradients or not.
     let of_piece = |piece: &Piece| {
         let count = piece.place.end - piece.place.start;
-        squared_norm(&parameters.gradients().f_narrow(0, piece.place.start, count)?)
+        squared_norm(&match parameters.totals() {
+            Some(totals) => totals.f_narrow(0, piece.start, count)?,
+            None => parameters.gradients().f_narrow(0, piece.place.start, count)?,
+        })
     };
     let sums = shard.pieces().iter().map(of_piece).collect::<Result<Vec<_>, _>>()?;
     Tensor::f_stack(&sums, 0)?.f_sum(Kind::Double)

@@ -1,8 +1,8 @@
 //! A rank's share of the optimizer state.
 //!
-//! "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (Rajbhandari et al. 2020), stage 1: every rank holds whole
-//! weights, receives the sums of its part of the gradients, and updates its part of the weights with its part of the averages. Then the
-//! ranks exchange the updated parts.
+//! "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (Rajbhandari et al. 2020), stage 1: every rank holds the whole
+//! weights with which it computes, receives the sums of its part of the gradients, and updates its part of the weights with its part of the
+//! averages. Then the ranks exchange the updated parts.
 
 use std::ops::Range;
 

@@ -78,21 +78,26 @@ impl MemoryPlan {
         let ranks = ranks as u64;
         let share = |whole: u64, from: ShardKind| if choices.shard >= from { whole.div_ceil(ranks) } else { whole };
         let half = if kind == Kind::Float { 0 } else { kind.elt_size_in_bytes() as u64 };
-        let copied = if layout == LayoutKind::Blocks { half } else { 0 };
+        // A CPU casts the weights in each pass, unless ranks divide them.
+        let divides = choices.shard != ShardKind::None && ranks > 1;
+        let copied = if layout == LayoutKind::Blocks || (layout == LayoutKind::Packed && divides) { half } else { 0 };
+        let divides_masters = divides && copied > 0;
         // The matrices of blocks, those of one block, and tables and vectors.
         let blocks = 12 * (model.layers * model.hidden * model.hidden) as u64;
         let of_block = blocks / (model.layers as u64).max(1);
         let rest = parameters.saturating_sub(blocks);
-        // What a forward or backward pass computes with.
+        // What a forward or backward pass computes with: one block, while the next one is gathered.
         let computed = if copied > 0 { copied } else { MASTER };
+        let own = parameters.div_ceil(ranks);
         let weights = match choices.shard {
-            ShardKind::Weights => MASTER * parameters.div_ceil(ranks) + (MASTER + copied) * rest + computed * of_block,
+            ShardKind::Weights => MASTER * own + (MASTER + copied) * rest + computed * 2 * of_block,
+            _ if divides_masters => MASTER * (own + rest) + copied * parameters,
             _ => (MASTER + copied) * parameters,
         };
         // Of the matrices of blocks, one is computed while another one is sent; tables and vectors are whole.
         let gradients = match choices.shard {
             ShardKind::None | ShardKind::Optimizer => MASTER * parameters,
-            ShardKind::Gradients | ShardKind::Weights => MASTER * (parameters.div_ceil(ranks) + rest + 2 * of_block),
+            ShardKind::Gradients | ShardKind::Weights => MASTER * (own + rest + 2 * of_block),
         };
         let optimizer = share(2 * MASTER * parameters, ShardKind::Optimizer);
         let work = Workload { kind, layout, trains: true, scored, recomputes: choices.checkpoint_activations };
@@ -100,11 +105,14 @@ impl MemoryPlan {
         let tokens = choices.micro_batch_tokens as f64;
         // On a CPU, the backward pass keeps copies of the weights of blocks in half precision, unless it computes them again. The largest
         // matrix has a copy, a gradient in half precision and, within the product, one in 32 bits.
-        let kept = if half > 0 && !on_gpu && layout != LayoutKind::Blocks {
-            let of_blocks = if choices.checkpoint_activations { 2 * of_block } else { blocks };
-            half * of_blocks + (2 * half + MASTER) * (model.vocab_rows * model.hidden) as u64
-        } else {
-            0
+        let table = (model.vocab_rows * model.hidden) as u64;
+        let kept = match (half > 0 && !on_gpu && layout != LayoutKind::Blocks, copied > 0) {
+            (true, false) => {
+                let of_blocks = if choices.checkpoint_activations { 2 * of_block } else { blocks };
+                half * of_blocks + (2 * half + MASTER) * table
+            }
+            (true, true) => (half + MASTER) * table,
+            (false, _) => 0,
         };
         let mut plan = Self {
             parameters,
@@ -113,25 +121,29 @@ impl MemoryPlan {
             optimizer,
             activations: (tokens * activations) as u64 + kept,
             logits: (tokens * logits) as u64,
-            communication: communication(subject, choices, config, of_block.max(1), rest),
+            communication: communication(subject, choices, config, divides_masters, [of_block.max(1), rest]),
             checkpoint: if on_gpu { 0 } else { MASTER * parameters + optimizer },
             outside: 0,
             program: if on_gpu { LIBRARIES_ON_GPU } else { PROGRAM_ON_CPU },
             total: 0,
         };
-        if choices.shard == ShardKind::Weights {
+        if choices.shard == ShardKind::Weights || divides_masters {
             let steps = weights + gradients + plan.activations + plan.logits + plan.communication + plan.checkpoint + optimizer;
             let forward = bytes_per_token(model, &Workload { trains: false, recomputes: false, ..work });
-            let evaluation = MASTER * (2 * parameters.div_ceil(ranks) + 2 * rest)
+            let gathers = choices.shard == ShardKind::Weights;
+            let evaluation = MASTER * (2 * own + 2 * rest)
                 + copied * rest
                 + optimizer
                 + plan.checkpoint
                 + computed * blocks
                 + (tokens * (forward.activations + forward.logits)) as u64;
             // On a CPU, rank 0 has read all weights, and the blocks that an evaluation frees stay with the allocator.
-            let (start, freed) =
-                if on_gpu { (0, 0) } else { (MASTER * (parameters + parameters.div_ceil(ranks) + rest), computed * blocks) };
-            plan.outside = evaluation.max(start).saturating_sub(steps).max(freed);
+            let copies = copied * if gathers { rest } else { parameters };
+            let start = if on_gpu { 0 } else { MASTER * (parameters + own + rest) + copies };
+            plan.outside = match gathers {
+                true => evaluation.max(start).saturating_sub(steps).max(if on_gpu { 0 } else { computed * blocks }),
+                false => start.saturating_sub(steps),
+            };
         }
         plan.total = plan.kinds().iter().map(|(_, bytes)| bytes).sum();
         plan
@@ -154,20 +166,24 @@ impl MemoryPlan {
 }
 
 /// Bytes of gradients and weights on their way to other ranks, of which one slice is sent while the next one is computed.
-fn communication(subject: &Subject<'_>, choices: &Choices, config: &Config, of_block: u64, rest: u64) -> u64 {
+fn communication(
+    subject: &Subject<'_>,
+    choices: &Choices,
+    config: &Config,
+    divides_masters: bool,
+    [of_block, rest]: [u64; 2],
+) -> u64 {
     if subject.ranks == 1 {
         return 0;
     }
     let bf16 = config.distributed.reduce_dtype == ReduceKind::Bf16;
     let parameters = subject.model.parameters() as u64;
     // Where blocks are sent, tables are the largest slice.
-    let slices = match choices.shard {
-        ShardKind::None | ShardKind::Optimizer => 2 * config.distributed.bucket_bytes() as u64,
-        ShardKind::Gradients | ShardKind::Weights => MASTER * rest.max(2 * of_block),
-    };
+    let sends_blocks = divides_masters || choices.shard >= ShardKind::Gradients;
+    let slices = if sends_blocks { MASTER * rest.max(2 * of_block) } else { 2 * config.distributed.bucket_bytes() as u64 };
     match choices.shard {
-        ShardKind::None | ShardKind::Optimizer => slices + if bf16 { 2 * parameters } else { 0 },
-        _ if bf16 => slices,
+        ShardKind::None | ShardKind::Optimizer if bf16 => slices + 2 * parameters,
+        _ if bf16 || !sends_blocks => slices,
         // Gloo sums a copy; NCCL has a buffer for the part that a rank receives.
         _ if subject.on_gpu => slices / subject.ranks as u64,
         _ => slices,
@@ -265,7 +281,13 @@ mod tests {
         let choices = Choices { shard: ShardKind::Optimizer, ..plain(8192) };
         let shared = MemoryPlan::new(&subject(&model, 8), &choices, &config);
         assert_eq!(shared.optimizer, parameters);
-        assert_eq!(whole.total - shared.total, 7 * parameters);
+        // Each rank has master weights of tables and vectors, and of its eighth.
+        let rest = parameters - 12 * (model.layers * model.hidden * model.hidden) as u64;
+        assert_eq!(shared.weights, 4 * (parameters.div_ceil(8) + rest) + 2 * parameters);
+        assert_eq!(shared.gradients, whole.gradients);
+        // In 32 bits there is nothing but the master weights to compute with.
+        let single = Subject { kind: Kind::Float, layout: LayoutKind::Padded, ..subject(&model, 8) };
+        assert_eq!(MemoryPlan::new(&single, &choices, &config).weights, 4 * parameters);
         assert_eq!(whole.total, whole.kinds().iter().map(|(_, bytes)| bytes).sum::<u64>());
     }
 

@@ -108,7 +108,9 @@ unsafe extern "C" {
         out: *mut *mut c_void,
     ) -> *mut c_char;
     pub(super) fn glm_ext_gather_free(gather: *mut c_void);
-    pub(super) fn glm_ext_gather_run(gather: *mut c_void, timeout: u64) -> *mut c_char;
+    pub(super) fn glm_ext_gather_start(gather: *mut c_void) -> *mut c_char;
+    pub(super) fn glm_ext_gather_wait(gather: *mut c_void, timeout: u64) -> *mut c_char;
+    pub(super) fn glm_ext_gather_release(gather: *mut c_void, timeout: u64) -> *mut c_char;
 
     pub(super) fn glm_ext_reducer_new(
         group: *const c_void,

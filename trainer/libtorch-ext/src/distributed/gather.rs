@@ -1,6 +1,6 @@
 //! Vectors that are divided among ranks, and whole only while they are needed.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::ptr::null_mut;
 
 use tch::{TchError, Tensor};
@@ -9,22 +9,23 @@ use super::error::with_context;
 use super::ffi;
 use super::group::ProcessGroup;
 use crate::ffi::{as_raw, check};
-use crate::memory::release;
 
-/// A vector of which each rank holds a part. There is memory for all of it from [`Self::gather`] to [`Self::release`].
+/// A vector of which each rank holds a part. There is memory for all of it from [`Self::start`] to [`Self::release`], and the values are
+/// there after [`Self::gather`].
 ///
-/// It may be sent to the thread of a backward pass. All ranks gather the same vectors in the same order, and in the same order relative to
-/// the slices of a [`Reducer`](super::Reducer) of the group.
+/// It may be sent to the thread of a backward pass. All ranks start to gather the same vectors in the same order, and in the same order
+/// relative to the slices of a [`Reducer`](super::Reducer) of the group. Several vectors may be on their way at once.
+///
+/// Dropping it does not wait.
 #[derive(Debug)]
 pub struct DividedVector {
     raw: *mut c_void,
-    whole: Tensor,
     wait_limit: u64,
     /// Rank and size of the group, for errors.
     place: String,
 }
 
-// SAFETY: the C++ object holds references to a process group and tensors, none of which is bound to a thread.
+// SAFETY: the C++ object holds references to a process group, its work and tensors, none of which is bound to a thread.
 unsafe impl Send for DividedVector {}
 
 impl DividedVector {
@@ -42,32 +43,48 @@ impl DividedVector {
         let created = check(unsafe { ffi::glm_ext_gather_new(group.raw(), as_raw(whole), as_raw(part), &mut raw) });
         let place = group.describe("gathering a divided vector");
         with_context(created, || place.clone())?;
-        let divided = Self { raw, whole: whole.shallow_clone(), wait_limit: group.wait_limit(), place };
+        let divided = Self { raw, wait_limit: group.wait_limit(), place };
         // SAFETY: the caller guarantees it.
         unsafe { divided.release() }?;
         Ok(divided)
     }
 
-    /// Fills the whole with the parts of all ranks. On a GPU only the current stream waits for the other ranks.
+    /// Starts to fill the whole with the parts of all ranks, unless that has been done since the last [`Self::release`]. The part must not
+    /// change before [`Self::gather`].
+    ///
+    /// # Errors
+    /// A [`TchError`], for example out of memory.
+    pub fn start(&self) -> Result<(), TchError> {
+        // SAFETY: the C++ object is alive.
+        self.check(unsafe { ffi::glm_ext_gather_start(self.raw) })
+    }
+
+    /// Fills the whole with the parts of all ranks, or waits until that is done if it has been started. On a GPU only the current stream
+    /// waits for the other ranks.
     ///
     /// # Errors
     /// A [`TchError`], for example out of memory, or if another rank failed or timed out.
     pub fn gather(&self) -> Result<(), TchError> {
+        self.start()?;
         // SAFETY: the C++ object is alive.
-        let gathered = check(unsafe { ffi::glm_ext_gather_run(self.raw, self.wait_limit) });
-        with_context(gathered, || self.place.clone())
+        self.check(unsafe { ffi::glm_ext_gather_wait(self.raw, self.wait_limit) })
     }
 
-    /// Frees the memory of the whole.
+    /// Frees the memory of the whole. Waits for the other ranks first if it is still on its way.
     ///
     /// # Errors
-    /// A [`TchError`].
+    /// A [`TchError`] if another rank failed or timed out meanwhile.
     ///
     /// # Safety
     /// As with [`Self::new`].
     pub unsafe fn release(&self) -> Result<(), TchError> {
-        // SAFETY: the caller guarantees it.
-        unsafe { release(&self.whole) }
+        // SAFETY: the C++ object is alive; the caller guarantees that nobody uses the memory.
+        self.check(unsafe { ffi::glm_ext_gather_release(self.raw, self.wait_limit) })
+    }
+
+    /// Returns the error of a C++ function.
+    fn check(&self, message: *mut c_char) -> Result<(), TchError> {
+        with_context(check(message), || self.place.clone())
     }
 }
 

@@ -88,28 +88,19 @@ impl Reducer {
         gradients: &Tensor,
         options: &ReducerOptions,
     ) -> Result<Self, TchError> {
-        Self::create(group, parameters, &[Unit { gradients, temporary: false }], None, options)
+        Self::of_units(group, parameters, &[Unit { gradients, temporary: false }], None, options)
     }
 
-    /// Creates a reducer that scatters sums and adds them to the vector `totals`: those of this rank's part of each slice, in ascending
-    /// order of places. The gradients of the parameters are views of `units`, vectors that they fill one after the other.
+    /// As [`Self::new`], with gradients in `units`, vectors that the parameters fill one after the other; they may be parts of one vector.
+    /// No slice has gradients of two units.
     ///
+    /// With `totals`, sums are scattered and added to that vector: those of this rank's part of each slice, in ascending order of places.
     /// Every backward pass reduces then, and gradients must be set to zero before each. The memory of temporary units is released after
     /// their reduction: before gradients are computed again it must be allocated ([`crate::memory::allocate_zeros`]).
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn accumulating(
-        group: Rc<ProcessGroup>,
-        parameters: &[&Tensor],
-        units: &[Unit<'_>],
-        totals: &Tensor,
-        options: &ReducerOptions,
-    ) -> Result<Self, TchError> {
-        Self::create(group, parameters, units, Some(totals), &ReducerOptions { scatter: true, ..*options })
-    }
-
-    fn create(
+    pub fn of_units(
         group: Rc<ProcessGroup>,
         parameters: &[&Tensor],
         units: &[Unit<'_>],
@@ -119,7 +110,7 @@ impl Reducer {
         let list: Vec<TensorPtr> = parameters.iter().map(|tensor| as_raw(tensor)).collect();
         let vectors: Vec<TensorPtr> = units.iter().map(|unit| as_raw(unit.gradients)).collect();
         let temporary: Vec<u8> = units.iter().map(|unit| u8::from(unit.temporary)).collect();
-        let multiple = if options.scatter { PART_MULTIPLE * group.world_size() } else { 0 };
+        let multiple = if options.scatter || totals.is_some() { PART_MULTIPLE * group.world_size() } else { 0 };
         let mut raw = null_mut();
         // SAFETY: group and tensors outlive the call, the lengths match the lists, and `raw` is valid for writes.
         let created = check(unsafe {

@@ -52,6 +52,30 @@ fn each_rank_receives_its_part_of_the_gradients() {
 }
 
 #[test]
+fn slices_do_not_cross_units_that_are_parts_of_one_vector() {
+    on_ranks("scatter::slices_do_not_cross_units_that_are_parts_of_one_vector", 2, |ranks| {
+        let group = ranks.group(long());
+        let (taken, _) = multiple(2);
+        let (model, single) = (Model::padded(taken), Model::padded(taken));
+        // Of `first` and `bias`, and of `shared` and `last`.
+        let parts = [0, 1].map(|part| model.gradients.narrow(0, 2 * part * taken, 2 * taken));
+        let units = parts.each_ref().map(|gradients| Unit { gradients, temporary: false });
+        let options = ReducerOptions { scatter: true, ..ReducerOptions::default() };
+        let mut reducer = Reducer::of_units(Rc::clone(&group), &model.parameters(), &units, None, &options).expect("a reducer");
+        let taken = taken as usize;
+        assert_eq!(reducer.slices(), [2 * taken..4 * taken, 0..2 * taken]);
+        let questions = questions(0, 2);
+        single.loss(&Tensor::cat(&questions, 0)).backward();
+        reducer.backward(&model.loss(&questions[ranks.rank])).expect("backward");
+        for slice in reducer.slices() {
+            let first = (slice.start + ranks.rank * taken) as i64;
+            let own = |model: &Model| model.gradients.narrow(0, first, taken as i64);
+            assert_close(&own(&model), &own(&single), &format!("{slice:?}"));
+        }
+    });
+}
+
+#[test]
 fn sums_of_several_passes_add_up_and_temporary_memory_is_released() {
     on_ranks("scatter::sums_of_several_passes_add_up_and_temporary_memory_is_released", 2, |ranks| {
         let group = ranks.group(long());
@@ -83,7 +107,7 @@ fn accumulate(ranks: &Rank, group: &Rc<ProcessGroup>, taken: i64, bucket: usize)
     units[..2].iter().for_each(|unit| unsafe { release(unit) }.expect("released"));
     let options = ReducerOptions { bucket, ..ReducerOptions::default() };
     let mut reducer =
-        Reducer::accumulating(Rc::clone(group), &model.parameters(), &list, &totals, &options).expect("a reducer");
+        Reducer::of_units(Rc::clone(group), &model.parameters(), &list, Some(&totals), &options).expect("a reducer");
     for step in 0..3 {
         let _zeros = totals.zero_();
         single.zero();

@@ -167,9 +167,9 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         Some(world) => {
             let InitialState { sizes, state, root, recomputes, resumed } = world.broadcast_value(START, None)?;
             keep_recorded(&mut config, &state.config);
-            let model = match world.divides_weights() {
-                true => Glm::unallocated(&sizes, Kind::Float, device)?,
-                false => Glm::divisible(&sizes, Kind::Float, device, world.multiple())?,
+            let model = match world.division(&sizes, device, &passes(&config, precision)) {
+                Some(_) => Glm::unallocated(&sizes, Kind::Float, device)?,
+                None => Glm::divisible(&sizes, Kind::Float, device, world.multiple())?,
             };
             Begun { model, state, root, checkpoint: None, recomputes, resumed, records: None }
         }
@@ -181,11 +181,11 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
             let (sizes, state, root) = (model.config().clone(), state.clone(), root.clone());
             world.broadcast_value(START, Some(InitialState { sizes, state, root, recomputes, resumed }))?;
         }
-        if world.divides_weights() {
-            let pass = Pass::evaluation(precision.kind(), config.train.kernels);
-            model = world.divide(model.config(), device, world.is_rank_zero().then_some(&model), &pass)?;
-        } else {
-            world.broadcast([model.parameters().values()])?;
+        match world.division(model.config(), device, &passes(&config, precision)) {
+            Some(division) => {
+                model = world.divide(model.config(), device, world.is_rank_zero().then_some(&model), division)?;
+            }
+            None => world.broadcast([model.parameters().values()])?,
         }
     }
     model.checkpoint_activations(recomputes);
@@ -264,6 +264,11 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
     Ok(run)
 }
 
+/// Settings of passes, without dropout.
+fn passes(config: &Config, precision: Precision) -> Pass {
+    Pass::evaluation(precision.kind(), config.train.kernels)
+}
+
 /// Record of the start of a run on the data set in `data`, a folder or a URL.
 fn session(run: &Run, data: &Path, device: Device) -> Session {
     Session {
@@ -329,9 +334,11 @@ fn begin(
     resolve(config, samples);
     let path = checkpoint.as_ref().map(|(path, _)| path.as_path());
     let source = Source::open(request, place, config, manifest, path)?;
-    let recomputes = plan::check(&source.sizes(config)?, config, task, device, ranks)?;
+    let sizes = source.sizes(config)?;
+    let recomputes = plan::check(&sizes, config, task, device, ranks)?;
     // Before they are divided, whole weights are in the memory of the host.
-    let place = if world.is_some_and(World::divides_weights) { Device::Cpu } else { device };
+    let divides = world.is_some_and(|world| world.division(&sizes, device, &passes(config, precision)).is_some());
+    let place = if divides { Device::Cpu } else { device };
     let model = source.load(config, manifest, place, world.map_or(1, World::multiple))?;
     let (state, so_far, checkpoint) = match checkpoint {
         None => {

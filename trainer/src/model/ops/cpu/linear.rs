@@ -11,15 +11,16 @@ use super::{Stored, add_to_gradient, by_kind, for_each_if_large, gradient_of, va
 use crate::model::ops::clock::{Stage, timed};
 
 /// `x Wᵀ` with some rows of `weight` `[output, input]`: `x` is `[tokens, input]`, the result `[tokens, rows]`, in the kind of `x`.
+/// `values` is the weight or its copy in that kind.
 ///
 /// # Errors
 /// A [`TchError`].
-pub fn linear(x: &Tensor, weight: &Tensor, rows: Range<i64>) -> Result<Tensor, TchError> {
+pub fn linear(x: &Tensor, weight: &Tensor, values: &Tensor, rows: Range<i64>) -> Result<Tensor, TchError> {
     let kind = x.f_kind()?;
     let gradient = gradient_of(weight)?;
     let (out, cast) = no_grad(|| {
-        let weight = weight.f_detach()?.f_narrow(0, rows.start, rows.end - rows.start)?;
-        let cast = timed(Stage::Cast, Device::Cpu, || weight.f_totype(kind))?;
+        let values = values.f_detach()?.f_narrow(0, rows.start, rows.end - rows.start)?;
+        let cast = timed(Stage::Cast, Device::Cpu, || values.f_totype(kind))?;
         let out = timed(Stage::Linear, Device::Cpu, || matmul_nt(&x.f_detach()?, &cast))?;
         Ok::<_, TchError>((out, cast))
     })?;
@@ -28,6 +29,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, rows: Range<i64>) -> Result<Tensor, T
         let Some(dy) = grads[0].as_ref() else { return Ok(vec![None, None]) };
         no_grad(|| {
             timed(Stage::LinearWeight, Device::Cpu, || {
+                // Before the backward pass arrives here, there may be no memory for it.
                 let mut gradient = gradient.f_narrow(0, rows.start, rows.end - rows.start)?;
                 if kind == gradient.f_kind()? {
                     return gradient.f_addmm_(&dy.f_tr()?, &input).map(drop);

@@ -6,7 +6,8 @@
 //! the operation that follows, which also sums their gradients. Dropout is a function of the batch's keys
 //! ([`crate::batch::key`]).
 //!
-//! Activations are fp32, fp64 or bf16; parameters are fp32 for fp32 and bf16 activations, fp64 for fp64 ones.
+//! Activations are fp32, fp64 or bf16; parameters are fp32 for fp32 and bf16 activations, fp64 for fp64 ones. Matrix products in bf16 cast
+//! the weights, unless there are copies of them ([`Parameters::computed`]).
 
 pub mod attention;
 pub mod cached;
@@ -16,6 +17,7 @@ pub mod linear;
 pub mod residual;
 pub mod scores;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use glm_kernels::accumulate;
@@ -31,6 +33,7 @@ use super::{Ops, Projection, Queries};
 use crate::batch::device::DeviceBatch;
 use crate::batch::packed::Batch;
 use crate::model::layers::{LayerNorm, Linear};
+use crate::model::parameters::Parameters;
 use crate::model::pass::Pass;
 
 /// Tokens per task: enough that handing out a task costs nothing, few enough that tasks even out.
@@ -61,6 +64,7 @@ fn for_each_if_large<T: Send>(multiplications: usize, tasks: Vec<T>, body: impl 
 pub struct CpuOps<'a> {
     batch: &'a Arc<Batch>,
     scored: &'a Tensor,
+    parameters: &'a Parameters,
     kind: Kind,
     /// Dropout keys of all tokens.
     keys: Arc<[u64]>,
@@ -70,11 +74,16 @@ pub struct CpuOps<'a> {
 
 impl<'a> CpuOps<'a> {
     /// Operations on one batch.
-    pub fn new(batch: &'a DeviceBatch, pass: &Pass) -> Self {
+    pub fn new(batch: &'a DeviceBatch, pass: &Pass, parameters: &'a Parameters) -> Self {
         let (inputs, targets) = (&batch.host.inputs, &batch.host.targets);
         let keys: Arc<[u64]> = inputs.token_key.as_slice().into();
         let scored_keys = targets.scored.iter().map(|&token| keys[token as usize]).collect();
-        Self { batch: &batch.host, scored: &batch.scored, kind: pass.kind, keys, scored_keys }
+        Self { batch: &batch.host, scored: &batch.scored, parameters, kind: pass.kind, keys, scored_keys }
+    }
+
+    /// `x Wᵀ` with some rows of `weight`.
+    fn product(&self, x: &Tensor, weight: &Tensor, rows: Range<i64>) -> Result<Tensor, TchError> {
+        linear::linear(x, weight, self.parameters.computed(weight, self.kind)?, rows)
     }
 }
 
@@ -88,7 +97,7 @@ impl Ops for CpuOps<'_> {
     }
 
     fn linear<'a>(&self, x: &Tensor, weight: &Tensor, bias: Option<&'a Tensor>) -> Result<Projection<'a>, TchError> {
-        Ok(Projection { values: linear::linear(x, weight, 0..weight.size2()?.0)?, bias })
+        Ok(Projection { values: self.product(x, weight, 0..weight.size2()?.0)?, bias })
     }
 
     fn bias_gelu(&self, x: Projection<'_>) -> Result<Tensor, TchError> {
@@ -126,10 +135,10 @@ impl Ops for CpuOps<'_> {
         let weight = query_key_value.weight();
         let (all, hidden) = weight.size2()?;
         let projected = match queries {
-            Queries::All => Projected::Together(linear::linear(x, weight, 0..all)?),
+            Queries::All => Projected::Together(self.product(x, weight, 0..all)?),
             Queries::Scored => Projected::Apart {
-                query: linear::linear(&self.of_queries(x, queries)?, weight, 0..hidden)?,
-                key_value: linear::linear(x, weight, hidden..all)?,
+                query: self.product(&self.of_queries(x, queries)?, weight, 0..hidden)?,
+                key_value: self.product(x, weight, hidden..all)?,
             },
         };
         attention::attention(&projected, query_key_value.bias(), self.batch, heads, dropout)
