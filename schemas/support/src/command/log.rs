@@ -86,7 +86,7 @@ impl LogArgs {
         match env::var(VARIABLE) {
             Ok(levels) if !levels.is_empty() => builder.parse_lossy(levels),
             // It reports every attempt of a request, without the file; failures are errors here.
-            _ if level == Level::INFO => builder.parse_lossy("object_store=warn"),
+            _ if level == Level::INFO => builder.parse_lossy("info,object_store=warn"),
             _ => builder.parse_lossy(""),
         }
     }
