@@ -130,6 +130,10 @@ fn a_submission_has_the_answers_of_each_run() {
     assert_eq!(std::fs::read(&archive).expect("archive"), first);
     let twice = all(&[&rte_run, &rte_run]);
     assert_eq!(twice.code(), Some(1));
+    assert!(twice.stderr().contains("run-rte is given twice; omit one"), "{}", twice.stderr());
+    let other = folder.path().join("run-other");
+    assert!(std::process::Command::new("cp").arg("-r").args([&rte_run, &other]).status().expect("copied").success());
+    let twice = all(&[&rte_run, &other]);
     assert!(
         twice.stderr().contains("writes RTE.jsonl, as ") && twice.stderr().contains("omit one of them"),
         "{}",

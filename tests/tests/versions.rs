@@ -54,6 +54,6 @@ fn programs_say_and_record_what_they_are() {
     assert!(inspected.contains(&format!("written by {trainer}, libtorch 2.11.0\n")), "{inspected}");
     run(command("glm-trainer").arg("report").arg(&out)).success();
     let page = std::fs::read_to_string(out.join("report.html")).expect("report");
-    assert!(page.contains(&trainer) && page.contains("libtorch 2.11.0, schema version 3"));
+    assert!(page.contains(&trainer) && page.contains("libtorch 2.11.0, object-stores, schema version 3"));
     assert!(page.contains(host.trim()));
 }

@@ -221,10 +221,10 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, bytes) in [("80GB", 80_000_000_000), ("1.5 GiB", 3 << 29), ("12MB", 12_000_000), ("7", 7), ("9B", 9)] {
+        for (text, bytes) in [("80GB", 80_000_000_000), ("1.5 GiB", 3 << 29), ("12MB", 12_000_000), ("9B", 9)] {
             assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
         }
-        for text in ["", "GB", "-1GB", "80 apples", "inf"] {
+        for text in ["", "7", "GB", "-1GB", "80G", "80 apples", "inf"] {
             assert!(text.parse::<Bytes>().is_err(), "{text}");
         }
     }
