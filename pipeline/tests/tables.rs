@@ -5,7 +5,7 @@ mod support;
 use std::fs::{self, File};
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use glm_prep::ingest::{IngestOptions, RejectLimit};
@@ -185,11 +185,17 @@ context = "{review*} All in all, it was {blank}."
 words = ["terrible", "great"]
 "#;
 
-#[test]
-fn quotes_that_swallow_rows_and_columns_of_one_name_are_errors() {
+/// A folder with a pattern file, and the path of that file.
+fn with_own_pattern() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("folder");
     let pattern = dir.path().join("mine.toml");
     fs::write(&pattern, OWN).expect("written");
+    (dir, pattern)
+}
+
+#[test]
+fn quotes_that_swallow_rows_and_columns_of_one_name_are_errors() {
+    let (dir, pattern) = with_own_pattern();
     let mine = pattern.to_str().expect("a path");
     let ingest = |train: &str| {
         write(dir.path(), &[("train.csv", train)]);
@@ -217,9 +223,7 @@ fn quotes_that_swallow_rows_and_columns_of_one_name_are_errors() {
 
 #[test]
 fn rows_and_tables_of_other_columns_are_named() {
-    let dir = tempfile::tempdir().expect("folder");
-    let pattern = dir.path().join("mine.toml");
-    fs::write(&pattern, OWN).expect("written");
+    let (dir, pattern) = with_own_pattern();
     let mine = pattern.to_str().expect("a path");
     let good = "r1,Fine bread.,5\nr2,\"Cold, stale.\",1\n";
     let train = format!("id,review,stars\n{good}r3,Cold, stale.,1\n\nr4,No label,\nr5,Odd,7\n");

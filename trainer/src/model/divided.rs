@@ -312,16 +312,25 @@ mod tests {
         (parameters, handles)
     }
 
+    /// The same with random values, in flat buffers.
+    fn drawn() -> (Parameters, [Tensor; 3]) {
+        let (mut parameters, handles) = parameters();
+        parameters.flatten().expect("flatten");
+        parameters.draw().expect("draw");
+        (parameters, handles)
+    }
+
+    fn group_of_one() -> ProcessGroup {
+        let store = Store::serve(&StoreOptions { port: 0, ..StoreOptions::default() }).expect("a store");
+        ProcessGroup::new(&store, 0, 1, &GroupOptions::default()).expect("a group")
+    }
+
     #[test]
     fn matrices_of_blocks_exist_while_they_are_gathered() {
         if available().is_err() {
             return;
         }
-        let store = Store::serve(&StoreOptions { port: 0, ..StoreOptions::default() }).expect("a store");
-        let group = ProcessGroup::new(&store, 0, 1, &GroupOptions::default()).expect("a group");
-        let (mut whole, expected) = parameters();
-        whole.flatten().expect("flatten");
-        whole.draw().expect("draw");
+        let (group, (whole, expected)) = (group_of_one(), drawn());
         for half in [None, Some(Kind::BFloat16)] {
             let (mut divided, [table, weight, bias]) = parameters();
             divided.divide(Some(whole.values()), &group, Division::Blocks(half)).expect("divided");
@@ -363,11 +372,7 @@ mod tests {
         if available().is_err() {
             return;
         }
-        let store = Store::serve(&StoreOptions { port: 0, ..StoreOptions::default() }).expect("a store");
-        let group = ProcessGroup::new(&store, 0, 1, &GroupOptions::default()).expect("a group");
-        let (mut whole, expected) = parameters();
-        whole.flatten().expect("flatten");
-        whole.draw().expect("draw");
+        let (group, (whole, expected)) = (group_of_one(), drawn());
         let (mut divided, handles) = parameters();
         let kind = Kind::BFloat16;
         divided.divide(Some(whole.values()), &group, Division::Masters(kind)).expect("divided");
