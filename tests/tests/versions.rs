@@ -25,7 +25,7 @@ fn version(program: &str, others: &[&str]) -> String {
 #[test]
 fn programs_say_and_record_what_they_are() {
     let prep = version("glm-prep", &["schema version 3"]);
-    let trainer = version("glm-trainer", &["libtorch 2.11.0", "features: object-stores", "schema version 3"]);
+    let trainer = version("glm-trainer", &["libtorch 2.11.0", "features: network", "schema version 3"]);
 
     let folder = tempfile::tempdir().expect("folder");
     let data = folder.path();
@@ -54,6 +54,6 @@ fn programs_say_and_record_what_they_are() {
     assert!(inspected.contains(&format!("written by {trainer}, libtorch 2.11.0\n")), "{inspected}");
     run(command("glm-trainer").arg("report").arg(&out)).success();
     let page = std::fs::read_to_string(out.join("report.html")).expect("report");
-    assert!(page.contains(&trainer) && page.contains("libtorch 2.11.0, object-stores, schema version 3"));
+    assert!(page.contains(&trainer) && page.contains("libtorch 2.11.0, network, schema version 3"));
     assert!(page.contains(host.trim()));
 }

@@ -24,7 +24,7 @@ pub static LONG: LazyLock<String> = LazyLock::new(|| {
 
 /// Cargo features of the program.
 fn features() -> Vec<String> {
-    let all = [("cuda", cfg!(feature = "cuda")), ("object-stores", cfg!(feature = "object-stores"))];
+    let all = [("cuda", cfg!(feature = "cuda")), ("network", cfg!(feature = "network"))];
     all.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name.to_owned()).collect()
 }
 

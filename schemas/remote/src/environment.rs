@@ -9,7 +9,7 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 }
 
 /// Returns all set variables with a prefix.
-#[cfg(feature = "object-stores")]
+#[cfg(feature = "network")]
 pub(crate) fn variables(prefix: &'static str) -> impl Iterator<Item = (String, String)> {
     environment().into_iter().filter(move |(name, value)| name.starts_with(prefix) && !value.is_empty())
 }
@@ -33,6 +33,6 @@ thread_local! {
 pub(crate) fn set_environment(variables: &[(&str, &str)]) {
     let variables = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
     ENVIRONMENT.set(variables);
-    #[cfg(feature = "object-stores")]
+    #[cfg(feature = "network")]
     crate::store::forget_stores();
 }

@@ -17,17 +17,19 @@
 //! ```
 
 pub mod cache;
-#[cfg(all(test, feature = "object-stores"))]
+#[cfg(all(test, feature = "network"))]
 mod cache_tests;
 mod data_set;
 mod download;
 mod environment;
 mod error;
+#[cfg(feature = "network")]
+mod http;
 mod location;
-#[cfg(not(feature = "object-stores"))]
+#[cfg(not(feature = "network"))]
 mod no_store;
 mod object;
-#[cfg(feature = "object-stores")]
+#[cfg(feature = "network")]
 mod store;
 mod sums;
 mod weights;
@@ -37,10 +39,10 @@ pub use download::Expected;
 pub use error::RemoteError;
 pub use glm_support::files::output::is_url;
 pub use location::Location;
-#[cfg(not(feature = "object-stores"))]
+#[cfg(not(feature = "network"))]
 pub use no_store::{Reader, Store};
 pub use object::Object;
-#[cfg(feature = "object-stores")]
+#[cfg(feature = "network")]
 pub use store::{Reader, Store};
 pub use sums::{SUMS_FILE, sums_of};
 pub use weights::{Step, checksums, local_file, local_weights};

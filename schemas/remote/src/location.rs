@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use glm_support::files::output::is_url;
-use url::Url;
-
 use super::RemoteError;
+#[cfg(feature = "network")]
+use super::http::{encoded, parse};
+#[cfg(not(feature = "network"))]
+use super::no_store::{encoded, parse};
+use glm_support::files::output::is_url;
 
 /// Place of a file or folder in an object store:
 ///
@@ -26,10 +28,20 @@ pub struct Location {
 /// Service that holds the files.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Service {
-    S3 { bucket: String },
-    Google { bucket: String },
-    Azure { container: String },
-    Http { origin: String, query: Option<String> },
+    S3 {
+        bucket: String,
+    },
+    Google {
+        bucket: String,
+    },
+    Azure {
+        container: String,
+    },
+    #[cfg_attr(not(feature = "network"), expect(dead_code, reason = "HTTP needs the network"))]
+    Http {
+        origin: String,
+        query: Option<String>,
+    },
     Hub(Repository),
 }
 
@@ -110,15 +122,6 @@ impl Location {
     }
 }
 
-/// Returns the percent-encoded form of a path.
-fn encoded(path: &str) -> String {
-    let mut url = Url::parse("http://host/").ok();
-    if let Some(mut segments) = url.as_mut().and_then(|url| url.path_segments_mut().ok()) {
-        segments.clear().extend(path.split('/'));
-    }
-    url.map_or_else(|| path.to_owned(), |url| url.path().trim_start_matches('/').to_owned())
-}
-
 impl FromStr for Location {
     type Err = RemoteError;
 
@@ -131,7 +134,7 @@ impl FromStr for Location {
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| wrong(&format!("expected a URL that begins with {SCHEMES}")))?;
         if matches!(scheme, "http" | "https") {
-            return http(text).map_err(|reason| wrong(&reason));
+            return parse(text).map_err(|reason| wrong(&reason));
         }
         let rest = rest.trim_end_matches('/');
         if rest.is_empty() {
@@ -150,16 +153,6 @@ impl FromStr for Location {
             _ => Err(wrong(&format!("its scheme is not supported; expected {SCHEMES}, or the path of a file or folder"))),
         }
     }
-}
-
-fn http(text: &str) -> Result<Location, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("URLs with a user name are not supported; use a signed URL".to_owned());
-    }
-    let origin = url.origin().ascii_serialization();
-    let service = Service::Http { origin, query: url.query().map(str::to_owned) };
-    Ok(Location { service, path: url.path().trim_matches('/').to_owned() })
 }
 
 /// Parses `[datasets/]ORG/NAME[@REVISION][/PATH][@REVISION]`.

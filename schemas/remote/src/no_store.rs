@@ -1,4 +1,4 @@
-//! Stores of a program that was built without the feature `object-stores`: none can be opened.
+//! Stores of a program that was built without the feature `network`: none can be opened.
 
 use std::convert::Infallible;
 use std::io::{self, Read};
@@ -15,7 +15,7 @@ pub struct Store(Infallible);
 #[derive(Debug)]
 pub struct Reader(Infallible);
 
-#[allow(clippy::missing_errors_doc, missing_docs, reason = "the documentation is that of the feature `object-stores`")]
+#[allow(clippy::missing_errors_doc, missing_docs, reason = "the documentation is that of the feature `network`")]
 impl Store {
     /// Opens the store of a location.
     ///
@@ -73,4 +73,17 @@ impl Read for Reader {
     fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
         match self.0 {}
     }
+}
+
+/// Refuses an HTTP or HTTPS URL.
+///
+/// # Errors
+/// Always.
+pub(crate) fn parse(_text: &str) -> Result<Location, String> {
+    Err("this program was built without object stores and downloads; build it with them (`cargo build --release`), or copy the files to a disk".to_owned())
+}
+
+/// Returns the path of an HTTP URL as it is: there is none.
+pub(crate) fn encoded(path: &str) -> String {
+    path.to_owned()
 }

@@ -24,6 +24,14 @@ pub enum ContentFault {
 /// Error of [`fetch`](super::fetch). Every message is one sentence.
 #[derive(Debug, Error)]
 pub enum FetchError {
+    /// The program was built without downloads.
+    #[error(
+        "{url}: this program was built without downloads; build it with them (`cargo build --release`), or download the file with another program"
+    )]
+    Unsupported {
+        /// Requested URL.
+        url: String,
+    },
     /// The server refused the request.
     #[error("the server returned status {status} for {url}; {}", advice(*status))]
     Status {

@@ -1,7 +1,7 @@
 //! Resumable downloads of archives.
 //!
 //! - `options`: source, destination, retries and timeouts.
-//! - `transfer`: one file over HTTP into a part file; interrupted transfers resume.
+//! - `transfer`: one file over HTTP into a part file; interrupted transfers resume. `no_transfer` replaces it without the feature `network`.
 //! - `part`: the part file, its state, and the recorded checksum.
 //! - `error`: download errors.
 //!
@@ -10,8 +10,13 @@
 //! `NAME.sha256`.
 
 mod error;
+#[cfg(not(feature = "network"))]
+mod no_transfer;
+#[cfg_attr(not(feature = "network"), expect(dead_code, reason = "nothing is downloaded"))]
 mod options;
+#[cfg_attr(not(feature = "network"), expect(dead_code, reason = "nothing is downloaded"))]
 mod part;
+#[cfg(feature = "network")]
 mod transfer;
 
 use std::fs;
@@ -20,8 +25,12 @@ use std::path::{Path, PathBuf};
 use crate::files::progress::Progress;
 pub use error::{ContentFault, FetchError};
 use error::{read_error, write_error};
+#[cfg(not(feature = "network"))]
+use no_transfer::download;
 pub use options::{Archive, FetchOptions};
 use part::{Files, sha256, sha256_digits};
+#[cfg(feature = "network")]
+use transfer::download;
 
 /// Result of a download.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +78,7 @@ pub fn fetch(
         return already_there(options, &files, recorded.as_deref(), check);
     }
 
-    let (part, downloaded) = transfer::download(options, &files, progress)?;
+    let (part, downloaded) = download(options, &files, progress)?;
     part.sync_all().map_err(write_error(&files.part))?;
     let (bytes, sha256) = sha256(&files.part)?;
     let checked = check_sha256(options, &files, recorded.as_deref(), &sha256).and_then(|()| check(&files.part, &options.url));
