@@ -50,16 +50,19 @@ pub(super) struct Source {
 impl Source {
     /// Finds the files of a path and checks that they are Parquet files.
     pub(super) fn open(path: &Path, split: Option<Split>) -> Result<Self, InspectError> {
+        let given = path;
         let path = &*local(path).map_err(DataSetError::from)?;
         let metadata = fs::metadata(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => InspectError::Missing { path: path.to_owned() },
             _ => file_error(path)(source),
         })?;
         let mut source = if metadata.is_dir() { Self::open_folder(path)? } else { Self::open_shard(path)? };
+        // Not that of the cache, if it is a URL.
+        source.path = given.to_owned();
         if let Some(split) = split {
             source.parts.retain(|part| part.split == Some(split));
             if source.parts.is_empty() {
-                return Err(InspectError::NoSuchSplit { path: path.to_owned(), split });
+                return Err(InspectError::NoSuchSplit { path: source.path, split });
             }
         }
         let tasks: Result<Vec<_>, _> = source.parts.iter().map(|part| check_parquet(&part.path)).collect();

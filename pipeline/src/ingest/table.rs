@@ -94,6 +94,36 @@ fn check(table: &Table<'_>, columns: &[String], name: &str) -> Result<(), ReadEr
     };
     let shown: Vec<_> = columns.iter().take(SHOWN_COLUMNS).map(String::as_str).collect();
     let source = if table.columns.is_some() { "`files.columns` of the pattern file names" } else { "its first line names" };
-    let what = format!("has no column `{missing}`, which the pattern needs; {source} {}", shown.join(", "));
+    // Zeros of UTF-16 would not show.
+    let shown = shown.join(", ").replace('\0', "");
+    let what = format!("has no column `{missing}`, which the pattern needs; {source} {shown}{}", hint(columns, table.is_csv));
     Err(ReadError::File(InputError::Wrong { name: name.to_owned(), what }))
+}
+
+/// Cause, and remedy, of a first line that is a single field.
+fn hint(columns: &[String], is_csv: bool) -> &'static str {
+    match columns {
+        [all] if all.contains('\0') => {
+            ". It seems to be text in UTF-16; convert it to UTF-8, for example with `iconv -f UTF-16 -t UTF-8`"
+        }
+        [all] if is_csv && all.contains(';') => ". Fields must be separated by commas, not by semicolons",
+        [all] if is_csv && all.contains('\t') => ". Fields must be separated by commas, not by tabs",
+        [all] if !is_csv && all.contains(',') => ". Fields must be separated by tabs, not by commas",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_separators_and_utf_16_are_named() {
+        let hint = |first: &str, is_csv| hint(&[first.to_owned()], is_csv);
+        assert!(hint("text;label", true).contains("not by semicolons"));
+        assert!(hint("text\tlabel", true).contains("not by tabs"));
+        assert!(hint("text,label", false).contains("not by commas"));
+        assert!(hint("t\0e\0x\0t\0", true).contains("iconv -f UTF-16"));
+        assert_eq!(hint("text", true), "");
+    }
 }

@@ -12,7 +12,7 @@ use maud::{Markup, html};
 
 use super::counts::{Figure, Quantity, figures, histograms, sources_of};
 use super::error::ReportError;
-use super::page::{facts_of, lead, name, of_files};
+use super::page::{facts_of, lead, of_files};
 use super::rejects::Rejects;
 use super::rows::{beginning, sampled};
 use crate::stats::{Copies, DocumentSplit, DocumentStats, StatsError};
@@ -40,9 +40,9 @@ const QUANTITIES: [Quantity<DocumentSplit>; 2] = [
 ];
 
 /// Creates the page.
-pub(super) fn of(stats: &DocumentStats, manifest: &Manifest, shards: &Path) -> Result<Document, ReportError> {
+pub(super) fn of(stats: &DocumentStats, manifest: &Manifest, shards: &Path, name: &str) -> Result<Document, ReportError> {
     let rejects = Rejects::read(shards)?;
-    let mut page = Document::new("Data set", name(shards), lead(manifest));
+    let mut page = Document::new("Data set", name, lead(manifest));
     page.section("contents", "Contents", contents(stats, manifest, &rejects));
     let lengths = html! { @for quantity in &QUANTITIES { div.charts.pairs { (histograms(quantity, &stats.splits, |split| split.split)) } } };
     page.section("lengths", "Lengths", lengths);

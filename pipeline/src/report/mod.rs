@@ -23,8 +23,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use glm_remote::is_url;
-use glm_schemas::manifest::{Split, SplitManifest, TaskName};
+use glm_schemas::manifest::{SHARDS_FOLDER, Split, SplitManifest, TaskName};
 use glm_support::files::output;
+use glm_support::page::document::folder_name;
 use serde::Serialize;
 
 use crate::shard::publish::REPORT_FILE;
@@ -89,17 +90,20 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
         other_lengths: &LENGTHS,
         max_sources: MAX_SOURCES,
     };
+    // The folder of a data set in an object store is one of the cache.
+    let is_remote = is_url(&args.dir);
     let (page, manifest, shards) = published::read(&args.dir, |set| {
+        let shown = if is_remote { &args.dir } else { &set.folder };
+        let name = name(shown);
         let (counts, manifest) = (stats::counts_of(set, &extent)?, set.parse()?);
         let page = match &counts {
-            Counts::Questions(stats) => page::of(stats, &manifest, &set.folder)?,
-            Counts::Documents(stats) => documents::of(stats, &manifest, &set.folder)?,
-            Counts::Pairs(stats) => pairs::of(stats, &manifest, &set.folder)?,
+            Counts::Questions(stats) => page::of(stats, &manifest, &set.folder, &name)?,
+            Counts::Documents(stats) => documents::of(stats, &manifest, &set.folder, &name)?,
+            Counts::Pairs(stats) => pairs::of(stats, &manifest, &set.folder, &name)?,
         };
-        Ok::<_, ReportError>((page, manifest, set.folder.clone()))
+        Ok::<_, ReportError>((page, manifest, shown.clone()))
     })?;
-    // The folder of a data set in an object store is one of the cache.
-    let beside = || if is_url(&args.dir) { PathBuf::from(REPORT_FILE) } else { shards.join(REPORT_FILE) };
+    let beside = || if is_remote { PathBuf::from(REPORT_FILE) } else { shards.join(REPORT_FILE) };
     let path = args.out.clone().unwrap_or_else(beside);
     page.write(&path)?;
     let to_stdout = output::is_stdout(&path);
@@ -121,4 +125,16 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), ReportError> {
         writeln!(out, "{}", path.display())?;
     }
     Ok(())
+}
+
+/// Returns the name of the ingested folder, or the URL of one.
+fn name(shards: &Path) -> String {
+    if is_url(shards) {
+        return shards.display().to_string();
+    }
+    let path = shards.canonicalize().unwrap_or_else(|_| shards.to_owned());
+    match path.parent() {
+        Some(ingested) if path.file_name().is_some_and(|name| name == SHARDS_FOLDER) => folder_name(ingested),
+        _ => folder_name(&path),
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use glm_schemas::manifest::{Manifest, RawFile, SHARDS_FOLDER, Shard, SplitManifest};
-use glm_support::page::document::{Document, folder_name};
+use glm_schemas::manifest::{Manifest, RawFile, Shard, SplitManifest};
+use glm_support::page::document::Document;
 use glm_support::page::number::{bytes, count, mean, percent, rare};
 use glm_support::page::question::{Question, legend};
 use glm_support::page::table::{Column, Tile, facts, folded, table, text, tiles};
@@ -21,9 +21,9 @@ const MAX_SAMPLES: usize = 4;
 const MAX_FILES: usize = 50;
 
 /// Creates the page.
-pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path) -> Result<Document, ReportError> {
+pub(super) fn of(stats: &Stats, manifest: &Manifest, shards: &Path, name: &str) -> Result<Document, ReportError> {
     let rejects = Rejects::read(shards)?;
-    let mut page = Document::new("Data set", name(shards), lead(manifest));
+    let mut page = Document::new("Data set", name, lead(manifest));
     page.section("contents", "Contents", contents(stats, manifest, &rejects));
     page.section("lengths", "Lengths", counts::lengths(stats, manifest.settings.max_seq_len.unwrap_or(0)));
     page.section("sources", "Sources", counts::sources(&stats.splits));
@@ -53,15 +53,6 @@ pub(super) fn lead(manifest: &Manifest) -> Markup {
         p { "Written by " (manifest.tool) " from raw data in the format " code { (manifest.settings.format) }
             ", with the tokenizer " (manifest.tokenizer.name) "." }
         p { "Fingerprint " code { (manifest.fingerprint) } }
-    }
-}
-
-/// Returns the name of the ingested folder.
-pub(super) fn name(shards: &Path) -> String {
-    let path = shards.canonicalize().unwrap_or_else(|_| shards.to_owned());
-    match path.parent() {
-        Some(ingested) if path.file_name().is_some_and(|name| name == SHARDS_FOLDER) => folder_name(ingested),
-        _ => folder_name(&path),
     }
 }
 
