@@ -100,7 +100,7 @@ impl Serialize for CheckpointChoice {
 /// File of weights, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Located {
-    /// The file, or the index of its shards.
+    /// Path or URL of the file, or of the index of its shards.
     pub path: PathBuf,
     /// Optimizer step of the weights, if the folder of the file has it in its name.
     pub step: Option<u64>,
@@ -121,6 +121,13 @@ pub fn local(path: &Path, choice: Option<CheckpointChoice>) -> Result<Cow<'_, Pa
     });
     let progress = progress::of(!tracing::enabled!(tracing::Level::INFO));
     Ok(Cow::Owned(local_weights(&location, step, progress.as_ref())?))
+}
+
+/// Returns the path of a file of weights as the user would give it: its URL if `path` is one, of which `local` is the copy.
+pub(super) fn origin(path: &Path, local: &Path, file: &Path) -> Result<PathBuf, CheckpointError> {
+    let inside = file.strip_prefix(local).unwrap_or(Path::new("")).to_str().unwrap_or_default();
+    let location = Location::of_path(path)?;
+    Ok(location.map_or_else(|| file.to_owned(), |location| location.join(inside).to_string().into()))
 }
 
 /// Finds the file of weights for `path`. In the folder of a run, it is that of `choice`; without one, of the best checkpoint, or of the

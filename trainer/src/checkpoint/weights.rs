@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use tch::{Tensor, no_grad};
 
 use super::layout::{self, FINAL_LAYERNORM, POSITION_EMBEDDINGS, WORD_EMBEDDINGS, layer_of};
-use super::locate::{CheckpointChoice, Located, local, locate};
+use super::locate::{CheckpointChoice, Located, local, locate, origin};
 use super::model_parallel::{self, Share};
 use super::pickle::read_module;
 use super::stored::{StoredKind, StoredTensor, TensorFile, TensorHeader};
@@ -70,14 +70,18 @@ impl Weights {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_checkpoint(path: &Path, choice: Option<CheckpointChoice>) -> Result<Self, CheckpointError> {
-        let located = locate(&local(path, choice)?, choice)?;
+        let local = local(path, choice)?;
+        let located = locate(&local, choice)?;
+        let origin = origin(path, &local, &located.path)?;
         if let Some(chosen) = located.checkpoint {
-            tracing::info!("using the {chosen} checkpoint of {}: {}", path.display(), located.path.display());
+            tracing::info!("using the {chosen} checkpoint of {}: {}", path.display(), origin.display());
         }
         let files = Self::files(&located.path)?;
         let folder = located.path.parent().unwrap_or(Path::new(""));
         seal::check_files(folder, &files).map_err(CheckpointError::Damaged)?;
-        Self::from_files(located, open_files(&files)?)
+        let mut weights = Self::from_files(located, open_files(&files)?)?;
+        weights.located.path = origin;
+        Ok(weights)
     }
 
     /// Opens a file whose checksum the caller has verified.
@@ -139,12 +143,12 @@ impl Weights {
         Err(CheckpointError::Parts { path: self.path().to_owned(), reason })
     }
 
-    /// Path of the file, or of the index of the shards.
+    /// Path or URL of the file, or of the index of the shards.
     pub fn path(&self) -> &Path {
         &self.located.path
     }
 
-    /// Path, and the checkpoint of a run that it belongs to.
+    /// Path or URL, and the checkpoint of a run that it belongs to.
     pub fn located(&self) -> &Located {
         &self.located
     }

@@ -147,6 +147,13 @@ impl Recipe {
         Self::value_variants().iter().find(of_task).copied()
     }
 
+    /// Returns false for the recipe of a task by name if that is another task of cloze questions.
+    pub fn suits(self, task: &str) -> bool {
+        let name = self.name().strip_suffix("-10b").unwrap_or(self.name());
+        let task = if task == "record" { "superglue/record" } else { task };
+        !name.contains('/') || name == task.strip_suffix("-candidates").unwrap_or(task)
+    }
+
     /// Settings in TOML, as for `--config`.
     pub fn text(self) -> &'static str {
         match self {
@@ -212,6 +219,20 @@ mod tests {
             config(recipe);
             assert!(recipe.text().starts_with(&format!("# Recipe {recipe}: ")));
             assert_eq!(Recipe::from_str(recipe.name(), false), Ok(recipe));
+        }
+    }
+
+    #[test]
+    fn recipes_of_tasks_by_name_suit_these() {
+        for (recipe, task, suits) in [
+            (Recipe::SuperglueRte10B, "superglue/rte", true),
+            (Recipe::SuperglueWsc, "superglue/wsc-candidates", true),
+            (Recipe::SuperglueRecord, "record", true),
+            (Recipe::SuperglueRte, "record", false),
+            (Recipe::ClueAfqmc, "superglue/rte", false),
+            (Recipe::Finetune, "superglue/rte", true),
+        ] {
+            assert_eq!(recipe.suits(task), suits, "{recipe} for {task}");
         }
     }
 

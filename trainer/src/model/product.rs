@@ -21,6 +21,10 @@ struct Series {
 /// No measurement starts after this time, which large models on a CPU exceed with the first one.
 const TIME_LIMIT: Duration = Duration::from_millis(250);
 
+/// Minimum width of the product: narrower ones take longer to start and to write their result than to compute, so a device does not
+/// reach its speed with them, and a tiny model could be faster than the product that it is compared with.
+const MIN_WIDTH: i64 = 512;
+
 impl Series {
     fn on(device: Device) -> Self {
         if device.is_cuda() {
@@ -31,14 +35,15 @@ impl Series {
     }
 }
 
-/// Returns the operations per second of the matrix product of the feed-forward layer: over 16,384 tokens on a GPU, 2,048 on a CPU.
+/// Returns the operations per second of the matrix product of the feed-forward layer, of a width of at least 512: over 16,384 tokens on a
+/// GPU, 2,048 on a CPU.
 ///
 /// Draws no random numbers, so that a measurement changes no result of the program.
 ///
 /// # Errors
 /// A [`TchError`], for example out of memory.
 pub fn matmul_flops(config: &ModelConfig, kind: Kind, device: Device) -> Result<f64, TchError> {
-    let (Series { tokens, together, measurements }, hidden) = (Series::on(device), config.hidden as i64);
+    let (Series { tokens, together, measurements }, hidden) = (Series::on(device), MIN_WIDTH.max(config.hidden as i64));
     // A GPU's clock depends on the bits that change, so constant factors would be too fast.
     let factor =
         |rows: i64| Tensor::f_arange(rows * hidden, (Kind::Float, device))?.f_sin()?.f_view([rows, hidden])?.f_totype(kind);

@@ -15,6 +15,7 @@ use super::{PredictArgs, PredictError, answers, check_indices};
 use crate::command::eval::EvalError;
 use crate::command::report::{SweepSummary, run_folder, seeds};
 use crate::command::scorer::Scorer;
+use crate::command::setup::{SetupError, open_data};
 use crate::command::weights::{Provenance, WeightArgs};
 use crate::record::sessions::Session;
 
@@ -54,22 +55,12 @@ impl fmt::Display for Submitted {
 /// [`PredictError`].
 pub(super) fn run(args: &PredictArgs) -> Result<Submitted, PredictError> {
     let mut out = Output::open(&args.out).map_err(EvalError::from)?;
+    // Mistakes show before the first run answers, which can take hours.
+    let jobs = jobs(&args.all)?;
     let mut files = Vec::new();
     let mut contents: Vec<Vec<u8>> = Vec::new();
-    if let Some(url) = args.all.iter().find(|folder| is_url(folder)) {
-        return Err(PredictError::UrlOfRun(url.clone()));
-    }
-    if let Some((run, _)) =
-        args.all.iter().enumerate().map(|(at, run)| (run, &args.all[..at])).find(|(run, before)| before.contains(run))
-    {
-        return Err(PredictError::Twice(run.clone()));
-    }
-    for folder in &args.all {
-        let (file, content) = answered(args, &chosen(folder)?)?;
-        if let Some(other) = files.iter().find(|other: &&SubmittedFile| other.file == file.file) {
-            let (file, other) = (file.file, other.provenance.weights.path.clone());
-            return Err(PredictError::SameFile { file, run: folder.clone(), other });
-        }
+    for job in &jobs {
+        let (file, content) = answered(args, job)?;
         files.push(file);
         contents.push(content);
     }
@@ -78,6 +69,49 @@ pub(super) fn run(args: &PredictArgs) -> Result<Submitted, PredictError> {
         .map_err(|error| EvalError::Output(out.error(error)))?;
     out.write(|file| file.write_all(archive.get_ref())).map_err(|error: io::Error| EvalError::Output(out.error(error)))?;
     Ok(Submitted { out: args.out.clone(), files })
+}
+
+/// A run whose data set has a test split and a file in a submission.
+#[derive(Debug)]
+struct Job {
+    /// Folder of the run.
+    run: PathBuf,
+    /// Its data set.
+    data: PathBuf,
+    /// Name of the file.
+    file: &'static str,
+}
+
+/// Finds the runs in folders and checks that each has a test split and a file of its own.
+fn jobs(folders: &[PathBuf]) -> Result<Vec<Job>, PredictError> {
+    if let Some(url) = folders.iter().find(|folder| is_url(folder)) {
+        return Err(PredictError::UrlOfRun(url.clone()));
+    }
+    let mut jobs: Vec<Job> = Vec::new();
+    for (at, folder) in folders.iter().enumerate() {
+        if folders[..at].contains(folder) {
+            return Err(PredictError::Twice(folder.clone()));
+        }
+        let job = job(chosen(folder)?)?;
+        if let Some(Job { run: other, .. }) = jobs.iter().find(|other| other.file == job.file) {
+            return Err(PredictError::SameFile { file: job.file, run: folder.clone(), other: other.clone() });
+        }
+        jobs.push(job);
+    }
+    Ok(jobs)
+}
+
+fn job(run: PathBuf) -> Result<Job, PredictError> {
+    let Session { data, .. } = Session::read(&run).pop().ok_or_else(|| PredictError::NoRun(run.clone()))?;
+    let opened = open_data(&data).map_err(EvalError::from)?;
+    let manifest = opened.manifest();
+    match Submission::of(manifest).file.filter(|_| manifest.task == TaskName::Cloze) {
+        Some(file) => {
+            opened.split(Split::Test).map_err(|error| EvalError::from(SetupError::from(error)))?;
+            Ok(Job { run, data, file })
+        }
+        None => Err(PredictError::NotSubmitted { run, data }),
+    }
 }
 
 /// The run in a folder; of a seed sweep the best run.
@@ -89,21 +123,17 @@ fn chosen(folder: &Path) -> Result<PathBuf, PredictError> {
 }
 
 /// Answers the test split of the data set of a run.
-fn answered(args: &PredictArgs, run: &Path) -> Result<(SubmittedFile, Vec<u8>), PredictError> {
-    let session = Session::read(run).pop().ok_or_else(|| PredictError::NoRun(run.to_owned()))?;
-    let weights = WeightArgs { init: run.to_owned(), checkpoint: args.checkpoint };
-    let subject = Scorer::with_split(Some(session.data.clone()), Split::Test, &weights, args.device, &args.settings, &[])
+fn answered(args: &PredictArgs, job: &Job) -> Result<(SubmittedFile, Vec<u8>), PredictError> {
+    let weights = WeightArgs { init: job.run.clone(), checkpoint: args.checkpoint };
+    let subject = Scorer::with_split(Some(job.data.clone()), Split::Test, &weights, args.device, &args.settings, &[])
         .map_err(EvalError::from)?;
-    let manifest = subject.data.manifest();
-    let submission = Submission::of(manifest);
-    let file = submission.file.filter(|_| manifest.task == TaskName::Cloze);
-    let file = file.ok_or_else(|| PredictError::NotSubmitted { run: run.to_owned(), data: session.data })?;
+    let submission = Submission::of(subject.data.manifest());
     let answers = answers(&subject)?;
     check_indices(&submission, &answers, Split::Test)?;
     let mut content = Vec::new();
     // Writing to memory does not fail.
     let _infallible = submission.write(submission.format(), &answers, &mut content);
-    Ok((SubmittedFile { file, questions: answers.len(), provenance: subject.provenance }, content))
+    Ok((SubmittedFile { file: job.file, questions: answers.len(), provenance: subject.provenance }, content))
 }
 
 /// Writes an archive whose bytes depend on its files only.

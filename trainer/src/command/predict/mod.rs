@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use glm_schemas::manifest::{Split, TaskName};
-use glm_support::files::output::Output;
+use glm_support::files::output::{Output, is_stdout};
 use glm_support::files::progress::{self, Unit};
 use serde::Serialize;
 use thiserror::Error;
@@ -146,7 +146,7 @@ pub enum PredictError {
         file: &'static str,
         /// The later run.
         run: PathBuf,
-        /// Weights of the earlier run.
+        /// The earlier run.
         other: PathBuf,
     },
 }
@@ -189,7 +189,10 @@ pub struct Predicted {
 impl fmt::Display for Predicted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { provenance, questions, out, .. } = self;
-        write!(f, "{questions} answers in {}\n{provenance}", out.display())
+        match is_stdout(out) {
+            true => write!(f, "{questions} answers\n{provenance}"),
+            false => write!(f, "{questions} answers in {}\n{provenance}", out.display()),
+        }
     }
 }
 

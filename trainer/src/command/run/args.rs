@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use glm_support::command::positive::positive;
 
 use super::places::local_folder;
 use super::plan::Bytes;
@@ -91,7 +92,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub plan: bool,
     /// Number of ranks of the plan [default: --nproc, else 1]
-    #[arg(long, value_name = "N", requires = "plan")]
+    #[arg(long, value_name = "N", value_parser = positive, requires = "plan")]
     pub ranks: Option<NonZeroUsize>,
     /// Memory of each rank's GPU for the plan, for another machine: 80GB [default: that of this machine]
     #[arg(long, value_name = "SIZE", requires = "plan")]

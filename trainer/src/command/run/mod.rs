@@ -217,7 +217,8 @@ pub fn prepare(request: Request, mut config: Config, device: Device, world: Opti
         let (rows, samples) = (train_data.rows(), train_data.samples());
         let in_samples = if samples > rows { format!(" ({samples} {} per epoch)", words.samples) } else { String::new() };
         tracing::info!("{rows} training {}{in_samples}, {evaluated}", words.rows);
-        log_schedule(&config, request.recipe, samples, words.samples);
+        let of = data.manifest().cloze.as_ref().map(|cloze| cloze.task.as_str());
+        log_schedule(&config, request.recipe, of, samples, words.samples);
         match &request.copy {
             Some(url) => tracing::info!("writing to {url}, by way of {}", records.folder().root().display()),
             None => tracing::info!("writing to {}", records.folder().root().display()),
