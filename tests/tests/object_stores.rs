@@ -49,7 +49,14 @@ fn raw_data_is_streamed_and_shards_are_published() {
     for place in ["s3://bucket/set", "s3://bucket/set/shards/data/val-00000-of-00001.parquet"] {
         let shown = run(&mut machine.prep(&["inspect", place, "--split", "val", "--rows", "1", "--json"])).success().stdout();
         assert_eq!(shown.lines().count(), 1, "{shown}");
+        let shown = run(&mut machine.prep(&["inspect", place, "--split", "val", "--rows", "1"])).success().stdout();
+        assert!(shown.contains(place) && !shown.contains(&machine.cache().display().to_string()), "{shown}");
     }
+    let page = folder.path().join("page.html");
+    let report = ["report", "s3://bucket/set", "--json", "--out", page.to_str().expect("text")];
+    let report: Value = serde_json::from_str(&run(&mut machine.prep(&report)).success().stdout()).expect("json");
+    assert_eq!(report["shards"], "s3://bucket/set");
+    assert!(fs::read_to_string(&page).expect("a page").contains("<title>s3://bucket/set"));
 }
 
 #[test]
@@ -283,6 +290,8 @@ fn a_run_with_everything_in_a_store_is_that_of_local_folders() {
         (evaluated(&third, data, local.to_str().expect("text")), evaluated(&third, "s3://bucket/set", "s3://bucket/run"));
     assert_eq!((&here["accuracy"], &here["loss"]), (&there["accuracy"], &there["loss"]));
     assert!(there.to_string().contains("s3://bucket/set"), "{there}");
+    let path = there["weights"]["path"].as_str().expect("a path");
+    assert!(path.starts_with("s3://bucket/run/checkpoints/step-") && path.ends_with("/model.safetensors"), "{path}");
     run(&mut third.trainer(&["report", "s3://bucket/run"])).success();
     let page = String::from_utf8(server.get("bucket/run/report.html").expect("a page")).expect("text");
     assert!(page.contains("s3://bucket/set"));
