@@ -292,7 +292,7 @@ fn log_levels_and_formats() {
     own_data(folder.path());
     let train = |name: &str, arguments: &[&str], levels: Option<&str>| {
         let mut trainer = trainer(folder.path(), &folder.path().join(name));
-        trainer.args(["--max-steps", "1"]).args(arguments).envs(levels.map(|levels| ("RUST_LOG", levels)));
+        trainer.args(["--max-steps", "2"]).args(arguments).envs(levels.map(|levels| ("RUST_LOG", levels)));
         run(&mut trainer).success().stderr()
     };
     let json = train("json", &["--log-format", "json"], None);
@@ -309,7 +309,7 @@ fn log_levels_and_formats() {
     let mut eval = command("glm-trainer");
     let eval =
         run(eval.args(["-v", "eval", "--data"]).arg(folder.path()).arg("--init").arg(folder.path().join("json"))).success();
-    assert!(eval.stderr().contains("step-00000001") && eval.stderr().contains("2 layers"), "{}", eval.stderr());
+    assert!(eval.stderr().contains("step-00000002") && eval.stderr().contains("2 layers"), "{}", eval.stderr());
     for program in ["glm-trainer", "glm-prep"] {
         let mut command = command(program);
         let command =
