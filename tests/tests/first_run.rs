@@ -98,8 +98,11 @@ fn a_run_within_its_warm_up_warns() {
     let train = of_kind(&out, "train");
     assert_eq!(train.iter().map(|line| line["step"].as_u64()).collect::<Vec<_>>(), [Some(3)]);
     assert!(finished.stderr().contains("step 3/3, "), "{}", finished.stderr());
-    let recipe = ["--recipe", "record", "--max-steps", "1"];
+    let recipe = ["--recipe", "record", "--max-steps", "2"];
     let finished = run(trainer(folder.path(), &folder.path().join("record")).args(recipe)).success();
+    assert!(finished.stderr().contains("within the warm-up of 434 steps"), "{}", finished.stderr());
+    let recipe = ["--recipe", "record", "--max-steps", "1"];
+    let finished = run(trainer(folder.path(), &folder.path().join("one")).args(recipe)).success();
     assert!(finished.stderr().contains("the only step has learning rate 0"), "{}", finished.stderr());
     assert!(!finished.stderr().contains("is that of another task"), "{}", finished.stderr());
     let recipe = ["--recipe", "superglue/rte", "--max-steps", "2"];
